@@ -1,0 +1,383 @@
+"""All settings of a project: noria.toml, then the environment, then arguments.
+
+The file is the only configuration. Every key has one place in the dataclasses below, so an
+unknown key is an error that names the nearest valid one, and nothing is ignored. Relative paths
+are relative to the folder of noria.toml. Environment variables: NORIA_DATABASE, NORIA_OBJECTS,
+NORIA_TOKEN, NORIA_HOST, NORIA_PORT, NORIA_ACTOR, NORIA_CLOCK.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from noria.core.errors import ConfigError, NotAProject
+
+__all__ = [
+    "DataConfig",
+    "DeployConfig",
+    "EnvironmentConfig",
+    "GateRule",
+    "LabelsConfig",
+    "ModelConfig",
+    "MonitorConfig",
+    "Project",
+    "RetrainConfig",
+    "RetrainLimits",
+    "ServerConfig",
+    "StoreConfig",
+    "find_project",
+    "load_project",
+    "parse_project",
+]
+
+T = TypeVar("T")
+CONFIG_NAME = "noria.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """`[data.NAME]`: where a data set comes from and what guards it."""
+
+    source: str = ""
+    checks: str = ""
+    fresh: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRule:
+    """One metric's rule: an absolute floor or ceiling, and how it must compare with the champion.
+
+    `champion` is "" (not compared), "not worse" (the interval of the loss excludes more than
+    `margin`), or "better" (the interval of the gain excludes zero).
+    """
+
+    min: float | None = None
+    max: float | None = None
+    champion: str = ""
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """`[model.NAME.gate]`: metric rules by name, and the rules that are not about one metric.
+
+    `slices` maps a metric to `max_drop` against the champion, per level of each declared slice.
+    """
+
+    metrics: Mapping[str, GateRule] = field(default_factory=dict)
+    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    latency_p99_ms: float | None = None
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployConfig:
+    """`[model.NAME.deploy]`: who must approve, the path of a rollout, and what aborts it.
+
+    `path` items: "shadow 1h", "shadow 2000 requests", "canary 5% 30m", "canary 5% 2000 requests", "100%".
+    `abort` keys: errors (share), p99_ms (milliseconds), invalid (share of outputs out of range),
+    shadow_flips (share of answers that differ in class).
+    """
+
+    approve: tuple[str, ...] = ()
+    path: tuple[str, ...] = ("shadow 200 requests", "canary 5% 200 requests", "canary 25% 500 requests", "100%")
+    abort: Mapping[str, float] = field(default_factory=dict)
+    deadline: str = "24h"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsConfig:
+    """Where outcomes come from (empty: the feedback endpoint) and how long they take to be complete."""
+
+    source: str = ""
+    delay: str = "0s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorConfig:
+    """`[model.NAME.monitor]`: window is "day", "week", "month" or a duration such as "7d"."""
+
+    window: str = "week"
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    false_alarms: str = "1 per 365d"
+    metric: str = "log_loss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainLimits:
+    """What the loop may spend. Times are event time under an event clock."""
+
+    cooldown: str = "0s"
+    per_week: int = 7
+    budget_per_week: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainConfig:
+    """`[model.NAME.retrain]`: when to train a challenger, and what a better model is worth.
+
+    `when` items: "drift", "quality", "new labels 20000", "age 90d". A challenger is promoted only
+    when the lower bound of its gain in log loss, times `value_per_log_loss` (money per prediction
+    and unit of log loss), times the expected predictions until the next review, is more than
+    `cost` (of the retrain and rollout) plus `risk`. `expected_requests` 0 takes the last window's.
+    """
+
+    when: tuple[str, ...] = ()
+    limits: RetrainLimits = field(default_factory=RetrainLimits)
+    value_per_log_loss: float = 1.0
+    cost: float = 0.0
+    risk: float = 0.0
+    expected_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py."""
+
+    gate: GateConfig = field(default_factory=GateConfig)
+    deploy: DeployConfig = field(default_factory=DeployConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """`[server]`: address and limits. A host that is not loopback needs a token.
+
+    `max_body_bytes`, `max_queue_rows` and `max_batch_rows` bound what one server holds.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4400
+    token: str = ""
+    max_body_bytes: int = 8 * 1024 * 1024
+    max_queue_rows: int = 4096
+    max_batch_rows: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """`[store]`: the database URL and the object store URL; empty means inside `.noria/`."""
+
+    database: str = ""
+    objects: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentConfig:
+    """`[env.NAME]`: a remote Noria server."""
+
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
+
+    name: str
+    root: Path = Path()
+    pipeline: str = "pipeline.py"
+    clock: str = "wall"
+    seed: int = 0
+    data: Mapping[str, DataConfig] = field(default_factory=dict)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        """The folder of Noria's own state."""
+        return self.root / ".noria"
+
+    def model(self, name: str) -> ModelConfig:
+        """The policy of a model; the defaults where noria.toml says nothing of it."""
+        return self.models.get(name, ModelConfig())
+
+
+def find_project(start: Path) -> Path:
+    """The folder of the nearest noria.toml at `start` or above. Raises: NotAProject."""
+    folder = start.resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_NAME).is_file():
+            return candidate
+    raise NotAProject(
+        f"there is no {CONFIG_NAME} in {folder} or above it",
+        hint="noria init NAME makes a project, or cd into one",
+    )
+
+
+def load_project(root: Path, *, environment: Mapping[str, str] | None = None) -> Project:
+    """Read `root`/noria.toml and the environment. Raises: ConfigError naming the line or the key."""
+    path = root / CONFIG_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise NotAProject(f"{path} does not exist", hint="noria init NAME makes a project") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the file is not UTF-8 text", where=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the file is not valid TOML: {error}", where=str(path)) from error
+    return parse_project(document, root=root, environment=os.environ if environment is None else environment)
+
+
+def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
+    """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
+    where = str(root / CONFIG_NAME)
+    known = ("project", "data", "model", "server", "store", "env")
+    for key in document:
+        if key not in known:
+            raise _unknown(key, known, where, "")
+    head = _table(document.get("project", {}), where, "project")
+    if not isinstance(head.get("name"), str) or not head["name"]:
+        raise ConfigError('[project] needs name = "…"', where=where)
+    scalars = ("name", "pipeline", "clock", "seed")
+    for key in head:
+        if key not in scalars:
+            raise _unknown(key, scalars, where, "project")
+    server = dict(_table(document.get("server", {}), where, "server"))
+    store = dict(_table(document.get("store", {}), where, "store"))
+    _from_environment(environment, server, store, where)
+    return Project(
+        name=head["name"],
+        root=root,
+        pipeline=_value(str, head.get("pipeline", "pipeline.py"), where, "project.pipeline"),
+        clock=_clock(environment.get("NORIA_CLOCK") or head.get("clock", "wall"), where),
+        seed=_value(int, head.get("seed", 0), where, "project.seed"),
+        data=_named(DataConfig, document.get("data", {}), where, "data"),
+        models={
+            name: _model(value, where, f"model.{name}")
+            for name, value in _table(document.get("model", {}), where, "model").items()
+        },
+        server=_struct(ServerConfig, server, where, "server"),
+        store=_struct(StoreConfig, store, where, "store"),
+        environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
+    )
+
+
+def _from_environment(
+    environment: Mapping[str, str], server: dict[str, Any], store: dict[str, Any], where: str
+) -> None:
+    for variable, table, key in (
+        ("NORIA_DATABASE", store, "database"),
+        ("NORIA_OBJECTS", store, "objects"),
+        ("NORIA_TOKEN", server, "token"),
+        ("NORIA_HOST", server, "host"),
+    ):
+        if environment.get(variable):
+            table[key] = environment[variable]
+    if environment.get("NORIA_PORT"):
+        try:
+            server["port"] = int(environment["NORIA_PORT"])
+        except ValueError as error:
+            raise ConfigError(f"NORIA_PORT={environment['NORIA_PORT']} is not a number", where=where) from error
+
+
+def _model(value: Any, where: str, path: str) -> ModelConfig:
+    table = dict(_table(value, where, path))
+    gate = _gate(table.pop("gate", {}), where, f"{path}.gate")
+    rest = _struct(ModelConfig, table, where, path)
+    return dataclasses.replace(rest, gate=gate)
+
+
+def _gate(value: Any, where: str, path: str) -> GateConfig:
+    """Metric rules share the table with the named rules; what is a table with rule keys is a metric."""
+    table = dict(_table(value, where, path))
+    named = {f.name for f in dataclasses.fields(GateConfig)} - {"metrics"}
+    rules = {key: table.pop(key) for key in list(table) if key not in named}
+    for key, rule in rules.items():
+        if not isinstance(rule, Mapping):
+            raise _unknown(key, tuple(named), where, path, "a metric's rule is a table, such as { min = 0.7 }")
+    slices = {
+        metric: _struct_numbers(rule, where, f"{path}.slices.{metric}", ("max_drop", "min_rows"))
+        for metric, rule in _table(table.pop("slices", {}), where, f"{path}.slices").items()
+    }
+    rest = _struct(GateConfig, table, where, path)
+    metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
+    return dataclasses.replace(rest, metrics=metrics, slices=slices)
+
+
+def _rule(value: Any, where: str, path: str) -> GateRule:
+    rule = _struct(GateRule, value, where, path)
+    if rule.champion not in ("", "not worse", "better"):
+        raise ConfigError(f'{path}.champion is "{rule.champion}", not "not worse" or "better"', where=where)
+    if rule.min is None and rule.max is None and not rule.champion:
+        raise ConfigError(f"{path} states no rule", where=where, hint='give min, max or champion = "not worse"')
+    return rule
+
+
+def _struct_numbers(value: Any, where: str, path: str, known: tuple[str, ...]) -> dict[str, float]:
+    table = _table(value, where, path)
+    for key in table:
+        if key not in known:
+            raise _unknown(key, known, where, path)
+    return {key: _value(float, item, where, f"{path}.{key}") for key, item in table.items()}
+
+
+def _named(kind: type[Any], value: Any, where: str, path: str) -> dict[str, Any]:
+    return {name: _struct(kind, item, where, f"{path}.{name}") for name, item in _table(value, where, path).items()}
+
+
+def _struct(kind: type[T], value: Any, where: str, path: str) -> T:
+    table = _table(value, where, path)
+    hints = typing.get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            raise _unknown(key, tuple(hints), where, path)
+    return kind(**{key: _value(hints[key], item, where, f"{path}.{key}") for key, item in table.items()})
+
+
+def _value(expected: Any, value: Any, where: str, path: str) -> Any:
+    """Check one value against a field's type; the only types in use are those handled here."""
+    origin = typing.get_origin(expected)
+    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
+        return _struct(expected, value, where, path)
+    if origin in (typing.Union, types.UnionType):
+        return _value(typing.get_args(expected)[0], value, where, path)
+    if origin is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{path} must be a list of texts", where=where)
+        return tuple(value)
+    if origin is not None:
+        return {key: _value(float, item, where, f"{path}.{key}") for key, item in _table(value, where, path).items()}
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise ConfigError(f"{path} must be {_word(expected)}, not {value!r}", where=where)
+    return value
+
+
+def _clock(value: Any, where: str) -> str:
+    if value not in ("wall", "events"):
+        raise ConfigError(f'project.clock is "{value}", not "wall" or "events"', where=where)
+    return str(value)
+
+
+def _table(value: Any, where: str, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path} must be a table, not {value!r}", where=where)
+    return value
+
+
+def _word(kind: Any) -> str:
+    return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
+
+
+def _unknown(key: str, known: tuple[str, ...], where: str, path: str, hint: str = "") -> ConfigError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    place = f"[{path}] " if path else ""
+    return ConfigError(
+        f"{place}has no key {key!r}" if place else f"there is no table [{key}]",
+        where=where,
+        hint=f"did you mean {near[0]!r}?" if near else hint or f"valid keys: {', '.join(sorted(known))}",
+    )

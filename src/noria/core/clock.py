@@ -1,0 +1,66 @@
+"""Times as values: one text form for UTC, durations such as `30d`, and the protocol of a clock.
+
+Nothing here reads a clock; engines and tests bring one. The text form sorts as time does.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+__all__ = ["Clock", "duration", "instant", "utc_text"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+_UNITS = {
+    "us": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+
+
+class Clock(Protocol):
+    """Tells the time; the only source of it. Thread safe."""
+
+    def now(self) -> datetime:
+        """The present moment, UTC, with its time zone set."""
+        ...
+
+
+def utc_text(moment: datetime) -> str:
+    """The one text form of a moment: `2026-11-21T04:40:00.000000Z`.
+
+    Raises: ValueError for a datetime without a time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs a time zone")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def instant(text: str) -> datetime:
+    """The moment that an ISO 8601 text names; a text without an offset is UTC.
+
+    Raises: ValueError if the text is not a date or a time.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def duration(text: str) -> timedelta:
+    """The length of `90s`, `10m`, `24h`, `30d`, `2w`, or of several together (`1h30m`).
+
+    Raises: ValueError with the accepted forms.
+    """
+    position, total = 0, timedelta()
+    for match in _DURATION.finditer(text):
+        if match.start() != position:
+            break
+        total += float(match[1]) * _UNITS[match[2]]
+        position = match.end()
+    if position == 0 or position != len(text):
+        raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
+    return total

@@ -1,0 +1,78 @@
+"""The one table of names: seam -> name -> "module:attribute". Built-ins go through it too.
+
+Third parties add to it with entry points in the group `noria.<seam>`. Nothing is imported before
+it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from noria.core.errors import NotFound
+
+__all__ = ["BUILTIN", "load", "names"]
+
+BUILTIN: Mapping[str, Mapping[str, str]] = {
+    # a slice is a capability with facts.py (FACTS) and records.py (TABLES, PROJECTIONS)
+    "slice": {
+        "data": "noria.data",
+        "checks": "noria.checks",
+        "tracking": "noria.tracking",
+        "pipeline": "noria.pipeline",
+        "registry": "noria.registry",
+        "serving": "noria.serving",
+        "monitoring": "noria.monitoring",
+        "loop": "noria.loop",
+        "governance": "noria.governance",
+    },
+    "objects": {
+        "file": "noria.engines.objects.file:FileObjects",
+        "memory": "noria.engines.objects.memory:MemoryObjects",
+    },
+    "executor": {
+        "inline": "noria.engines.executors.inline:InlineExecutor",
+        "pool": "noria.engines.executors.pool:PoolExecutor",
+    },
+    "flavor": {
+        "sklearn": "noria.engines.flavors.sklearn:SklearnFlavor",
+        "python": "noria.engines.flavors.python:PythonFlavor",
+    },
+    "drift": {
+        "ks": "noria.monitoring.drift.ks:ks",
+        "psi": "noria.monitoring.drift.psi:psi",
+        "chi2": "noria.monitoring.drift.chi2:chi2",
+        "wasserstein": "noria.monitoring.drift.wasserstein:wasserstein",
+    },
+    "check": {},
+    "gate": {
+        "metric": "noria.registry.kinds.metric:judge",
+        "champion": "noria.registry.kinds.champion:judge",
+        "slices": "noria.registry.kinds.slices:judge",
+        "latency": "noria.registry.kinds.latency:judge",
+    },
+}
+
+
+def names(seam: str) -> list[str]:
+    """Every name of a seam, built-in or from an entry point, sorted."""
+    return sorted({*BUILTIN.get(seam, {}), *(point.name for point in _points(seam))})
+
+
+def load(seam: str, name: str) -> Any:
+    """Import and give what a name stands for. Raises: NotFound naming the valid names."""
+    target = BUILTIN.get(seam, {}).get(name)
+    if target is None:
+        for point in _points(seam):
+            if point.name == name:
+                return point.load()
+        raise NotFound(f"there is no {seam} named {name!r}", hint=f"one of: {', '.join(names(seam))}")
+    module, _, attribute = target.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+def _points(seam: str) -> list[importlib.metadata.EntryPoint]:
+    return list(importlib.metadata.entry_points(group=f"noria.{seam}"))

@@ -1,0 +1,91 @@
+"""What can happen to runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from noria.core.fact import fact
+from noria.core.identity import JSON
+
+__all__ = ["FACTS", "ArtifactLogged", "Code", "MetricsSealed", "Pin", "RunFinished", "RunStarted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """The code of a run. `commit` is empty outside git; `source` is the tree of the source files.
+
+    `dirty` ignores `noria.lock/` (pins are recorded on their own); `patch` is the digest of the
+    diff against the commit, or empty.
+    """
+
+    commit: str = ""
+    branch: str = ""
+    remote: str = ""
+    dirty: bool = False
+    patch: str = ""
+    source: str = ""
+    entry: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """The exact version of a data set that was used."""
+
+    dataset: str
+    version: int
+    tree: str
+
+
+@fact("run.started", subject="run/{run}")
+class RunStarted:
+    """A run began. `cause` is "user", "test", or the ref of what asked for it (`retrain/7`).
+
+    `config` is the digest of the resolved configuration, `environment` that of the lock.
+    """
+
+    run: str
+    pipeline: str
+    cause: str
+    code: Code
+    config: str
+    environment: str
+    seed: int
+    pins: tuple[Pin, ...]
+    owner: str
+
+
+@fact("run.finished", subject="run/{run}")
+class RunFinished:
+    """A run ended: status is finished, failed, stopped (a check or gate said no) or lost."""
+
+    run: str
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    metrics: Mapping[str, float] = {}
+
+
+@fact("artifact.logged", subject="run/{run}")
+class ArtifactLogged:
+    """A named object belongs to a run."""
+
+    run: str
+    name: str
+    digest: str
+    size_bytes: int
+    type: str = "file"
+
+
+@fact("metrics.sealed", subject="run/{run}")
+class MetricsSealed:
+    """A segment of a run's metric points became an object (Parquet: name, step, at, value)."""
+
+    run: str
+    segment: str
+    points: int
+    names: tuple[str, ...]
+    last: Mapping[str, JSON] = {}
+
+
+FACTS = (RunStarted, RunFinished, ArtifactLogged, MetricsSealed)
