@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.core.fact import fact
 
-__all__ = ["FACTS", "DatasetCommitted", "DatasetTagged"]
+__all__ = ["FACTS", "DatasetCommitted", "DatasetDescribed", "DatasetTagged"]
 
 
 @fact("dataset.committed", subject="dataset/{name}")
@@ -32,6 +32,19 @@ class DatasetCommitted:
     note: str = ""
 
 
+@fact("dataset.described", subject="dataset/{name}")
+class DatasetDescribed:
+    """The roles of a version's columns changed; its content did not."""
+
+    name: str
+    version: int
+    key: str = ""
+    time: str = ""
+    label: str = ""
+    time_min: str = ""
+    time_max: str = ""
+
+
 @fact("dataset.tagged", subject="dataset/{name}")
 class DatasetTagged:
     """A tag of a data set was set, or moved, to a version."""
@@ -41,4 +54,4 @@ class DatasetTagged:
     version: int
 
 
-FACTS = (DatasetCommitted, DatasetTagged)
+FACTS = (DatasetCommitted, DatasetDescribed, DatasetTagged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from noria.core.fact import fact
 from noria.core.identity import JSON
@@ -63,7 +63,7 @@ class RunFinished:
     status: str
     reason: str = ""
     seconds: float = 0.0
-    metrics: Mapping[str, float] = {}
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @fact("artifact.logged", subject="run/{run}")
@@ -85,7 +85,7 @@ class MetricsSealed:
     segment: str
     points: int
     names: tuple[str, ...]
-    last: Mapping[str, JSON] = {}
+    last: Mapping[str, JSON] = field(default_factory=dict)
 
 
 FACTS = (RunStarted, RunFinished, ArtifactLogged, MetricsSealed)

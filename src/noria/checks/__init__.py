@@ -1,0 +1,1 @@
+"""Checks: rules inferred from a reference and edited in a file, which stop bad data."""

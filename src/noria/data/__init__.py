@@ -1,0 +1,1 @@
+"""Data sets: versions by content, read without loss, compared."""

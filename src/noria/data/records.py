@@ -1,0 +1,184 @@
+"""Records of data sets: their versions and tags, as the facts left them, and the queries on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Integer, Select, String, Text, select
+
+from noria.core.fact import Stored
+from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetTagged
+from noria.store.ledger import Reader, Transaction
+from noria.store.tables import project, record_table
+
+__all__ = [
+    "PROJECTIONS",
+    "TABLES",
+    "DatasetVersion",
+    "by_number",
+    "by_tree",
+    "by_tree_prefix",
+    "names",
+    "newest",
+    "tagged",
+    "tags",
+    "versions",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetVersion:
+    """One version of a data set, named by the digest of its tree of files.
+
+    `columns` are (name, Arrow type, nullable); `key`, `time` and `label` name the columns with
+    these roles, or are empty; `time_min` and `time_max` bound the time column (UTC texts).
+    `source` is where it was added from, `at` when (UTC text).
+    """
+
+    name: str
+    version: int
+    tree: str
+    rows: int
+    size_bytes: int
+    files: int
+    columns: tuple[tuple[str, str, bool], ...]
+    key: str = ""
+    time: str = ""
+    label: str = ""
+    time_min: str = ""
+    time_max: str = ""
+    parent: str = ""
+    source: str = ""
+    note: str = ""
+    at: str = ""
+
+    @property
+    def ref(self) -> str:
+        """How to name it: `flights@3`."""
+        return f"{self.name}@{self.version}"
+
+    def column_names(self) -> tuple[str, ...]:
+        """The names of its columns, in order."""
+        return tuple(name for name, _, _ in self.columns)
+
+
+_version = record_table(
+    "dataset_version",
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("tree", String(71), nullable=False),
+    Column("parent", String(71), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("columns", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("time", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("time_min", String(32), nullable=False),
+    Column("time_max", String(32), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+_tag = record_table(
+    "dataset_tag",
+    Column("name", String(64), primary_key=True),
+    Column("tag", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+TABLES = (_version, _tag)
+_FIELDS = tuple(column.name for column in _version.columns)
+
+
+@project(DatasetCommitted)
+def committed(tx: Transaction, fact: Stored[DatasetCommitted]) -> None:
+    """A version appears."""
+    payload = fact.payload
+    values: dict[str, Any] = {name: getattr(payload, name) for name in _FIELDS if name not in ("columns", "at")}
+    tx.upsert(_version, **values, columns=json.dumps([list(column) for column in payload.columns]), at=fact.at)
+
+
+@project(DatasetDescribed)
+def described(tx: Transaction, fact: Stored[DatasetDescribed]) -> None:
+    """The roles of a version change."""
+    payload = fact.payload
+    tx.update(
+        _version,
+        {"name": payload.name, "version": payload.version},
+        key=payload.key,
+        time=payload.time,
+        label=payload.label,
+        time_min=payload.time_min,
+        time_max=payload.time_max,
+    )
+
+
+@project(DatasetTagged)
+def tag_set(tx: Transaction, fact: Stored[DatasetTagged]) -> None:
+    """A tag appears or moves."""
+    tx.upsert(_tag, name=fact.payload.name, tag=fact.payload.tag, version=fact.payload.version)
+
+
+PROJECTIONS = (committed, described, tag_set)
+
+
+def names(tx: Reader) -> list[str]:
+    """The names of all data sets, sorted."""
+    return [row[0] for row in tx.rows(select(_version.c.name).distinct().order_by(_version.c.name))]
+
+
+def versions(tx: Reader, name: str) -> list[DatasetVersion]:
+    """Every version of a data set, oldest first; empty for an unknown name."""
+    return [_read(row) for row in tx.rows(_of(name).order_by(_version.c.version))]
+
+
+def newest(tx: Reader, name: str) -> DatasetVersion | None:
+    """The version with the greatest number."""
+    return _one(tx, _of(name).order_by(_version.c.version.desc()).limit(1))
+
+
+def by_number(tx: Reader, name: str, version: int) -> DatasetVersion | None:
+    """The version with this number."""
+    return _one(tx, _of(name).where(_version.c.version == version))
+
+
+def by_tree(tx: Reader, name: str, tree: str) -> DatasetVersion | None:
+    """The newest version with this content."""
+    return _one(tx, _of(name).where(_version.c.tree == tree).order_by(_version.c.version.desc()).limit(1))
+
+
+def by_tree_prefix(tx: Reader, name: str, prefix: str) -> list[DatasetVersion]:
+    """Every version whose tree begins with these hex digits, newest first."""
+    found = _of(name).where(_version.c.tree.startswith(f"sha256:{prefix}", autoescape=True))
+    return [_read(row) for row in tx.rows(found.order_by(_version.c.version.desc()))]
+
+
+def tagged(tx: Reader, name: str, tag: str) -> DatasetVersion | None:
+    """The version that a tag names."""
+    number = tx.scalar(select(_tag.c.version).where(_tag.c.name == name, _tag.c.tag == tag))
+    return None if number is None else by_number(tx, name, int(number))
+
+
+def tags(tx: Reader, name: str) -> Mapping[str, int]:
+    """Every tag of a data set and the number of its version."""
+    found = tx.rows(select(_tag.c.tag, _tag.c.version).where(_tag.c.name == name).order_by(_tag.c.tag))
+    return {row[0]: int(row[1]) for row in found}
+
+
+def _of(name: str) -> Select[Any]:
+    return select(*(_version.c[field] for field in _FIELDS)).where(_version.c.name == name)
+
+
+def _one(tx: Reader, query: Select[Any]) -> DatasetVersion | None:
+    row = tx.first(query)
+    return None if row is None else _read(row)
+
+
+def _read(row: Any) -> DatasetVersion:
+    values = dict(zip(_FIELDS, row, strict=True))
+    columns = tuple((str(name), str(kind), bool(null)) for name, kind, null in json.loads(values.pop("columns")))
+    return DatasetVersion(columns=columns, **values)

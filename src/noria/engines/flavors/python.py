@@ -1,0 +1,96 @@
+"""Any Python object with `predict`: for models that name the project's own code.
+
+Saved by cloudpickle, with the project's own modules by value, so that a server needs neither the
+project folder nor its newest code to load an old release. Such a file can name anything: it is
+loaded only because a fact of this workspace names its bundle (packaging.bundle.load refuses all
+others), and only if it names nothing but the modules listed when it was saved.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import numpy as np
+
+from noria.core.errors import Denied
+from noria.packaging import pickles
+from noria.packaging.rows import Columns, Field
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+__all__ = ["PythonFlavor"]
+
+FILE, NAMES = "model.pkl", "names.json"
+
+
+class PythonFlavor:
+    """Objects with `predict_proba` (two columns) or `predict` (one value a row)."""
+
+    name = "python"
+
+    def save(self, model: object, folder: Path) -> None:
+        """Write model.pkl and names.json, the list of what it names."""
+        content = _dumped(model)
+        named = sorted(pickles.globals_of(content))
+        (folder / FILE).write_bytes(content)
+        (folder / NAMES).write_text(json.dumps(named, indent=1) + "\n", "utf-8")
+
+    def load(self, folder: Path) -> object:
+        """The object of a folder. Raises: Denied if it names what names.json does not list."""
+        named = frozenset((module, name) for module, name in json.loads((folder / NAMES).read_text("utf-8")))
+        return pickles.loads((folder / FILE).read_bytes(), lambda module, name: (module, name) in named)
+
+    def predict(self, model: Any, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """The second column of predict_proba, or predict."""
+        if hasattr(model, "predict_proba"):
+            return np.asarray(np.asarray(model.predict_proba(frame))[:, 1], dtype=np.float64)
+        return np.asarray(model.predict(frame), dtype=np.float64)
+
+    def direct(self, model: Any, fields: Sequence[Field]) -> Callable[[Columns], npt.NDArray[np.float64]] | None:
+        """None: nothing is known of the object."""
+        return None
+
+    def levels(self, model: Any) -> Mapping[str, Sequence[Any]]:
+        """Nothing: nothing is known of the object."""
+        return {}
+
+
+def _dumped(model: object) -> bytes:
+    """The object with the project's own modules by value; each module is put back as it was."""
+    marked = _project_modules()
+    for module in marked:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(model, protocol=pickle.DEFAULT_PROTOCOL))
+    except (pickle.PicklingError, TypeError) as error:
+        raise Denied(
+            f"a model of type {type(model).__name__} cannot be stored: {str(error)[:200]}",
+            hint="keep open files, locks and generators out of the model object",
+        ) from error
+    finally:
+        for module in marked:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _project_modules() -> list[ModuleType]:
+    """Loaded modules whose source is neither installed nor the standard library's."""
+    roots = tuple({str(Path(p).resolve()) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)})
+    own = str(Path(__file__).resolve().parents[2])
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name == "__main__" or name in cloudpickle.list_registry_pickle_by_value():
+            continue
+        path = str(Path(file).resolve())
+        if not path.startswith((*roots, own)) and "site-packages" not in path:
+            found.append(module)
+    return found

@@ -1,0 +1,290 @@
+"""A model as one immutable object: its files, what it takes and gives, and how to check it.
+
+A bundle is a JSON manifest in the object store that names a tree of plain files: the model as its
+flavor saved it, `signature.json`, `example.json` and `golden.json` (rows with their exact scores).
+The same model bytes with the same signature and environment are the same bundle: there is no
+time, id or path in it. A pickle is only loaded if a fact of this workspace names its bundle and
+its flavor allows every name in it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noria import plugins
+from noria.core.errors import Corrupt, Denied, ModelFailed, NoriaError, UsageError
+
+from noria.core.lazy import lazy
+from noria.core.schema import Column
+from noria.packaging.flavor import Bundle, Direct, Flavor
+from noria.packaging.predictor import UNSEEN, Predictor
+from noria.packaging.rows import Field, Rows, fields_of
+from noria.store.tree import Entry, Tree, read_tree, write_tree
+from noria.store.workspace import Workspace
+from noria.tracking.facts import ArtifactLogged
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+else:
+    np, pd = lazy("numpy"), lazy("pandas")
+
+__all__ = ["Bundle", "Direct", "Flavor", "build", "load", "read"]
+
+FORMAT = "noria/bundle/1"
+GOLDEN_ROWS = 64
+EXAMPLE_ROWS = 3
+
+
+def build(
+    ws: Workspace,
+    model: object,
+    *,
+    holdout: pd.DataFrame,
+    run: str,
+    label: str = "",
+    drop: Sequence[str] = (),
+    environment: str = "",
+    threshold: float = 0.5,
+) -> Bundle:
+    """Store a fitted model as a bundle, and log it as the artifact `bundle` of its run.
+
+    Args:
+        holdout: rows of the model's inputs (and more), with the dtypes that it was trained on.
+        run: the run that trained it; its fact names the bundle, so that it may be loaded.
+        label: the label column, which is no input; `drop` are further columns that are none.
+        environment: the digest of the environment lock.
+        threshold: the score at which a binary model says the positive label.
+    Raises: UsageError if the model is of no known flavor, or its inputs cannot come as rows.
+    """
+    flavor = _flavor_of(model)
+    labels = _labels(model)
+    fields = fields_of(holdout, names=_inputs(model, holdout, {label, *drop}))
+    if not len(holdout):
+        raise UsageError("the holdout has no rows, so the bundle can have no golden rows")
+    with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
+        folder = Path(place)
+        _boundary(lambda: flavor.save(model, folder), f"the model could not be saved as {flavor.name}")
+        saved = _boundary(lambda: flavor.load(folder), "the model that was saved could not be loaded again")
+        fields = _probed(flavor, saved, fields, holdout)
+        rows = Rows(fields)
+        golden = rows.plain(_spread(holdout, GOLDEN_ROWS))
+        frame = rows.frame(rows.columns(golden))
+        scores = [float(v) for v in _boundary(lambda: flavor.predict(saved, frame), "the model could not predict")]
+        if len(scores) != len(golden) or not all(np.isfinite(scores)):
+            raise ModelFailed("the model's scores of the holdout are not one finite number a row")
+        _write(folder / "signature.json", {"inputs": [_field_json(f) for f in fields], "outputs": ["score"]})
+        _write(folder / "example.json", golden[:EXAMPLE_ROWS])
+        _write(folder / "golden.json", {"rows": golden, "scores": scores})
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = Tree(
+            entries=tuple(
+                Entry(path.relative_to(folder).as_posix(), ws.objects.put_file(path), path.stat().st_size)
+                for path in paths
+            )
+        )
+    tree = write_tree(ws.objects, files)
+    manifest = {
+        "format": FORMAT,
+        "flavor": flavor.name,
+        "task": "binary" if labels else "regression",
+        "labels": list(labels),
+        "threshold": threshold,
+        "environment": environment,
+        "tree": tree,
+    }
+    name = ws.objects.put_json(manifest)
+    made = read(ws, name)
+    with ws.ledger.transaction() as tx:
+        tx.append(
+            ArtifactLogged(run=run, name="bundle", digest=name, size_bytes=made.size_bytes, type="bundle"),
+            inputs=[("run", f"run/{run}")],
+            outputs=[("bundle", name), ("tree", tree)],
+        )
+    return made
+
+
+def read(ws: Workspace, digest: str) -> Bundle:
+    """The bundle of a digest; nothing of the model is loaded. Raises: NotFound, Corrupt."""
+    manifest = ws.objects.get_json(digest)
+    if not isinstance(manifest, Mapping) or manifest.get("format") != FORMAT:
+        raise Corrupt(f"object {digest} is not a bundle of format {FORMAT}")
+    files = read_tree(ws.objects, manifest["tree"])
+    by_path = {entry.path: entry.digest for entry in files.entries}
+
+    def part(path: str) -> Any:
+        return json.loads(ws.objects.get_bytes(by_path[path]))
+
+    golden = part("golden.json")
+    return Bundle(
+        digest=digest,
+        flavor=manifest["flavor"],
+        task=manifest["task"],
+        labels=tuple(manifest["labels"]),
+        threshold=float(manifest["threshold"]),
+        environment=manifest["environment"],
+        tree=manifest["tree"],
+        files=files,
+        fields=tuple(_field(item) for item in part("signature.json")["inputs"]),
+        example=tuple(part("example.json")),
+        golden_rows=tuple(golden["rows"]),
+        golden_scores=tuple(golden["scores"]),
+    )
+
+
+def load(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
+    """A bundle's model, ready to predict.
+
+    Args:
+        threads: the most threads that numeric libraries may use per predict; 0 leaves them alone.
+    Raises: Denied if no fact of this workspace names the bundle, or its files name what the
+        flavor does not allow; Corrupt for altered bytes; ModelFailed if the model cannot be loaded.
+    """
+    if not ws.ledger.facts(ref=digest, limit=1):
+        raise Denied(f"no fact of this workspace names the bundle {digest}; it was not loaded")
+    bundle = read(ws, digest)
+    flavor: Flavor = plugins.load("flavor", bundle.flavor)()
+    with tempfile.TemporaryDirectory(prefix="noria-model-") as place:
+        folder = Path(place)
+        for entry in bundle.files.entries:
+            target = folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            ws.objects.copy_to(entry.digest, target)
+        model = _boundary(lambda: flavor.load(folder), f"the model of bundle {digest[:19]} could not be loaded")
+    return Predictor(bundle, flavor, model, threads=threads)
+
+
+def _flavor_of(model: object) -> Flavor:
+    """scikit-learn's own flavor for its estimators, else the flavor of any Python object with predict."""
+    if not hasattr(model, "predict"):
+        raise UsageError(
+            f"a model needs a predict method, and {type(model).__name__} has none",
+            hint="return a fitted estimator from the training step",
+        )
+    for name in ("sklearn", "python"):
+        flavor: Flavor = plugins.load("flavor", name)()
+        takes = getattr(flavor, "takes", None)
+        if takes is None or takes(model):
+            return flavor
+    raise UsageError(f"no flavor takes a model of type {type(model).__name__}")
+
+
+def _labels(model: object) -> tuple[Any, ...]:
+    """(negative, positive) of a classifier, () of a regression."""
+    classes = getattr(model, "classes_", None)
+    if classes is None:
+        return (0, 1) if hasattr(model, "predict_proba") else ()
+    found = tuple(value.item() if isinstance(value, np.generic) else value for value in classes)
+    if len(found) != 2:
+        raise UsageError(f"the classifier knows {len(found)} classes; two are supported", hint="make the label binary")
+    if not hasattr(model, "predict_proba"):
+        raise UsageError(f"the classifier {type(model).__name__} gives no probabilities (predict_proba)")
+    return found
+
+
+def _inputs(model: object, holdout: pd.DataFrame, others: set[str]) -> list[str]:
+    """The model's own names of its inputs if it kept them, else every column that is not one of `others`."""
+    kept = getattr(model, "feature_names_in_", None)
+    names = [str(name) for name in (holdout.columns if kept is None else kept)]
+    if kept is None:
+        names = [name for name in names if name not in others]
+    missing = [name for name in names if name not in holdout.columns]
+    if missing:
+        raise UsageError(f"the model was trained on column {missing[0]}, which the holdout does not have")
+    return names
+
+
+def _spread(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+    """At most `count` rows, evenly spread over the frame."""
+    places = np.unique(np.linspace(0, len(frame) - 1, num=min(count, len(frame))).astype(int))
+    return frame.iloc[places]
+
+
+def _probed(flavor: Flavor, model: object, fields: tuple[Field, ...], holdout: pd.DataFrame) -> tuple[Field, ...]:
+    """Ask the model what it takes: null in each column whose dtype can hold it, and unseen levels.
+
+    A column is nullable only if the model gives a finite score without it, so that a request that
+    the model would fail on is refused by name instead.
+    """
+    base = Rows(fields).plain(_spread(holdout, 4))
+
+    def takes(changed: Mapping[str, Any], candidates: tuple[Field, ...]) -> bool:
+        rows = Rows(candidates)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                frame = rows.frame(rows.columns([{**row, **changed} for row in base]))
+                return bool(np.isfinite(flavor.predict(model, frame)).all())
+            except Exception:  # noqa: BLE001  # the question is whether the project's model raises
+                return False
+
+    nullable = {f.name: None for f in fields if f.column.nullable}
+    refused = set() if takes(nullable, fields) else {n for n in nullable if not takes({n: None}, fields)}
+    holds_null = {n for n in refused if holdout[n].isna().any()}
+    if holds_null:
+        raise ModelFailed(f"the holdout has nulls in column {min(holds_null)}, and the model cannot take them")
+    found = tuple(
+        replace(f, column=replace(f.column, nullable=f.column.nullable and f.name not in refused)) for f in fields
+    )
+    open_ended = {f.name: UNSEEN for f in found if _is_open(f)}
+    if takes(open_ended, found):
+        return found
+    strict = {name for name in open_ended if not takes({name: UNSEEN}, found)}
+    learned = flavor.levels(model)
+    return tuple(_closed(f, learned) if f.name in strict else f for f in found)
+
+
+def _is_open(field: Field) -> bool:
+    return field.column.type in ("text", "category") and all(isinstance(level, str) for level in field.levels)
+
+
+def _closed(field: Field, learned: Mapping[str, Sequence[Any]]) -> Field:
+    """A column whose unseen levels the model refuses: the levels it learned become part of the signature.
+
+    Where nobody knows them the column stays open, and an unseen level is the model's own failure.
+    """
+    levels = field.levels or tuple(learned.get(field.name, ()))
+    if not levels:
+        return field
+    return replace(field, column=field.column.with_levels(tuple(map(str, levels))), levels=levels, strict=True)
+
+
+def _boundary(act: Callable[[], Any], sentence: str) -> Any:
+    """Run code of the model's library or the project; whatever it raises is that code's failure."""
+    try:
+        return act()
+    except NoriaError:
+        raise
+    except Exception as error:
+        raise ModelFailed(f"{sentence}: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n", "utf-8")
+
+
+def _field_json(field: Field) -> dict[str, Any]:
+    return {
+        "name": field.name,
+        "type": field.column.type,
+        "nullable": field.column.nullable,
+        "unit": field.column.unit,
+        "dtype": field.dtype,
+        "levels": list(field.levels),
+        "ordered": field.ordered,
+        "strict": field.strict,
+    }
+
+
+def _field(item: Mapping[str, Any]) -> Field:
+    levels = tuple(item["levels"])
+    column = Column(
+        item["name"], item["type"], item["nullable"], item["unit"], tuple(str(level) for level in levels)
+    )
+    return Field(column, item["dtype"], levels, item["ordered"], item["strict"])

@@ -1,0 +1,80 @@
+"""What a bundle is, and the seam to the libraries whose models it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from noria.core.schema import Signature
+from noria.packaging.rows import Columns, Field, Rows
+from noria.store.tree import Tree
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+__all__ = ["Bundle", "Direct", "Flavor"]
+
+Direct = Callable[[Columns], "npt.NDArray[np.float64]"]
+"""Scores straight from checked columns, shape (n_rows,)."""
+
+
+class Flavor(Protocol):
+    """How one kind of model is saved, loaded and asked. Implementations are in engines/flavors."""
+
+    name: str
+
+    def save(self, model: object, folder: Path) -> None:
+        """Write the model as files into an empty folder; the same model gives the same bytes."""
+        ...
+
+    def load(self, folder: Path) -> object:
+        """The model of a folder. Raises: Denied for what the flavor does not allow."""
+        ...
+
+    def predict(self, model: Any, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+        """Scores of a frame, shape (n_rows,): the positive class's probability, or the value."""
+        ...
+
+    def direct(self, model: Any, fields: Sequence[Field]) -> Direct | None:
+        """A faster way to the same scores, or None if the flavor knows none for this model."""
+        ...
+
+    def levels(self, model: Any) -> Mapping[str, Sequence[Any]]:
+        """The text levels that the model learned, of the columns where it refuses any other."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A model version's content. `task` is "binary" or "regression"; `labels` are (negative, positive).
+
+    `fields` are the inputs with their dtypes of training, `environment` the digest of the lock,
+    `golden_rows` and `golden_scores` rows with the exact scores that the model gave at the build.
+    """
+
+    digest: str
+    flavor: str
+    task: str
+    labels: tuple[Any, ...]
+    threshold: float
+    environment: str
+    tree: str
+    files: Tree
+    fields: tuple[Field, ...]
+    example: tuple[Mapping[str, Any], ...]
+    golden_rows: tuple[Mapping[str, Any], ...]
+    golden_scores: tuple[float, ...]
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and gives."""
+        return Rows(self.fields).signature
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all its files."""
+        return sum(entry.size_bytes for entry in self.files.entries)

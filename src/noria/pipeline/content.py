@@ -1,0 +1,257 @@
+"""The canonical hash of a value that code refers to: a constant, a container, an array, an object.
+
+Equal values hash equally in every process; what has no canonical value (an open connection, a
+generator) is refused by name, so that a step is never cached on a guess. Functions, classes and
+modules inside a value are handed to the caller, who knows how to hash code.
+"""
+
+from __future__ import annotations
+
+import collections
+import copyreg
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import hashlib
+import io
+import logging
+import os
+import pathlib
+import re
+import threading
+import types
+import typing
+import uuid
+import weakref
+import zoneinfo
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from noria.core.lazy import lazy
+
+__all__ = ["Opaque", "content_hash"]
+
+np = lazy("numpy")
+pa = lazy("pyarrow")
+
+Refer = Callable[[Any], str]
+"""Gives the token of a function, class or module inside a value."""
+
+_LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, threading.Condition, threading.Event)
+_CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType, types.MethodDescriptorType)
+_MORE_CODE = (types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType)
+_REFUSED = (io.IOBase, types.GeneratorType, types.CoroutineType, types.FrameType, weakref.ref)
+_SCALARS = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
+
+
+class Opaque(Exception):
+    """A value without a canonical form; `reason` is for people."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def content_hash(value: object, refer: Refer, *, root: str = "") -> str:
+    """The sha-256 (hex) of a value's canonical form; absolute paths under `root` are made relative.
+
+    Raises: Opaque if the value, or something in it, has no canonical form.
+    """
+    writer = _Writer(refer, root)
+    writer.write(value)
+    return writer.hash.hexdigest()
+
+
+class _Writer:
+    """Feeds the canonical form of one value to a hash; remembers what it is inside of."""
+
+    def __init__(self, refer: Refer, root: str) -> None:
+        self.hash = hashlib.sha256()
+        self._refer = refer
+        self._root = root
+        self._inside: dict[int, int] = {}
+        self._kept: list[object] = []
+
+    def write(self, value: Any) -> None:
+        if isinstance(value, enum.Enum):
+            self._tag(f"enum:{value.name}")
+            self._code(type(value))
+            return
+        kind = type(value)
+        if kind in _SCALARS:
+            self._tag(f"{kind.__name__}:{value!r}")
+        elif kind is float:
+            self._tag(f"float:{value.hex()}")
+        elif id(value) in self._inside:
+            self._tag(f"cycle:{self._inside[id(value)]}")
+        else:
+            self._inside[id(value)] = len(self._inside)
+            self._kept.append(value)  # its id must stay its own while we are inside
+            self._compound(value)
+            del self._inside[id(value)]
+
+    def _compound(self, value: Any) -> None:
+        for handler in (self._plain, self._container, self._callable, self._array, self._object):
+            if handler(value):
+                return
+        raise Opaque(f"a {_kind(value)} has no canonical value")
+
+    def _tag(self, text: str) -> None:
+        content = text.encode("utf-8", "surrogatepass")
+        self.hash.update(str(len(content)).encode() + b":" + content)
+
+    def _code(self, value: object) -> None:
+        self._tag(self._refer(value))
+
+    def _plain(self, value: Any) -> bool:
+        if isinstance(value, complex):
+            self._tag(f"complex:{value.real.hex()},{value.imag.hex()}")
+        elif isinstance(value, pathlib.PurePath) or type(value) is os.PathLike:
+            self._tag(f"path:{self._relative(str(value))}")
+        elif isinstance(value, re.Pattern):
+            self._tag(f"pattern:{value.pattern!r}:{value.flags}")
+        elif isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta):
+            self._tag(f"{type(value).__name__}:{value!r}")
+        elif isinstance(value, decimal.Decimal | fractions.Fraction | uuid.UUID | range | slice | bytearray):
+            self._tag(f"{type(value).__name__}:{value!r}")
+        elif isinstance(value, zoneinfo.ZoneInfo | datetime.tzinfo):
+            self._tag(f"zone:{value!s}")
+        elif isinstance(value, logging.Logger | logging.LoggerAdapter):
+            self._tag("logger")  # what is logged does not change a result
+        elif isinstance(value, _LOCKS):
+            self._tag("lock")
+        elif isinstance(value, types.GenericAlias | types.UnionType | typing.TypeVar) or _is_typing(value):
+            self._tag(f"type:{value!r}")
+        else:
+            return False
+        return True
+
+    def _relative(self, text: str) -> str:
+        if self._root and text.startswith(self._root + os.sep):
+            return "project:" + text[len(self._root) + 1 :]
+        return text
+
+    def _container(self, value: Any) -> bool:
+        kind = type(value)
+        if kind in (list, tuple, collections.deque):
+            self._tag(f"{kind.__name__}:{len(value)}")
+            for item in value:
+                self.write(item)
+        elif isinstance(value, tuple) and hasattr(value, "_fields"):
+            self._code(kind)
+            for item in value:
+                self.write(item)
+        elif kind in (set, frozenset):
+            self._tag(f"{kind.__name__}:{len(value)}")
+            for text in sorted(self._alone(item) for item in value):
+                self._tag(text)
+        elif kind in (dict, collections.OrderedDict, types.MappingProxyType, collections.Counter):
+            self._mapping(kind.__name__, value)
+        elif kind is collections.defaultdict:
+            self.write(value.default_factory)
+            self._mapping("defaultdict", value)
+        else:
+            return False
+        return True
+
+    def _mapping(self, name: str, value: Mapping[Any, Any]) -> None:
+        self._tag(f"{name}:{len(value)}")
+        for key, item in value.items():
+            self.write(key)
+            self.write(item)
+
+    def _alone(self, value: object) -> str:
+        return content_hash(value, self._refer, root=self._root)
+
+    def _callable(self, value: Any) -> bool:
+        if isinstance(value, functools.partial):
+            self._tag("partial")
+            for part in (value.func, value.args, dict(value.keywords)):
+                self.write(part)
+        elif isinstance(value, types.MethodType):
+            self._tag("method")
+            self.write(value.__func__)
+            self.write(value.__self__)
+        elif isinstance(value, (*_CODE, *_MORE_CODE)):
+            self._code(value)
+        elif isinstance(value, staticmethod | classmethod):
+            self._tag(type(value).__name__)
+            self.write(value.__func__)
+        elif isinstance(value, property):
+            self._tag("property")
+            for part in (value.fget, value.fset, value.fdel):
+                self.write(part)
+        elif isinstance(value, functools.cached_property):
+            self._tag("cached_property")
+            self.write(value.func)
+        elif callable(value) and isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+            self._tag(f"wrapped:{_kind(value)}")  # functools.lru_cache and its like
+            self.write(value.__wrapped__)
+        else:
+            return False
+        return True
+
+    def _array(self, value: Any) -> bool:
+        root = type(value).__module__.partition(".")[0]
+        if root == "numpy" and isinstance(value, np.ndarray):
+            self._tag(f"ndarray:{value.dtype.str}:{value.shape}")
+            if value.dtype.hasobject:
+                for item in value.ravel().tolist():
+                    self.write(item)
+            else:
+                self.hash.update(np.ascontiguousarray(value).tobytes())
+        elif root == "numpy" and isinstance(value, np.generic):
+            self._tag(f"scalar:{value.dtype.str}")
+            self.hash.update(value.tobytes())
+        elif root == "numpy" and isinstance(value, np.dtype | np.ufunc):
+            self._tag(f"{type(value).__name__}:{value!r}")
+        elif root == "numpy" and isinstance(value, np.random.Generator | np.random.RandomState):
+            raise Opaque("a shared random generator changes with every use; make it inside the step")
+        elif root == "pyarrow" and isinstance(value, pa.Table | pa.RecordBatch):
+            table = value if isinstance(value, pa.Table) else pa.Table.from_batches([value])
+            self._tag(f"arrow:{table.schema.to_string()}")
+            self.write(table.to_pydict())
+        elif root == "polars" and hasattr(value, "to_arrow"):
+            self._tag(f"polars:{value.dtype if hasattr(value, 'dtype') else value.schema}")
+            self.write(value.to_list() if hasattr(value, "dtype") else value.to_dict(as_series=False))
+        else:
+            return False
+        return True
+
+    def _object(self, value: Any) -> bool:
+        """Any other object: by what pickle would rebuild it from, which must be canonical itself."""
+        if isinstance(value, _REFUSED) or isinstance(value, BaseException) and value.__traceback__:
+            return False
+        try:
+            reduced = _reduced(value)
+        except Exception as error:  # noqa: BLE001  # any class may fail to reduce, in any way
+            raise Opaque(f"a {_kind(value)} has no canonical value ({type(error).__name__})") from error
+        if isinstance(reduced, str):
+            self._tag(f"global:{reduced}")
+            self._code(type(value))
+            return True
+        self._tag(f"object:{len(reduced)}")
+        self._code(type(value))
+        for part in reduced[:3]:
+            self.write(part)
+        for part in reduced[3:5]:
+            self.write(None if part is None else list(part))
+        return True
+
+
+def _reduced(value: Any) -> str | Sequence[Any]:
+    reducer = copyreg.dispatch_table.get(type(value))
+    return reducer(value) if reducer is not None else value.__reduce_ex__(4)  # type: ignore[no-any-return]  # pickle's own contract
+
+
+def _is_typing(value: object) -> bool:
+    return type(value).__module__ in ("typing", "typing_extensions", "types") and not callable(
+        getattr(value, "__next__", None)
+    )
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

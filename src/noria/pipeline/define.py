@@ -1,0 +1,269 @@
+"""What a project's pipeline.py says: data sets, steps, a model, its metrics; read as a value.
+
+The file is executed as it is now, by the loader of `sources.py`, and the pipeline function is
+called once to see its graph. Policy is not here: the author of a model cannot weaken its gate.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from noria.config import Project
+from noria.core.errors import NotFound, ProjectError, UsageError
+from noria.core.graph import topological
+from noria.pipeline import sources
+from noria.pipeline.step import Const, DatasetRole, Graph, Group, Ref, Result, StepNode, planning
+
+__all__ = [
+    "Metric",
+    "ModelNode",
+    "Pipeline",
+    "PipelineDefinition",
+    "dataset",
+    "define",
+    "load_pipeline",
+    "metric",
+    "model",
+    "pipeline",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Metric:
+    """A metric of the project's own: `function(y, score, rows) -> float`, and which way is better."""
+
+    def __init__(self, function: Callable[..., float], better: str) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = function.__name__
+        self.better = better
+
+    def __call__(self, *args: Any, **kwargs: Any) -> float:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<metric {self.name}>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNode:
+    """What a pipeline gives: the node of the model and of the holdout, and how it is measured.
+
+    `model` and `holdout` name outputs of the pipeline's nodes; `metrics` are names of the
+    registry's metrics or the project's own; `slices` are columns of the holdout.
+    """
+
+    name: str
+    model: Ref
+    holdout: Ref
+    metrics: tuple[str | Metric, ...] = ("auc", "log_loss")
+    slices: tuple[str, ...] = ()
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineDefinition:
+    """A pipeline as a value: nodes in an order in which they can run, data sets by name, and the model.
+
+    `module` is the module it was read from, `root` the project's folder.
+    """
+
+    name: str
+    nodes: tuple[StepNode, ...]
+    datasets: Mapping[str, DatasetRole]
+    model: ModelNode | None
+    module: ModuleType
+    root: Path
+
+    def node(self, name: str) -> StepNode:
+        """The node of that name. Raises: NotFound naming the nodes there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise NotFound(f"there is no step {name!r}", hint=f"steps: {', '.join(node.name for node in self.nodes)}")
+
+    def roles(self, node: str) -> tuple[DatasetRole, ...]:
+        """The data sets above a node, nearest first."""
+        found: dict[str, DatasetRole] = {}
+        queue = [node]
+        for name in queue:
+            current = self.node(name)
+            found.update({role.name: role for role in current.datasets() if role.name not in found})
+            queue.extend(parent for parent in current.parents() if parent not in queue)
+        return tuple(found.values())
+
+
+class Pipeline:
+    """A marked pipeline function; `define` reads its graph."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = function.__name__
+
+    def __call__(self) -> Any:
+        return self.function()
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelCall:
+    """What `nr.model` gives to the pipeline function, to be returned."""
+
+    name: str
+    model: Any
+    holdout: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def dataset(name: str, *, key: str = "", time: str = "", label: str = "") -> DatasetRole:
+    """A data set of the project, with the columns that are its row key, event time and label."""
+    return DatasetRole(name, key, time, label)
+
+
+def pipeline(function: Callable[[], Any]) -> Pipeline:
+    """Mark the function that says how steps make a model."""
+    return Pipeline(function)
+
+
+def metric(*, better: str = "higher") -> Callable[[Callable[..., float]], Metric]:
+    """Mark a function `(y, score, rows) -> float` as a metric; `better` is "higher" or "lower"."""
+    if better not in ("higher", "lower"):
+        raise UsageError(f'better is {better!r}, not "higher" or "lower"')
+    return lambda function: Metric(function, better)
+
+
+def model(
+    name: str,
+    model: Any,
+    *,
+    holdout: Any,
+    metrics: Sequence[str | Metric] = ("auc", "log_loss"),
+    slices: Sequence[str] = (),
+    threshold: float = 0.5,
+) -> Any:
+    """What a pipeline function returns: the model it makes, and how it is to be measured.
+
+    Args:
+        name: the model's name in the registry and in noria.toml.
+        model: the result of the step that fits it.
+        holdout: the result of the step that keeps labelled rows aside.
+        metrics: names such as "auc" and "log_loss", and functions marked with `@nr.metric`.
+        slices: columns of the holdout by whose levels the metrics are shown and gated.
+        threshold: the score from which the positive class is answered.
+    """
+    options = {"metrics": tuple(metrics), "slices": tuple(slices), "threshold": float(threshold)}
+    return _ModelCall(name, model, holdout, options)
+
+
+def load_pipeline(project: Project, name: str = "") -> PipelineDefinition:
+    """Read a project's pipeline as it is now; `name` chooses among several in the file.
+
+    Raises: NotFound if there is no such file or pipeline, ProjectError (file:line, last frame) if
+    the project's own code fails.
+    """
+    file = (project.root / project.pipeline).resolve()
+    if not file.is_file():
+        raise NotFound(f"there is no {project.pipeline}", where=str(project.root), hint="noria init makes one")
+    root = project.root.resolve()
+    with sources.project_on_path(root):
+        try:
+            module = sources.import_fresh(file, root)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary to the project's code
+            raise broken(error, project.pipeline, root) from error
+        found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
+        return define(_chosen(found, name, project.pipeline), module=module, root=root)
+
+
+def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | None = None) -> PipelineDefinition:
+    """Read the graph of a marked pipeline function. Raises: ProjectError if it is not a sound one."""
+    module = module or sys.modules[made.function.__module__]
+    where = f"{made.function.__code__.co_filename}:{made.function.__code__.co_firstlineno}"
+    folder = root or Path(getattr(module, "__file__", None) or "pipeline.py").resolve().parent
+    try:
+        returned, graph = planning(made.function)
+    except ProjectError as error:
+        error.where = error.where or where
+        raise
+    except Exception as error:  # noqa: BLE001  # the boundary to the project's code
+        raise broken(error, f"pipeline {made.name}", folder) from error
+    if not graph.nodes:
+        raise ProjectError(f"pipeline {made.name} calls no step", where=where, hint="mark its functions with @nr.step")
+    order = topological({node.name: node.parents() for node in graph.nodes.values()})
+    return PipelineDefinition(
+        name=made.name,
+        nodes=tuple(graph.nodes[node] for node in order),
+        datasets=_datasets(graph, where),
+        model=_model(returned, graph, made.name, where),
+        module=module,
+        root=folder,
+    )
+
+
+def broken(error: BaseException, what: str, root: Path) -> ProjectError:
+    """The error of a file that does not import: place and last frame of the project's own code."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return ProjectError(f"{what} is not valid Python: {error.msg}", where=f"{error.filename}:{error.lineno}")
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if sources.is_project_file(frame.filename, root):
+            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
+    text = str(error).strip().splitlines()
+    return ProjectError(f"{what} failed: {type(error).__name__}: {text[0][:300] if text else ''}", where=where)
+
+
+def _chosen(found: list[Pipeline], name: str, file: str) -> Pipeline:
+    names = ", ".join(made.name for made in found)
+    if name:
+        for made in found:
+            if made.name == name:
+                return made
+        raise NotFound(f"{file} has no pipeline {name!r}", hint=f"pipelines: {names}" if names else "")
+    if not found:
+        raise NotFound(f"{file} has no pipeline", hint="mark the function that calls the steps with @nr.pipeline")
+    if len(found) > 1:
+        raise UsageError(f"{file} has {len(found)} pipelines", hint=f"name one of: {names}")
+    return found[0]
+
+
+def _datasets(graph: Graph, where: str) -> dict[str, DatasetRole]:
+    found: dict[str, DatasetRole] = {}
+    for node in graph.nodes.values():
+        for role in node.datasets():
+            if found.setdefault(role.name, role) != role:
+                raise ProjectError(f"data set {role.name} is declared twice, with different columns", where=where)
+    return found
+
+
+def _model(returned: Any, graph: Graph, name: str, where: str) -> ModelNode | None:
+    if returned is None:
+        return None
+    if not isinstance(returned, _ModelCall):
+        raise ProjectError(
+            f"pipeline {name} returned {type(returned).__name__}", where=where, hint="return nr.model(...), or nothing"
+        )
+    for role in ("model", "holdout"):
+        if not isinstance(getattr(returned, role), Result):
+            kind = type(getattr(returned, role)).__name__
+            raise ProjectError(f"nr.model: {role} is {kind}, not the result of a step", where=where)
+    for item in returned.options["metrics"]:
+        if not isinstance(item, str | Metric):
+            kind = getattr(item, "__name__", type(item).__name__)
+            raise ProjectError(f"nr.model: metric {kind} is not a name", where=where, hint="mark it with @nr.metric")
+    return ModelNode(
+        name=returned.name,
+        model=cast("Result", returned.model).reference(),
+        holdout=cast("Result", returned.holdout).reference(),
+        **returned.options,
+    )

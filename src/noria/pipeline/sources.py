@@ -1,0 +1,230 @@
+"""Where the code of a project is: which files are its own, and the exact text that was executed.
+
+A project's modules are imported through a loader of our own that never reads or writes `.pyc`
+files (whose check by size and whole seconds can serve an edit ago) and keeps the bytes it ran.
+So the text that a key is computed from is the text that is executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import linecache
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+__all__ = ["ProjectLoader", "SourceFile", "Sources", "import_fresh", "is_project_file", "project_on_path"]
+
+_OUTSIDE = ("site-packages", "dist-packages", ".venv", "venv", ".noria", ".tox", ".nox", "node_modules")
+
+
+def is_project_file(file: str | None, root: Path) -> bool:
+    """Whether a source file is the project's own: inside its folder, but not in an environment of it."""
+    if not file:
+        return False
+    try:
+        inside = Path(os.path.realpath(file)).relative_to(os.path.realpath(root))
+    except ValueError:
+        return False
+    return not any(part in _OUTSIDE for part in inside.parts)
+
+
+class ProjectLoader(importlib.machinery.SourceFileLoader):
+    """Compiles a project's module from its source, always, and keeps the bytes it compiled."""
+
+    content: bytes = b""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file as it is now."""
+        path = self.get_filename(fullname)
+        self.content = self.get_data(path)
+        # linecache feeds tracebacks and inspect; it must not show the text of an earlier import
+        linecache.checkcache(path)
+        return compile(self.content, path, "exec", dont_inherit=True)
+
+    def is_package(self, fullname: str) -> bool:
+        """Whether it is the `__init__.py` of a package."""
+        return Path(self.get_filename(fullname)).name == "__init__.py"
+
+
+class _ProjectFinder(importlib.abc.MetaPathFinder):
+    """Finds the modules of one project, before Python's own finder does."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of a module whose file is the project's own; None for any other."""
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path or [str(self.root)])
+        if spec is None or not spec.origin or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            return None
+        if not is_project_file(spec.origin, self.root):
+            return None
+        loader = ProjectLoader(fullname, spec.origin)
+        return importlib.util.spec_from_file_location(
+            fullname, spec.origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
+        )
+
+
+@contextlib.contextmanager
+def project_on_path(root: Path) -> Iterator[None]:
+    """Make the project importable, through our loader, for the rest of the block."""
+    finder = _ProjectFinder(root)
+    text = str(root)
+    sys.meta_path.insert(0, finder)
+    sys.path.insert(0, text)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        with contextlib.suppress(ValueError):
+            sys.path.remove(text)
+
+
+def import_fresh(file: Path, root: Path) -> ModuleType:
+    """Import a project's file as it is now, forgetting every module of the project first.
+
+    Inside `project_on_path`. Modules that our loader made for another project are forgotten too,
+    so that two projects with a `pipeline.py` each do not see the other's. Raises: what the file raises.
+    """
+    for name, module in list(sys.modules.items()):
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if isinstance(loader, ProjectLoader) or (
+            name != "__main__" and is_project_file(getattr(module, "__file__", None), root)
+        ):
+            sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    name = ".".join(file.relative_to(root).with_suffix("").parts)
+    return importlib.import_module(name)
+
+
+class SourceFile:
+    """One parsed file: its functions, lambdas and classes by the place where they begin."""
+
+    def __init__(self, path: str, content: bytes) -> None:
+        self.path = path
+        self.content = content
+        self.tree = ast.parse(content)
+        self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        self._lambdas: dict[int, list[ast.Lambda]] = {}
+        self._classes: dict[str, list[ast.ClassDef]] = {}
+        self._index(self.tree, "")
+
+    def _index(self, tree: ast.AST, prefix: str) -> None:
+        for node in ast.iter_child_nodes(tree):
+            inner = prefix
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+                self._functions[(first, node.name)] = node
+                inner = f"{prefix}{node.name}.<locals>."
+            elif isinstance(node, ast.ClassDef):
+                self._classes.setdefault(prefix + node.name, []).append(node)
+                inner = f"{prefix}{node.name}."
+            elif isinstance(node, ast.Lambda):
+                self._lambdas.setdefault(node.lineno, []).append(node)
+            self._index(node, inner)
+
+    def function(self, code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None:
+        """The definition that a code object was compiled from, or None if it is not in this text."""
+        if code.co_name != "<lambda>":
+            return self._functions.get((code.co_firstlineno, code.co_name))
+        places = [
+            (line, end, column, end_column)
+            for line, end, column, end_column in code.co_positions()
+            if line is not None and end is not None and column is not None and end_column is not None
+        ]
+        body = [place for place in places if place[3] > place[2] or place[1] > place[0]]
+        fits = [node for node in self._lambdas.get(code.co_firstlineno, []) if _covers(node, body)]
+        return min(fits, key=_extent) if fits else None
+
+    def class_(self, made: type) -> ast.ClassDef | None:
+        """The definition of a class; of several with one name, the one with the same methods."""
+        found = self._classes.get(made.__qualname__, [])
+        if len(found) < 2:
+            return found[0] if found else None
+        lines = {
+            value.__code__.co_firstlineno
+            for value in vars(made).values()
+            if isinstance(value, FunctionType) and value.__code__.co_filename == self.path
+        }
+        fits = [node for node in found if any(node.lineno <= line <= (node.end_lineno or 0) for line in lines)]
+        return (fits or found)[-1]
+
+
+def _covers(node: ast.Lambda, places: list[tuple[int, int, int, int]]) -> bool:
+    start = (node.body.lineno, node.body.col_offset)
+    end = (node.body.end_lineno or 0, node.body.end_col_offset or 0)
+    return all(start <= (line, column) and (last, last_column) <= end for line, last, column, last_column in places)
+
+
+def _extent(node: ast.Lambda) -> tuple[int, int]:
+    return ((node.body.end_lineno or 0) - node.body.lineno, (node.body.end_col_offset or 0) - node.body.col_offset)
+
+
+class Sources:
+    """The parsed sources of one planning: each file is read and parsed once. Not thread safe."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._by_path: dict[str, SourceFile | None] = {}
+
+    def of_module(self, module: ModuleType) -> SourceFile | None:
+        """The text that a module was executed from, or None if there is none (built in, compiled)."""
+        path = getattr(module, "__file__", None)
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if path is None or not path.endswith(".py"):
+            return None
+        content = loader.content if isinstance(loader, ProjectLoader) else b""
+        return self._parsed(path, content)
+
+    def of_function(self, function: FunctionType) -> SourceFile | None:
+        """The text that holds a function; also that of a notebook cell."""
+        module = sys.modules.get(function.__module__ or "")
+        path = function.__code__.co_filename
+        if module is not None and getattr(module, "__file__", None) == path:
+            return self.of_module(module)
+        return self._parsed(path, b"")
+
+    def of_class(self, made: type) -> SourceFile | None:
+        """The text that holds a class."""
+        module = sys.modules.get(made.__module__)
+        if module is not None and getattr(module, "__file__", None):
+            return self.of_module(module)
+        for value in vars(made).values():  # a notebook cell: its methods know the place
+            if isinstance(value, FunctionType) and value.__qualname__.startswith(made.__qualname__):
+                return self._parsed(value.__code__.co_filename, b"")
+        return None
+
+    def of_file(self, path: Path) -> SourceFile | None:
+        """A file of the project by its path."""
+        return self._parsed(str(path), b"")
+
+    def _parsed(self, path: str, content: bytes) -> SourceFile | None:
+        if path not in self._by_path:
+            self._by_path[path] = _parse(path, content or _read(path))
+        return self._by_path[path]
+
+
+def _read(path: str) -> bytes:
+    if os.path.isfile(path):
+        return Path(path).read_bytes()
+    linecache.checkcache(path)
+    return "".join(linecache.getlines(path)).encode("utf-8")
+
+
+def _parse(path: str, content: bytes) -> SourceFile | None:
+    if not content:
+        return None
+    try:
+        return SourceFile(path, content)
+    except (SyntaxError, ValueError):
+        return None

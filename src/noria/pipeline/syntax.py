@@ -1,0 +1,205 @@
+"""The canonical text of code, and which names outside it the code looks at.
+
+The text has no positions, comments, docstrings, annotations of plain functions or empty fields,
+and is written by our own serialiser: `ast.dump` and `ast.unparse` change between Python minors.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType
+
+__all__ = ["Use", "canonical_syntax", "global_names", "imports", "uses"]
+
+_SKIP = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
+_GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL", "STORE_GLOBAL"})
+_READERS = ("read", "scan", "load", "open", "from_file", "fromfile", "genfromtxt", "loadtxt", "parse_file")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Use:
+    """One look at a name: `root.attrs…`, and the text argument or index that follows, if any.
+
+    `how` is "plain", "call" or "item"; `literal` the constant text in the call or index (empty: none).
+    """
+
+    root: str
+    attrs: tuple[str, ...] = ()
+    how: str = "plain"
+    literal: str = ""
+
+
+def canonical_syntax(node: ast.AST) -> str:
+    """The text of a definition (function, lambda, class) or a module, without its own name.
+
+    The outermost function's decorators and defaults are left out as well: what they made is found
+    in the live object.
+    """
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+        return f"{kind}({_arguments(node.args)},{_body(node.body, in_class=False)})"
+    if isinstance(node, ast.Lambda):
+        return f"lambda({_arguments(node.args)},{_text(node.body, in_class=False)})"
+    if isinstance(node, ast.ClassDef):
+        parts = [_text(item, in_class=False) for item in (*node.decorator_list, *node.bases, *node.keywords)]
+        return f"class({','.join(parts)},{_body(node.body, in_class=True)})"
+    if isinstance(node, ast.Module):
+        return f"module({_body(node.body, in_class=True)})"
+    return _text(node, in_class=False)
+
+
+def _arguments(args: ast.arguments) -> str:
+    groups = [[item.arg for item in group] for group in (args.posonlyargs, args.args, args.kwonlyargs)]
+    return f"{groups}{args.vararg.arg if args.vararg else ''}|{args.kwarg.arg if args.kwarg else ''}"
+
+
+def _body(statements: list[ast.stmt], *, in_class: bool) -> str:
+    kept = [item for item in statements if not isinstance(item, ast.Pass) and not _is_docstring(item)]
+    return "[" + ",".join(filter(None, (_text(item, in_class=in_class) for item in kept))) + "]"
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    """Any statement that is only a constant: it does nothing."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _text(node: object, *, in_class: bool) -> str:
+    if isinstance(node, ast.Constant):
+        return _constant(node.value)
+    if isinstance(node, ast.ClassDef):
+        return f"{node.name}={canonical_syntax(node)}"
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return _inner_function(node)
+    if isinstance(node, ast.AnnAssign) and not in_class and node.simple:
+        if node.value is None:
+            return ""
+        return f"Assign({_text(node.target, in_class=False)},{_text(node.value, in_class=False)})"
+    if isinstance(node, ast.AST):
+        parts = []
+        for name, value in ast.iter_fields(node):
+            if name in _SKIP or value is None or value == []:
+                continue
+            if name in ("body", "orelse", "finalbody") and isinstance(value, list):
+                parts.append(f"{name}={_body(value, in_class=in_class)}")
+            else:
+                parts.append(f"{name}={_text(value, in_class=in_class)}")
+        return f"{type(node).__name__}({','.join(parts)})"
+    if isinstance(node, list):
+        return "[" + ",".join(_text(item, in_class=in_class) for item in node) + "]"
+    return repr(node)
+
+
+def _inner_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """A function inside a class or function: its decorators, defaults and (if decorated) annotations count."""
+    defaults = [_text(item, in_class=False) for item in (*node.args.defaults, *node.args.kw_defaults) if item]
+    decorators = [_text(item, in_class=False) for item in node.decorator_list]
+    notes = ""
+    if decorators:
+        every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        hints = (node.returns, *(item.annotation for item in every))
+        notes = ",".join(_text(item, in_class=False) for item in hints if item)
+    return f"{node.name}={canonical_syntax(node)}{defaults}{decorators}{notes}"
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, float):
+        return f"float:{value.hex()}"
+    if isinstance(value, complex):
+        return f"complex:{value.real.hex()},{value.imag.hex()}"
+    return f"{type(value).__name__}:{value!r}"
+
+
+def global_names(code: CodeType) -> set[str]:
+    """Names that a code object, or one inside it, looks up outside its own scopes."""
+    found: set[str] = set()
+    queue = [code]
+    for current in queue:
+        own = {item.argval for item in dis.get_instructions(current) if item.opname in ("STORE_NAME",)}
+        for item in dis.get_instructions(current):
+            if item.opname in _GLOBAL_LOADS and not (item.opname == "LOAD_NAME" and item.argval in own):
+                found.add(item.argval)
+        queue.extend(constant for constant in current.co_consts if isinstance(constant, CodeType))
+    return found
+
+
+def code_of(node: ast.ClassDef | ast.Module) -> CodeType:
+    """The code of a definition on its own, for `global_names`."""
+    tree = node if isinstance(node, ast.Module) else ast.Module(body=[node], type_ignores=[])
+    return compile(tree, "<definition>", "exec", dont_inherit=True)
+
+
+def uses(node: ast.AST) -> set[Use]:
+    """Every look at a name inside a definition, as the longest attribute chain that is written."""
+    found: set[Use] = set()
+    _collect(node, found)
+    return found
+
+
+def _collect(node: ast.AST, found: set[Use]) -> None:
+    if isinstance(node, ast.Call):
+        _collect_call(node, found)
+        return
+    if isinstance(node, ast.Subscript):
+        chain = _chain(node.value)
+        if chain is not None:
+            literal = node.slice.value if isinstance(node.slice, ast.Constant) else ""
+            found.add(Use(*chain, "item", literal if isinstance(literal, str) else ""))
+            _collect(node.slice, found)
+            return
+    chain = _chain(node)
+    if chain is not None:
+        found.add(Use(*chain))
+        return
+    for child in ast.iter_child_nodes(node):
+        _collect(child, found)
+
+
+def _collect_call(node: ast.Call, found: set[Use]) -> None:
+    chain = _chain(node.func)
+    if chain is None:
+        _collect(node.func, found)
+    else:
+        first = node.args[0] if node.args else None
+        literal = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+        found.add(Use(*chain, "call", literal))
+        if chain == ("getattr", ()) and len(node.args) >= 2:
+            inner, name = _chain(node.args[0]), node.args[1]
+            if inner is not None and isinstance(name, ast.Constant) and isinstance(name.value, str):
+                found.add(Use(inner[0], (*inner[1], name.value)))
+                for argument in node.args[2:]:
+                    _collect(argument, found)
+                return
+    for argument in (*node.args, *node.keywords):
+        _collect(argument, found)
+
+
+def _chain(node: ast.AST) -> tuple[str, tuple[str, ...]] | None:
+    attrs: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attrs.append(node.attr)
+        node = node.value
+    return (node.id, tuple(reversed(attrs))) if isinstance(node, ast.Name) else None
+
+
+def imports(node: ast.AST) -> Iterator[tuple[str, int, str, str]]:
+    """Import statements inside a definition: (module, level, name or "", the name it is bound to)."""
+    for item in ast.walk(node):
+        if isinstance(item, ast.Import):
+            for alias in item.names:
+                yield alias.name, 0, "", alias.asname or alias.name.partition(".")[0]
+        elif isinstance(item, ast.ImportFrom):
+            for alias in item.names:
+                yield item.module or "", item.level, alias.name, alias.asname or alias.name
+
+
+def read_arguments(node: ast.AST) -> Iterator[ast.expr]:
+    """The first argument of every call that reads a file by its name (`read_parquet`, `np.load`, …)."""
+    for item in ast.walk(node):
+        if not isinstance(item, ast.Call) or not item.args:
+            continue
+        name = getattr(item.func, "attr", getattr(item.func, "id", ""))
+        if name.startswith(_READERS):
+            yield item.args[0]

@@ -1,0 +1,1 @@
+"""Answering requests: deployments, routing, the prediction log, and rollouts judged by evidence."""

@@ -1,0 +1,294 @@
+"""One door to the database, the same for SQLite and Postgres: one writer, snapshot readers.
+
+A writer takes the single writer lock before it reads, so what it decides on cannot change under
+it. On SQLite that is an flock beside the file, whose waiters the kernel wakes in turn (SQLite's own
+busy wait let one of eight processes commit once in eight seconds), then BEGIN IMMEDIATE; on
+Postgres an advisory lock held for the transaction. The databases' errors become the error tree
+here and nowhere else. A connection never crosses a fork.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from noria.core.errors import ConfigError, Corrupt, NoriaError, StoreFull, StoreUnavailable
+from noria.store.objects import disk_faults
+
+__all__ = ["Database", "database_url"]
+
+WAIT_S = 60.0
+POOL_SIZE = 5
+POOL_OVERFLOW = 27
+_PG_FULL = frozenset({"53100"})
+_SQLITE_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def database_url(text: str, state: Path) -> str:
+    """The SQLAlchemy URL of a `[store] database` setting; empty means `.noria/ledger.db`.
+
+    Raises: ConfigError for a database that is neither SQLite nor Postgres.
+    """
+    if not text:
+        return f"sqlite:///{(state / 'ledger.db').resolve()}"
+    scheme, _, rest = text.partition("://")
+    if scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        return f"postgresql+psycopg://{rest}"
+    if scheme == "sqlite":
+        return text
+    raise ConfigError(
+        f"store.database {scheme!r} is not a database that is known", hint="postgresql://… or sqlite:///…"
+    )
+
+
+class Database:
+    """Connections to one database. Thread safe; survives a fork."""
+
+    def __init__(self, url: str, *, wait_s: float = WAIT_S) -> None:
+        self._url = sqlalchemy.make_url(url)
+        self._wait_s = wait_s
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.file = Path(self._url.database or "") if self.is_sqlite else None
+        self.where = str(self.file) if self.file else self._url.render_as_string(hide_password=True)
+        self._engine = self._make_engine()
+        self._pid = os.getpid()
+        self._writing = threading.local()
+
+    @contextmanager
+    def write(self, *, is_durable: bool = True) -> Iterator[Connection]:
+        """The one writer: locked at entry, committed at exit, rolled back on any exception.
+
+        A durable commit is on disk when this returns; another one survives the death of processes,
+        but the last may be lost when the machine loses power. Not reentrant: a second one in the
+        same thread is a bug. Raises: StoreUnavailable when the lock is not had in time; StoreFull; Corrupt.
+        """
+        assert not getattr(self._writing, "is_on", False), "a transaction is already open in this thread"
+        self._writing.is_on = True
+        try:
+            with self._writer_lock(), self.translated(), self._connect() as connection:
+                connection = connection.execution_options(noria_begin="BEGIN IMMEDIATE")
+                with connection.begin():
+                    self._begin_writing(connection, is_durable)
+                    yield connection
+        finally:
+            self._writing.is_on = False
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot: everything read inside is of one moment. Never waits for the writer."""
+        with self.translated(), self._connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin() as transaction:
+                try:
+                    yield connection
+                finally:
+                    if transaction.is_active:
+                        transaction.rollback()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[sqlite3.Connection]:
+        """SQLite only: a bare connection outside of any transaction, alone among Noria's writers."""
+        assert self.file is not None, "only SQLite has a file"
+        with self._writer_lock():
+            try:
+                connection = sqlite3.connect(self.file, isolation_level=None)
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+            except sqlite3.Error as error:
+                translated = self._translate_sqlite(error)
+                if translated is None:
+                    raise
+                raise translated from error
+
+    def close(self) -> None:
+        """Give the connections back. The database can be used again afterwards."""
+        self._engine.dispose()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn the database's errors into StoreFull, StoreUnavailable and Corrupt."""
+        try:
+            yield
+        except DBAPIError as error:
+            translated = self._translate(error.orig)
+            if translated is None:
+                raise
+            raise translated from error
+        except sqlalchemy.exc.TimeoutError as error:
+            raise StoreUnavailable("every connection to the database is in use", where=self.where) from error
+
+    def _connect(self) -> Connection:
+        if self._pid != os.getpid():
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+            self._writing = threading.local()
+        return self._engine.connect()
+
+    def _begin_writing(self, connection: Connection, is_durable: bool) -> None:
+        if self.is_sqlite:
+            return
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('noria'), hashtext(current_schema()))")
+        if not is_durable:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+    def _make_engine(self) -> Engine:
+        if not self.is_sqlite:
+            return sqlalchemy.create_engine(
+                self._url,
+                pool_size=POOL_SIZE,
+                max_overflow=POOL_OVERFLOW,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 10, "options": f"-c lock_timeout={int(self._wait_s * 1000)}"},
+            )
+        engine = sqlalchemy.create_engine(
+            self._url,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            connect_args={"isolation_level": None, "timeout": self._wait_s, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    @contextmanager
+    def _writer_lock(self) -> Iterator[None]:
+        if self.file is None:
+            yield
+            return
+        handle = _locked(self.file.with_name(self.file.name + ".lock"), self._wait_s)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def _translate(self, error: BaseException | None) -> NoriaError | None:
+        if isinstance(error, sqlite3.Error):
+            return self._translate_sqlite(error)
+        state = getattr(error, "sqlstate", None)
+        if state in _PG_FULL:
+            return StoreFull(f"the database has no space left: {_first_line(error)}", where=self.where)
+        kinds = (
+            "OperationalError",
+            "InterfaceError",
+            "ReadOnlySqlTransaction",
+            "AdminShutdown",
+            "InsufficientPrivilege",
+        )
+        if error is not None and (type(error).__name__ in kinds or _is_operational(error)):
+            return StoreUnavailable(
+                f"the database cannot be used: {_first_line(error)}", where=self.where, hint="is it running? try again"
+            )
+        return None
+
+    def _translate_sqlite(self, error: sqlite3.Error) -> NoriaError | None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _SQLITE_CORRUPT:
+            return Corrupt(
+                f"the ledger file is damaged: {error}",
+                where=self.where,
+                hint="restore it from a backup; noria audit verify then says what is missing",
+            )
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._is_disk_full()):
+            return StoreFull(
+                "no space is left for the ledger; nothing was changed",
+                where=self.where,
+                hint="free some space, then run the command again",
+            )
+        if code == sqlite3.SQLITE_BUSY:
+            return StoreUnavailable(
+                f"the ledger was locked for {self._wait_s:.0f} s", where=self.where, hint="try again"
+            )
+        unavailable = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM)
+        if code in unavailable:
+            return StoreUnavailable(
+                f"the ledger cannot be used: {error}",
+                where=self.where,
+                hint="check the folder's permissions and that the disk is mounted for writing",
+            )
+        if "no such table" in str(error) or "no such column" in str(error):
+            return Corrupt(f"the ledger lacks a table: {error}", where=self.where, hint="restore it from a backup")
+        return None
+
+    def _is_disk_full(self) -> bool:
+        assert self.file is not None
+        status = os.statvfs(self.file.parent)
+        return status.f_bavail * status.f_frsize < 1 << 20
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("noria_begin", "BEGIN"))
+
+
+def _locked(path: Path, wait_s: float) -> int:
+    """An open descriptor that holds the lock; closing it gives the lock back.
+
+    The kernel wakes waiters in the order they came. It has no time limit of its own, so a waiter
+    that has to wait does it in a thread; one that gave up lets go as soon as it gets the lock.
+    """
+    with disk_faults(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        else:
+            return handle
+        return _waited(handle, path, wait_s)
+
+
+def _waited(handle: int, path: Path, wait_s: float) -> int:
+    decided = threading.Lock()
+    has_given_up = False
+    is_locked = threading.Event()
+
+    def wait() -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with decided:
+            if has_given_up:
+                os.close(handle)
+            else:
+                is_locked.set()
+
+    threading.Thread(target=wait, name="noria-lock", daemon=True).start()
+    begun = time.monotonic()
+    is_locked.wait(wait_s)
+    with decided:
+        if is_locked.is_set():
+            return handle
+        has_given_up = True
+    raise StoreUnavailable(
+        f"another process has held the ledger for {time.monotonic() - begun:.0f} s",
+        where=str(path),
+        hint="try again; a process that was stopped (SIGSTOP) or hangs may hold it",
+    )
+
+
+def _is_operational(error: BaseException) -> bool:
+    return any(cls.__name__ in ("OperationalError", "InterfaceError") for cls in type(error).__mro__)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,229 @@
+"""The ledger: read records, decide, append facts; records are folded in the same transaction.
+
+`transaction()` holds the one writer lock from its first line, so a verb may read, decide and append
+without a race. At commit the Merkle tree over the facts has grown and every new size of it is
+signed. What an acknowledged commit means: the fact, its records and its signed checkpoint are on
+disk, all three or none. Facts are never updated or deleted here; projections alone write records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.engine import Connection
+
+from noria.core.clock import Clock, utc_text
+from noria.core.errors import Tampered, UsageError
+from noria.core.fact import Edge, Fact, Stored, kind_of
+from noria.store import tables
+from noria.store.checkpoint import Signer
+from noria.store.database import Database
+from noria.store.failpoint import failpoint
+from noria.store.fold import Fold, Reader, Statements
+from noria.store.log import frontier_of, head_of
+from noria.store.merkle import EMPTY_ROOT, Frontier, Node, leaf_hash
+from noria.store.payload import decode, encode
+from noria.store.rows import edge_rows, stored_of
+from noria.store.seen import Seen
+from noria.store.slices import Slices
+
+__all__ = ["Ledger", "Reader", "Transaction"]
+
+P = TypeVar("P")
+FACT_LIMIT_BYTES = 1 << 20
+PAGE = 1000
+
+
+class Transaction(Fold):
+    """The one writer of the ledger: reads, appends, and lets projections write records."""
+
+    def __init__(self, connection: Connection, ledger: Ledger, frontier: Frontier) -> None:
+        super().__init__(connection, ledger.slices, ledger.statements)
+        self._ledger = ledger
+        self._nodes: list[Node] = []
+        self._notes: list[tuple[int, bytes]] = []
+        self.frontier = frontier
+        self.last_note = ""
+
+    def append(
+        self,
+        payload: P,
+        *,
+        inputs: Sequence[Edge] = (),
+        outputs: Sequence[Edge] = (),
+        actor: str = "",
+    ) -> Stored[P]:
+        """Append a fact and fold it into the records at once. Gives it in its place.
+
+        Args:
+            inputs, outputs: edges (role, ref) of lineage; a ref is a digest or a subject.
+            actor: who did it, when it is not the ledger's own actor.
+        Raises: UsageError if the fact is larger than a decision may be, or its kind is not declared.
+        """
+        assert not self._is_projecting, "a projection may not append"
+        declared = kind_of(payload)
+        slices = self._ledger.slices
+        if declared.kind not in slices.kinds:
+            raise UsageError(f"{declared.kind} is not a kind of fact that a slice declares")
+        data = encode(payload)
+        fields = {field.name: getattr(payload, field.name) for field in dataclasses.fields(payload)}  # type: ignore[arg-type]  # kind_of proved it
+        fact = Fact(
+            kind=declared.kind,
+            version=declared.version,
+            subject=declared.subject.format(**fields),
+            inputs=tuple((role, ref) for role, ref in inputs),
+            outputs=tuple((role, ref) for role, ref in outputs),
+            data=data,
+            actor=actor or self._ledger.actor,
+            at=utc_text(self._ledger.clock.now()),
+        )
+        body = fact.canonical()
+        if len(body) > FACT_LIMIT_BYTES:
+            raise UsageError(
+                f"a {declared.kind} fact of {len(body)} bytes is over the limit of {FACT_LIMIT_BYTES}",
+                hint="store the content as an object and name its digest",
+            )
+        seq = self._insert(fact, body)
+        failpoint("append.fact")
+        stored = Stored(
+            seq=seq, fact=fact, payload=decode(slices.kinds.payload_class(fact.kind), json.loads(body)["data"])
+        )
+        self.fold(stored)
+        failpoint("append.projected")
+        return stored
+
+    def finish(self) -> int:
+        """Store the grown tree and sign every new size of it; gives the size. The ledger calls this."""
+        signer = self._ledger.signer
+        if self._nodes:
+            self._connection.execute(
+                insert(tables.node),
+                [{"level": n.level, "position": n.position, "hash": n.hash} for n in self._nodes],
+            )
+        notes = [{"size": size, "note": signer.sign(size, root)} for size, root in self._notes]
+        if notes:
+            self._connection.execute(insert(tables.checkpoint), notes)
+            self.last_note = str(notes[-1]["note"])
+        return self.frontier.size
+
+    def _insert(self, fact: Fact, body: bytes) -> int:
+        leaf = leaf_hash(body)
+        seq = self.frontier.size + 1
+        self._connection.execute(
+            insert(tables.fact),
+            {
+                "seq": seq,
+                "kind": fact.kind,
+                "subject": fact.subject,
+                "actor": fact.actor,
+                "at": fact.at,
+                "body": body.decode(),
+                "leaf": leaf,
+            },
+        )
+        edges = edge_rows(seq, fact)
+        if edges:
+            self._connection.execute(insert(tables.edge), edges)
+        self._nodes.extend(self.frontier.append(leaf))
+        self._notes.append((seq, self.frontier.root()))
+        return seq
+
+
+class Ledger:
+    """Facts and records of one workspace, over one database. Thread safe; open in many processes."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        slices: Slices,
+        signer: Callable[[], Signer],
+        seen: Seen,
+        clock: Clock,
+        actor: str,
+    ) -> None:
+        self.database = database
+        self.slices = slices
+        self.clock = clock
+        self.actor = actor
+        self.statements: Statements = {}
+        self.seen = seen
+        self._make_signer = signer
+        self._signer: Signer | None = None
+        self._frontier = Frontier()
+
+    @property
+    def signer(self) -> Signer:
+        """The key that signs checkpoints; read from its file at the first use."""
+        if self._signer is None:
+            self._signer = self._make_signer()
+        return self._signer
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """The single writer: locked at once, committed at exit, rolled back on any exception.
+
+        Raises: StoreUnavailable; StoreFull; Corrupt; Tampered if the ledger is not the one seen before.
+        """
+        assert self.signer, "the key is read before the lock is taken"
+        with self.database.write() as connection:
+            failpoint("transaction.begun")
+            head = head_of(connection)
+            self.seen.check(connection, head)
+            if self._frontier.size != head:
+                self._frontier = frontier_of(connection, head)
+            transaction = Transaction(connection, self, self._frontier.copy())
+            yield transaction
+            size = transaction.finish()
+            failpoint("commit.before")
+        failpoint("commit.after")
+        self._frontier = transaction.frontier
+        if size > head:
+            self.seen.store(size, transaction.last_note)
+
+    @contextmanager
+    def read(self) -> Iterator[Reader]:
+        """A snapshot of facts and records; never waits for a writer."""
+        with self.database.read() as connection:
+            yield Reader(connection)
+
+    def facts(
+        self, *, after: int = 0, limit: int = PAGE, kind: str = "", subject: str = "", ref: str = ""
+    ) -> list[Stored[Any]]:
+        """Facts in order, oldest first, beginning behind the sequence number `after`.
+
+        Args:
+            kind, subject: only these; empty for all.
+            ref: only facts with an edge, in or out, to this ref.
+        """
+        query = select(tables.fact.c.seq, tables.fact.c.body).where(tables.fact.c.seq > after)
+        if kind:
+            query = query.where(tables.fact.c.kind == kind)
+        if subject:
+            query = query.where(tables.fact.c.subject == subject)
+        if ref:
+            query = query.where(tables.fact.c.seq.in_(select(tables.edge.c.seq).where(tables.edge.c.ref == ref)))
+        with self.read() as reader:
+            rows = reader.rows(query.order_by(tables.fact.c.seq).limit(limit))
+        return [stored_of(self.slices, seq, body) for seq, body in rows]
+
+    def head(self) -> int:
+        """The newest sequence number; 0 for an empty ledger."""
+        with self.database.read() as connection:
+            return head_of(connection)
+
+    def checkpoint(self) -> str:
+        """The signed note of the tree as it is now. Keep one elsewhere: it proves later changes."""
+        with self.database.read() as connection:
+            head = head_of(connection)
+            if head == 0:
+                return self.signer.sign(0, EMPTY_ROOT)
+            note = connection.execute(select(tables.checkpoint.c.note).where(tables.checkpoint.c.size == head)).scalar()
+        if note is None:
+            raise Tampered(f"the newest fact, {head}, is not signed", hint="noria audit verify names what is wrong")
+        return str(note)

@@ -1,0 +1,41 @@
+"""The stored tree: reading sizes, subtrees and frontiers off a connection."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.engine import Connection
+
+from noria.core.errors import Tampered
+from noria.store import tables
+from noria.store.merkle import Frontier, frontier_places
+
+__all__ = ["frontier_of", "head_of", "subtree"]
+
+
+def head_of(connection: Connection) -> int:
+    """The newest sequence number as the connection sees it."""
+    return int(connection.execute(select(func.max(tables.fact.c.seq))).scalar() or 0)
+
+
+def frontier_of(connection: Connection, size: int) -> Frontier:
+    """The tree of that size from its stored subtrees. Raises: Tampered if one is missing."""
+    hashes: list[bytes] = []
+    for level, position in frontier_places(size):
+        found = subtree(connection, level, position)
+        if found is None:
+            raise Tampered(
+                f"the tree of {size} facts lacks the subtree {level}/{position}",
+                hint="noria audit verify names what is wrong",
+            )
+        hashes.append(found)
+    return Frontier(size, hashes)
+
+
+def subtree(connection: Connection, level: int, position: int) -> bytes | None:
+    """A stored subtree hash: a leaf for level 0."""
+    if level == 0:
+        found = connection.execute(select(tables.fact.c.leaf).where(tables.fact.c.seq == position + 1)).scalar()
+    else:
+        query = select(tables.node.c.hash).where(tables.node.c.level == level, tables.node.c.position == position)
+        found = connection.execute(query).scalar()
+    return None if found is None else bytes(found)

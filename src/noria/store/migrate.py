@@ -1,0 +1,37 @@
+"""Migrations of the ledger's tables by Alembic, in the caller's own transaction.
+
+There is no alembic.ini and no env.py: the caller holds the one writer, so a migration either
+happened with its version row or did not happen. Record tables are not migrated; they are replayed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from noria.core.lazy import lazy
+from noria.store.failpoint import failpoint
+
+__all__ = ["upgrade"]
+
+alembic_config = lazy("alembic.config")
+alembic_environment = lazy("alembic.runtime.environment")
+alembic_script = lazy("alembic.script")
+
+
+def upgrade(connection: Connection, location: Path, target: str) -> None:
+    """Run every migration between the database's revision and `target`. Commits nothing."""
+    config = alembic_config.Config()
+    config.set_main_option("script_location", str(location))
+    script = alembic_script.ScriptDirectory.from_config(config)
+
+    def steps(revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs(target, revision)
+
+    failpoint("migration.started")
+    with alembic_environment.EnvironmentContext(config, script, fn=steps) as environment:
+        environment.configure(connection=connection, transactional_ddl=True)
+        environment.run_migrations()
+    failpoint("migration.done")

@@ -1,0 +1,171 @@
+"""Opening a ledger: the first start, a migration, or (nearly always) nothing to do.
+
+Everything that a first start writes into the database is one transaction with the version row, so
+a process killed at any instant leaves either an empty database, which the next start fills, or a
+whole one. A migration is one transaction too. Alembic is imported only when the version differs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from pathlib import Path
+
+from sqlalchemy import DDL, Column, MetaData, String, Table, insert, inspect, select
+from sqlalchemy.engine import Connection
+
+from noria.core.errors import StoreUnavailable, Tampered
+from noria.store import tables
+from noria.store.database import Database
+from noria.store.failpoint import failpoint
+from noria.store.fold import Statements
+from noria.store.log import head_of
+from noria.store.migrate import upgrade
+from noria.store.objects import disk_faults
+from noria.store.replay import refold
+from noria.store.seen import Seen
+from noria.store.slices import Slices
+
+__all__ = ["SCHEMA", "start"]
+
+SCHEMA = "0001"
+"""The newest revision in migrations/versions."""
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_SAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def start(database: Database, slices: Slices, seen: Seen, name: str) -> str:
+    """Make the ledger ready for this version of Noria; gives the log's origin.
+
+    Args:
+        name: the project's name; the origin of a new log begins with it.
+    Raises: StoreUnavailable if a newer Noria made it; Tampered if it is not the one seen before.
+    """
+    origin = _ready(database, slices, seen)
+    if origin:
+        return origin
+    if database.file is not None:
+        _make_file(database)
+    with database.write() as connection:
+        found = _revision(connection)
+        if not found:
+            _create(connection, slices, seen, name)
+        elif found != SCHEMA:
+            _bring_up(connection, found, database.where)
+        if _setting(connection, "records") != slices.fingerprint:
+            refold(connection, slices, Statements())
+            _set(connection, "records", slices.fingerprint)
+        origin = _setting(connection, "origin")
+        failpoint("start.tables")
+    failpoint("start.committed")
+    return origin
+
+
+def _ready(database: Database, slices: Slices, seen: Seen) -> str:
+    """The origin if there is nothing to do, else nothing."""
+    if database.file is not None and not database.file.exists():
+        return ""
+    with database.read() as connection:
+        if _revision(connection) != SCHEMA or _setting(connection, "records") != slices.fingerprint:
+            return ""
+        seen.check(connection, head_of(connection))
+        return _setting(connection, "origin")
+
+
+def _make_file(database: Database) -> None:
+    """A database file in WAL mode, which is kept in the file for ever."""
+    assert database.file is not None
+    with disk_faults(database.file):
+        database.file.parent.mkdir(parents=True, exist_ok=True)
+    with database.exclusive() as connection:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+    if mode != "wal":
+        raise StoreUnavailable(f"SQLite cannot use its write-ahead log here (mode {mode})", where=database.where)
+
+
+def _create(connection: Connection, slices: Slices, seen: Seen, name: str) -> None:
+    checkpoint = seen.checkpoint()
+    if checkpoint is not None and checkpoint.size > 0:
+        raise Tampered(
+            f"the ledger is gone: it is empty, and this client saw {checkpoint.size} facts",
+            hint="restore the ledger from a backup; to begin anew, move the whole .noria folder away",
+        )
+    tables.LEDGER.create_all(connection, checkfirst=False)
+    _version.create(connection)
+    guard(connection)
+    for table in slices.tables:
+        table.create(connection)
+    connection.execute(insert(_version), {"version_num": SCHEMA})
+    origin = f"noria/{_SAFE.sub('-', name) or 'project'}/{os.urandom(4).hex()}"
+    _set(connection, "origin", origin)
+    _set(connection, "records", slices.fingerprint)
+
+
+def guard(connection: Connection) -> None:
+    """Let the database itself refuse to change or take away what is immutable."""
+    for statement in guards(connection.dialect.name):
+        connection.execute(DDL(statement.replace("%", "%%")))
+
+
+def guards(dialect: str) -> list[str]:
+    """The statements that make the ledger's tables immutable, in the database's own words."""
+    if dialect == "sqlite":
+        return [
+            f"CREATE TRIGGER {table.name}_no_{event.lower()} BEFORE {event} ON {table.name} "
+            f"BEGIN SELECT RAISE(ABORT, 'rows of {table.name} are immutable'); END"
+            for table in tables.IMMUTABLE
+            for event in ("UPDATE", "DELETE")
+        ]
+    made = [
+        "CREATE FUNCTION noria_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'rows of % are immutable', TG_TABLE_NAME; END $$"
+    ]
+    for table in tables.IMMUTABLE:
+        made.append(
+            f"CREATE TRIGGER {table.name}_immutable BEFORE UPDATE OR DELETE ON {table.name} "
+            "FOR EACH ROW EXECUTE FUNCTION noria_refuse()"
+        )
+        made.append(
+            f"CREATE TRIGGER {table.name}_not_emptied BEFORE TRUNCATE ON {table.name} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION noria_refuse()"
+        )
+    return made
+
+
+def _bring_up(connection: Connection, found: str, where: str) -> None:
+    """Bring an older ledger to this version's tables, in the caller's transaction."""
+    if found > SCHEMA:
+        raise StoreUnavailable(
+            f"the ledger was made by a newer Noria (tables {found}, this one knows {SCHEMA})",
+            where=where,
+            hint="install that version or a newer one",
+        )
+    upgrade(connection, MIGRATIONS, SCHEMA)
+
+
+def _revision(connection: Connection) -> str:
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.execute(select(_version.c.version_num)).scalar() or "")
+
+
+def _setting(connection: Connection, name: str) -> str:
+    query = select(tables.setting.c.value).where(tables.setting.c.name == name)
+    return str(connection.execute(query).scalar() or "")
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    connection.execute(tables.setting.delete().where(tables.setting.c.name == name))
+    connection.execute(insert(tables.setting), {"name": name, "value": value})
