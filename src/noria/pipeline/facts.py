@@ -25,6 +25,8 @@ class StepFinished:
 
     `key` is the step's fingerprint and `document` the digest of what it was computed from;
     `because` says why it ran (or that it did not). A done step with a key is a cache entry.
+    `reads` are files that the step opened beyond what the key covers, as (path, digest): the entry
+    is good only while they are the same.
     """
 
     run: str
@@ -40,6 +42,7 @@ class StepFinished:
     log: str = ""
     error: str = ""
     cacheable: bool = True
+    reads: tuple[tuple[str, str], ...] = ()
 
 
 FACTS = (StepFinished,)

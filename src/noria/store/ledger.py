@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from noria.core.clock import Clock, utc_text
@@ -210,7 +210,7 @@ class Ledger:
             query = query.where(tables.fact.c.seq.in_(select(tables.edge.c.seq).where(tables.edge.c.ref == ref)))
         with self.read() as reader:
             rows = reader.rows(query.order_by(tables.fact.c.seq).limit(limit))
-        return [stored_of(self.slices, seq, body) for seq, body in rows]
+        return [stored_of(self.slices, row.seq, row.body) for row in rows]
 
     def head(self) -> int:
         """The newest sequence number; 0 for an empty ledger."""

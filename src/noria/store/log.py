@@ -1,15 +1,15 @@
-"""The stored tree: reading sizes, subtrees and frontiers off a connection."""
+"""What is read straight off a connection: the stored tree, and the settings of the log."""
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.engine import Connection
 
 from noria.core.errors import Tampered
 from noria.store import tables
 from noria.store.merkle import Frontier, frontier_places
 
-__all__ = ["frontier_of", "head_of", "subtree"]
+__all__ = ["frontier_of", "get_setting", "head_of", "set_setting", "subtree"]
 
 
 def head_of(connection: Connection) -> int:
@@ -39,3 +39,15 @@ def subtree(connection: Connection, level: int, position: int) -> bytes | None:
         query = select(tables.node.c.hash).where(tables.node.c.level == level, tables.node.c.position == position)
         found = connection.execute(query).scalar()
     return None if found is None else bytes(found)
+
+
+def get_setting(connection: Connection, name: str) -> str:
+    """A setting of the log; empty when it is not set."""
+    query = select(tables.setting.c.value).where(tables.setting.c.name == name)
+    return str(connection.execute(query).scalar() or "")
+
+
+def set_setting(connection: Connection, name: str, value: str) -> None:
+    """Set a setting of the log."""
+    connection.execute(tables.setting.delete().where(tables.setting.c.name == name))
+    connection.execute(insert(tables.setting), {"name": name, "value": value})

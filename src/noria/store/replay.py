@@ -21,6 +21,7 @@ from noria.store import tables
 from noria.store.failpoint import failpoint
 from noria.store.fold import Fold, Statements
 from noria.store.ledger import Ledger
+from noria.store.log import get_setting, set_setting
 from noria.store.rows import stored_of
 from noria.store.slices import Slices
 
@@ -37,11 +38,11 @@ def rebuild(ledger: Ledger) -> int:
 
 def refold(connection: Connection, slices: Slices, statements: Statements) -> int:
     """What `rebuild` does, inside the caller's transaction. Record tables of other versions go too."""
-    kept = {*tables.LEDGER.tables, "alembic_version"}
-    existing = MetaData()
-    for name in inspect(connection).get_table_names():
-        if name not in kept:
-            Table(name, existing).drop(connection)
+    inspector = inspect(connection)
+    for name in json.loads(get_setting(connection, "tables") or "[]"):
+        if inspector.has_table(name):
+            Table(name, MetaData()).drop(connection)
+    set_setting(connection, "tables", json.dumps([table.name for table in slices.tables]))
     for table in slices.tables:
         table.create(connection, checkfirst=False)
     failpoint("records.cleared")

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from sqlalchemy import DDL, Column, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, MetaData, String, Table, insert, inspect, select
 from sqlalchemy.engine import Connection
 
 from noria.core.errors import StoreUnavailable, Tampered
@@ -21,7 +21,7 @@ from noria.store import tables
 from noria.store.database import Database
 from noria.store.failpoint import failpoint
 from noria.store.fold import Statements
-from noria.store.log import head_of
+from noria.store.log import get_setting, head_of, set_setting
 from noria.store.migrate import upgrade
 from noria.store.objects import disk_faults
 from noria.store.replay import refold
@@ -56,10 +56,10 @@ def start(database: Database, slices: Slices, seen: Seen, name: str) -> str:
             _create(connection, slices, seen, name)
         elif found != SCHEMA:
             _bring_up(connection, found, database.where)
-        if _setting(connection, "records") != slices.fingerprint:
+        if get_setting(connection, "records") != slices.fingerprint:
             refold(connection, slices, Statements())
-            _set(connection, "records", slices.fingerprint)
-        origin = _setting(connection, "origin")
+            set_setting(connection, "records", slices.fingerprint)
+        origin = get_setting(connection, "origin")
         failpoint("start.tables")
     failpoint("start.committed")
     return origin
@@ -70,10 +70,10 @@ def _ready(database: Database, slices: Slices, seen: Seen) -> str:
     if database.file is not None and not database.file.exists():
         return ""
     with database.read() as connection:
-        if _revision(connection) != SCHEMA or _setting(connection, "records") != slices.fingerprint:
+        if _revision(connection) != SCHEMA or get_setting(connection, "records") != slices.fingerprint:
             return ""
         seen.check(connection, head_of(connection))
-        return _setting(connection, "origin")
+        return get_setting(connection, "origin")
 
 
 def _make_file(database: Database) -> None:
@@ -105,18 +105,17 @@ def _create(connection: Connection, slices: Slices, seen: Seen, name: str) -> No
     tables.LEDGER.create_all(connection, checkfirst=False)
     _version.create(connection)
     guard(connection)
-    for table in slices.tables:
-        table.create(connection)
+    refold(connection, slices, Statements())
     connection.execute(insert(_version), {"version_num": SCHEMA})
     origin = f"noria/{_SAFE.sub('-', name) or 'project'}/{os.urandom(4).hex()}"
-    _set(connection, "origin", origin)
-    _set(connection, "records", slices.fingerprint)
+    set_setting(connection, "origin", origin)
+    set_setting(connection, "records", slices.fingerprint)
 
 
 def guard(connection: Connection) -> None:
     """Let the database itself refuse to change or take away what is immutable."""
     for statement in guards(connection.dialect.name):
-        connection.execute(DDL(statement.replace("%", "%%")))
+        connection.exec_driver_sql(statement)
 
 
 def guards(dialect: str) -> list[str]:
@@ -159,13 +158,3 @@ def _revision(connection: Connection) -> str:
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(select(_version.c.version_num)).scalar() or "")
-
-
-def _setting(connection: Connection, name: str) -> str:
-    query = select(tables.setting.c.value).where(tables.setting.c.name == name)
-    return str(connection.execute(query).scalar() or "")
-
-
-def _set(connection: Connection, name: str, value: str) -> None:
-    connection.execute(tables.setting.delete().where(tables.setting.c.name == name))
-    connection.execute(insert(tables.setting), {"name": name, "value": value})

@@ -1,1 +1,5 @@
-"""Published test tools: workspaces that need no project on disk, one conformance class per seam."""
+"""Published test tools: workspaces that need no project, one conformance class per seam."""
+
+from noria.testing.workspace import TestClock, open_memory
+
+__all__ = ["TestClock", "open_memory"]

@@ -1,0 +1,95 @@
+"""The composition root: the one place that chooses engines and puts a workspace together.
+
+A workspace opens in one read when there is nothing to do. Heavy libraries, the signing key and
+Alembic are reached only by what needs them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from noria import plugins
+from noria.config import Project, find_project, load_project
+from noria.core.clock import Clock
+from noria.core.errors import ConfigError
+from noria.store.checkpoint import open_signer
+from noria.store.database import Database, database_url
+from noria.store.jobs import Jobs
+from noria.store.ledger import Ledger
+from noria.store.objects import Objects, ObjectStore
+from noria.store.seen import Seen
+from noria.store.series import Series
+from noria.store.slices import load_slices
+from noria.store.start import start
+from noria.store.workspace import Workspace
+
+__all__ = ["WallClock", "open_workspace"]
+
+
+class WallClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The present moment, UTC."""
+        return datetime.now(UTC)
+
+
+def open_workspace(
+    root: Path | None = None, *, actor: str = "", project: Project | None = None, clock: Clock | None = None
+) -> Workspace:
+    """The workspace of the project at `root`, or of the one that the current folder is in.
+
+    The first call makes `.noria/`. Safe from many processes at once, and at any kill.
+
+    Args:
+        actor: who acts; else NORIA_ACTOR, else `user:` and the login name.
+        project: settings that are already read; `root` is then not looked at.
+    Raises: NotAProject; ConfigError; StoreUnavailable; StoreFull; Corrupt; Tampered.
+    """
+    project = project or load_project(find_project(root or Path.cwd()))
+    clock = clock or WallClock()
+    actor = actor or os.environ.get("NORIA_ACTOR", "") or f"user:{getpass.getuser()}"
+    state = project.state.resolve()
+    slices = load_slices()
+    database = Database(database_url(project.store.database, state))
+    seen = Seen(state / "seen")
+    origin = start(database, slices, seen, project.name)
+    ledger = Ledger(
+        database,
+        slices=slices,
+        signer=lambda: open_signer(state / "key", origin),
+        seen=seen,
+        clock=clock,
+        actor=actor,
+    )
+    objects = Objects(_object_store(project.store.objects, project, state), state / "cache")
+    return Workspace(
+        objects=objects,
+        ledger=ledger,
+        series=Series(state / "series", objects, clock),
+        jobs=Jobs(database, clock),
+        clock=clock,
+        actor=actor,
+        project=project,
+    )
+
+
+def _object_store(url: str, project: Project, state: Path) -> ObjectStore:
+    scheme, separator, rest = url.partition("://")
+    if not url:
+        made: ObjectStore = plugins.load("objects", "file")(state / "objects")
+    elif not separator:
+        made = plugins.load("objects", "file")(project.root / url)
+    elif scheme == "file":
+        made = plugins.load("objects", "file")(Path(rest))
+    elif scheme in plugins.names("objects"):
+        made = plugins.load("objects", scheme)(url)
+    else:
+        raise ConfigError(
+            f"store.objects {scheme!r} is not a store that is known",
+            hint=f"a folder, or one of: {', '.join(plugins.names('objects'))}",
+        )
+    return made

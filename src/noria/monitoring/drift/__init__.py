@@ -1,0 +1,1 @@
+"""Drift tests: each a function of two profiles of a column that gives a score. Nothing else here decides."""

@@ -1,0 +1,99 @@
+"""Whose code a thing is: the project's, the standard library's, Noria's, or another package's."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from noria.pipeline.sources import is_project_file
+from noria.tracking.environment import Environment
+
+__all__ = ["Ownership"]
+
+_NOT_SOURCE = frozenset({".git", ".venv", "venv", ".noria", "noria.lock", "__pycache__", "node_modules", "site-packages"})
+_HERE = os.path.realpath(Path(__file__).parents[1]) + os.sep
+
+
+class Ownership:
+    """Answers by the file that a thing was defined in. Editable installs count as the project's own."""
+
+    def __init__(self, root: Path, environment: Environment) -> None:
+        self.root = root
+        self.environment = environment
+        paths = sysconfig.get_paths()
+        self._stdlib = tuple({os.path.realpath(paths[name]) + os.sep for name in ("stdlib", "platstdlib")})
+        self._owners: dict[str, str] = {}
+
+    def of(self, thing: Any) -> str:
+        """`project`, `extension` (compiled, the project's), `stdlib`, or the import name of a package."""
+        name = self._module_name(thing)
+        root = name.partition(".")[0]
+        if isinstance(thing, types.FunctionType):
+            file = thing.__code__.co_filename
+            return self._by_file(file if not file.startswith("<") else self._file_of_module(name), root)
+        if not isinstance(thing, types.ModuleType | type) and not name:
+            return "stdlib"  # a builtin without a module
+        return self._by_file(self.file_of(thing), root)
+
+    def of_root(self, root: str) -> str:
+        """The owner of an import name that is not the project's."""
+        return "stdlib" if root in sys.stdlib_module_names or root == "builtins" else root
+
+    def file_of(self, thing: Any) -> str:
+        """The file of the module that a thing lives in; "" for what is built in."""
+        if isinstance(thing, types.ModuleType):
+            paths = getattr(thing, "__path__", None)
+            return getattr(thing, "__file__", None) or (str(next(iter(paths), "")) + "/__init__.py" if paths else "")
+        return self._file_of_module(self._module_name(thing))
+
+    def is_project_module(self, name: str) -> bool:
+        """Whether an import name is the project's own, without importing it."""
+        root = name.partition(".")[0]
+        module = sys.modules.get(root)
+        if module is not None:
+            return self.of(module) in ("project", "extension")
+        if root in sys.stdlib_module_names:
+            return False
+        return (self.root / f"{root}.py").is_file() or (self.root / root).is_dir()
+
+    def project_files(self) -> Iterator[Path]:
+        """Every Python file of the project, in order of their paths."""
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if name not in _NOT_SOURCE and not name.startswith("."))
+            yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+
+    def _module_name(self, thing: Any) -> str:
+        if isinstance(thing, types.ModuleType):
+            return thing.__name__
+        name = getattr(thing, "__module__", None)
+        if name is None:  # a method descriptor knows its class
+            name = getattr(getattr(thing, "__objclass__", None), "__module__", None)
+        return name if isinstance(name, str) else ""
+
+    def _file_of_module(self, name: str) -> str:
+        module = sys.modules.get(name)
+        if module is None:
+            return ""
+        return self.file_of(module)
+
+    def _by_file(self, file: str, root: str) -> str:
+        key = f"{file}\0{root}"
+        if key not in self._owners:
+            self._owners[key] = self._decide(file, root)
+        return self._owners[key]
+
+    def _decide(self, file: str, root: str) -> str:
+        if not file:
+            return "project" if root == "__main__" else self.of_root(root)
+        real = os.path.realpath(file)
+        if real.startswith(_HERE):
+            return "noria"
+        outside = any(f"{os.sep}{name}{os.sep}" in real for name in ("site-packages", "dist-packages"))
+        if is_project_file(real, self.root) or not (outside or real.startswith(self._stdlib) or file.startswith("<")):
+            return "project" if real.endswith(".py") or not real.endswith((".so", ".pyd")) else "extension"
+        return self.of_root(root)

@@ -1,0 +1,158 @@
+"""Plain values as JSON without loss: what JSON cannot say is an object with one `$` key.
+
+Equal values give equal bytes: sets are sorted; dictionaries keep their order, because a step can see it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import fractions
+import json
+import math
+import pathlib
+import uuid
+import zoneinfo
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Unstorable", "from_json", "plain_bytes", "plain_value", "to_json"]
+
+_EXACT_INT = 2**53
+
+
+class Unstorable(Exception):
+    """A value that no serialiser keeps without loss; `reason` and `hint` are for people."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+Part = Callable[[Any], Any]
+"""Takes a value that is not plain and gives its JSON stand-in; raises Unstorable."""
+
+
+def _no_part(value: Any) -> Any:
+    raise Unstorable(f"a {type(value).__name__} is not a plain value")
+
+
+def plain_bytes(value: Any) -> bytes:
+    """The JSON text of a plain value. Raises: Unstorable for any other."""
+    return json.dumps(to_json(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def plain_value(content: bytes) -> Any:
+    """The value of `plain_bytes`."""
+    return from_json(json.loads(content))
+
+
+def to_json(value: Any, part: Part = _no_part) -> Any:
+    """A JSON form of a value; `part` stands in for what is not plain."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return value
+    if kind is int:
+        return value if abs(value) <= _EXACT_INT else {"$": "int", "v": str(value)}
+    if kind is float:
+        is_plain = math.isfinite(value) and not (value == 0 and math.copysign(1, value) < 0)
+        return value if is_plain else {"$": "float", "v": repr(value)}
+    writer = _WRITERS.get(kind)
+    if writer is not None:
+        return {"$": kind.__name__, "v": writer(value)}
+    if kind is list:
+        return [to_json(item, part) for item in value]
+    if kind is tuple:
+        return {"$": "tuple", "v": [to_json(item, part) for item in value]}
+    if kind in (set, frozenset):
+        items = [to_json(item, part) for item in value]
+        return {"$": kind.__name__, "v": sorted(items, key=lambda item: json.dumps(item, sort_keys=True))}
+    if kind is dict:
+        if all(type(key) is str and key != "$" for key in value):
+            return {key: to_json(item, part) for key, item in value.items()}
+        return {"$": "dict", "v": [[to_json(key, part), to_json(item, part)] for key, item in value.items()]}
+    if isinstance(value, pathlib.PurePath):
+        return {"$": "path", "v": str(value)}
+    return part(value)
+
+
+def from_json(document: Any, part: Part = _no_part) -> Any:
+    """The value of `to_json`."""
+    if isinstance(document, list):
+        return [from_json(item, part) for item in document]
+    if not isinstance(document, dict):
+        return document
+    kind = document.get("$")
+    if kind is None:
+        return {key: from_json(item, part) for key, item in document.items()}
+    if kind in _READERS:
+        return _READERS[kind](document["v"])
+    if kind in ("tuple", "set", "frozenset"):
+        items = [from_json(item, part) for item in document["v"]]
+        return {"tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)
+    if kind == "dict":
+        return {from_json(key, part): from_json(item, part) for key, item in document["v"]}
+    return part(document)
+
+
+def _zone_text(value: datetime.tzinfo | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, zoneinfo.ZoneInfo) and value.key:
+        return value.key
+    if isinstance(value, datetime.timezone):
+        return f"offset:{value.utcoffset(None) // datetime.timedelta(microseconds=1)}"
+    raise Unstorable(f"time zone {value!r} has no name", "use zoneinfo.ZoneInfo or datetime.timezone")
+
+
+def _zone(text: str) -> datetime.tzinfo | None:
+    if text.startswith("offset:"):
+        return datetime.timezone(datetime.timedelta(microseconds=int(text[7:])))
+    return zoneinfo.ZoneInfo(text) if text else None
+
+
+def _write_moment(value: Any) -> list[Any]:
+    return [value.replace(tzinfo=None).isoformat(), _zone_text(value.tzinfo), value.fold]
+
+
+def _read_datetime(document: list[Any]) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(document[0]).replace(tzinfo=_zone(document[1]), fold=document[2])
+
+
+def _read_time(document: list[Any]) -> datetime.time:
+    return datetime.time.fromisoformat(document[0]).replace(tzinfo=_zone(document[1]), fold=document[2])
+
+
+_WRITERS: dict[type, Callable[[Any], Any]] = {
+    bytes: lambda value: base64.b64encode(value).decode("ascii"),
+    bytearray: lambda value: base64.b64encode(value).decode("ascii"),
+    complex: lambda value: [value.real.hex(), value.imag.hex()],
+    decimal.Decimal: str,
+    fractions.Fraction: str,
+    uuid.UUID: str,
+    datetime.datetime: _write_moment,
+    datetime.date: lambda value: value.isoformat(),
+    datetime.time: _write_moment,
+    datetime.timedelta: lambda value: [value.days, value.seconds, value.microseconds],
+    range: lambda value: [value.start, value.stop, value.step],
+    type(Ellipsis): lambda value: None,
+}
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "int": int,
+    "float": float,
+    "bytes": base64.b64decode,
+    "bytearray": lambda text: bytearray(base64.b64decode(text)),
+    "complex": lambda parts: complex(float.fromhex(parts[0]), float.fromhex(parts[1])),
+    "Decimal": decimal.Decimal,
+    "Fraction": fractions.Fraction,
+    "UUID": uuid.UUID,
+    "datetime": _read_datetime,
+    "date": datetime.date.fromisoformat,
+    "time": _read_time,
+    "timedelta": lambda parts: datetime.timedelta(*parts),
+    "range": lambda parts: range(*parts),
+    "path": pathlib.Path,
+    "ellipsis": lambda _: ...,
+}

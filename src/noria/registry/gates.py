@@ -1,0 +1,255 @@
+"""The gates of a version, evaluated by the platform: every rule of noria.toml, on the newest labelled rows.
+
+A gate can only say yes by proving it. A model that does not load, a score that is NaN, a metric
+that nobody defined, a holdout with no rows or one class, a champion that cannot be loaded, a gate
+that crashes: each is a no with its reason, recorded like any other verdict. Nothing here trains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from noria import plugins
+from noria.config import GateConfig
+from noria.core.errors import NoriaError
+from noria.core.lazy import lazy
+from noria.packaging.bundle import load
+from noria.packaging.predictor import Predictor
+from noria.registry import evaluate, records
+from noria.registry.evaluate import Evaluation
+from noria.registry.evidence import Champion, Evidence
+from noria.registry.facts import GateJudged, Verdict
+from noria.registry.metrics import METRICS, CustomMetric, Metric
+from noria.registry.metrics import resolve as resolve_metrics
+from noria.registry.scored import HasRoles, Sample, score
+from noria.registry.versions import resolve
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = lazy("pandas")
+np = lazy("numpy")
+
+__all__ = ["Judgement", "decide", "judge", "policy_digest"]
+
+TIMED_ROWS = 200
+MIN_ROWS = 2
+TEXT_LIMIT = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The fact that was recorded, and the evaluation behind it (None if the model could not be scored)."""
+
+    judged: GateJudged
+    evaluation: Evaluation | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate said yes."""
+        return self.judged.passed
+
+
+def judge(
+    ws: Workspace,
+    model: str,
+    version: int,
+    *,
+    holdout: pd.DataFrame,
+    roles: HasRoles,
+    champion: int | None = None,
+    metrics: Iterable[str | CustomMetric] = ("auc", "log_loss"),
+    slices: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+) -> Judgement:
+    """Evaluate every gate of a version and record the verdicts with an HTML report.
+
+    Args:
+        champion: the version to beat, scored on these same rows now; None: there is none.
+        metrics: what the pipeline declares; metrics of the policy are added by name.
+        data: where the rows come from, kept in the report.
+    Raises: NotFound for an unknown version. A failing model or gate does not raise: it is a no.
+    """
+    policy = ws.project.model(model).gate
+    with ws.ledger.read() as tx:
+        candidate = resolve(tx, f"{model}:{version}")
+        incumbent = resolve(tx, f"{model}:{champion}") if champion else None
+    verdicts: list[Verdict] = []
+    predictor = _attempt(verdicts, "model", lambda: load(ws, candidate.bundle))
+    sample = _attempt(verdicts, "holdout", lambda: score(predictor, holdout, roles.label)) if predictor else None
+    evaluation: Evaluation | None = None
+    if predictor is not None and sample is not None:
+        verdicts.append(_sound(sample))
+        opponent = _champion(ws, verdicts, incumbent, sample) if incumbent else None
+        declared = _attempt(verdicts, "metrics", lambda: _measurable(metrics, policy, sample.task)) or {}
+        verdicts.extend(
+            decide(
+                Evidence(
+                    policy=policy,
+                    sample=sample,
+                    champion=opponent,
+                    metrics=declared,
+                    slices=tuple(slices),
+                    latencies_ms=lambda: _latencies(predictor, sample),
+                ),
+                is_compared=incumbent is None or opponent is not None,
+            )
+        )
+        evaluation = _attempt(
+            verdicts,
+            "evaluation",
+            lambda: evaluate.measured(
+                sample,
+                declared,
+                slices=slices,
+                champion=None if opponent is None else opponent.score,
+                champion_threshold=0.5 if opponent is None else opponent.threshold,
+                data={"bundle": candidate.bundle, "run": candidate.run, **(data or {})},
+                title=f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion"),
+                level=policy.level,
+            ),
+        )
+    if evaluation is not None:
+        evaluation = evaluate.store(ws, evaluation, verdicts)
+    return _recorded(ws, candidate, incumbent, policy, verdicts, evaluation)
+
+
+def decide(evidence: Evidence, *, is_compared: bool = True) -> list[Verdict]:
+    """The verdicts of every kind of gate. A kind that crashes is a no.
+
+    Args:
+        is_compared: False if there is a champion that could not be scored: rules against it say no.
+    """
+    verdicts: list[Verdict] = []
+    for name in plugins.names("gate"):
+        if not is_compared and name in ("champion", "slices"):
+            continue  # the champion's own verdict is already a no
+        found = _attempt(verdicts, name, lambda name=name: list(plugins.load("gate", name)(evidence)))  # type: ignore[misc]  # bound now
+        verdicts.extend(found or [])
+    return verdicts
+
+
+def policy_digest(ws: Workspace, model: str) -> str:
+    """The digest of a model's gate rules as they are now, stored as an object."""
+    return ws.objects.put_json(_plain(ws.project.model(model).gate))
+
+
+def _plain(policy: GateConfig) -> dict[str, Any]:
+    return {
+        "metrics": {name: dataclasses.asdict(rule) for name, rule in policy.metrics.items()},
+        "slices": {name: dict(rule) for name, rule in policy.slices.items()},
+        "latency_p99_ms": policy.latency_p99_ms,
+        "level": policy.level,
+    }
+
+
+def _attempt(verdicts: list[Verdict], gate: str, act: Callable[[], Any]) -> Any:
+    """What a part of the judging gives, or None and a no: whatever is raised closes the gate."""
+    try:
+        return act()
+    except NoriaError as error:
+        text = f"{error.message} ({error.where})" if error.where else error.message
+    except Exception as error:  # noqa: BLE001  # the boundary of models, metrics and plug-ins: fail closed
+        text = f"{type(error).__name__}: {error}"
+    verdicts.append(Verdict(gate=gate, passed=False, text=text[:TEXT_LIMIT]))
+    return None
+
+
+def _sound(sample: Sample) -> Verdict:
+    """Whether anything can be concluded from these rows and scores at all."""
+    n, positives = len(sample.y), int((sample.y == 1).sum())
+    broken = int((~np.isfinite(sample.score)).sum())
+    labels_ok = bool(np.isfinite(sample.y).all())
+    reasons = []
+    if n < MIN_ROWS:
+        reasons.append(f"{n} labelled rows")
+    elif sample.task == "binary" and positives in (0, n):
+        reasons.append(f"one class only: {positives} of {n} labels are positive")
+    if broken:
+        reasons.append(f"{broken} of {n} scores are not finite")
+    if not labels_ok:
+        reasons.append("labels that are not finite")
+    fine = f"{n:,} labelled rows" + (f", {positives:,} positive" if sample.task == "binary" else "")
+    return Verdict(gate="holdout", passed=not reasons, text="; ".join(reasons) or f"{fine}, all scores finite", n=n)
+
+
+def _champion(
+    ws: Workspace, verdicts: list[Verdict], incumbent: records.VersionRecord, sample: Sample
+) -> Champion | None:
+    def scored() -> Champion:
+        predictor = load(ws, incumbent.bundle)
+        found = predictor.predict(sample.rows)
+        if not np.isfinite(found).all():
+            raise ValueError(f"{int((~np.isfinite(found)).sum())} of its scores are not finite")
+        return Champion(incumbent.version, found, predictor.threshold)
+
+    before = len(verdicts)
+    made: Champion | None = _attempt(verdicts, "champion", scored)
+    if len(verdicts) > before:
+        failed = verdicts.pop()
+        text = f"the champion, version {incumbent.version}, cannot be compared with: {failed.text}"
+        verdicts.append(dataclasses.replace(failed, text=text[:TEXT_LIMIT]))
+    return made
+
+
+def _measurable(
+    declared: Iterable[str | CustomMetric], policy: GateConfig, task: str
+) -> dict[str, Metric]:
+    """The pipeline's metrics and the policy's built-in ones; what the policy names and nobody has stays out."""
+    found = resolve_metrics(declared, task)
+    for name in (*policy.metrics, *policy.slices):
+        if name not in found and name in METRICS and METRICS[name].task == task:
+            found[name] = METRICS[name]
+    return found
+
+
+def _latencies(predictor: Predictor, sample: Sample) -> list[float]:
+    """Milliseconds of single-row predictions, after a warm-up."""
+    places = np.linspace(0, len(sample.rows) - 1, num=min(TIMED_ROWS, len(sample.rows))).astype(int)
+    rows = predictor.rows.plain(sample.rows.iloc[places])
+    predictor.predict(rows[:1])
+    found = []
+    for row in rows:
+        start = time.perf_counter()
+        predictor.predict([row])
+        found.append((time.perf_counter() - start) * 1e3)
+    return found
+
+
+def _recorded(
+    ws: Workspace,
+    candidate: records.VersionRecord,
+    incumbent: records.VersionRecord | None,
+    policy: GateConfig,
+    verdicts: Sequence[Verdict],
+    evaluation: Evaluation | None,
+) -> Judgement:
+    rules = policy_digest(ws, candidate.model)
+    judged = GateJudged(
+        model=candidate.model,
+        version=candidate.version,
+        champion=incumbent.version if incumbent else 0,
+        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts),
+        verdicts=tuple(verdicts),
+        policy=rules,
+        report=evaluation.report if evaluation else "",
+    )
+    outputs = [("policy", rules)]
+    if evaluation is not None:
+        outputs += [("report", evaluation.report), ("evaluation", evaluation.document)]
+    with ws.ledger.transaction() as tx:
+        tx.append(
+            judged,
+            inputs=[
+                ("version", f"model/{candidate.ref}"),
+                ("bundle", candidate.bundle),
+                *((("champion", incumbent.bundle),) if incumbent else ()),
+            ],
+            outputs=outputs,
+        )
+    return Judgement(judged=judged, evaluation=evaluation)

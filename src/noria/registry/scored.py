@@ -1,0 +1,112 @@
+"""A holdout with its labels as numbers and a model's scores: what every judgement starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from noria.core.errors import UsageError
+from noria.core.lazy import lazy
+from noria.packaging.predictor import Predictor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    Array: TypeAlias = npt.NDArray[np.float64]
+else:
+    np, pd = lazy("numpy"), lazy("pandas")
+
+__all__ = ["HasRoles", "Labelled", "Sample", "labelled", "numbers_of", "score"]
+
+
+class HasRoles(Protocol):
+    """What the columns of a data set are; empty where there is none."""
+
+    @property
+    def key(self) -> str:
+        """The row key."""
+        ...
+
+    @property
+    def time(self) -> str:
+        """The event time."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The outcome."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The rows of a holdout that have a label, `y` as float64 (n_rows,), and how many had none."""
+
+    rows: pd.DataFrame
+    y: Array
+    unlabelled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows, labels and one model's scores and threshold; all of the same length."""
+
+    rows: pd.DataFrame
+    y: Array
+    score: Array
+    threshold: float
+    task: str
+    unlabelled: int = 0
+
+
+def labelled(frame: pd.DataFrame, label: str, labels: Sequence[Any]) -> Labelled:
+    """The rows with a label; binary labels as 0 and 1.
+
+    Args:
+        labels: (negative, positive) as the model names them; empty for a regression.
+    Raises: UsageError if there is no such column, or a label is neither of the two.
+    """
+    if not label:
+        raise UsageError("no label column is known for the holdout", hint='nr.dataset(…, label="COLUMN") names it')
+    if label not in frame.columns:
+        raise UsageError(f"the holdout has no label column {label}")
+    known = frame[label].notna().to_numpy()
+    rows = frame if known.all() else frame[known]
+    return Labelled(rows, numbers_of(rows[label].tolist(), labels), int((~known).sum()))
+
+
+def numbers_of(values: Sequence[Any], labels: Sequence[Any]) -> Array:
+    """Labels as float64: 0 and 1 for (negative, positive), else the numbers themselves.
+
+    True, 1 and 1.0 are the same label. Raises: UsageError for a value that is none.
+    """
+    if not labels:
+        try:
+            return np.array(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError("the label of a regression must be a number in every row") from error
+    table = {labels[0]: 0.0, labels[1]: 1.0}
+    found = np.array([table.get(value, math.nan) for value in values], dtype=np.float64)
+    if np.isnan(found).any():
+        count = int(np.isnan(found).sum())
+        raise UsageError(
+            f"{count} of {len(values)} labels are neither {labels[0]!r} nor {labels[1]!r}, which the model was trained on"
+        )
+    return found
+
+
+def score(predictor: Predictor, frame: pd.DataFrame, label: str) -> Sample:
+    """The model's scores of the labelled rows of a frame. Raises: UsageError, ModelFailed."""
+    found = labelled(frame, label, predictor.labels)
+    return Sample(
+        rows=found.rows,
+        y=found.y,
+        score=predictor.predict(found.rows),
+        threshold=predictor.threshold,
+        task=predictor.task,
+        unlabelled=found.unlabelled,
+    )

@@ -1,0 +1,197 @@
+"""Versions of models: numbered names of bundles. The same bundle is the same version, whoever asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from noria.core.errors import NotFound, UsageError
+from noria.core.verb import verb
+from noria.packaging.bundle import read
+from noria.packaging.flavor import Bundle
+from noria.registry import records
+from noria.registry.facts import AliasMoved, VersionRegistered
+from noria.registry.records import JudgementRecord, ReleaseRecord, VersionRecord
+from noria.store.ledger import Reader
+from noria.store.workspace import Workspace
+from noria.tracking.facts import Pin
+
+__all__ = ["Alias", "ModelInfo", "VersionInfo", "move_alias", "parse_ref", "register", "resolve", "show", "versions"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """An alias and the version that it points to."""
+
+    model: str
+    alias: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model with its newest version, its aliases and its release in production (0: none)."""
+
+    model: str
+    versions: int
+    newest: VersionRecord
+    aliases: Mapping[str, int]
+    production: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionInfo:
+    """All that is known of a version: its bundle's face, its judgements and its releases."""
+
+    version: VersionRecord
+    flavor: str
+    task: str
+    threshold: float
+    size_bytes: int
+    inputs: tuple[tuple[str, str, bool], ...]
+    aliases: tuple[str, ...]
+    judgements: tuple[JudgementRecord, ...]
+    releases: tuple[ReleaseRecord, ...]
+
+
+def register(
+    ws: Workspace, bundle: Bundle, *, model: str, run: str, metrics: Mapping[str, float], pins: Sequence[Pin]
+) -> VersionRecord:
+    """Make a bundle a version of a model; a bundle that is one already gives that version. Atomic."""
+    if not _NAME.fullmatch(model):
+        raise UsageError(f"{model!r} cannot be a model's name", hint="letters, digits, - _ and . only")
+    with ws.ledger.transaction() as tx:
+        found = records.version_of_bundle(tx, model, bundle.digest)
+        if found is not None:
+            return found
+        newest = records.version(tx, model, 0)
+        number = 1 if newest is None else newest.version + 1
+        tx.append(
+            VersionRegistered(
+                model=model,
+                version=number,
+                bundle=bundle.digest,
+                run=run,
+                metrics=dict(metrics),
+                pins=tuple(pins),
+            ),
+            inputs=[
+                ("run", f"run/{run}"),
+                ("bundle", bundle.digest),
+                *(("data", pin.tree) for pin in pins),
+                *((("environment", bundle.environment),) if bundle.environment else ()),
+            ],
+            outputs=[("version", f"model/{model}:{number}")],
+        )
+        made = records.version(tx, model, number)
+    assert made is not None, "the projection writes what was appended"
+    return made
+
+
+def parse_ref(ref: str) -> tuple[str, str]:
+    """(model, version or alias) of `churn:14`, `churn@champion` or `churn`; the second may be empty."""
+    for mark in (":", "@"):
+        model, found, rest = ref.partition(mark)
+        if found:
+            if not model or not rest:
+                raise UsageError(f"{ref!r} names no version", hint="write MODEL:NUMBER or MODEL@ALIAS")
+            return model, rest
+    return ref, ""
+
+
+def resolve(tx: Reader, ref: str) -> VersionRecord:
+    """The version that a ref names; a model alone means its newest. Raises: NotFound naming what exists."""
+    model, rest = parse_ref(ref)
+    if rest.isdecimal() or not rest:
+        found = records.version(tx, model, int(rest or 0))
+    else:
+        found = records.version_of_alias(tx, model, rest)
+    if found is not None:
+        return found
+    newest = records.version(tx, model, 0)
+    if newest is None:
+        known = records.models(tx)
+        hint = f"models: {', '.join(known[:10])}" if known else "noria run makes the first version"
+        raise NotFound(f"there is no model {model!r}", hint=hint)
+    raise NotFound(f"there is no version {ref}", hint=f"the newest is {newest.ref}")
+
+
+@verb(permission="registry.read", changes=False, name="list")
+def list_models(ws: Workspace) -> list[ModelInfo]:
+    """Every model with its newest version, aliases and production release.
+
+    Example: noria registry list
+    """
+    with ws.ledger.read() as tx:
+        found = []
+        for model in records.models(tx):
+            newest = records.version(tx, model, 0)
+            live = records.production(tx, model)
+            assert newest is not None, "a model has a version"
+            found.append(
+                ModelInfo(
+                    model=model,
+                    versions=newest.version,
+                    newest=newest,
+                    aliases=records.aliases(tx, model),
+                    production=0 if live is None else live.release,
+                )
+            )
+        return found
+
+
+@verb(permission="registry.read", changes=False)
+def versions(ws: Workspace, model: str, limit: int = 100) -> list[VersionRecord]:
+    """The versions of a model, newest first.
+
+    Example: noria registry versions churn
+    """
+    with ws.ledger.read() as tx:
+        resolve(tx, model)
+        return records.versions(tx, model, limit=limit)
+
+
+@verb(permission="registry.read", changes=False)
+def show(ws: Workspace, ref: str) -> VersionInfo:
+    """Everything of one version: `churn:14`, `churn@champion`, or `churn` for the newest.
+
+    Example: noria registry show churn:14
+    """
+    with ws.ledger.read() as tx:
+        found = resolve(tx, ref)
+        named = records.aliases(tx, found.model)
+        judged = records.judgements(tx, found.model, found.version)
+        released = [r for r in records.releases(tx, found.model) if r.version == found.version]
+    bundle = read(ws, found.bundle)
+    return VersionInfo(
+        version=found,
+        flavor=bundle.flavor,
+        task=bundle.task,
+        threshold=bundle.threshold,
+        size_bytes=bundle.size_bytes,
+        inputs=tuple((c.name, c.type, c.nullable) for c in bundle.signature.inputs),
+        aliases=tuple(name for name, number in named.items() if number == found.version),
+        judgements=tuple(judged),
+        releases=tuple(released),
+    )
+
+
+@verb(permission="registry.promote")
+def move_alias(ws: Workspace, model: str, alias: str, version: int, reason: str = "") -> Alias:
+    """Point an alias at a version; where it points there already, nothing changes.
+
+    Example: noria registry move-alias churn champion 14
+    """
+    if not _NAME.fullmatch(alias) or alias.isdecimal():
+        raise UsageError(f"{alias!r} cannot be an alias", hint="letters, digits, - _ and ., not only digits")
+    with ws.ledger.transaction() as tx:
+        found = resolve(tx, f"{model}:{version}")
+        if records.aliases(tx, model).get(alias) != found.version:
+            tx.append(
+                AliasMoved(model=model, alias=alias, version=found.version, reason=reason),
+                inputs=[("version", f"model/{model}:{found.version}")],
+            )
+    return Alias(model=model, alias=alias, version=found.version)

@@ -1,0 +1,174 @@
+"""Following the ledger: what should answer becomes what answers, and the server says so.
+
+A thread looks at the ledger's head every 50 ms. When deployments have changed it loads what is
+new, makes a whole new table of routes and puts it in force by one assignment; requests on their
+way keep the old one. A release that cannot be loaded leaves the model's old route in place, and
+the reason goes into the server's lease, where the rollout's judge finds it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+
+from noria.core.errors import NoriaError, WorldError
+from noria.core.identity import JSON
+from noria.serving import records
+from noria.serving.loading import Loader
+from noria.serving.runtime import Route, Routes, Runtime
+from noria.store.workspace import Workspace
+
+__all__ = ["LEASE_S", "POLL_S", "Follower", "acknowledged", "failures", "servers"]
+
+log = logging.getLogger("noria.serving")
+POLL_S = 0.05
+LEASE_S = 5.0
+BEAT_S = 1.5
+
+
+class Follower:
+    """Keeps a runtime's routes as the ledger wants them.
+
+    Args:
+        url: where this server can be reached; told in its lease.
+    """
+
+    def __init__(self, ws: Workspace, runtime: Runtime, *, environment: str = "local", url: str = "") -> None:
+        self._ws = ws
+        self._runtime = runtime
+        self._environment = environment
+        self._url = url
+        self._loader = Loader(ws)
+        self._head = -1
+        self._failed: dict[str, dict[str, JSON]] = {}
+        self._beat_at = 0.0
+        self._name = f"server/{os.getpid()}"
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Bring the routes up to date, then follow on a thread."""
+        self.step()
+        self._thread = threading.Thread(target=self._following, name="noria-follow", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following and give the lease back."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        self._ws.jobs.release(self._name, self._name)
+
+    def step(self) -> bool:
+        """Look once; True if the routes changed."""
+        head = self._ws.ledger.head()
+        has_changed = head != self._head and self._update()
+        self._head = head
+        if has_changed or time.monotonic() - self._beat_at > BEAT_S:
+            self._acknowledge()
+            self._runtime.rest()
+        return has_changed
+
+    def _update(self) -> bool:
+        with self._ws.ledger.read() as tx:
+            wanted = {record.model: record for record in records.deployments(tx, self._environment)}
+        old = self._runtime.routes.by_model
+        new: dict[str, Route] = {}
+        for model, record in wanted.items():
+            route = old.get(model)
+            if route is None or route.seq != record.seq:
+                route = self._load(record, route)
+            if route is not None:
+                new[model] = route
+        has_failed_anew = any(
+            self._failed.get(model, {}).get("seq") == record.seq for model, record in wanted.items()
+        )
+        if new == old:
+            return has_failed_anew
+        self._runtime.swap(Routes(new))
+        self._runtime.meters.swaps += 1
+        self._loader.keep(new.values())
+        log.info("routes in force: %s", ", ".join(f"{m} at {r.seq}" for m, r in sorted(new.items())))
+        return True
+
+    def _load(self, record: records.DeploymentRecord, old: Route | None) -> Route | None:
+        try:
+            route = self._loader.route(record)
+        except NoriaError as error:
+            self._failed[record.model] = {"seq": record.seq, "error": error.message[:500]}
+            log.error("the deployment %d of %s stays out of force: %s", record.seq, record.model, error)
+            return old
+        self._failed.pop(record.model, None)
+        return route
+
+    def _acknowledge(self) -> None:
+        data: dict[str, JSON] = {
+            "deployments": {model: route.seq for model, route in self._runtime.routes.by_model.items()},
+            "failed": dict(self._failed),
+            "environment": self._environment,
+            "url": self._url,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        self._ws.jobs.acquire(self._name, owner=self._name, ttl_s=LEASE_S, data=data)
+        self._beat_at = time.monotonic()
+
+    def _following(self) -> None:
+        while not self._stop.wait(POLL_S):
+            try:
+                self.step()
+            except WorldError as error:
+                # The store is out of reach: go on answering with what is loaded, and look again.
+                if self._runtime.meters.should_say("follow"):
+                    log.error("the ledger cannot be followed: %s", error)
+            except Exception:
+                log.exception("following the ledger failed")
+
+
+def servers(ws: Workspace, environment: str = "local") -> list[Mapping[str, JSON]]:
+    """What each living server says of itself. A server whose process is gone from this host does not count."""
+    found = []
+    for lease in ws.jobs.leases("server/"):
+        if lease.is_live and lease.data.get("environment") == environment and _is_alive(lease.data):
+            found.append(lease.data)
+    return found
+
+
+def acknowledged(ws: Workspace, model: str, seq: int, environment: str = "local") -> tuple[int, int]:
+    """(servers that answer by deployment `seq` or a later one, living servers)."""
+    living = servers(ws, environment)
+    done = 0
+    for data in living:
+        deployments = data["deployments"]
+        assert isinstance(deployments, Mapping)
+        found = deployments.get(model, 0)
+        done += isinstance(found, int) and found >= seq
+    return done, len(living)
+
+
+def failures(ws: Workspace, model: str, seq: int, environment: str = "local") -> str:
+    """Why a living server could not put deployment `seq` in force; empty if none says so."""
+    for data in servers(ws, environment):
+        failed = data["failed"]
+        assert isinstance(failed, Mapping)
+        found = failed.get(model)
+        if isinstance(found, Mapping) and found.get("seq") == seq:
+            return str(found["error"])
+    return ""
+
+
+def _is_alive(data: Mapping[str, JSON]) -> bool:
+    pid = data.get("pid")
+    if data.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

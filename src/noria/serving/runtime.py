@@ -1,0 +1,287 @@
+"""The answering machine of one process: a table of routes, a queue, and one thread that predicts.
+
+Requests queue on the event loop; the predicting thread takes whatever has gathered (no timer),
+groups it by release, writes one log record a row with one system call, and only then lets the
+answers go. While it predicts, the loop goes on parsing. Each request belongs to the table of
+routes that was in force when it arrived, so no answer mixes two releases. Shadows answer later,
+on a thread and a bounded queue of their own. Nothing here knows HTTP; the table comes from follow.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.core.errors import NotFound, UsageError, WorldError
+from noria.serving import router, segment
+from noria.serving.answers import Answer, Ask, Ids, Render, Served, answer_batch, shadow_lines
+from noria.serving.facts import Arm
+from noria.serving.meters import Meters
+
+__all__ = ["Busy", "Limits", "Route", "Routes", "Runtime"]
+
+log = logging.getLogger("noria.serving")
+
+
+class Busy(WorldError):
+    """The queue is full; the caller should come back after a moment."""
+
+    code, status, is_retry_safe = "busy", 503, True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process holds at most, in rows."""
+
+    queue_rows: int = 4096
+    batch_rows: int = 256
+    shadow_rows: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one model answers under one deployment: everything that is loaded for it. Immutable."""
+
+    model: str
+    seq: int
+    seed: str
+    arms: tuple[Arm, ...]
+    served: Mapping[int, Served]
+    shadow: Served | None = None
+    kept: tuple[Served, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The table of routes. It is replaced as a whole, by one assignment."""
+
+    by_model: Mapping[str, Route] = field(default_factory=dict)
+
+    def of(self, model: str) -> Route:
+        """The route of a model; of the only one if none is named. Raises: NotFound, UsageError."""
+        if model:
+            found = self.by_model.get(model)
+            if found is None:
+                names = ", ".join(sorted(self.by_model)) or "none"
+                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed: {names}")
+            return found
+        if len(self.by_model) == 1:
+            return next(iter(self.by_model.values()))
+        if not self.by_model:
+            raise NotFound("no model is deployed here", hint="noria deploy MODEL")
+        raise UsageError("several models are deployed: name one", hint=f"/predict/{min(self.by_model)}")
+
+
+class Runtime:
+    """Answers requests with the releases of its routes.
+
+    `ask` belongs to the event loop's thread; `swap` may be called from any thread.
+
+    Args:
+        state: the project's folder of state, for the prediction log.
+        now_us: the wall clock in microseconds.
+    """
+
+    def __init__(self, state: Path, *, now_us: Callable[[], int], limits: Limits = Limits()) -> None:
+        self.routes = Routes()
+        self.limits = limits
+        self.meters = Meters()
+        self._state = state
+        self._now_us = now_us
+        self._ids = Ids(random.SystemRandom().getrandbits(50))
+        self._random = random.Random()
+        self._writers: dict[str, segment.SegmentWriter] = {}
+        self._writers_guard = threading.Lock()
+        self._queue: collections.deque[Ask] = collections.deque()
+        self._queued_rows = 0
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._is_awake = False
+        self._batch = 0
+        self._batch_since = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._shadows: queue.Queue[tuple[Route, list[Ask], list[Answer]]] = queue.Queue()
+        self._shadow_rows = 0
+        self._threads: list[threading.Thread] = []
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the threads; answers are delivered on `loop`."""
+        self._loop = loop
+        for name, run in (("predict", self._predicting), ("shadow", self._shadowing)):
+            thread = threading.Thread(target=run, name=f"noria-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Let the predicting thread finish what is queued, then close the logs."""
+        if self._threads:
+            self._wake.put(False)
+            self._threads[0].join(timeout=10)
+        with self._writers_guard:
+            for writer in self._writers.values():
+                writer.close()
+
+    def swap(self, routes: Routes) -> None:
+        """Put a new table in force: requests from now on, by one assignment."""
+        self.routes = routes
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for an answer."""
+        return self._queued_rows
+
+    def stalled_s(self) -> float:
+        """How long the batch that is being predicted has taken so far; 0 when idle."""
+        since = self._batch_since
+        return time.monotonic() - since if since else 0.0
+
+    def ask(
+        self, route: Route, rows: Sequence[tuple[bytes, dict[str, Any]]], *, rid: str, key: str, at: str,
+        release: int = 0, arrived_ns: int, render: Render | None = None,
+    ) -> asyncio.Future[Answer]:
+        """Queue rows of one request, (as received, decoded); the future gives the answer.
+
+        Args:
+            release: answer with this loaded release instead of the routed one; for tests by hand.
+        Raises: Busy when the queue is full; NotFound if the release is not loaded.
+        """
+        loop = self._loop
+        assert loop is not None, "the runtime was not started"
+        count = len(rows)
+        if self._queued_rows + count > self.limits.queue_rows:
+            self.meters.refused += 1
+            raise Busy(f"the queue is full: {self._queued_rows} rows wait", hint="try again in a second")
+        if release:
+            arm, served = _pinned(route, release)
+        else:
+            arm = router.arm(route.seed, key, route.arms)
+            served = route.served[arm.release]
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._queued_rows += count
+        self._queue.append(Ask(route, served, arm, rows, rid, key, at, arrived_ns, future, render))
+        if not self._is_awake:
+            self._is_awake = True
+            # At the end of this turn of the loop, so that what arrived together is predicted together.
+            loop.call_soon(self._wake.put, True)
+        return future
+
+    def rest(self) -> None:
+        """Close log files that are old though no request came; called now and then."""
+        with self._writers_guard:
+            writers = list(self._writers.values())
+        for writer in writers:
+            writer.rest()
+
+    def _predicting(self) -> None:
+        while self._wake.get():
+            while True:
+                while batch := self._drain():
+                    self._predict(batch)
+                # First say that nobody is awake, then look again: else a request between could wait for ever.
+                self._is_awake = False
+                if not self._queue:
+                    break
+                self._is_awake = True
+        while batch := self._drain():
+            self._predict(batch)
+
+    def _drain(self) -> list[Ask]:
+        waiting, taken, rows = self._queue, [], 0
+        while waiting:
+            if taken and rows + len(waiting[0].rows) > self.limits.batch_rows:
+                break
+            ask = waiting.popleft()
+            rows += len(ask.rows)
+            taken.append(ask)
+        return taken
+
+    def _predict(self, batch: list[Ask]) -> None:
+        """Answer a batch, group by group; in random order, so that no arm is systematically the later one."""
+        self._batch += 1
+        self._batch_since = time.monotonic()
+        groups: dict[tuple[int, int], list[Ask]] = {}
+        for ask in batch:
+            groups.setdefault((id(ask.route), ask.served.release), []).append(ask)
+        order = list(groups.values())
+        if len(order) > 1:
+            self._random.shuffle(order)
+        for group in order:
+            try:
+                self._answer(group)
+            except Exception as error:  # noqa: BLE001  # the process lives, whatever a batch does
+                log.exception("a batch of %d requests failed", len(group))
+                self._deliver([(ask, Answer.failed(ask, error)) for ask in group])
+        self._batch_since = 0.0
+
+    def _answer(self, group: list[Ask]) -> None:
+        route = group[0].route
+        now_us = self._now_us()
+        answers, lines = answer_batch(group, self._ids, now_us=now_us, batch=self._batch)
+        self._write(route.model, lines)
+        self._deliver(list(zip(group, answers, strict=True)))
+        self.meters.batch(route.model, group, answers)
+        if route.shadow is not None and group[0].served.release != route.shadow.release:
+            self._offer(route, group, answers)
+
+    def _write(self, model: str, lines: list[bytes]) -> None:
+        """Log before answering. If the disk is full, answer all the same, count it and say so."""
+        if not lines:
+            return
+        writer = self._writers.get(model)
+        if writer is None:
+            with self._writers_guard:
+                place = segment.folder(self._state, model)
+                writer = self._writers.setdefault(model, segment.SegmentWriter(place, self._now_us))
+        try:
+            writer.append(lines)
+        except (OSError, WorldError) as error:
+            self.meters.unlogged += len(lines)
+            if self.meters.should_say("unlogged"):
+                log.error("%d predictions so far could not be logged: %s", self.meters.unlogged, error)
+
+    def _deliver(self, pairs: list[tuple[Ask, Answer]]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._resolve, pairs)
+
+    def _resolve(self, pairs: list[tuple[Ask, Answer]]) -> None:
+        for ask, answer in pairs:
+            self._queued_rows -= len(ask.rows)
+            if not ask.future.done():
+                ask.future.set_result(answer)
+
+    def _offer(self, route: Route, group: list[Ask], answers: list[Answer]) -> None:
+        rows = sum(len(ask.rows) for ask in group)
+        if self._shadow_rows + rows > self.limits.shadow_rows:
+            self.meters.shadows_dropped += rows
+            return
+        self._shadow_rows += rows
+        self._shadows.put((route, group, answers))
+
+    def _shadowing(self) -> None:
+        while True:
+            route, group, answers = self._shadows.get()
+            rows = sum(len(ask.rows) for ask in group)
+            try:
+                lines = shadow_lines(route, group, answers, now_us=self._now_us())
+                self._write(route.model, lines)
+                self.meters.shadows += len(lines)
+            except Exception:  # noqa: BLE001  # a shadow never harms: it is logged and the next one comes
+                log.exception("a shadow batch of %d rows failed", rows)
+                self.meters.shadows_dropped += rows
+            self._shadow_rows -= rows
+
+
+def _pinned(route: Route, release: int) -> tuple[Arm, Served]:
+    served = route.served.get(release) or next((s for s in route.kept if s.release == release), None)
+    if served is None:
+        loaded = sorted({*route.served, *(s.release for s in route.kept)})
+        raise NotFound(f"release {release} of {route.model} is not loaded", hint=f"loaded: {loaded}")
+    return Arm(name=router.PINNED, release=release, content=served.content, weight=1.0), served
