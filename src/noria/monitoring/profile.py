@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     Floats: TypeAlias = npt.NDArray[np.float64]
     Counts: TypeAlias = npt.NDArray[np.int64]
 else:
-    np, pa, pc = lazy("numpy"), lazy("pyarrow"), lazy("pyarrow.compute")
+    np, pa = lazy("numpy"), lazy("pyarrow")
+pc = lazy("pyarrow.compute")
 
 __all__ = [
     "BINS",
@@ -160,7 +160,7 @@ def kind_of(column: ColumnType) -> Kind | None:
     return None if column == "bytes" else "numeric"
 
 
-def values_of(data: pa.ChunkedArray | pa.Array, column: Column) -> Any:
+def values_of(data: pa.ChunkedArray[Any] | pa.Array[Any], column: Column) -> Any:
     """A column ready for binning: float64 with NaN for null, or an Arrow dictionary of texts.
 
     Times become microseconds. Raises: UsageError for data that is not of the column's type.
@@ -258,7 +258,7 @@ def _pair(a: Profile, b: Profile) -> Profile:
     return Profile(a.shape, counts, nulls, mean, square, min(a.low, b.low), max(a.high, b.high))
 
 
-def _encoded(data: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+def _encoded(data: pa.ChunkedArray[Any] | pa.Array[Any]) -> Any:
     if isinstance(data, pa.ChunkedArray):
         data = data.combine_chunks() if not pa.types.is_dictionary(data.type) else pc.cast(data, data.type.value_type)
         if isinstance(data, pa.ChunkedArray):
@@ -272,7 +272,7 @@ def _encoded(data: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
     return pc.dictionary_encode(data)
 
 
-def _level_counts(values: pa.DictionaryArray) -> tuple[list[str], list[int]]:
+def _level_counts(values: Any) -> tuple[list[str], list[int]]:
     names = values.dictionary.to_pylist()
     codes = values.indices.drop_null().to_numpy(zero_copy_only=False)
     counts = np.bincount(codes, minlength=len(names)) if len(names) else np.empty(0, dtype=np.int64)

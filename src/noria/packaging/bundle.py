@@ -9,6 +9,7 @@ its flavor allows every name in it.
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import warnings
@@ -19,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.core.errors import Corrupt, Denied, ModelFailed, NoriaError, UsageError
-
 from noria.core.lazy import lazy
 from noria.core.schema import Column
 from noria.packaging.flavor import Bundle, Direct, Flavor
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.packaging.rows import Field, Rows, fields_of
+from noria.store.failpoint import failpoint
 from noria.store.tree import Entry, Tree, read_tree, write_tree
 from noria.store.workspace import Workspace
 from noria.tracking.facts import ArtifactLogged
@@ -63,14 +64,18 @@ def build(
         threshold: the score at which a binary model says the positive label.
     Raises: UsageError if the model is of no known flavor, or its inputs cannot come as rows.
     """
-    flavor = _flavor_of(model)
+    if not hasattr(model, "predict"):
+        raise UsageError(
+            f"a model needs a predict method, and {type(model).__name__} has none",
+            hint="return a fitted estimator from the training step",
+        )
     labels = _labels(model)
     fields = fields_of(holdout, names=_inputs(model, holdout, {label, *drop}))
     if not len(holdout):
         raise UsageError("the holdout has no rows, so the bundle can have no golden rows")
     with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
         folder = Path(place)
-        _boundary(lambda: flavor.save(model, folder), f"the model could not be saved as {flavor.name}")
+        flavor = _saved(model, folder)
         saved = _boundary(lambda: flavor.load(folder), "the model that was saved could not be loaded again")
         fields = _probed(flavor, saved, fields, holdout)
         rows = Rows(fields)
@@ -101,6 +106,7 @@ def build(
     }
     name = ws.objects.put_json(manifest)
     made = read(ws, name)
+    failpoint("model.bundled")
     with ws.ledger.transaction() as tx:
         tx.append(
             ArtifactLogged(run=run, name="bundle", digest=name, size_bytes=made.size_bytes, type="bundle"),
@@ -160,19 +166,22 @@ def load(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
     return Predictor(bundle, flavor, model, threads=threads)
 
 
-def _flavor_of(model: object) -> Flavor:
-    """scikit-learn's own flavor for its estimators, else the flavor of any Python object with predict."""
-    if not hasattr(model, "predict"):
-        raise UsageError(
-            f"a model needs a predict method, and {type(model).__name__} has none",
-            hint="return a fitted estimator from the training step",
-        )
-    for name in ("sklearn", "python"):
-        flavor: Flavor = plugins.load("flavor", name)()
-        takes = getattr(flavor, "takes", None)
-        if takes is None or takes(model):
-            return flavor
-    raise UsageError(f"no flavor takes a model of type {type(model).__name__}")
+def _saved(model: object, folder: Path) -> Flavor:
+    """Save the model with the first flavor that can hold it; plain Python, which holds anything, comes last."""
+    names = [*(name for name in plugins.names("flavor") if name != "python"), "python"]
+    for name in names:
+        try:
+            flavor: Flavor = plugins.load("flavor", name)()
+        except ModuleNotFoundError:
+            continue  # the model cannot be of a library that is not installed
+        try:
+            _boundary(functools.partial(flavor.save, model, folder), f"the model could not be saved as {name}")
+        except Denied:
+            if name == "python":
+                raise
+            continue  # another flavor's model
+        return flavor
+    raise UsageError(f"no flavor takes a model of type {type(model).__name__}", hint="pip install 'noria[sklearn]'")
 
 
 def _labels(model: object) -> tuple[Any, ...]:
@@ -284,7 +293,5 @@ def _field_json(field: Field) -> dict[str, Any]:
 
 def _field(item: Mapping[str, Any]) -> Field:
     levels = tuple(item["levels"])
-    column = Column(
-        item["name"], item["type"], item["nullable"], item["unit"], tuple(str(level) for level in levels)
-    )
+    column = Column(item["name"], item["type"], item["nullable"], item["unit"], tuple(str(level) for level in levels))
     return Field(column, item["dtype"], levels, item["ordered"], item["strict"])

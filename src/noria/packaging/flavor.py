@@ -28,7 +28,10 @@ class Flavor(Protocol):
     name: str
 
     def save(self, model: object, folder: Path) -> None:
-        """Write the model as files into an empty folder; the same model gives the same bytes."""
+        """Write the model as files into an empty folder; the same model gives the same bytes.
+
+        Raises: Denied, with nothing written, for a model that is not this flavor's.
+        """
         ...
 
     def load(self, folder: Path) -> object:

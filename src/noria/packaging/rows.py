@@ -13,7 +13,7 @@ import decimal
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from noria.core.clock import instant
 from noria.core.errors import UsageError
@@ -137,7 +137,7 @@ class Rows:
         self._names = frozenset(field.name for field in fields)
         self._accepted = tuple((field.name, field, _accepted(field)) for field in fields)
         self._convert = {field.name: _converter(field) for field in fields if field.column.type in _CONVERTED}
-        self._categories: dict[str, pd.CategoricalDtype] = {}
+        self._categories: dict[str, tuple[pd.CategoricalDtype, dict[Any, int]]] = {}
         self._known = {field.name: frozenset(field.levels) for field in fields if field.strict}
 
     @property
@@ -149,15 +149,16 @@ class Rows:
         """Refuse a row that does not fit. About 1 µs a column. Raises: RowRefused naming the column."""
         self.columns((row,))
 
-    def columns(self, rows: Sequence[Mapping[str, Any]]) -> Columns:
+    def columns(self, rows: Sequence[object]) -> Columns:
         """The rows as checked columns; null for missing. Raises: RowRefused for the first misfit."""
         names = self._names
+        mappings = cast("Sequence[Mapping[str, Any]]", rows)
         for index, row in enumerate(rows):
-            if row.keys() != names:
-                raise self._wrong_names(row, index)
+            if not isinstance(row, Mapping) or row.keys() != names:
+                raise self._misfit(row, index)
         found: Columns = {}
         for name, field, accepted in self._accepted:
-            values = [row[name] for row in rows]
+            values = [row[name] for row in mappings]
             if not accepted.issuperset(map(type, values)):
                 values = [self._value(field, accepted, value, index) for index, value in enumerate(values)]
             if field.column.type == "float64" or field.column.type == "int64":
@@ -199,15 +200,18 @@ class Rows:
         kind, dtype = field.column.type, field.dtype
         if kind == "category":
             if field.name not in self._categories:
-                self._categories[field.name] = _category(field)
-            return pd.Categorical(values, dtype=self._categories[field.name])
+                codes = {level: code for code, level in enumerate(field.levels)}
+                self._categories[field.name] = (_category(field), codes)
+            found, codes = self._categories[field.name]
+            return pd.Categorical.from_codes([codes.get(value, -1) for value in values], dtype=found)
         if kind == "timestamp":
             return _times(values, dtype)
         if dtype == "object":
             made = np.empty(len(values), dtype=object)
             made[:] = values
             return made
-        return np.array(values, dtype=dtype) if _is_numpy(dtype) else pd.array(values, dtype=dtype)
+        exact = cast("Any", dtype)
+        return np.array(values, dtype=exact) if _is_numpy(dtype) else pd.array(values, dtype=exact)
 
     def plain(self, frame: pd.DataFrame) -> list[dict[str, Any]]:
         """Rows of a frame as JSON values that `columns` accepts: texts for times, None for missing."""
@@ -215,7 +219,7 @@ class Rows:
         columns = [[_jsonable(value) for value in frame[name].tolist()] for name in names]
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
-    def _wrong_names(self, row: Mapping[str, Any], index: int) -> RowRefused:
+    def _misfit(self, row: object, index: int) -> RowRefused:
         if not isinstance(row, Mapping):
             return RowRefused(f"a row must be an object, not {_word(row)}", row=index)
         for field in self.fields:
@@ -241,9 +245,7 @@ class Rows:
         if type(plain) is float and int in accepted and plain.is_integer():
             return int(plain)
         word = "null" if plain is None else _word(plain)
-        raise RowRefused(
-            f"column {field.name} must be {_expected(field)}, not {word}", column=field.name, row=index
-        )
+        raise RowRefused(f"column {field.name} must be {_expected(field)}, not {word}", column=field.name, row=index)
 
     def _refuse_level(self, field: Field, known: frozenset[Any], values: Sequence[Any]) -> None:
         for index, value in enumerate(values):
@@ -284,7 +286,7 @@ def _bounded(field: Field, values: list[Any]) -> None:
     """Refuse what the column's machine type cannot hold; NaN becomes None. One pass in C when all is well."""
     present = [value for value in values if value is not None] if field.column.nullable else values
     if field.column.type == "int64":
-        if present and not (-_INT64 <= min(present) and max(present) < _INT64):
+        if present and not (min(present) >= -_INT64 and max(present) < _INT64):
             index = next(i for i, v in enumerate(values) if v is not None and not -_INT64 <= v < _INT64)
             raise RowRefused(f"column {field.name} must be a whole number of 64 bits", column=field.name, row=index)
         return
@@ -349,7 +351,7 @@ def _times(values: list[Any], dtype: str) -> Any:
     zone = pd.api.types.pandas_dtype(dtype)
     if isinstance(zone, pd.DatetimeTZDtype):
         return texts.dt.tz_convert(zone.tz).astype(zone)
-    return texts.dt.tz_localize(None).astype(dtype)
+    return texts.dt.tz_localize(None).astype(cast("Any", dtype))
 
 
 def _has_dtype(series: pd.Series[Any], field: Field) -> bool:

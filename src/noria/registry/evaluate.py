@@ -7,6 +7,7 @@ reader can compute every figure again. It decides nothing: that is what gates ar
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def levels_of(series: pd.Series[Any]) -> list[tuple[str, npt.NDArray[np.bool_]]]
     if numeric and series.nunique() > MAX_LEVELS:
         values = series.to_numpy(dtype=np.float64, na_value=math.nan)
         edges = np.unique(np.nanquantile(values, np.linspace(0, 1, SLICE_BINS + 1)))
-        for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for index, (low, high) in enumerate(itertools.pairwise(edges)):
             inside = (values >= low) & ((values <= high) if index == len(edges) - 2 else (values < high))
             found.append((f"{low:.4g} to {high:.4g}", inside))
     else:

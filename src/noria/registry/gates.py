@@ -8,6 +8,7 @@ that crashes: each is a no with its reason, recorded like any other verdict. Not
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from noria.registry.metrics import METRICS, CustomMetric, Metric
 from noria.registry.metrics import resolve as resolve_metrics
 from noria.registry.scored import HasRoles, Sample, score
 from noria.registry.versions import resolve
+from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def judge(
                 is_compared=incumbent is None or opponent is not None,
             )
         )
+        verdicts.extend(_undefined(declared, sample))
         evaluation = _attempt(
             verdicts,
             "evaluation",
@@ -129,9 +132,13 @@ def decide(evidence: Evidence, *, is_compared: bool = True) -> list[Verdict]:
     for name in plugins.names("gate"):
         if not is_compared and name in ("champion", "slices"):
             continue  # the champion's own verdict is already a no
-        found = _attempt(verdicts, name, lambda name=name: list(plugins.load("gate", name)(evidence)))  # type: ignore[misc]  # bound now
+        found = _attempt(verdicts, name, functools.partial(_asked, name, evidence))
         verdicts.extend(found or [])
     return verdicts
+
+
+def _asked(name: str, evidence: Evidence) -> list[Verdict]:
+    return list(plugins.load("gate", name)(evidence))
 
 
 def policy_digest(ws: Workspace, model: str) -> str:
@@ -178,6 +185,19 @@ def _sound(sample: Sample) -> Verdict:
     return Verdict(gate="holdout", passed=not reasons, text="; ".join(reasons) or f"{fine}, all scores finite", n=n)
 
 
+def _undefined(declared: Mapping[str, Metric], sample: Sample) -> list[Verdict]:
+    """A no for each metric of the project's own that gives no number, whether or not a rule names it."""
+    found: list[Verdict] = []
+    for name, metric in declared.items():
+        if metric.needs_rows:
+            act = functools.partial(metric.of, sample.y, sample.score, rows=sample.rows)
+            value = _attempt(found, f"metric {name}", act)
+            if value is not None and not np.isfinite(value):
+                text = f"the project's own metric {name} is undefined (NaN) on {len(sample.y):,} rows"
+                found.append(Verdict(gate=f"metric {name}", passed=False, text=text))
+    return found
+
+
 def _champion(
     ws: Workspace, verdicts: list[Verdict], incumbent: records.VersionRecord, sample: Sample
 ) -> Champion | None:
@@ -197,9 +217,7 @@ def _champion(
     return made
 
 
-def _measurable(
-    declared: Iterable[str | CustomMetric], policy: GateConfig, task: str
-) -> dict[str, Metric]:
+def _measurable(declared: Iterable[str | CustomMetric], policy: GateConfig, task: str) -> dict[str, Metric]:
     """The pipeline's metrics and the policy's built-in ones; what the policy names and nobody has stays out."""
     found = resolve_metrics(declared, task)
     for name in (*policy.metrics, *policy.slices):
@@ -242,6 +260,7 @@ def _recorded(
     outputs = [("policy", rules)]
     if evaluation is not None:
         outputs += [("report", evaluation.report), ("evaluation", evaluation.document)]
+    failpoint("gate.judged")
     with ws.ledger.transaction() as tx:
         tx.append(
             judged,

@@ -177,10 +177,8 @@ def _normal(metric: str, first: float, second: float, gain: float, error: float,
     if not math.isfinite(error):
         return _undefined(metric, first, second, n, level)
     z = z_of(level)
-    if error > 0:
-        p = 2 * NormalDist().cdf(-abs(gain) / error)
-    else:
-        p = 1.0 if gain == 0 else 0.0
+    certain = 1.0 if gain == 0 else 0.0
+    p = 2 * NormalDist().cdf(-abs(gain) / error) if error > 0 else certain
     return Paired(
         metric=metric,
         champion=first,

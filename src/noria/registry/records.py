@@ -276,7 +276,7 @@ def versions(tx: Reader, model: str, *, run: str = "", limit: int = 1000) -> lis
 def aliases(tx: Reader, model: str) -> dict[str, int]:
     """The aliases of a model and their versions."""
     found = tx.rows(select(_alias.c.alias, _alias.c.version).where(_alias.c.model == model).order_by(_alias.c.alias))
-    return {str(name): int(number) for name, number in found}
+    return {str(row.alias): int(row.version) for row in found}
 
 
 def judgement(tx: Reader, model: str, number: int) -> JudgementRecord | None:

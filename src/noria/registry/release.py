@@ -21,11 +21,24 @@ from noria.registry.facts import ReleaseMade, ReleaseMoved
 from noria.registry.gates import policy_digest
 from noria.registry.records import ReleaseRecord
 from noria.registry.versions import resolve
+from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Pin
 
-__all__ = ["TRANSITIONS", "Release", "content", "find", "gates_hold", "make", "move", "reject", "releases", "state_in", "transition"]
+__all__ = [
+    "TRANSITIONS",
+    "Release",
+    "content",
+    "find",
+    "gates_hold",
+    "make",
+    "move",
+    "reject",
+    "releases",
+    "state_in",
+    "transition",
+]
 
 FORMAT = "noria/release/1"
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -84,7 +97,8 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
         found = resolve(tx, f"{model}:{version}")
     bundle = read(ws, found.bundle)
     schema = next(entry.digest for entry in bundle.files.entries if entry.path == "signature.json")
-    document = {
+    policy = policy_digest(ws, model)
+    document: dict[str, Any] = {
         "format": FORMAT,
         "model": found.model,
         "version": found.version,
@@ -96,7 +110,7 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
         "labels": list(bundle.labels),
         "environment": bundle.environment,
         "baseline": baseline,
-        "policy": policy_digest(ws, model),
+        "policy": policy,
     }
     name = ws.objects.put_json(document)
     with ws.ledger.transaction() as tx:
@@ -109,13 +123,14 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
                     ("version", f"model/{found.ref}"),
                     ("bundle", found.bundle),
                     ("schema", schema),
-                    ("policy", document["policy"]),
+                    ("policy", policy),
                     *((("baseline", baseline),) if baseline else ()),
                     *((("environment", bundle.environment),) if bundle.environment else ()),
                     *(("data", pin.tree) for pin in found.pins),
                 ],
                 outputs=[("release", f"release/{model}/{number}"), ("content", name)],
             )
+            failpoint("release.made")
             made = _recorded(tx, model, number)
         judged = records.judgement(tx, model, found.version)
         if made.state == "candidate" and judged is not None:
@@ -195,7 +210,9 @@ def transition(
         raise Conflict(f"{record.ref} is {state}, no longer {before}", hint=f"noria status shows where {model} is")
     if after not in TRANSITIONS.get(state, frozenset()):
         legal = ", ".join(sorted(TRANSITIONS.get(state, frozenset()))) or "nothing"
-        raise Conflict(f"{record.ref} is {state}: it cannot become {after}", hint=f"from {state} it may become: {legal}")
+        raise Conflict(
+            f"{record.ref} is {state}: it cannot become {after}", hint=f"from {state} it may become: {legal}"
+        )
     if after == "validated" or state == "rolled back":
         _require_gates(ws, tx, record, environment, is_again=state == "rolled back")
     if after in _LIVE:
@@ -205,6 +222,7 @@ def transition(
         if incumbent is not None:
             _append(tx, incumbent, "production", "retired", environment, f"replaced by {record.ref}")
     _append(tx, record, state, after, environment, reason)
+    failpoint("release.moved")
     return _recorded(tx, model, number)
 
 

@@ -94,7 +94,7 @@ def numbers_of(values: Sequence[Any], labels: Sequence[Any]) -> Array:
     if np.isnan(found).any():
         count = int(np.isnan(found).sum())
         raise UsageError(
-            f"{count} of {len(values)} labels are neither {labels[0]!r} nor {labels[1]!r}, which the model was trained on"
+            f"{count} of {len(values)} labels are neither {labels[0]!r} nor {labels[1]!r}, as the model knows them"
         )
     return found
 

@@ -13,6 +13,7 @@ from noria.packaging.flavor import Bundle
 from noria.registry import records
 from noria.registry.facts import AliasMoved, VersionRegistered
 from noria.registry.records import JudgementRecord, ReleaseRecord, VersionRecord
+from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Pin
@@ -87,6 +88,7 @@ def register(
             outputs=[("version", f"model/{model}:{number}")],
         )
         made = records.version(tx, model, number)
+        failpoint("model.registered")
     assert made is not None, "the projection writes what was appended"
     return made
 

@@ -145,7 +145,9 @@ class Ids:
         """An id never given before."""
         if ms != self._ms:
             self._ms = ms
-            self._prefix = "pred_" + "".join(CROCKFORD[(ms >> shift) & 31] for shift in range(45, -5, -5)) + self._process
+            self._prefix = (
+                "pred_" + "".join(CROCKFORD[(ms >> shift) & 31] for shift in range(45, -5, -5)) + self._process
+            )
         count = self._count = (self._count + 1) & 0x3FFFFFFF
         return f"{self._prefix}{_PAIRS[count >> 20]}{_PAIRS[(count >> 10) & 1023]}{_PAIRS[count & 1023]}"
 

@@ -166,8 +166,11 @@ def _tail(events: int, count: int, share: float) -> float:
     total = 0.0
     for k in range(events, -1, -1):
         log_term = (
-            math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
-            + k * math.log(share) + (count - k) * math.log1p(-share)
+            math.lgamma(count + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(count - k + 1)
+            + k * math.log(share)
+            + (count - k) * math.log1p(-share)
             if k
             else count * math.log1p(-share)
         )

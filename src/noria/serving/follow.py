@@ -84,9 +84,7 @@ class Follower:
                 route = self._load(record, route)
             if route is not None:
                 new[model] = route
-        has_failed_anew = any(
-            self._failed.get(model, {}).get("seq") == record.seq for model, record in wanted.items()
-        )
+        has_failed_anew = any(self._failed.get(model, {}).get("seq") == record.seq for model, record in wanted.items())
         if new == old:
             return has_failed_anew
         self._runtime.swap(Routes(new))

@@ -86,7 +86,9 @@ class Meters:
             *_counter("noria_busy_total", "Requests refused because the queue was full.", self.refused),
             *_counter("noria_unlogged_rows_total", "Rows answered that the log could not take.", self.unlogged),
             *_counter("noria_shadow_rows_total", "Rows that a shadow answered.", self.shadows),
-            *_counter("noria_shadow_rows_dropped_total", "Rows that the shadow queue could not take.", self.shadows_dropped),
+            *_counter(
+                "noria_shadow_rows_dropped_total", "Rows that the shadow queue could not take.", self.shadows_dropped
+            ),
             *_counter("noria_route_swaps_total", "Times that a new table of routes came into force.", self.swaps),
             "# HELP noria_queue_rows Rows that wait for an answer.",
             "# TYPE noria_queue_rows gauge",

@@ -34,6 +34,7 @@ __all__ = [
     "deployments",
     "has_segment",
     "history",
+    "logged_models",
     "open_rollout",
     "rollout",
     "rollouts",
@@ -294,8 +295,10 @@ PROJECTIONS = (
 def deployment(tx: Reader, model: str, environment: str = "local") -> DeploymentRecord | None:
     """What should answer for a model now; None if it was never deployed."""
     found = tx.first(
-        select(_history).where(_history.c.model == model, _history.c.environment == environment)
-        .order_by(_history.c.seq.desc()).limit(1)
+        select(_history)
+        .where(_history.c.model == model, _history.c.environment == environment)
+        .order_by(_history.c.seq.desc())
+        .limit(1)
     )
     return None if found is None else _deployment_of(found)
 
@@ -360,6 +363,11 @@ def segments(tx: Reader, model: str, environment: str = "local", *, after: int =
         SegmentRecord(**{**row._mapping, "releases": tuple(json.loads(row.releases))})
         for row in tx.rows(query.order_by(_segment.c.seq))
     ]
+
+
+def logged_models(tx: Reader) -> list[str]:
+    """The models that have a sealed prediction log, sorted."""
+    return [str(row[0]) for row in tx.rows(select(_segment.c.model).distinct().order_by(_segment.c.model))]
 
 
 def has_segment(tx: Reader, model: str, source: str) -> bool:

@@ -248,7 +248,7 @@ class _Fold:
         elif any(slow.values()):
             # All n rows fell to one arm: given that, it was the candidate with this probability.
             ours, theirs = batch.share**batch.rows, (1.0 - batch.share) ** batch.rows
-            if 0.0 < ours + theirs:
+            if ours + theirs > 0.0:
                 self._ratio("slow", ours / (ours + theirs), is_candidate=CANDIDATE in slow)
 
     def _ratio(self, guard: str, share: float, *, is_candidate: bool) -> None:
@@ -315,7 +315,14 @@ def _guards(state: State) -> tuple[tuple[str, Shares, int, int, int, int], ...]:
     """Guard, its events, bad and all of the candidate, bad and all of the stable arm."""
     ours, theirs = state.candidate, state.stable
     return (
-        ("errors", state.errors, ours.failed + ours.rejected, ours.requests, theirs.failed + theirs.rejected, theirs.requests),
+        (
+            "errors",
+            state.errors,
+            ours.failed + ours.rejected,
+            ours.requests,
+            theirs.failed + theirs.rejected,
+            theirs.requests,
+        ),
         ("invalid", state.invalid, ours.invalid, ours.requests, theirs.invalid, theirs.requests),
         ("slow", state.slow, ours.slow, ours.picked, theirs.slow, theirs.picked),
     )

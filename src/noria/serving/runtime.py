@@ -144,8 +144,16 @@ class Runtime:
         return time.monotonic() - since if since else 0.0
 
     def ask(
-        self, route: Route, rows: Sequence[tuple[bytes, dict[str, Any]]], *, rid: str, key: str, at: str,
-        release: int = 0, arrived_ns: int, render: Render | None = None,
+        self,
+        route: Route,
+        rows: Sequence[tuple[bytes, dict[str, Any]]],
+        *,
+        rid: str,
+        key: str,
+        at: str,
+        release: int = 0,
+        arrived_ns: int,
+        render: Render | None = None,
     ) -> asyncio.Future[Answer]:
         """Queue rows of one request, (as received, decoded); the future gives the answer.
 
@@ -216,7 +224,7 @@ class Runtime:
         for group in order:
             try:
                 self._answer(group)
-            except Exception as error:  # noqa: BLE001  # the process lives, whatever a batch does
+            except Exception as error:  # the process lives, whatever a batch does
                 log.exception("a batch of %d requests failed", len(group))
                 self._deliver([(ask, Answer.failed(ask, error)) for ask in group])
         self._batch_since = 0.0
@@ -273,7 +281,7 @@ class Runtime:
                 lines = shadow_lines(route, group, answers, now_us=self._now_us())
                 self._write(route.model, lines)
                 self.meters.shadows += len(lines)
-            except Exception:  # noqa: BLE001  # a shadow never harms: it is logged and the next one comes
+            except Exception:  # a shadow never harms: it is logged and the next one comes
                 log.exception("a shadow batch of %d rows failed", rows)
                 self.meters.shadows_dropped += rows
             self._shadow_rows -= rows

@@ -53,9 +53,11 @@ class SegmentWriter:
     def append(self, payloads: Sequence[bytes]) -> None:
         """Write the lines with one system call before returning. Raises: OSError or StoreFull."""
         with self._guard:
-            if self._writer is None or self._bytes > self._max_bytes:
-                self._open()
-            elif self._now_us() - self._opened_us > self._max_age_us:
+            if (
+                self._writer is None
+                or self._bytes > self._max_bytes
+                or self._now_us() - self._opened_us > self._max_age_us
+            ):
                 self._open()
             assert self._writer is not None
             self._writer.append(payloads)
@@ -108,15 +110,12 @@ def is_open(path: Path) -> bool:
     return False
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
+def read(path: Path, offset: int = 0, *, limit_bytes: int = 0) -> tuple[list[bytes], int]:
     """The whole valid lines of a file from an offset, and the next offset. A torn tail is left alone.
 
     A file that was sealed and removed meanwhile has no lines. Raises: Corrupt for a broken line in the middle.
     """
-    try:
-        return read_lines(path, offset)
-    except FileNotFoundError:
-        return [], offset
+    return read_lines(path, offset, limit_bytes=limit_bytes)
 
 
 def models(state: Path, kind: str = "predictions") -> Iterator[str]:

@@ -32,11 +32,20 @@ from noria.store.rows import edge_rows, stored_of
 from noria.store.seen import Seen
 from noria.store.slices import Slices
 
-__all__ = ["Ledger", "Reader", "Transaction"]
+__all__ = ["Body", "Ledger", "Reader", "Transaction"]
 
 P = TypeVar("P")
 FACT_LIMIT_BYTES = 1 << 20
 PAGE = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Body:
+    """A fact's canonical text with its leaf hash."""
+
+    seq: int
+    leaf: bytes
+    body: str
 
 
 class Transaction(Fold):
@@ -211,6 +220,13 @@ class Ledger:
         with self.read() as reader:
             rows = reader.rows(query.order_by(tables.fact.c.seq).limit(limit))
         return [stored_of(self.slices, row.seq, row.body) for row in rows]
+
+    def bodies(self, *, after: int = 0, limit: int = PAGE) -> list[Body]:
+        """Facts as the exact text that their leaves cover, in order, behind the sequence number `after`."""
+        query = select(tables.fact.c.seq, tables.fact.c.leaf, tables.fact.c.body).where(tables.fact.c.seq > after)
+        with self.read() as reader:
+            rows = reader.rows(query.order_by(tables.fact.c.seq).limit(limit))
+        return [Body(row.seq, bytes(row.leaf), row.body) for row in rows]
 
     def head(self) -> int:
         """The newest sequence number; 0 for an empty ledger."""

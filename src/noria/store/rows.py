@@ -10,7 +10,7 @@ from noria.core.fact import Fact, Stored
 from noria.store.payload import decode
 from noria.store.slices import Slices
 
-__all__ = ["edge_rows", "stored_of"]
+__all__ = ["edge_rows", "fact_of", "stored_of"]
 
 
 def edge_rows(seq: int, fact: Fact) -> list[dict[str, Any]]:
@@ -22,14 +22,11 @@ def edge_rows(seq: int, fact: Fact) -> list[dict[str, Any]]:
     ]
 
 
-def stored_of(slices: Slices, seq: int, body: str) -> Stored[Any]:
-    """A fact row as a typed value, in the newest shape of its kind.
-
-    The payload of a kind that no slice declares is its plain data. Raises: Corrupt.
-    """
+def fact_of(seq: int, body: str) -> Fact:
+    """The fact that a row's body holds, as it was appended. Raises: Corrupt."""
     try:
         document = json.loads(body)
-        fact = Fact(
+        return Fact(
             kind=document["kind"],
             version=document["version"],
             subject=document["subject"],
@@ -41,6 +38,14 @@ def stored_of(slices: Slices, seq: int, body: str) -> Stored[Any]:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"fact {seq} cannot be read: {error}", hint="noria audit verify names what is wrong") from error
+
+
+def stored_of(slices: Slices, seq: int, body: str) -> Stored[Any]:
+    """A fact row as a typed value, in the newest shape of its kind.
+
+    The payload of a kind that no slice declares is its plain data. Raises: Corrupt.
+    """
+    fact = fact_of(seq, body)
     kinds = slices.kinds
     if fact.kind not in kinds:
         return Stored(seq=seq, fact=fact, payload=fact.data)

@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 from sklearn.utils.validation import check_array
 
 from noria.core.errors import Denied
@@ -116,19 +116,21 @@ class SklearnFlavor:
 
     name = "sklearn"
 
-    def takes(self, model: object) -> bool:
-        """Whether this flavor can save and load the model: it names nothing outside the allow-list."""
-        if not isinstance(model, BaseEstimator):
-            return False
-        try:
-            named = pickles.globals_of(_dumped(model))
-        except (pickle.PicklingError, AttributeError, TypeError, Denied):
-            return False
-        return all(is_allowed(module, name) for module, name in named)
-
     def save(self, model: object, folder: Path) -> None:
-        """Write model.pkl: plain pickle, protocol 5, which scikit-learn alone can load."""
-        (folder / FILE).write_bytes(_dumped(model))
+        """Write model.pkl: plain pickle, protocol 5, which scikit-learn alone can load.
+
+        Raises: Denied for what is no estimator, or names something outside the allow-list.
+        """
+        if not isinstance(model, BaseEstimator):
+            raise Denied(f"{type(model).__name__} is not a scikit-learn estimator")
+        try:
+            content = _dumped(model)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise Denied(f"{type(model).__name__} cannot be pickled: {str(error)[:200]}") from error
+        foreign = [f"{module}.{name}" for module, name in pickles.globals_of(content) if not is_allowed(module, name)]
+        if foreign:
+            raise Denied(f"the estimator holds {min(foreign)}, which is not scikit-learn's")
+        (folder / FILE).write_bytes(content)
 
     def load(self, folder: Path) -> object:
         """The estimator of a folder. Raises: Denied for a name that is not allowed."""
@@ -238,6 +240,8 @@ def _part(part: Any, fields: Sequence[Field]) -> Source | None:
         return _numbers(fields)
     if isinstance(part, OrdinalEncoder):
         return _codes(part, fields)
+    if isinstance(part, OneHotEncoder):
+        return _one_hot(part, fields)
     if isinstance(part, BaseEstimator) and not isinstance(part, FunctionTransformer):
         return _through(part, fields)
     return None
@@ -315,6 +319,32 @@ def _codes(encoder: OrdinalEncoder, fields: Sequence[Field]) -> Source | None:
     return source
 
 
+def _one_hot(encoder: OneHotEncoder, fields: Sequence[Field]) -> Source | None:
+    """A one-hot encoder as places to put a one; unknown levels are all zeros, where it takes them."""
+    if getattr(encoder, "_infrequent_enabled", False) or encoder.drop is not None:
+        return None
+    if encoder.handle_unknown not in ("error", "ignore") or getattr(encoder, "_sklearn_output_config", {}):
+        return None
+    tables: list[tuple[str, dict[Any, int]]] = []
+    width = 0
+    for field, categories in zip(fields, encoder.categories_, strict=True):
+        if field.column.type not in ("text", "int64", "bool"):
+            return None
+        levels = [None if _is_missing(level) else level for level in categories.tolist()]
+        tables.append((field.name, {level: width + place for place, level in enumerate(levels)}))
+        width += len(levels)
+
+    def source(columns: Columns) -> Any:
+        made = np.zeros((len(columns[tables[0][0]]), width))
+        for name, places in tables:
+            at = [places.get(value, -1) for value in columns[name]]
+            rows = [row for row, place in enumerate(at) if place >= 0]
+            made[rows, [place for place in at if place >= 0]] = 1.0
+        return made
+
+    return source
+
+
 def _is_missing(level: Any) -> bool:
     return level is None or (isinstance(level, float) and math.isnan(level))
 
@@ -323,4 +353,3 @@ def _joined(parts: Sequence[Source]) -> Source:
     if len(parts) == 1:
         return parts[0]
     return lambda columns: np.concatenate([part(columns) for part in parts], axis=1)
-

@@ -32,7 +32,7 @@ def psi(reference: Profile, current: Profile) -> Score:
     a, b = reference.shares(), current.shares()
     if reference.shape.kind == "numeric":
         group = np.minimum((np.cumsum(a) - a / 2) * GROUPS, GROUPS - 1).astype(np.int64)
-        a, b = np.bincount(group, weights=a), np.bincount(group, weights=b)
+        a, b = (np.bincount(group, weights=side).astype(np.float64) for side in (a, b))
     used = (a > 0) | (b > 0)
     a, b = np.maximum(a[used], FLOOR), np.maximum(b[used], FLOOR)
     value = float(((b - a) * np.log(b / a)).sum())

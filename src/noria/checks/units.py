@@ -1,0 +1,132 @@
+"""Has the unit changed? Known conversions, and how far two profiles are apart.
+
+The distance of two columns is the mean difference of five quantiles in units of the reference's
+5-95 % spread. Seasons move columns too, so distance alone proves nothing below `WILD`. What gives a
+conversion away is that undoing it brings the data home: the batch is far from every baseline, and
+the batch with the conversion undone is several times nearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from noria.checks.lattice import Lattice, off_lattice
+from noria.checks.profile import ColumnProfile
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+else:
+    np = lazy("numpy")
+    Floats = Any
+
+__all__ = ["CONVERSIONS", "Conversion", "best_conversion", "distance", "explains"]
+
+FAR = 0.5
+"""A distance below this is what the next season brings; nothing is suspected."""
+NEARER = 4.0
+"""Undoing a suspected conversion must bring the batch this many times nearer."""
+_ON_LATTICE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """new = scale * old + shift, and how people call it."""
+
+    name: str
+    scale: float
+    shift: float = 0.0
+
+    def undo(self, values: Floats) -> Floats:
+        """The values before the conversion."""
+        return (values - self.shift) / self.scale
+
+
+def _factors() -> list[Conversion]:
+    pairs = [
+        ("miles", "km", 1.609344),
+        ("mph", "m/s", 0.44704),
+        ("mph", "knots", 0.868976),
+        ("km/h", "m/s", 1 / 3.6),
+        ("knots", "m/s", 0.514444),
+        ("knots", "km/h", 1.852),
+        ("feet", "metres", 0.3048),
+        ("inches", "cm", 2.54),
+        ("inches", "mm", 25.4),
+        ("pounds", "kg", 0.45359237),
+        ("ounces", "grams", 28.349523),
+        ("gallons", "litres", 3.785412),
+        ("inHg", "hPa", 33.86389),
+        ("mmHg", "hPa", 1.333224),
+        ("psi", "kPa", 6.894757),
+        ("kcal", "kJ", 4.184),
+        ("radians", "degrees", 57.29577951308232),
+        ("hours", "minutes", 60.0),
+        ("minutes", "seconds", 60.0),
+        ("hours", "seconds", 3600.0),
+        ("days", "hours", 24.0),
+        ("weeks", "days", 7.0),
+        ("years", "months", 12.0),
+        ("days", "minutes", 1440.0),
+        ("days", "seconds", 86400.0),
+        ("", "", 10.0),
+        ("fraction", "percent", 100.0),
+        ("", "", 1000.0),
+        ("KiB", "bytes", 1024.0),
+        ("", "", 1e6),
+    ]
+    found = []
+    for old, new, factor in pairs:
+        named = (f"{old} became {new}", f"{new} became {old}") if old else (f"times {factor:g}", f"divided by {factor:g}")
+        found += [Conversion(named[0], factor), Conversion(named[1], 1 / factor)]
+    return found
+
+
+CONVERSIONS: tuple[Conversion, ...] = (
+    Conversion("degrees Fahrenheit became Celsius", 5 / 9, -160 / 9),
+    Conversion("degrees Celsius became Fahrenheit", 9 / 5, 32.0),
+    Conversion("degrees Celsius became kelvin", 1.0, 273.15),
+    Conversion("kelvin became degrees Celsius", 1.0, -273.15),
+    Conversion("degrees Fahrenheit became kelvin", 5 / 9, 273.15 - 160 / 9),
+    Conversion("kelvin became degrees Fahrenheit", 9 / 5, 32.0 - 273.15 * 9 / 5),
+    *_factors(),
+)
+
+
+def distance(quantiles: Sequence[float], baseline: ColumnProfile, spread: float) -> float:
+    """Mean absolute difference of the quantiles, in spreads. Both have the five of `QUANTILES`."""
+    gaps = [abs(a - b) for a, b in zip(quantiles, baseline.quantiles, strict=True)]
+    return sum(gaps) / len(gaps) / spread
+
+
+def best_conversion(
+    batch: ColumnProfile, baselines: Sequence[ColumnProfile], spread: float
+) -> tuple[Conversion, float] | None:
+    """The known conversion whose undoing brings the batch nearest to a baseline, and that distance."""
+    found: tuple[Conversion, float] | None = None
+    values = np.array(batch.quantiles)
+    for conversion in CONVERSIONS:
+        undone = [float(value) for value in conversion.undo(values)]
+        near = min(distance(undone, baseline, spread) for baseline in baselines)
+        if found is None or near < found[1]:
+            found = (conversion, near)
+    return found
+
+
+def explains(conversion: Conversion, values: Floats, lattice: Lattice | None) -> bool:
+    """Whether undoing a conversion puts values back on the lattice, as far as rounding lets one see.
+
+    Converted values are often rounded to the step that they had before, which costs half a step.
+    """
+    if lattice is None or not len(values):
+        return True
+    rounding = lattice.step / 2 / conversion.scale
+    if rounding >= lattice.step / 2:
+        return True
+    off = off_lattice(conversion.undo(values), lattice, slack=rounding)
+    return float(off.mean()) <= 1 - _ON_LATTICE

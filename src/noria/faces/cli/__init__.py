@@ -1,0 +1,1 @@
+"""The command line: a static table of commands, each loaded only when it is typed."""

@@ -1,0 +1,1 @@
+"""Noria over HTTP: predictions, verbs, the status page, and the processes that keep them up."""

@@ -1,0 +1,62 @@
+"""Request bodies within limits, before anything parses them.
+
+A body is read up to a limit and no further, and its nesting is counted without building anything,
+so that neither a large nor a deep body costs more than its refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from noria.core.errors import UsageError
+
+__all__ = ["DEPTH_MAX", "BodyTooLarge", "read_body", "require_shallow"]
+
+DEPTH_MAX = 64
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+class BodyTooLarge(UsageError):
+    """A request body is larger than the server takes."""
+
+    code, status = "body-too-large", 413
+
+
+async def read_body(receive: Receive, *, limit: int) -> bytes:
+    """The whole body of an ASGI request. Raises: BodyTooLarge as soon as it passes `limit` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b"".join(parts)
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(
+                f"the body is larger than {limit} bytes", hint="send fewer rows, or raise [server] max_body_bytes"
+            )
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def require_shallow(body: bytes, limit: int = DEPTH_MAX) -> None:
+    """Raises: UsageError if arrays and objects in the JSON text nest deeper than `limit`.
+
+    Linear in the body; brackets inside texts do not count. Says nothing about validity.
+    """
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return
+    depth = 0
+    for match in _TOKEN.finditer(body):
+        token = match[0]
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > limit:
+                raise UsageError(f"the body nests deeper than {limit} levels")
+        elif token in (b"]", b"}"):
+            depth -= 1

@@ -1,0 +1,203 @@
+"""Every `@verb` in one place: what the command line, HTTP, the client and the docs share.
+
+A verb is an ordinary function of a slice; this module finds it, describes its arguments as plain
+values, checks what a caller sent, and turns the result into JSON. It decides nothing. Arguments
+are described from the annotations' text, so describing a verb imports nothing but its module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+from noria import plugins
+from noria.core.errors import NotFound, UsageError
+from noria.core.lazy import lazy
+from noria.core.verb import Verb, verb_of
+
+__all__ = ["FoundVerb", "Parameter", "accept", "builtins", "call", "collect", "describe", "encode", "find", "load"]
+
+msgspec = lazy("msgspec")
+msgspec_json = lazy("msgspec.json")
+
+Kind = Literal["text", "integer", "number", "flag", "list", "mapping"]
+CAPABILITIES_ABOVE_SLICES = ("noria.project",)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of a verb: its name, the kind of plain value it takes, and its default."""
+
+    name: str
+    kind: Kind
+    is_required: bool
+    default: Any = None
+    is_nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVerb:
+    """A verb and how to ask for it. `target` is "module:function", `summary` its first doc line."""
+
+    declaration: Verb
+    function: Any
+    target: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+
+
+def load(target: str) -> FoundVerb:
+    """The verb that "module:function" names; imports only that module.
+
+    Raises: AssertionError if the function is not a verb (the table of commands is wrong: a bug).
+    """
+    module, _, name = target.partition(":")
+    return describe(getattr(importlib.import_module(module), name))
+
+
+def describe(function: Any) -> FoundVerb:
+    """What a marked function takes. The first parameter, the workspace, is not an argument."""
+    declaration = verb_of(function)
+    assert declaration is not None, f"{function} is not marked with @verb"
+    first, *rest = inspect.signature(function).parameters.values()
+    assert first.kind is not first.KEYWORD_ONLY, f"{function.__qualname__}: the workspace comes first"
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    return FoundVerb(
+        declaration=declaration,
+        function=function,
+        target=f"{function.__module__}:{function.__qualname__}",
+        summary=summary,
+        parameters=tuple(_parameter(function, parameter) for parameter in rest),
+    )
+
+
+@functools.cache
+def collect() -> Mapping[tuple[str, str], FoundVerb]:
+    """Every verb by (capability, name), sorted. Imports every slice: not for a short command."""
+    found: dict[tuple[str, str], FoundVerb] = {}
+    roots = [plugins.BUILTIN["slice"].get(name, "") for name in plugins.names("slice")]
+    for root in (*filter(None, roots), *CAPABILITIES_ABOVE_SLICES):
+        for module in _modules(root):
+            for value in vars(module).values():
+                if inspect.isfunction(value) and value.__module__ == module.__name__ and verb_of(value):
+                    described = describe(value)
+                    key = (described.declaration.capability, described.declaration.name)
+                    assert key not in found, f"two verbs are called {key[0]} {key[1]}"
+                    found[key] = described
+    return dict(sorted(found.items()))
+
+
+def find(capability: str, name: str) -> FoundVerb:
+    """The verb of that name. Raises: NotFound naming the nearest one."""
+    known = collect()
+    if (capability, name) in known:
+        return known[(capability, name)]
+    wanted, names = f"{capability}/{name}", [f"{c}/{n}" for c, n in known]
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    raise NotFound(
+        f"there is no verb {wanted!r}",
+        hint=f"did you mean {near[0]!r}?" if near else "GET /api/v1 lists every verb",
+    )
+
+
+def accept(found: FoundVerb, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the function takes them.
+
+    Raises: UsageError for an unknown name (with the nearest), a missing argument, or a wrong kind.
+    """
+    known = {parameter.name: parameter for parameter in found.parameters}
+    where = f"{found.declaration.capability} {found.declaration.name}"
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(known) or 'nothing'}"
+            raise UsageError(f"there is no argument {name!r}", where=where, hint=hint)
+    for parameter in found.parameters:
+        if parameter.is_required and parameter.name not in given:
+            raise UsageError(f"the argument {parameter.name!r} is missing", where=where)
+    return {name: _checked(known[name], value, where) for name, value in given.items()}
+
+
+def call(workspace: Any, found: FoundVerb, given: Mapping[str, Any]) -> Any:
+    """Check the arguments and call the verb. Whatever the verb raises comes through."""
+    return found.function(workspace, **accept(found, given))
+
+
+def builtins(result: Any) -> Any:
+    """The result as plain mappings, lists, texts and numbers: what every face shows."""
+    return msgspec.to_builtins(result, enc_hook=_plain, str_keys=True)
+
+
+def encode(result: Any) -> bytes:
+    """The result as one line of JSON. NaN becomes null."""
+    encoded: bytes = msgspec_json.encode(result, enc_hook=_plain)
+    return encoded
+
+
+def _modules(root: str) -> list[Any]:
+    package = importlib.import_module(root)
+    paths = getattr(package, "__path__", None)
+    if paths is None:
+        return [package]
+    names = [found.name for found in pkgutil.walk_packages(paths, prefix=f"{root}.")]
+    return [package, *(importlib.import_module(name) for name in sorted(names) if not name.endswith("__main__"))]
+
+
+_KINDS: Mapping[str, Kind] = {"str": "text", "int": "integer", "float": "number", "bool": "flag"}
+
+
+def _parameter(function: Any, parameter: inspect.Parameter) -> Parameter:
+    text = parameter.annotation if isinstance(parameter.annotation, str) else inspect.formatannotation(parameter.annotation)
+    bare = text.removesuffix(" | None").strip()
+    head = bare.partition("[")[0].rpartition(".")[2]
+    kind: Kind
+    if bare in _KINDS:
+        kind = _KINDS[bare]
+    elif head in ("Sequence", "list", "tuple"):
+        kind = "list"
+    else:
+        assert head in ("Mapping", "dict"), f"{function.__qualname__}: {parameter.name} is no plain value but {text}"
+        kind = "mapping"
+    is_required = parameter.default is parameter.empty
+    default = None if is_required else parameter.default
+    return Parameter(parameter.name, kind, is_required, default, is_nullable=text.endswith("| None"))
+
+
+def _checked(parameter: Parameter, value: Any, where: str) -> Any:
+    """One argument in its kind. A whole number is accepted where a number is wanted."""
+    if value is None and parameter.is_nullable:
+        return None
+    kind = parameter.kind
+    if kind == "text" and isinstance(value, str):
+        return value
+    if kind == "flag" and isinstance(value, bool):
+        return value
+    if kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind == "list" and isinstance(value, list | tuple):
+        return tuple(value)
+    if kind == "mapping" and isinstance(value, Mapping):
+        return dict(value)
+    words = {"text": "a text", "flag": "true or false", "integer": "a whole number", "number": "a number"}
+    wanted = words.get(kind, f"a {kind}")
+    raise UsageError(f"the argument {parameter.name!r} must be {wanted}, not {type(value).__name__}", where=where)
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec does not know: paths, read-only mappings and numpy's numbers."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} cannot be shown as JSON")

@@ -1,0 +1,88 @@
+"""Where a thing came from, and what came of it: a walk over the edges of facts.
+
+Nothing is recorded for lineage; every fact names its inputs and outputs anyway. A ref is a digest or
+a subject such as `run/run_01…`. A thing is made by the facts that give it as an output or, when
+none does, by the facts about it (a run is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from noria.core.verb import verb
+from noria.governance import records
+from noria.governance.records import EdgeRecord
+from noria.store.fold import Reader
+from noria.store.workspace import Workspace
+
+__all__ = ["Link", "ancestors", "ancestors_within", "descendants"]
+
+LIMIT = 10_000
+"""Links that one answer holds at most."""
+
+Step = Callable[[Reader, Sequence[str]], list[EdgeRecord]]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step of lineage: the fact `seq` connects `ref`, in a role; `depth` counts facts from the start."""
+
+    ref: str
+    role: str
+    seq: int
+    kind: str
+    actor: str
+    at: str
+    depth: int
+
+
+@verb(permission="governance.read", changes=False)
+def ancestors(ws: Workspace, ref: str, depth: int = 100) -> list[Link]:
+    """Everything that a thing was made from, nearest first; each ref once, by its shortest way.
+
+    Args:
+        depth: how many facts to go back at most.
+    """
+    with ws.ledger.read() as reader:
+        return ancestors_within(reader, [ref], depth=depth)
+
+
+@verb(permission="governance.read", changes=False)
+def descendants(ws: Workspace, ref: str, depth: int = 100) -> list[Link]:
+    """Everything that was made from a thing, nearest first; each ref once, by its shortest way."""
+    with ws.ledger.read() as reader:
+        return _walk(reader, [ref], _made_from, depth)
+
+
+def ancestors_within(reader: Reader, refs: Sequence[str], *, depth: int = 100) -> list[Link]:
+    """`ancestors` of several refs, in a snapshot that is already open."""
+    return _walk(reader, refs, _made_of, depth)
+
+
+def _walk(reader: Reader, refs: Sequence[str], step: Step, depth: int) -> list[Link]:
+    seen, found, frontier = set(refs), list[Link](), list(refs)
+    for level in range(1, depth + 1):
+        following: list[str] = []
+        for edge in step(reader, frontier):
+            if edge.ref not in seen and len(found) < LIMIT:
+                seen.add(edge.ref)
+                following.append(edge.ref)
+                found.append(Link(edge.ref, edge.role, edge.seq, edge.kind, edge.actor, edge.at, level))
+        if not following:
+            break
+        frontier = following
+    return found
+
+
+def _made_of(reader: Reader, refs: Sequence[str]) -> list[EdgeRecord]:
+    made = records.producers(reader, refs)
+    known = {edge.ref for edge in made}
+    about = records.subjects(reader, [ref for ref in refs if ref not in known])
+    return records.inputs_of(reader, sorted({edge.seq for edge in (*made, *about)}))
+
+
+def _made_from(reader: Reader, refs: Sequence[str]) -> list[EdgeRecord]:
+    used = records.users(reader, refs)
+    about = records.subjects(reader, [ref for ref in refs if not records.producers(reader, [ref])])
+    return records.outputs_of(reader, sorted({edge.seq for edge in (*used, *about)}))

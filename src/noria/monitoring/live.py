@@ -1,0 +1,64 @@
+"""What production is now, as monitoring sees it: the model's release, its reference, and how far events have come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from noria.core.clock import instant
+from noria.core.errors import NotFound
+from noria.monitoring import labels
+from noria.monitoring.window import Window, containing, named, previous
+from noria.registry import records as registry
+from noria.registry.release import Release, content
+from noria.serving import capture
+from noria.store.workspace import Workspace
+
+__all__ = ["as_of", "first_release", "live_release", "models", "window_of"]
+
+
+def models(ws: Workspace, environment: str = "local") -> list[str]:
+    """The models that have a release in production."""
+    with ws.ledger.read() as tx:
+        return [name for name in registry.models(tx) if registry.production(tx, name, environment) is not None]
+
+
+def live_release(ws: Workspace, model: str, environment: str = "local") -> Release:
+    """The release in production. Raises: NotFound if there is none."""
+    with ws.ledger.read() as tx:
+        found = registry.production(tx, model, environment)
+    if found is None:
+        raise NotFound(f"{model} has no release in production", hint=f"noria deploy {model}")
+    return content(ws, found)
+
+
+def first_release(ws: Workspace, model: str, environment: str = "local") -> Release:
+    """The first release that was ever in production: the one that stands for never changing anything."""
+    for stored in ws.ledger.facts(kind="release.moved", subject=f"model/{model}"):
+        moved = stored.payload
+        if moved.after == "production" and moved.environment == environment:
+            with ws.ledger.read() as tx:
+                found = registry.release(tx, model, moved.release)
+            assert found is not None, "a release that moved was made"
+            return content(ws, found)
+    raise NotFound(f"{model} was never in production", hint=f"noria deploy {model}")
+
+
+def as_of(ws: Workspace, model: str) -> datetime | None:
+    """How far time has come for a model: the wall clock, or under an event clock the greatest event seen.
+
+    None under an event clock when nothing was seen yet.
+    """
+    if ws.project.clock != "events":
+        return ws.clock.now()
+    newest = max(capture.newest_event(ws, model), labels.newest_event(ws, model))
+    return instant(newest) if newest else None
+
+
+def window_of(ws: Workspace, model: str, name: str = "") -> Window:
+    """The window of that name; without one the newest that has ended. Raises: NotFound before any event."""
+    if name:
+        return named(name)
+    now = as_of(ws, model)
+    if now is None:
+        raise NotFound(f"{model} has answered nothing yet", hint="send it a request, then ask again")
+    return previous(containing(now, ws.project.model(model).monitor.window))

@@ -1,0 +1,1 @@
+"""Pipelines of steps: what a project declares, what is cached, what runs, and why."""

@@ -1,0 +1,3 @@
+"""Model versions, how good they are, what the gates said, and which release answers."""
+
+__all__: list[str] = []

@@ -1,0 +1,65 @@
+"""A release as plain files, to be used without Noria: the way out is as short as the way in."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from noria.core.errors import Conflict
+from noria.core.verb import verb
+from noria.packaging.bundle import read
+from noria.registry.release import find
+from noria.store.workspace import Workspace
+
+__all__ = ["Exported", "export_release"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A folder that was written, and its files."""
+
+    model: str
+    release: int
+    to: str
+    files: tuple[str, ...]
+    next: str
+
+
+@verb(permission="registry.read", changes=False, name="export")
+def export_release(ws: Workspace, model: str, release: int, to: str) -> Exported:
+    """Write a release into a new folder: the model as its library saved it, signature, example, golden rows.
+
+    A scikit-learn model is `model.pkl`, which `pickle.load` opens with scikit-learn alone. The
+    folder appears whole or not at all. Raises: Conflict if it exists and is not empty.
+
+    Example: noria registry export churn 3 exported/
+    """
+    found = find(ws, model, release)
+    bundle = read(ws, found.bundle)
+    target = Path(to)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise Conflict(f"{target} exists and is not an empty folder", hint="name a new folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".noria-export-", dir=target.parent) as place:
+        folder = Path(place) / "release"
+        folder.mkdir()
+        for entry in bundle.files.entries:
+            path = folder / entry.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ws.objects.copy_to(entry.digest, path)
+            path.chmod(0o644)
+        document = ws.objects.get_json(found.content)
+        (folder / "release.json").write_text(
+            json.dumps({**document, "release": found.release}, indent=1, sort_keys=True) + "\n", "utf-8"
+        )
+        files = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
+        folder.replace(target)
+    return Exported(
+        model=model,
+        release=found.release,
+        to=str(target),
+        files=files,
+        next=f"python -c \"import pickle; model = pickle.load(open('{target}/model.pkl', 'rb'))\"",
+    )

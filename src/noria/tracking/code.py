@@ -1,0 +1,139 @@
+"""The code of a run: the commit and what differs from it; outside git, the source files themselves.
+
+Three calls of git at most. `noria.lock/` never makes a tree dirty: pins are recorded on their own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from noria.core.errors import WorldError
+from noria.store.objects import Objects
+from noria.store.tree import Entry, Tree, write_tree
+from noria.tracking.facts import Code
+
+__all__ = ["snapshot", "source_files"]
+
+FILE_LIMIT_BYTES = 1 << 20
+PATCH_LIMIT_BYTES = 16 << 20
+GIT_TIMEOUT_S = 30
+_SUFFIXES = frozenset(
+    {".py", ".pyi", ".toml", ".cfg", ".ini", ".md", ".txt", ".sql", ".yaml", ".yml", ".json", ".ipynb", ".sh"}
+)
+_NAMES = frozenset({"Makefile", "Dockerfile", "requirements.txt"})
+_SKIPPED = frozenset({"__pycache__", "node_modules", "venv", "noria.lock", "site-packages", "build", "dist"})
+
+
+def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Code:
+    """What the project's code is now; patch and source files are stored as objects.
+
+    `source` is stored when the commit and the patch do not say it all: outside git, for a project
+    that git ignores, or with untracked files. Raises: WorldError if git is there and fails.
+    """
+    top = _repository(root)
+    if top is None:
+        return Code(source=_source(root, objects), entry=entry)
+    try:
+        status = _git(root, "status", "--porcelain=v2", "--branch", "--ignored=traditional", "-z", *_PATHS)
+    except FileNotFoundError:  # a checkout, on a machine without git
+        return Code(source=_source(root, objects), entry=entry)
+    commit, branch, changed, untracked, ignored = _parsed(status.decode("utf-8", "surrogateescape"))
+    here = root.resolve().relative_to(top).as_posix()
+    outside = any(here == path.rstrip("/") or here.startswith(path.rstrip("/") + "/") for path in (*untracked, *ignored))
+    if outside or not commit:
+        return Code(source=_source(root, objects), entry=entry)
+    remote = _git(root, "config", "--get", "remote.origin.url", allowed=(0, 1)).decode().strip()
+    patch = ""
+    if changed:
+        content = _git(root, "diff", "HEAD", "--binary", *_PATHS)
+        patch = objects.put_bytes(content) if len(content) <= PATCH_LIMIT_BYTES else ""
+    return Code(
+        commit=commit,
+        branch=branch,
+        remote=_without_secret(remote),
+        dirty=bool(changed or untracked),
+        patch=patch,
+        source=_source(root, objects) if untracked or (changed and not patch) else "",
+        entry=entry,
+    )
+
+
+def source_files(root: Path) -> Iterator[Path]:
+    """The project's text files that say what it does, by path; no data, no hidden folders."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED and not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if (path.suffix in _SUFFIXES or name in _NAMES) and not name.startswith(".") and not path.is_symlink():
+                yield path
+
+
+_PATHS = ("--", ".", ":(exclude)noria.lock")
+
+
+def _repository(root: Path) -> Path | None:
+    folder = root.resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / ".git").exists():
+            return candidate
+    return None
+
+
+def _git(root: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            env=environment,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WorldError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S} s", where=str(root)) from error
+    if done.returncode not in allowed:
+        text = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise WorldError(f"git {arguments[0]} failed: {text[0] if text else done.returncode}", where=str(root))
+    return done.stdout
+
+
+def _parsed(status: str) -> tuple[str, str, list[str], list[str], list[str]]:
+    """Commit, branch, and the changed, untracked and ignored paths of `git status --porcelain=v2 -z`."""
+    commit = branch = ""
+    lists: dict[str, list[str]] = {"changed": [], "?": [], "!": []}
+    fields = iter(status.split("\0"))
+    for line in fields:
+        if line.startswith("# branch.oid "):
+            commit = line[13:].replace("(initial)", "")
+        elif line.startswith("# branch.head "):
+            branch = line[14:].replace("(detached)", "")
+        elif line[:2] in ("? ", "! "):
+            lists[line[0]].append(line[2:])
+        elif line[:2] in ("1 ", "u "):
+            lists["changed"].append(line)
+        elif line[:2] == "2 ":  # a rename is followed by the old path in a field of its own
+            lists["changed"].append(line)
+            next(fields, "")
+    return commit, branch, lists["changed"], lists["?"], lists["!"]
+
+
+def _without_secret(url: str) -> str:
+    """A remote's URL without user and password."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    head, slash, tail = rest.partition("/")
+    return f"{scheme}://{head.rpartition('@')[2]}{slash}{tail}"
+
+
+def _source(root: Path, objects: Objects) -> str:
+    entries = []
+    for path in source_files(root):
+        size = path.stat().st_size
+        if size <= FILE_LIMIT_BYTES:
+            name = path.relative_to(root).as_posix()
+            entries.append(Entry(path=name, digest=objects.put_file(path), size_bytes=size))
+    return write_tree(objects, Tree(tuple(sorted(entries, key=lambda entry: entry.path))))

@@ -1,0 +1,286 @@
+"""A run in progress: its lease and heartbeat, metric points, artifacts, and its one end.
+
+The lease is taken before the fact says that the run started, and the fact of its end is written
+once, by the owner or, when the owner died, by `reap`. So no run is running for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from noria.core.errors import GateClosed, NoriaError, NotFound, UsageError
+from noria.core.identity import JSON, Digest, canonical
+from noria.core.verb import verb
+from noria.store.failpoint import failpoint
+from noria.store.series import MetricWriter
+from noria.store.workspace import Workspace, new_id
+from noria.tracking import records
+from noria.tracking.code import snapshot
+from noria.tracking.environment import environment as read_environment
+from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunStarted
+from noria.tracking.records import RunRecord
+
+__all__ = ["RunHandle", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
+
+LEASE_S = 15.0
+BEAT_S = 4.0
+REASON_LIMIT = 500
+
+
+class RunHandle:
+    """One run, held by this process. A context manager: an exception ends it as failed or stopped.
+
+    `log` and `artifact` may be called from one thread at a time.
+    """
+
+    def __init__(self, ws: Workspace, run: str, owner: str) -> None:
+        self._ws = ws
+        self.run = run
+        self.owner = owner
+        self._started = time.monotonic()
+        self._metrics: dict[str, float] = {}
+        self._writer: MetricWriter | None = None
+        self._ended = False
+        self._stop = threading.Event()
+        self._beat = threading.Thread(target=self._keep_lease, name=f"heartbeat-{run}", daemon=True)
+        self._beat.start()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's live logs are: `.noria/runs/<run>`."""
+        return self._ws.project.state / "runs" / self.run
+
+    def log(self, *, step: int = 0, **metrics: float) -> None:
+        """Append a point to each named metric's series. NaN and infinite values are kept as they are."""
+        if self._writer is None:
+            self._writer = self._ws.series.writer(self.run)
+        for name, value in metrics.items():
+            self._writer.log(name, float(value), step=step)
+            self._metrics[name] = float(value)
+
+    def artifact(self, name: str, content: bytes | Path, *, type: str = "file") -> Digest:
+        """Store bytes or a file and name it as the run's; gives its digest."""
+        objects = self._ws.objects
+        stored = objects.put_file(content) if isinstance(content, Path) else objects.put_bytes(content)
+        payload = ArtifactLogged(run=self.run, name=name, digest=stored, size_bytes=objects.size(stored), type=type)
+        with self._ws.ledger.transaction() as tx:
+            tx.append(payload, outputs=[(name, stored)])
+        return stored
+
+    def finish(self, status: str = "finished", reason: str = "", metrics: Mapping[str, float] | None = None) -> None:
+        """End the run; a second end does nothing. `metrics` are the final values, finite ones are kept."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._writer is not None:
+            self._writer.close()
+        self._stop.set()
+        self._beat.join()
+        final = {**self._metrics, **(metrics or {})}
+        finite = {name: value for name, value in final.items() if abs(value) < float("inf")}
+        seconds = round(time.monotonic() - self._started, 6)
+        _finish(self._ws, self.run, status, reason[:REASON_LIMIT], seconds, finite)
+        failpoint("run.finished")
+        self._ws.jobs.release(f"run/{self.run}", self.owner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        elif isinstance(error, GateClosed):
+            self.finish("stopped", error.message)
+        elif isinstance(error, NoriaError):
+            self.finish("failed", error.message)
+        else:
+            self.finish("failed", f"{type(error).__name__}: {error}")
+
+    def _keep_lease(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            _take_lease(self._ws, self.run, self.owner)
+
+
+def start(
+    ws: Workspace,
+    pipeline: str,
+    *,
+    cause: str = "user",
+    pins: Sequence[Pin] = (),
+    config: Mapping[str, JSON] | None = None,
+    seed: int | None = None,
+    code: Code | None = None,
+    inputs: Sequence[tuple[str, str]] = (),
+) -> RunHandle:
+    """Begin a run: take its lease, record code, environment, configuration and pins.
+
+    Args:
+        cause: "user", "test", or the ref of what asked for it.
+        config: the resolved configuration and parameters, stored as an object.
+        code: the snapshot, if it was taken already.
+        inputs: more lineage edges (role, ref) of the run.
+    """
+    run = new_id(ws, "run")
+    owner = owner_id()
+    found = code or snapshot(ws.project.root, ws.objects, entry=ws.project.pipeline)
+    lock = read_environment(ws.project.state)
+    environment = lock.digest()
+    if not ws.objects.has(environment):
+        ws.objects.put_bytes(canonical(lock.document()))
+    stored = ws.objects.put_json(dict(config or {}))
+    _take_lease(ws, run, owner)
+    payload = RunStarted(
+        run=run,
+        pipeline=pipeline,
+        cause=cause,
+        code=found,
+        config=stored,
+        environment=environment,
+        seed=ws.project.seed if seed is None else seed,
+        pins=tuple(pins),
+        owner=owner,
+    )
+    edges = [(f"data:{pin.dataset}", pin.tree) for pin in pins]
+    edges += [(f"dataset:{pin.dataset}", f"dataset/{pin.dataset}@{pin.version}") for pin in pins]
+    edges += [("environment", environment), ("config", stored)]
+    edges += [(role, ref) for role, ref in (("source", found.source), ("patch", found.patch)) if ref]
+    if "/" in cause:
+        edges.append(("cause", cause))
+    with ws.ledger.transaction() as tx:
+        tx.append(payload, inputs=[*edges, *inputs])
+    failpoint("run.started")
+    return RunHandle(ws, run, owner)
+
+
+def reap(ws: Workspace) -> list[str]:
+    """End the runs whose owner is gone (lease expired, or its process on this machine is dead) as lost.
+
+    Gives their ids. Safe from several processes: one end is written for each.
+    """
+    with ws.ledger.read() as tx:
+        open_runs = records.running(tx)
+    if not open_runs:
+        return []
+    leases = {lease.name: lease for lease in ws.jobs.leases("run/")}
+    lost = []
+    for record in open_runs:
+        lease = leases.get(f"run/{record.run}")
+        if lease is not None and lease.is_live and not _is_dead(lease.owner):
+            continue
+        if _finish(ws, record.run, "lost", "its process died", 0.0, {}):
+            lost.append(record.run)
+        if lease is not None:
+            ws.jobs.release(lease.name, lease.owner)
+    return lost
+
+
+def owner_id() -> str:
+    """Who holds a lease: host, boot, process id and the process's own start time."""
+    pid = os.getpid()
+    return json.dumps([socket.gethostname(), _boot(), pid, _process_start(pid)])
+
+
+@verb(permission="tracking.read", changes=False, name="list")
+def list_runs(ws: Workspace, limit: int = 20, pipeline: str = "", status: str = "") -> list[RunRecord]:
+    """Runs, newest first, of one pipeline or in one status if these are given."""
+    with ws.ledger.read() as tx:
+        return records.runs(tx, pipeline=pipeline, status=status, limit=limit)
+
+
+@verb(permission="tracking.read", changes=False)
+def show(ws: Workspace, run: str = "") -> RunRecord:
+    """One run by its id, or the first or last characters of it; the newest without one."""
+    return resolve(ws, run)
+
+
+def resolve(ws: Workspace, run: str = "") -> RunRecord:
+    """The run that a text names. Raises: NotFound; UsageError if it fits several."""
+    name = run.removeprefix("run/")
+    with ws.ledger.read() as tx:
+        if not name or name == "last":
+            found = records.newest(tx)
+            if found is None:
+                raise NotFound("there is no run yet", hint="noria run")
+            return found
+        fits = records.by_prefix(tx, name)
+    if not fits:
+        raise NotFound(f"there is no run {run!r}", hint="noria runs lists them")
+    if len(fits) > 1:
+        raise UsageError(f"{run!r} fits several runs", hint="give more characters of its id")
+    return fits[0]
+
+
+@verb(permission="tracking.read", changes=False, name="log")
+def log_text(ws: Workspace, run: str = "", step: str = "") -> str:
+    """What the steps of a run (or one of them) printed; also of a run that is going on or died."""
+    folder = ws.project.state / "runs" / resolve(ws, run).run
+    paths = sorted(folder.glob(f"{step or '*'}.log"), key=lambda path: path.stat().st_mtime_ns)
+    if not paths:
+        return ""
+    texts = [(path.stem, path.read_text(encoding="utf-8", errors="replace")) for path in paths]
+    return "".join(text if len(texts) == 1 else f"--- {name}\n{text}" for name, text in texts if text)
+
+
+def _finish(
+    ws: Workspace, run: str, status: str, reason: str, seconds: float, metrics: Mapping[str, float]
+) -> bool:
+    """Seal the points and write the end, unless somebody else wrote one. Gives whether it was us."""
+    sealed = ws.series.seal(run)
+    with ws.ledger.transaction() as tx:
+        record = records.run(tx, run)
+        if record is None or record.status != "running":
+            return False
+        if sealed is not None:
+            last = {name: value for name, value in sealed.last.items() if abs(value) < float("inf")}
+            tx.append(
+                MetricsSealed(run=run, segment=sealed.digest, points=sealed.points, names=sealed.names, last=last),
+                outputs=[("metrics", sealed.digest)],
+            )
+        tx.append(RunFinished(run=run, status=status, reason=reason, seconds=seconds, metrics=dict(metrics)))
+    if sealed is not None:
+        ws.series.discard(run)
+    return True
+
+
+def _take_lease(ws: Workspace, run: str, owner: str) -> bool:
+    return ws.jobs.acquire(f"run/{run}", owner=owner, ttl_s=LEASE_S, data={"pid": os.getpid()})
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether the owner is a process of this machine that is no more."""
+    try:
+        host, boot, pid, began = json.loads(owner)
+    except (ValueError, TypeError):
+        return False
+    if host != socket.gethostname():
+        return False
+    return bool(boot != _boot() or _process_start(int(pid)) != began)
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _process_start(pid: int) -> str:
+    """The start time of a process in clock ticks since boot; "" if there is none.
+
+    Source: proc(5), field 22 of /proc/[pid]/stat; the name before it may hold any character.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in ("Z", "X") else fields[19]
