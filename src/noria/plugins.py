@@ -46,6 +46,10 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "chi2": "noria.monitoring.drift.chi2:chi2",
         "wasserstein": "noria.monitoring.drift.wasserstein:wasserstein",
     },
+    "routes": {
+        "api": "noria.faces.http.api:routes",
+        "pages": "noria.faces.ui.pages:routes",
+    },
     "check": {},
     "gate": {
         "metric": "noria.registry.kinds.metric:judge",

@@ -77,7 +77,7 @@ def check_column(name: str, rules: ColumnRules, batch: Batch) -> list[Finding]:
     findings += _nulls(name, rules, batch)
     if profile.family == "number" and profile.values:
         findings += _numbers(name, rules, batch)
-    if profile.family in ("text", "bool") and rules.levels:
+    if profile.family == "text" and rules.levels:
         findings.append(_levels(name, rules, batch))
     if rules.unique:
         findings.append(_unique(name, rules, batch))
@@ -325,7 +325,7 @@ def _reference(rules: ColumnRules) -> ColumnProfile | None:
     if not rules.typical or not rules.seen:
         return None
     low, high = rules.seen
-    zeros = 1.0 if rules.typical_nonzero and not any(rules.typical[:3]) else 0.0
+    zeros = 1.0 if rules.typical.count(0.0) >= 2 else 0.0
     return ColumnProfile(
         family="number",
         type="",

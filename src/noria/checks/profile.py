@@ -126,7 +126,7 @@ def profile_column(values: pa.ChunkedArray) -> ColumnProfile:
     rows = len(values)
     if of == "number":
         return _numbers(floats(values), str(values.type))
-    if of == "text" or of == "bool":
+    if of == "text":
         return _levels(values, of)
     return ColumnProfile(family=of, type=str(values.type), rows=rows, nulls=values.null_count)
 

@@ -154,7 +154,11 @@ _KINDS: Mapping[str, Kind] = {"str": "text", "int": "integer", "float": "number"
 
 
 def _parameter(function: Any, parameter: inspect.Parameter) -> Parameter:
-    text = parameter.annotation if isinstance(parameter.annotation, str) else inspect.formatannotation(parameter.annotation)
+    text = (
+        parameter.annotation
+        if isinstance(parameter.annotation, str)
+        else inspect.formatannotation(parameter.annotation)
+    )
     bare = text.removesuffix(" | None").strip()
     head = bare.partition("[")[0].rpartition(".")[2]
     kind: Kind

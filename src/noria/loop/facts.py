@@ -11,7 +11,8 @@ __all__ = ["FACTS", "ChallengerJudged", "RetrainDecided"]
 class RetrainDecided:
     """The policy looked at a window: decision is train, wait, or stopped; `triggers` are those that fired.
 
-    `as_of` is event time; `dataset_version` is the newest version that was looked at.
+    `as_of` is event time; `dataset_version` is the newest version that was looked at. `rules` are
+    all rules with their numbers, `+` those that fired.
     """
 
     model: str
@@ -22,6 +23,8 @@ class RetrainDecided:
     triggers: tuple[str, ...] = ()
     dataset_version: int = 0
     cost: float = 0.0
+    dataset: str = ""
+    rules: tuple[str, ...] = ()
 
 
 @fact("challenger.judged", subject="model/{model}")

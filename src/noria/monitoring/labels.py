@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from noria.core.clock import instant, utc_text
 from noria.core.errors import Corrupt
 from noria.core.lazy import lazy
 from noria.monitoring import records
 from noria.monitoring.facts import LabelsSealed
+from noria.monitoring.tail import newest_in
 from noria.serving import segment
 from noria.store.failpoint import failpoint
 from noria.store.linelog import read_lines
@@ -38,7 +40,7 @@ pc, pq = lazy("pyarrow.compute"), lazy("pyarrow.parquet")
 __all__ = ["KIND", "Labels", "joined", "newest_event", "read", "seal"]
 
 KIND = "labels"
-SEAL_ROWS = 2_000
+SEAL_ROWS = 10_000
 """A range of a file that is still open is sealed when it has so many labels."""
 _COLUMNS = ("id", "label", "at", "t")
 
@@ -98,12 +100,8 @@ def newest_event(ws: Workspace, model: str) -> str:
     """The greatest event time at which a label became known; empty without any."""
     with ws.ledger.read() as tx:
         sealed = records.label_segments(tx, model)
-    done = _sealed_until(sealed)
     newest = max((item.event_max for item in sealed), default="")
-    for path in segment.sources(segment.folder(ws.project.state, model, KIND)):
-        lines, _ = _lines(path, done.get(path.name, 0))
-        newest = max(newest, max((line.at for line in lines), default=""))
-    return newest
+    return max(newest, newest_in(segment.folder(ws.project.state, model, KIND)))
 
 
 def seal(ws: Workspace, model: str, *, force: bool = False) -> int:
@@ -160,7 +158,7 @@ def _table(lines: Sequence[_Line]) -> pa.Table:
         {
             "id": pa.array([line.id for line in lines], pa.string()),
             "label": pa.array([json.dumps(line.label) for line in lines], pa.string()),
-            "at": pa.array([line.at for line in lines], pa.string()),
+            "at": pa.array([utc_text(instant(line.at)) if line.at else "" for line in lines], pa.string()),
             "t": pa.array([line.t for line in lines], pa.int64()),
         }
     )
@@ -200,7 +198,7 @@ def _seal_range(ws: Workspace, model: str, name: str, start: int, end: int, line
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     digest = ws.objects.put_bytes(buffer.getvalue())
-    events = sorted(line.at for line in lines if line.at)
+    events = sorted(text for text in table["at"].to_pylist() if text)
     payload = LabelsSealed(
         model=model,
         segment=digest,

@@ -7,10 +7,12 @@ from datetime import datetime
 from noria.core.clock import instant
 from noria.core.errors import NotFound
 from noria.monitoring import labels
+from noria.monitoring.tail import newest_in
 from noria.monitoring.window import Window, containing, named, previous
 from noria.registry import records as registry
 from noria.registry.release import Release, content
-from noria.serving import capture
+from noria.serving import records as serving
+from noria.serving import segment
 from noria.store.workspace import Workspace
 
 __all__ = ["as_of", "first_release", "live_release", "models", "window_of"]
@@ -50,7 +52,10 @@ def as_of(ws: Workspace, model: str) -> datetime | None:
     """
     if ws.project.clock != "events":
         return ws.clock.now()
-    newest = max(capture.newest_event(ws, model), labels.newest_event(ws, model))
+    with ws.ledger.read() as tx:
+        sealed = max((piece.event_max for piece in serving.segments(tx, model)), default="")
+    answered = newest_in(segment.folder(ws.project.state, model))
+    newest = max(sealed, answered, labels.newest_event(ws, model))
     return instant(newest) if newest else None
 
 

@@ -288,10 +288,11 @@ def _field_json(field: Field) -> dict[str, Any]:
         "levels": list(field.levels),
         "ordered": field.ordered,
         "strict": field.strict,
+        "nan": field.nan,
     }
 
 
 def _field(item: Mapping[str, Any]) -> Field:
     levels = tuple(item["levels"])
     column = Column(item["name"], item["type"], item["nullable"], item["unit"], tuple(str(level) for level in levels))
-    return Field(column, item["dtype"], levels, item["ordered"], item["strict"])
+    return Field(column, item["dtype"], levels, item["ordered"], item["strict"], item["nan"])

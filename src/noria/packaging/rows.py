@@ -62,7 +62,8 @@ class Field:
     """One input of a model: the column, the pandas dtype of training, and its category levels.
 
     `levels` are JSON values in the order of training (`column.levels` are the same as text);
-    `strict` means that a level unseen in training is refused, because the model cannot take it.
+    `strict` means that a level unseen in training is refused, because the model cannot take it;
+    `nan` means that a column of objects marks the missing by NaN, not by None: encoders tell them apart.
     """
 
     column: Column
@@ -70,6 +71,7 @@ class Field:
     levels: tuple[Any, ...] = ()
     ordered: bool = False
     strict: bool = False
+    nan: bool = False
 
     @property
     def name(self) -> str:
@@ -94,7 +96,8 @@ def _field(series: pd.Series[Any], name: str) -> Field:
         column = Column(name, "category", nullable=True, levels=tuple(str(level) for level in levels))
         return Field(column, "category", levels, bool(dtype.ordered))
     kind, nullable = _kind(series, name)
-    return Field(Column(name, kind, nullable=nullable), str(dtype))
+    nan = str(dtype) == "object" and any(isinstance(value, float) for value in series[series.isna()].tolist())
+    return Field(Column(name, kind, nullable=nullable), str(dtype), nan=nan)
 
 
 def _kind(series: pd.Series[Any], name: str) -> tuple[ColumnType, bool]:
@@ -208,8 +211,8 @@ class Rows:
             return _times(values, dtype)
         if dtype == "object":
             made = np.empty(len(values), dtype=object)
-            made[:] = values
-            return made
+            made[:] = [math.nan if value is None else value for value in values] if field.nan else values
+            return pd.Series(made, dtype="object")
         exact = cast("Any", dtype)
         return np.array(values, dtype=exact) if _is_numpy(dtype) else pd.array(values, dtype=exact)
 

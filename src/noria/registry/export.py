@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import Conflict
+from noria.core.errors import Conflict, UsageError
 from noria.core.verb import verb
 from noria.packaging.bundle import read
 from noria.registry.release import find
@@ -32,13 +32,18 @@ def export_release(ws: Workspace, model: str, release: int, to: str) -> Exported
     """Write a release into a new folder: the model as its library saved it, signature, example, golden rows.
 
     A scikit-learn model is `model.pkl`, which `pickle.load` opens with scikit-learn alone. The
-    folder appears whole or not at all. Raises: Conflict if it exists and is not empty.
+    folder appears whole or not at all. `to` is inside the project, for a client may name it too.
+
+    Raises: UsageError for another place; Conflict if it exists and is not empty.
 
     Example: noria registry export churn 3 exported/
     """
     found = find(ws, model, release)
     bundle = read(ws, found.bundle)
-    target = Path(to)
+    root = ws.project.root.resolve()
+    target = (root / to).resolve()
+    if not target.is_relative_to(root) or target == root:
+        raise UsageError(f"{to} is not a folder inside the project", hint="export into one, then move it")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise Conflict(f"{target} exists and is not an empty folder", hint="name a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from noria.core.errors import Conflict, GateClosed, NotFound
 from noria.core.verb import verb
+from noria.governance import approvals
 from noria.packaging.bundle import read
 from noria.registry import records
 from noria.registry.facts import ReleaseMade, ReleaseMoved
@@ -202,7 +203,8 @@ def transition(
     Args:
         before: the state the caller saw; empty accepts any from which the way is legal.
     Raises: NotFound; Conflict if the state has moved on or the way is not legal; GateClosed if the
-        gates have not passed (into validated), or no longer hold (out of rolled back).
+        gates have not passed (into validated) or no longer hold (out of rolled back), or an approval
+        that the policy asks for is missing (out of staging).
     """
     record = _recorded(tx, model, number)
     state = state_in(tx, record, environment)
@@ -215,6 +217,8 @@ def transition(
         )
     if after == "validated" or state == "rolled back":
         _require_gates(ws, tx, record, environment, is_again=state == "rolled back")
+    if state == "staging" and after in _LIVE:
+        _require_approval(ws, tx, record)
     if after in _LIVE:
         _require_room(tx, record, after, environment)
     if after == "production":
@@ -296,6 +300,19 @@ def _require_gates(ws: Workspace, tx: Reader, record: ReleaseRecord, environment
         raise GateClosed(
             f"{record.ref} was rolled back, and its verdict is not against what is live and ruled now",
             hint="noria run trains and judges a new one",
+        )
+
+
+def _require_approval(ws: Workspace, tx: Reader, record: ReleaseRecord) -> None:
+    """The roles of `[model.NAME.deploy] approve`, each given for this very content by no author of it."""
+    required = ws.project.model(record.model).deploy.approve
+    if not required:
+        return
+    lacking = approvals.missing(tx, f"release/{record.model}/{record.release}", record.content, required)
+    if lacking:
+        raise GateClosed(
+            f"{record.ref} waits for approval as {', '.join(lacking)}",
+            hint=f"noria approve {record.model}:{record.release} --role {lacking[0]}, by somebody who did not make it",
         )
 
 

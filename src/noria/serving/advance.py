@@ -25,6 +25,7 @@ from noria.serving.facts import Arm, DeploymentChanged, RolloutAdvanced, Rollout
 from noria.serving.line import Line, decode
 from noria.serving.plan import Plan, Step
 from noria.serving.records import RolloutRecord
+from noria.serving.rollout import State, Verdict
 from noria.serving.router import CANDIDATE, STABLE
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Transaction
@@ -41,7 +42,7 @@ class Watch:
     """What a long-lived judge remembers between looks, so that it reads each line once. Lost at no loss."""
 
     rollout: str = ""
-    state: rollout.State = rollout.State()
+    state: State = field(default_factory=State)
     offsets: dict[str, int] = field(default_factory=dict)
     stable_us: list[int] = field(default_factory=list)
 
@@ -81,12 +82,12 @@ def advance(ws: Workspace, model: str, watch: Watch | None = None, *, environmen
         return _progress(found, "another process judges it", found.evidence)
     plan = Plan.from_json(found.plan)
     if watch.rollout != found.rollout:
-        watch.rollout, watch.state, watch.offsets, watch.stable_us = found.rollout, rollout.State(), {}, []
+        watch.rollout, watch.state, watch.offsets, watch.stable_us = found.rollout, State(), {}, []
     _read(ws, found, plan, watch, steps)
     evidence = rollout.evidence(plan, watch.state, slow_us=found.slow_us)
     broken = follow.failures(ws, model, current.seq, environment)
     if broken:
-        verdict = rollout.Verdict("roll back", f"a server cannot load it: {broken}")
+        verdict = Verdict("roll back", f"a server cannot load it: {broken}")
     else:
         now = ws.clock.now()
         verdict = rollout.verdict(
@@ -176,7 +177,7 @@ def _act(
     ws: Workspace,
     found: RolloutRecord,
     plan: Plan,
-    verdict: rollout.Verdict,
+    verdict: Verdict,
     evidence: dict[str, JSON],
     watch: Watch,
 ) -> Progress | None:

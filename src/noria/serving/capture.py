@@ -24,13 +24,12 @@ from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 else:
-    np, pa = lazy("numpy"), lazy("pyarrow")
-    pc, pq = lazy("pyarrow.compute"), lazy("pyarrow.parquet")
+    pa = lazy("pyarrow")
+np: Any = lazy("numpy")
+pc: Any = lazy("pyarrow.compute")
+pq: Any = lazy("pyarrow.parquet")
 
 __all__ = ["find", "predictions", "seal"]
 
@@ -200,7 +199,7 @@ def _event_time(line: FullLine) -> Any:
     return datetime.datetime.fromtimestamp(line.t / 1e6, tz=datetime.UTC)
 
 
-def _array(values: list[Any]) -> pa.Array:
+def _array(values: list[Any]) -> Any:
     """JSON values as one column: of their own type, or as text where clients sent several."""
     try:
         return pa.array(values)
@@ -222,7 +221,7 @@ def _together(tables: Sequence[pa.Table]) -> pa.Table:
     target = {name: _wider(found) for name, found in types.items()}
     cast = []
     for table in tables:
-        columns = {}
+        columns: dict[str, Any] = {}
         for column in table.schema:
             wanted = target.get(column.name, column.type)
             columns[column.name] = table[column.name] if column.type == wanted else _cast(table[column.name], wanted)

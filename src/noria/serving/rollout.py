@@ -78,13 +78,13 @@ class State:
     requests: Mapping[int, int] = field(default_factory=dict)
     first_t: Mapping[int, int] = field(default_factory=dict)
     last_t: int = 0
-    candidate: Seen = Seen()
-    stable: Seen = Seen()
-    errors: Shares = Shares()
-    invalid: Shares = Shares()
-    slow: Shares = Shares()
-    sample: Shares = Shares()
-    shadow_errors: Shares = Shares()
+    candidate: Seen = field(default_factory=Seen)
+    stable: Seen = field(default_factory=Seen)
+    errors: Shares = field(default_factory=Shares)
+    invalid: Shares = field(default_factory=Shares)
+    slow: Shares = field(default_factory=Shares)
+    sample: Shares = field(default_factory=Shares)
+    shadow_errors: Shares = field(default_factory=Shares)
     compared: int = 0
     flips: int = 0
     open: Mapping[str, Batch] = field(default_factory=dict)
@@ -307,7 +307,7 @@ def _unproved(plan: Plan, state: State) -> str:
         bound = upper_bound(bad, count, plan.beta)
         allowed = _allowed(plan, guard, base / base_count if base_count else 0.0)
         if bound >= allowed:
-            return f"{guard}: {bad} of {count}, so at most {bound:.2%} at {1 - plan.beta:.0%}, and {allowed:.2%} is allowed"
+            return f"{guard}: {bad} of {count}, so at most {bound:.2%} ({1 - plan.beta:.0%}); {allowed:.2%} is allowed"
     return ""
 
 
@@ -337,13 +337,13 @@ def _allowed(plan: Plan, guard: str, base: float) -> float:
 
 def _alarm_text(plan: Plan, state: State) -> str:
     ours, theirs = state.candidate, state.stable
+    bad, base = ours.failed + ours.rejected, theirs.failed + theirs.rejected
     texts = {
-        "errors": f"errors: {ours.failed + ours.rejected} of {ours.requests} requests of the candidate, "
-        f"{theirs.failed + theirs.rejected} of {theirs.requests} of the stable release",
+        "errors": f"errors: {bad} of {ours.requests} requests of the candidate, {base} of {theirs.requests} of stable",
         "invalid": f"invalid outputs: {ours.invalid} of {ours.requests}, stable {theirs.invalid} of {theirs.requests}",
-        "slow": f"slow answers in {state.slow.candidate} batches of the candidate alone, {state.slow.stable} of the stable release alone",
-        "sample ratio": f"the traffic did not split as planned: {state.sample.candidate} of {state.sample.total} keys met the candidate",
-        "shadow errors": f"the shadow failed on {state.shadow_errors.candidate} of {state.compared} requests that were answered",
+        "slow": f"slow alone in {state.slow.candidate} batches, the stable release in {state.slow.stable}",
+        "sample ratio": f"traffic did not split as planned: {state.sample.candidate} of {state.sample.total} keys",
+        "shadow errors": f"the shadow failed on {state.shadow_errors.candidate} of {state.compared} answered requests",
         "shadow flips": f"the shadow's class differed in {state.flips} of {state.compared} answers",
         "error share": f"errors: {ours.failed} of {ours.requests} requests of the candidate",
         "invalid share": f"invalid outputs: {ours.invalid} of {ours.requests} requests of the candidate",

@@ -202,7 +202,8 @@ class Runtime:
             self._predict(batch)
 
     def _drain(self) -> list[Ask]:
-        waiting, taken, rows = self._queue, [], 0
+        waiting, rows = self._queue, 0
+        taken: list[Ask] = []
         while waiting:
             if taken and rows + len(waiting[0].rows) > self.limits.batch_rows:
                 break

@@ -19,7 +19,6 @@ NAMES: tuple[str, ...] = (
     "start.committed",
     "migration.started",
     "migration.done",
-    "migration.committed",
     "records.cleared",
     "records.folded",
     "transaction.begun",

@@ -38,14 +38,23 @@ _version = Table("alembic_version", MetaData(), Column("version_num", String(32)
 _SAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def start(database: Database, slices: Slices, seen: Seen, name: str) -> str:
+def start(
+    database: Database,
+    slices: Slices,
+    seen: Seen,
+    name: str,
+    *,
+    schema: str = SCHEMA,
+    migrations: Path = MIGRATIONS,
+) -> str:
     """Make the ledger ready for this version of Noria; gives the log's origin.
 
     Args:
         name: the project's name; the origin of a new log begins with it.
+        schema, migrations: the revision to bring the tables to, and where the ways to it are.
     Raises: StoreUnavailable if a newer Noria made it; Tampered if it is not the one seen before.
     """
-    origin = _ready(database, slices, seen)
+    origin = _ready(database, slices, seen, schema)
     if origin:
         return origin
     if database.file is not None:
@@ -54,8 +63,9 @@ def start(database: Database, slices: Slices, seen: Seen, name: str) -> str:
         found = _revision(connection)
         if not found:
             _create(connection, slices, seen, name)
-        elif found != SCHEMA:
-            _bring_up(connection, found, database.where)
+            found = SCHEMA
+        if found != schema:
+            _bring_up(connection, found, schema, migrations, database.where)
         if get_setting(connection, "records") != slices.fingerprint:
             refold(connection, slices, Statements())
             set_setting(connection, "records", slices.fingerprint)
@@ -65,12 +75,12 @@ def start(database: Database, slices: Slices, seen: Seen, name: str) -> str:
     return origin
 
 
-def _ready(database: Database, slices: Slices, seen: Seen) -> str:
+def _ready(database: Database, slices: Slices, seen: Seen, schema: str) -> str:
     """The origin if there is nothing to do, else nothing."""
     if database.file is not None and not database.file.exists():
         return ""
     with database.read() as connection:
-        if _revision(connection) != SCHEMA or get_setting(connection, "records") != slices.fingerprint:
+        if _revision(connection) != schema or get_setting(connection, "records") != slices.fingerprint:
             return ""
         seen.check(connection, head_of(connection))
         return get_setting(connection, "origin")
@@ -143,15 +153,15 @@ def guards(dialect: str) -> list[str]:
     return made
 
 
-def _bring_up(connection: Connection, found: str, where: str) -> None:
+def _bring_up(connection: Connection, found: str, schema: str, migrations: Path, where: str) -> None:
     """Bring an older ledger to this version's tables, in the caller's transaction."""
-    if found > SCHEMA:
+    if found > schema:
         raise StoreUnavailable(
-            f"the ledger was made by a newer Noria (tables {found}, this one knows {SCHEMA})",
+            f"the ledger was made by a newer Noria (tables {found}, this one knows {schema})",
             where=where,
             hint="install that version or a newer one",
         )
-    upgrade(connection, MIGRATIONS, SCHEMA)
+    upgrade(connection, migrations, schema)
 
 
 def _revision(connection: Connection) -> str:

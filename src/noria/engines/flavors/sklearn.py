@@ -98,7 +98,7 @@ def is_allowed(module: str, name: str) -> bool:
     """Whether a pickle of this flavor may name something: classes of scikit-learn, and what holds their numbers.
 
     A dotted name reaches through attributes and is never allowed. Of scikit-learn only names that
-    look like classes (or Cython's own unpicklers of them) are, none from its tests or externals.
+    look like classes are (or Cython's own makers of them), none from its tests or externals.
     """
     if "." in name:
         return False
@@ -108,7 +108,7 @@ def is_allowed(module: str, name: str) -> bool:
     if parts[0] != "sklearn" or {"tests", "externals", "utils", "datasets"} & set(parts[:2]):
         return parts[:2] == ["sklearn", "utils"] and name in ("Bunch", "_MetadataRequester", "MetadataRequest")
     bare = name.lstrip("_")
-    return "tests" not in parts and (name.startswith("__pyx_unpickle_") or bare[:1].isupper())
+    return "tests" not in parts and (name.startswith("__pyx_unpickle_") or name == "newObj" or bare[:1].isupper())
 
 
 class SklearnFlavor:
@@ -299,14 +299,15 @@ def _codes(encoder: OrdinalEncoder, fields: Sequence[Field]) -> Source | None:
         if field.column.type not in ("text", "category", "int64", "bool"):
             return None
         levels = categories.tolist()
-        codes = {level: float(code) for code, level in enumerate(levels) if not _is_missing(level)}
+        # None is a level like any other to this encoder; only NaN has the code of the missing.
+        codes: dict[Any, float] = {level: float(code) for code, level in enumerate(levels) if not _is_nan(level)}
         outside = math.nan if unknown is None else float(unknown)
-        missing = float(encoder.encoded_missing_value) if any(map(_is_missing, levels)) else outside
-        known = set(field.levels)
+        if _is_marked_by_nan(field):
+            codes[None] = float(encoder.encoded_missing_value) if any(map(_is_nan, levels)) else outside
+        missing = codes.setdefault(None, outside)
         if field.column.type == "category":
-            codes = {level: code for level, code in codes.items() if level in known}
+            codes = {level: code for level, code in codes.items() if level is None or level in field.levels}
         fallback = missing if field.column.type == "category" else outside
-        codes[None] = missing
         tables.append((field.name, codes, fallback))
 
     def source(columns: Columns) -> Any:
@@ -330,8 +331,12 @@ def _one_hot(encoder: OneHotEncoder, fields: Sequence[Field]) -> Source | None:
     for field, categories in zip(fields, encoder.categories_, strict=True):
         if field.column.type not in ("text", "int64", "bool"):
             return None
-        levels = [None if _is_missing(level) else level for level in categories.tolist()]
-        tables.append((field.name, {level: width + place for place, level in enumerate(levels)}))
+        levels = categories.tolist()
+        places = {level: width + place for place, level in enumerate(levels) if not _is_nan(level)}
+        if _is_marked_by_nan(field):
+            places.pop(None, None)
+            places.update({None: width + place for place, level in enumerate(levels) if _is_nan(level)})
+        tables.append((field.name, places))
         width += len(levels)
 
     def source(columns: Columns) -> Any:
@@ -345,8 +350,13 @@ def _one_hot(encoder: OneHotEncoder, fields: Sequence[Field]) -> Source | None:
     return source
 
 
-def _is_missing(level: Any) -> bool:
-    return level is None or (isinstance(level, float) and math.isnan(level))
+def _is_nan(level: Any) -> bool:
+    return isinstance(level, float) and math.isnan(level)
+
+
+def _is_marked_by_nan(field: Field) -> bool:
+    """Whether a frame marks this column's missing values by NaN; an object column may do it by None."""
+    return field.dtype != "object" or field.nan
 
 
 def _joined(parts: Sequence[Source]) -> Source:

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-
 from story import months
 
 HERE = Path(__file__).resolve().parent
@@ -205,9 +204,17 @@ def write_traffic(month: str) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--month", type=months, default=[], metavar="2013-MM", help="write the data file of a month, or of a range of months")
+    parser.add_argument(
+        "--month",
+        type=months,
+        default=[],
+        metavar="2013-MM",
+        help="write the data file of a month, or of a range of months",
+    )
     parser.add_argument("--break", dest="breaks", metavar="KIND:COLUMN", action="append", default=[])
-    parser.add_argument("--traffic", type=months, default=[], metavar="MONTHS", help="write the requests of a month or a range")
+    parser.add_argument(
+        "--traffic", type=months, default=[], metavar="MONTHS", help="write the requests of a month or a range"
+    )
     options = parser.parse_args(arguments)
     if not options.month and not options.traffic:
         parser.error("give --month or --traffic")

@@ -6,8 +6,8 @@ before the answer came, with the same id, so it counts once. Any answer but 200 
 
 It never waits for anybody. Event time is the departure of the newest request; an outcome is posted
 as soon as event time has passed the landing. `traffic/progress.json` is replaced a few times a
-second; `traffic/answers.tsv` keeps (prediction id, flight id, status, release, label); the last
-line on standard output is a JSON summary.
+second; `traffic/answers.jsonl` keeps one line for each request (id, status, ms, prediction_id, release,
+tries), so that anyone can count again; the last line on standard output is a JSON summary.
 
     python feed.py --traffic 2013-02..2013-04
     python traffic.py --months 2013-02..2013-04 --url http://127.0.0.1:4400
@@ -26,7 +26,7 @@ import sys
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -47,7 +47,7 @@ GIVE_UP_S = 120.0
 class Request:
     """One flight on its way: what is sent, and what is known of it."""
 
-    __slots__ = ("at_us", "body", "flight_id", "label", "landed_us", "month", "started")
+    __slots__ = ("at_us", "body", "flight_id", "label", "landed_us", "month", "started", "tries")
 
     def __init__(self, month: str, line: bytes) -> None:
         name, at_us, landed_us, label, self.body = line.rstrip(b"\n").split(b"\t", 4)
@@ -55,6 +55,7 @@ class Request:
         self.flight_id = name.decode()
         self.at_us, self.landed_us, self.label = int(at_us), int(landed_us), int(label)
         self.started = 0
+        self.tries = 1
 
 
 def requests(wanted: Sequence[str]) -> Iterator[Request]:
@@ -78,7 +79,9 @@ class Link(asyncio.Protocol):
         split = urlsplit(client.url)
         self.host, self.port = split.hostname or "127.0.0.1", split.port or 80
         token = f"Authorization: Bearer {client.token}\r\n" if client.token else ""
-        head = f"POST {path} HTTP/1.1\r\nHost: {split.netloc}\r\nContent-Type: application/json\r\n{token}Content-Length: "
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {split.netloc}\r\nContent-Type: application/json\r\n{token}Content-Length: "
+        )
         self.head = head.encode()
         self.transport: asyncio.Transport | None = None
         self.wire = b""
@@ -126,7 +129,8 @@ class Link(asyncio.Protocol):
             return
         place = data.lower().find(b"content-length:", 0, end)
         if place < 0:
-            raise SystemExit(f"an answer without Content-Length: {data[:200]!r}")
+            self.client.fail(f"an answer without Content-Length: {data[:200]!r}")
+            return
         stop = data.find(b"\r\n", place)
         whole = end + 4 + int(data[place + 15 : stop])
         if len(data) < whole:
@@ -167,6 +171,8 @@ class Asking(Link):
 
     def broken(self) -> None:
         self.client.retried += 1
+        if self.request is not None:
+            self.request.tries += 1
 
     def answered(self, status: int, body: bytes) -> None:
         request, self.request = self.request, None
@@ -220,19 +226,30 @@ class Client:
         self.done = asyncio.Event()
         self.loop = asyncio.get_running_loop()
 
-    def spawn(self, work: asyncio.Future[None] | object) -> None:
-        """Run a coroutine beside the others."""
-        task = self.loop.create_task(work)  # type: ignore[arg-type]
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run a coroutine beside the others; what it raises ends the client."""
+        task = self.loop.create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self.ended)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """A coroutine is over; a failed one must not leave the client waiting for ever."""
+        self.tasks.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            self.fail(f"{type(failure).__name__}: {failure}")
+
+    def fail(self, why: str) -> None:
+        """Give up; the summary says why."""
+        self.error = self.error or why
+        self.done.set()
 
     def unreachable(self, error: OSError) -> None:
         """A connection could not be made; too long, and the client gives up."""
         now = time.monotonic()
         self.failed_since = self.failed_since or now
         if now - self.failed_since > GIVE_UP_S:
-            self.error = f"no connection to {self.url} for {GIVE_UP_S:.0f} s: {error}"
-            self.done.set()
+            self.fail(f"no connection to {self.url} for {GIVE_UP_S:.0f} s: {error}")
 
     def reachable(self) -> None:
         """A connection was made."""
@@ -255,18 +272,21 @@ class Client:
 
     def note(self, request: Request, status: int, body: bytes) -> None:
         """Account for an answer."""
-        self.latencies_us.append(min((time.perf_counter_ns() - request.started) // 1000, 2**32 - 1))
+        us = min((time.perf_counter_ns() - request.started) // 1000, 2**32 - 1)
+        self.latencies_us.append(us)
         self.by_month[request.month] += 1
         self.by_status[status] += 1
+        prediction, release = field(body, b'"prediction_id":'), field(body, b'"release":')
+        self.log.write(
+            f'{{"id":"{request.flight_id}","status":{status},"ms":{us / 1000},"prediction_id":"{prediction}",'
+            f'"release":{release or "null"},"tries":{request.tries}}}\n'
+        )
         if status != 200:
             self.failed += 1
-            self.log.write(f"\t{request.flight_id}\t{status}\t\t{request.label}\n")
             print(f"{request.flight_id} answered {status}: {body[:200]!r}", file=sys.stderr)
             return
-        prediction, release = field(body, b'"prediction_id":'), field(body, b'"release":')
         self.by_release[release] += 1
         self.newest = prediction
-        self.log.write(f"{prediction}\t{request.flight_id}\t{status}\t{release}\t{request.label}\n")
         if request.label >= 0:
             heapq.heappush(self.landing, (request.landed_us, request.flight_id, request.label))
 
@@ -381,7 +401,7 @@ def quantile_ms(ordered: Sequence[int], share: float) -> float | None:
 
 async def play(options: argparse.Namespace) -> dict[str, object]:
     """Send the months; gives the summary."""
-    with (FOLDER / "answers.tsv").open("w") as log:
+    with (FOLDER / "answers.jsonl").open("w") as log:
         return await Client(options, log).run()
 
 
@@ -400,7 +420,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = asyncio.run(play(options))
     (FOLDER / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps(summary))
-    is_fine = summary["is_complete"] and not (summary["failed_requests"] or summary["unanswered"] or summary["failed_labels"])
+    is_fine = summary["is_complete"] and not (
+        summary["failed_requests"] or summary["unanswered"] or summary["failed_labels"]
+    )
     return 0 if is_fine else 1
 
 

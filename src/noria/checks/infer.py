@@ -1,0 +1,250 @@
+"""Rules inferred from a reference version: what is worth writing down about each column, and how wide.
+
+The widths follow principles, not a fit to later data: a share of nulls may double or rise by five
+points, a fixed resolution must stay, hard bounds are only those that many rows touch. The file
+belongs to the project once it is written; inferring again never overwrites it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noria.checks.evaluate import MIN_WHEN_ROWS, holds
+from noria.checks.facts import ChecksInferred
+from noria.checks.profile import ColumnProfile, profile_table
+from noria.checks.rules import ColumnRules, Suite, TableRules, When, load, text_of
+from noria.core.errors import UsageError
+from noria.core.identity import short
+from noria.core.lazy import lazy
+from noria.core.verb import verb
+from noria.data import read
+from noria.data.versions import DatasetVersion, resolve
+from noria.store.objects import disk_faults
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
+else:
+    np = lazy("numpy")
+    pa = lazy("pyarrow")
+    pc = lazy("pyarrow.compute")
+    Mask = Any
+
+__all__ = ["SuiteReport", "infer", "infer_suite", "suite_path"]
+
+NULL_SLACK = 0.05
+WHEN_SLACK = 0.02
+"""For columns that come together: one is there exactly when the other is."""
+NEW_LEVELS = 0.05
+_MAX_LEVELS = 100
+_MIN_LEVEL_ROWS = 5
+"""Levels are a closed set only if an average one is seen this often."""
+_FEW_DISTINCT = 20
+"""Fewer distinct numbers than this are codes or counts: their quantiles say little about a unit."""
+_TOUCHED = 0.01
+"""A hard bound is one that at least this share of the values touch exactly."""
+_WHEN_SHARE = 0.15
+_WHEN_NULLS = 0.02
+_WHEN_GAIN = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteReport:
+    """What was inferred and where it stands; `is_new` is False when the file was there and says the same.
+
+    `written` differs from `suite` when a suite with other rules was there: compare the two files.
+    """
+
+    dataset: str
+    version: int
+    suite: str
+    written: str
+    is_new: bool
+    rules: int
+    columns: int
+
+
+@verb(permission="checks.infer", where="project")
+def infer(ws: Workspace, dataset: str) -> SuiteReport:
+    """Infer rules from a version and write `checks/NAME.toml`; an existing file is never changed.
+
+    If there is one with other rules, the new ones go to `checks/NAME.inferred.toml` beside it.
+    Raises: NotFound; UsageError if the version has no rows.
+    Example:
+        noria data check flights --infer
+    """
+    version = resolve(ws, dataset)
+    if not version.rows:
+        raise UsageError(f"{version.ref} has no rows to infer rules from")
+    suite = infer_suite(ws, version)
+    path = suite_path(ws, version.name)
+    comment = (
+        f"Rules for {version.name}, inferred from {version.ref} ({version.rows:,} rows). They are yours now: edit them.\n"
+        "A rule that fails stops the pipeline before training. `noria data check` runs them."
+    )
+    written, is_new = path, True
+    if path.exists():
+        is_same = load(path) == suite
+        written, is_new = (path, False) if is_same else (path.with_name(f"{version.name}.inferred.toml"), True)
+    if is_new:
+        with disk_faults(written):
+            written.parent.mkdir(parents=True, exist_ok=True)
+            part = written.with_name(f".{written.name}.part")
+            part.write_text(text_of(suite, comment), encoding="utf-8")
+            part.replace(written)
+        content = ws.objects.put_file(written)
+        with ws.ledger.transaction() as tx:
+            fact = ChecksInferred(dataset=version.name, version=version.version, tree=version.tree, suite=content)
+            tx.append(fact, inputs=[("tree", version.tree)], outputs=[("suite", content)])
+    return SuiteReport(
+        dataset=version.name,
+        version=version.version,
+        suite=_shown(ws, path),
+        written=_shown(ws, written),
+        is_new=is_new,
+        rules=_count(suite),
+        columns=len(suite.columns),
+    )
+
+
+def suite_path(ws: Workspace, name: str) -> Path:
+    """Where the suite of a data set is: `[data.NAME] checks`, by default `checks/NAME.toml`."""
+    config = ws.project.data.get(name)
+    return ws.project.root / (config.checks if config and config.checks else f"checks/{name}.toml")
+
+
+def infer_suite(ws: Workspace, version: DatasetVersion) -> Suite:
+    """The rules that a version gives as a reference. Pure but for reading the version."""
+    table = read.table(ws, version)
+    profiles = profile_table(table)
+    rules = {name: _column(profile, role=_role(version, name)) for name, profile in profiles.items()}
+    for name, found in _reasons(table, profiles).items():
+        rules[name] = _with_reason(rules[name], *found)
+    config = ws.project.data.get(version.name)
+    return Suite(
+        dataset=version.name,
+        reference=f"{version.ref} {short(version.tree)}",
+        table=TableRules(key=version.key, time=version.time, fresh=config.fresh if config else ""),
+        columns=rules,
+    )
+
+
+def allowed_nulls(share: float) -> float:
+    """The highest share of nulls that a file may have: five points more, or twice as much, but never near all.
+
+    A column that is mostly null may lose at most six tenths of the values that it has.
+    """
+    if share == 0.0:
+        return NULL_SLACK
+    return round(share + max(NULL_SLACK, min(share, 0.6 * (1 - share))), 4) if share < 1 else 1.0
+
+
+def _role(version: DatasetVersion, name: str) -> str:
+    return next((role for role in ("key", "time", "label") if getattr(version, role) == name), "")
+
+
+def _column(profile: ColumnProfile, *, role: str) -> ColumnRules:
+    kind = profile.family if profile.family != "null" else ""
+    if role in ("key", "time"):
+        return ColumnRules(type=kind, nulls=0.0)
+    values: dict[str, Any] = {"type": kind, "nulls": allowed_nulls(profile.null_share)}
+    if profile.family == "number" and profile.values:
+        values |= _number(profile)
+    if profile.family == "text" and _is_closed(profile):
+        values |= {"levels": tuple(sorted(level for level, _ in profile.levels)), "new_levels": NEW_LEVELS}
+    return ColumnRules(**values)
+
+
+def _number(profile: ColumnProfile) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "unit": True,
+        "typical": _short(profile.quantiles),
+        "seen": _short((profile.low, profile.high)),
+    }
+    if profile.is_sparse:
+        values["typical_nonzero"] = _short(profile.body)
+    if profile.lattice is not None:
+        values |= {"step": profile.lattice.step, "offset": profile.lattice.offset}
+    if profile.distinct > 1:
+        if profile.low == 0.0 and profile.at_low >= _TOUCHED:
+            values["min"] = 0.0
+        if profile.at_high >= _TOUCHED and profile.high in _CEILINGS:
+            values["max"] = profile.high
+    return values
+
+
+def _short(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.9g}") for value in values)
+
+
+_CEILINGS = (1.0, 10.0, 100.0, 360.0)
+"""Ends of scales that people make: shares, marks, per cent, degrees. Other greatest values are chance."""
+
+
+def _is_closed(profile: ColumnProfile) -> bool:
+    return 0 < profile.distinct <= _MAX_LEVELS and profile.values >= _MIN_LEVEL_ROWS * profile.distinct
+
+
+def _with_reason(rules: ColumnRules, when: When, share: float) -> ColumnRules:
+    values = {name: getattr(rules, name) for name in ColumnRules.__slots__}
+    slack = WHEN_SLACK if share == 0.0 and when.sign == "present" else NULL_SLACK
+    return ColumnRules(**(values | {"when": str(when), "nulls_when": round(share + slack, 4)}))
+
+
+def _reasons(table: pa.Table, profiles: Mapping[str, ColumnProfile]) -> dict[str, tuple[When, float]]:
+    """For each column with nulls, a condition on another one under which it has hardly any.
+
+    Of the conditions that cover at least 15 % of the rows and cut the share of nulls to a fifth
+    and to at most 2 %, the one that covers most rows.
+    """
+    with_nulls = [name for name, p in profiles.items() if 0 < p.nulls < p.rows]
+    if not with_nulls:
+        return {}
+    conditions = [(when, holds(when, table)) for when in _conditions(profiles)]
+    found: dict[str, tuple[When, float]] = {}
+    for name in with_nulls:
+        missing = np.asarray(pc.is_null(table[name], nan_is_null=True).to_numpy())
+        best: tuple[int, When, float] | None = None
+        for when, where in conditions:
+            among = int(where.sum())
+            if when.column == name or among < max(_WHEN_SHARE * len(missing), MIN_WHEN_ROWS):
+                continue
+            share = float(missing[where].mean())
+            fits = share <= min(_WHEN_NULLS, profiles[name].null_share / _WHEN_GAIN)
+            if fits and (best is None or among > best[0]):
+                best = (among, when, share)
+        if best is not None:
+            found[name] = best[1:]
+    return found
+
+
+def _conditions(profiles: Mapping[str, ColumnProfile]) -> list[When]:
+    found = []
+    for name, profile in profiles.items():
+        if profile.nulls and profile.values:
+            found.append(When(name, "present"))
+        if profile.family == "number" and profile.distinct > _FEW_DISTINCT:
+            for cut in profile.quantiles[1:4]:
+                found += [When(name, ">=", float(f"{cut:.6g}")), When(name, "<=", float(f"{cut:.6g}"))]
+    return found
+
+
+def _count(suite: Suite) -> int:
+    per_column = sum(
+        sum((bool(r.type), r.nulls is not None, bool(r.when), r.min is not None or r.max is not None or r.unit))
+        + sum((r.step is not None, r.unit, bool(r.levels), r.unique))
+        for r in suite.columns.values()
+    )
+    return per_column + len(suite.rows) + sum((bool(suite.table.key), bool(suite.table.time), True))
+
+
+def _shown(ws: Workspace, path: Path) -> str:
+    return path.relative_to(ws.project.root).as_posix() if path.is_relative_to(ws.project.root) else path.name

@@ -1,0 +1,198 @@
+"""A click command for a verb: arguments from its signature, help from its docstring.
+
+The verb runs here on the local workspace, or on a server when NORIA_SERVER or `--env NAME` says so.
+Either way the result becomes plain values before it is shown, so both ways print the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from noria.config import find_project, load_project
+from noria.core.errors import NotFound, UsageError
+from noria.faces import verbs
+from noria.faces.cli import show
+from noria.faces.cli.commands import Command
+from noria.faces.verbs import FoundVerb, Parameter
+
+__all__ = ["build", "run_verb", "text_of_help"]
+
+_TYPES = {"text": click.STRING, "integer": click.INT, "number": click.FLOAT}
+
+
+def build(path: str, command: Command) -> click.Command:
+    """The click command of one row of the table."""
+    found = verbs.load(command.target)
+    shown = [each for each in found.parameters if each.name not in command.fixed]
+    lines = _argument_lines(found.function)
+    params: list[click.Parameter] = [_click_parameter(each, command, lines) for each in shown]
+    params.append(click.Option(["--json", "is_json"], is_flag=True, help="Print the result as one line of JSON."))
+    params.append(click.Option(["--env", "asked_environment"], default="", help="Ask the server of [env.NAME] instead."))
+
+    def callback(is_json: bool, asked_environment: str, **given: Any) -> int:
+        arguments = {**_given(shown, given, command), **command.fixed}
+        result = run_verb(found, arguments, environment=asked_environment, is_quiet=is_json or not command.is_slow)
+        _print(result, command, is_json)
+        return 1 if command.fail_unless and not result.get(command.fail_unless) else 0
+
+    return click.Command(
+        path.split()[-1], callback=callback, params=params, help=text_of_help(found, command), short_help=command.summary
+    )
+
+
+def run_verb(found: FoundVerb, arguments: Mapping[str, Any], *, environment: str = "", is_quiet: bool = True) -> Any:
+    """Call a verb on the server that the environment names, else on the local workspace.
+
+    Gives the result as plain values. While it runs on a terminal, the elapsed time is shown.
+    """
+    remote = _remote(environment)
+    with _waiting(f"noria {found.declaration.name}", is_quiet):
+        if remote is not None:
+            checked = verbs.accept(found, arguments)
+            return remote.call(found.declaration.capability, found.declaration.name, checked)
+        from noria.bootstrap import open_workspace
+
+        return verbs.builtins(verbs.call(open_workspace(), found, arguments))
+
+
+def text_of_help(found: FoundVerb, command: Command) -> str:
+    """Summary, what the verb's docstring says before its sections, and the examples."""
+    doc = inspect.getdoc(found.function) or ""
+    prose = re.split(r"\n(?:Args|Returns|Raises|Example|Source)s?:", doc, maxsplit=1)[0]
+    body = prose.partition("\n")[2].strip().replace("`", "")
+    examples = "\n".join(f"  {line}" for line in command.examples)
+    parts = [f"{command.summary}.", *([body] if body else []), f"\b\nExamples:\n{examples}"]
+    return "\n\n".join(parts)
+
+
+def _click_parameter(parameter: Parameter, command: Command, lines: Mapping[str, str]) -> click.Parameter:
+    name = parameter.name
+    if parameter.is_required or name in command.positional:
+        nargs = -1 if parameter.kind == "list" else 1
+        kind = _TYPES.get(parameter.kind, click.STRING)
+        default = None if parameter.is_required or nargs == -1 else parameter.default
+        return click.Argument(
+            [name], type=kind, required=parameter.is_required, default=default, nargs=nargs, metavar=name.upper()
+        )
+    flag = "--" + command.rename.get(name, name).replace("_", "-")
+    told = lines.get(name, "")
+    if parameter.kind == "flag":
+        return click.Option([flag, name], is_flag=True, default=bool(parameter.default), help=told)
+    if parameter.kind == "mapping":
+        flags = [flag.removesuffix("s"), "-p", name] if name == "params" else [flag, name]
+        return click.Option(flags, multiple=True, metavar="NAME=VALUE", help=told or "May be given many times.")
+    if parameter.kind == "list":
+        return click.Option([flag, name], multiple=True, help=told or "May be given many times.")
+    return click.Option([flag, name], type=_TYPES[parameter.kind], default=parameter.default, help=told)
+
+
+def _given(parameters: list[Parameter], given: Mapping[str, Any], command: Command) -> dict[str, Any]:
+    """What was typed, without what was not: the verb's own defaults stand."""
+    arguments: dict[str, Any] = {}
+    for each in parameters:
+        value = given[each.name]
+        if value is None or (each.kind in ("list", "mapping") and not value):
+            continue
+        if each.kind == "mapping":
+            value = _pairs(value, each.name)
+        if each.name in command.files and value:
+            value = _read(value)
+        arguments[each.name] = value
+    return arguments
+
+
+def _pairs(items: tuple[str, ...], name: str) -> dict[str, Any]:
+    """`rate=0.1` as {"rate": 0.1}: a value that is JSON is that value, anything else is text."""
+    import json
+
+    found: dict[str, Any] = {}
+    for item in items:
+        key, separator, text = item.partition("=")
+        if not separator or not key:
+            raise UsageError(f"{item!r} is not NAME=VALUE", where=f"--{name}")
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def _read(path: str) -> str:
+    """The text of a file that the caller names; it travels, not its path."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFound(f"{path} cannot be read: {error}") from error
+
+
+def _remote(environment: str) -> Any:
+    server = os.environ.get("NORIA_SERVER", "")
+    if environment:
+        project = load_project(find_project(Path.cwd()))
+        if environment not in project.environments:
+            known = ", ".join(project.environments) or "none"
+            raise NotFound(f"there is no [env.{environment}] in noria.toml", hint=f"known: {known}")
+        server = project.environments[environment].server
+    if not server:
+        return None
+    from noria.faces.client import Remote
+
+    return Remote(server, os.environ.get("NORIA_TOKEN", ""), os.environ.get("NORIA_ACTOR", "") or _login())
+
+
+def _login() -> str:
+    import getpass
+
+    return getpass.getuser()
+
+
+@contextlib.contextmanager
+def _waiting(words: str, is_quiet: bool) -> Iterator[None]:
+    """A line with the elapsed time on a terminal's stderr, gone when the work is done."""
+    if is_quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(words)
+        yield
+
+
+def _print(result: Any, command: Command, is_json: bool) -> None:
+    if is_json:
+        click.echo(verbs.encode(result).decode())
+        return
+    text = show.render(command.show, result)
+    if text:
+        click.echo(text)
+    following = show.next_command(command.next, result)
+    if following:
+        click.echo(click.style("next: ", dim=True) + following)
+
+
+def _argument_lines(function: Any) -> dict[str, str]:
+    """What the `Args:` section of a docstring says of each argument, on one line."""
+    doc = inspect.getdoc(function) or ""
+    section = re.search(r"\nArgs:\n((?:[ ]{4}.*\n?)+)", doc)
+    found: dict[str, str] = {}
+    name = ""
+    for line in (section[1] if section else "").splitlines():
+        start = re.match(r" {4}(\w+)[^:]*: (.*)", line)
+        if start:
+            name = start[1]
+            found[name] = start[2]
+        elif name:
+            found[name] += " " + line.strip()
+    return {key: text.replace("`", "") for key, text in found.items()}

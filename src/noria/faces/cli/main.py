@@ -1,0 +1,183 @@
+"""The `noria` command: finds the typed command in the table, runs it, and turns errors into exit codes.
+
+Exit codes: 0 ok, 1 a gate said no, 2 usage, 3 infrastructure, 4 the project's own code failed,
+130 interrupted. An error is at most six lines on stderr; a traceback is shown only with
+NORIA_DEBUG=1, and that of an unexpected failure is saved where the error says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from noria.faces.cli.commands import COMMANDS, GROUPS, Command
+
+__all__ = ["run"]
+
+ERROR_LINES_MAX = 6
+LABELS = {"gate-closed": "STOP", "tampered": "STOP"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code. Never raises but for NORIA_DEBUG=1."""
+    is_json = "--json" in arguments
+    try:
+        result = _root().main(list(arguments), prog_name="noria", standalone_mode=False)
+        sys.stdout.flush()
+        return int(result) if isinstance(result, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        return _usage(error, is_json)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone; writing more would raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # the process boundary: everything else becomes an exit code here
+        if os.environ.get("NORIA_DEBUG") == "1":
+            raise
+        return _failed(error, is_json)
+
+
+def _root() -> click.Group:
+    return _Group(
+        "noria",
+        "",
+        help="From git push to a model that keeps itself right in production, every step explained.",
+        epilog="Every command: --json for machines, --help for examples.   noria COMMAND --help",
+        params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version)],
+    )
+
+
+class _Group(click.Group):
+    """A group whose commands come from the table; `path` are the words before it."""
+
+    def __init__(self, name: str, path: str, **named: object) -> None:
+        super().__init__(name, no_args_is_help=False, invoke_without_command=True, callback=_help, **named)  # type: ignore[arg-type]  # passed on as click takes them
+        self.path = path
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        words = {key.removeprefix(self.path).split()[0] for key in COMMANDS if key.startswith(self.path)}
+        return sorted(words)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        path = f"{self.path}{cmd_name}"
+        if path in COMMANDS:
+            return _load(path, COMMANDS[path])
+        if any(key.startswith(f"{path} ") for key in COMMANDS):
+            return _Group(cmd_name, f"{path} ", help=f"{_summary(path)}")
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            words = f"noria {self.path}{near[0]}" if near else f"noria {self.path}--help".replace("  ", " ")
+            asked = f"there is no command {f'{self.path}{args[0]}'!r}"
+            raise click.UsageError(f"{asked}\nnext:  {'did you mean `' + words + '`?' if near else words}") from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        if self.path:
+            _section(formatter, "Commands", self.path, names)
+            return
+        for title, words in GROUPS.items():
+            _section(formatter, title, "", [word for word in words if word in names])
+        grouped = {word for words in GROUPS.values() for word in words}
+        _section(formatter, "by capability", "", [name for name in names if name not in grouped])
+
+
+def _help(**_: object) -> int:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        return 0 if not context.parent else 2
+    return 0
+
+
+def _section(formatter: click.HelpFormatter, title: str, path: str, names: Sequence[str]) -> None:
+    rows = [(name, _summary(f"{path}{name}")) for name in names]
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows, col_max=14)
+
+
+def _summary(path: str) -> str:
+    """What a command does; for a group, what it holds."""
+    if path in COMMANDS:
+        return COMMANDS[path].summary
+    words = [key.removeprefix(f"{path} ") for key in COMMANDS if key.startswith(f"{path} ")]
+    return ", ".join(words)
+
+
+def _load(path: str, command: Command) -> click.Command:
+    if command.is_own:
+        import importlib
+
+        module, _, name = command.target.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        assert isinstance(found, click.Command), f"{command.target} is not a click command"
+        return found
+    from noria.faces.cli.build import build
+
+    return build(path, command)
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"noria {version('noria')}")
+        ctx.exit()
+
+
+def _usage(error: click.ClickException, is_json: bool) -> int:
+    message, _, following = error.format_message().partition("\nnext:  ")
+    context = getattr(error, "ctx", None)
+    hint = following or (f"{context.command_path} --help" if context is not None else "noria --help")
+    message = message[:1].lower() + message[1:].rstrip(".")
+    _print_error("usage", message, "", hint, is_json)
+    return 2
+
+
+def _failed(error: Exception, is_json: bool) -> int:
+    from noria.core.errors import NoriaError
+
+    if isinstance(error, NoriaError):
+        _print_error(error.code, error.message, error.where, error.hint, is_json)
+        return error.exit_code
+    from noria.faces.cli.crash import save
+
+    saved = save(error)
+    _print_error("internal", f"noria itself failed: {type(error).__name__}", "", f"the traceback is in {saved}", is_json)
+    return 3
+
+
+def _print_error(code: str, message: str, where: str, hint: str, is_json: bool) -> None:
+    """At most six lines; the message gives way to where and hint."""
+    if is_json:
+        told = {"code": code, "message": message, "where": where, "hint": hint}
+        click.echo(json.dumps({"error": told}, ensure_ascii=False))
+        return
+    tail = [f"where: {where}".splitlines()[0]] if where else []
+    tail += [f"next:  {hint}".splitlines()[0]] if hint else []
+    lines = [line for line in message.splitlines() if line.strip()]
+    room = ERROR_LINES_MAX - len(tail)
+    shown = lines if len(lines) <= room else [*lines[: room - 1], f"  … {len(lines) - room + 1} more lines"]
+    label = LABELS.get(code, "error:")
+    for number, line in enumerate([*shown, *tail]):
+        head = f"{click.style(label, fg='red', bold=True)} " if number == 0 else ""
+        click.echo(f"{head}{line}", err=True)

@@ -1,0 +1,95 @@
+"""What a result looks like on a terminal: one function a kind of result, from plain values.
+
+The functions take what JSON would hold, so a result from a server and a local one look the same.
+`anything` shows whatever has no function of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from noria.faces.cli import show_data, show_live, show_run
+from noria.faces.cli.text import columns, fields
+
+__all__ = ["RENDERERS", "anything", "next_command", "render"]
+
+Renderer = Callable[[Any], str]
+CELLS_MAX = 9
+WIDTH_MAX = 60
+
+
+def render(name: str, result: Any) -> str:
+    """The text of a result; `name` is that of a renderer."""
+    return RENDERERS[name](result)
+
+
+def next_command(template: str, result: Any) -> str:
+    """The command to go on with: the result's own `next`, else the template with its fields."""
+    if isinstance(result, Mapping):
+        own = result.get("next")
+        if isinstance(own, str) and own:
+            return own
+        return re.sub(r"\{(\w+)\}", lambda found: str(result.get(found[1], "")), template)
+    if isinstance(result, Sequence) and result and isinstance(result[0], Mapping):
+        return next_command(template, result[0])
+    return "" if "{" in template else template
+
+
+def anything(result: Any) -> str:
+    """A list of records as a table, a record as its fields, anything else as itself."""
+    if result is None or result == []:
+        return "  nothing"
+    if isinstance(result, str):
+        return result
+    if isinstance(result, Mapping):
+        plain = [(name, _cell(value)) for name, value in result.items() if not _is_nested(value)]
+        parts = [fields(plain)]
+        for name, value in result.items():
+            if _is_nested(value):
+                parts.append(click.style(f"  {name}", bold=True) + "\n" + anything(value))
+        return "\n".join(part for part in parts if part)
+    if isinstance(result, Sequence) and all(isinstance(row, Mapping) for row in result):
+        names = [name for name in result[0] if not _is_nested(result[0][name])][:CELLS_MAX]
+        return columns([[_cell(row.get(name)) for name in names] for row in result], names)
+    if isinstance(result, Sequence):
+        return columns([[_cell(row)] for row in result])
+    return f"  {result}"
+
+
+def _is_nested(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    text = str(value)
+    text = re.sub(r"sha256:([0-9a-f]{12})[0-9a-f]{52}", r"\1", text).replace("\n", " ")
+    return text if len(text) <= WIDTH_MAX else text[: WIDTH_MAX - 1] + "…"
+
+
+RENDERERS: Mapping[str, Renderer] = {
+    "anything": anything,
+    "data": show_data.version,
+    "data_log": show_data.log,
+    "data_files": show_data.files,
+    "checks": show_data.checks,
+    "suite": show_data.suite,
+    "run": show_run.report,
+    "runs": show_run.runs,
+    "shipped": show_live.shipped,
+    "rolled_back": show_live.rolled_back,
+    "audit": show_live.audit,
+}

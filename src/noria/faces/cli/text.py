@@ -1,0 +1,104 @@
+"""Words, numbers and columns for people: the one place where output gets its form.
+
+Colour is put in with `click.style` and taken out by `click.echo` when the output is no terminal, so
+what a pipe receives is plain text. Widths are counted without colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+__all__ = ["Number", "columns", "count", "day", "decimal", "fields", "interval", "mark", "name_of", "share", "signed", "size"]
+
+Number = int | float | None
+_GOOD = frozenset({"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"})
+_BAD = frozenset({"failed", "lost", "rejected", "rolled back", "error", "stopped", "refuse", "refused", "killed", "false"})
+
+
+def count(value: Number) -> str:
+    """A whole number with thousands apart; "–" for none."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def decimal(value: Number, places: int = 3) -> str:
+    """A number with a fixed number of places, fewer when it is large; "–" for none."""
+    if value is None:
+        return "–"
+    return f"{value:,.{places}f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def signed(value: Number, places: int = 3) -> str:
+    """A change with its sign."""
+    if value is None:
+        return "–"
+    return f"{value:+,.{places}f}" if abs(value) < 1000 else f"{value:+,.0f}"
+
+
+def share(value: Number) -> str:
+    """A ratio 0..1 in percent."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(low: Number, high: Number) -> str:
+    """A 95 % interval as `[low, high]`; empty if there is none."""
+    return "" if low is None or high is None else f"[{decimal(low)}, {decimal(high)}]"
+
+
+def size(size_bytes: Number) -> str:
+    """Bytes in a unit that fits (1 kB is 1000 bytes)."""
+    if size_bytes is None:
+        return "–"
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def day(text: Any) -> str:
+    """A UTC text to the minute; its day alone when it is midnight."""
+    moment = str(text or "").replace("T", " ")[:16]
+    return moment.removesuffix(" 00:00")
+
+
+def name_of(digest: Any, length: int = 8) -> str:
+    """The first digits of a digest; anything else unchanged."""
+    text = str(digest or "")
+    return text[7 : 7 + length] if text.startswith("sha256:") else text
+
+
+def mark(status: Any) -> str:
+    """A status word in its colour."""
+    word = str(status).lower() if isinstance(status, bool) else str(status)
+    if word in _GOOD:
+        return click.style(word, fg="green")
+    if word in _BAD:
+        return click.style(word, fg="red")
+    return word
+
+
+def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, indent: str = "  ", right: str = "") -> str:
+    """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right."""
+    table = [[click.style(cell, dim=True) for cell in header], *map(list, rows)] if header else [list(row) for row in rows]
+    if not table:
+        return ""
+    widths = [max(len(click.unstyle(row[place])) for row in table) for place in range(len(table[0]))]
+    lines = []
+    for row in table:
+        cells = []
+        for place, cell in enumerate(row):
+            gap = " " * (widths[place] - len(click.unstyle(cell)))
+            cells.append(gap + cell if right[place : place + 1] == "r" else cell + gap)
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def fields(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:
+    """Names and values under each other, the empty ones left out."""
+    items = list(pairs.items()) if isinstance(pairs, Mapping) else list(pairs)
+    rows = [[click.style(name, dim=True), str(value)] for name, value in items if value not in (None, "", [], {}, ())]
+    return columns(rows)

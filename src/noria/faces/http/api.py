@@ -1,0 +1,116 @@
+"""Every verb over HTTP: `POST /api/v1/{capability}/{verb}` with its arguments as JSON.
+
+One generic route for all verbs, so there is no mirrored interface. An answer is `{"result": …}` or
+`{"error": {code, message, where, hint}}`; the error's own status is the HTTP status. The body's size
+and depth are limited before it is parsed, and verbs run in worker threads, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from noria.core.errors import NoriaError, UsageError
+from noria.core.lazy import lazy
+from noria.faces import verbs
+from noria.faces.http.body import read_body, require_shallow
+from noria.store.workspace import Workspace
+
+__all__ = ["failure", "routes"]
+
+msgspec = lazy("msgspec")
+msgspec_json = lazy("msgspec.json")
+log = logging.getLogger("noria.api")
+_ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def routes(workspace: Workspace) -> list[Route]:
+    """The routes of the verbs, over one workspace."""
+
+    async def listing(request: Request) -> Response:
+        found = await run_in_threadpool(verbs.collect)
+        return _answer({"verbs": [_described(each) for each in found.values()]})
+
+    async def call(request: Request) -> Response:
+        try:
+            given = await _arguments(request, workspace.project.server.max_body_bytes)
+            acting = dataclasses.replace(workspace, actor=_actor(request))
+            names = request.path_params
+            return await run_in_threadpool(_call, acting, names["capability"], names["verb"], given)
+        except NoriaError as error:
+            return failure(error)
+        except Exception:
+            log.exception("%s failed", request.url.path)
+            return _internal()
+
+    return [
+        Route("/api/v1", listing, methods=["GET"]),
+        Route("/api/v1/{capability}/{verb}", call, methods=["POST"]),
+    ]
+
+
+def failure(error: NoriaError) -> Response:
+    """The answer for an error of the tree."""
+    told = {"code": error.code, "message": error.message, "where": error.where, "hint": error.hint}
+    headers = {"retry-after": "1"} if error.is_retry_safe else {}
+    return Response(verbs.encode({"error": told}), error.status, headers, media_type="application/json")
+
+
+def _call(workspace: Workspace, capability: str, name: str, given: Mapping[str, Any]) -> Response:
+    """Runs in a worker thread. Encoding belongs here too: a result may be large."""
+    result = verbs.call(workspace, verbs.find(capability, name), given)
+    return Response(verbs.encode({"result": result}), media_type="application/json")
+
+
+async def _arguments(request: Request, limit: int) -> Mapping[str, Any]:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UsageError(f"the body is {kind[:60]!r}", hint="send Content-Type: application/json")
+    body = await read_body(request.receive, limit=limit)
+    require_shallow(body)
+    if not body.strip():
+        return {}
+    try:
+        given = msgspec_json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"the body is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise UsageError("the body must be a JSON object of the verb's arguments")
+    return given
+
+
+def _actor(request: Request) -> str:
+    """Who asks, as they say. Always a `user:`; a caller cannot speak for a service."""
+    claimed = request.headers.get("x-noria-actor", "").removeprefix("user:")
+    return f"user:{claimed}" if _ACTOR.fullmatch(claimed) else "user:http"
+
+
+def _described(found: verbs.FoundVerb) -> dict[str, Any]:
+    declared = found.declaration
+    return {
+        "path": f"/api/v1/{declared.capability}/{declared.name}",
+        "permission": declared.permission,
+        "changes": declared.is_change,
+        "summary": found.summary,
+        "arguments": [
+            {"name": each.name, "kind": each.kind, "required": each.is_required, "default": each.default}
+            for each in found.parameters
+        ],
+    }
+
+
+def _answer(value: Any) -> Response:
+    return Response(verbs.encode(value), media_type="application/json")
+
+
+def _internal() -> Response:
+    told = {"code": "internal", "message": "the server failed; its log says where", "where": "", "hint": ""}
+    return Response(verbs.encode({"error": told}), 500, media_type="application/json")

@@ -1,0 +1,202 @@
+"""The server's one ASGI application: raw paths for models, Starlette for everything else.
+
+The infer paths are matched by hand and never pass a framework; a thousand of them cost a fraction
+of a second less than one middleware would take. Every request first passes `auth.refuse`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from noria.core.errors import NoriaError, NotFound, UsageError
+from noria.faces.http.auth import refuse
+from noria.faces.http.feedback import Feedback
+from noria.faces.http.infer import Infer, label_datatype
+from noria.faces.http.metrics import Metrics
+from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.serving.answers import error_body
+from noria.serving.runtime import Route, Runtime
+from noria.store.workspace import Workspace
+
+__all__ = ["STALL_S", "App"]
+
+log = logging.getLogger("noria.http")
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Routes = Callable[[Workspace], Sequence[BaseRoute]]
+STALL_S = 30.0
+"""A batch that has taken this long makes the server not ready."""
+
+_V2_TYPES = {
+    "bool": "BOOL",
+    "int64": "INT64",
+    "float64": "FP64",
+}
+
+
+class App:
+    """ASGI: `/predict`, `/v2…`, `/healthz`, `/metrics`, and below them what `others` builds for a workspace.
+
+    `others` are called at the first request that needs them, on a thread, so that the server can
+    answer predictions before the status page and the API are imported.
+    """
+
+    def __init__(
+        self, ws: Workspace, runtime: Runtime, feedback: Feedback, *, others: Callable[[], Sequence[Routes]]
+    ) -> None:
+        self._ws = ws
+        self._runtime = runtime
+        self._server = ws.project.server
+        self._infer = Infer(runtime, max_body_bytes=self._server.max_body_bytes)
+        self._feedback = feedback
+        self._metrics = Metrics(runtime)
+        self._others = others
+        self._rest: asyncio.Task[Starlette] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever happens is an answer, and the process lives."""
+        if scope["type"] != "http":
+            assert scope["type"] == "websocket", "the lifespan protocol is off"
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        has_begun = False
+
+        async def tracked(message: Any) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            refusal = refuse(scope, self._server)
+            if refusal is not None:
+                await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
+                await send({"type": "http.response.body", "body": refusal.body})
+                return
+            await self._answer(scope, receive, tracked)
+        except NoriaError as error:
+            if not has_begun:
+                await reply_error(send, error)
+        except Exception:
+            log.exception("a request to %s failed", scope["path"])
+            if not has_begun:
+                await reply(send, 500, error_body("the server failed; its log says why"))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.startswith("/predict"):
+            if path == "/predict" or path[8] == "/":
+                await self._post(scope, send, self._infer.predict(scope, receive, send, path[9:]))
+                return
+        elif path == "/v2" or path.startswith("/v2/"):
+            await self._v2(scope, receive, send, path)
+            return
+        elif path == "/healthz":
+            await self._health(send)
+            return
+        elif path == "/metrics":
+            await self._metrics(scope, receive, send)
+            return
+        if self._rest is None:
+            self._rest = asyncio.ensure_future(asyncio.to_thread(self._build))
+        application = await asyncio.shield(self._rest)
+        await application(scope, receive, send)
+
+    def _build(self) -> Starlette:
+        routes: list[BaseRoute] = []
+        for build in self._others():
+            routes.extend(build(self._ws))
+        return Starlette(routes=routes)
+
+    async def _post(self, scope: Scope, send: Send, handled: Coroutine[Any, Any, None]) -> None:
+        if scope["method"] == "POST":
+            await handled
+            return
+        handled.close()
+        allow = ((b"allow", b"POST"),)
+        await reply(send, 405, error_body(f"{scope['path']} takes POST, not {scope['method']}"), more=allow)
+
+    async def _v2(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        parts = [part for part in path.split("/")[2:] if part]
+        if not parts:
+            document = {"name": "noria", "version": importlib.metadata.version("noria"), "extensions": ["feedback"]}
+            await reply(send, 200, msgspec.json.encode(document))
+        elif parts[0] == "health" and len(parts) == 2 and parts[1] in ("live", "ready"):
+            await self._v2_health(send, parts[1])
+        elif parts[0] == "models" and len(parts) >= 2:
+            await self._v2_model(scope, receive, send, parts[1], parts[2:])
+        elif parts == ["models"]:
+            await reply(send, 200, msgspec.json.encode({"models": sorted(self._runtime.routes.by_model)}))
+        else:
+            raise NotFound(f"there is no {path[:200]}", hint="GET /v2, /v2/models/{model}, POST …/infer, …/feedback")
+
+    async def _v2_model(self, scope: Scope, receive: Receive, send: Send, model: str, rest: list[str]) -> None:
+        version = ""
+        if len(rest) >= 2 and rest[0] == "versions":
+            version, rest = rest[1], rest[2:]
+        if rest == ["infer"]:
+            await self._post(scope, send, self._infer.infer(scope, receive, send, model, version))
+        elif rest == ["feedback"] and not version:
+            await self._post(scope, send, self._feedback(scope, receive, send, model))
+        elif rest == ["ready"]:
+            route = self._runtime.routes.of(model)
+            await reply(send, 200, msgspec.json.encode({"name": route.model, "ready": True}))
+        elif not rest:
+            await reply(send, 200, msgspec.json.encode(metadata(self._runtime.routes.of(model), version)))
+        else:
+            raise NotFound(f"there is no {scope['path'][:200]}")
+
+    async def _v2_health(self, send: Send, what: str) -> None:
+        is_ready = self._is_ready()
+        status = 200 if what == "live" or is_ready else 503
+        await reply(send, status, msgspec.json.encode({"live": True, "ready": is_ready}))
+
+    async def _health(self, send: Send) -> None:
+        runtime = self._runtime
+        is_ready = self._is_ready()
+        document = {
+            "ok": is_ready,
+            "models": {
+                model: {"deployment": route.seq, "releases": [arm.release for arm in route.arms]}
+                for model, route in runtime.routes.by_model.items()
+            },
+            "queued_rows": runtime.queued_rows,
+        }
+        await reply(send, 200 if is_ready else 503, msgspec.json.encode(document))
+
+    def _is_ready(self) -> bool:
+        return self._runtime.stalled_s() < STALL_S
+
+
+def metadata(route: Route, version: str = "") -> Mapping[str, Any]:
+    """The v2 metadata of a model: what it takes and gives. Raises: NotFound for a version that is not loaded."""
+    loaded = {**route.served, **{served.release: served for served in route.kept}}
+    if version:
+        if not version.isdecimal() or int(version[:9]) not in loaded:
+            raise NotFound(f"{route.model} has no version {version[:40]!r} here", hint=f"versions: {sorted(loaded)}")
+        served = loaded[int(version[:9])]
+    else:
+        served = route.served[max(route.arms, key=lambda arm: arm.weight).release]
+    signature = getattr(served.model, "signature", None)
+    if signature is None:
+        raise UsageError(f"{route.model} has no signature")
+    inputs = [
+        {"name": column.name, "datatype": _V2_TYPES.get(column.type, "BYTES"), "shape": [-1]}
+        for column in signature.inputs
+    ]
+    outputs: list[dict[str, Any]] = [{"name": "score", "datatype": "FP64", "shape": [-1]}]
+    if served.is_binary:
+        outputs.append({"name": "label", "datatype": label_datatype(served.positive), "shape": [-1]})
+    return {
+        "name": route.model,
+        "versions": [str(number) for number in sorted(loaded)],
+        "platform": "noria",
+        "inputs": inputs,
+        "outputs": outputs,
+    }

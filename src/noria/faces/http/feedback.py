@@ -1,0 +1,107 @@
+"""Late labels: `POST /v2/models/{model}/feedback`, on disk before the answer.
+
+A label names a prediction by the client's id or ours. It may come long after, twice, or changed:
+the newest by id wins when labels are read. It may also come before its prediction is sealed, or
+for a row that this server never saw; joining is the reader's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from json.encoder import encode_basestring_ascii as quote
+from pathlib import Path
+
+import msgspec
+
+from noria.core.errors import NoriaError, UsageError
+from noria.faces.http.body import read_body, require_shallow
+from noria.faces.http.infer import text_of, time_of
+from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.serving.runtime import Runtime
+from noria.serving.segment import SegmentWriter, folder
+
+__all__ = ["KIND", "Feedback"]
+
+KIND = "labels"
+MOST_LABELS = 100_000
+
+
+class Label(msgspec.Struct):
+    """One outcome: the id of its prediction, the label, and when it became known (event time)."""
+
+    id: str | int
+    label: bool | int | float | str | None
+    at: str = ""
+
+
+class Labels(msgspec.Struct):
+    """The body of a feedback request."""
+
+    labels: list[Label]
+
+
+_decoder = msgspec.json.Decoder(Labels)
+_encode = msgspec.json.Encoder().encode
+
+
+class Feedback:
+    """Raw ASGI for feedback. Lines are {"id", "label", "at", "t"}, in `.noria/labels/{model}/`."""
+
+    def __init__(self, runtime: Runtime, state: Path, *, now_us: Callable[[], int], max_body_bytes: int) -> None:
+        self._runtime = runtime
+        self._state = state
+        self._now_us = now_us
+        self._limit = max_body_bytes
+        self._writers: dict[str, SegmentWriter] = {}
+        self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="noria-labels")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str) -> None:
+        """Answer one request with `{"accepted": n}`."""
+        try:
+            body = await read_body(receive, limit=self._limit)
+            self._runtime.routes.of(model)
+            lines = lines_of(body, self._now_us())
+            writer = self._writers.get(model)
+            if writer is None:
+                writer = self._writers[model] = SegmentWriter(folder(self._state, model, KIND), self._now_us)
+            if lines:
+                await asyncio.get_running_loop().run_in_executor(self._disk, writer.append, lines)
+        except NoriaError as error:
+            await reply_error(send, error)
+            return
+        await reply(send, 200, b'{"accepted":%d}' % len(lines))
+
+    def rest(self) -> None:
+        """Close files that are old, so that they can be sealed."""
+        for writer in list(self._writers.values()):
+            writer.rest()
+
+    def close(self) -> None:
+        """Close every file."""
+        self._disk.shutdown()
+        for writer in self._writers.values():
+            writer.close()
+
+
+def lines_of(body: bytes, now_us: int) -> list[bytes]:
+    """The log lines of a feedback body. Raises: UsageError."""
+    require_shallow(body)
+    try:
+        asked = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the body is not valid JSON: {error}") from error
+    if len(asked.labels) > MOST_LABELS:
+        raise UsageError(f"{len(asked.labels)} labels in one request; at most {MOST_LABELS}")
+    lines = []
+    for label in asked.labels:
+        name = text_of(label.id, "id")
+        if not name:
+            raise UsageError("a label needs the id of its prediction")
+        value = _encode(label.label).decode()
+        at = time_of(label.at)
+        lines.append(f'{{"id":{quote(name)},"label":{value},"at":{quote(at)},"t":{now_us}}}'.encode())
+    return lines

@@ -1,0 +1,320 @@
+"""The paths that models answer: `/predict`, and the Open Inference Protocol v2.
+
+A request is parsed once into typed values; the row itself stays as the bytes that came, so that
+the log holds what was received. What does not parse is a 4xx with `{"error": …}` and touches no
+model. Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import count
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+import msgspec
+
+from noria.core.errors import NoriaError, NotFound, UsageError
+from noria.faces.http.body import read_body, require_shallow
+from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.serving.answers import Ask
+from noria.serving.runtime import Route, Runtime
+
+__all__ = ["ROW_TYPE", "Infer"]
+
+Value = bool | int | float | str | None
+ROW_TYPE = dict[str, Value]
+MOST_TEXT = 512
+"""Characters of an id, key or time."""
+
+
+class Predict(msgspec.Struct, forbid_unknown_fields=True):
+    """`{"id", "key", "at", "row": {…}}` or `{"id", "key", "at", "rows": [{…}, …]}`; all but the rows optional."""
+
+    row: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    rows: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    id: str | int = ""
+    key: str | int = ""
+    at: str = ""
+
+
+class Tensor(msgspec.Struct):
+    """One input column of a v2 request."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] = {}
+
+
+class Wanted(msgspec.Struct):
+    """One requested output of a v2 request."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(msgspec.Struct):
+    """A v2 request. `parameters` may carry key and at."""
+
+    inputs: list[Tensor]
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    outputs: list[Wanted] = []
+
+
+_predict = msgspec.json.Decoder(Predict)
+_infer = msgspec.json.Decoder(InferRequest)
+_row = msgspec.json.Decoder(ROW_TYPE)
+_encode = msgspec.json.Encoder().encode
+
+DATATYPES: Mapping[str, tuple[type, ...]] = {
+    "BOOL": (bool,),
+    **{f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": (float, int) for bits in (16, 32, 64)},
+    "BYTES": (str,),
+}
+
+
+class Infer:
+    """Raw ASGI for everything below `/predict` and `/v2/models/…/infer`."""
+
+    def __init__(self, runtime: Runtime, *, max_body_bytes: int) -> None:
+        self._runtime = runtime
+        self._limit = max_body_bytes
+        self._count = count(1)
+        self._process = f"{time.time_ns():x}"
+
+    async def predict(self, scope: Scope, receive: Receive, send: Send, model: str) -> None:
+        """Answer `POST /predict` and `POST /predict/{model}`."""
+        arrived_ns = time.perf_counter_ns()
+        rid = ""
+        try:
+            body = await read_body(receive, limit=self._limit)
+            asked = parse_predict(body)
+            rid = text_of(asked.id, "id") or self._new_id()
+            rows, is_many = rows_of(asked)
+            future = self._runtime.ask(
+                self._runtime.routes.of(model),
+                rows,
+                rid=rid,
+                key=text_of(asked.key, "key") or rid,
+                at=time_of(asked.at),
+                release=pinned(scope),
+                arrived_ns=arrived_ns,
+                render=render_rows if is_many else None,
+            )
+        except NoriaError as error:
+            self._runtime.meters.malformed += error.status != 503
+            await reply_error(send, error, rid=rid)
+            return
+        answer = await future
+        await reply(send, answer.status, answer.body)
+
+    async def infer(self, scope: Scope, receive: Receive, send: Send, model: str, version: str) -> None:
+        """Answer `POST /v2/models/{model}[/versions/{version}]/infer`."""
+        arrived_ns = time.perf_counter_ns()
+        rid = ""
+        try:
+            if any(name == b"inference-header-content-length" for name, _ in scope["headers"]):
+                raise UsageError("binary tensors are not supported here", hint="send the data as JSON")
+            body = await read_body(receive, limit=self._limit)
+            asked = parse_infer(body)
+            rid = text_of(asked.id, "id") or self._new_id()
+            route = self._runtime.routes.of(model)
+            wanted = outputs_of(asked)
+            future = self._runtime.ask(
+                route,
+                tensor_rows(asked),
+                rid=rid,
+                key=text_of(asked.parameters.get("key", ""), "parameters.key") or rid,
+                at=time_of(text_of(asked.parameters.get("at", ""), "parameters.at")),
+                release=release_of(version, route) if version else 0,
+                arrived_ns=arrived_ns,
+                render=lambda ask, names, scores, labels: render_infer(ask, names, scores, labels, wanted),
+            )
+        except NoriaError as error:
+            self._runtime.meters.malformed += error.status != 503
+            await reply_error(send, error, rid=rid)
+            return
+        answer = await future
+        await reply(send, answer.status, answer.body)
+
+    def _new_id(self) -> str:
+        """An id for a request that came without one."""
+        return f"req_{self._process}{next(self._count):x}"
+
+
+def parse_predict(body: bytes) -> Predict:
+    """The typed request. Raises: UsageError that says what is wrong and where."""
+    asked: Predict = _parsed(_predict.decode, body)
+    has_row, has_rows = asked.row is not msgspec.UNSET, asked.rows is not msgspec.UNSET
+    if has_row == has_rows:
+        raise UsageError("the body needs either row, an object, or rows, a list of objects")
+    return asked
+
+
+def parse_infer(body: bytes) -> InferRequest:
+    """The typed v2 request. Raises: UsageError."""
+    require_shallow(body)
+    asked: InferRequest = _parsed(_infer.decode, body)
+    return asked
+
+
+def rows_of(asked: Predict) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
+    """(as received, decoded) for each row, and whether the request was for several. Raises: UsageError."""
+    if asked.row is not msgspec.UNSET:
+        return [_row_of(asked.row)], False
+    assert asked.rows is not msgspec.UNSET, "one of both is set"
+    if not asked.rows:
+        raise UsageError("rows is empty")
+    return [_row_of(raw) for raw in asked.rows], True
+
+
+def _row_of(raw: msgspec.Raw) -> tuple[bytes, dict[str, Any]]:
+    decoded = _parsed(_row.decode, raw, "row: ")
+    received = bytes(raw)
+    # The log is framed by lines, so a pretty-printed row is stored compact.
+    if b"\n" in received or b"\r" in received:
+        received = _encode(decoded)
+    return received, decoded
+
+
+def _parsed(decode: Callable[[Any], Any], body: Any, where: str = "") -> Any:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}{error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise UsageError("the body nests too deeply") from error
+
+
+def text_of(value: Any, what: str) -> str:
+    """An id or key: a text, or a number as text. Raises: UsageError."""
+    if type(value) is str:
+        text = value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = str(value)
+    else:
+        raise UsageError(f"{what} must be a text or a whole number")
+    if len(text) > MOST_TEXT:
+        raise UsageError(f"{what} is longer than {MOST_TEXT} characters")
+    return text
+
+
+def time_of(text: str) -> str:
+    """An event time, as it came. Raises: UsageError if it is no ISO 8601 date or time."""
+    if not text:
+        return text
+    try:
+        datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError("at must be an ISO 8601 date or time, such as 2026-11-21T04:40:00Z") from error
+    return text
+
+
+def pinned(scope: Scope) -> int:
+    """The release that the header `x-noria-release` asks for; 0 for none. Raises: UsageError."""
+    for name, value in scope["headers"]:
+        if name == b"x-noria-release":
+            if not value.isdigit() or len(value) > 9:
+                raise UsageError("the header x-noria-release must be a release number")
+            return int(value)
+    return 0
+
+
+def release_of(version: str, route: Route) -> int:
+    """The release number that a v2 version names. Raises: NotFound."""
+    if not version.isdecimal() or len(version) > 9:
+        raise NotFound(f"{route.model} has no version {version[:40]!r}", hint="versions are release numbers")
+    return int(version)
+
+
+def render_rows(ask: Ask, names: Sequence[str], scores: Sequence[float], labels: Sequence[str]) -> bytes:
+    """The answer to `rows`: lists in the order that came."""
+    listed = ",".join(f'"{name}"' for name in names)
+    return (
+        f'{{"id":{quote(ask.rid)},"prediction_id":[{listed}],"model":"{ask.route.model}",'
+        f'"release":{ask.served.release},"score":[{",".join(map(repr, scores))}],"label":[{",".join(labels)}]}}'
+    ).encode()
+
+
+def render_infer(
+    ask: Ask, names: Sequence[str], scores: Sequence[float], labels: Sequence[str], wanted: frozenset[str]
+) -> bytes:
+    """The v2 answer: outputs score and, for a classifier, label."""
+    shape = f"[{len(scores)}]"
+    outputs = []
+    if "score" in wanted:
+        data = ",".join(map(repr, scores))
+        outputs.append(f'{{"name":"score","datatype":"FP64","shape":{shape},"data":[{data}]}}')
+    if "label" in wanted and ask.served.is_binary:
+        datatype = label_datatype(ask.served.positive)
+        outputs.append(f'{{"name":"label","datatype":"{datatype}","shape":{shape},"data":[{",".join(labels)}]}}')
+    listed = ",".join(f'"{name}"' for name in names)
+    return (
+        f'{{"model_name":"{ask.route.model}","model_version":"{ask.served.release}","id":{quote(ask.rid)},'
+        f'"parameters":{{"prediction_ids":"{listed.replace(chr(34), "")}"}},"outputs":[{",".join(outputs)}]}}'
+    ).encode()
+
+
+def label_datatype(label: str) -> str:
+    """The v2 datatype of a label given as JSON."""
+    if label in ("true", "false"):
+        return "BOOL"
+    if label.startswith('"'):
+        return "BYTES"
+    return "FP64" if "." in label else "INT64"
+
+
+def outputs_of(asked: InferRequest) -> frozenset[str]:
+    """The outputs that a request wants; all if it names none. Raises: UsageError for an unknown one."""
+    known = frozenset({"score", "label"})
+    wanted = frozenset(output.name for output in asked.outputs)
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise UsageError(f"there is no output {unknown[0][:80]!r}", hint="outputs: label, score")
+    return wanted or known
+
+
+def tensor_rows(asked: InferRequest) -> list[tuple[bytes, dict[str, Any]]]:
+    """The rows of a v2 request: one tensor a column, shape [n] or [n, 1]. Raises: UsageError naming the input."""
+    if not asked.inputs:
+        raise UsageError("inputs is empty")
+    columns: dict[str, list[Any]] = {}
+    height = -1
+    for tensor in asked.inputs:
+        if tensor.name in columns:
+            raise UsageError(f"input {tensor.name[:80]!r} comes twice")
+        values = _values(tensor)
+        if height not in (-1, len(values)):
+            raise UsageError(f"input {tensor.name[:80]!r} has {len(values)} rows and the one before {height}")
+        columns[tensor.name], height = values, len(values)
+    if height == 0:
+        raise UsageError("the inputs have no rows")
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [(_encode(row), row) for row in rows]
+
+
+def _values(tensor: Tensor) -> list[Any]:
+    name = tensor.name[:80]
+    accepted = DATATYPES.get(tensor.datatype)
+    if accepted is None:
+        raise UsageError(f"input {name!r}: there is no datatype {tensor.datatype[:40]!r}", hint=", ".join(DATATYPES))
+    shape = tensor.shape
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1) or shape[0] < 0:
+        raise UsageError(f"input {name!r} must have shape [n] or [n, 1]", hint="one input for each column")
+    values = tensor.data
+    if len(shape) == 2 and values and all(isinstance(value, list) and len(value) == 1 for value in values):
+        values = [value[0] for value in values]
+    if len(values) != shape[0]:
+        raise UsageError(f"input {name!r} has {len(values)} values and shape {shape}")
+    for value in values:
+        if value is not None and (type(value) not in accepted):
+            raise UsageError(f"input {name!r} holds a value that is not {tensor.datatype}")
+    return values

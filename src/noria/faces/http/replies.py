@@ -1,0 +1,40 @@
+"""Raw ASGI answers: a few bytes, a status and headers that are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from noria.core.errors import NoriaError
+from noria.serving.answers import error_body
+
+__all__ = ["Receive", "Scope", "Send", "reply", "reply_error"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON_TYPE = (b"content-type", b"application/json")
+RETRY = (b"retry-after", b"1")
+
+
+async def reply(
+    send: Send,
+    status: int,
+    body: bytes,
+    *,
+    content_type: tuple[bytes, bytes] = JSON_TYPE,
+    more: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    """Send one whole answer."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": (content_type, length, *more)})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def reply_error(send: Send, error: NoriaError, *, rid: str = "") -> None:
+    """Send a failure as `{"error": …}`; a 503 says when to come back."""
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    column = getattr(error, "column", "")
+    more = (RETRY,) if error.status == 503 else ()
+    await reply(send, error.status, error_body(message, column=column, rid=rid), more=more)

@@ -1,0 +1,227 @@
+"""`noria up`: one process that holds the socket and keeps the server, controller and trainer alive.
+
+The listening socket belongs to this process and stays open while a server is restarted, so that
+new connections wait instead of failing. A child that dies is started again at once; one that dies
+again and again is started later each time. `.noria/up.json` says who runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from noria.bootstrap import open_workspace
+from noria.config import Project
+from noria.core.clock import utc_text
+from noria.core.errors import Conflict, Denied, UsageError
+from noria.faces.http.auth import is_loopback
+from noria.faces.logs import start_log
+
+__all__ = ["CHILDREN", "up"]
+
+log = logging.getLogger("noria.up")
+CHILDREN = ("server", "controller", "trainer")
+BACKLOG = 2048
+STEADY_S = 5.0
+BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+STOP_S = 10.0
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    started: float
+    deaths: int = 0
+
+
+def up(
+    project: Project, *, host: str = "", port: int | None = None, clock: str = "", actor: str = "", quiet: bool = False
+) -> int:
+    """Run the project's processes until SIGTERM or SIGINT; gives the exit code.
+
+    Args:
+        host, port: where to listen, else as noria.toml says; port 0 takes a free one.
+        clock: "events" or "wall", else as noria.toml says.
+    Raises: Denied for an address beyond this machine without a token; Conflict if the port is in
+        use, or the project is up already. Nothing was started then.
+    """
+    host, port = host or project.server.host, project.server.port if port is None else port
+    if not is_loopback(host) and not project.server.token:
+        raise Denied(
+            f"{host} can be reached from other machines, and no token is set",
+            hint="set NORIA_TOKEN or [server] token, or listen on 127.0.0.1",
+        )
+    ws = open_workspace(project=project, actor=actor)
+    lock = _lock(project)
+    try:
+        listening = _listen(host, port)
+    except BaseException:
+        os.close(lock)
+        raise
+    start_log("up")
+    environment = {**os.environ, "NORIA_HOST": host, "NORIA_PORT": str(listening.getsockname()[1])}
+    if clock:
+        environment["NORIA_CLOCK"] = clock
+    supervisor = _Supervisor(project, listening, environment, started_at=utc_text(ws.clock.now()))
+    if not quiet:
+        print(f"noria is up: {supervisor.url}    stop: Ctrl-C", flush=True)
+    try:
+        return supervisor.run()
+    finally:
+        listening.close()
+        os.close(lock)
+
+
+class _Supervisor:
+    def __init__(
+        self, project: Project, listening: socket.socket, environment: dict[str, str], *, started_at: str
+    ) -> None:
+        self._root = Path(project.root).resolve()
+        self._state = project.state.resolve()
+        self._socket = listening
+        self._environment = environment
+        self._started_at = started_at
+        self._events: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
+        self._children: dict[str, _Child] = {}
+        host, port = listening.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self) -> int:
+        """Start everything, restart what dies, until a signal; then stop everything."""
+        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for name in CHILDREN:
+                self._start(name, 0)
+            self._tell()
+            while True:
+                what, value = self._events.get()
+                if what == "signal":
+                    log.info("stopping after signal %s", value)
+                    return 0
+                if what == "died":
+                    self._died(value)
+                elif what == "restart":
+                    assert isinstance(value, tuple)
+                    self._start(*value)
+                    self._tell()
+        finally:
+            self._stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._events.put(("signal", number))
+
+    def _start(self, name: str, deaths: int) -> None:
+        command = [sys.executable, "-m", f"noria.faces.{name}", "--root", str(self._root)]
+        descriptors: tuple[int, ...] = ()
+        if name == "server":
+            command += ["--fd", str(self._socket.fileno())]
+            descriptors = (self._socket.fileno(),)
+        logs = self._state / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        path = logs / f"{name}.log"
+        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".old"))
+        with path.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=descriptors,
+                env=self._environment,
+                cwd=self._root,
+                start_new_session=True,
+            )
+        self._children[name] = child = _Child(name, process, time.monotonic(), deaths)
+        threading.Thread(target=self._wait, args=(child,), name=f"noria-wait-{name}", daemon=True).start()
+
+    def _wait(self, child: _Child) -> None:
+        child.process.wait()
+        self._events.put(("died", child))
+
+    def _died(self, value: object) -> None:
+        assert isinstance(value, _Child)
+        deaths = 0 if time.monotonic() - value.started > STEADY_S else value.deaths + 1
+        pause = BACKOFF_S[min(deaths, len(BACKOFF_S) - 1)]
+        code = value.process.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        log.warning(
+            "%s (pid %d) %s; starting it again%s", value.name, value.process.pid, how, f" in {pause} s" * bool(pause)
+        )
+        if pause:
+            timer = threading.Timer(pause, self._events.put, [("restart", (value.name, deaths))])
+            timer.daemon = True
+            timer.start()
+        else:
+            self._start(value.name, deaths)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Write up.json: the supervisor's pid, the address, and the children's pids. Replaced as a whole."""
+        document = {
+            "pid": os.getpid(),
+            "url": self.url,
+            "children": {name: child.process.pid for name, child in self._children.items()},
+            "started_at": self._started_at,
+        }
+        path = self._state / "up.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(document), encoding="utf-8")
+        temporary.replace(path)
+
+    def _stop(self) -> None:
+        (self._state / "up.json").unlink(missing_ok=True)
+        living = [child.process for child in self._children.values() if child.process.poll() is None]
+        for process in living:
+            process.terminate()
+        deadline = time.monotonic() + STOP_S
+        for process in living:
+            try:
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("pid %d did not stop; killing it", process.pid)
+                process.kill()
+                process.wait()
+
+
+def _lock(project: Project) -> int:
+    """Hold the project's lock of `noria up`; the system lets it go when this process ends in any way."""
+    path = project.state / "up.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Conflict(f"{project.name} is up already", hint="noria status; stop the other `noria up` first") from error
+    return descriptor
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises: Conflict if the port is in use; UsageError if the address is not this machine's."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"port {port} on {host} is in use", hint="noria up --port ANOTHER, or port 0") from error
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return made

@@ -1,0 +1,126 @@
+"""The serving process: loads what is deployed, then answers on the socket it was handed.
+
+Started by the supervisor as `python -m noria.faces.server`. It imports only what answers need
+before it accepts; the API and the pages are imported at their first request. It ends when its
+standard input closes, which is how it learns that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from noria import plugins
+from noria.bootstrap import open_workspace
+from noria.faces.http.app import App, Routes
+from noria.faces.http.feedback import Feedback
+from noria.faces.logs import start_log
+from noria.faces.orphan import watch_parent
+from noria.serving.follow import Follower
+from noria.serving.runtime import Limits, Runtime
+from noria.store.workspace import Workspace
+
+__all__ = ["main", "serve"]
+
+log = logging.getLogger("noria.server")
+GRACE_S = 5
+REST_S = 5.0
+
+
+def main() -> int:
+    """The entry point of the process."""
+    parser = argparse.ArgumentParser(prog="noria.faces.server")
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--fd", type=int, required=True, help="the listening socket")
+    parser.add_argument("--environment", default="local")
+    given = parser.parse_args()
+    start_log("server")
+    ws = open_workspace(given.root, actor="service:server")
+    serve(ws, socket.socket(fileno=given.fd), environment=given.environment)
+    return 0
+
+
+def serve(ws: Workspace, listening: socket.socket, *, environment: str = "local") -> None:
+    """Answer until SIGTERM, SIGINT, or the end of the parent."""
+    started = time.perf_counter()
+    settings = ws.project.server
+    limits = Limits(queue_rows=settings.max_queue_rows, batch_rows=settings.max_batch_rows)
+    runtime = Runtime(ws.project.state, now_us=_now_us, limits=limits)
+    host, port = listening.getsockname()[:2]
+    follower = Follower(ws, runtime, environment=environment, url=f"http://{host}:{port}")
+    follower.start()
+    feedback = Feedback(runtime, ws.project.state, now_us=_now_us, max_body_bytes=settings.max_body_bytes)
+    app = App(ws, runtime, feedback, others=_others)
+    # What is loaded stays; the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    # The predicting thread must not hold the interpreter for 5 ms while the loop has requests to parse.
+    sys.setswitchinterval(0.001)
+    log.info("ready on %s:%s after %.2f s", host, port, time.perf_counter() - started)
+    try:
+        uvloop.run(_serving(app, runtime, feedback, listening))
+    finally:
+        follower.stop()
+        runtime.stop()
+        feedback.close()
+
+
+async def _serving(app: App, runtime: Runtime, feedback: Feedback, listening: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    runtime.start(loop)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = uvicorn.Server(config)
+
+    def leave() -> None:
+        server.should_exit = True
+
+    watch_parent(loop, leave)
+
+    async def resting() -> None:
+        while True:
+            await asyncio.sleep(REST_S)
+            feedback.rest()
+
+    task = asyncio.ensure_future(resting())
+    await server.serve(sockets=[listening])
+    task.cancel()
+
+
+def _others() -> Sequence[Routes]:
+    """The builders of the API's and the pages' routes; imported when first asked for."""
+    return [plugins.load("routes", name) for name in plugins.names("routes")]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+if __name__ == "__main__":
+    code = main()
+    # Threads of numeric libraries need not be torn down; the logs are closed.
+    sys.stdout.flush()
+    os._exit(code)

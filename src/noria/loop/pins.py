@@ -1,0 +1,148 @@
+"""Which versions of its data sets a run uses, and whether their checks let it.
+
+For a person's run the sources of noria.toml are looked at first: a data set that was never added,
+or whose files have changed, gets its next version. A run that the loop asked for uses exactly the
+versions that the loop looked at. Data whose checks failed are used by nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from noria.checks import suite
+from noria.checks.infer import infer, suite_path
+from noria.core.errors import GateClosed, NotFound
+from noria.data import records as data
+from noria.data import versions
+from noria.data.records import DatasetVersion
+from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.step import DatasetRole
+from noria.store.workspace import Workspace
+from noria.tracking.facts import Pin
+
+__all__ = ["DataLine", "check", "checked", "pins_of", "resolve"]
+
+MAX_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataLine:
+    """One data set of a run: its version, rows gained since the version before, and its checks.
+
+    `checks` is how many rules were evaluated, `failed` how many of them said no; 0 of 0 without a
+    suite. `failures` say column, rule, count and rows.
+    """
+
+    dataset: str
+    version: int
+    tree: str
+    rows: int
+    added: int
+    before: int
+    checks: int = 0
+    failed: int = 0
+    ok: bool = True
+    failures: tuple[str, ...] = ()
+
+
+def resolve(
+    ws: Workspace, definition: PipelineDefinition, wanted: Mapping[str, str] | None = None
+) -> dict[str, DatasetVersion]:
+    """The version of each data set of a pipeline: as wanted by ref, else the newest, sources looked at first.
+
+    Raises: NotFound for a data set without a source and without a version.
+    """
+    found = {}
+    for name, role in definition.datasets.items():
+        ref = (wanted or {}).get(name)
+        found[name] = versions.resolve(ws, ref) if ref else _newest(ws, role)
+        found[name] = _with_roles(ws, found[name], role)
+    return found
+
+
+def pins_of(found: Mapping[str, DatasetVersion]) -> tuple[Pin, ...]:
+    """The versions as a run records them."""
+    return tuple(Pin(dataset=item.name, version=item.version, tree=item.tree) for item in found.values())
+
+
+def checked(ws: Workspace, found: Mapping[str, DatasetVersion]) -> tuple[DataLine, ...]:
+    """Run the checks of every data set that has a suite; a run of the same rules on the same content counts.
+
+    Raises: GateClosed naming columns and rules if one fails: nothing may be trained on it.
+    """
+    lines = tuple(check(ws, version) for version in found.values())
+    broken = [line for line in lines if not line.ok]
+    if broken:
+        raise _closed(broken)
+    return lines
+
+
+def check(ws: Workspace, version: DatasetVersion) -> DataLine:
+    """The outcome of the checks of one version; rules that were run on this content are not run again."""
+    with ws.ledger.read() as tx:
+        parent = data.by_number(tx, version.name, version.version - 1)
+    line = DataLine(
+        dataset=version.name,
+        version=version.version,
+        tree=version.tree,
+        rows=version.rows,
+        added=version.rows - parent.rows if parent is not None else version.rows,
+        before=parent.version if parent is not None else 0,
+    )
+    if not _has_suite(ws, version):
+        return line
+    report = suite.run(ws, version.ref)
+    failures = () if report.ok else tuple(suite.stop_message(report).split("\n")[1:])
+    return replace(line, checks=report.total, failed=report.failed, ok=report.ok, failures=failures)
+
+
+def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:
+    """Whether there are rules. Where noria.toml names a file that is not there yet, the first version writes it."""
+    if suite_path(ws, version.name).is_file():
+        return True
+    config = ws.project.data.get(version.name)
+    if config is None or not config.checks:
+        return False
+    if version.version > 1:
+        raise NotFound(
+            f"the checks of {version.name} are not there: {config.checks}",
+            hint=f"noria data check {version.name} --infer",
+        )
+    infer(ws, version.ref)
+    return True
+
+
+def _newest(ws: Workspace, role: DatasetRole) -> DatasetVersion:
+    config = ws.project.data.get(role.name)
+    if config is not None and config.source:
+        return versions.add(
+            ws, str(ws.project.root / config.source), role.name, key=role.key, time=role.time, label=role.label
+        )
+    with ws.ledger.read() as tx:
+        found = data.newest(tx, role.name)
+    if found is None:
+        raise NotFound(
+            f"the data set {role.name} has no version",
+            where=ws.project.pipeline,
+            hint=f'noria data add PATH --name {role.name}, or [data.{role.name}] source = "…" in noria.toml',
+        )
+    return found
+
+
+def _with_roles(ws: Workspace, version: DatasetVersion, role: DatasetRole) -> DatasetVersion:
+    wanted = {"key": role.key, "time": role.time, "label": role.label}
+    if all(not value or getattr(version, name) == value for name, value in wanted.items()):
+        return version
+    return versions.describe(ws, version.ref, key=role.key, time=role.time, label=role.label)
+
+
+def _closed(broken: Sequence[DataLine]) -> GateClosed:
+    first = broken[0]
+    texts = [text for line in broken for text in line.failures]
+    more = f" (and {len(texts) - MAX_SHOWN} more)" if len(texts) > MAX_SHOWN else ""
+    shown = "\n".join(f"  {text}" for text in texts[:MAX_SHOWN])
+    return GateClosed(
+        f"{first.dataset}: {first.failed} of {first.checks} checks failed, nothing was trained{more}\n{shown}",
+        hint=f"noria data check {first.dataset}@{first.version}",
+    )

@@ -1,0 +1,85 @@
+"""A process that works on a workspace until somebody kills it. Run by the kill tests as a script.
+
+Each acknowledged step is printed after the call that made it has returned, so that the tests can hold
+what was promised against what is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from noria.bootstrap import open_workspace
+from noria.config import Project
+from noria.governance.facts import ApprovalGiven
+from noria.store.database import Database, database_url
+from noria.store.linelog import LineWriter
+from noria.store.replay import rebuild
+from noria.store.seen import Seen
+from noria.store.slices import load_slices
+from noria.store.start import start
+from noria.store.workspace import Workspace
+
+
+def acknowledge(*words: object) -> None:
+    print(*words, flush=True)
+
+
+def work(root: Path, rounds: int) -> None:
+    """Objects, facts, jobs, leases, lines, metrics, a rebuild: every store operation, in rounds."""
+    ws = open_workspace(project=Project(name="victim", root=root))
+    acknowledge("open")
+    lines = LineWriter(root / "lines.log")
+    for number in range(rounds):
+        content = f"{ws.ledger.head()} {number} ".encode() * 1000
+        digest = ws.objects.put_bytes(content)
+        acknowledge("object", digest)
+        with ws.ledger.transaction() as tx:
+            for role in ("one", "two"):
+                given = tx.append(ApprovalGiven(about="a", digest=digest, role=role), outputs=[("content", digest)])
+        acknowledge("fact", given.seq)
+        key = f"job-{number}"
+        ws.jobs.enqueue("work", {"number": number}, key=key)
+        acknowledge("job", key)
+        if ws.jobs.acquire("owner", owner="victim", ttl_s=0.05):
+            job = ws.jobs.claim(["work"], owner="victim", lease_s=0.05)
+            if job is not None:
+                ws.jobs.finish(job.id, "victim")
+                acknowledge("finished", job.id)
+        lines.append([b"first", f"line {number}".encode()])
+        acknowledge("line", f"line {number}")
+        stream = f"run/r{number}"
+        if not any(fact.payload.about == stream for fact in ws.ledger.facts(subject=stream)):
+            with_metrics(ws, stream)
+    rebuild(ws.ledger)
+    acknowledge("done")
+
+
+def with_metrics(ws: Workspace, stream: str) -> None:
+    writer = ws.series.writer(stream)
+    writer.log("loss", 0.5)
+    writer.close()
+    sealed = ws.series.seal(stream)
+    assert sealed is not None
+    with ws.ledger.transaction() as tx:
+        tx.append(ApprovalGiven(about=stream, digest=sealed.digest, role="metrics"))
+    ws.series.discard(stream)
+
+
+def migrate(root: Path, migrations: Path) -> None:
+    """Bring the ledger to revision 0002 of the test's own migrations."""
+    project = Project(name="victim", root=root)
+    database = Database(database_url("", project.state))
+    slices = load_slices()
+    start(database, slices, Seen(project.state / "seen"), "victim", schema="0002", migrations=migrations)
+    acknowledge("done")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "work":
+        work(Path(sys.argv[2]), int(sys.argv[3]))
+    elif sys.argv[1] == "open":
+        open_workspace(project=Project(name="victim", root=Path(sys.argv[2])))
+        acknowledge("done")
+    else:
+        migrate(Path(sys.argv[2]), Path(sys.argv[3]))
