@@ -51,7 +51,7 @@ def points_of_the_store() -> list[str]:
     return sorted(found)
 
 
-def run(*arguments: str | Path, failpoint: str = "", hashseed: str = "0") -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path | int, failpoint: str = "", hashseed: str = "0") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NORIA_FAILPOINT": failpoint, "PYTHONHASHSEED": hashseed}
     return subprocess.run(
         [sys.executable, str(VICTIM), *map(str, arguments)],
@@ -136,7 +136,7 @@ def with_second_revision(folder: Path) -> Path:
     return migrations
 
 
-def killed_at_random(chance: random.Random, longest_s: float, *arguments: str | Path) -> tuple[bool, str]:
+def killed_at_random(chance: random.Random, longest_s: float, *arguments: str | Path | int) -> tuple[bool, str]:
     """Start a victim, kill it after a random time; whether it was still alive, and what it acknowledged."""
     process = subprocess.Popen(
         [sys.executable, str(VICTIM), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -152,7 +152,7 @@ def killed_at_random(chance: random.Random, longest_s: float, *arguments: str | 
     return was_alive, output
 
 
-def measured(*arguments: str | Path) -> float:
+def measured(*arguments: str | Path | int) -> float:
     begun = time.monotonic()
     assert run(*arguments).returncode == 0
     return time.monotonic() - begun

@@ -166,13 +166,20 @@ def _bounds(rules: ColumnRules, bases: Sequence[ColumnProfile]) -> tuple[float, 
     low, high = -math.inf, math.inf
     if rules.unit and bases:
         low = min(base.low - SLACK * max(_width(base), base.quantiles[0] - base.low) for base in bases)
-        high = max(base.high + SLACK * max(_width(base), base.high - base.quantiles[-1]) for base in bases)
+        stick = units.yardstick(bases)
+        high = max(_reach(base, is_log=stick.is_log) for base in bases)
     return _or(rules.min, low), _or(rules.max, high)
 
 
-def _resolution(
-    name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, before: ColumnProfile | None
-) -> Finding:
+def _reach(base: ColumnProfile, *, is_log: bool) -> float:
+    """How high a value may be: as far again beyond the highest as `SLACK` tails; long tails by their ratio."""
+    if is_log:
+        told = base.body[-1]
+        return float(base.high * max(base.high / told, math.e) ** SLACK)
+    return base.high + SLACK * max(_width(base), base.high - base.quantiles[-1])
+
+
+def _resolution(name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, before: ColumnProfile | None) -> Finding:
     profile = batch.profile.columns[name]
     values = floats(batch.table[name])
     with np.errstate(invalid="ignore"):
@@ -198,45 +205,35 @@ def _resolution(
 
 def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnProfile]) -> Finding:
     profile = batch.profile.columns[name]
-    told, homes, spread = _comparable(profile, bases)
-    if not spread or not told:
+    stick = units.yardstick(bases)
+    told = stick.told(profile)
+    if not told or not stick.homes:
         return _passed("unit", name, rules, batch)
-    far = min(units.distance(told.quantiles, home, spread) for home in homes)
-    noise = 3.0 / math.sqrt(max(profile.values, 1))
-    if far <= units.FAR + noise:
-        return _passed("unit", name, rules, batch)
-    best = units.best_conversion(told, homes, spread)
-    values = floats(batch.table[name])
-    values = values[np.isfinite(values)]
     lattice = Lattice(rules.step, rules.offset) if rules.step is not None else None
-    is_conversion = best is not None and best[1] * units.NEARER < far and units.explains(best[0], values, lattice)
-    if not is_conversion and far <= SLACK:
+    values = floats(batch.table[name])
+    is_value = np.isfinite(values)
+    conversion = None
+    if stick.spread:
+        far = stick.distance(told)
+        if far <= rules.drift + 3.0 / math.sqrt(profile.values):
+            return _passed("unit", name, rules, batch)
+        known, near = stick.conversion(told)
+        if near * units.NEARER < far and units.explains(known, values[is_value], lattice):
+            conversion = known
+    else:
+        far = min(abs(told[2] - base.high) / _width(base) for base in bases)
+    if conversion is None and far <= SLACK:
         return _passed("unit", name, rules, batch)
-    shown = f"median {_number(told.quantiles[2])}, was {_number(homes[-1].quantiles[2])}"
-    message = f"values are far from all that was accepted ({shown})"
-    if is_conversion and best is not None:
-        message += f": {best[0].name}?"
-    everything = floats(batch.table[name])
-    return rejected("unit", name, rules.severity, batch, np.isfinite(everything) & (everything != 0), message)
-
-
-def _comparable(
-    profile: ColumnProfile, bases: Sequence[ColumnProfile]
-) -> tuple[ColumnProfile | None, list[ColumnProfile], float]:
-    """The file and the baselines by the same quantiles: of the non-zero values if the reference is mostly zero."""
-    if bases[0].is_sparse:
-        homes = [_body(base) for base in bases if base.body]
-        return (_body(profile) if profile.body else None), homes, max(base.spread for base in bases)
-    return profile, list(bases), max(_width(base) for base in bases)
+    last = bases[-1].body if stick.is_sparse and bases[-1].body else bases[-1].quantiles
+    message = f"values are far from all that was accepted (median {_number(told[2])}, was {_number(last[2])})"
+    if conversion is not None:
+        message += f": {conversion.name}?"
+    return rejected("unit", name, rules.severity, batch, is_value & (values != 0), message)
 
 
 def _width(base: ColumnProfile) -> float:
-    """The scale of a column: its spread; of a constant, half a decade above and below (no unit can be told)."""
+    """The scale of a column: its spread; of a constant, fifteen times itself (a month, a year move on)."""
     return base.spread or 15 * max(abs(base.high), 1.0)
-
-
-def _body(base: ColumnProfile) -> ColumnProfile:
-    return ColumnProfile(family="number", type=base.type, rows=base.rows, nulls=base.nulls, quantiles=base.body)
 
 
 def _guess(name: str, rules: ColumnRules, batch: Batch, before: ColumnProfile | None) -> str:
@@ -244,12 +241,12 @@ def _guess(name: str, rules: ColumnRules, batch: Batch, before: ColumnProfile | 
     bases = [base for base in (_reference(rules), before) if base is not None and base.quantiles]
     if not bases:
         return ""
-    told, homes, spread = _comparable(batch.profile.columns[name], bases)
-    if not told or not spread:
+    stick = units.yardstick(bases)
+    told = stick.told(batch.profile.columns[name])
+    if not told or not stick.spread:
         return ""
-    far = min(units.distance(told.quantiles, home, spread) for home in homes)
-    best = units.best_conversion(told, homes, spread)
-    return f": {best[0].name}?" if best is not None and best[1] * 2 < far else ""
+    known, near = stick.conversion(told)
+    return f": {known.name}?" if near * 2 < stick.distance(told) else ""
 
 
 def _levels(name: str, rules: ColumnRules, batch: Batch) -> Finding:
@@ -358,5 +355,3 @@ def _percent(share: float) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.6g}"
-
-

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noria.checks import units
 from noria.checks.evaluate import MIN_WHEN_ROWS, holds
 from noria.checks.facts import ChecksInferred
-from noria.checks.profile import ColumnProfile, profile_table
+from noria.checks.profile import ColumnProfile, floats, profile_numbers, profile_table
 from noria.checks.rules import ColumnRules, Suite, TableRules, When, load, text_of
 from noria.core.errors import UsageError
 from noria.core.identity import short
@@ -41,6 +42,7 @@ else:
 __all__ = ["SuiteReport", "infer", "infer_suite", "suite_path"]
 
 NULL_SLACK = 0.05
+NEVER_NULL = 0.01
 WHEN_SLACK = 0.02
 """For columns that come together: one is there exactly when the other is."""
 NEW_LEVELS = 0.05
@@ -51,6 +53,10 @@ _FEW_DISTINCT = 20
 """Fewer distinct numbers than this are codes or counts: their quantiles say little about a unit."""
 _TOUCHED = 0.01
 """A hard bound is one that at least this share of the values touch exactly."""
+_PARTS = 4
+_MIN_PART_ROWS = 200
+_MANY_ROWS = 1000
+_UNREST = 5.0
 _WHEN_SHARE = 0.15
 _WHEN_NULLS = 0.02
 _WHEN_GAIN = 5.0
@@ -125,7 +131,11 @@ def infer_suite(ws: Workspace, version: DatasetVersion) -> Suite:
     """The rules that a version gives as a reference. Pure but for reading the version."""
     table = read.table(ws, version)
     profiles = profile_table(table)
-    rules = {name: _column(profile, role=_role(version, name)) for name, profile in profiles.items()}
+    drifts = _drifts(table, profiles, version.time)
+    rules = {
+        name: _column(profile, role=_role(version, name), drift=drifts.get(name, units.FAR[1]))
+        for name, profile in profiles.items()
+    }
     for name, found in _reasons(table, profiles).items():
         rules[name] = _with_reason(rules[name], *found)
     config = ws.project.data.get(version.name)
@@ -137,13 +147,14 @@ def infer_suite(ws: Workspace, version: DatasetVersion) -> Suite:
     )
 
 
-def allowed_nulls(share: float) -> float:
+def allowed_nulls(share: float, rows: int) -> float:
     """The highest share of nulls that a file may have: five points more, or twice as much, but never near all.
 
-    A column that is mostly null may lose at most six tenths of the values that it has.
+    A column that never was null in a thousand rows may be in one row of a hundred; one that is
+    mostly null may lose at most six tenths of the values that it has.
     """
     if share == 0.0:
-        return NULL_SLACK
+        return NEVER_NULL if rows >= _MANY_ROWS else NULL_SLACK
     return round(share + max(NULL_SLACK, min(share, 0.6 * (1 - share))), 4) if share < 1 else 1.0
 
 
@@ -151,13 +162,37 @@ def _role(version: DatasetVersion, name: str) -> str:
     return next((role for role in ("key", "time", "label") if getattr(version, role) == name), "")
 
 
-def _column(profile: ColumnProfile, *, role: str) -> ColumnRules:
+def _drifts(table: pa.Table, profiles: Mapping[str, ColumnProfile], time: str) -> dict[str, float]:
+    """How far a column may drift before a unit is suspected: five times what the reference's own parts do.
+
+    The reference is cut into parts in order of time (of rows, without a time); the greatest distance
+    of a part from the whole is the column's own unrest. Parts of less than 200 rows tell nothing.
+    """
+    if table.num_rows < _PARTS * _MIN_PART_ROWS:
+        return {}
+    order = pc.sort_indices(table[time]) if time in table.column_names else pa.array(np.arange(table.num_rows))
+    rows = np.array_split(order.to_numpy(), _PARTS)
+    found = {}
+    for name, whole in profiles.items():
+        if whole.family != "number" or not whole.quantiles:
+            continue
+        stick = units.yardstick([whole])
+        if not stick.spread:
+            continue
+        values = floats(table[name])
+        parts = (profile_numbers(values[part], whole.type) for part in rows)
+        unrest = max((stick.distance(stick.told(part)) for part in parts if stick.told(part)), default=1.0)
+        found[name] = round(min(max(_UNREST * unrest, units.FAR[0]), units.FAR[1]), 3)
+    return found
+
+
+def _column(profile: ColumnProfile, *, role: str, drift: float) -> ColumnRules:
     kind = profile.family if profile.family != "null" else ""
     if role in ("key", "time"):
         return ColumnRules(type=kind, nulls=0.0)
-    values: dict[str, Any] = {"type": kind, "nulls": allowed_nulls(profile.null_share)}
+    values: dict[str, Any] = {"type": kind, "nulls": allowed_nulls(profile.null_share, profile.rows)}
     if profile.family == "number" and profile.values:
-        values |= _number(profile)
+        values |= _number(profile) | {"drift": drift}
     if profile.family == "text" and _is_closed(profile):
         values |= {"levels": tuple(sorted(level for level, _ in profile.levels)), "new_levels": NEW_LEVELS}
     return ColumnRules(**values)

@@ -34,7 +34,8 @@ _NOISE = 1e-9
 _CLEAR = 1_000
 """A step must be this many times the noise, or random floats would have one too."""
 _NEAR = 0.004
-"""A value is on the lattice within this part of a step."""
+"""A value is on the lattice within this part of a step, and within `_RELATIVE` of itself."""
+_RELATIVE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def off_lattice(values: Floats, lattice: Lattice, slack: float = 0.0) -> NDArray
         slack: a further distance from the lattice that is allowed, in the values' unit.
     """
     at = (values - lattice.offset) / lattice.step
-    off: NDArray[np.bool_] = np.abs(at - np.round(at)) > _NEAR + slack / lattice.step
+    allowed = np.minimum(_NEAR, _RELATIVE * np.abs(values) / lattice.step + 1e-9) + slack / lattice.step
+    off: NDArray[np.bool_] = np.abs(at - np.round(at)) > allowed
     return off
 
 

@@ -27,7 +27,16 @@ else:
     pc = lazy("pyarrow.compute")
     Floats = Any
 
-__all__ = ["QUANTILES", "ColumnProfile", "TableProfile", "family", "floats", "profile_column", "profile_table"]
+__all__ = [
+    "QUANTILES",
+    "ColumnProfile",
+    "TableProfile",
+    "family",
+    "floats",
+    "profile_column",
+    "profile_numbers",
+    "profile_table",
+]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MAX_LEVELS = 200
@@ -125,7 +134,7 @@ def profile_column(values: pa.ChunkedArray) -> ColumnProfile:
     of = family(values.type)
     rows = len(values)
     if of == "number":
-        return _numbers(floats(values), str(values.type))
+        return profile_numbers(floats(values), str(values.type))
     if of == "text":
         return _levels(values, of)
     return ColumnProfile(family=of, type=str(values.type), rows=rows, nulls=values.null_count)
@@ -138,7 +147,8 @@ def profile_table(table: pa.Table) -> dict[str, ColumnProfile]:
     return dict(zip(table.column_names, found, strict=True))
 
 
-def _numbers(values: Floats, kind: str) -> ColumnProfile:
+def profile_numbers(values: Floats, kind: str) -> ColumnProfile:
+    """The profile of numbers, shape (n_rows,); NaN is null."""
     rows = len(values)
     nulls = int(np.isnan(values).sum())
     present = np.sort(values[np.isfinite(values)])

@@ -81,8 +81,9 @@ class ColumnRules:
     when, nulls_when: the highest share without a value among the rows where `when` holds.
     min, max: hard bounds. step, offset: values are offset + whole * step (the resolution).
     typical, typical_nonzero, seen: quantiles (5, 25, 50, 75, 95 %), those of the non-zero values,
-    and the range of the reference; with `unit`, a file that is far from both the reference and the
-    last accepted file, or that a known conversion brings home, fails.
+    and the range of the reference; with `unit`, a file fails that lies three spreads from both the
+    reference and the last accepted file, or that lies further than `drift` spreads from them and
+    that undoing a known conversion brings home.
     levels, new_levels: known texts, and the highest share of rows with another one.
     """
 
@@ -95,6 +96,7 @@ class ColumnRules:
     step: float | None = None
     offset: float = 0.0
     unit: bool = False
+    drift: float = 0.5
     typical: tuple[float, ...] = ()
     typical_nonzero: tuple[float, ...] = ()
     seen: tuple[float, ...] = ()

@@ -143,7 +143,9 @@ def stop_message(report: ChecksReport) -> str:
         rows = f"; rows {', '.join(str(row) for row in finding.rows[:5])}" if finding.rows else ""
         rows += " …" if len(finding.rows) > 5 else ""
         place = f" of {finding.file}" if finding.file and rows else ""
-        lines.append(f"{finding.column or 'table'} ({finding.rule}): {finding.message}; {finding.count} rows{rows}{place}")
+        lines.append(
+            f"{finding.column or 'table'} ({finding.rule}): {finding.message}; {finding.count} rows{rows}{place}"
+        )
     return "\n".join(lines)
 
 
@@ -276,4 +278,3 @@ def _is_failure(finding: Finding) -> bool:
 
 def _rank(finding: Finding) -> tuple[bool, float, str, str]:
     return (finding.severity != "error", -finding.count, finding.column, finding.rule)
-

@@ -1,13 +1,16 @@
 """Has the unit changed? Known conversions, and how far two profiles are apart.
 
 The distance of two columns is the mean difference of five quantiles in units of the reference's
-5-95 % spread. Seasons move columns too, so distance alone proves nothing below `WILD`. What gives a
-conversion away is that undoing it brings the data home: the batch is far from every baseline, and
-the batch with the conversion undone is several times nearer.
+5-95 % spread; for positive columns with a long tail (amounts, rain) both are taken of logarithms,
+so that a wet month is not far from a dry one. Seasons move columns too, so distance alone proves
+little. What gives a conversion away is that undoing it brings the data home: the batch is further
+from every baseline than the reference's own weeks are from each other, and the batch with the
+conversion undone is several times nearer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,10 +28,11 @@ else:
     np = lazy("numpy")
     Floats = Any
 
-__all__ = ["CONVERSIONS", "Conversion", "best_conversion", "distance", "explains"]
+__all__ = ["CONVERSIONS", "FAR", "Conversion", "Yardstick", "explains", "yardstick"]
 
-FAR = 0.5
-"""A distance below this is what the next season brings; nothing is suspected."""
+FAR = (0.1, 0.5)
+"""Nothing is suspected below a distance, which the reference's own weeks set between these limits."""
+_LONG_TAIL = 3.0
 NEARER = 4.0
 """Undoing a suspected conversion must bring the batch this many times nearer."""
 _ON_LATTICE = 0.95
@@ -82,7 +86,9 @@ def _factors() -> list[Conversion]:
     ]
     found = []
     for old, new, factor in pairs:
-        named = (f"{old} became {new}", f"{new} became {old}") if old else (f"times {factor:g}", f"divided by {factor:g}")
+        named = (
+            (f"{old} became {new}", f"{new} became {old}") if old else (f"times {factor:g}", f"divided by {factor:g}")
+        )
         found += [Conversion(named[0], factor), Conversion(named[1], 1 / factor)]
     return found
 
@@ -98,24 +104,54 @@ CONVERSIONS: tuple[Conversion, ...] = (
 )
 
 
-def distance(quantiles: Sequence[float], baseline: ColumnProfile, spread: float) -> float:
-    """Mean absolute difference of the quantiles, in spreads. Both have the five of `QUANTILES`."""
-    gaps = [abs(a - b) for a, b in zip(quantiles, baseline.quantiles, strict=True)]
-    return sum(gaps) / len(gaps) / spread
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """How distances to some baselines are measured: their quantiles (at the five ranks), the scale, its unit.
+
+    `spread` is 0 when every baseline is a constant: then nothing can be told.
+    """
+
+    homes: tuple[tuple[float, ...], ...]
+    spread: float
+    is_log: bool
+    is_sparse: bool
+
+    def told(self, profile: ColumnProfile) -> tuple[float, ...]:
+        """The quantiles of a column that are compared: of its non-zero values if the reference is mostly zero."""
+        return profile.body if self.is_sparse else profile.quantiles
+
+    def distance(self, quantiles: Sequence[float]) -> float:
+        """From these quantiles to the nearest baseline, in spreads; infinite where no logarithm exists."""
+        if self.is_log and min(quantiles) <= 0:
+            return math.inf
+        here = [math.log(value) for value in quantiles] if self.is_log else quantiles
+        return min(sum(abs(a - b) for a, b in zip(here, home, strict=True)) / 5 for home in self.homes) / self.spread
+
+    def conversion(self, quantiles: Sequence[float]) -> tuple[Conversion, float]:
+        """The known conversion whose undoing brings the quantiles nearest to a baseline, and that distance."""
+        values = np.array(quantiles)
+        near = [(self.distance([float(v) for v in known.undo(values)]), known) for known in CONVERSIONS]
+        best = min(near, key=lambda pair: pair[0])
+        return best[1], best[0]
 
 
-def best_conversion(
-    batch: ColumnProfile, baselines: Sequence[ColumnProfile], spread: float
-) -> tuple[Conversion, float] | None:
-    """The known conversion whose undoing brings the batch nearest to a baseline, and that distance."""
-    found: tuple[Conversion, float] | None = None
-    values = np.array(batch.quantiles)
-    for conversion in CONVERSIONS:
-        undone = [float(value) for value in conversion.undo(values)]
-        near = min(distance(undone, baseline, spread) for baseline in baselines)
-        if found is None or near < found[1]:
-            found = (conversion, near)
-    return found
+def yardstick(baselines: Sequence[ColumnProfile]) -> Yardstick:
+    """How to measure the distance to these baselines; the first is the reference."""
+    is_sparse = baselines[0].is_sparse
+    homes = [base.body if is_sparse else base.quantiles for base in baselines]
+    homes = [home for home in homes if home]
+    is_log = all(_has_long_tail(home) for home in homes[:1]) and all(min(home) > 0 for home in homes)
+    if is_log:
+        homes = [tuple(math.log(value) for value in home) for home in homes]
+        widths = [home[-1] - home[0] for home in homes]
+    else:
+        widths = [base.spread for base in baselines]
+    return Yardstick(tuple(homes), max(widths), is_log, is_sparse)
+
+
+def _has_long_tail(quantiles: Sequence[float]) -> bool:
+    low, _, middle, _, high = quantiles
+    return low > 0 and high - middle > _LONG_TAIL * (middle - low)
 
 
 def explains(conversion: Conversion, values: Floats, lattice: Lattice | None) -> bool:

@@ -42,8 +42,8 @@ def short(name: str, length: int = 12) -> str:
 def canonical(value: JSON) -> bytes:
     """The only bytes of a JSON value: sorted keys, no spaces, shortest numbers, UTF-8.
 
-    Integers beyond 2**53 and NaN or infinite floats are refused, because other languages
-    would read something else. 1.0 and 1 are the same number, and so the same bytes.
+    Integers beyond 2**53 (save those that are the digits of a float) and NaN or infinite floats are
+    refused, because other languages would read something else. 1.0 and 1 are the same number, and so the same bytes.
     Tuples are arrays. Raises: ValueError for what JSON cannot say exactly.
     Source: RFC 8785 (JSON Canonicalization Scheme), with ECMAScript's number format.
     """
@@ -77,7 +77,7 @@ def _write(value: JSON, parts: list[str]) -> None:
     elif isinstance(value, str):
         parts.append(_text(value))
     elif isinstance(value, int):
-        if abs(value) > _EXACT_INT:
+        if abs(value) > _EXACT_INT and not _is_number_text(value):
             raise ValueError(f"{value} is beyond 2**53 and has no exact JSON form")
         parts.append(str(int(value)))
     elif isinstance(value, float):
@@ -133,6 +133,11 @@ def _number(value: float) -> str:
         point = int(exponent_text or 0) - (len(fraction) - len(fraction.lstrip("0")))
     digits = digits.rstrip("0")
     return sign + _layout(digits, point)
+
+
+def _is_number_text(value: int) -> bool:
+    """Whether the digits are just those of a float, so that canonical bytes can be read and written again."""
+    return abs(value) < 10**21 and _number(float(value)) == str(value)
 
 
 def _layout(digits: str, point: int) -> str:

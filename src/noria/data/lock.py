@@ -58,7 +58,9 @@ def pinned(root: Path, name: str) -> str:
     except FileNotFoundError:
         return ""
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the pin is not valid TOML: {error}", where=str(path), hint="noria data add again") from error
+        raise ConfigError(
+            f"the pin is not valid TOML: {error}", where=str(path), hint="noria data add again"
+        ) from error
     tree = document.get("tree")
     if not isinstance(tree, str):
         raise ConfigError("the pin names no tree", where=str(path), hint="noria data add again")

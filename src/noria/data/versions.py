@@ -386,5 +386,7 @@ def _source_text(ws: Workspace, place: Path) -> str:
 def _no_dataset(tx: Reader, name: str) -> NotFound:
     known: Sequence[str] = records.names(tx)
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(known[:12]) or 'none; noria data add PATH'}"
+    hint = (
+        f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(known[:12]) or 'none; noria data add PATH'}"
+    )
     return NotFound(f"there is no data set {name!r}", hint=hint)

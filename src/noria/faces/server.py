@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -93,11 +95,13 @@ async def _serving(app: App, runtime: Runtime, feedback: Feedback, listening: so
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
 
     def leave() -> None:
         server.should_exit = True
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
     watch_parent(loop, leave)
 
     async def resting() -> None:
@@ -108,6 +112,15 @@ async def _serving(app: App, runtime: Runtime, feedback: Feedback, listening: so
     task = asyncio.ensure_future(resting())
     await server.serve(sockets=[listening])
     task.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, which would raise the signal again before the logs are closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the caller."""
+        yield
 
 
 def _others() -> Sequence[Routes]:

@@ -14,7 +14,7 @@ import pytest
 
 from noria.core.errors import UsageError
 from noria.packaging.rows import RowRefused, Rows, fields_of
-from tests.unit.packaging.data import flights
+from noria.testing.samples import flights
 
 FRAME = flights(200, seed=0)
 ROWS = Rows(fields_of(FRAME, names=list(FRAME.columns)))

@@ -18,7 +18,7 @@ from noria.registry import versions
 from noria.registry.records import VersionRecord
 from noria.store.workspace import Workspace
 from noria.testing.workspace import open_memory
-from tests.unit.packaging.data import flights, labels_of
+from noria.testing.samples import flights, lateness
 
 GATE: dict[str, Any] = {
     "auc": {"min": 0.55, "champion": "not worse", "margin": 0.01},
@@ -56,7 +56,7 @@ def ws() -> Iterator[Workspace]:
 def models() -> dict[str, Any]:
     """`weak` knows one column, `strong` four; both are logistic regressions on numbers without nulls."""
     rows = flights(4000, seed=1)
-    y = labels_of(rows)
+    y = lateness(rows)
     return {
         "weak": LogisticRegression().fit(rows[["hour"]], y),
         "strong": LogisticRegression(max_iter=500).fit(rows[["hour", "distance", "wind", "seats"]], y),
@@ -66,7 +66,7 @@ def models() -> dict[str, Any]:
 def holdout(n: int = 3000, seed: int = 2) -> Any:
     """Labelled rows that no model was trained on."""
     rows = flights(n, seed=seed)
-    rows["late"] = labels_of(rows)
+    rows["late"] = lateness(rows)
     return rows
 
 

@@ -36,7 +36,9 @@ def build(path: str, command: Command) -> click.Command:
     lines = _argument_lines(found.function)
     params: list[click.Parameter] = [_click_parameter(each, command, lines) for each in shown]
     params.append(click.Option(["--json", "is_json"], is_flag=True, help="Print the result as one line of JSON."))
-    params.append(click.Option(["--env", "asked_environment"], default="", help="Ask the server of [env.NAME] instead."))
+    params.append(
+        click.Option(["--env", "asked_environment"], default="", help="Ask the server of [env.NAME] instead.")
+    )
 
     def callback(is_json: bool, asked_environment: str, **given: Any) -> int:
         arguments = {**_given(shown, given, command), **command.fixed}
@@ -45,7 +47,11 @@ def build(path: str, command: Command) -> click.Command:
         return 1 if command.fail_unless and not result.get(command.fail_unless) else 0
 
     return click.Command(
-        path.split()[-1], callback=callback, params=params, help=text_of_help(found, command), short_help=command.summary
+        path.split()[-1],
+        callback=callback,
+        params=params,
+        help=text_of_help(found, command),
+        short_help=command.summary,
     )
 
 

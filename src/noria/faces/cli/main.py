@@ -162,7 +162,9 @@ def _failed(error: Exception, is_json: bool) -> int:
     from noria.faces.cli.crash import save
 
     saved = save(error)
-    _print_error("internal", f"noria itself failed: {type(error).__name__}", "", f"the traceback is in {saved}", is_json)
+    _print_error(
+        "internal", f"noria itself failed: {type(error).__name__}", "", f"the traceback is in {saved}", is_json
+    )
     return 3
 
 

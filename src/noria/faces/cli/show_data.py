@@ -21,7 +21,9 @@ def version(found: Mapping[str, Any]) -> str:
     roles = "  ".join(f"{role}={found[role]}" for role in ("key", "time", "label") if found.get(role))
     head = f"  data   {click.style(_ref(found), bold=True)}  {name_of(found['tree'])}"
     facts = f"{count(found['rows'])} rows  {len(found['columns'])} columns  {size(found['size_bytes'])}"
-    return "\n".join(filter(None, [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else ""]))
+    return "\n".join(
+        filter(None, [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else ""])
+    )
 
 
 def log(found: Sequence[Mapping[str, Any]]) -> str:

@@ -11,11 +11,28 @@ from typing import Any
 
 import click
 
-__all__ = ["Number", "columns", "count", "day", "decimal", "fields", "interval", "mark", "name_of", "share", "signed", "size"]
+__all__ = [
+    "Number",
+    "columns",
+    "count",
+    "day",
+    "decimal",
+    "fields",
+    "interval",
+    "mark",
+    "name_of",
+    "share",
+    "signed",
+    "size",
+]
 
 Number = int | float | None
-_GOOD = frozenset({"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"})
-_BAD = frozenset({"failed", "lost", "rejected", "rolled back", "error", "stopped", "refuse", "refused", "killed", "false"})
+_GOOD = frozenset(
+    {"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"}
+)
+_BAD = frozenset(
+    {"failed", "lost", "rejected", "rolled back", "error", "stopped", "refuse", "refused", "killed", "false"}
+)
 
 
 def count(value: Number) -> str:
@@ -83,7 +100,9 @@ def mark(status: Any) -> str:
 
 def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, indent: str = "  ", right: str = "") -> str:
     """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right."""
-    table = [[click.style(cell, dim=True) for cell in header], *map(list, rows)] if header else [list(row) for row in rows]
+    table = (
+        [[click.style(cell, dim=True) for cell in header], *map(list, rows)] if header else [list(row) for row in rows]
+    )
     if not table:
         return ""
     widths = [max(len(click.unstyle(row[place])) for row in table) for place in range(len(table[0]))]

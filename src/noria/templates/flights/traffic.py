@@ -295,7 +295,7 @@ class Client:
         if self.telling.count or self.telling.transport is None:
             return
         landing, last = self.landing, self.is_over and all(link.request is None for link in self.asking)
-        labels = []
+        labels: list[dict[str, object]] = []
         while landing and len(labels) < LABELS_AT_ONCE and (last or landing[0][0] <= self.at_us):
             landed_us, flight_id, label = heapq.heappop(landing)
             labels.append({"id": flight_id, "label": label, "at": text_of(landed_us)})

@@ -1,17 +1,29 @@
-"""Rows like the flights of a month: nullable numbers, texts, a category, whole numbers, a boolean, a time."""
+"""Sample rows with every kind of column that a model may take, for tests of plug-ins and of Noria itself."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+else:
+    np, pd = lazy("numpy"), lazy("pandas")
+
+__all__ = ["flights", "lateness"]
 
 CARRIERS = ["UA", "B6", "EV", "DL", "AA", "MQ", "US", "9E"]
 
 
 def flights(n: int, *, seed: int) -> pd.DataFrame:
-    """`n` rows, the same for a seed."""
+    """`n` rows like a month of flights, the same for a seed.
+
+    Texts (one with None), a category, whole numbers with and without null, float64 with null,
+    float32, a boolean, a time in UTC.
+    """
     rng = np.random.default_rng(seed)
     maker = np.array(["BOEING", "AIRBUS", "EMBRAER", None], dtype=object)[rng.integers(0, 4, n)]
     return pd.DataFrame(
@@ -31,8 +43,9 @@ def flights(n: int, *, seed: int) -> pd.DataFrame:
     )
 
 
-def labels_of(rows: pd.DataFrame) -> Any:
-    """0 or 1: later in the day, in the wind and on long ways is later."""
+def lateness(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """A label of 0 or 1 for each row of `flights`: late in the day, in the wind and on long ways is later."""
     rng = np.random.default_rng(len(rows))
     risk = (rows["hour"] - 14) / 4 + (rows["wind"] - 10) / 15 + (rows["distance"] - 1500) / 2500
-    return ((risk + rng.normal(size=len(rows)) * 1.5) > 0.8).astype(int).to_numpy()
+    found: Any = (risk + rng.normal(size=len(rows)) * 1.5) > 0.8
+    return np.asarray(found, dtype=np.int64)

@@ -1,0 +1,224 @@
+"""A challenger, from the decision to train it to its promotion or refusal; safe to take up again at any point.
+
+What has happened is read from the facts: the run that the decision asked for, its comparison with the
+champion, the judgement, the state of the release. A stage that has happened is not done again, so two
+kills in a row cost time and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from noria.config import RetrainConfig
+from noria.core.errors import Conflict, GateClosed, ProjectError
+from noria.core.identity import JSON
+from noria.loop import comparison, policy, records
+from noria.loop.comparison import Comparison
+from noria.loop.facts import ChallengerJudged
+from noria.loop.policy import Gain, Worth
+from noria.loop.records import DecisionRecord, JudgedRecord
+from noria.loop.review import decision_ref
+from noria.loop.run import Challenge, perform
+from noria.monitoring import alerts
+from noria.monitoring import records as monitoring
+from noria.registry import records as registry
+from noria.registry import release as releases
+from noria.registry.records import JudgementRecord, ReleaseRecord
+from noria.serving import deployment
+from noria.serving import records as serving
+from noria.store.failpoint import failpoint
+from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
+from noria.tracking.run import reap
+
+__all__ = ["ALERT", "challenge"]
+
+ALERT = "loop"
+ATTEMPTS = 2
+"""How often a run that the loop asked for may fail before a person is called."""
+_DONE = ("finished", "stopped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """What a run made: the release of its bundle, the gates' verdict, and the comparison if there was a champion."""
+
+    run: str
+    release: ReleaseRecord
+    judgement: JudgementRecord | None
+    comparison: Comparison | None
+
+
+def challenge(ws: Workspace, decision: DecisionRecord) -> dict[str, JSON]:
+    """Train the challenger that a decision asked for, judge it, and promote or refuse it. Gives what came of it.
+
+    The champion stays whatever fails here. Raises: Conflict while another process runs it.
+    """
+    try:
+        trained = _trained(ws, decision)
+        if trained is None:
+            return {"outcome": "failed"}
+        judged = _judged(ws, decision, trained)
+        if judged.decision == "refuse":
+            return {"outcome": "refused", "run": trained.run, "release": judged.challenger, "reason": judged.reason}
+        started = _promote(ws, decision, judged)
+    except (ProjectError, GateClosed) as error:
+        _call(ws, decision, f"the challenger of {decision.window} could not go on: {error.message}")
+        return {"outcome": "failed", "reason": error.message}
+    return {"outcome": started, "run": trained.run, "release": judged.challenger, "reason": judged.reason}
+
+
+def _trained(ws: Workspace, decision: DecisionRecord) -> _Trained | None:
+    """The finished run of a decision, made now if there is none; None if it has failed too often."""
+    cause = decision_ref(decision.model, decision.window, decision.dataset_version)
+    reap(ws)
+    started = [stored.payload.run for stored in ws.ledger.facts(kind="run.started", ref=cause)]
+    with ws.ledger.read() as tx:
+        runs = [found for run in started if (found := tracking.run(tx, run)) is not None]
+    for run in reversed(runs):
+        if run.status in _DONE:
+            made = _made(ws, decision.model, run.run)
+            if made is not None:
+                return made
+        if run.status == "running":
+            raise Conflict(f"{run.run} is still running", hint="it ends, or its lease does")
+    if sum(run.status == "failed" for run in runs) >= ATTEMPTS:
+        return None
+    ref = f"{decision.dataset}@{decision.dataset_version}"
+    report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}))
+    return _made(ws, decision.model, report.run)
+
+
+def _made(ws: Workspace, model: str, run: str) -> _Trained | None:
+    with ws.ledger.read() as tx:
+        artifacts = {item.name: item for item in tracking.artifacts(tx, run)}
+        bundle = artifacts.get("bundle")
+        version = registry.version_of_bundle(tx, model, bundle.digest) if bundle is not None else None
+        if version is None:
+            return None
+        release = next((item for item in registry.releases(tx, model) if item.version == version.version), None)
+        judgement = registry.judgement(tx, model, version.version)
+    if release is None:
+        return None
+    stored = artifacts.get(comparison.ARTIFACT)
+    found = comparison.read(ws.objects.get_bytes(stored.digest)) if stored is not None else None
+    return _Trained(run=run, release=release, judgement=judgement, comparison=found)
+
+
+def _judged(ws: Workspace, decision: DecisionRecord, trained: _Trained) -> JudgedRecord:
+    """The judgement of a challenger, recorded once; a refused one is rejected in the same transaction."""
+    model, retrain = decision.model, ws.project.model(decision.model).retrain
+    with ws.ledger.transaction() as tx:
+        known = records.judged(tx, model, trained.run)
+        if known is not None:
+            return known
+        live = registry.production(tx, model)
+        drift = monitoring.drift(tx, model, decision.window)
+        quality = monitoring.quality(tx, model, decision.window)
+        traffic = max(drift.rows if drift else 0, quality.rows if quality else 0)
+        gain, answer = _answer(trained, live, traffic, policy_of=retrain)
+        payload = ChallengerJudged(
+            model=model,
+            window=decision.window,
+            run=trained.run,
+            champion=live.release if live else 0,
+            challenger=trained.release.release,
+            metric=trained.comparison.metric if trained.comparison else "log_loss",
+            champion_score=gain.champion,
+            challenger_score=gain.challenger,
+            gain=gain.gain,
+            low=gain.low,
+            high=gain.high,
+            n=gain.n,
+            worth=answer.worth,
+            cost=answer.cost,
+            decision="promote" if answer.promote else "refuse",
+            reason=answer.reason,
+        )
+        tx.append(
+            payload,
+            inputs=[
+                ("decision", decision_ref(model, decision.window, decision.dataset_version)),
+                ("run", f"run/{trained.run}"),
+                ("challenger", f"release/{model}/{trained.release.release}"),
+                *((("champion", f"release/{model}/{live.release}"),) if live else ()),
+            ],
+        )
+        is_waiting = trained.release.state in ("candidate", "validated", "staging")
+        if not answer.promote and is_waiting:
+            releases.transition(ws, tx, model, trained.release.release, "rejected", reason=answer.reason)
+        alerts.resolve(tx, model, ALERT, f"a challenger was judged in {decision.window}")
+        made = records.judged(tx, model, trained.run)
+    failpoint("review.judged")
+    assert made is not None, "the projection writes what was appended"
+    return made
+
+
+def _answer(
+    trained: _Trained, live: ReleaseRecord | None, traffic: int, *, policy_of: RetrainConfig
+) -> tuple[Gain, Worth]:
+    """The numbers of a challenger and what the policy says of them. Gates that said no come first."""
+    found = trained.comparison
+    gain = _gain(found)
+    price = policy_of.cost + policy_of.risk
+    closed = [verdict for verdict in trained.judgement.verdicts if not verdict.passed] if trained.judgement else ()
+    numbers = policy.worth(gain, policy_of, traffic=traffic) if found is not None else None
+    if closed:
+        texts = "; ".join(f"{verdict.gate}: {verdict.text}" for verdict in closed[:2])
+        rest = f" ({numbers.reason})" if numbers is not None else ""
+        return gain, Worth(
+            promote=False, worth=numbers.worth if numbers else 0.0, cost=price, reason=f"a gate said no: {texts}{rest}"
+        )
+    if live is not None and live.version == trained.release.version:
+        reason = f"the same model as r{live.release}, which is live: nothing has changed"
+        return gain, Worth(promote=False, worth=0.0, cost=price, reason=reason)
+    if numbers is None or found is None:
+        reason = "there is nothing to compare it with: it was not scored beside the champion"
+        return gain, Worth(promote=False, worth=0.0, cost=price, reason=reason)
+    if live is not None and found.champion != live.version:
+        reason = f"it was judged against version {found.champion}, and version {live.version} is live now"
+        return gain, Worth(promote=False, worth=numbers.worth, cost=price, reason=reason)
+    return gain, numbers
+
+
+def _gain(found: Comparison | None) -> Gain:
+    """The comparison as the policy takes it; what is not defined is 0 with an interval that promotes nothing."""
+    if found is None or None in (found.champion_score, found.challenger_score, found.gain, found.low, found.high):
+        return Gain(champion=0.0, challenger=0.0, gain=0.0, low=0.0, high=0.0, n=found.n if found else 0)
+    return Gain(
+        champion=found.champion_score or 0.0,
+        challenger=found.challenger_score or 0.0,
+        gain=found.gain or 0.0,
+        low=found.low or 0.0,
+        high=found.high or 0.0,
+        n=found.n,
+    )
+
+
+def _promote(ws: Workspace, decision: DecisionRecord, judged: JudgedRecord) -> str:
+    """Start the rollout of a winner unless it is under way or done. Raises: Conflict while another one is."""
+    model, number = judged.model, judged.challenger
+    with ws.ledger.read() as tx:
+        release = registry.release(tx, model, number)
+        rollout = serving.open_rollout(tx, model)
+    assert release is not None, "a judged release was made"
+    if rollout is not None and rollout.release == number:
+        return "rollout started"
+    if release.state not in ("validated", "staging"):
+        return release.state
+    return deployment.promote(ws, f"{model}@r{number}").action
+
+
+def _call(ws: Workspace, decision: DecisionRecord, message: str) -> None:
+    """Raise the alert that a person is needed; the champion stays."""
+    with ws.ledger.transaction() as tx:
+        alerts.raise_alert(
+            tx,
+            decision.model,
+            ALERT,
+            kind="loop",
+            severity="error",
+            message=message[:500],
+            window=decision.window,
+            inputs=[("decision", decision_ref(decision.model, decision.window, decision.dataset_version))],
+        )

@@ -1,0 +1,237 @@
+"""What keeps the loop going: a look around that queues work, and the work itself.
+
+`tick` may run as often as one likes and in several processes: it seals what came, ends what a dead
+process left, and queues jobs whose keys say what they are about, so each is queued once. `work` does
+one job and may be begun again after any kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from noria.checks import records as checks
+from noria.core.clock import duration, instant
+from noria.core.errors import NotFound, UsageError
+from noria.core.identity import JSON
+from noria.core.verb import verb
+from noria.data import records as data
+from noria.data import versions
+from noria.data.records import DatasetVersion
+from noria.loop import pins, records, review
+from noria.loop.challenge import challenge
+from noria.loop.records import DecisionRecord
+from noria.monitoring import labels, live
+from noria.monitoring.window import Window, closed, containing, named
+from noria.registry.release import Release
+from noria.serving import records as serving
+from noria.serving import segment
+from noria.store.jobs import Job
+from noria.store.linelog import read_lines
+from noria.store.workspace import Workspace
+from noria.tracking.run import reap
+
+__all__ = ["KINDS", "Queued", "review_now", "tick", "work"]
+
+KINDS = ("check", "review")
+MAX_WINDOWS = 400
+"""So many closed windows are looked back at, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A review that was queued: its job, and what it is about."""
+
+    job: str
+    model: str
+    window: str
+    dataset: str
+    version: int
+
+
+def tick(ws: Workspace) -> list[str]:
+    """Look around once; gives the ids of the jobs that should be there now. Cheap when nothing has changed."""
+    reap(ws)
+    jobs = []
+    for model in live.models(ws):
+        labels.seal(ws, model)
+        release = live.live_release(ws, model)
+        for pin in release.pins:
+            version = _newest(ws, pin.dataset)
+            if version.version > pin.version:
+                jobs.append(_queue_check(ws, version))
+        due = _due(ws, model, release)
+        if due is not None:
+            jobs.append(_queue_review(ws, model, *due).job)
+    return jobs
+
+
+def work(ws: Workspace, job: Job) -> dict[str, JSON]:
+    """Do one job of the loop and give its result. Raises: what the world does; the policy's answers are results."""
+    payload = job.payload
+    if job.kind == "check":
+        return _check(ws, versions.resolve(ws, f"{payload['dataset']}@{payload['version']}"))
+    if job.kind == "review":
+        version = versions.resolve(ws, f"{payload['dataset']}@{payload['version']}")
+        return _review(ws, str(payload["model"]), named(str(payload["window"])), version)
+    raise UsageError(f"nobody knows jobs of the kind {job.kind!r}", hint=f"kinds: {', '.join(KINDS)}")
+
+
+@verb(permission="loop.review", name="review")
+def review_now(ws: Workspace, model: str, window: str = "") -> Queued:
+    """Ask for the review of a window now, also if it is not due by itself; the trainer does it.
+
+    Args:
+        window: such as 2013-12; by default the newest that has ended.
+    Raises: NotFound if nothing is live.
+    Example: noria loop review flights --window 2013-12
+    """
+    release = live.live_release(ws, model)
+    bounds = live.window_of(ws, model, window)
+    return _queue_review(ws, model, bounds, _usable(ws, _main(release)), phase="asked")
+
+
+def _check(ws: Workspace, version: DatasetVersion) -> dict[str, JSON]:
+    """Check a new version at once. If it is broken, every live model that uses the data set records the stop."""
+    line = pins.check(ws, version)
+    if line.ok:
+        return {"dataset": version.ref, "ok": True}
+    for model in live.models(ws):
+        release = live.live_release(ws, model)
+        if any(pin.dataset == version.name for pin in release.pins):
+            review.stop(ws, model, _window_of(ws, model, version), version, line.failures)
+    return {"dataset": version.ref, "ok": False, "failures": list(line.failures)}
+
+
+def _review(ws: Workspace, model: str, window: Window, version: DatasetVersion) -> dict[str, JSON]:
+    decision = review.decide(ws, model, window, version)
+    result: dict[str, JSON] = {"decision": decision.decision, "reason": decision.reason}
+    if decision.decision == "train":
+        result.update(challenge(ws, decision))
+    return result
+
+
+def _due(ws: Workspace, model: str, release: Release) -> tuple[Window, DatasetVersion, str] | None:
+    """The oldest window whose review is due, with the version to look at; None while there is none.
+
+    A window is due when it has ended and its labels have had their delay. Under an event clock the
+    data must have come so far, too: a version that reaches the window's last day. A version that
+    failed its checks is passed over: an older one may still do for an older window.
+    """
+    now = live.as_of(ws, model)
+    version = _usable(ws, _main(release))
+    if now is None:
+        return None
+    with ws.ledger.read() as tx:
+        decided = records.decisions(tx, model)
+    monitor = ws.project.model(model).monitor
+    until = now - duration(monitor.labels.delay)
+    ended = list(_ended(ws, model, monitor.window, decided, until))
+    for window in ended:
+        known = [item for item in decided if item.window == window.name]
+        if any(item.decision != "stopped" and item.as_of >= window.end_text for item in known):
+            continue
+        if ws.project.clock == "events" and not _reaches(version, window):
+            return None
+        return window, version, "closed"
+    return _renewed(ws, ended, decided, version, now)
+
+
+def _renewed(
+    ws: Workspace, ended: list[Window], decided: list[DecisionRecord], version: DatasetVersion, now: datetime
+) -> tuple[Window, DatasetVersion, str] | None:
+    """All windows are reviewed: a newer version of the data asks for one more look at the newest of them."""
+    if not ended or any(item.dataset_version >= version.version for item in decided):
+        return None
+    if ws.project.clock == "events" and (not version.time_max or instant(version.time_max) >= ended[-1].end):
+        return None  # it belongs to a window that has not ended
+    return ended[-1], version, f"data {version.version}"
+
+
+def _ended(ws: Workspace, model: str, size: str, decided: list[DecisionRecord], until: datetime) -> Iterator[Window]:
+    """The windows that have ended, oldest first, from the newest fully reviewed one or the first event on."""
+    done = [named(item.window) for item in decided if item.decision != "stopped"]
+    if done:
+        first: datetime | None = max(done).start
+    else:
+        first = _first_event(ws, model)
+    if first is None:
+        return
+    found = list(closed(size, first=first, until=until))
+    yield from found[-MAX_WINDOWS:]
+
+
+def _reaches(version: DatasetVersion, window: Window) -> bool:
+    return not version.time_max or instant(version.time_max) >= window.end - timedelta(days=1)
+
+
+class _First(msgspec.Struct, frozen=True, gc=False):
+    at: str = ""
+    t: int = 0
+
+
+_first_line = msgspec.json.Decoder(_First)
+
+
+def _first_event(ws: Workspace, model: str) -> datetime | None:
+    """When the first logged request was: its event time, or when it was answered."""
+    with ws.ledger.read() as tx:
+        found = [piece.event_min for piece in serving.segments(tx, model) if piece.event_min]
+    times = [instant(text) for text in found]
+    for path in segment.sources(segment.folder(ws.project.state, model))[:1]:
+        payloads, _ = read_lines(path, limit_bytes=1 << 14)
+        for payload in payloads[:1]:
+            line = _first_line.decode(payload)
+            times.append(instant(line.at) if line.at else datetime.fromtimestamp(line.t / 1e6, tz=UTC))
+    return min(times, default=None)
+
+
+def _window_of(ws: Workspace, model: str, version: DatasetVersion) -> Window:
+    """The window that a version's newest rows belong to."""
+    moment = instant(version.time_max) if version.time_max else live.as_of(ws, model) or ws.clock.now()
+    return containing(moment, ws.project.model(model).monitor.window)
+
+
+def _newest(ws: Workspace, dataset: str) -> DatasetVersion:
+    with ws.ledger.read() as tx:
+        found = data.newest(tx, dataset)
+    assert found is not None, "a pinned data set has a version"
+    return found
+
+
+def _usable(ws: Workspace, dataset: str) -> DatasetVersion:
+    """The newest version that has not failed its checks; the newest of all if every one has."""
+    with ws.ledger.read() as tx:
+        found = data.versions(tx, dataset)[::-1]
+        for version in found:
+            outcome = checks.latest(tx, dataset, version.tree)
+            if outcome is None or outcome.ok:
+                return version
+    return found[0]
+
+
+def _main(release: Release) -> str:
+    """The data set whose versions make a model's windows: the first that its run was pinned to."""
+    if not release.pins:
+        raise NotFound(f"{release.ref} was made from no data set", hint="noria run makes releases from data sets")
+    return release.pins[0].dataset
+
+
+def _queue_check(ws: Workspace, version: DatasetVersion) -> str:
+    payload: dict[str, JSON] = {"dataset": version.name, "version": version.version}
+    return ws.jobs.enqueue("check", payload, key=f"check/{version.ref}/{version.tree}")
+
+
+def _queue_review(ws: Workspace, model: str, window: Window, version: DatasetVersion, phase: str = "closed") -> Queued:
+    payload: dict[str, Any] = {
+        "model": model,
+        "window": window.name,
+        "dataset": version.name,
+        "version": version.version,
+    }
+    job = ws.jobs.enqueue("review", payload, key=f"review/{model}/{window.name}/{version.ref}/{phase}")
+    return Queued(job=job, model=model, window=window.name, dataset=version.name, version=version.version)

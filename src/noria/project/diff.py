@@ -1,0 +1,192 @@
+"""`noria diff A B`: any two things of the same kind, and what differs between them.
+
+Names decide the kind: `flights@3` a data set version (when such a data set exists), `churn:14` a model
+version, `churn@r3` or `churn r3` a release, anything else a run. A comparison of models or releases
+goes on to the runs behind them: code, configuration, data and environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from noria.core.errors import NotFound, UsageError
+from noria.core.identity import short
+from noria.core.verb import verb
+from noria.data import diff as data_diff
+from noria.data import records as data_records
+from noria.data import versions
+from noria.data.diff import TableDiff
+from noria.pipeline import records as step_records
+from noria.registry import records as registry
+from noria.registry.release import Release, find
+from noria.store.workspace import Workspace
+from noria.tracking import run as tracking
+from noria.tracking.facts import Pin
+from noria.tracking.records import RunRecord
+
+__all__ = ["Difference", "Line", "diff"]
+
+_RELEASE = re.compile(r"(?P<model>[^@:\s]+)[@ ]r(?P<release>\d+)")
+_VERSION = re.compile(r"(?P<model>[^@:\s]+):(?P<version>\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One thing that is not the same: where it belongs, its name, both values, and the change."""
+
+    section: str
+    name: str
+    a: str
+    b: str
+    change: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What differs between two things of one kind. `table` is given for data set versions."""
+
+    kind: str
+    a: str
+    b: str
+    is_same: bool
+    lines: tuple[Line, ...] = ()
+    table: TableDiff | None = None
+
+
+@verb(permission="project.read", changes=False)
+def diff(ws: Workspace, a: str, b: str) -> Difference:
+    """What differs between two data set versions, runs, model versions or releases.
+
+    Raises: NotFound if one does not exist; UsageError if they are not of one kind.
+    """
+    kinds = (_kind(ws, a), _kind(ws, b))
+    if kinds[0] != kinds[1]:
+        raise UsageError(
+            f"{a} is a {kinds[0]} and {b} is a {kinds[1]}; they cannot be compared",
+            hint="give two of a kind: flights@1 flights@2, churn:1 churn:2, churn@r1 churn@r2, or two runs",
+        )
+    if kinds[0] == "data set version":
+        table = data_diff.diff(ws, a, b)
+        same = versions.resolve(ws, a).tree == versions.resolve(ws, b).tree
+        return Difference(kind=kinds[0], a=a, b=b, is_same=same, table=table)
+    lines = {"run": _runs, "model version": _versions, "release": _releases}[kinds[0]](ws, a, b)
+    return Difference(kind=kinds[0], a=a, b=b, is_same=not lines, lines=tuple(lines))
+
+
+def _kind(ws: Workspace, ref: str) -> str:
+    if _RELEASE.fullmatch(ref):
+        return "release"
+    if _VERSION.fullmatch(ref):
+        return "model version"
+    name = ref.partition("@")[0]
+    with ws.ledger.read() as tx:
+        is_dataset = data_records.newest(tx, name) is not None
+    return "data set version" if is_dataset else "run"
+
+
+def _runs(ws: Workspace, a: str, b: str) -> list[Line]:
+    return _compare_runs(ws, tracking.resolve(ws, a), tracking.resolve(ws, b))
+
+
+def _versions(ws: Workspace, a: str, b: str) -> list[Line]:
+    one, other = _version(ws, a), _version(ws, b)
+    lines = _texts("model", {"bundle": short(one.bundle)}, {"bundle": short(other.bundle)})
+    lines += _numbers("metric", one.metrics, other.metrics)
+    return lines + _behind(ws, one.run, other.run, known={"metric"})
+
+
+def _releases(ws: Workspace, a: str, b: str) -> list[Line]:
+    one, other = _release(ws, a), _release(ws, b)
+    names = ("state", "bundle", "schema", "environment", "baseline", "policy")
+    lines = _texts(
+        "release",
+        {name: short(str(getattr(one, name))) for name in (*names, "version", "threshold")},
+        {name: short(str(getattr(other, name))) for name in (*names, "version", "threshold")},
+    )
+    with ws.ledger.read() as tx:
+        found = [registry.version(tx, item.model, item.version) for item in (one, other)]
+    metrics = [version.metrics if version is not None else {} for version in found]
+    lines += _numbers("metric", metrics[0], metrics[1])
+    return lines + _behind(ws, one.run, other.run, known={"metric", "environment"})
+
+
+def _behind(ws: Workspace, a: str, b: str, *, known: set[str]) -> list[Line]:
+    """What differs between the runs behind two models, without the sections that were said already."""
+    if a == b:
+        return []
+    found = _compare_runs(ws, tracking.resolve(ws, a), tracking.resolve(ws, b))
+    return [line for line in found if line.section not in known and line.section != "run"]
+
+
+def _compare_runs(ws: Workspace, a: RunRecord, b: RunRecord) -> list[Line]:
+    lines = _texts("run", {"status": a.status, "pipeline": a.pipeline}, {"status": b.status, "pipeline": b.pipeline})
+    code = ("commit", "branch", "dirty", "patch", "source", "entry")
+    lines += _texts(
+        "code",
+        {name: short(str(getattr(a.code, name))) for name in code},
+        {name: short(str(getattr(b.code, name))) for name in code},
+    )
+    lines += _texts("configuration", _flat(ws, a.config), _flat(ws, b.config))
+    lines += _texts("configuration", {"seed": str(a.seed)}, {"seed": str(b.seed)})
+    lines += _texts("data", _pins(a.pins), _pins(b.pins))
+    if a.environment != b.environment:
+        lines += _texts("environment", _flat(ws, a.environment), _flat(ws, b.environment))
+    with ws.ledger.read() as tx:
+        steps = [{step.step: step.key for step in step_records.steps(tx, item.run)} for item in (a, b)]
+    lines += _texts("step", *({name: short(key) for name, key in found.items()} for found in steps))
+    return lines + _numbers("metric", a.metrics, b.metrics)
+
+
+def _pins(pins: Sequence[Pin]) -> dict[str, str]:
+    return {pin.dataset: f"{pin.dataset}@{pin.version} {short(pin.tree)}" for pin in pins}
+
+
+def _flat(ws: Workspace, digest: str) -> dict[str, str]:
+    """A JSON object as dotted names and texts; empty without a digest."""
+    flat: dict[str, str] = {}
+    waiting: list[tuple[str, object]] = [("", ws.objects.get_json(digest))] if digest else []
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting.extend((f"{name}.{key}" if name else str(key), item) for key, item in value.items())
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def _texts(section: str, a: Mapping[str, str], b: Mapping[str, str]) -> list[Line]:
+    names = sorted({*a, *b})
+    pairs = [(name, a.get(name, ""), b.get(name, "")) for name in names]
+    return [Line(section=section, name=name, a=one, b=other) for name, one, other in pairs if one != other]
+
+
+def _numbers(section: str, a: Mapping[str, float], b: Mapping[str, float]) -> list[Line]:
+    lines = []
+    for name in sorted({*a, *b}):
+        one, other = a.get(name), b.get(name)
+        if one != other:
+            change = f"{other - one:+.6g}" if one is not None and other is not None else ""
+            lines.append(Line(section=section, name=name, a=_number(one), b=_number(other), change=change))
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _version(ws: Workspace, ref: str) -> registry.VersionRecord:
+    match = _VERSION.fullmatch(ref)
+    assert match is not None
+    with ws.ledger.read() as tx:
+        found = registry.version(tx, match["model"], int(match["version"]))
+    if found is None:
+        raise NotFound(f"there is no model version {ref}", hint="noria status lists the models")
+    return found
+
+
+def _release(ws: Workspace, ref: str) -> Release:
+    match = _RELEASE.fullmatch(ref)
+    assert match is not None
+    return find(ws, match["model"], int(match["release"]))
