@@ -30,15 +30,14 @@ from noria.core.lazy import lazy
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
     from numpy.typing import NDArray
 
     Mask = NDArray[np.bool_]
 else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
     Mask = Any
+pc = lazy("pyarrow.compute")
 
 __all__ = ["EXAMPLES", "ROWS", "Batch", "check_column", "holds", "most_by_chance", "rejected"]
 
@@ -189,7 +188,8 @@ def _resolution(name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, b
         unit = "whole numbers"
     count = int(off.sum())
     if count > most_by_chance(OFF_LATTICE, profile.values):
-        message = f"{_percent(count / profile.values)} of values are not {unit}, as they were{_guess(name, rules, batch, before)}"
+        guess = _guess(name, rules, batch, before)
+        message = f"{_percent(count / profile.values)} of values are not {unit}, as they were{guess}"
         return rejected("resolution", name, rules.severity, batch, off, message)
     coarse = profile.lattice
     if coarse is None or coarse.step < 1.5 * lattice.step or profile.distinct < 3:
@@ -259,7 +259,8 @@ def _levels(name: str, rules: ColumnRules, batch: Batch) -> Finding:
     count = int(new.sum())
     if count <= most_by_chance(most, profile.values):
         return _passed("levels", name, rules, batch)
-    message = f"{_percent(count / profile.values)} of values are not among the {len(rules.levels)} known (at most {_percent(most)})"
+    share, known_count = _percent(count / profile.values), len(rules.levels)
+    message = f"{share} of values are not among the {known_count} known (at most {_percent(most)})"
     return rejected("levels", name, rules.severity, batch, new, message)
 
 
@@ -281,7 +282,7 @@ def rejected(
     rows = np.flatnonzero(broken)
     examples: list[str] = []
     if name in batch.table.column_names and len(rows):
-        found = batch.table[name].take(pa.array(rows[: ROWS * 5])).to_pylist()
+        found = batch.table[name].take(rows[: ROWS * 5]).to_pylist()
         examples = list(dict.fromkeys("null" if value is None else str(value) for value in found))[:EXAMPLES]
     return Finding(
         rule=rule,
@@ -336,13 +337,13 @@ def _reference(rules: ColumnRules) -> ColumnProfile | None:
     )
 
 
-def _missing(values: pa.ChunkedArray) -> Mask:
+def _missing(values: pa.ChunkedArray[Any]) -> Mask:
     return _numpy(pc.is_null(values, nan_is_null=True))
 
 
-def _numpy(values: pa.ChunkedArray | pa.Array) -> Mask:
-    found: Mask = np.asarray(values.fill_null(False).to_numpy())
-    return found.astype(bool)
+def _numpy(values: pa.ChunkedArray[Any] | pa.Array[Any]) -> Mask:
+    found: Mask = np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False)).astype(bool)
+    return found
 
 
 def _or(value: float | None, other: float) -> float:

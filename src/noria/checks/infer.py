@@ -29,15 +29,14 @@ from noria.store.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
     from numpy.typing import NDArray
 
     Mask = NDArray[np.bool_]
 else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
     Mask = Any
+pc = lazy("pyarrow.compute")
 
 __all__ = ["SuiteReport", "infer", "infer_suite", "suite_path"]
 
@@ -93,7 +92,7 @@ def infer(ws: Workspace, dataset: str) -> SuiteReport:
     suite = infer_suite(ws, version)
     path = suite_path(ws, version.name)
     comment = (
-        f"Rules for {version.name}, inferred from {version.ref} ({version.rows:,} rows). They are yours now: edit them.\n"
+        f"Rules for {version.name}, inferred from {version.ref} ({version.rows:,} rows). They are yours: edit them.\n"
         "A rule that fails stops the pipeline before training. `noria data check` runs them."
     )
     written, is_new = path, True

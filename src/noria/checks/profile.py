@@ -17,15 +17,14 @@ from noria.core.lazy import lazy
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
     Floats = Any
+pc = lazy("pyarrow.compute")
 
 __all__ = [
     "QUANTILES",
@@ -120,7 +119,7 @@ def family(kind: pa.DataType) -> str:
     return "null" if pa.types.is_null(kind) else "other"
 
 
-def floats(values: pa.ChunkedArray) -> Floats:
+def floats(values: pa.ChunkedArray[Any]) -> Floats:
     """A number column as float64, null as NaN, shape (n_rows,). Infinite values stay infinite."""
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -129,7 +128,7 @@ def floats(values: pa.ChunkedArray) -> Floats:
     return found
 
 
-def profile_column(values: pa.ChunkedArray) -> ColumnProfile:
+def profile_column(values: pa.ChunkedArray[Any]) -> ColumnProfile:
     """The profile of one column. NaN counts as null: it is a value that is not there."""
     of = family(values.type)
     rows = len(values)
@@ -183,7 +182,7 @@ def _ranks(ordered: Floats) -> tuple[float, ...]:
     return tuple(float(value) for value in ordered[np.clip(at, 0, len(ordered) - 1)])
 
 
-def _levels(values: pa.ChunkedArray, of: str) -> ColumnProfile:
+def _levels(values: pa.ChunkedArray[Any], of: str) -> ColumnProfile:
     kind = values.type
     texts = values.cast(kind.value_type) if pa.types.is_dictionary(kind) else values
     counts = pc.value_counts(texts.combine_chunks().drop_null())

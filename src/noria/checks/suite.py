@@ -29,7 +29,7 @@ from noria.data.versions import DatasetVersion, resolve
 from noria.store.tree import Entry, read_tree
 from noria.store.workspace import Workspace
 
-__all__ = ["ChecksReport", "history", "latest", "require", "run", "stop_message"]
+__all__ = ["ChecksReport", "StoredReport", "history", "latest", "require", "run", "stop_message"]
 
 _REPORT = "checks/1"
 
@@ -61,7 +61,7 @@ class ChecksReport:
         return self.passed + self.failed + self.warned
 
 
-class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+class StoredReport(msgspec.Struct, frozen=True, kw_only=True):
     """The report object: a version of a data set against a suite."""
 
     format: str
@@ -150,8 +150,8 @@ def stop_message(report: ChecksReport) -> str:
 
 
 def _check(
-    ws: Workspace, version: DatasetVersion, suite: Suite, content: Digest, baseline: _Stored | None, base: str
-) -> _Stored:
+    ws: Workspace, version: DatasetVersion, suite: Suite, content: Digest, baseline: StoredReport | None, base: str
+) -> StoredReport:
     entries = [entry for entry in read_tree(ws.objects, version.tree).entries if formats.format_of(entry.path)]
     known = {(profile.file, profile.digest): profile for profile in baseline.profiles} if baseline else {}
     fresh = [entry for entry in entries if (entry.path, entry.digest) not in known]
@@ -171,7 +171,7 @@ def _check(
             accepted.append(batch.profile)
     rows = baseline.rows if baseline else 0
     findings += wholes.check_table(ws, version, suite.table, batches, accepted_rows=rows)
-    return _Stored(
+    return StoredReport(
         format=_REPORT,
         dataset=version.name,
         version=version.version,
@@ -226,7 +226,7 @@ def _file(suite: Suite, batch: Batch) -> list[Finding]:
     return findings + [wholes.check_rows(rule, batch) for rule in suite.rows]
 
 
-def _append(ws: Workspace, version: DatasetVersion, made: _Stored, content: Digest, digest: Digest) -> None:
+def _append(ws: Workspace, version: DatasetVersion, made: StoredReport, content: Digest, digest: Digest) -> None:
     failures = [finding for finding in made.findings if _is_failure(finding)]
     payload = ChecksFinished(
         dataset=version.name,
@@ -250,11 +250,11 @@ def _in_words(finding: Finding) -> str:
     return f"{finding.column or 'table'}: {finding.rule}: {finding.count} of {finding.total} rows{place}"
 
 
-def _stored(ws: Workspace, record: ChecksRecord) -> _Stored:
-    return msgspec.json.decode(ws.objects.get_bytes(record.report), type=_Stored)
+def _stored(ws: Workspace, record: ChecksRecord) -> StoredReport:
+    return msgspec.json.decode(ws.objects.get_bytes(record.report), type=StoredReport)
 
 
-def _report(made: _Stored, digest: str, version: DatasetVersion, *, seconds: float) -> ChecksReport:
+def _report(made: StoredReport, digest: str, version: DatasetVersion, *, seconds: float) -> ChecksReport:
     failed = sum(_is_failure(finding) for finding in made.findings)
     return ChecksReport(
         dataset=version.name,

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     import duckdb
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 else:
     duckdb = lazy("duckdb")
     np = lazy("numpy")
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
+pc = lazy("pyarrow.compute")
 
 __all__ = ["check_rows", "check_table"]
 
@@ -58,7 +57,8 @@ def check_rows(rule: RowRule, batch: Batch) -> Finding:
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.register("rows", batch.table)
         try:
-            held = connection.execute(f"select coalesce(({rule.where})::boolean, true) from rows").to_arrow_table()
+            query = f"select coalesce(({rule.where})::boolean, true) as held from rows"
+            held = connection.execute(query).fetchnumpy()["held"]
         except duckdb.Error as error:
             reason = str(error).splitlines()[0].partition("Candidate")[0][:160]
             return Finding(
@@ -71,7 +71,7 @@ def check_rows(rule: RowRule, batch: Batch) -> Finding:
                 message=f"cannot be evaluated: {reason}",
                 file=batch.file,
             )
-    broken = ~np.asarray(held.column(0).to_numpy()).astype(bool)
+    broken = ~np.asarray(held).astype(bool)
     if int(broken.sum()) <= rule.share * total:
         return Finding(rule=rule.name, column="", passed=True, severity=rule.severity, total=total, file=batch.file)
     message = f"{int(broken.sum())} rows break: {rule.where}"

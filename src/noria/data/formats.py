@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.clock import utc_text
 from noria.core.errors import UsageError
@@ -24,16 +24,12 @@ from noria.data import text
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv as pacsv
-    import pyarrow.json as pajson
-    import pyarrow.parquet as pq
 else:
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
-    pacsv = lazy("pyarrow.csv")
-    pajson = lazy("pyarrow.json")
-    pq = lazy("pyarrow.parquet")
+pc = lazy("pyarrow.compute")
+pacsv = lazy("pyarrow.csv")
+pajson = lazy("pyarrow.json")
+pq = lazy("pyarrow.parquet")
 
 __all__ = ["Columns", "Inspected", "as_utc", "format_of", "inspect", "read_file", "unify"]
 
@@ -118,7 +114,8 @@ def read_file(path: Path, name: str, kinds: Mapping[str, str], columns: list[str
         table = _read_csv(path, name, kinds)
     if columns is not None:
         table = table.select([c for c in columns if c in table.column_names])
-    return table.replace_schema_metadata(None)
+    plain: pa.Table = table.replace_schema_metadata(None)
+    return plain
 
 
 def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
@@ -140,7 +137,7 @@ def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
     return merged
 
 
-def as_utc(values: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
+def as_utc(values: pa.ChunkedArray[Any], column: str, name: str) -> pa.ChunkedArray[Any]:
     """A time column as UTC microseconds; times without a zone are taken as UTC.
 
     Raises: UsageError if the values are no times.
@@ -156,9 +153,9 @@ def as_utc(values: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
             kind = values.type
     if pa.types.is_timestamp(kind):
         micro = values.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-        return micro.cast(pa.timestamp("us", tz="UTC")) if kind.tz else pc.assume_timezone(micro, "UTC")
+        return micro.cast(pa.timestamp("us", tz="UTC")) if kind.tz else _assume_utc(micro)
     if pa.types.is_date(kind):
-        return pc.assume_timezone(values.cast(pa.timestamp("us")), "UTC")
+        return _assume_utc(values.cast(pa.timestamp("us")))
     if pa.types.is_null(kind):
         return values.cast(pa.timestamp("us", tz="UTC"))
     raise UsageError(
@@ -166,6 +163,11 @@ def as_utc(values: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
         where=name,
         hint="a time column holds timestamps, dates, or text such as 2013-01-31T05:00:00Z",
     )
+
+
+def _assume_utc(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    zoned: pa.ChunkedArray[Any] = pc.assume_timezone(values, "UTC")
+    return zoned
 
 
 def _widen(merged: pa.Schema, schema: pa.Schema, name: str, owner: Mapping[str, str]) -> pa.Schema:
@@ -194,16 +196,17 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _parquet(path: Path, name: str) -> pq.ParquetFile:
+def _parquet(path: Path, name: str) -> Any:
     try:
         return pq.ParquetFile(path, memory_map=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}", hint="write it again") from error
 
 
-def _parquet_column(file: pq.ParquetFile, column: str, name: str) -> pa.ChunkedArray:
+def _parquet_column(file: Any, column: str, name: str) -> pa.ChunkedArray[Any]:
     try:
-        return file.read(columns=[column])[column]
+        values: pa.ChunkedArray[Any] = file.read(columns=[column])[column]
+        return values
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}", hint="write it again") from error
 
@@ -211,18 +214,19 @@ def _parquet_column(file: pq.ParquetFile, column: str, name: str) -> pa.ChunkedA
 def _read_json(path: Path, name: str) -> pa.Table:
     try:
         with pa.input_stream(str(path), compression=_compression(name)) as stream:
-            return pajson.read_json(stream, read_options=pajson.ReadOptions(block_size=_BLOCK_BYTES))
+            rows: pa.Table = pajson.read_json(stream, read_options=pajson.ReadOptions(block_size=_BLOCK_BYTES))
+            return rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UsageError(
             f"{name} is not JSON lines: {_reason(error)}", hint="one JSON object a line, each with the same keys"
         ) from error
 
 
-def _compression(name: str) -> str | None:
+def _compression(name: str) -> Any:
     return "gzip" if name.lower().endswith(".gz") else None
 
 
-def _open_text(path: Path, name: str) -> IO[bytes]:
+def _open_text(path: Path, name: str) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path) if _compression(name) else path.open("rb")
 
 
@@ -299,7 +303,7 @@ def _broken_csv(path: Path, name: str, parse: Any, convert: Any, error: Exceptio
 def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
     kinds: dict[str, str] = {}
     blanks: set[str] = set()
-    times: list[pa.Array] = []
+    times: list[pa.Array[Any]] = []
     rows = 0
     for batch in _batches(path, name):
         rows += batch.num_rows
@@ -319,14 +323,14 @@ def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
 
 def _read_csv(path: Path, name: str, kinds: Mapping[str, str]) -> pa.Table:
     raw = pa.Table.from_batches(list(_batches(path, name)))
-    columns = {}
+    columns: dict[str, Any] = {}
     for column in raw.column_names:
         kind = kinds.get(column) or text.kind_of(raw[column])
         columns[column] = text.cast(raw[column], kind)
     return pa.table(columns)
 
 
-def _range_of(values: pa.ChunkedArray, column: str, name: str) -> tuple[str, str]:
+def _range_of(values: pa.ChunkedArray[Any], column: str, name: str) -> tuple[str, str]:
     bounds = pc.min_max(as_utc(values, column, name)).as_py()
     if bounds["min"] is None:
         return "", ""

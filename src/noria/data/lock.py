@@ -63,7 +63,7 @@ def pinned(root: Path, name: str) -> str:
         ) from error
     tree = document.get("tree")
     if not isinstance(tree, str):
-        raise ConfigError("the pin names no tree", where=str(path), hint="noria data add again")
+        raise ConfigError("the pin names no tree", where=str(path), hint="add the data again")
     return tree
 
 

@@ -26,12 +26,10 @@ from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 else:
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
-    pq = lazy("pyarrow.parquet")
+pc = lazy("pyarrow.compute")
+pq = lazy("pyarrow.parquet")
 
 __all__ = ["RowPlace", "find_rows", "scan_sql", "table", "tables", "time_range", "unified"]
 
@@ -151,7 +149,8 @@ def _read(
 ) -> pa.Table:
     path = _as_parquet(ws, entry, kinds)
     if is_schema_only:
-        return pq.read_schema(path).empty_table()
+        empty: pa.Table = pq.read_schema(path).empty_table()
+        return empty
     return formats.read_file(path, f"{entry.path}.parquet", {}, columns)
 
 
@@ -191,7 +190,7 @@ def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _as_type(value: Any, kind: pa.DataType) -> pa.Scalar:
+def _as_type(value: Any, kind: pa.DataType) -> pa.Scalar[Any]:
     wanted = kind.value_type if pa.types.is_dictionary(kind) else kind
     if isinstance(value, str) and not (pa.types.is_string(wanted) or pa.types.is_large_string(wanted)):
         return pa.scalar(value).cast(wanted)

@@ -128,7 +128,7 @@ PROJECTIONS = (committed, described, tag_set)
 
 def names(tx: Reader) -> list[str]:
     """The names of all data sets, sorted."""
-    return [row[0] for row in tx.rows(select(_version.c.name).distinct().order_by(_version.c.name))]
+    return [str(row[0]) for row in tx.rows(select(_version.c.name).distinct().order_by(_version.c.name))]
 
 
 def versions(tx: Reader, name: str) -> list[DatasetVersion]:
@@ -166,7 +166,7 @@ def tagged(tx: Reader, name: str, tag: str) -> DatasetVersion | None:
 def tags(tx: Reader, name: str) -> Mapping[str, int]:
     """Every tag of a data set and the number of its version."""
     found = tx.rows(select(_tag.c.tag, _tag.c.version).where(_tag.c.name == name).order_by(_tag.c.tag))
-    return {row[0]: int(row[1]) for row in found}
+    return {str(row.tag): int(row.version) for row in found}
 
 
 def _of(name: str) -> Select[Any]:

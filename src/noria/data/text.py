@@ -10,16 +10,15 @@ columns whose other values are numbers, times or booleans; in text they are text
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.compute as pc
 else:
     pa = lazy("pyarrow")
-    pc = lazy("pyarrow.compute")
+pc = lazy("pyarrow.compute")
 
 __all__ = ["KINDS", "arrow_type", "cast", "has_missing", "join", "kind_of"]
 
@@ -31,7 +30,7 @@ _NUMBER = r"-?(0|[1-9][0-9]*)"
 _FORMS = {
     "bool": r"^\s*(true|false|True|False|TRUE|FALSE)\s*$",
     "int64": rf"^\s*{_NUMBER}\s*$",
-    "double": rf"^\s*({_NUMBER}|{_NUMBER}?\.[0-9]+([eE][+-]?[0-9]+)?|-?\.[0-9]+|{_NUMBER}\.|{_NUMBER}[eE][+-][0-9]+)\s*$",
+    "double": rf"^\s*({_NUMBER}\.?|({_NUMBER}|-)?\.[0-9]+([eE][+-]?[0-9]+)?|{_NUMBER}[eE][+-][0-9]+)\s*$",
     "date32[day]": r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}\s*$",
     "timestamp[us]": r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?\s*$",
     "timestamp[us, tz=UTC]": (
@@ -42,7 +41,7 @@ _FORMS = {
 _WIDER = {("int64", "double"): "double", ("date32[day]", "timestamp[us]"): "timestamp[us]"}
 
 
-def kind_of(values: pa.Array | pa.ChunkedArray) -> str:
+def kind_of(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> str:
     """The narrowest of `KINDS` that every value of a text column fits; "null" if all are missing."""
     found = pc.unique(values).drop_null()
     found = found.filter(pc.invert(pc.match_substring_regex(found, _MISSING)))
@@ -67,35 +66,33 @@ def join(kinds: Iterable[str]) -> str:
     for kind in kinds:
         if kind == wide or kind == "null":
             continue
-        if wide == "null":
-            wide = kind
-        else:
-            wide = _WIDER.get((wide, kind)) or _WIDER.get((kind, wide)) or "string"
+        joined = _WIDER.get((wide, kind)) or _WIDER.get((kind, wide)) or "string"
+        wide = kind if wide == "null" else joined
     return wide
 
 
-def has_missing(values: pa.Array) -> bool:
+def has_missing(values: pa.Array[Any]) -> bool:
     """Whether a text column holds empty text, or a word that means "missing" in a typed column."""
     return bool(pc.any(pc.match_substring_regex(pc.unique(values), _MISSING)).as_py())
 
 
-def cast(values: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+def cast(values: pa.ChunkedArray[Any], kind: str) -> pa.ChunkedArray[Any]:
     """Text values as their kind. Empty text is null; in typed columns so are NA, NaN, null, None.
 
     Raises: pyarrow.ArrowInvalid if a value does not fit, which `kind_of` excludes.
     """
     if kind == "string":
-        return pc.if_else(pc.equal(values, ""), None, values)
+        kept: pa.ChunkedArray[Any] = pc.if_else(pc.equal(values, ""), None, values)
+        return kept
     missing = pc.match_substring_regex(values, _MISSING)
-    kept = pc.if_else(missing, pa.scalar(None, pa.string()), values)
     if kind == "null":
         return pa.chunked_array([pa.nulls(len(values))])
-    return _convert(kept, kind)
+    return _convert(pc.if_else(missing, pa.scalar(None, pa.string()), values), kind)
 
 
 def arrow_type(kind: str) -> pa.DataType:
     """The Arrow type of a kind."""
-    return {
+    types: dict[str, pa.DataType] = {
         "null": pa.null(),
         "date32[day]": pa.date32(),
         "timestamp[us]": pa.timestamp("us"),
@@ -104,11 +101,13 @@ def arrow_type(kind: str) -> pa.DataType:
         "int64": pa.int64(),
         "double": pa.float64(),
         "string": pa.string(),
-    }[kind]
+    }
+    return types[kind]
 
 
-def _convert(values: pa.Array | pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+def _convert(values: pa.Array[Any] | pa.ChunkedArray[Any], kind: str) -> pa.ChunkedArray[Any]:
     trimmed = pc.utf8_trim_whitespace(values)
     if kind == "bool":
         trimmed = pc.utf8_lower(trimmed)
-    return pc.cast(trimmed, arrow_type(kind))
+    typed: pa.ChunkedArray[Any] = pc.cast(trimmed, arrow_type(kind))
+    return typed

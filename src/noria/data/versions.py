@@ -337,7 +337,9 @@ def _describe(
 ) -> DatasetVersion:
     payload = DatasetDescribed(name=version.name, version=version.version, time_min=low, time_max=high, **roles)
     tx.append(payload, inputs=[("tree", version.tree)])
-    return dataclasses.replace(version, time_min=low, time_max=high, **roles)
+    return dataclasses.replace(
+        version, time_min=low, time_max=high, key=roles["key"], time=roles["time"], label=roles["label"]
+    )
 
 
 def _roles(before: DatasetVersion | None, *, key: str = "", time: str = "", label: str = "") -> dict[str, str]:

@@ -119,8 +119,11 @@ def _write_facts(ws: Workspace, path: Path, size: int) -> int:
     with path.open("w", encoding="utf-8") as sink:
         while count < size:
             page = ws.ledger.bodies(after=count, limit=min(PAGE, size - count))
-            if not page:
-                raise Tampered(f"fact {count + 1} is gone", hint="noria audit verify names what is wrong")
+            if not page or page[-1].seq != count + len(page):
+                raise Tampered(
+                    f"facts are missing behind {count}; nothing after them was written",
+                    hint="noria audit verify names what is wrong",
+                )
             for stored in page:
                 line = {"seq": stored.seq, "leaf": stored.leaf.hex(), "fact": stored.body}
                 sink.write(json.dumps(line, ensure_ascii=False) + "\n")

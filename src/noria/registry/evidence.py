@@ -41,7 +41,7 @@ class Evidence:
     """Everything that the gates of one version may use.
 
     `metrics` are those that the pipeline or the policy names and that exist; `latencies_ms` times
-    single-row predictions when it is called.
+    single-row predictions when it is called. `blocks` is the hour of each row, None without times.
     """
 
     policy: GateConfig
@@ -49,6 +49,7 @@ class Evidence:
     champion: Champion | None
     metrics: Mapping[str, Metric]
     slices: Sequence[str]
+    blocks: npt.NDArray[np.int64] | None
     latencies_ms: Callable[[], Sequence[float]]
 
 

@@ -26,7 +26,7 @@ from noria.registry.evidence import Champion, Evidence
 from noria.registry.facts import GateJudged, Verdict
 from noria.registry.metrics import METRICS, CustomMetric, Metric
 from noria.registry.metrics import resolve as resolve_metrics
-from noria.registry.scored import HasRoles, Sample, score
+from noria.registry.scored import HasRoles, Sample, hours_of, score
 from noria.registry.versions import resolve
 from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
@@ -97,6 +97,7 @@ def judge(
                     champion=opponent,
                     metrics=declared,
                     slices=tuple(slices),
+                    blocks=_attempt(verdicts, "time", lambda: hours_of(sample.rows, roles.time)),
                     latencies_ms=lambda: _latencies(predictor, sample),
                 ),
                 is_compared=incumbent is None or opponent is not None,

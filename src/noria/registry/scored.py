@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["HasRoles", "Labelled", "Sample", "labelled", "numbers_of", "score"]
+__all__ = ["HasRoles", "Labelled", "Sample", "hours_of", "labelled", "numbers_of", "score"]
 
 
 class HasRoles(Protocol):
@@ -97,6 +97,21 @@ def numbers_of(values: Sequence[Any], labels: Sequence[Any]) -> Array:
             f"{count} of {len(values)} labels are neither {labels[0]!r} nor {labels[1]!r}, as the model knows them"
         )
     return found
+
+
+def hours_of(rows: pd.DataFrame, time: str) -> npt.NDArray[np.int64] | None:
+    """The hour of each row as a code, for tests that take rows of one hour as dependent; None without a time.
+
+    Raises: UsageError if the time column does not hold times.
+    """
+    if not time or time not in rows.columns:
+        return None
+    try:
+        moments = pd.to_datetime(rows[time], utc=True)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"the time column {time} of the holdout does not hold times") from error
+    codes, _ = pd.factorize(moments.dt.floor("h"))
+    return np.asarray(codes, dtype=np.int64)
 
 
 def score(predictor: Predictor, frame: pd.DataFrame, label: str) -> Sample:

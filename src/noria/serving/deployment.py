@@ -163,13 +163,13 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
         under_way = records.open_rollout(tx, target.model, environment)
     config = ws.project.model(target.model).deploy
     where = f"noria.toml [model.{target.model}.deploy]"
-    if live is not None and live.release == target.release and current is not None:
-        return _shipped(target, environment, "already live", live.release, current.seq, dry_run=dry_run)
     if under_way is not None:
         raise Conflict(
-            f"{target.model} r{under_way.release} is on its way: {target.ref} must wait",
+            f"{target.model} r{under_way.release} is on its way to production; one release at a time",
             hint=f"noria watch {target.model}, or noria rollback {target.model} to stop it",
         )
+    if live is not None and live.release == target.release and current is not None:
+        return _shipped(target, environment, "already live", live.release, current.seq, dry_run=dry_run)
     way = plan(config, where=where, slow_us=_slow_us(ws, target.model, live, config.path))
     _require_approval(ws, target, config.approve)
     _require_parts(ws, target)

@@ -203,7 +203,7 @@ class _Fold:
         minute, name = line.t // 60_000_000, f"{guard} {line.key}"
         if self.struck.get(name) != minute:
             self.struck[name] = minute
-            self._ratio(guard, line.pi, is_candidate=is_candidate)
+            self._ratio(guard, share_of(line), is_candidate=is_candidate)
         if is_candidate and guard == "errors" and line.st >= 500 and self.plan.errors is not None:
             self._mean("error share", seen.requests, seen.failed, self.plan.errors)
         if is_candidate and guard == "invalid" and self.plan.invalid is not None:
@@ -214,7 +214,9 @@ class _Fold:
         if unit in self.units or len(self.units) >= MOST_UNITS:
             return
         self.units.add(unit)
-        self.ratios["sample ratio"] = events = self.ratios["sample ratio"].plus(line.pi, is_candidate=is_candidate)
+        self.ratios["sample ratio"] = events = self.ratios["sample ratio"].plus(
+            share_of(line), is_candidate=is_candidate
+        )
         if len(self.units) % SAMPLE_EVERY == 0 and log_ratio(events, 1.0, EITHER) >= self.limit:
             self.alarm = self.alarm or "sample ratio"
 
@@ -222,7 +224,7 @@ class _Fold:
         batch = self.open.get(source, Batch())
         if batch.number != line.b:
             self._close(batch)
-            batch = Batch(number=line.b, share=line.pi)
+            batch = Batch(number=line.b, share=share_of(line))
         batch = replace(batch, rows=batch.rows + 1)
         if line.st == 200:
             pick = (hash_of(line.id), line.us)
@@ -388,6 +390,11 @@ def frozen_slow_us(latencies_us: Iterable[int]) -> int | None:
     if len(found) < SLOW_LEAST_ROWS:
         return None
     return int(SLOW_FACTOR * found[min(len(found) - 1, int(SLOW_QUANTILE * len(found)))])
+
+
+def share_of(line: Line) -> float:
+    """The candidate's probability: a line holds that of the arm that answered. Rounded, so that both arms agree."""
+    return round(line.pi if line.arm == CANDIDATE else 1.0 - line.pi, 12)
 
 
 def hash_of(text: str) -> int:

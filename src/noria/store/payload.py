@@ -1,8 +1,8 @@
 """Payloads of facts as canonical JSON and back: dataclasses, tuples, mappings, optionals.
 
 What a projection sees at append is decoded from what was stored, so that a replay sees the same
-value to the last bit. An unknown field is refused (it would be lost), a missing one takes its
-default. There is one decoder a type, built once from its annotations.
+value to the last bit. A missing field takes its default, and one that a newer Noria added is left
+alone (the stored fact keeps it). There is one decoder a type, built once from its annotations.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _dataclass(cls: Any) -> Decoder:
     decoders = {name: _decoder(hints[name]) for name in _names(cls)}
 
     def build(value: Any) -> Any:
-        return cls(**{name: decoders[name](inner) for name, inner in value.items()})
+        return cls(**{name: decoder(value[name]) for name, decoder in decoders.items() if name in value})
 
     return build
 

@@ -97,16 +97,15 @@ def verify(ledger: Ledger, verifiers: Sequence[Verifier], outside: Sequence[Chec
     with ledger.database.read() as connection:
         rows = [row for page in _pages(connection) for row in page]
         log, notes = _Log(rows), _Notes(connection, verifiers)
-        findings = [
+        of_facts = [
             *_against_roots(log, notes, outside),
             *(_Finding(row.seq, "edited", row.complaint) for row in rows if row.complaint),
-            *_against_subtrees(connection, rows),
-            *notes.findings(log),
         ]
+        of_copies = [*_against_subtrees(connection, rows), *notes.findings(log)]
     size, root = len(rows), log.root(len(rows))
-    if not findings:
+    if not of_facts and not of_copies:
         return Verdict(size, root)
-    first = min(findings, key=lambda finding: finding.seq)
+    first = min(of_facts or of_copies, key=lambda finding: finding.seq)
     return Verdict(size, root, first.seq, first.kind, first.message)
 
 

@@ -36,7 +36,7 @@ def flights(n: int, *, seed: int) -> pd.DataFrame:
             "wind": rng.gamma(2.0, 5.0, n),
             "seats": rng.integers(2, 400, n).astype("float32"),
             "gust": np.where(rng.random(n) < 0.6, np.nan, rng.gamma(3.0, 8.0, n)),
-            "engines": pd.array(np.where(rng.random(n) < 0.1, None, rng.integers(1, 5, n)), dtype="Int64"),
+            "engines": pd.Series(rng.integers(1, 5, n), dtype="Int64").mask(rng.random(n) < 0.1),
             "weekend": rng.random(n) < 0.3,
             "at": pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(rng.integers(0, 10**6, n), unit="s"),
         }

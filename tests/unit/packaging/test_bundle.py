@@ -29,14 +29,14 @@ from noria.packaging import bundle
 from noria.packaging.predictor import PARITY, UNSEEN, Predictor
 from noria.packaging.rows import RowRefused
 from noria.store.workspace import Workspace
-from noria.testing.workspace import open_memory
 from noria.testing.samples import flights, lateness
+from noria.testing.workspace import open_memory
 
 TEXTS = ["carrier", "maker"]
 NUMBERS = ["hour", "distance", "wind", "seats", "gust", "weekend"]
 X = flights(1500, seed=3)
 Y = lateness(X)
-HOLDOUT = flights(300, seed=4).assign(late=lambda rows: lateness(rows))
+HOLDOUT = flights(300, seed=4).assign(late=lateness)
 
 
 @pytest.fixture

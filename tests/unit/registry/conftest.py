@@ -1,76 +1,101 @@
-"""Small real models and a workspace with a gate, made once."""
+"""Small real models and a workspace with a gate."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from noria.config import Project, parse_project
+from noria.config import parse_project
 from noria.packaging import bundle
-from noria.packaging.flavor import Bundle
-from noria.registry import versions
+from noria.registry import gates, versions
+from noria.registry.gates import Judgement
 from noria.registry.records import VersionRecord
 from noria.store.workspace import Workspace
-from noria.testing.workspace import open_memory
 from noria.testing.samples import flights, lateness
-
-GATE: dict[str, Any] = {
-    "auc": {"min": 0.55, "champion": "not worse", "margin": 0.01},
-    "log_loss": {"champion": "better"},
-}
+from noria.testing.workspace import open_memory
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The label is `late`."""
+    """What the columns of `flights` are."""
 
     key: str = ""
     time: str = ""
     label: str = "late"
 
 
-def project(gate: dict[str, Any] | None = None, deploy: dict[str, Any] | None = None) -> Project:
-    """A project with one model, `m`."""
-    document = {
-        "project": {"name": "test"},
-        "model": {"m": {"gate": GATE if gate is None else gate, "deploy": deploy or {}}},
-    }
-    return parse_project(document, root=Path(), environment={})
+@pytest.fixture
+def roles() -> Roles:
+    """Only the label is known."""
+    return Roles()
 
 
 @pytest.fixture
 def ws() -> Iterator[Workspace]:
-    """A throw-away workspace with the default gate."""
-    made = open_memory(project())
-    yield made
+    """A throw-away workspace whose model `m` has a gate on AUC and log loss."""
+    made = open_memory()
+    yield with_policy(made, {"auc": {"min": 0.55, "champion": "not worse", "margin": 0.01}})
     shutil.rmtree(made.project.root)
+
+
+def with_policy(ws: Workspace, gate: dict[str, Any], deploy: dict[str, Any] | None = None) -> Workspace:
+    document = {"project": {"name": "test"}, "model": {"m": {"gate": gate, "deploy": deploy or {}}}}
+    project = parse_project(document, root=Path(), environment={})
+    return replace(ws, project=replace(ws.project, models=project.models))
+
+
+@pytest.fixture
+def policy(ws: Workspace) -> Callable[..., Workspace]:
+    """The same workspace under other rules: policy(gate, deploy)."""
+    return lambda gate, deploy=None: with_policy(ws, gate, deploy)
+
+
+@pytest.fixture(scope="session")
+def holdout() -> pd.DataFrame:
+    """3,000 labelled rows that no model was trained on."""
+    rows = flights(3000, seed=2)
+    return rows.assign(late=lateness(rows))
 
 
 @pytest.fixture(scope="session")
 def models() -> dict[str, Any]:
-    """`weak` knows one column, `strong` four; both are logistic regressions on numbers without nulls."""
+    """`weak` knows the wind, `strong` four columns, `backward` is strong with its labels turned round."""
     rows = flights(4000, seed=1)
     y = lateness(rows)
+    four = rows[["hour", "distance", "wind", "seats"]]
     return {
-        "weak": LogisticRegression().fit(rows[["hour"]], y),
-        "strong": LogisticRegression(max_iter=500).fit(rows[["hour", "distance", "wind", "seats"]], y),
+        "weak": LogisticRegression().fit(rows[["wind"]], y),
+        "strong": LogisticRegression(max_iter=5000).fit(four, y),
+        "backward": LogisticRegression(max_iter=5000).fit(four, 1 - y),
     }
 
 
-def holdout(n: int = 3000, seed: int = 2) -> Any:
-    """Labelled rows that no model was trained on."""
-    rows = flights(n, seed=seed)
-    rows["late"] = lateness(rows)
-    return rows
+@pytest.fixture
+def register(ws: Workspace, models: dict[str, Any], holdout: pd.DataFrame) -> Callable[..., VersionRecord]:
+    """A model by name (or itself) as a version of `m`."""
+
+    def act(model: Any, *, run: str = "run_1", **options: Any) -> VersionRecord:
+        found = models[model] if isinstance(model, str) else model
+        made = bundle.build(ws, found, holdout=holdout.head(400), run=run, label="late", **options)
+        return versions.register(ws, made, model="m", run=run, metrics={"auc": 0.5}, pins=[])
+
+    return act
 
 
-def stored(ws: Workspace, model: object, *, run: str = "run_1", name: str = "m") -> tuple[Bundle, VersionRecord]:
-    """A model as a registered version."""
-    made = bundle.build(ws, model, holdout=holdout(400), run=run, label="late")
-    return made, versions.register(ws, made, model=name, run=run, metrics={"auc": 0.5}, pins=[])
+@pytest.fixture
+def judge(ws: Workspace, holdout: pd.DataFrame, roles: Roles) -> Callable[..., Judgement]:
+    """The gates of a version of `m` on the holdout."""
+
+    def act(version: int, champion: int | None = None, **options: Any) -> Judgement:
+        place = options.pop("ws", ws)
+        chosen = {"holdout": holdout, "roles": roles, **options}
+        return gates.judge(place, "m", version, champion=champion, **chosen)
+
+    return act

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.core.errors import Corrupt, NotFound, UsageError
-from noria.core.identity import digest
+from noria.core.identity import JSON, digest
 from noria.engines.objects.memory import MemoryObjects
 from noria.store.objects import Objects
 from noria.store.tree import Entry, Tree, is_tree, read_tree, write_tree
@@ -51,8 +51,9 @@ def test_a_path_is_there_once() -> None:
 
 
 def test_what_is_no_tree_is_refused(objects: Objects) -> None:
-    for value in ([], {"format": "tree/2", "entries": []}, "tree"):
-        name = objects.put_json(value)  # type: ignore[arg-type]  # plain JSON
+    values: list[JSON] = [[], {"format": "tree/2", "entries": []}, "tree"]
+    for value in values:
+        name = objects.put_json(value)
         assert not is_tree(objects, name)
         with pytest.raises(Corrupt, match="is not a tree"):
             read_tree(objects, name)

@@ -335,7 +335,8 @@ def _one_hot(encoder: OneHotEncoder, fields: Sequence[Field]) -> Source | None:
         places = {level: width + place for place, level in enumerate(levels) if not _is_nan(level)}
         if _is_marked_by_nan(field):
             places.pop(None, None)
-            places.update({None: width + place for place, level in enumerate(levels) if _is_nan(level)})
+            if any(map(_is_nan, levels)):
+                places[None] = width + list(map(_is_nan, levels)).index(True)
         tables.append((field.name, places))
         width += len(levels)
 

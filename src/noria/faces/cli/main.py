@@ -20,6 +20,7 @@ from noria.faces.cli.commands import COMMANDS, GROUPS, Command
 __all__ = ["run"]
 
 ERROR_LINES_MAX = 6
+WIDTH_MAX = 100
 LABELS = {"gate-closed": "STOP", "tampered": "STOP"}
 
 
@@ -27,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and give its exit code. Never raises but for NORIA_DEBUG=1."""
     is_json = "--json" in arguments
     try:
-        result = _root().main(list(arguments), prog_name="noria", standalone_mode=False)
+        result = _root().main(list(arguments), prog_name="noria", standalone_mode=False, max_content_width=WIDTH_MAX)
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
@@ -52,8 +53,8 @@ def _root() -> click.Group:
         "noria",
         "",
         help="From git push to a model that keeps itself right in production, every step explained.",
-        epilog="Every command: --json for machines, --help for examples.   noria COMMAND --help",
-        params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version)],
+        epilog="Every command has --help with examples, and --json for machines.",
+        params=[_version_option()],
     )
 
 
@@ -134,6 +135,12 @@ def _load(path: str, command: Command) -> click.Command:
     from noria.faces.cli.build import build
 
     return build(path, command)
+
+
+def _version_option() -> click.Option:
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+    )
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli import show_data, show_live, show_run
+from noria.faces.cli import show_data, show_live, show_project, show_run
 from noria.faces.cli.text import columns, fields
 
 __all__ = ["RENDERERS", "anything", "next_command", "render"]
@@ -92,4 +92,11 @@ RENDERERS: Mapping[str, Renderer] = {
     "shipped": show_live.shipped,
     "rolled_back": show_live.rolled_back,
     "audit": show_live.audit,
+    "status": show_project.status,
+    "explain": show_project.explain,
+    "difference": show_project.difference,
+    "table_diff": show_project.table_diff,
+    "why": show_project.why,
+    "tests": show_project.tests,
+    "report": show_project.report,
 }

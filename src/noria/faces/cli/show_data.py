@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import columns, count, day, fields, name_of, size
+from noria.faces.cli.text import columns, count, day, name_of, size
 
 __all__ = ["checks", "files", "log", "suite", "version"]
 

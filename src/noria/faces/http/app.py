@@ -18,10 +18,11 @@ from starlette.routing import BaseRoute
 
 from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.faces.http.auth import refuse
+from noria.faces.http.body import BodyTooLarge
 from noria.faces.http.feedback import Feedback
 from noria.faces.http.infer import Infer, label_datatype
 from noria.faces.http.metrics import Metrics
-from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.faces.http.replies import Receive, Scope, Send, drain, reply, reply_error
 from noria.serving.answers import error_body
 from noria.serving.runtime import Route, Runtime
 from noria.store.workspace import Workspace
@@ -80,6 +81,9 @@ class App:
                 await send({"type": "http.response.body", "body": refusal.body})
                 return
             await self._answer(scope, receive, tracked)
+        except BodyTooLarge as error:
+            await drain(receive)
+            await reply_error(send, error)
         except NoriaError as error:
             if not has_begun:
                 await reply_error(send, error)

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from noria.core.errors import NoriaError, UsageError
-from noria.faces.http.body import read_body, require_shallow
+from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.infer import text_of, time_of
 from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
 from noria.serving.runtime import Runtime
@@ -68,6 +68,8 @@ class Feedback:
                 writer = self._writers[model] = SegmentWriter(folder(self._state, model, KIND), self._now_us)
             if lines:
                 await asyncio.get_running_loop().run_in_executor(self._disk, writer.append, lines)
+        except BodyTooLarge:
+            raise
         except NoriaError as error:
             await reply_error(send, error)
             return

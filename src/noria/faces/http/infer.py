@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from noria.core.errors import NoriaError, NotFound, UsageError
-from noria.faces.http.body import read_body, require_shallow
+from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
 from noria.serving.answers import Ask
 from noria.serving.runtime import Route, Runtime
@@ -107,6 +107,8 @@ class Infer:
                 arrived_ns=arrived_ns,
                 render=render_rows if is_many else None,
             )
+        except BodyTooLarge:
+            raise
         except NoriaError as error:
             self._runtime.meters.malformed += error.status != 503
             await reply_error(send, error, rid=rid)
@@ -136,6 +138,8 @@ class Infer:
                 arrived_ns=arrived_ns,
                 render=lambda ask, names, scores, labels: render_infer(ask, names, scores, labels, wanted),
             )
+        except BodyTooLarge:
+            raise
         except NoriaError as error:
             self._runtime.meters.malformed += error.status != 503
             await reply_error(send, error, rid=rid)

@@ -77,10 +77,8 @@ def up(
     if clock:
         environment["NORIA_CLOCK"] = clock
     supervisor = _Supervisor(project, listening, environment, started_at=utc_text(ws.clock.now()))
-    if not quiet:
-        print(f"noria is up: {supervisor.url}    stop: Ctrl-C", flush=True)
     try:
-        return supervisor.run()
+        return supervisor.run("" if quiet else f"noria is up: {supervisor.url}    stop: Ctrl-C")
     finally:
         listening.close()
         os.close(lock)
@@ -100,13 +98,15 @@ class _Supervisor:
         host, port = listening.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def run(self) -> int:
+    def run(self, greeting: str) -> int:
         """Start everything, restart what dies, until a signal; then stop everything."""
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for name in CHILDREN:
                 self._start(name, 0)
             self._tell()
+            if greeting:
+                print(greeting, flush=True)
             while True:
                 what, value = self._events.get()
                 if what == "signal":

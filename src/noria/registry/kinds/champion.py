@@ -34,6 +34,7 @@ def judge(evidence: Evidence) -> list[Verdict]:
             level=level,
             thresholds=(champion.threshold, sample.threshold),
             rows=sample.rows,
+            blocks=evidence.blocks,
         )
         limit = 0.0 if rule.champion == "better" else -rule.margin
         if not paired.is_defined:

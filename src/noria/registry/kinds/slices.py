@@ -95,6 +95,7 @@ def _tested(metric: Metric, min_rows: int, evidence: Evidence, champion: Champio
                 level=level,
                 thresholds=(champion.threshold, sample.threshold),
                 rows=sample.rows[mask],
+                blocks=None if evidence.blocks is None else evidence.blocks[mask],
             ),
         )
         for place, mask in masks

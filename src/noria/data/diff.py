@@ -1,0 +1,406 @@
+"""What changed between two versions: columns, rows, and how the values moved.
+
+Files with the same digest on both sides are not read to find changed rows. With a key, rows are
+added, removed or changed by key; without one they are counted as a multiset. When files were only
+added, the columns of the new rows are compared with all rows before, which is what a reader of a
+growing data set wants to know; otherwise all rows are compared with all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from noria.core.errors import UsageError
+from noria.core.lazy import lazy
+from noria.core.verb import verb
+from noria.data import formats, read
+from noria.data.versions import DatasetVersion, resolve
+from noria.store.tree import Entry, read_tree
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+else:
+    np = lazy("numpy")
+    pa = lazy("pyarrow")
+pc = lazy("pyarrow.compute")
+
+__all__ = ["ColumnChange", "ColumnShift", "FileChanges", "RowChanges", "TableDiff", "diff"]
+
+SHOWN_SHIFT = 0.1
+"""A shift from which on a column counts as moved: a tenth of its rows stand elsewhere."""
+_LEVELS = 5
+_KEYS = 5
+_PROBES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnChange:
+    """A column that is new, gone, or of another type; `before` or `after` is empty where it is not there."""
+
+    column: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChanges:
+    """Paths that are new, gone, or have other content; `same` counts the rest."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    same: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChanges:
+    """How many rows are new, gone, or changed (only with a key), with a few keys of each.
+
+    `changed_columns` says in how many of the changed rows a column differs, most first.
+    """
+
+    before: int
+    after: int
+    added: int
+    removed: int
+    changed: int = 0
+    key: str = ""
+    changed_columns: tuple[tuple[str, int], ...] = ()
+    added_keys: tuple[str, ...] = ()
+    removed_keys: tuple[str, ...] = ()
+    changed_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnShift:
+    """How the values of a column moved.
+
+    `size` is the share of rows that stand elsewhere, 0..1: Kolmogorov-Smirnov's D for numbers and
+    times, total variation for text and booleans. `before` and `after` are the medians, or the
+    commonest text; nulls are shares. `new_levels` and `gone_levels` are the commonest of theirs.
+    """
+
+    column: str
+    kind: str
+    size: float
+    before: str
+    after: str
+    nulls_before: float
+    nulls_after: float
+    new_levels: tuple[str, ...] = ()
+    gone_levels: tuple[str, ...] = ()
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the values or the share of nulls moved by a tenth or more."""
+        return self.size >= SHOWN_SHIFT or abs(self.nulls_after - self.nulls_before) >= SHOWN_SHIFT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableDiff:
+    """Everything that differs between `before` and `after` (refs such as `flights@3`).
+
+    `compared` says which rows the shifts compare; `shifts` has every common column, most moved first.
+    """
+
+    before: str
+    after: str
+    summary: str
+    is_same: bool
+    files: FileChanges
+    schema: tuple[ColumnChange, ...]
+    rows: RowChanges
+    compared: str
+    shifts: tuple[ColumnShift, ...]
+
+
+@verb(permission="data.read", changes=False)
+def diff(ws: Workspace, a: str, b: str = "") -> TableDiff:
+    """Compare two versions; with one name only, its newest version with the one before.
+
+    Raises: NotFound; UsageError if there is nothing to compare with.
+    Example:
+        noria data diff flights@2 flights@3
+    """
+    if not b:
+        new = resolve(ws, a)
+        if new.version == 1:
+            raise UsageError(f"{new.ref} is the first version: there is nothing before it", hint="name two versions")
+        old = resolve(ws, f"{new.name}@{new.version - 1}")
+    else:
+        old, new = resolve(ws, a), resolve(ws, b)
+    files = _files(read_tree(ws.objects, old.tree).entries, read_tree(ws.objects, new.tree).entries)
+    schema = _schema(old, new)
+    is_same = old.tree == new.tree
+    rows = RowChanges(before=old.rows, after=new.rows, added=0, removed=0, key=_key(old, new))
+    compared: str = ""
+    shifts: tuple[ColumnShift, ...] = ()
+    if not is_same:
+        rows = _rows(ws, old, new, files)
+        compared, shifts = _shifts(ws, old, new, files)
+    return TableDiff(
+        before=old.ref,
+        after=new.ref,
+        summary=_summary(files, schema, rows, shifts, is_same=is_same),
+        is_same=is_same,
+        files=files,
+        schema=schema,
+        rows=rows,
+        compared=compared,
+        shifts=shifts,
+    )
+
+
+def _files(old: Sequence[Entry], new: Sequence[Entry]) -> FileChanges:
+    before, after = {e.path: e.digest for e in old}, {e.path: e.digest for e in new}
+    common = before.keys() & after.keys()
+    changed = tuple(sorted(path for path in common if before[path] != after[path]))
+    return FileChanges(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        changed=changed,
+        same=len(common) - len(changed),
+    )
+
+
+def _schema(old: DatasetVersion, new: DatasetVersion) -> tuple[ColumnChange, ...]:
+    before = {name: kind for name, kind, _ in old.columns}
+    after = {name: kind for name, kind, _ in new.columns}
+    return tuple(
+        ColumnChange(column=name, before=before.get(name, ""), after=after.get(name, ""))
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    )
+
+
+def _key(old: DatasetVersion, new: DatasetVersion) -> str:
+    return new.key if new.key in old.column_names() and new.key in new.column_names() else ""
+
+
+def _rows(ws: Workspace, old: DatasetVersion, new: DatasetVersion, files: FileChanges) -> RowChanges:
+    """Only files that differ are read: a row of an unchanged file is on both sides."""
+    before = read.table(ws, old, files=(*files.removed, *files.changed))
+    after = read.table(ws, new, files=(*files.added, *files.changed))
+    key = _key(old, new)
+    if not before.num_rows or not after.num_rows:
+        return RowChanges(
+            before=old.rows,
+            after=new.rows,
+            added=after.num_rows,
+            removed=before.num_rows,
+            key=key,
+            added_keys=_some(after, key),
+            removed_keys=_some(before, key),
+        )
+    if key:
+        return _by_key(old, new, before, after, key)
+    mine, theirs = _counts(before), _counts(after)
+    return RowChanges(
+        before=old.rows,
+        after=new.rows,
+        added=sum(max(count - mine.get(row, 0), 0) for row, count in theirs.items()),
+        removed=sum(max(count - theirs.get(row, 0), 0) for row, count in mine.items()),
+    )
+
+
+def _by_key(old: DatasetVersion, new: DatasetVersion, before: pa.Table, after: pa.Table, key: str) -> RowChanges:
+    mine, theirs = before[key].combine_chunks(), after[key].combine_chunks().cast(before[key].type)
+    is_new = pc.invert(pc.is_in(theirs, value_set=mine))
+    is_gone = pc.invert(pc.is_in(mine, value_set=theirs))
+    at = pc.index_in(theirs, value_set=mine)
+    both = pc.is_valid(at)
+    left, right = before.take(at.filter(both)), after.filter(both)
+    differs = np.zeros(right.num_rows, dtype=bool)
+    columns: dict[str, int] = {}
+    for name in right.column_names:
+        if name in left.column_names:
+            unlike = _unlike(left[name], right[name])
+            columns[name] = int(unlike.sum())
+            differs |= unlike
+    changed = right.filter(pa.array(differs))
+    return RowChanges(
+        before=old.rows,
+        after=new.rows,
+        added=pc.sum(is_new).as_py() or 0,
+        removed=pc.sum(is_gone).as_py() or 0,
+        changed=changed.num_rows,
+        key=key,
+        changed_columns=tuple(sorted(((n, c) for n, c in columns.items() if c), key=lambda pair: (-pair[1], pair[0]))),
+        added_keys=_some(after.filter(is_new), key),
+        removed_keys=_some(before.filter(is_gone), key),
+        changed_keys=_some(changed, key),
+    )
+
+
+def _unlike(left: pa.ChunkedArray[Any], right: pa.ChunkedArray[Any]) -> Any:
+    """Where two columns differ, null being equal to null and NaN to NaN. Shape (n_rows,)."""
+    one, other = left, right
+    if one.type != other.type:
+        try:
+            schema = formats.unify({"a": pa.schema([("x", one.type)]), "b": pa.schema([("x", other.type)])})
+            one, other = one.cast(schema.field("x").type), other.cast(schema.field("x").type)
+        except (UsageError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            one, other = one.cast(pa.string()), other.cast(pa.string())
+    if pa.types.is_dictionary(one.type):
+        one, other = one.cast(one.type.value_type), other.cast(one.type.value_type)
+    if pa.types.is_nested(one.type):
+        return np.array([x != y for x, y in zip(one.to_pylist(), other.to_pylist(), strict=True)], dtype=bool)
+    unlike = np.asarray(pc.not_equal(one, other).fill_null(False).to_numpy())
+    unlike = unlike | np.asarray(pc.not_equal(pc.is_null(one), pc.is_null(other)).to_numpy())
+    if pa.types.is_floating(one.type):
+        both_nan = pc.and_(pc.is_nan(one), pc.is_nan(other)).fill_null(False)
+        unlike = unlike & ~np.asarray(both_nan.to_numpy())
+    return unlike
+
+
+def _counts(table: pa.Table) -> dict[tuple[Any, ...], int]:
+    """How often each row is there. Rows are compared by their values as text: types may have widened."""
+    names = sorted(table.column_names)
+    found: dict[tuple[Any, ...], int] = {}
+    for row in zip(*(map(str, table[name].to_pylist()) for name in names), strict=True):
+        found[row] = found.get(row, 0) + 1
+    return found
+
+
+def _some(table: pa.Table, key: str) -> tuple[str, ...]:
+    return tuple(str(value) for value in table[key].slice(0, _KEYS).to_pylist()) if key in table.column_names else ()
+
+
+def _shifts(
+    ws: Workspace, old: DatasetVersion, new: DatasetVersion, files: FileChanges
+) -> tuple[str, tuple[ColumnShift, ...]]:
+    """Which rows are compared, and every common column, most moved first."""
+    is_growth = bool(files.added) and not files.removed and not files.changed
+    before = read.table(ws, old)
+    after = read.table(ws, new, files=files.added) if is_growth else read.table(ws, new)
+    compared = f"{after.num_rows:,} new rows with {before.num_rows:,} before" if is_growth else "all rows with all rows"
+    if not before.num_rows or not after.num_rows:
+        return "", ()
+    skipped = {old.key, new.key, old.time, new.time}
+    found = [
+        _shift(name, before[name], after[name])
+        for name in after.column_names
+        if name in before.column_names and name not in skipped
+    ]
+    return compared, tuple(sorted(found, key=lambda shift: (-_moved(shift), shift.column)))
+
+
+def _moved(shift: ColumnShift) -> float:
+    return max(shift.size, abs(shift.nulls_after - shift.nulls_before))
+
+
+def _shift(name: str, before: pa.ChunkedArray[Any], after: pa.ChunkedArray[Any]) -> ColumnShift:
+    nulls = (_null_share(before), _null_share(after))
+    one, other = _plain(before), _plain(after)
+    if _is_number(one.type) and _is_number(other.type):
+        x, y = _numbers(one), _numbers(other)
+        shown = (_median(x), _median(y))
+        return ColumnShift(
+            column=name,
+            kind="number",
+            size=round(_ks(x, y), 4),
+            before=shown[0],
+            after=shown[1],
+            nulls_before=nulls[0],
+            nulls_after=nulls[1],
+        )
+    mine, theirs = _shares(one), _shares(other)
+    return ColumnShift(
+        column=name,
+        kind="text",
+        size=round(sum(abs(mine.get(k, 0.0) - theirs.get(k, 0.0)) for k in {*mine, *theirs}) / 2, 4),
+        before=next(iter(mine), ""),
+        after=next(iter(theirs), ""),
+        nulls_before=nulls[0],
+        nulls_after=nulls[1],
+        new_levels=tuple(level for level in theirs if level not in mine)[:_LEVELS],
+        gone_levels=tuple(level for level in mine if level not in theirs)[:_LEVELS],
+    )
+
+
+def _plain(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _null_share(values: pa.ChunkedArray[Any]) -> float:
+    return round(float(pc.mean(pc.is_null(values, nan_is_null=True)).as_py() or 0.0), 4)
+
+
+def _numbers(values: pa.ChunkedArray[Any]) -> Any:
+    found = values.cast(pa.float64(), safe=False).to_numpy()
+    return np.sort(found[np.isfinite(found)])
+
+
+def _median(ordered: Any) -> str:
+    return f"{float(ordered[(len(ordered) - 1) // 2]):.6g}" if len(ordered) else ""
+
+
+def _ks(x: Any, y: Any) -> float:
+    """Kolmogorov-Smirnov's D of two sorted samples; 1 if only one has values, 0 if none has."""
+    if not len(x) or not len(y):
+        return float(len(x) != len(y))
+    at = np.concatenate([x, y])
+    gaps = np.searchsorted(x, at, "right") / len(x) - np.searchsorted(y, at, "right") / len(y)
+    return float(np.max(np.abs(gaps)))
+
+
+def _shares(values: pa.ChunkedArray[Any]) -> Mapping[str, float]:
+    """The share of each level among the values, most first."""
+    counts = pc.value_counts(values.cast(pa.string())).to_pylist() if len(values) else []
+    found = {str(row["values"]): int(row["counts"]) for row in counts if row["values"] is not None}
+    total = sum(found.values())
+    return {level: found[level] / total for level in sorted(found, key=lambda level: (-found[level], level))}
+
+
+def _summary(
+    files: FileChanges,
+    schema: Sequence[ColumnChange],
+    rows: RowChanges,
+    shifts: Sequence[ColumnShift],
+    *,
+    is_same: bool,
+) -> str:
+    """One sentence: `+24,951 rows in 1 new file; 3 columns moved: temp ↑ 37.9 → 53.1, …`."""
+    if is_same:
+        return "the same content"
+    parts = []
+    told = [f"+{rows.added:,} rows"] * (rows.added > 0) + [f"−{rows.removed:,} rows"] * (rows.removed > 0)
+    told += [f"{rows.changed:,} rows changed"] * (rows.changed > 0)
+    parts.append(", ".join(told) or "the same rows")
+    where = [(files.added, "new"), (files.removed, "gone"), (files.changed, "changed")]
+    parts.append(", ".join(f"{len(paths)} {word} file{'s' * (len(paths) != 1)}" for paths, word in where if paths))
+    if schema:
+        parts.append(f"{len(schema)} column{'s' * (len(schema) != 1)} of another shape: {_list(schema)}")
+    moved = [shift for shift in shifts if shift.is_moved]
+    if moved:
+        named = ", ".join(_moved_in_words(shift) for shift in moved[:3])
+        parts.append(f"{len(moved)} column{'s' * (len(moved) != 1)} moved: {named}{', …' if len(moved) > 3 else ''}")
+    return "; ".join(part for part in parts if part)
+
+
+def _moved_in_words(shift: ColumnShift) -> str:
+    if abs(shift.nulls_after - shift.nulls_before) >= SHOWN_SHIFT:
+        return f"{shift.column} null {shift.nulls_before:.1%} → {shift.nulls_after:.1%}"
+    if shift.kind == "number" and shift.before != shift.after:
+        return f"{shift.column} {shift.before} → {shift.after}"
+    return f"{shift.column} ({shift.size:.0%} elsewhere)"
+
+
+def _list(schema: Sequence[ColumnChange]) -> str:
+    words = []
+    for change in schema[:3]:
+        if not change.before:
+            words.append(f"+{change.column}")
+        elif not change.after:
+            words.append(f"−{change.column}")
+        else:
+            words.append(f"{change.column} {change.before} → {change.after}")
+    return ", ".join(words) + (", …" if len(schema) > 3 else "")

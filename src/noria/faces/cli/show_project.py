@@ -1,0 +1,243 @@
+"""What the project as a whole looks like on a terminal: status, watch, explain, diff, why, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, share, signed
+
+__all__ = ["difference", "explain", "report", "status", "table_diff", "tests", "watched", "why"]
+
+WINDOWS_MAX = 12
+SHIFTS_MAX = 12
+RUNS_MAX = 5
+
+
+def status(found: Mapping[str, Any]) -> str:
+    """The project: each model, then data, runs, jobs and servers."""
+    servers = f"{found['servers']} server{'s' * (found['servers'] != 1)}" if found["servers"] else "not served"
+    head = f"{click.style(found['project'], bold=True)}   {count(found['facts'])} facts   {servers}"
+    parts = [head, *(_model(each) for each in found["models"])]
+    if found["datasets"]:
+        rows = [
+            [f"{each['dataset']}@{each['version']}", f"{count(each['rows'])} rows", day(each["at"])]
+            for each in found["datasets"]
+        ]
+        parts.append(_titled("data", columns(rows, right=" r")))
+    if found["runs"]:
+        rows = []
+        for each in found["runs"][:RUNS_MAX]:
+            scores = "  ".join(f"{name} {decimal(value)}" for name, value in list(each["metrics"].items())[:3])
+            rows.append([each["run"], mark(each["status"]), f"{each['seconds']:.1f} s", each["cause"], scores])
+        parts.append(_titled("runs", columns(rows, right="  r")))
+    if found["jobs"]:
+        parts.append(_titled("jobs", columns([[each["state"], each["kind"], each["about"]] for each in found["jobs"]])))
+    return "\n".join(parts)
+
+
+def _model(found: Mapping[str, Any]) -> str:
+    name = click.style(found["model"], bold=True)
+    if found["release"]:
+        arms = [f"r{arm['release']} {share(arm['weight'])}" for arm in found["arms"]]
+        lines = [f"  {name}   r{found['release']} {mark('live')} since {day(found['since'])}   {'  '.join(arms)}"]
+    else:
+        waiting = ", ".join(f"r{each}" for each in found["candidates"])
+        lines = [f"  {name}   nothing live" + (f"; {waiting} waits" if waiting else "")]
+    if found["shadow"]:
+        lines.append(f"    shadow r{found['shadow']}")
+    rollout = found["rollout"]
+    if rollout:
+        step = f"{rollout['step']} ({rollout['number']}/{rollout['steps']})"
+        lines.append(f"    rollout r{rollout['before']} → r{rollout['release']}: {step} since {day(rollout['since'])}")
+    if any(found[each] for each in ("promotions", "refusals", "stopped")):
+        tally = f"{found['promotions']} promoted  {found['refusals']} refused  {found['stopped']} stopped"
+        lines.append(f"    {tally}   as of {day(found['as_of'])}")
+    rows = [_window(each) for each in found["windows"][-WINDOWS_MAX:]]
+    if rows:
+        header = ["window", "rows", "labelled", "score", "95 %", "frozen", "drifted", "decision"]
+        lines.append(columns(rows, header, indent="    ", right=" rrr r"))
+    lines += [
+        f"    {click.style('alert', fg='yellow')} {each['kind']}: {each['message']}" for each in found["alerts"][:5]
+    ]
+    return "\n".join(lines)
+
+
+def _window(found: Mapping[str, Any]) -> list[str]:
+    name, live = _score(found["live"])
+    frozen = (found["frozen"] or {}).get(name) or {}
+    return [
+        found["window"],
+        count(found["rows"]),
+        share(found["labelled"] / found["rows"]) if found["rows"] else "–",
+        f"{name} {decimal(live.get('value'))}".strip(),
+        interval(live.get("low"), live.get("high")),
+        decimal(frozen.get("value")),
+        _few(found["drifted"]),
+        mark(found["decision"]) or "–",
+    ]
+
+
+def _score(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The metric to show: AUC if there is one, else the first."""
+    name = "auc" if "auc" in metrics else next(iter(metrics), "")
+    return name, metrics.get(name) or {}
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "") if names else "–"
+
+
+def watched(found: Mapping[str, Any]) -> str:
+    """A model at this moment, and its newest facts."""
+    arms = "   ".join(f"r{arm['release']} {share(arm['weight'])}" for arm in found["arms"]) or "nothing live"
+    lines = [f"{click.style(found['model'], bold=True)}   {arms}   as of {day(found['as_of'])}"]
+    rollout = found["rollout"]
+    if rollout:
+        lines.append(f"  rollout of r{rollout['release']}: {rollout['step']} ({rollout['number']}/{rollout['steps']})")
+    elif found["last"]:
+        lines.append(f"  last rollout {found['last']}")
+    lines += [f"  {each['state']} {each['kind']} {each['about']}" for each in found["jobs"]]
+    return "\n".join([*lines, events(found["events"])])
+
+
+def events(found: Sequence[Mapping[str, Any]]) -> str:
+    """Facts as lines."""
+    rows = [
+        [str(each["seq"]), each["at"][11:19], each["kind"], str(each["text"]).partition("\n")[0][:100]]
+        for each in found
+    ]
+    return columns(rows, right="r")
+
+
+def explain(found: Mapping[str, Any]) -> str:
+    """The chain behind a thing, nearest first."""
+    parts = [f"{click.style(found['id'], bold=True)}  {found['kind']}"]
+    parts += [_link(each) for each in found["links"]]
+    if found["touched"]:
+        parts.append(click.style("  what came of it", bold=True))
+        parts += [_link(each) for each in found["touched"]]
+    return "\n".join(parts)
+
+
+def _link(found: Mapping[str, Any]) -> str:
+    by = "  ".join(part for part in (day(found["at"]), found["actor"]) if part)
+    ref = found["ref"] if len(found["ref"]) < 60 else name_of(found["ref"], 12)
+    head = f"  {click.style(found['what'], fg='cyan'):<20} {ref}"
+    lines = [head + (f"   {click.style(by, dim=True)}" if by else "")]
+    if found["text"]:
+        lines.append(f"             {found['text']}")
+    for name, value in list(found["details"].items())[:8]:
+        if isinstance(value, Mapping):
+            value = "  ".join(f"{key}={_short(item)}" for key, item in list(value.items())[:24])
+        elif isinstance(value, list):
+            value = "; ".join(_short(item) for item in value[:6])
+        lines.append(f"               {click.style(name, dim=True)} {_short(value, 400)}")
+    return "\n".join(lines)
+
+
+def _short(value: Any, limit: int = 48) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else name_of(value, 12) if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def difference(found: Mapping[str, Any]) -> str:
+    """What differs between two things, by section."""
+    if found["table"]:
+        return table_diff(found["table"])
+    if found["is_same"]:
+        return f"  {found['a']} and {found['b']} are the same"
+    rows = [
+        [each["section"], each["name"], _short(each["a"], 40), "→", _short(each["b"], 40), each["change"]]
+        for each in found["lines"]
+    ]
+    return f"  {found['kind']}  {found['a']} → {found['b']}\n" + columns(rows, indent="    ")
+
+
+def table_diff(found: Mapping[str, Any]) -> str:
+    """What differs between two versions of a data set."""
+    lines = [f"  data   {found['before']} → {found['after']}   {found['summary']}"]
+    rows = [[each["column"], each["before"] or "new", "→", each["after"] or "gone"] for each in found["schema"]]
+    if rows:
+        lines.append(_titled("schema", columns(rows, indent="    ")))
+    moved = [
+        each
+        for each in found["shifts"]
+        if each["size"] >= 0.1 or abs(each["nulls_after"] - each["nulls_before"]) >= 0.1
+    ]
+    rows = []
+    for each in moved[:SHIFTS_MAX]:
+        nulls = (
+            ""
+            if each["nulls_before"] == each["nulls_after"]
+            else f"null {share(each['nulls_before'])} → {share(each['nulls_after'])}"
+        )
+        levels = f"new: {_few(each['new_levels'])}" if each["new_levels"] else ""
+        rows.append(
+            [
+                each["column"],
+                f"{each['size']:.2f}",
+                f"{_short(each['before'])} → {_short(each['after'])}",
+                nulls,
+                levels,
+            ]
+        )
+    if rows:
+        lines.append(_titled(f"columns that moved ({found['compared']})", columns(rows, indent="    ", right=" r")))
+    return "\n".join(lines)
+
+
+def why(found: Mapping[str, Any]) -> str:
+    """Each step of a run and why it ran, or did not."""
+    rows = [
+        [each["step"], mark(each["status"]), f"{each['seconds']:.1f} s", each["because"]] for each in found["steps"]
+    ]
+    head = f"  {found['run']}  {mark(found['status'])}  {found['cause']}"
+    reason = f"\n  {found['reason']}" if found["reason"] else ""
+    return head + reason + "\n" + columns(rows, indent="    ", right="  r")
+
+
+def tests(found: Mapping[str, Any]) -> str:
+    """Each stage of a test run, with the end of what a failed one printed."""
+    rows = [
+        [
+            mark("ok" if each["ok"] else "failed"),
+            each["name"],
+            f"{each['seconds']:.1f} s",
+            each["text"].partition("\n")[0],
+        ]
+        for each in found["stages"]
+    ]
+    bad = [
+        "\n".join(f"    {line}" for line in each["output"].splitlines())
+        for each in found["stages"]
+        if each["output"] and not each["ok"]
+    ]
+    return "\n".join([columns(rows, right="  r"), *bad, f"  junit {found['junit']}"])
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """Where the report is, and its table of months."""
+    windows = found.get("months") or found.get("windows") or []
+    rows = [
+        [
+            each["month"],
+            decimal(each["auc_static"]),
+            decimal(each["auc_live"]),
+            signed(each["auc_live"] - each["auc_static"])
+            if None not in (each["auc_live"], each["auc_static"])
+            else "–",
+            _few(each["drifted_columns"]),
+            mark(each["decision"]) or "–",
+        ]
+        for each in windows
+    ]
+    table = columns(rows, ["window", "frozen", "live", "gain", "drifted", "decision"], right=" rrr")
+    path = found.get("path") or found.get("to") or found.get("file") or ""
+    return "\n".join(part for part in (table, f"  report {path}" if path else "") if part)
+
+
+def _titled(title: str, text: str) -> str:
+    return f"  {click.style(title, bold=True)}\n{text}"

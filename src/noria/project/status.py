@@ -1,0 +1,270 @@
+"""`noria status`: what is live, how well it does, what is going on, and what needs eyes; one answer.
+
+The command line and the page `/` print the same. It reads records and the ends of logs only, so it is
+fast whatever the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from noria.core.clock import utc_text
+from noria.core.verb import verb
+from noria.data import records as data
+from noria.loop import records as loop
+from noria.monitoring import live
+from noria.monitoring import records as monitoring
+from noria.monitoring.facts import Estimate
+from noria.monitoring.records import AlertRecord
+from noria.monitoring.window import named
+from noria.registry import records as registry
+from noria.serving import follow
+from noria.serving import records as serving
+from noria.store.ledger import Reader
+from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
+
+__all__ = [
+    "ArmLine",
+    "DataLine",
+    "JobLine",
+    "ModelStatus",
+    "RolloutLine",
+    "RunLine",
+    "Status",
+    "WindowLine",
+    "status",
+    "windows_of",
+]
+
+RUNS = 10
+WINDOWS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmLine:
+    """A release that answers, with its share of the traffic, 0..1."""
+
+    arm: str
+    release: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutLine:
+    """A rollout that is under way: the step it is at, of how many, and since when."""
+
+    rollout: str
+    release: int
+    before: int
+    step: str
+    number: int
+    steps: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowLine:
+    """One window of a model: its quality live and frozen, what drifted, and what the loop decided."""
+
+    window: str
+    start: str
+    rows: int
+    labelled: int
+    live: Mapping[str, Estimate]
+    frozen: Mapping[str, Estimate]
+    drifted: tuple[str, ...]
+    decision: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One model. `release` is the one in production (0: none), `since` when it came there.
+
+    `as_of` is how far time has come for it: event time under an event clock. `candidates` are
+    releases that wait: validated or staging.
+    """
+
+    model: str
+    version: int
+    release: int
+    since: str
+    actor: str
+    as_of: str
+    arms: tuple[ArmLine, ...]
+    shadow: int
+    rollout: RolloutLine | None
+    candidates: tuple[int, ...]
+    windows: tuple[WindowLine, ...]
+    alerts: tuple[AlertRecord, ...]
+    promotions: int
+    refusals: int
+    stopped: int
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    """One run, newest first."""
+
+    run: str
+    status: str
+    pipeline: str
+    seconds: float
+    metrics: Mapping[str, float]
+    cause: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataLine:
+    """The newest version of a data set."""
+
+    dataset: str
+    version: int
+    rows: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """Work that waits or is being done."""
+
+    job: str
+    kind: str
+    state: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The whole project. `facts` is the size of the ledger, `servers` how many answer now."""
+
+    project: str
+    clock: str
+    facts: int
+    servers: int
+    models: tuple[ModelStatus, ...]
+    runs: tuple[RunLine, ...]
+    datasets: tuple[DataLine, ...]
+    jobs: tuple[JobLine, ...]
+    next: str
+
+
+@verb(permission="project.read", changes=False)
+def status(ws: Workspace) -> Status:
+    """What is live, how well it does, what is going on, and what needs eyes.
+
+    Example: noria status
+    """
+    with ws.ledger.read() as tx:
+        names = registry.models(tx)
+        runs = [_run(item) for item in tracking.runs(tx, limit=RUNS)]
+        newest = [found for name in data.names(tx) if (found := data.newest(tx, name)) is not None]
+    moments = {name: live.as_of(ws, name) for name in names}
+    with ws.ledger.read() as tx:
+        models = [_model(tx, name, utc_text(moment) if (moment := moments[name]) else "") for name in names]
+    return Status(
+        project=ws.project.name,
+        clock=ws.project.clock,
+        facts=ws.ledger.head(),
+        servers=len(follow.servers(ws)),
+        models=tuple(models),
+        runs=tuple(runs),
+        datasets=tuple(
+            DataLine(dataset=item.name, version=item.version, rows=item.rows, at=item.at) for item in newest
+        ),
+        jobs=tuple(JobLine(job=job.id, kind=job.kind, state=job.state, about=job.key) for job in ws.jobs.waiting()),
+        next=_next(models, len(newest)),
+    )
+
+
+def _run(item: tracking.RunRecord) -> RunLine:
+    return RunLine(
+        run=item.run,
+        status=item.status,
+        pipeline=item.pipeline,
+        seconds=item.seconds,
+        metrics=item.metrics,
+        cause=item.cause,
+        at=item.started_at,
+    )
+
+
+def _model(tx: Reader, name: str, as_of: str) -> ModelStatus:
+    found = registry.production(tx, name)
+    deployed = serving.deployment(tx, name)
+    waiting = [item for item in registry.releases(tx, name) if item.state in ("validated", "staging")]
+    judged = loop.judgements(tx, name)
+    decisions = loop.decisions(tx, name)
+    windows = windows_of(tx, name)
+    finished = serving.rollouts(tx, name)
+    return ModelStatus(
+        model=name,
+        version=found.version if found else 0,
+        release=found.release if found else 0,
+        since=found.moved_at if found else "",
+        actor=deployed.actor if deployed else "",
+        as_of=as_of,
+        arms=tuple(
+            ArmLine(arm=arm.name, release=arm.release, weight=arm.weight) for arm in (deployed.arms if deployed else ())
+        ),
+        shadow=deployed.shadow if deployed else 0,
+        rollout=_rollout(tx, name),
+        candidates=tuple(item.release for item in waiting),
+        windows=tuple(windows[-WINDOWS:]),
+        alerts=tuple(monitoring.alerts(tx, name)),
+        promotions=sum(item.outcome == "promoted" for item in finished),
+        refusals=sum(item.decision == "refuse" for item in judged),
+        stopped=sum(item.decision == "stopped" for item in decisions),
+        next="" if found else (f"noria deploy {name}" if waiting else "noria run"),
+    )
+
+
+def windows_of(tx: Reader, model: str) -> list[WindowLine]:
+    """Every window that was measured or decided on, in time order; of several decisions the last."""
+    drifts = {item.window: item for item in monitoring.drifts(tx, model)}
+    qualities = {item.window: item for item in monitoring.qualities(tx, model)}
+    decided = {item.window: item for item in reversed(loop.decisions(tx, model))}
+    found = []
+    for name in sorted({*drifts, *qualities, *decided}, key=lambda name: named(name).start):
+        drift, quality, decision = drifts.get(name), qualities.get(name), decided.get(name)
+        found.append(
+            WindowLine(
+                window=name,
+                start=named(name).start_text,
+                rows=quality.rows if quality else drift.rows if drift else 0,
+                labelled=quality.labelled if quality else 0,
+                live=quality.live if quality else {},
+                frozen=quality.frozen if quality else {},
+                drifted=drift.drifted if drift else (),
+                decision=decision.decision if decision else "",
+                reason=decision.reason if decision else "",
+            )
+        )
+    return found
+
+
+def _rollout(tx: Reader, model: str) -> RolloutLine | None:
+    found = serving.open_rollout(tx, model)
+    if found is None:
+        return None
+    steps = found.plan.get("steps", [])
+    here = steps[found.step] if found.step < len(steps) else {}
+    return RolloutLine(
+        rollout=found.rollout,
+        release=found.release,
+        before=found.before,
+        step=str(here.get("text", "") if isinstance(here, Mapping) else here),
+        number=found.step + 1,
+        steps=len(steps),
+        since=found.step_at,
+    )
+
+
+def _next(models: list[ModelStatus], datasets: int) -> str:
+    if not models:
+        return "noria run" if datasets else "noria data add PATH, then noria run"
+    return next((item.next for item in models if item.next), "noria watch")

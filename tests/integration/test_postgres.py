@@ -1,0 +1,275 @@
+"""The ledger on a real Postgres, through the same code: started here on a free port, thrown away after."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from noria.bootstrap import open_workspace
+from noria.config import Project, StoreConfig
+from noria.core.errors import StoreUnavailable, Tampered
+from noria.governance import records
+from noria.governance.audit import verify
+from noria.governance.facts import ApprovalGiven
+from noria.store.replay import difference, rebuild
+from noria.store.workspace import Workspace
+from noria.testing import random_payload
+
+WRITER = """
+import sys
+from pathlib import Path
+from noria.bootstrap import open_workspace
+from noria.config import Project, StoreConfig
+from noria.governance.facts import ApprovalGiven
+url, root, name, count = sys.argv[1:]
+ws = open_workspace(project=Project(name="pg", root=Path(root), store=StoreConfig(database=url)))
+for number in range(int(count)):
+    with ws.ledger.transaction() as tx:
+        given = tx.append(ApprovalGiven(about=name, digest="d", role=str(number)))
+    print(given.seq, flush=True)
+    job = ws.jobs.claim(["k"], owner=name)
+    if job is not None:
+        print("job", job.key, flush=True)
+        ws.jobs.finish(job.id, name)
+"""
+
+
+def postgres_programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    if initdb is None:
+        message = "PostgreSQL's programs (initdb, pg_ctl) are missing: apt-get install -y postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return Path(initdb).resolve().parent
+
+
+def as_postgres(*command: str | Path) -> None:
+    """Postgres refuses to run as root, so root runs it as the user that its package made."""
+    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    subprocess.run([*prefix, *map(str, command)], check=True, stdout=subprocess.DEVNULL, timeout=60, cwd="/")
+
+
+class Server:
+    """A Postgres of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs = postgres_programs()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres")
+        as_postgres(
+            self.programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"
+        )
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder} -c fsync=off"
+        as_postgres(
+            self.programs / "pg_ctl",
+            "-D",
+            self.folder / "data",
+            "-w",
+            "-l",
+            self.folder / "log",
+            "-o",
+            options,
+            "start",
+        )
+
+    def stop(self, mode: str = "fast") -> None:
+        as_postgres(self.programs / "pg_ctl", "-D", self.folder / "data", "-w", "-m", mode, "stop")
+
+    def database(self, name: str) -> str:
+        as_postgres(self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    # not pytest's folder: its parents are closed to other users, and postgres must get in
+    folder = Path(f"/tmp/noria-pg-{os.getpid()}")
+    folder.mkdir()
+    try:
+        made = Server(folder)
+        made.start()
+        yield made
+        made.stop("immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def project(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Project:
+    name = f"noria_{abs(hash(request.node.nodeid)) % 10**10}"
+    return Project(name="pg", root=tmp_path, store=StoreConfig(database=server.database(name)))
+
+
+@pytest.fixture
+def ws(project: Project) -> Iterator[Workspace]:
+    made = open_workspace(project=project)
+    yield made
+    made.ledger.database.close()
+
+
+def append(ws: Workspace, *roles: str) -> None:
+    with ws.ledger.transaction() as tx:
+        for role in roles:
+            tx.append(ApprovalGiven(about="model/m", digest="d", role=role), inputs=[("thing", f"x/{role}")])
+
+
+def test_facts_records_and_checkpoints_are_as_on_sqlite(ws: Workspace) -> None:
+    append(ws, "one", "two")
+    append(ws, "three")
+    with ws.ledger.read() as reader:
+        assert [record.role for record in records.approvals(reader, "model/m")] == ["one", "two", "three"]
+    assert [stored.seq for stored in ws.ledger.facts(ref="x/two")] == [2]
+    report = verify(ws)
+    assert report.ok, report
+    assert report.size == 3
+
+
+def test_an_exception_takes_everything_back(ws: Workspace) -> None:
+    def work() -> None:
+        with ws.ledger.transaction() as tx:
+            tx.append(ApprovalGiven(about="a", digest="d", role="lost"))
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        work()
+    assert ws.ledger.head() == 0
+    append(ws, "kept")
+    assert verify(ws).ok
+
+
+def test_records_of_every_slice_are_the_fold_of_the_facts(ws: Workspace) -> None:
+    chance = random.Random(11)
+    kinds = list(ws.ledger.slices.kinds)
+    with ws.ledger.transaction() as tx:
+        for _ in range(300):
+            tx.append(random_payload(chance, ws.ledger.slices.kinds, chance.choice(kinds)))
+    assert difference(ws.ledger) == []
+    assert rebuild(ws.ledger) == 300
+    assert difference(ws.ledger) == []
+
+
+@pytest.mark.parametrize("table", ["fact", "edge", "node", "checkpoint"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {column} = {column}"])
+def test_the_database_refuses_to_change_what_was_said(ws: Workspace, table: str, statement: str) -> None:
+    append(ws, "one", "two")
+    column = {"fact": "seq", "edge": "seq", "node": "level", "checkpoint": "size"}[table]
+    with pytest.raises(DBAPIError, match="immutable"), ws.ledger.database.write() as connection:
+        connection.execute(text(statement.format(table, column=column)))
+
+
+def test_an_edit_by_an_administrator_is_named(ws: Workspace) -> None:
+    append(ws, *"abcdefgh")
+    with ws.ledger.database.write() as connection:
+        connection.execute(text("ALTER TABLE fact DISABLE TRIGGER ALL"))
+        connection.execute(text("UPDATE fact SET body = replace(body, '\"c\"', '\"z\"') WHERE seq = 3"))
+    report = verify(ws)
+    assert (report.kind, report.first_bad) == ("edited", 3)
+    with ws.ledger.database.write() as connection:
+        connection.execute(text("DELETE FROM fact WHERE seq > 5"))
+    with pytest.raises(Tampered, match="was cut"):
+        append(ws, "more")
+
+
+def test_four_processes_write_and_claim_without_losing_or_repeating_anything(ws: Workspace, project: Project) -> None:
+    for number in range(40):
+        ws.jobs.enqueue("k", {}, key=f"job-{number}")
+    command = [sys.executable, "-c", WRITER, project.store.database, str(project.root)]
+    processes = [
+        subprocess.Popen([*command, f"writer-{n}", "30"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for n in range(4)
+    ]
+    outputs = []
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        outputs.append(output.split("\n"))
+    lines = [line for output in outputs for line in output if line]
+    assert sorted(int(line) for line in lines if line.isdigit()) == list(range(1, 121))
+    claimed = [line for line in lines if line.startswith("job")]
+    assert sorted(claimed) == sorted(f"job job-{number}" for number in range(40))
+    assert verify(ws).ok
+
+
+def test_a_killed_writer_leaves_nothing_half_done(ws: Workspace, project: Project) -> None:
+    command = [sys.executable, "-c", WRITER, project.store.database, str(project.root), "victim", "10"]
+    size = 0
+    points = {"append.fact": 1, "append.projected": 1, "commit.before": 1, "commit.after": 2, "seen.written": 2}
+    for name, committed in points.items():
+        environment = {**os.environ, "NORIA_FAILPOINT": f"{name}:2"}
+        killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert len(killed.stdout.split()) == 1
+        size += committed
+        report = verify(ws)
+        assert report.ok, report
+        assert report.size == size
+
+
+def test_two_first_starts_at_once_make_one_ledger(project: Project) -> None:
+    found: list[str] = []
+    problems: list[BaseException] = []
+
+    def begin() -> None:
+        try:
+            ws = open_workspace(project=project)
+            append(ws, "x")
+            found.append(ws.ledger.signer.origin)
+            ws.ledger.database.close()
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert problems == []
+    assert len(set(found)) == 1
+
+
+def test_a_server_that_restarts_is_unavailable_and_then_used_again(server: Server, ws: Workspace) -> None:
+    append(ws, "before")
+    server.stop("immediate")
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            append(ws, "down")
+        assert caught.value.is_retry_safe
+        assert len(str(caught.value).splitlines()) <= 6
+    finally:
+        server.start()
+    append(ws, "after")
+    assert [stored.payload.role for stored in ws.ledger.facts()] == ["before", "after"]
+    assert verify(ws).ok
+
+
+def test_a_database_that_became_read_only_is_unavailable(ws: Workspace) -> None:
+    append(ws, "one")
+    with ws.ledger.database.write() as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar()
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    ws.ledger.database.close()
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        append(ws, "two")
+    assert ws.ledger.head() == 1

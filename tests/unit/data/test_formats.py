@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from noria.core.errors import UsageError
+from noria.data import formats
+from noria.data.formats import format_of, inspect, read_file, unify
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_a_table_is_known_by_its_suffix() -> None:
+    assert [format_of(n) for n in ("a.CSV", "b.tsv", "c.csv.gz", "d.parquet", "e.pq", "f.jsonl", "g.ndjson.gz")] == [
+        *("csv", "csv", "csv", "parquet", "parquet", "jsonl", "jsonl")
+    ]
+    assert [format_of(n) for n in ("README.md", "a.parquet.gz", "x.json", "csv")] == ["", "", "", ""]
+
+
+def test_a_csv_file_is_inspected_with_its_types_and_times(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"id,zip,t,x\n1,02139,2013-01-01T05:00:00Z,NA\n2,10001,2013-01-02T05:00:00Z,2\n")
+    found = inspect(path, "a.csv", "t")
+    assert found.rows == 2
+    assert found.columns == (
+        ("id", "int64", False),
+        ("zip", "string", False),
+        ("t", "timestamp[us, tz=UTC]", False),
+        ("x", "int64", True),
+    )
+    assert (found.time_min, found.time_max) == ("2013-01-01T05:00:00.000000Z", "2013-01-02T05:00:00.000000Z")
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "columns"),
+    [
+        (b"\xef\xbb\xbfa,b\n1,2\n", 1, ["a", "b"]),
+        (b"a;b\r\n1;2\r\n", 1, ["a", "b"]),
+        (b"a\tb\n1\t2\n", 1, ["a", "b"]),
+        (b'a,b\n"x\ny",2\n', 1, ["a", "b"]),
+        (b",a\n0,2\n", 1, ["column_1", "a"]),
+        (b"a,b\n", 0, ["a", "b"]),
+        (b'"a,1",b\n1,2\n', 1, ["a,1", "b"]),
+    ],
+)
+def test_common_ways_of_writing_csv_are_read(tmp_path: Path, content: bytes, rows: int, columns: list[str]) -> None:
+    found = inspect(write(tmp_path, "a.csv", content), "a.csv")
+    assert (found.rows, [name for name, _, _ in found.columns]) == (rows, columns)
+    assert read_file(tmp_path / "a.csv", "a.csv", {}).num_rows == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("z.csv", b"", "z.csv is empty"),
+        ("n.csv", b"\n\n", "no header"),
+        ("r.csv", b"a,b\n1,2\nSECRET\n4,5\n", "line 3 has 1 values where the header names 2"),
+        ("w.csv", b"a,b\n1,2,SECRET\n", "has 3 values where the header names 2"),
+        ("o.csv", b'a,b\n"SECRET,2\n3,4\n', "broken"),
+        ("u.csv", b"a,b\n\xff\xfeSECRET,1\n", "not UTF-8"),
+        ("d.csv", b"a,a\n1,2\n", "two columns named 'a'"),
+        ("c.csv", b"\x00\x01\n\x00\n", "control characters"),
+        ("g.csv.gz", b"SECRET", "gzip"),
+        ("p.parquet", b"PAR1SECRET", "not a whole Parquet file"),
+        ("j.jsonl", b'[1,2]\n{"SECRET"', "not JSON lines"),
+        ("t.csv", b"t,x\nSECRET,1\n", "not a time"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_clear_error(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(UsageError) as caught:
+        inspect(path, name, "t")
+    said = str(caught.value)
+    assert message in said
+    assert name in said
+    assert "SECRET" not in said, "row values never enter messages"
+    assert len(said.splitlines()) <= 6
+
+
+def test_a_cut_off_gzip_file_is_named(tmp_path: Path) -> None:
+    whole = gzip.compress(b"a,b\n" + b"1,2\n" * 100_000)
+    with pytest.raises(UsageError, match="cut.csv.gz"):
+        inspect(write(tmp_path, "cut.csv.gz", whole[: len(whole) // 2]), "cut.csv.gz")
+
+
+def test_a_gzipped_csv_file_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv.gz", gzip.compress(b"a,b\n1,02\n"))
+    assert inspect(path, "a.csv.gz").columns == (("a", "int64", False), ("b", "string", False))
+
+
+def test_json_lines_keep_text_as_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", b'{"a": 1, "zip": "02139"}\n{"a": 2.5, "zip": "10001"}\n')
+    assert read_file(path, "a.jsonl", {}).to_pylist() == [{"a": 1.0, "zip": "02139"}, {"a": 2.5, "zip": "10001"}]
+
+
+def test_a_parquet_file_keeps_its_types_and_loses_only_metadata(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "category": pa.array(["a", "b"]).dictionary_encode(),
+            "decimal": pa.array(["1.10", "2.20"]).cast(pa.decimal128(10, 2)),
+            "int8": pa.array([1, None], pa.int8()),
+            "time": pa.array([0, 1], pa.timestamp("ns", "Europe/Paris")),
+        }
+    ).replace_schema_metadata({"pandas": "{}"})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    assert read_file(path, "a.parquet", {}).equals(table.replace_schema_metadata(None))
+    assert inspect(path, "a.parquet", "time").time_min == "1970-01-01T00:00:00.000000Z"
+
+
+def test_types_that_differ_are_widened_and_unlike_ones_are_named() -> None:
+    ints, floats = pa.schema([("a", pa.int32())]), pa.schema([("a", pa.float64()), ("b", pa.string())])
+    assert unify({"1": ints, "2": floats}) == pa.schema([("a", pa.float64()), ("b", pa.string())])
+    codes = pa.schema([("a", pa.dictionary(pa.int8(), pa.string()))])
+    assert unify({"1": codes, "2": pa.schema([("a", pa.string())])}) == pa.schema([("a", pa.string())])
+    with pytest.raises(UsageError, match=r"column 'a' is string in 2 but int32 in 1"):
+        unify({"1": ints, "2": pa.schema([("a", pa.string())])})
+
+
+def test_times_without_a_zone_are_utc() -> None:
+    naive = pa.chunked_array([pa.array([0], pa.timestamp("s"))])
+    assert formats.as_utc(naive, "t", "x").type == pa.timestamp("us", "UTC")
+    assert formats.as_utc(pa.chunked_array([pa.array(["2013-01-31"])]), "t", "x").to_pylist()[0].year == 2013
