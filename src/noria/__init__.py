@@ -1,1 +1,63 @@
-"""Noria."""
+"""Noria's Python face: what a project's pipeline, a script or a notebook imports as `nr`.
+
+Everything is imported when it is first used, so `import noria` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from noria.bootstrap import open_workspace as open
+    from noria.faces.python import run
+    from noria.pipeline.ambient import seed, split_by_time, xy
+    from noria.pipeline.define import dataset, metric, model, pipeline
+    from noria.pipeline.step import Choice, Log, step
+    from noria.project.diff import diff
+
+__all__ = [
+    "Choice",
+    "Log",
+    "dataset",
+    "diff",
+    "metric",
+    "model",
+    "open",
+    "pipeline",
+    "run",
+    "seed",
+    "split_by_time",
+    "step",
+    "xy",
+]
+
+_PLACES = {
+    "Choice": "noria.pipeline.step",
+    "Log": "noria.pipeline.step",
+    "dataset": "noria.pipeline.define",
+    "diff": "noria.project.diff",
+    "metric": "noria.pipeline.define",
+    "model": "noria.pipeline.define",
+    "open": "noria.bootstrap:open_workspace",
+    "pipeline": "noria.pipeline.define",
+    "run": "noria.faces.python",
+    "seed": "noria.pipeline.ambient",
+    "split_by_time": "noria.pipeline.ambient",
+    "step": "noria.pipeline.step",
+    "xy": "noria.pipeline.ambient",
+}
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"noria has no {name!r}")
+    module, _, attribute = place.partition(":")
+    found = getattr(importlib.import_module(module), attribute or name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -56,7 +56,11 @@ def open_workspace(
     slices = load_slices()
     database = Database(database_url(project.store.database, state))
     seen = Seen(state / "seen")
-    origin = start(database, slices, seen, project.name)
+    try:
+        origin = start(database, slices, seen, project.name)
+    except BaseException:
+        database.close()
+        raise
     ledger = Ledger(
         database,
         slices=slices,

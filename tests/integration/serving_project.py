@@ -82,5 +82,4 @@ def make_release(ws: Workspace, seed: int = 0, numbers: int = 8, iterations: int
 def rows(count: int, seed: int = 1, numbers: int = 8) -> list[dict[str, Any]]:
     """Request rows."""
     table = frame(count, seed, numbers).drop(columns=["late"])
-    found: list[dict[str, Any]] = table.to_dict("records")
-    return found
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -9,8 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -228,24 +228,14 @@ def test_a_killed_writer_leaves_nothing_half_done(ws: Workspace, project: Projec
 
 
 def test_two_first_starts_at_once_make_one_ledger(project: Project) -> None:
-    found: list[str] = []
-    problems: list[BaseException] = []
+    def begin() -> str:
+        ws = open_workspace(project=project)
+        append(ws, "x")
+        ws.ledger.database.close()
+        return ws.ledger.signer.origin
 
-    def begin() -> None:
-        try:
-            ws = open_workspace(project=project)
-            append(ws, "x")
-            found.append(ws.ledger.signer.origin)
-            ws.ledger.database.close()
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=begin) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert problems == []
+    with ThreadPoolExecutor(4) as pool:
+        found = [future.result(60) for future in [pool.submit(begin) for _ in range(4)]]
     assert len(set(found)) == 1
 
 

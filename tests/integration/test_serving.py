@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_every_caller_gets_the_score_of_its_own_row(built: Workspace, server: Se
     logged = dict(zip(table["rid"].to_pylist(), table["y"].to_pylist(), strict=True))
     for request, _, body, _ in answers.found:
         assert logged[request["id"]] == body["score"]
-    assert max(table["b"].to_pylist()) < 600, "requests that waited together were predicted together"
+    assert len(set(table["b"].to_pylist())) < 600, "requests that waited together were predicted together"
 
 
 def test_several_rows_in_one_request_come_back_in_order(built: Workspace, server: ServerProcess) -> None:
@@ -260,12 +261,12 @@ def test_a_rollout_is_carried_to_production_by_its_traffic(built: Workspace, ser
     assert current is not None
     assert ended_record is not None
     assert (live.release, current.production, current.kept) == (2, 2, (1,))
-    # A judge that remembers nothing comes to the same counts from the log alone.
-    again = replay(built, started.rollout)
-    then = dict(ended_record.evidence)
-    for guard, numbers in again.evidence["guards"].items():  # type: ignore[union-attr,call-overload]  # JSON
+    # A judge that remembers nothing comes to the same counts from the log alone, and those that came after.
+    again: Any = replay(built, started.rollout).evidence
+    then: Any = ended_record.evidence
+    for guard, numbers in again["guards"].items():
         assert numbers["candidate_n"] >= then["guards"][guard]["candidate_n"]
-    assert again.evidence["requests"]["0"] >= 150  # type: ignore[index,call-overload]  # JSON
+    assert again["requests"]["0"] >= 150
 
 
 def _judge(ws: Workspace, watch: Watch, seen: list[str]) -> Any:
@@ -287,15 +288,24 @@ def test_rollback_and_forward_again_under_load_lose_nothing(built: Workspace, se
     assert {body["release"] for _, _, body, _ in answers.found} == {1, 2}
 
 
+def pids(ws: Workspace) -> set[object]:
+    return {found["pid"] for found in follow.servers(ws)}
+
+
+def has_more(answers: Answers, count: int) -> bool:
+    return len(answers.found) > count
+
+
 def test_kill_9_loses_no_answer_and_the_client_only_reconnects(built: Workspace, server: ServerProcess) -> None:
     with under_load(server.port, traffic("kill")) as answers:
         for _ in range(3):
             count = len(answers.found)
             server.kill()
             server.start()
-            pid = server.process.pid
-            wait_for(lambda pid=pid: [s for s in follow.servers(built) if s["pid"] == pid], what="the new server")
-            wait_for(lambda count=count: len(answers.found) > count + 50, what="answers of the new server")
+            wait_for(
+                lambda: server.process.pid in {found["pid"] for found in follow.servers(built)}, what="a new lease"
+            )
+            wait_for(partial(has_more, answers, count + 50), what="answers of the new server")
     assert answers.broken >= 3
     assert answers.failed == 0
     check_true(built, answers)

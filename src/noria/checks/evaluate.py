@@ -39,7 +39,7 @@ else:
     Mask = Any
 pc = lazy("pyarrow.compute")
 
-__all__ = ["EXAMPLES", "ROWS", "Batch", "check_column", "holds", "most_by_chance", "rejected"]
+__all__ = ["EXAMPLES", "MIN_ROWS", "ROWS", "Batch", "check_column", "holds", "most_by_chance", "rejected"]
 
 ROWS = 10
 EXAMPLES = 5
@@ -50,7 +50,10 @@ STRAYS = 0.001
 OFF_LATTICE = 0.01
 COARSE = 0.5
 """A file whose values are all on a coarser lattice fails if less than this of the reference was on it."""
-MIN_WHEN_ROWS = 100
+MIN_ROWS = 100
+"""Fewer rows than this prove nothing about a share or a distribution."""
+_LIVELY = 3
+"""A column with this many distinct quantiles does not become a constant by itself."""
 _SIGMAS = 3.0
 
 
@@ -123,7 +126,7 @@ def _nulls_when(name: str, rules: ColumnRules, most: float, batch: Batch) -> Fin
     where = holds(when, batch.table)
     among = int(where.sum())
     missing = where & _missing(batch.table[name])
-    if among < MIN_WHEN_ROWS or int(missing.sum()) <= most_by_chance(most, among):
+    if among < MIN_ROWS or int(missing.sum()) <= most_by_chance(most, among):
         return _passed("nulls when", name, rules, batch)
     share = _percent(int(missing.sum()) / among)
     message = f"null in {share} of the rows where {rules.when} (at most {_percent(most)})"
@@ -173,8 +176,8 @@ def _bounds(rules: ColumnRules, bases: Sequence[ColumnProfile]) -> tuple[float, 
 def _reach(base: ColumnProfile, *, is_log: bool) -> float:
     """How high a value may be: as far again beyond the highest as `SLACK` tails; long tails by their ratio."""
     if is_log:
-        told = base.body[-1]
-        return float(base.high * max(base.high / told, math.e) ** SLACK)
+        usual = (base.body or base.quantiles)[-1]
+        return float(base.high * max(base.high / usual, math.e) ** SLACK)
     return base.high + SLACK * max(_width(base), base.high - base.quantiles[-1])
 
 
@@ -212,16 +215,18 @@ def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnPro
     lattice = Lattice(rules.step, rules.offset) if rules.step is not None else None
     values = floats(batch.table[name])
     is_value = np.isfinite(values)
+    is_lively = len(set(rules.typical)) >= _LIVELY and all(len(set(base.quantiles)) >= _LIVELY for base in bases)
+    if profile.distinct == 1 and profile.values >= MIN_ROWS and is_lively and len(bases) > 1:
+        return rejected("unit", name, rules.severity, batch, is_value, "all values are the same, which they never were")
     conversion = None
     if stick.spread:
         far = stick.distance(told)
         if far <= rules.drift + 3.0 / math.sqrt(profile.values):
             return _passed("unit", name, rules, batch)
-        known, near = stick.conversion(told)
-        if near * units.NEARER < far and units.explains(known, values[is_value], lattice):
-            conversion = known
+        known = stick.conversions(told, far / units.NEARER)
+        conversion = next((c for c in known if units.explains(c, values[is_value & (values != 0)], lattice)), None)
     else:
-        far = min(abs(told[2] - base.high) / _width(base) for base in bases)
+        far = min(abs(told[2] - home[2]) / _life(home[2]) for home in stick.homes)
     if conversion is None and far <= SLACK:
         return _passed("unit", name, rules, batch)
     last = bases[-1].body if stick.is_sparse and bases[-1].body else bases[-1].quantiles
@@ -233,7 +238,11 @@ def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnPro
 
 def _width(base: ColumnProfile) -> float:
     """The scale of a column: its spread; of a constant, fifteen times itself (a month, a year move on)."""
-    return base.spread or 15 * max(abs(base.high), 1.0)
+    return base.spread or _life(base.high)
+
+
+def _life(constant: float) -> float:
+    return 15 * max(abs(constant), 1.0)
 
 
 def _guess(name: str, rules: ColumnRules, batch: Batch, before: ColumnProfile | None) -> str:
@@ -245,8 +254,8 @@ def _guess(name: str, rules: ColumnRules, batch: Batch, before: ColumnProfile | 
     told = stick.told(batch.profile.columns[name])
     if not told or not stick.spread:
         return ""
-    known, near = stick.conversion(told)
-    return f": {known.name}?" if near * 2 < stick.distance(told) else ""
+    known = stick.conversions(told, stick.distance(told) / 2)
+    return f": {known[0].name}?" if known else ""
 
 
 def _levels(name: str, rules: ColumnRules, batch: Batch) -> Finding:

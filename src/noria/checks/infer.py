@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.checks import units
-from noria.checks.evaluate import MIN_WHEN_ROWS, holds
+from noria.checks.evaluate import MIN_ROWS, holds
 from noria.checks.facts import ChecksInferred
 from noria.checks.profile import ColumnProfile, floats, profile_numbers, profile_table
 from noria.checks.rules import ColumnRules, Suite, TableRules, When, load, text_of
@@ -52,6 +52,7 @@ _FEW_DISTINCT = 20
 """Fewer distinct numbers than this are codes or counts: their quantiles say little about a unit."""
 _TOUCHED = 0.01
 """A hard bound is one that at least this share of the values touch exactly."""
+_SAMPLE_ROWS = 50_000
 _PARTS = 4
 _MIN_PART_ROWS = 200
 _MANY_ROWS = 1000
@@ -242,6 +243,8 @@ def _reasons(table: pa.Table, profiles: Mapping[str, ColumnProfile]) -> dict[str
     with_nulls = [name for name, p in profiles.items() if 0 < p.nulls < p.rows]
     if not with_nulls:
         return {}
+    if table.num_rows > _SAMPLE_ROWS:
+        table = table.take(np.linspace(0, table.num_rows - 1, _SAMPLE_ROWS).astype(np.int64))
     conditions = [(when, holds(when, table)) for when in _conditions(profiles)]
     found: dict[str, tuple[When, float]] = {}
     for name in with_nulls:
@@ -249,7 +252,7 @@ def _reasons(table: pa.Table, profiles: Mapping[str, ColumnProfile]) -> dict[str
         best: tuple[int, When, float] | None = None
         for when, where in conditions:
             among = int(where.sum())
-            if when.column == name or among < max(_WHEN_SHARE * len(missing), MIN_WHEN_ROWS):
+            if when.column == name or among < max(_WHEN_SHARE * len(missing), MIN_ROWS):
                 continue
             share = float(missing[where].mean())
             fits = share <= min(_WHEN_NULLS, profiles[name].null_share / _WHEN_GAIN)

@@ -119,7 +119,8 @@ def _columns(profiles: Sequence[TableProfile], new_files: Sequence[str]) -> str:
             f"<td class='n'>{median}</td><td class='n'>{resolution}</td>"
             f"<td>{_strip(before, now)}</td></tr>"
         )
-    head = f"<tr><th>column<th>type<th>null<th>median<th>resolution<th>{_e(first.file)} (grey), {_e(last.file)} (blue)</tr>"
+    files = f"{_e(first.file)} (grey), {_e(last.file)} (blue)"
+    head = f"<tr><th>column<th>type<th>null<th>median<th>resolution<th>{files}</tr>"
     return f"<table>{head}{''.join(rows)}</table>"
 
 

@@ -108,7 +108,7 @@ CONVERSIONS: tuple[Conversion, ...] = (
 class Yardstick:
     """How distances to some baselines are measured: their quantiles (at the five ranks), the scale, its unit.
 
-    `spread` is 0 when every baseline is a constant: then nothing can be told.
+    `spread` is 0 when the reference is a constant but for a few rows: then nothing can be told.
     """
 
     homes: tuple[tuple[float, ...], ...]
@@ -127,12 +127,11 @@ class Yardstick:
         here = [math.log(value) for value in quantiles] if self.is_log else quantiles
         return min(sum(abs(a - b) for a, b in zip(here, home, strict=True)) / 5 for home in self.homes) / self.spread
 
-    def conversion(self, quantiles: Sequence[float]) -> tuple[Conversion, float]:
-        """The known conversion whose undoing brings the quantiles nearest to a baseline, and that distance."""
+    def conversions(self, quantiles: Sequence[float], within: float) -> list[Conversion]:
+        """The known conversions whose undoing brings the quantiles within a distance; the nearest first."""
         values = np.array(quantiles)
         near = [(self.distance([float(v) for v in known.undo(values)]), known) for known in CONVERSIONS]
-        best = min(near, key=lambda pair: pair[0])
-        return best[1], best[0]
+        return [known for far, known in sorted(near, key=lambda pair: pair[0]) if far < within]
 
 
 def yardstick(baselines: Sequence[ColumnProfile]) -> Yardstick:
@@ -143,10 +142,9 @@ def yardstick(baselines: Sequence[ColumnProfile]) -> Yardstick:
     is_log = all(_has_long_tail(home) for home in homes[:1]) and all(min(home) > 0 for home in homes)
     if is_log:
         homes = [tuple(math.log(value) for value in home) for home in homes]
-        widths = [home[-1] - home[0] for home in homes]
-    else:
-        widths = [base.spread for base in baselines]
-    return Yardstick(tuple(homes), max(widths), is_log, is_sparse)
+    widths = [home[-1] - home[0] for home in homes]
+    spread = max(widths) if widths and widths[0] > 0 else 0.0
+    return Yardstick(tuple(homes), spread, is_log, is_sparse)
 
 
 def _has_long_tail(quantiles: Sequence[float]) -> bool:
@@ -161,7 +159,7 @@ def explains(conversion: Conversion, values: Floats, lattice: Lattice | None) ->
     """
     if lattice is None or not len(values):
         return True
-    rounding = lattice.step / 2 / conversion.scale
+    rounding = 1.01 * lattice.step / 2 / conversion.scale
     if rounding >= lattice.step / 2:
         return True
     off = off_lattice(conversion.undo(values), lattice, slack=rounding)

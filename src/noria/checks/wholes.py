@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from noria.checks.evaluate import Batch, rejected
 from noria.checks.facts import Finding
@@ -198,5 +198,4 @@ def times_of(table: pa.Table, column: str, name: str) -> tuple[str, str]:
     """The range of a file's time column as UTC texts; empty if there is none. Raises: UsageError."""
     if not column or column not in table.column_names:
         return "", ""
-    bounds: dict[str, Any] = pc.min_max(formats.as_utc(table[column], column, name)).as_py()
-    return ("", "") if bounds["min"] is None else (utc_text(bounds["min"]), utc_text(bounds["max"]))
+    return formats.time_range(table[column], column, name)

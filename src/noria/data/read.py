@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core import identity
-from noria.core.clock import utc_text
 from noria.core.errors import UsageError
 from noria.core.identity import canonical, is_digest
 from noria.core.lazy import lazy
@@ -125,8 +124,7 @@ def find_rows(ws: Workspace, version: DatasetVersion, column: str, value: Any) -
 def time_range(ws: Workspace, version: DatasetVersion, column: str) -> tuple[str, str]:
     """The least and greatest time of a column as UTC texts; empty if all are null. Raises: UsageError."""
     values = table(ws, version, columns=[column])[column]
-    bounds = pc.min_max(formats.as_utc(values, column, version.ref)).as_py()
-    return ("", "") if bounds["min"] is None else (utc_text(bounds["min"]), utc_text(bounds["max"]))
+    return formats.time_range(values, column, version.ref)
 
 
 def unified(ws: Workspace, entries: Sequence[Entry], kinds: Mapping[str, str]) -> pa.Schema:

@@ -12,7 +12,7 @@ import stat
 import threading
 from collections.abc import Callable
 
-__all__ = ["on_parent_end", "watch_parent"]
+__all__ = ["STDIN", "on_parent_end", "watch_parent"]
 
 STDIN = 0
 

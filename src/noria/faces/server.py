@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -28,7 +29,7 @@ from noria.bootstrap import open_workspace
 from noria.faces.http.app import App, Routes
 from noria.faces.http.feedback import Feedback
 from noria.faces.logs import start_log
-from noria.faces.orphan import watch_parent
+from noria.faces.orphan import STDIN, watch_parent
 from noria.serving.follow import Follower
 from noria.serving.runtime import Limits, Runtime
 from noria.store.workspace import Workspace
@@ -38,6 +39,7 @@ __all__ = ["main", "serve"]
 log = logging.getLogger("noria.server")
 GRACE_S = 5
 REST_S = 5.0
+STANDBY_LOOK_S = 1.0
 
 
 def main() -> int:
@@ -46,21 +48,24 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
     parser.add_argument("--environment", default="local")
+    parser.add_argument("--standby", action="store_true", help="load everything, and wait for a byte to begin")
     given = parser.parse_args()
     start_log("server")
     ws = open_workspace(given.root, actor="service:server")
-    serve(ws, socket.socket(fileno=given.fd), environment=given.environment)
+    serve(ws, socket.socket(fileno=given.fd), environment=given.environment, is_standby=given.standby)
     return 0
 
 
-def serve(ws: Workspace, listening: socket.socket, *, environment: str = "local") -> None:
-    """Answer until SIGTERM, SIGINT, or the end of the parent."""
+def serve(ws: Workspace, listening: socket.socket, *, environment: str = "local", is_standby: bool = False) -> None:
+    """Answer until SIGTERM, SIGINT, or the end of the parent; a stand-by first waits until it is wanted."""
     started = time.perf_counter()
     settings = ws.project.server
     limits = Limits(queue_rows=settings.max_queue_rows, batch_rows=settings.max_batch_rows)
     runtime = Runtime(ws.project.state, now_us=_now_us, limits=limits)
     host, port = listening.getsockname()[:2]
     follower = Follower(ws, runtime, environment=environment, url=f"http://{host}:{port}")
+    if is_standby and not _wanted(follower):
+        return
     follower.start()
     feedback = Feedback(runtime, ws.project.state, now_us=_now_us, max_body_bytes=settings.max_body_bytes)
     app = App(ws, runtime, feedback, others=_others)
@@ -77,6 +82,15 @@ def serve(ws: Workspace, listening: socket.socket, *, environment: str = "local"
         follower.stop()
         runtime.stop()
         feedback.close()
+
+
+def _wanted(follower: Follower) -> bool:
+    """Keep everything loaded as the ledger wants it, until the supervisor writes a byte; False if it is gone."""
+    while True:
+        follower.prepare()
+        readable, _, _ = select.select([STDIN], [], [], STANDBY_LOOK_S)
+        if readable:
+            return bool(os.read(STDIN, 1))
 
 
 async def _serving(app: App, runtime: Runtime, feedback: Feedback, listening: socket.socket) -> None:

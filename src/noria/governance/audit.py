@@ -31,7 +31,7 @@ SIGNERS = "signers"
 class AuditReport:
     """What an audit found. `first_bad` is the first wrong sequence number, 0 if all is well.
 
-    `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree,
+    `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree, damaged,
     or record (facts are well, but a record is not their fold). `root` is hex; `compared` says with what.
     """
 

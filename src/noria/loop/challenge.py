@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from noria.config import RetrainConfig
-from noria.core.errors import Conflict, GateClosed, ProjectError
+from noria.core.errors import Conflict, GateClosed, ProjectError, UsageError
 from noria.core.identity import JSON
 from noria.loop import comparison, policy, records
 from noria.loop.comparison import Comparison
@@ -31,12 +31,18 @@ from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 from noria.tracking.run import reap
 
-__all__ = ["ALERT", "challenge"]
+__all__ = ["ALERT", "Busy", "challenge"]
 
 ALERT = "loop"
 ATTEMPTS = 2
 """How often a run that the loop asked for may fail before a person is called."""
 _DONE = ("finished", "stopped")
+
+
+class Busy(Conflict):
+    """Another process is at it; the job is taken up again a little later."""
+
+    code, is_retry_safe = "busy", True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +58,21 @@ class _Trained:
 def challenge(ws: Workspace, decision: DecisionRecord) -> dict[str, JSON]:
     """Train the challenger that a decision asked for, judge it, and promote or refuse it. Gives what came of it.
 
-    The champion stays whatever fails here. Raises: Conflict while another process runs it.
+    The champion stays whatever fails here, and a person is called. Raises: Busy while another process
+    is at it; StoreUnavailable.
     """
     try:
         trained = _trained(ws, decision)
         if trained is None:
+            _call(ws, decision, f"the run for {decision.window} failed {ATTEMPTS} times")
             return {"outcome": "failed"}
         judged = _judged(ws, decision, trained)
         if judged.decision == "refuse":
             return {"outcome": "refused", "run": trained.run, "release": judged.challenger, "reason": judged.reason}
         started = _promote(ws, decision, judged)
-    except (ProjectError, GateClosed) as error:
+    except Busy:
+        raise
+    except (ProjectError, GateClosed, UsageError) as error:
         _call(ws, decision, f"the challenger of {decision.window} could not go on: {error.message}")
         return {"outcome": "failed", "reason": error.message}
     return {"outcome": started, "run": trained.run, "release": judged.challenger, "reason": judged.reason}
@@ -81,7 +91,7 @@ def _trained(ws: Workspace, decision: DecisionRecord) -> _Trained | None:
             if made is not None:
                 return made
         if run.status == "running":
-            raise Conflict(f"{run.run} is still running", hint="it ends, or its lease does")
+            raise Busy(f"{run.run} is still running", hint="it ends, or its lease does")
     if sum(run.status == "failed" for run in runs) >= ATTEMPTS:
         return None
     ref = f"{decision.dataset}@{decision.dataset_version}"
@@ -202,8 +212,10 @@ def _promote(ws: Workspace, decision: DecisionRecord, judged: JudgedRecord) -> s
         release = registry.release(tx, model, number)
         rollout = serving.open_rollout(tx, model)
     assert release is not None, "a judged release was made"
-    if rollout is not None and rollout.release == number:
-        return "rollout started"
+    if rollout is not None:
+        if rollout.release == number:
+            return "rollout started"
+        raise Busy(f"{model} r{rollout.release} is on its way: r{number} must wait")
     if release.state not in ("validated", "staging"):
         return release.state
     return deployment.promote(ws, f"{model}@r{number}").action

@@ -23,10 +23,11 @@ from noria.data import records as data
 from noria.data import versions
 from noria.data.records import DatasetVersion
 from noria.loop import pins, records, review
-from noria.loop.challenge import challenge
+from noria.loop.challenge import ALERT, challenge
 from noria.loop.records import DecisionRecord
-from noria.monitoring import labels, live
-from noria.monitoring.window import Window, closed, containing, named
+from noria.monitoring import alerts, labels, live, performance
+from noria.monitoring import records as monitoring
+from noria.monitoring.window import Window, closed, containing, named, previous
 from noria.registry.release import Release
 from noria.serving import records as serving
 from noria.serving import segment
@@ -38,6 +39,7 @@ from noria.tracking.run import reap
 __all__ = ["KINDS", "Queued", "review_now", "tick", "work"]
 
 KINDS = ("check", "review")
+MAX_ASKED = 100
 MAX_WINDOWS = 400
 """So many closed windows are looked back at, at most."""
 
@@ -66,7 +68,9 @@ def tick(ws: Workspace) -> list[str]:
                 jobs.append(_queue_check(ws, version))
         due = _due(ws, model, release)
         if due is not None:
-            jobs.append(_queue_review(ws, model, *due).job)
+            queued = _queue_review(ws, model, *due)
+            _call_if_failed(ws, queued)
+            jobs.append(queued.job)
     return jobs
 
 
@@ -92,7 +96,29 @@ def review_now(ws: Workspace, model: str, window: str = "") -> Queued:
     """
     release = live.live_release(ws, model)
     bounds = live.window_of(ws, model, window)
-    return _queue_review(ws, model, bounds, _usable(ws, _main(release)), phase="asked")
+    version = _usable(ws, _main(release))
+    queued = _queue_review(ws, model, bounds, version, phase="asked")
+    number = 1
+    while (job := ws.jobs.get(queued.job)) is not None and job.state in ("failed", "finished") and number < MAX_ASKED:
+        number += 1
+        queued = _queue_review(ws, model, bounds, version, phase=f"asked {number}")
+    return queued
+
+
+def _call_if_failed(ws: Workspace, queued: Queued) -> None:
+    """A review that its owners gave up stays so until a person asks again: raise the alert, once."""
+    job = ws.jobs.get(queued.job)
+    if job is None or job.state != "failed":
+        return
+    first = job.error.splitlines()[0] if job.error else "no reason is known"
+    message = f"the review of {queued.window} failed: {first}"[:500]
+    with ws.ledger.read() as tx:
+        standing = monitoring.alert(tx, queued.model, ALERT)
+    if standing is None or not standing.is_open or standing.message != message:
+        with ws.ledger.transaction() as tx:
+            alerts.raise_alert(
+                tx, queued.model, ALERT, kind="loop", severity="error", message=message, window=queued.window
+            )
 
 
 def _check(ws: Workspace, version: DatasetVersion) -> dict[str, JSON]:
@@ -109,10 +135,20 @@ def _check(ws: Workspace, version: DatasetVersion) -> dict[str, JSON]:
 
 def _review(ws: Workspace, model: str, window: Window, version: DatasetVersion) -> dict[str, JSON]:
     decision = review.decide(ws, model, window, version)
+    _backfill(ws, model, window)
     result: dict[str, JSON] = {"decision": decision.decision, "reason": decision.reason}
     if decision.decision == "train":
         result.update(challenge(ws, decision))
     return result
+
+
+def _backfill(ws: Workspace, model: str, window: Window) -> None:
+    """Measure the window before again if labels were missing then: late ones have come since."""
+    before = previous(window)
+    with ws.ledger.read() as tx:
+        known = monitoring.quality(tx, model, before.name)
+    if known is not None and known.labelled < known.rows:
+        performance.quality(ws, model, before.name)
 
 
 def _due(ws: Workspace, model: str, release: Release) -> tuple[Window, DatasetVersion, str] | None:

@@ -164,10 +164,11 @@ def perform(
     pipeline: str = "",
     params: Mapping[str, JSON] | None = None,
     on_event: Event | None = None,
+    definition: PipelineDefinition | None = None,
 ) -> RunReport:
-    """The same with exact versions of the data, and a place to tell what is going on."""
+    """The same with exact versions of the data, a place to tell what is going on, and a given pipeline."""
     began = time.monotonic()
-    definition = load_pipeline(ws.project)
+    definition = definition or load_pipeline(ws.project)
     if pipeline and pipeline != definition.name:
         raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
     found = pins.resolve(ws, definition, challenge.datasets)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
+from noria.monitoring.dependence import least_effect, p_value
 from noria.monitoring.drift.chi2 import chi2
 from noria.monitoring.drift.ks import ks
 from noria.monitoring.drift.psi import psi
@@ -166,7 +167,7 @@ def _tests(reference: ReferenceColumn, current: Profile | None) -> _Tests:
     if not reference.profile.n or current.n < MIN_ROWS:
         return _Tests(None, None, 0.0, null_effect, null_p)
     test = ks if reference.profile.shape.kind == "numeric" else chi2
-    score = test(reference.profile, current, block=reference.block)
+    score = test(reference.profile, current, spread=reference.spread)
     return _Tests(score.effect, score.p, score.n, null_effect, null_p)
 
 
@@ -177,10 +178,12 @@ def _null_test(reference: ReferenceColumn, current: Profile) -> tuple[float, flo
         return 0.0, None
     gap = abs(current.nulls / current.rows - before.nulls / before.rows)
     pooled = (current.nulls + before.nulls) / (current.rows + before.rows)
-    variance = pooled * (1 - pooled) * (1 / current.rows + 1 / before.rows) * reference.null_block
+    inverse = 1 / current.rows + 1 / before.rows
+    variance = pooled * (1 - pooled) * inverse
     if variance <= 0:
         return gap, 1.0
-    return gap, 2 * NormalDist().cdf(-gap / math.sqrt(variance))
+    p = 2 * NormalDist().cdf(-gap / math.sqrt(variance))
+    return gap, max(p, p_value(gap, 1 / inverse, reference.null_spread))
 
 
 def _judged(
@@ -196,7 +199,8 @@ def _judged(
     has_values = current is not None and tests.effect is not None
     detectable = reference.floor
     if tests.n > 0:
-        detectable = max(reference.floor, math.sqrt(-math.log(strictest / 2) / 2 / tests.n))
+        by_chance = math.sqrt(-math.log(strictest / 2) / 2 / tests.n)
+        detectable = max(reference.floor, by_chance, least_effect(strictest, tests.n, reference.spread))
     return ColumnDrift(
         column=reference.column.name,
         kind=before.shape.kind,

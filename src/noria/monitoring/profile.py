@@ -65,7 +65,7 @@ class Score:
     """What one test said of one column: its effect size, its p-value, and over how many rows.
 
     `effect` is 0 for equal profiles and grows with the difference; `p` is None for tests that only
-    describe. `n` is the number of rows that the p-value believes in.
+    describe. `n` is 1 / (1/n1 + 1/n2) of the two sides.
     """
 
     test: str
@@ -168,6 +168,8 @@ def values_of(data: pa.ChunkedArray[Any] | pa.Array[Any], column: Column) -> Any
     try:
         if kind_of(column.type) == "levels":
             return _encoded(data)
+        if not isinstance(data, pa.ChunkedArray):
+            data = pa.chunked_array([data])
         kind = data.type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             if column.type in ("timestamp", "date"):

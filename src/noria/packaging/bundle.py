@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
-from noria.core.errors import Corrupt, Denied, ModelFailed, NoriaError, UsageError
+from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
 from noria.core.lazy import lazy
 from noria.core.schema import Column
 from noria.packaging.flavor import Bundle, Direct, Flavor
@@ -62,39 +62,26 @@ def build(
         label: the label column, which is no input; `drop` are further columns that are none.
         environment: the digest of the environment lock.
         threshold: the score at which a binary model says the positive label.
-    Raises: UsageError if the model is of no known flavor, or its inputs cannot come as rows.
+    Raises: StepFailed, ModelFailed for what is no usable model; UsageError if its inputs cannot come
+        as rows; GateClosed for an empty holdout.
     """
     if not hasattr(model, "predict"):
-        raise UsageError(
+        raise StepFailed(
             f"a model needs a predict method, and {type(model).__name__} has none",
             hint="return a fitted estimator from the training step",
         )
+    if not len(holdout):
+        raise GateClosed("the holdout has no rows, so nothing can be said of the model", hint="give it labelled rows")
     labels = _labels(model)
     fields = fields_of(holdout, names=_inputs(model, holdout, {label, *drop}))
-    if not len(holdout):
-        raise UsageError("the holdout has no rows, so the bundle can have no golden rows")
     with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
         folder = Path(place)
-        flavor = _saved(model, folder)
-        saved = _boundary(lambda: flavor.load(folder), "the model that was saved could not be loaded again")
-        fields = _probed(flavor, saved, fields, holdout)
-        rows = Rows(fields)
-        golden = rows.plain(_spread(holdout, GOLDEN_ROWS))
-        frame = rows.frame(rows.columns(golden))
-        scores = [float(v) for v in _boundary(lambda: flavor.predict(saved, frame), "the model could not predict")]
-        if len(scores) != len(golden) or not all(np.isfinite(scores)):
-            raise ModelFailed("the model's scores of the holdout are not one finite number a row")
-        _write(folder / "signature.json", {"inputs": [_field_json(f) for f in fields], "outputs": ["score"]})
-        _write(folder / "example.json", golden[:EXAMPLE_ROWS])
-        _write(folder / "golden.json", {"rows": golden, "scores": scores})
+        flavor = _packed(folder, model, fields, holdout)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = Tree(
-            entries=tuple(
-                Entry(path.relative_to(folder).as_posix(), ws.objects.put_file(path), path.stat().st_size)
-                for path in paths
-            )
+        files = tuple(
+            Entry(path.relative_to(folder).as_posix(), ws.objects.put_file(path), path.stat().st_size) for path in paths
         )
-    tree = write_tree(ws.objects, files)
+    tree = write_tree(ws.objects, Tree(files))
     manifest = {
         "format": FORMAT,
         "flavor": flavor.name,
@@ -114,6 +101,24 @@ def build(
             outputs=[("bundle", name), ("tree", tree)],
         )
     return made
+
+
+def _packed(folder: Path, model: object, fields: tuple[Field, ...], holdout: pd.DataFrame) -> Flavor:
+    """Write all files of a bundle: the model, and what it takes and gave, asked of the model that was saved."""
+    flavor = _saved(model, folder)
+    saved = _boundary(lambda: flavor.load(folder), "the model that was saved could not be loaded again")
+    learned = flavor.levels(saved)
+    fields = _probed(flavor, saved, tuple(_widened(field, learned) for field in fields), holdout)
+    rows = Rows(fields)
+    golden = rows.plain(_spread(holdout, GOLDEN_ROWS))
+    frame = rows.frame(rows.columns(golden))
+    scores = [float(v) for v in _boundary(lambda: flavor.predict(saved, frame), "the model could not predict")]
+    if len(scores) != len(golden) or not all(np.isfinite(scores)):
+        raise ModelFailed("the model's scores of the holdout are not one finite number a row")
+    _write(folder / "signature.json", {"inputs": [_field_json(f) for f in fields], "outputs": ["score"]})
+    _write(folder / "example.json", golden[:EXAMPLE_ROWS])
+    _write(folder / "golden.json", {"rows": golden, "scores": scores})
+    return flavor
 
 
 def read(ws: Workspace, digest: str) -> Bundle:
@@ -191,9 +196,9 @@ def _labels(model: object) -> tuple[Any, ...]:
         return (0, 1) if hasattr(model, "predict_proba") else ()
     found = tuple(value.item() if isinstance(value, np.generic) else value for value in classes)
     if len(found) != 2:
-        raise UsageError(f"the classifier knows {len(found)} classes; two are supported", hint="make the label binary")
+        raise ModelFailed(f"the classifier knows {len(found)} classes; two are supported", hint="make the label binary")
     if not hasattr(model, "predict_proba"):
-        raise UsageError(f"the classifier {type(model).__name__} gives no probabilities (predict_proba)")
+        raise ModelFailed(f"the classifier {type(model).__name__} gives no probabilities (predict_proba)")
     return found
 
 
@@ -205,7 +210,7 @@ def _inputs(model: object, holdout: pd.DataFrame, others: set[str]) -> list[str]
         names = [name for name in names if name not in others]
     missing = [name for name in names if name not in holdout.columns]
     if missing:
-        raise UsageError(f"the model was trained on column {missing[0]}, which the holdout does not have")
+        raise ModelFailed(f"the model was trained on column {missing[0]}, which the holdout does not have")
     return names
 
 
@@ -251,6 +256,15 @@ def _probed(flavor: Flavor, model: object, fields: tuple[Field, ...], holdout: p
 
 def _is_open(field: Field) -> bool:
     return field.column.type in ("text", "category") and all(isinstance(level, str) for level in field.levels)
+
+
+def _widened(field: Field, learned: Mapping[str, Sequence[Any]]) -> Field:
+    """A category with the levels that the model learned and the holdout happens not to have."""
+    extra = tuple(level for level in learned.get(field.name, ()) if level not in field.levels)
+    if field.column.type != "category" or not extra:
+        return field
+    levels = field.levels + extra
+    return replace(field, column=field.column.with_levels(tuple(map(str, levels))), levels=levels)
 
 
 def _closed(field: Field, learned: Mapping[str, Sequence[Any]]) -> Field:

@@ -47,7 +47,7 @@ class Flavor(Protocol):
         ...
 
     def levels(self, model: Any) -> Mapping[str, Sequence[Any]]:
-        """The text levels that the model learned, of the columns where it refuses any other."""
+        """The levels that the model learned, by column, as far as the flavor can tell."""
         ...
 
 

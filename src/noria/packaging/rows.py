@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -32,7 +33,7 @@ Columns: TypeAlias = "dict[str, list[Any]]"
 """Checked values by column: JSON values in request order, None for missing."""
 
 _NONE = type(None)
-_INT64 = 2**63
+_WIDTH = re.compile(r"(u?)(int|float)(\d+)(?:\[pyarrow\])?")
 _EXPECTED: Mapping[ColumnType, str] = {
     "bool": "true or false",
     "int64": "a whole number",
@@ -140,8 +141,13 @@ class Rows:
         self._names = frozenset(field.name for field in fields)
         self._accepted = tuple((field.name, field, _accepted(field)) for field in fields)
         self._convert = {field.name: _converter(field) for field in fields if field.column.type in _CONVERTED}
-        self._categories: dict[str, tuple[pd.CategoricalDtype, dict[Any, int]]] = {}
+        self._ranges = {field.name: _range(field) for field in fields if field.column.type in ("int64", "float64")}
         self._known = {field.name: frozenset(field.levels) for field in fields if field.strict}
+        self._slow = (*self._convert, *self._known)
+        self._quick: tuple[tuple[str, frozenset[type], float | None, float | None], ...] = tuple(
+            (name, types, *self._ranges.get(name, (None, None))) for name, _, types in self._accepted
+        )
+        self._categories: dict[str, tuple[pd.CategoricalDtype, dict[Any, int]]] = {}
 
     @property
     def signature(self) -> Signature:
@@ -149,8 +155,21 @@ class Rows:
         return Signature(tuple(f.column for f in self.fields), (Column("score", "float64"),))
 
     def check(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row that does not fit. About 1 µs a column. Raises: RowRefused naming the column."""
-        self.columns((row,))
+        """Refuse a row that does not fit. About 0.1 µs a column. Raises: RowRefused naming the column."""
+        if type(row) is not dict or row.keys() != self._names:
+            self.columns((row,))
+            return
+        for name, accepted, low, high in self._quick:
+            value = row[name]
+            if type(value) not in accepted or (
+                low is not None and high is not None and value is not None and not low <= value <= high
+            ):
+                self.columns((row,))  # refuses, or takes what only looks wrong, such as 3.0 for 3
+                return
+        for name in self._slow:
+            if row[name] is not None:
+                self.columns((row,))
+                return
 
     def columns(self, rows: Sequence[object]) -> Columns:
         """The rows as checked columns; null for missing. Raises: RowRefused for the first misfit."""
@@ -164,8 +183,8 @@ class Rows:
             values = [row[name] for row in mappings]
             if not accepted.issuperset(map(type, values)):
                 values = [self._value(field, accepted, value, index) for index, value in enumerate(values)]
-            if field.column.type == "float64" or field.column.type == "int64":
-                _bounded(field, values)
+            if name in self._ranges:
+                _bounded(field, self._ranges[name], values)
             convert = self._convert.get(name)
             if convert is not None:
                 values = [None if v is None else _converted(field, convert, v, i) for i, v in enumerate(values)]
@@ -285,33 +304,36 @@ def _level_types(field: Field) -> set[type]:
     return found | {int, float} if found & {int, float} else found
 
 
-def _bounded(field: Field, values: list[Any]) -> None:
-    """Refuse what the column's machine type cannot hold; NaN becomes None. One pass in C when all is well."""
+def _range(field: Field) -> tuple[float, float]:
+    """The least and greatest number that the column's machine type holds."""
+    found = _WIDTH.fullmatch(field.dtype.lower())
+    sign, kind, bits = (found[1], found[2], int(found[3])) if found else ("", field.column.type[:-2], 64)
+    if kind == "float":
+        top = float(np.finfo(f"float{bits}").max)
+        return -top, top
+    return (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _bounded(field: Field, bounds: tuple[float, float], values: list[Any]) -> None:
+    """Refuse what the column's machine type cannot hold; NaN becomes None. A few passes in C when all is well."""
     present = [value for value in values if value is not None] if field.column.nullable else values
-    if field.column.type == "int64":
-        if present and not (min(present) >= -_INT64 and max(present) < _INT64):
-            index = next(i for i, v in enumerate(values) if v is not None and not -_INT64 <= v < _INT64)
-            raise RowRefused(f"column {field.name} must be a whole number of 64 bits", column=field.name, row=index)
+    if not present:
         return
+    is_whole = field.column.type == "int64"
     try:
-        is_fine = math.isfinite(sum(present))
+        is_fine = is_whole or math.isfinite(sum(present))
     except OverflowError:
         is_fine = False
-    if not is_fine:
-        for index, value in enumerate(values):
-            values[index] = _finite(field, value, index)
-
-
-def _finite(field: Field, value: Any, index: int) -> Any:
-    if value is None or (value != value and field.column.nullable):
-        return None
-    try:
-        is_finite = math.isfinite(float(value))
-    except OverflowError:
-        is_finite = False
-    if not is_finite:
-        raise RowRefused(f"column {field.name} must be a finite number", column=field.name, row=index)
-    return value
+    if is_fine and bounds[0] <= min(present) and max(present) <= bounds[1]:
+        return
+    for index, value in enumerate(values):
+        if value is not None and value != value and field.column.nullable:
+            values[index] = None
+        elif value is not None and not bounds[0] <= value <= bounds[1]:
+            word = "a whole number" if is_whole else "a finite number"
+            raise RowRefused(
+                f"column {field.name} must be {word} that {field.dtype} can hold", column=field.name, row=index
+            )
 
 
 def _converter(field: Field) -> Callable[[Any], Any]:

@@ -103,4 +103,3 @@ def _normal_dictionary(array: Any) -> Any:
     """Categories keep their order, which has a meaning; codes are packed."""
     codes, levels = normal_array(array.indices), normal_array(array.dictionary)
     return pa.DictionaryArray.from_arrays(codes, levels, ordered=array.type.ordered)
-

@@ -112,9 +112,9 @@ class _Writer:
             self._tag(f"path:{self._relative(str(value))}")
         elif isinstance(value, re.Pattern):
             self._tag(f"pattern:{value.pattern!r}:{value.flags}")
-        elif isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta):
-            self._tag(f"{type(value).__name__}:{value!r}")
-        elif isinstance(value, decimal.Decimal | fractions.Fraction | uuid.UUID | range | slice | bytearray):
+        elif isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta) or isinstance(
+            value, decimal.Decimal | fractions.Fraction | uuid.UUID | range | slice | bytearray
+        ):
             self._tag(f"{type(value).__name__}:{value!r}")
         elif isinstance(value, zoneinfo.ZoneInfo | datetime.tzinfo):
             self._tag(f"zone:{value!s}")
@@ -222,11 +222,11 @@ class _Writer:
 
     def _object(self, value: Any) -> bool:
         """Any other object: by what pickle would rebuild it from, which must be canonical itself."""
-        if isinstance(value, _REFUSED) or isinstance(value, BaseException) and value.__traceback__:
+        if isinstance(value, _REFUSED) or (isinstance(value, BaseException) and value.__traceback__):
             return False
         try:
             reduced = _reduced(value)
-        except Exception as error:  # noqa: BLE001  # any class may fail to reduce, in any way
+        except Exception as error:  # any class may fail to reduce, in any way
             raise Opaque(f"a {_kind(value)} has no canonical value ({type(error).__name__})") from error
         if isinstance(reduced, str):
             self._tag(f"global:{reduced}")

@@ -12,14 +12,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from noria.config import Project
 from noria.core.errors import NotFound, ProjectError, UsageError
 from noria.core.graph import topological
 from noria.pipeline import sources
-from noria.pipeline.step import Const, DatasetRole, Graph, Group, Ref, Result, StepNode, planning
+from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
 
 __all__ = [
     "Metric",
@@ -180,7 +180,7 @@ def load_pipeline(project: Project, name: str = "") -> PipelineDefinition:
     with sources.project_on_path(root):
         try:
             module = sources.import_fresh(file, root)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # the boundary to the project's code
+        except (Exception, SystemExit) as error:  # the boundary to the project's code
             raise broken(error, project.pipeline, root) from error
         found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
         return define(_chosen(found, name, project.pipeline), module=module, root=root)
@@ -196,7 +196,7 @@ def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | Non
     except ProjectError as error:
         error.where = error.where or where
         raise
-    except Exception as error:  # noqa: BLE001  # the boundary to the project's code
+    except Exception as error:  # the boundary to the project's code
         raise broken(error, f"pipeline {made.name}", folder) from error
     if not graph.nodes:
         raise ProjectError(f"pipeline {made.name} calls no step", where=where, hint="mark its functions with @nr.step")

@@ -457,7 +457,9 @@ def _unwrapped(value: Any) -> Any:
         value = value.__func__
     if isinstance(value, property):
         value = value.fget
-    return getattr(value, "func", value) if type(value).__name__ in ("cached_property", "singledispatchmethod") else value
+    return (
+        getattr(value, "func", value) if type(value).__name__ in ("cached_property", "singledispatchmethod") else value
+    )
 
 
 def _bytecode(code: types.CodeType) -> str:
@@ -478,7 +480,11 @@ def _path_of(node: ast.expr, scope: Mapping[str, Any]) -> str:
         if not left or not right:
             return ""
         return str(Path(left) / right) if isinstance(node.op, ast.Div) else left + right
-    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("Path", "join", "str"):
+    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+        "Path",
+        "join",
+        "str",
+    ):
         parts = [_path_of(item, scope) for item in node.args]
         return str(Path(*parts)) if parts and all(parts) else ""
     return ""

@@ -34,8 +34,11 @@ def write_frame(value: Any) -> bytes:
     """IPC bytes of a DataFrame, a Series or an Index. Raises: Unstorable naming the column."""
     kind = "frame"
     if isinstance(value, pd.Series):
-        kind, value = "series", value.to_frame(name="value" if value.name is None else value.name).set_axis(
-            pd.Index([value.name], dtype=object), axis=1
+        kind, value = (
+            "series",
+            value.to_frame(name="value" if value.name is None else value.name).set_axis(
+                pd.Index([value.name], dtype=object), axis=1
+            ),
         )
     elif isinstance(value, pd.Index):
         kind, value = "index", pd.DataFrame(index=value)
@@ -283,7 +286,11 @@ def _decimals(items: Sequence[Any]) -> Any:
     if len(scales) != 1 or not all(isinstance(scale, int) and -38 <= scale <= 0 for scale in scales):
         return None
     scale = -int(next(iter(scales)))
-    if max(digits) > 38 or scale > 38 or any(item is not None and item.is_zero() and item.is_signed() for item in items):
+    if (
+        max(digits) > 38
+        or scale > 38
+        or any(item is not None and item.is_zero() and item.is_signed() for item in items)
+    ):
         return None
     return pa.array(items, type=pa.decimal128(38, scale))
 
@@ -295,7 +302,8 @@ def _object_ndarrays(items: Sequence[Any], what: str) -> tuple[str, Any]:
         raise Unstorable("arrays of several dtypes or dimensions", "give each cell one dtype")
     native = np.dtype(dtype).newbyteorder("=")
     return f"ndarray:{dtype}", pa.array(
-        [None if item is None else item.astype(native) for item in items], type=pa.large_list(pa.from_numpy_dtype(native))
+        [None if item is None else item.astype(native) for item in items],
+        type=pa.large_list(pa.from_numpy_dtype(native)),
     )
 
 

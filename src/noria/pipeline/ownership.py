@@ -15,7 +15,9 @@ from noria.tracking.environment import Environment
 
 __all__ = ["Ownership"]
 
-_NOT_SOURCE = frozenset({".git", ".venv", "venv", ".noria", "noria.lock", "__pycache__", "node_modules", "site-packages"})
+_NOT_SOURCE = frozenset(
+    {".git", ".venv", "venv", ".noria", "noria.lock", "__pycache__", "node_modules", "site-packages"}
+)
 _HERE = os.path.realpath(Path(__file__).parents[1]) + os.sep
 
 

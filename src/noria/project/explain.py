@@ -1,4 +1,4 @@
-"""`noria explain ID`: from a prediction down to the rows, code and decisions behind it, and from data up to what it touched.
+"""`noria explain ID`: from a prediction down to rows, code and decisions; from data up to what it touched.
 
 A chain is read from facts and logs as they are; nothing is recorded for it. Each link says what it is,
 its ref, one sentence, who did it and when, and its numbers.
@@ -151,7 +151,7 @@ def _release(ws: Workspace, record: ReleaseRecord) -> list[Link]:
             Link(
                 what="release",
                 ref=f"release/{record.model}/{record.release}",
-                text=f"{record.model} r{record.release} is {record.state}: version {record.version}, {short(record.content)}",
+                text=f"{record.ref} is {record.state}: version {record.version}, {short(record.content)}",
                 at=record.made_at,
                 details={"content": record.content, "state": record.state, "reason": record.reason},
             ),

@@ -8,6 +8,7 @@ named columns and to say what is predicted; the data stays where it is.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import shutil
@@ -15,24 +16,24 @@ import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from noria.core.clock import instant
 from noria.core.errors import Conflict, NotFound, UsageError, WorldError
-from noria.core.lazy import lazy
-
-if TYPE_CHECKING:
-    import duckdb
-else:
-    duckdb = lazy("duckdb")
+from noria.data import formats
 
 __all__ = ["Created", "Table", "init", "look", "templates"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_SLOT = re.compile(r"\{\{ (name|source|dataset|label|time|key|positive|task|metrics|gate) \}\}")
+_SLOT = re.compile(r"\{\{ (name|source|dataset|window|task) \}\}|\"\{\{ (label|time|key|positive|slices) \}\}\"")
+"""The second kind is a whole value: the quotes make a template valid Python, and go with it."""
 _SKIPPED = ("__pycache__", "__init__.py")
 _LEVELS_SHOWN = 6
+_SLICE_LEVELS_MAX = 12
+_YES = frozenset({"1", "1.0", "true", "yes", "y", "t", "positive", "pos"})
 _CLASSES_MAX = 20
 """A number with more values than this is predicted as a number; with fewer it is one class against the rest."""
 
@@ -55,8 +56,8 @@ class Created:
 class Table:
     """What a table is about: the column to predict, when each row happened, and what names it.
 
-    `positive` is the label's value that is predicted; empty when the label is a number (`task`
-    "regression"). `key` may be empty.
+    `positive` is the label's value that is predicted, as Python writes it; empty when the label is
+    a number (`task` "regression"). `key` may be empty. `window` is how long one of monitoring is.
     """
 
     source: str
@@ -65,6 +66,8 @@ class Table:
     key: str = ""
     positive: str = ""
     task: str = "binary"
+    slices: tuple[str, ...] = ()
+    window: str = "week"
 
 
 def templates() -> list[str]:
@@ -110,33 +113,41 @@ def init(folder: Path, template: str = "tabular", table: Table | None = None) ->
 def look(path: Path, *, label: str, time: str, key: str = "", positive: str = "") -> Table:
     """Check the columns of a table and say what is predicted; reads the file, copies nothing.
 
+    A folder stands for its first table file. The file is read as `noria data add` will read it.
     Raises: NotFound for the file or a column, with the nearest; UsageError for a column that cannot
     play its role (a time that holds no times, a label of one value).
     """
+    file = _table_file(path)
+    columns = {name: kind for name, kind, _ in formats.inspect(file, file.name).columns}
+    for role, column in (("label", label), ("time", time), ("key", key)):
+        if column or role != "key":
+            _require_column(column, role, columns, path)
+    span = formats.inspect(file, file.name, time)
+    values = formats.read_file(file, file.name, {}, None)
+    task, chosen = _task(values[label].combine_chunks(), label, positive, path)
+    return Table(
+        source=str(path.resolve()),
+        label=label,
+        time=time,
+        key=key,
+        positive=chosen,
+        task=task,
+        slices=_slices(values, (label, time, key)),
+        window=_window(span.time_min, span.time_max),
+    )
+
+
+def _table_file(path: Path) -> Path:
+    if path.is_dir():
+        found = sorted(each for each in path.rglob("*") if each.is_file() and formats.format_of(each.name))
+        if not found:
+            raise NotFound(f"there is no table in the folder {path}", hint="CSV, TSV, Parquet or JSON lines")
+        return found[0]
     if not path.exists():
         raise NotFound(f"there is no file {path}")
-    with duckdb.connect() as connection:
-        relation = _relation(connection, path)
-        kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        for role, column in (("label", label), ("time", time), ("key", key)):
-            if column or role != "key":
-                _require_column(column, role, kinds, path)
-        _require_times(connection, relation, time, kinds[time], path)
-        task, chosen = _task(connection, relation, label, kinds[label], positive, path)
-    return Table(source=str(path.resolve()), label=label, time=time, key=key, positive=chosen, task=task)
-
-
-def _relation(connection: Any, path: Path) -> Any:
-    try:
-        if path.suffix.lower() == ".parquet":
-            found = connection.read_parquet(str(path))
-        elif path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-            found = connection.read_json(str(path))
-        else:
-            found = connection.read_csv(str(path), sample_size=200_000)
-        return found.create("given") or connection.table("given")
-    except duckdb.Error as error:
-        raise UsageError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    if not formats.format_of(path.name):
+        raise UsageError(f"{path} is no table", hint="CSV, TSV, Parquet or JSON lines, by the name's ending")
+    return path
 
 
 def _require_column(column: str, role: str, kinds: Mapping[str, str], path: Path) -> None:
@@ -150,62 +161,48 @@ def _require_column(column: str, role: str, kinds: Mapping[str, str], path: Path
     raise NotFound(f"there is no column {column!r} for --{role}", where=str(path), hint=hint)
 
 
-def _require_times(connection: Any, relation: Any, time: str, kind: str, path: Path) -> None:
-    """A column of dates or times, or of text that reads as such throughout."""
-    if kind.startswith(("TIMESTAMP", "DATE")):
-        return
-    quoted = _quoted(time)
-    if kind == "VARCHAR":
-        bad = connection.sql(
-            f"select count(*) from given where {quoted} is not null and try_cast({quoted} as timestamptz) is null"
-        ).fetchone()[0]
-        if bad == 0:
-            return
-    raise UsageError(
-        f"the column {time!r} holds no times but {kind}",
-        where=str(path),
-        hint="times must read like 2013-01-31 or 2013-01-31T14:00:00Z",
-    )
-
-
-def _task(connection: Any, relation: Any, label: str, kind: str, positive: str, path: Path) -> tuple[str, str]:
-    """("binary", the value that is predicted), or ("regression", "")."""
-    quoted = _quoted(label)
-    rows = connection.sql(
-        f"select cast({quoted} as varchar), count(*) from given where {quoted} is not null "
-        f"group by all order by 2 desc, 1 limit {_CLASSES_MAX + 1}"
-    ).fetchall()
-    levels = [str(row[0]) for row in rows]
-    is_number = kind not in ("VARCHAR", "BOOLEAN") and not kind.startswith(("ENUM", "TIMESTAMP", "DATE"))
+def _task(values: Any, label: str, positive: str, path: Path) -> tuple[str, str]:
+    """("binary", the predicted value as Python writes it), or ("regression", "")."""
+    counted = sorted(values.drop_null().value_counts().to_pylist(), key=lambda each: -each["counts"])
+    levels = [each["values"] for each in counted]
     if len(levels) < 2:
-        raise UsageError(
-            f"the label {label!r} has {'one value' if levels else 'no value'}: nothing to learn", where=str(path)
-        )
+        seen = "one value" if levels else "no value"
+        raise UsageError(f"the label {label!r} has {seen}: nothing to learn", where=str(path))
+    shown = ", ".join(map(str, levels[:_LEVELS_SHOWN])) + (" …" if len(levels) > _LEVELS_SHOWN else "")
     if positive:
-        if positive not in levels and len(levels) <= _CLASSES_MAX:
-            near = ", ".join(levels[:_LEVELS_SHOWN])
-            raise NotFound(f"the label {label!r} never is {positive!r}", where=str(path), hint=f"it is: {near}")
-        return "binary", positive
+        chosen = next((level for level in levels if str(level).lower() == positive.lower()), None)
+        if chosen is None:
+            raise NotFound(f"the label {label!r} never is {positive!r}", where=str(path), hint=f"it is: {shown}")
+        return "binary", _literal(chosen)
     if len(levels) == 2:
-        return "binary", _positive(levels)
-    if is_number and len(levels) > _CLASSES_MAX:
+        return "binary", _literal(next((level for level in levels if str(level).lower() in _YES), levels[1]))
+    if isinstance(levels[0], int | float) and len(levels) > _CLASSES_MAX:
         return "regression", ""
-    shown = ", ".join(levels[:_LEVELS_SHOWN]) + (" …" if len(levels) > _LEVELS_SHOWN else "")
     raise UsageError(
-        f"the label {label!r} has {len(levels)}{'+' if len(levels) > _CLASSES_MAX else ''} values: {shown}",
+        f"the label {label!r} has {len(levels)} values: {shown}",
         where=str(path),
         hint=f"say which one to predict: --positive {levels[0]}",
     )
 
 
-def _positive(levels: Sequence[str]) -> str:
-    """Of two values the one that says yes; else the rarer one (levels come by falling count)."""
-    yes = {"1", "1.0", "true", "yes", "y", "t", "positive", "pos"}
-    return next((level for level in levels if level.lower() in yes), levels[1])
+def _slices(values: Any, others: Sequence[str]) -> tuple[str, ...]:
+    """Up to two columns of text with few levels: where a model may be worse than on the whole."""
+    found = []
+    for name in values.column_names:
+        column = values[name].combine_chunks()
+        if name not in others and str(column.type) in ("string", "large_string", "bool"):
+            levels = len(column.unique())
+            if 2 <= levels <= _SLICE_LEVELS_MAX:
+                found.append((levels, name))
+    return tuple(name for _, name in sorted(found, reverse=True)[:2])
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _window(time_min: str, time_max: str) -> str:
+    """How long a window of monitoring is, so that the table spans about ten of them."""
+    if not time_min:
+        return "week"
+    span = instant(time_max) - instant(time_min)
+    return "month" if span > timedelta(days=180) else "week" if span > timedelta(days=30) else "day"
 
 
 def _words(name: str, folder: Path, table: Table | None) -> dict[str, str]:
@@ -213,26 +210,28 @@ def _words(name: str, folder: Path, table: Table | None) -> dict[str, str]:
     source = given.source
     if table is not None:
         relative = os.path.relpath(source, folder.resolve())
-        source = relative if not relative.startswith("../../..") else source
-    is_binary = given.task == "binary"
+        source = source if relative.startswith("../../..") else relative
     return {
         "name": name,
-        "dataset": re.sub(r"[^A-Za-z0-9_]", "_", name),
+        "dataset": name.replace("-", "_"),
         "source": _toml_text(Path(source).as_posix()),
-        "label": given.label,
-        "time": given.time,
-        "key": given.key,
+        "label": _python_text(given.label),
+        "time": _python_text(given.time),
+        "key": _python_text(given.key),
         "positive": given.positive,
+        "slices": "[" + ", ".join(map(_python_text, given.slices)) + "]",
+        "window": given.window,
         "task": given.task,
-        "metrics": '["auc", "log_loss"]' if is_binary else '["rmse", "mae"]',
-        "gate": _GATES[given.task],
     }
 
 
-_GATES = {
-    "binary": 'auc = { min = 0.55, champion = "not worse", margin = 0.02 }',
-    "regression": 'rmse = { champion = "not worse", margin = 0.05 }',
-}
+def _literal(value: Any) -> str:
+    return _python_text(value) if isinstance(value, str) else repr(value)
+
+
+def _python_text(text: str) -> str:
+    """A text as Python source, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _toml_text(text: str) -> str:
@@ -241,26 +240,22 @@ def _toml_text(text: str) -> str:
 
 
 def _rendered(template: str, words: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of a template by path. A part of a name after `--` is the task that it is for."""
     root = resources.files("noria") / "templates" / template
     found: dict[str, bytes] = {}
     for path, content in _walk(root, PurePosixPath()):
+        stem, separator, task = path.stem.partition("--")
+        if separator and task != words["task"]:
+            continue
+        path = path.with_name(f"{stem}{path.suffix}")
         name = "/".join(f".{part[4:]}" if part.startswith("dot-") else part for part in path.parts)
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
             found[name] = content
             continue
-        is_python = name.endswith(".py")
-        found[name] = _SLOT.sub(lambda slot, p=is_python: _fill(slot[1], words, p), text).encode("utf-8")  # type: ignore[misc]  # mypy cannot type a lambda's default
+        found[name] = _SLOT.sub(lambda slot: words[slot[1] or slot[2]], text).encode("utf-8")
     return found
-
-
-def _fill(slot: str, words: Mapping[str, str], is_python: bool) -> str:
-    """A word, escaped for the inside of a Python text when it is a column or a value."""
-    text = words[slot]
-    if is_python and slot in ("label", "time", "key", "positive"):
-        return text.replace("\\", "\\\\").replace('"', '\\"')
-    return text
 
 
 def _walk(folder: Any, place: PurePosixPath) -> list[tuple[PurePosixPath, bytes]]:

@@ -264,4 +264,4 @@ def _calibration(y: Array, scores: Array) -> tuple[tuple[float, float, int], ...
 def _document(evaluation: Evaluation) -> dict[str, Any]:
     found = dataclasses.asdict(evaluation)
     del found["document"], found["report"]
-    return {"format": "noria/evaluation/1", **found}
+    return {"format": "noria/evaluation/1", "order": list(evaluation.metrics), **found}

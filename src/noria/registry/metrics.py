@@ -141,11 +141,11 @@ def _interval(
         error = math.sqrt(_variance((y - score) ** 2) / len(y))
         low, high = max(0.0, value**2 - z * error), value**2 + z * error
         return math.sqrt(low), math.sqrt(high)
-    return _bootstrapped(metric, y, score, threshold, z, rows)
+    return _bootstrapped(metric, y, score, threshold=threshold, z=z, rows=rows)
 
 
 def _bootstrapped(
-    metric: Metric, y: Array, score: Array, threshold: float, z: float, rows: pd.DataFrame | None
+    metric: Metric, y: Array, score: Array, *, threshold: float, z: float, rows: pd.DataFrame | None
 ) -> tuple[float, float]:
     """The percentile interval of seeded resamples of whole rows. NaN if too many are undefined."""
     generator = np.random.default_rng(0)

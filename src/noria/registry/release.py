@@ -224,8 +224,8 @@ def transition(
     if after == "production":
         incumbent = records.production(tx, model, environment)
         if incumbent is not None:
-            _append(tx, incumbent, "production", "retired", environment, f"replaced by {record.ref}")
-    _append(tx, record, state, after, environment, reason)
+            _append(tx, incumbent, "production", "retired", environment=environment, reason=f"replaced by {record.ref}")
+    _append(tx, record, state, after, environment=environment, reason=reason)
     failpoint("release.moved")
     return _recorded(tx, model, number)
 
@@ -276,7 +276,7 @@ def _recorded(tx: Reader, model: str, number: int) -> ReleaseRecord:
     return found
 
 
-def _append(tx: Transaction, record: ReleaseRecord, before: str, after: str, environment: str, reason: str) -> None:
+def _append(tx: Transaction, record: ReleaseRecord, before: str, after: str, *, environment: str, reason: str) -> None:
     tx.append(
         ReleaseMoved(
             model=record.model,

@@ -97,7 +97,8 @@ def _gates(verdicts: Sequence[Mapping[str, Any]]) -> str:
 def _metrics(document: Mapping[str, Any]) -> str:
     champion = document["champion"]
     rows = []
-    for name, item in document["metrics"].items():
+    for name in document["order"]:
+        item = document["metrics"][name]
         other = champion.get(name)
         rows.append(
             f"<tr><td>{escape(name)} <span class='key'>{item['better']} is better</span></td>"
@@ -187,9 +188,9 @@ def _histogram(curves: Mapping[str, Any], *, is_binary: bool) -> str:
 
 def _slices(document: Mapping[str, Any]) -> str:
     slices = document["slices"]
-    if not slices or not document["metrics"]:
+    if not slices or not document["order"]:
         return ""
-    name = next(iter(document["metrics"]))
+    name = document["order"][0]
     better = document["metrics"][name]["better"]
     overall = document["metrics"][name]["value"]
     values = [v for s in slices for v in (s["metrics"].get(name), s["champion"].get(name)) if v is not None]

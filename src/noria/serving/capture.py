@@ -45,6 +45,7 @@ def seal(ws: Workspace, *, environment: str = "local") -> int:
     count = 0
     for model in segment.models(ws.project.state):
         place = segment.folder(ws.project.state, model)
+        segment.sweep(place)
         with ws.ledger.read() as tx:
             is_rolling = records.open_rollout(tx, model, environment) is not None
         for path in segment.sources(place):
@@ -163,14 +164,14 @@ def _seal_file(ws: Workspace, model: str, path: Path, environment: str) -> int:
 
 def _table(lines: Sequence[FullLine]) -> pa.Table:
     """Lines as a table: the fixed columns, and one `x_` column for each column of the rows."""
-    moments = [_event_time(line) for line in lines]
+    times = _event_times(lines)
     fixed: dict[str, Any] = {
         "id": pa.array([line.id for line in lines], pa.string()),
         "rid": pa.array([line.rid for line in lines], pa.string()),
         "sh": pa.array([line.sh for line in lines], pa.string()),
         "t": pa.array([line.t for line in lines], pa.timestamp("us", tz="UTC")),
-        "at": pa.array([utc_text(moment) for moment in moments], pa.string()),
-        "at_time": pa.array(moments, pa.timestamp("us", tz="UTC")),
+        "at": pa.array([text for text, _ in times], pa.string()),
+        "at_time": pa.array([moment for _, moment in times], pa.timestamp("us", tz="UTC")),
         "key": pa.array([line.key for line in lines], pa.string()),
         "dep": pa.array([line.dep for line in lines], pa.int64()),
         "rel": pa.array([line.rel for line in lines], pa.int64()),
@@ -188,15 +189,33 @@ def _table(lines: Sequence[FullLine]) -> pa.Table:
     for row in rows:
         if row.keys() - names.keys():
             names.update(dict.fromkeys(row))
-    features = {f"x_{name}": _array([row.get(name) for row in rows]) for name in names}
+    features = {f"x_{name}": _array(_column(rows, name)) for name in names}
     tail = {"y": pa.array([line.y for line in lines], pa.float64()), "c": _array([line.c for line in lines])}
     return pa.table({**fixed, **features, **tail})
 
 
-def _event_time(line: FullLine) -> Any:
-    if line.at:
-        return instant(line.at)
-    return datetime.datetime.fromtimestamp(line.t / 1e6, tz=datetime.UTC)
+def _event_times(lines: Sequence[FullLine]) -> list[tuple[str, datetime.datetime]]:
+    """(UTC text, moment) of each line; many lines share a time, so each text is read once."""
+    known: dict[str, tuple[str, datetime.datetime]] = {}
+    found = []
+    for line in lines:
+        if line.at:
+            pair = known.get(line.at)
+            if pair is None:
+                moment = instant(line.at)
+                pair = known[line.at] = (utc_text(moment), moment)
+        else:
+            moment = datetime.datetime.fromtimestamp(line.t / 1e6, tz=datetime.UTC)
+            pair = (utc_text(moment), moment)
+        found.append(pair)
+    return found
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    try:
+        return [row[name] for row in rows]
+    except KeyError:
+        return [row.get(name) for row in rows]
 
 
 def _array(values: list[Any]) -> Any:

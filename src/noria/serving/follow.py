@@ -28,6 +28,8 @@ log = logging.getLogger("noria.serving")
 POLL_S = 0.05
 LEASE_S = 5.0
 BEAT_S = 1.5
+RETRY_S = 2.0
+"""How often a release that could not be loaded is tried again."""
 
 
 class Follower:
@@ -46,9 +48,17 @@ class Follower:
         self._head = -1
         self._failed: dict[str, dict[str, JSON]] = {}
         self._beat_at = 0.0
+        self._tried_at = 0.0
         self._name = f"server/{os.getpid()}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def prepare(self) -> None:
+        """Load what is deployed now without taking part: nothing is acknowledged. For a stand-by."""
+        head = self._ws.ledger.head()
+        if head != self._head:
+            self._update()
+            self._head = head
 
     def start(self) -> None:
         """Bring the routes up to date, then follow on a thread."""
@@ -66,7 +76,8 @@ class Follower:
     def step(self) -> bool:
         """Look once; True if the routes changed."""
         head = self._ws.ledger.head()
-        has_changed = head != self._head and self._update()
+        is_due = bool(self._failed) and time.monotonic() - self._tried_at > RETRY_S
+        has_changed = (head != self._head or is_due) and self._update()
         self._head = head
         if has_changed or time.monotonic() - self._beat_at > BEAT_S:
             self._acknowledge()
@@ -94,11 +105,13 @@ class Follower:
         return True
 
     def _load(self, record: records.DeploymentRecord, old: Route | None) -> Route | None:
+        self._tried_at = time.monotonic()
         try:
             route = self._loader.route(record)
         except NoriaError as error:
             self._failed[record.model] = {"seq": record.seq, "error": error.message[:500]}
-            log.error("the deployment %d of %s stays out of force: %s", record.seq, record.model, error)
+            if self._runtime.meters.should_say(f"load {record.seq}", 60.0):
+                log.error("the deployment %d of %s stays out of force: %s", record.seq, record.model, error)
             return old
         self._failed.pop(record.model, None)
         return route

@@ -17,7 +17,7 @@ from pathlib import Path
 from noria.core.errors import UsageError
 from noria.store.linelog import LineWriter, read_lines
 
-__all__ = ["MAX_AGE_S", "MAX_BYTES", "SegmentWriter", "folder", "is_open", "models", "read", "sources"]
+__all__ = ["MAX_AGE_S", "MAX_BYTES", "SegmentWriter", "folder", "is_open", "models", "read", "sources", "sweep"]
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_AGE_S = 60.0
@@ -79,16 +79,21 @@ class SegmentWriter:
         self._place.mkdir(parents=True, exist_ok=True)
         self._opened_us = max(self._now_us(), self._opened_us + 1)
         path = self._place / f"{os.getpid()}-{self._opened_us}.log"
-        self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Locked before it has the name that readers look for: nobody can take it for a finished file.
+        hidden = path.with_suffix(".tmp")
+        self._lock_fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hidden.rename(path)
         self._writer = LineWriter(path)
         self._bytes = 0
 
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
+        if self._lock_fd >= 0:
             os.close(self._lock_fd)
-            self._writer, self._lock_fd = None, -1
+            self._lock_fd = -1
 
 
 def sources(place: Path) -> list[Path]:
@@ -108,6 +113,13 @@ def is_open(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def sweep(place: Path) -> None:
+    """Remove what a writer left that died between making its file and naming it. Nothing was written there."""
+    for path in place.glob("*.tmp"):
+        if path.stat().st_size == 0 and not is_open(path):
+            path.unlink(missing_ok=True)
 
 
 def read(path: Path, offset: int = 0, *, limit_bytes: int = 0) -> tuple[list[bytes], int]:

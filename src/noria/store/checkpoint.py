@@ -104,9 +104,10 @@ def parse_checkpoint(note: str) -> Checkpoint:
         signatures = dict(_signature(line) for line in tail.splitlines() if line)
         if not signatures:
             raise ValueError("the note is not signed")
+        signed = (body + "\n").encode()
     except (ValueError, binascii.Error) as error:
         raise Tampered(f"this is not a signed checkpoint: {error}") from error
-    return Checkpoint(lines[0], int(lines[1]), root, (body + "\n").encode(), signatures)
+    return Checkpoint(lines[0], int(lines[1]), root, signed, signatures)
 
 
 def parse_verifier(text: str) -> Verifier:

@@ -5,6 +5,11 @@ it. On SQLite that is an flock beside the file, whose waiters the kernel wakes i
 busy wait let one of eight processes commit once in eight seconds), then BEGIN IMMEDIATE; on
 Postgres an advisory lock held for the transaction. The databases' errors become the error tree
 here and nowhere else. A connection never crosses a fork.
+
+On SQLite a durable commit is written under the lock and synced after it: the log's order is fixed
+by then, a later sync covers every earlier commit, and writers share the disk's slowest step instead
+of queueing for it. SQLite itself syncs the log before it moves pages into the file (synchronous =
+NORMAL), so what a power cut leaves is always a prefix, with everything that was acknowledged.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from noria.core.errors import ConfigError, Corrupt, NoriaError, StoreFull, StoreUnavailable
-from noria.store.objects import disk_faults
+from noria.store.objects import disk_faults, sync_folder
 
 __all__ = ["Database", "database_url"]
 
@@ -33,6 +38,7 @@ WAIT_S = 60.0
 POOL_SIZE = 5
 POOL_OVERFLOW = 27
 _PG_FULL = frozenset({"53100"})
+_PG_CORRUPT = frozenset({"XX001", "XX002", "22021"})
 _SQLITE_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -65,6 +71,7 @@ class Database:
         self._engine = self._make_engine()
         self._pid = os.getpid()
         self._writing = threading.local()
+        self._synced_inode = 0
 
     @contextmanager
     def write(self, *, is_durable: bool = True) -> Iterator[Connection]:
@@ -81,7 +88,11 @@ class Database:
                 connection = connection.execution_options(noria_begin="BEGIN IMMEDIATE")
                 with connection.begin():
                     self._begin_writing(connection, is_durable)
+                    before = self._changes(connection)
                     yield connection
+                    has_changed = self._changes(connection) != before
+            if is_durable and has_changed:
+                self._sync_log()
         finally:
             self._writing.is_on = False
 
@@ -115,6 +126,27 @@ class Database:
                     raise
                 raise translated from error
 
+    @contextmanager
+    def lenient(self, connection: Connection) -> Iterator[None]:
+        """Inside, damaged text is read with its bad bytes as lone surrogates, so that it can be named."""
+        if not self.is_sqlite:
+            yield
+            return
+        raw: Any = connection.connection.dbapi_connection
+        before = raw.text_factory
+        raw.text_factory = _surrogates
+        try:
+            yield
+        finally:
+            raw.text_factory = before
+
+    def damage(self, connection: Connection) -> str:
+        """What SQLite's own check of its pages and indexes finds first; empty if all is well, or on Postgres."""
+        if not self.is_sqlite:
+            return ""
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+        return "" if found == "ok" else found
+
     def close(self) -> None:
         """Give the connections back. The database can be used again afterwards."""
         self._engine.dispose()
@@ -137,7 +169,11 @@ class Database:
             self._engine.dispose(close=False)
             self._pid = os.getpid()
             self._writing = threading.local()
-        return self._engine.connect()
+        try:
+            return self._engine.connect()
+        except UnicodeDecodeError as error:
+            # sqlite3 cannot even word its error when the schema's own text is damaged
+            raise self._damaged("the schema is not text") from error
 
     def _begin_writing(self, connection: Connection, is_durable: bool) -> None:
         if self.is_sqlite:
@@ -145,6 +181,34 @@ class Database:
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('noria'), hashtext(current_schema()))")
         if not is_durable:
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+    def _changes(self, connection: Connection) -> int:
+        if not self.is_sqlite:
+            return 0
+        raw: Any = connection.connection.dbapi_connection
+        return int(raw.total_changes)
+
+    def _sync_log(self) -> None:
+        """Wait until SQLite's write-ahead log is on disk, with its name the first time.
+
+        A log that is gone was moved into the file, and synced, by another process.
+        SQLite takes no locks on this file, so a descriptor of our own cannot break them.
+        """
+        assert self.file is not None
+        path = self.file.with_name(self.file.name + "-wal")
+        with disk_faults(path):
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+            try:
+                os.fdatasync(handle)
+                inode = os.fstat(handle).st_ino
+            finally:
+                os.close(handle)
+            if inode != self._synced_inode:
+                sync_folder(self.file.parent)
+                self._synced_inode = inode
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
@@ -180,6 +244,8 @@ class Database:
         if isinstance(error, sqlite3.Error):
             return self._translate_sqlite(error)
         state = getattr(error, "sqlstate", None)
+        if state in _PG_CORRUPT:
+            return Corrupt(f"the database is damaged: {_first_line(error)}", where=self.where, hint="restore a backup")
         if state in _PG_FULL:
             return StoreFull(f"the database has no space left: {_first_line(error)}", where=self.where)
         kinds = (
@@ -197,12 +263,8 @@ class Database:
 
     def _translate_sqlite(self, error: sqlite3.Error) -> NoriaError | None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _SQLITE_CORRUPT:
-            return Corrupt(
-                f"the ledger file is damaged: {error}",
-                where=self.where,
-                hint="restore it from a backup; noria audit verify then says what is missing",
-            )
+        if code in _SQLITE_CORRUPT or "Could not decode" in str(error):
+            return self._damaged(str(error))
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._is_disk_full()):
             return StoreFull(
                 "no space is left for the ledger; nothing was changed",
@@ -224,6 +286,13 @@ class Database:
             return Corrupt(f"the ledger lacks a table: {error}", where=self.where, hint="restore it from a backup")
         return None
 
+    def _damaged(self, what: str) -> Corrupt:
+        return Corrupt(
+            f"the ledger file is damaged: {what}",
+            where=self.where,
+            hint="restore it from a backup; noria audit verify then says what is missing",
+        )
+
     def _is_disk_full(self) -> bool:
         assert self.file is not None
         status = os.statvfs(self.file.parent)
@@ -231,8 +300,12 @@ class Database:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def _surrogates(content: bytes) -> str:
+    return content.decode("utf-8", errors="surrogateescape")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -147,7 +147,11 @@ class Jobs:
 
     def waiting(self) -> list[Job]:
         """Jobs that wait or run, oldest first."""
-        query = select(tables.job).where(tables.job.c.state.in_(("waiting", "running"))).order_by(tables.job.c.id)
+        query = (
+            select(tables.job)
+            .where(tables.job.c.state.in_(("waiting", "running")))
+            .order_by(tables.job.c.due_us, tables.job.c.id)
+        )
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(query)]
 
@@ -233,7 +237,9 @@ def _claimable(kinds: Sequence[str], now_us: int, *, is_exhausted_too: bool = Fa
     if not is_exhausted_too:
         is_abandoned &= job.attempt < ATTEMPTS
     is_waiting = (job.state == "waiting") & (job.due_us <= now_us)
-    return select(tables.job).where(job.kind.in_(kinds), is_waiting | is_abandoned).order_by(job.id).limit(1)
+    return (
+        select(tables.job).where(job.kind.in_(kinds), is_waiting | is_abandoned).order_by(job.due_us, job.id).limit(1)
+    )
 
 
 def _held(job_id: str, owner: str) -> tuple[Any, ...]:

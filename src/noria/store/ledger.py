@@ -38,6 +38,11 @@ P = TypeVar("P")
 FACT_LIMIT_BYTES = 1 << 20
 PAGE = 1000
 
+_INSERT_FACT = insert(tables.fact)
+_INSERT_EDGE = insert(tables.edge)
+_INSERT_NODE = insert(tables.node)
+_INSERT_CHECKPOINT = insert(tables.checkpoint)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Body:
@@ -111,12 +116,12 @@ class Transaction(Fold):
         signer = self._ledger.signer
         if self._nodes:
             self._connection.execute(
-                insert(tables.node),
+                _INSERT_NODE,
                 [{"level": n.level, "position": n.position, "hash": n.hash} for n in self._nodes],
             )
         notes = [{"size": size, "note": signer.sign(size, root)} for size, root in self._notes]
         if notes:
-            self._connection.execute(insert(tables.checkpoint), notes)
+            self._connection.execute(_INSERT_CHECKPOINT, notes)
             self.last_note = str(notes[-1]["note"])
         return self.frontier.size
 
@@ -124,7 +129,7 @@ class Transaction(Fold):
         leaf = leaf_hash(body)
         seq = self.frontier.size + 1
         self._connection.execute(
-            insert(tables.fact),
+            _INSERT_FACT,
             {
                 "seq": seq,
                 "kind": fact.kind,
@@ -137,7 +142,7 @@ class Transaction(Fold):
         )
         edges = edge_rows(seq, fact)
         if edges:
-            self._connection.execute(insert(tables.edge), edges)
+            self._connection.execute(_INSERT_EDGE, edges)
         self._nodes.extend(self.frontier.append(leaf))
         self._notes.append((seq, self.frontier.root()))
         return seq

@@ -12,9 +12,12 @@ from noria.store.merkle import Frontier, frontier_places
 __all__ = ["frontier_of", "get_setting", "head_of", "set_setting", "subtree"]
 
 
+_HEAD = select(func.max(tables.fact.c.seq))
+
+
 def head_of(connection: Connection) -> int:
     """The newest sequence number as the connection sees it."""
-    return int(connection.execute(select(func.max(tables.fact.c.seq))).scalar() or 0)
+    return int(connection.execute(_HEAD).scalar() or 0)
 
 
 def frontier_of(connection: Connection, size: int) -> Frontier:
@@ -38,7 +41,7 @@ def subtree(connection: Connection, level: int, position: int) -> bytes | None:
     else:
         query = select(tables.node.c.hash).where(tables.node.c.level == level, tables.node.c.position == position)
         found = connection.execute(query).scalar()
-    return None if found is None else bytes(found)
+    return found if isinstance(found, bytes) else None
 
 
 def get_setting(connection: Connection, name: str) -> str:

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from sqlalchemy import Column, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, MetaData, String, Table, insert, inspect, select, text
 from sqlalchemy.engine import Connection
 
 from noria.core.errors import StoreUnavailable, Tampered
@@ -117,7 +117,7 @@ def _create(connection: Connection, slices: Slices, seen: Seen, name: str) -> No
     guard(connection)
     refold(connection, slices, Statements())
     connection.execute(insert(_version), {"version_num": SCHEMA})
-    origin = f"noria/{_SAFE.sub('-', name) or 'project'}/{os.urandom(4).hex()}"
+    origin = f"noria/{_SAFE.sub('-', name)[:64] or 'project'}/{os.urandom(4).hex()}"
     set_setting(connection, "origin", origin)
     set_setting(connection, "records", slices.fingerprint)
 
@@ -125,7 +125,7 @@ def _create(connection: Connection, slices: Slices, seen: Seen, name: str) -> No
 def guard(connection: Connection) -> None:
     """Let the database itself refuse to change or take away what is immutable."""
     for statement in guards(connection.dialect.name):
-        connection.exec_driver_sql(statement)
+        connection.execute(text(statement))
 
 
 def guards(dialect: str) -> list[str]:

@@ -39,7 +39,8 @@ class Verdict:
     """`first_bad` is 0 when all is well; `kind` says what was done to that fact.
 
     Kinds: edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint (a stored
-    note was changed or taken away), tree (a stored subtree was changed or taken away).
+    note was changed or taken away), tree (a stored subtree was changed or taken away), damaged (the
+    database's own check failed, though every fact is well).
     """
 
     size: int
@@ -94,7 +95,7 @@ def verify(ledger: Ledger, verifiers: Sequence[Verifier], outside: Sequence[Chec
         outside: checkpoints kept elsewhere, already checked for their signature.
     Complexity: linear in the facts.
     """
-    with ledger.database.read() as connection:
+    with ledger.database.read() as connection, ledger.database.lenient(connection):
         rows = [row for page in _pages(connection) for row in page]
         log, notes = _Log(rows), _Notes(connection, verifiers)
         of_facts = [
@@ -102,9 +103,14 @@ def verify(ledger: Ledger, verifiers: Sequence[Verifier], outside: Sequence[Chec
             *(_Finding(row.seq, "edited", row.complaint) for row in rows if row.complaint),
         ]
         of_copies = [*_against_subtrees(connection, rows), *notes.findings(log)]
+        damage = ledger.database.damage(connection)
     size, root = len(rows), log.root(len(rows))
     if not of_facts and not of_copies:
-        return Verdict(size, root)
+        return (
+            Verdict(size, root, 0, "damaged", f"the database file is damaged: {damage}")
+            if damage
+            else Verdict(size, root)
+        )
     first = min(of_facts or of_copies, key=lambda finding: finding.seq)
     return Verdict(size, root, first.seq, first.kind, first.message)
 
@@ -125,8 +131,10 @@ def _pages(connection: Connection) -> Iterator[list[_Row]]:
 
 
 def _row(row: Any, edges: list[dict[str, Any]]) -> _Row:
-    leaf = leaf_hash(row.body.encode("utf-8", errors="surrogatepass"))
-    if leaf != bytes(row.leaf):
+    if not isinstance(row.body, str) or not isinstance(row.leaf, bytes):
+        return _Row(row.seq, leaf_hash(b""), f"the row of fact {row.seq} is damaged")
+    leaf = leaf_hash(row.body.encode("utf-8", errors="surrogateescape"))
+    if leaf != row.leaf:
         return _Row(row.seq, leaf, f"fact {row.seq} does not match its stored hash")
     return _Row(row.seq, leaf, _complaint(row, edges))
 
@@ -155,7 +163,7 @@ class _Notes:
     """The checkpoints that the database holds, parsed and checked when they are asked for."""
 
     def __init__(self, connection: Connection, verifiers: Sequence[Verifier]) -> None:
-        self._texts = {row.size: row.note for row in connection.execute(select(tables.checkpoint))}
+        self._texts = {row.size: str(row.note) for row in connection.execute(select(tables.checkpoint))}
         self._verifiers = verifiers
         self._parsed: dict[int, Checkpoint | None] = {}
         self.sizes = sorted(self._texts)
@@ -298,5 +306,5 @@ def _stored_nodes(connection: Connection, nodes: Sequence[Node]) -> dict[tuple[i
         query = select(tables.node.c.position, tables.node.c.hash).where(
             tables.node.c.level == level, tables.node.c.position.between(min(positions), max(positions))
         )
-        found.update({(level, row.position): bytes(row.hash) for row in connection.execute(query)})
+        found.update({(level, row.position): row.hash for row in connection.execute(query)})
     return found

@@ -22,8 +22,8 @@ __all__ = [
     "by_prefix",
     "newest",
     "run",
-    "runs",
     "running",
+    "runs",
     "segments",
 ]
 

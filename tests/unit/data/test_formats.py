@@ -73,9 +73,7 @@ def test_common_ways_of_writing_csv_are_read(tmp_path: Path, content: bytes, row
         ("t.csv", b"t,x\nSECRET,1\n", "not a time"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_clear_error(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
+def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = write(tmp_path, name, content)
     with pytest.raises(UsageError) as caught:
         inspect(path, name, "t")
@@ -88,7 +86,7 @@ def test_a_file_that_cannot_be_read_is_one_clear_error(
 
 def test_a_cut_off_gzip_file_is_named(tmp_path: Path) -> None:
     whole = gzip.compress(b"a,b\n" + b"1,2\n" * 100_000)
-    with pytest.raises(UsageError, match="cut.csv.gz"):
+    with pytest.raises(UsageError, match=r"cut\.csv\.gz"):
         inspect(write(tmp_path, "cut.csv.gz", whole[: len(whole) // 2]), "cut.csv.gz")
 
 
@@ -130,3 +128,14 @@ def test_times_without_a_zone_are_utc() -> None:
     naive = pa.chunked_array([pa.array([0], pa.timestamp("s"))])
     assert formats.as_utc(naive, "t", "x").type == pa.timestamp("us", "UTC")
     assert formats.as_utc(pa.chunked_array([pa.array(["2013-01-31"])]), "t", "x").to_pylist()[0].year == 2013
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("nulls", [[], [None]])
+def test_the_range_of_times_is_the_same_in_every_unit_and_slice(unit: str, nulls: list[None]) -> None:
+    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    whole = pa.array([5 * factor, -86400 * factor, 0, 9 * factor, *nulls], pa.timestamp(unit))  # type: ignore[call-overload]  # the stubs want a literal
+    expected = ("1969-12-31T00:00:00.000000Z", "1970-01-01T00:00:09.000000Z")
+    assert formats.time_range(pa.chunked_array([whole]), "t", "x") == expected
+    assert formats.time_range(pa.chunked_array([whole.slice(2)]), "t", "x")[0] == "1970-01-01T00:00:00.000000Z"
+    assert formats.time_range(pa.chunked_array([pa.nulls(2, whole.type)]), "t", "x") == ("", "")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from noria.core.errors import Corrupt, Denied, ModelFailed, UsageError
+from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, StepFailed
 from noria.packaging import bundle
 from noria.packaging.predictor import PARITY, UNSEEN, Predictor
 from noria.packaging.rows import RowRefused
@@ -108,7 +109,12 @@ PIPELINES: dict[str, tuple[Any, list[str], str]] = {
         "direct",
     ),
     "a frame with categories": (boost(categorical_features="from_dtype"), ["dest", *NUMBERS], "direct"),
-    "numbers alone": (boost(), NUMBERS, "plain"),
+    "numbers alone": (boost(), NUMBERS, "direct"),
+    "numbers through steps": (
+        make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=500)),
+        NUMBERS,
+        "direct",
+    ),
     "a function": (
         make_pipeline(make_column_transformer((ordinal(), TEXTS), (FunctionTransformer(np.log1p), ["wind"])), boost()),
         MIXED,
@@ -153,6 +159,26 @@ def test_nulls_and_unseen_levels_score_as_in_the_plain_model(ws: Workspace, name
             row = {**base, field.name: value}
             expected = model.predict_proba(predictor.frame([row]))[:, 1]
             assert np.abs(predictor.predict([row]) - expected).max() <= PARITY, (field.name, value)
+
+
+def test_a_level_that_the_holdout_lacks_is_still_known(ws: Workspace) -> None:
+    columns = ["dest", "wind"]
+    model = boost(categorical_features="from_dtype").fit(X[columns], Y)
+    few = HOLDOUT[HOLDOUT["dest"].isin(["ORD", "LAX"])]
+    few = few.assign(dest=few["dest"].cat.remove_unused_categories())
+    built = bundle.build(ws, model, holdout=few[[*columns, "late"]], run="r", label="late")
+    predictor = bundle.load(ws, built.digest)
+    rows = predictor.rows.plain(HOLDOUT[columns])
+    assert {row["dest"] for row in rows} == {"ORD", "LAX", "BOS", "ATL"}
+    assert np.array_equal(predictor.predict(rows), model.predict_proba(HOLDOUT[columns])[:, 1])
+
+
+def test_a_model_that_was_fitted_without_names_is_asked_without(ws: Workspace) -> None:
+    model = LogisticRegression(max_iter=500).fit(X[["hour", "wind"]].to_numpy(), Y)
+    predictor = made(ws, model, ["hour", "wind"])
+    expected = model.predict_proba(HOLDOUT[["hour", "wind"]].to_numpy())[:, 1]
+    assert np.array_equal(predictor.predict(HOLDOUT), expected)
+    assert np.array_equal(predictor.predict(predictor.rows.plain(HOLDOUT)), expected)
 
 
 def test_the_order_of_a_batch_is_kept_and_rows_do_not_touch_each_other(ws: Workspace) -> None:
@@ -242,7 +268,7 @@ def test_a_level_that_the_model_fails_on_is_refused_by_name(ws: Workspace) -> No
 
 
 def test_key_time_and_label_are_no_inputs(ws: Workspace) -> None:
-    class Bare(BaseEstimator):  # keeps no names of its inputs
+    class Bare(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         def predict(self, frame: pd.DataFrame) -> Any:
             return frame["wind"].to_numpy() * 2.0
 
@@ -269,8 +295,11 @@ def test_text_labels_are_kept(ws: Workspace) -> None:
     assert (predictor.label(0.4), predictor.label(0.39)) == ("late", "fine")
 
 
-class Own(ClassifierMixin, BaseEstimator):
+class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A project's own estimator: not scikit-learn's, so it goes by value."""
+
+    def __init__(self, lock: Any = None) -> None:
+        self.lock = lock
 
     def fit(self, frame: pd.DataFrame, y: Any) -> Own:
         self.classes_, self.rate_ = np.array([0, 1]), float(np.mean(y))
@@ -304,15 +333,22 @@ def test_the_projects_own_class_is_loaded_where_its_module_is_not(ws: Workspace)
     assert float(found.stdout) == float(Y.mean())
 
 
-def test_three_classes_no_predict_and_missing_columns_are_said(ws: Workspace) -> None:
-    with pytest.raises(UsageError, match="3 classes"):
-        bundle.build(ws, boost().fit(X[NUMBERS], np.arange(len(X)) % 3), holdout=HOLDOUT, run="r", label="late")
-    with pytest.raises(UsageError, match="needs a predict method"):
-        bundle.build(ws, {"a": "dict"}, holdout=HOLDOUT, run="r", label="late")
-    with pytest.raises(UsageError, match="trained on column wind"):
-        bundle.build(ws, boost().fit(X[NUMBERS], Y), holdout=HOLDOUT.drop(columns="wind"), run="r", label="late")
-    with pytest.raises(UsageError, match="no rows"):
-        bundle.build(ws, boost().fit(X[NUMBERS], Y), holdout=HOLDOUT.head(0), run="r", label="late")
+def test_what_is_no_usable_model_is_said(ws: Workspace) -> None:
+    def attempt(model: Any, holdout: pd.DataFrame = HOLDOUT) -> None:
+        bundle.build(ws, model, holdout=holdout, run="r", label="late")
+
+    fitted = boost().fit(X[NUMBERS], Y)
+    with pytest.raises(ModelFailed, match="3 classes"):
+        attempt(boost().fit(X[NUMBERS], np.arange(len(X)) % 3))
+    with pytest.raises(StepFailed, match="needs a predict method"):
+        attempt({"a": "dict"})
+    with pytest.raises(ModelFailed, match="trained on column wind"):
+        attempt(fitted, HOLDOUT.drop(columns="wind"))
+    with pytest.raises(GateClosed, match="no rows"):
+        attempt(fitted, HOLDOUT.head(0))
+    with pytest.raises(Denied, match="cannot be stored"):
+        attempt(Own(lock=threading.Lock()).fit(X, Y), HOLDOUT[["wind", "late"]])
+    assert ws.ledger.facts(kind="artifact.logged") == []
 
 
 def test_a_model_that_raises_is_a_failed_model(ws: Workspace) -> None:

@@ -28,7 +28,7 @@ from sklearn.svm import SVC
 
 from noria.core.errors import Denied
 from noria.engines.flavors.sklearn import SklearnFlavor, is_allowed
-from noria.packaging import pickles
+from noria.store import pickles
 
 
 class Bomb:

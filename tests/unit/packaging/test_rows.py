@@ -101,9 +101,15 @@ def test_a_number_that_no_float_holds_is_refused(value: float) -> None:
     assert "finite" in refusal({**GOOD, "wind": value}).message
 
 
-def test_a_whole_number_beyond_64_bits_is_refused() -> None:
-    assert "64 bits" in refusal({**GOOD, "hour": 2**63}).message
-    ROWS.check({**GOOD, "hour": 2**63 - 1})
+def test_a_number_beyond_the_type_of_training_is_refused() -> None:
+    assert "int64 can hold" in refusal({**GOOD, "hour": 2**63}).message
+    assert "float32 can hold" in refusal({**GOOD, "seats": 1e39}).message
+    ROWS.check({**GOOD, "hour": 2**63 - 1, "seats": 3e38})
+    frame = pd.DataFrame({"small": np.array([1], dtype="uint8"), "null": pd.array([1], dtype="Int16")})
+    rows = Rows(fields_of(frame, names=["small", "null"]))
+    for row in ({"small": 256, "null": 1}, {"small": -1, "null": 1}, {"small": 1, "null": 2**15}):
+        with pytest.raises(RowRefused):
+            rows.check(row)
 
 
 def test_nan_stands_for_null() -> None:

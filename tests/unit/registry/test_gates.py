@@ -75,7 +75,7 @@ def test_a_verdict_is_a_fact_with_policy_and_report(ws: Workspace, register: Reg
     assert ("bundle", version.bundle) in fact.fact.inputs
 
 
-class Constant(ClassifierMixin, BaseEstimator):
+class Constant(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Gives one score, or raises, or fails to load, once it is told to."""
 
     def __init__(self, value: float = 0.5, mood: str = "") -> None:
@@ -246,9 +246,11 @@ def evidence(**changes: Any) -> Evidence:
     return replace(found, **changes)
 
 
-@pytest.mark.parametrize(("rule", "passed"), [({"min": 0.1}, True), ({"min": 0.99}, False), ({"max": 0.1}, False)])
-def test_limits_are_limits(rule: dict[str, float], passed: bool) -> None:
-    [verdict] = metric_gate.judge(evidence(policy=GateConfig(metrics={"auc": GateRule(**rule)})))
+@pytest.mark.parametrize(
+    ("rule", "passed"), [(GateRule(min=0.1), True), (GateRule(min=0.99), False), (GateRule(max=0.1), False)]
+)
+def test_limits_are_limits(rule: GateRule, passed: bool) -> None:
+    [verdict] = metric_gate.judge(evidence(policy=GateConfig(metrics={"auc": rule})))
     assert verdict.passed is passed
 
 

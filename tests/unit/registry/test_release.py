@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from noria.bootstrap import open_workspace
-from noria.config import Project
 from noria.core.errors import Conflict, GateClosed, NotFound
 from noria.governance import approvals
 from noria.registry import records, release, versions
@@ -188,29 +187,42 @@ def test_of_many_threads_exactly_one_promotes(ws: Workspace, validated: Any) -> 
     assert len(ws.ledger.facts(kind="release.moved")) == 2
 
 
-def _promote(root: str, number: int, gate: Any, results: Any) -> None:
-    ws = open_workspace(project=Project(name="test", root=Path(root)), actor="user:racer")
-    gate.wait(60)
-    try:
-        release.move(ws, "m", number, "canary")
-        results.put("won")
-    except Conflict:
-        results.put("lost")
+RACER = """
+import sys
+from pathlib import Path
+from noria.bootstrap import open_workspace
+from noria.config import Project
+from noria.core.errors import Conflict
+from noria.registry import release
+ws = open_workspace(project=Project(name="test", root=Path(sys.argv[1])), actor="user:racer")
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    release.move(ws, "m", int(sys.argv[2]), "canary")
+    print("won")
+except Conflict:
+    print("lost")
+"""
 
 
 def test_of_two_processes_with_two_releases_exactly_one_gets_the_way(ws: Workspace, validated: Any) -> None:
     numbers = [validated("weak").release, validated("strong").release]
     for number in numbers:
         drive(ws, number, "staging")
-    spawn = multiprocessing.get_context("spawn")
-    gate, results = spawn.Barrier(2), spawn.Queue()
-    racers = [spawn.Process(target=_promote, args=(str(ws.project.root), n, gate, results)) for n in numbers]
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(ws.project.root), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in numbers
+    ]
     for racer in racers:
-        racer.start()
-    found = sorted(results.get(timeout=90) for _ in racers)
-    for racer in racers:
-        racer.join(30)
-    assert found == ["lost", "won"]
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    found = [racer.communicate("go\n", timeout=60)[0].strip() for racer in racers]
+    assert sorted(found) == ["lost", "won"]
     with ws.ledger.read() as tx:
         assert len(records.in_flight(tx, "m")) == 1
 
@@ -249,8 +261,13 @@ def test_refs_and_aliases(ws: Workspace, register: Register) -> None:
 
 def test_a_workspace_is_not_changed_by_a_move_that_fails_midway(ws: Workspace, validated: Any) -> None:
     number = validated("weak").release
-    with pytest.raises(RuntimeError, match="power"), ws.ledger.transaction() as tx:
-        release.transition(ws, tx, "m", number, "staging")
-        raise RuntimeError("power cut")
+
+    def cut() -> None:
+        with ws.ledger.transaction() as tx:
+            release.transition(ws, tx, "m", number, "staging")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power"):
+        cut()
     assert release.find(ws, "m", number).state == "validated"
     assert replace(release.find(ws, "m", number), state="staging") != release.find(ws, "m", number)

@@ -132,6 +132,7 @@ def test_a_page_of_a_regression_and_of_nothing_is_drawn(ws: Workspace, evaluatio
     document = ws.objects.get_json(evaluation.document)
     empty = {
         **document,
+        "order": ["auc"],
         "metrics": {"auc": {**document["metrics"]["auc"], "value": None, "low": None, "high": None}},
         "champion": {},
         "slices": [],

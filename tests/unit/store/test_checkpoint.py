@@ -78,6 +78,7 @@ def test_another_key_of_the_same_name_is_not_accepted(signer: Signer) -> None:
     [
         "",
         "a\n1\n\n",
+        "\udcb0\n1\n" + "A" * 43 + "=\n\n— a AAAAAAAA\n",
         "a\nx\nAAAA\n\n— a AAAAAAAA\n",
         "a\n01\n" + "A" * 43 + "=\n\n— a AAAAAAAA\n",
         "a\n1\nAAAA\n\n— a AAAAAAAA\n",

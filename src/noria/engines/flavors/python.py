@@ -20,8 +20,8 @@ import cloudpickle
 import numpy as np
 
 from noria.core.errors import Denied
-from noria.packaging import pickles
 from noria.packaging.rows import Columns, Field
+from noria.store import pickles
 
 if TYPE_CHECKING:
     import numpy.typing as npt

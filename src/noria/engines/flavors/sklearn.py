@@ -25,8 +25,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.utils.validation import check_array
 
 from noria.core.errors import Denied
-from noria.packaging import pickles
 from noria.packaging.rows import Columns, Field
+from noria.store import pickles
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -137,28 +137,33 @@ class SklearnFlavor:
         return pickles.loads((folder / FILE).read_bytes(), is_allowed)
 
     def predict(self, model: Any, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """The positive class's probability, or a regression's value, by the model's own methods."""
-        return _scores(model, frame)
+        """The positive class's probability, or a regression's value, by the model's own methods.
+
+        A model that was fitted without names gets none.
+        """
+        return _scores(model, frame if hasattr(model, "feature_names_in_") else frame.to_numpy())
 
     def direct(self, model: Any, fields: Sequence[Field]) -> Callable[[Columns], npt.NDArray[np.float64]] | None:
-        """The compiled way for a pipeline that begins with a ColumnTransformer, or trees on a frame."""
+        """The compiled way for a model of numbers, or one that begins with column work (a step, or its own)."""
         first, rest = _split(model)
-        if first is None or rest is None:
-            return None
-        source = _columns(first, {field.name: field for field in fields})
+        if first is None:
+            rest, source = _unnamed(model), _numbers(fields)
+        else:
+            source = _columns(first, {field.name: field for field in fields})
         if source is None:
             return None
         return lambda columns: _scores(rest, source(columns))
 
     def levels(self, model: Any) -> Mapping[str, Sequence[Any]]:
-        """The levels of every text column that a one-hot or ordinal encoder of the model learned."""
+        """The levels of every column that a one-hot or ordinal encoder of the model learned."""
         first, _ = _split(model)
         found: dict[str, Sequence[Any]] = {}
         for _, transformer, names in getattr(first, "transformers_", ()):
             categories = getattr(transformer, "categories_", None)
-            if categories is not None and not isinstance(names, str):
-                for name, learned in zip(names, categories, strict=True):
-                    found[str(name)] = [level for level in learned.tolist() if isinstance(level, str)]
+            picked = _names(first, names)
+            if categories is not None and picked is not None:
+                for name, learned in zip(picked, categories, strict=True):
+                    found[name] = [level for level in learned.tolist() if level is not None and not _is_nan(level)]
         return found
 
 
@@ -187,6 +192,13 @@ def _split(model: Any) -> tuple[Any, Any]:
         bare._preprocessor = None
         return inner, bare
     return None, None
+
+
+def _unnamed(model: Any) -> Any:
+    """A model of numbers that takes a bare matrix; every step of a pipeline may compare names."""
+    if isinstance(model, Pipeline):
+        return Pipeline([(name, _nameless(step)) for name, step in model.steps])
+    return _nameless(model)
 
 
 def _nameless(estimator: Any) -> Any:

@@ -52,6 +52,7 @@ def build(path: str, command: Command) -> click.Command:
         params=params,
         help=text_of_help(found, command),
         short_help=command.summary,
+        epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in command.examples),
     )
 
 
@@ -71,13 +72,11 @@ def run_verb(found: FoundVerb, arguments: Mapping[str, Any], *, environment: str
 
 
 def text_of_help(found: FoundVerb, command: Command) -> str:
-    """Summary, what the verb's docstring says before its sections, and the examples."""
+    """The summary, and what the verb's docstring says before its sections."""
     doc = inspect.getdoc(found.function) or ""
     prose = re.split(r"\n(?:Args|Returns|Raises|Example|Source)s?:", doc, maxsplit=1)[0]
     body = prose.partition("\n")[2].strip().replace("`", "")
-    examples = "\n".join(f"  {line}" for line in command.examples)
-    parts = [f"{command.summary}.", *([body] if body else []), f"\b\nExamples:\n{examples}"]
-    return "\n\n".join(parts)
+    return "\n\n".join([f"{command.summary}.", *([body] if body else [])])
 
 
 def _click_parameter(parameter: Parameter, command: Command, lines: Mapping[str, str]) -> click.Parameter:

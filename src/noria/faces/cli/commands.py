@@ -267,6 +267,11 @@ COMMANDS: Mapping[str, Command] = {
         show="checks",
         fail_unless="ok",
     ),
+    "checks report": Command(
+        target="noria.checks.report:report",
+        summary="Write the last report on a version as one HTML page",
+        examples=("noria checks report customers", "noria checks report customers@2 --to checks.html"),
+    ),
     "checks run": Command(
         target="noria.checks.suite:run",
         summary="Check a version with its suite",
@@ -317,6 +322,14 @@ COMMANDS: Mapping[str, Command] = {
             "noria monitoring resolve churn drift-2026-10 'a new price list'",
             "noria monitoring resolve churn data-3 'mended at its source'",
         ),
+    ),
+    "project months": Command(
+        target="noria.project.months:months",
+        summary="Every window of a model: quality, drift, decision and outcome",
+        examples=("noria project months churn", "noria project months --json"),
+        positional=("model",),
+        show="months",
+        next="noria report",
     ),
     "registry export": Command(
         target="noria.registry.export:export_release",

@@ -99,4 +99,5 @@ RENDERERS: Mapping[str, Renderer] = {
     "why": show_project.why,
     "tests": show_project.tests,
     "report": show_project.report,
+    "months": show_project.months,
 }

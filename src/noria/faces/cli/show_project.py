@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, share, signed
+from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, share, signed, size
 
-__all__ = ["difference", "explain", "report", "status", "table_diff", "tests", "watched", "why"]
+__all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "watched", "why"]
 
 WINDOWS_MAX = 12
 SHIFTS_MAX = 12
@@ -219,24 +219,32 @@ def tests(found: Mapping[str, Any]) -> str:
 
 
 def report(found: Mapping[str, Any]) -> str:
-    """Where the report is, and its table of months."""
-    windows = found.get("months") or found.get("windows") or []
+    """Where the report was written."""
+    windows = f"{found['windows']} windows of {found['model']}"
+    return f"  report {click.style(found['path'], bold=True)}   {windows}, {size(found['size_bytes'])}"
+
+
+def months(found: Sequence[Mapping[str, Any]]) -> str:
+    """Every window of a model: the first release against what was served, and what was decided."""
     rows = [
         [
             each["month"],
+            count(each["rows"]),
             decimal(each["auc_static"]),
             decimal(each["auc_live"]),
-            signed(each["auc_live"] - each["auc_static"])
-            if None not in (each["auc_live"], each["auc_static"])
-            else "–",
+            _gain(each["auc_static"], each["auc_live"]),
             _few(each["drifted_columns"]),
             mark(each["decision"]) or "–",
+            _short(each["reason"], 60),
         ]
-        for each in windows
+        for each in found
     ]
-    table = columns(rows, ["window", "frozen", "live", "gain", "drifted", "decision"], right=" rrr")
-    path = found.get("path") or found.get("to") or found.get("file") or ""
-    return "\n".join(part for part in (table, f"  report {path}" if path else "") if part)
+    header = ["window", "requests", "auc first", "auc live", "gain", "drifted", "decision", ""]
+    return columns(rows, header, right=" rrrr") or "  no window was measured yet"
+
+
+def _gain(first: float | None, live: float | None) -> str:
+    return "–" if first is None or live is None else signed(live - first)
 
 
 def _titled(title: str, text: str) -> str:

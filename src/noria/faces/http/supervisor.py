@@ -1,8 +1,10 @@
 """`noria up`: one process that holds the socket and keeps the server, controller and trainer alive.
 
 The listening socket belongs to this process and stays open while a server is restarted, so that
-new connections wait instead of failing. A child that dies is started again at once; one that dies
-again and again is started later each time. `.noria/up.json` says who runs.
+new connections wait instead of failing. Beside the server a stand-by has everything loaded and
+waits; when the server dies the stand-by takes the socket within a tenth of a second, and a new one
+is made. Other children that die are started again at once; one that dies again and again is started
+later each time. `.noria/up.json` says who runs.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ __all__ = ["CHILDREN", "up"]
 
 log = logging.getLogger("noria.up")
 CHILDREN = ("server", "controller", "trainer")
+STANDBY = "standby"
+STANDBY_AFTER_S = 5.0
+"""The stand-by is made when the others have started; loading costs it a second or two of a core."""
 BACKLOG = 2048
 STEADY_S = 5.0
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -105,6 +110,7 @@ class _Supervisor:
             for name in CHILDREN:
                 self._start(name, 0)
             self._tell()
+            self._later(STANDBY_AFTER_S, STANDBY, 0)
             if greeting:
                 print(greeting, flush=True)
             while True:
@@ -116,8 +122,10 @@ class _Supervisor:
                     self._died(value)
                 elif what == "restart":
                     assert isinstance(value, tuple)
-                    self._start(*value)
-                    self._tell()
+                    name, deaths = value
+                    if name not in self._children or self._children[name].process.poll() is not None:
+                        self._start(name, deaths)
+                        self._tell()
         finally:
             self._stop()
             for number, handler in before.items():
@@ -127,14 +135,15 @@ class _Supervisor:
         self._events.put(("signal", number))
 
     def _start(self, name: str, deaths: int) -> None:
-        command = [sys.executable, "-m", f"noria.faces.{name}", "--root", str(self._root)]
+        role = "server" if name == STANDBY else name
+        command = [sys.executable, "-m", f"noria.faces.{role}", "--root", str(self._root)]
         descriptors: tuple[int, ...] = ()
-        if name == "server":
-            command += ["--fd", str(self._socket.fileno())]
+        if role == "server":
+            command += ["--fd", str(self._socket.fileno()), *(["--standby"] if name == STANDBY else [])]
             descriptors = (self._socket.fileno(),)
         logs = self._state / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        path = logs / f"{name}.log"
+        path = logs / f"{role}.log"
         if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
             path.replace(path.with_suffix(".old"))
         with path.open("ab") as output:
@@ -164,20 +173,42 @@ class _Supervisor:
         log.warning(
             "%s (pid %d) %s; starting it again%s", value.name, value.process.pid, how, f" in {pause} s" * bool(pause)
         )
+        if value.name == "server" and self._take_over(deaths):
+            return
         if pause:
-            timer = threading.Timer(pause, self._events.put, [("restart", (value.name, deaths))])
-            timer.daemon = True
-            timer.start()
+            self._later(pause, value.name, deaths)
         else:
             self._start(value.name, deaths)
             self._tell()
+
+    def _take_over(self, deaths: int) -> bool:
+        """Let the stand-by be the server; False if there is none."""
+        child = self._children.pop(STANDBY, None)
+        if child is None or child.process.poll() is not None:
+            return False
+        assert child.process.stdin is not None
+        try:
+            child.process.stdin.write(b"g")
+            child.process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        child.name, child.deaths, child.started = "server", deaths, time.monotonic()
+        self._children["server"] = child
+        self._tell()
+        self._later(STANDBY_AFTER_S, STANDBY, 0)
+        return True
+
+    def _later(self, pause: float, name: str, deaths: int) -> None:
+        timer = threading.Timer(pause, self._events.put, [("restart", (name, deaths))])
+        timer.daemon = True
+        timer.start()
 
     def _tell(self) -> None:
         """Write up.json: the supervisor's pid, the address, and the children's pids. Replaced as a whole."""
         document = {
             "pid": os.getpid(),
             "url": self.url,
-            "children": {name: child.process.pid for name, child in self._children.items()},
+            "children": {name: self._children[name].process.pid for name in CHILDREN if name in self._children},
             "started_at": self._started_at,
         }
         path = self._state / "up.json"
@@ -217,10 +248,14 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"{host} is no address of this machine: {error.strerror or error}") from error
+    try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
         made.listen(BACKLOG)
     except OSError as error:
+        made.close()
         if error.errno == errno.EADDRINUSE:
             raise Conflict(f"port {port} on {host} is in use", hint="noria up --port ANOTHER, or port 0") from error
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error

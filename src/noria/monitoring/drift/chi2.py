@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from noria.core.lazy import lazy
+from noria.monitoring.dependence import INDEPENDENT, Spread, p_value
 from noria.monitoring.profile import Profile, Score
 
 if TYPE_CHECKING:
@@ -19,18 +20,18 @@ MIN_EXPECTED = 5.0
 """Levels that are expected fewer times than this in either sample are pooled into one."""
 
 
-def chi2(reference: Profile, current: Profile, *, block: float = 1.0) -> Score:
+def chi2(reference: Profile, current: Profile, *, spread: Spread = INDEPENDENT) -> Score:
     """Half the sum of the absolute differences of the shares, and the G test's p-value.
 
     Args:
-        block: how many rows of these data are worth one independent row (1: rows are independent).
+        spread: how much parts of the reference differ from each other, if rows depend on their time.
     Raises: EmptyWindow if either side has no value.
     Source: Sokal & Rohlf, Biometry, chapter 17 (G test); chi-squared limit with k - 1 degrees of freedom.
     """
     variation = float(np.abs(reference.shares() - current.shares()).sum() / 2)
     statistic, freedom = g_statistic(reference, current)
-    p = float(special.chdtrc(freedom, statistic / block)) if freedom else 1.0
-    n = reference.n * current.n / (reference.n + current.n) / block
+    n = reference.n * current.n / (reference.n + current.n)
+    p = max(float(special.chdtrc(freedom, statistic)), p_value(variation, n, spread)) if freedom else 1.0
     return Score(test="chi2", effect=variation, p=p, n=n)
 
 

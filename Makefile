@@ -1,0 +1,90 @@
+# Two commands do all the set-up:
+#   make demo     makes .venv from the locked dependencies, then runs `noria up --demo $(ARGS)`
+#   make test     the same set-up, then every test
+# They need python3.11 or newer and make, nothing else.
+
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTEST_ARGS ?=
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+
+# uv reads its own settings, not pip's: hand over an index that was chosen for pip.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lock postgres benchmarks clean
+
+help:
+	@sed -n '2,4s/^# *//p' Makefile
+	@echo "make check    formatting, lint, types, import contracts, unit and architecture tests"
+	@echo "make format   rewrite the formatting"
+	@echo "make lock     resolve the dependencies again"
+	@echo "make benchmarks"
+
+demo: $(VENV)/.demo
+	@$(BIN)/noria up --demo $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests/unit tests/architecture $(PYTEST_ARGS)
+
+test: $(VENV)/.dev postgres
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests $(PYTEST_ARGS)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmarks: $(VENV)/.dev
+	for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
+
+# The database that Noria shares with a team is tested for real: install it where that is possible.
+postgres:
+	@if ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || command -v postgres >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
+	else echo "note: Postgres is not installed, and only root on Debian can install it from here"; fi
+
+lock: $(VENV)/.dev
+	$(LOCK) pyproject.toml --extra demo --extra postgres --group dev requirements/build.in -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra demo requirements/build.in -c requirements/dev.txt -o requirements/demo.txt
+	$(LOCK) requirements/uv.in -o requirements/uv.txt
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+
+$(VENV)/.uv: requirements/uv.txt
+	@[ -n "$(PYTHON)" ] || { echo "Noria needs python3.11 or newer" >&2; exit 2; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+# The project itself is installed with the locked build backend, without asking for anything more.
+define install
+	@echo "installing $(1) into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r $(1) || { \
+		echo "uv could not install it; trying pip" >&2; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src
+endef
+
+$(VENV)/.demo: $(VENV)/.uv requirements/demo.txt pyproject.toml
+	$(call install,requirements/demo.txt)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv requirements/dev.txt pyproject.toml
+	$(call install,requirements/dev.txt)
+	@touch $@ $(VENV)/.demo

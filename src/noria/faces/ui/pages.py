@@ -1,0 +1,108 @@
+"""The status page at `/`: what `noria status` says, for a browser. Read only, no JavaScript, no state.
+
+Everything comes from one verb, so the page decides nothing and shows nothing that the command line
+would not. Jinja2 escapes every value; the policy header forbids scripts and foreign content.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from noria.core.errors import NoriaError
+from noria.core.lazy import lazy
+from noria.faces import verbs
+from noria.faces.cli import text
+from noria.faces.ui.chart import Chart, chart
+from noria.project.status import status
+from noria.store.workspace import Workspace
+
+__all__ = ["page", "routes"]
+
+jinja2 = lazy("jinja2")
+log = logging.getLogger("noria.pages")
+HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def routes(workspace: Workspace) -> list[Route]:
+    """The routes of the pages, over one workspace. Handlers are plain functions: they run in threads."""
+
+    def home(request: Request) -> Response:
+        try:
+            return Response(page(verbs.builtins(status(workspace))), 200, HEADERS, media_type="text/html")
+        except NoriaError as error:
+            return Response(f"{error}\n", error.status, HEADERS, media_type="text/plain")
+        except Exception:
+            log.exception("the status page failed")
+            return Response("the status page failed; the log says where\n", 500, HEADERS, media_type="text/plain")
+
+    return [Route("/", home, methods=["GET"])]
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The page of a project's status, given as plain values."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters.update(
+        count=text.count,
+        decimal=text.decimal,
+        signed=text.signed,
+        share=text.share,
+        interval=text.interval,
+        day=text.day,
+        tone=_tone,
+    )
+    source = importlib.resources.files("noria.faces.ui") / "templates" / "status.html"
+    models = [{**model, "metric": _metric(model), "chart": _chart(model)} for model in found["models"]]
+    rendered: str = environment.from_string(source.read_text(encoding="utf-8")).render(**{**found, "models": models})
+    return rendered
+
+
+def _metric(model: Mapping[str, Any]) -> str:
+    """The metric that the page shows of a model: AUC where there is one."""
+    names = [name for window in model["windows"] for name in window["live"]]
+    return "auc" if "auc" in names else next(iter(names), "")
+
+
+def _chart(model: Mapping[str, Any]) -> Chart | None:
+    """Quality by window, live against the first release; None with fewer than two windows."""
+    name = _metric(model)
+    windows = [window for window in model["windows"] if _estimate(window["live"], name)["value"] is not None]
+    if len(windows) < 2:
+        return None
+    return chart(
+        labels=[window["window"] for window in windows],
+        live=[_estimate(window["live"], name) for window in windows],
+        frozen=[_estimate(window["frozen"], name)["value"] for window in windows],
+        marks=[str(window["decision"]) for window in windows],
+    )
+
+
+def _estimate(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    return metrics.get(name) or nothing
+
+
+_TONES: Mapping[str, Sequence[str]] = {
+    "good": ("finished", "production", "promote", "promoted", "train", "live"),
+    "bad": ("failed", "lost", "rejected", "rolled back", "stopped", "error", "critical"),
+    "wait": ("running", "claimed", "waiting", "shadow", "canary", "warning", "refuse"),
+}
+
+
+def _tone(word: str) -> str:
+    """The class of a status word."""
+    return next((tone for tone, words in _TONES.items() if word in words), "plain")

@@ -1,0 +1,213 @@
+"""What steps pass to each other, as objects: written and read without loss, the same for equal values.
+
+pandas, polars, Arrow and numpy keep their types through Arrow; plain values are JSON; containers
+hold any of these. Estimators are pickles, read only under an allow-list, and only if their digest
+is named by a fact of this workspace. What cannot be kept exactly is refused by name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noria.core.errors import Corrupt, Denied
+from noria.core.identity import is_digest
+from noria.core.lazy import lazy
+from noria.pipeline.arrow import read_ipc, write_ipc
+from noria.pipeline.frames import read_frame, write_frame
+from noria.pipeline.plain import Unstorable, from_json, to_json
+from noria.store import pickles
+from noria.store.objects import Objects
+from noria.store.workspace import Workspace
+
+__all__ = ["FORMATS", "Unstorable", "Value", "load", "read", "store"]
+
+np = lazy("numpy")
+pa = lazy("pyarrow")
+
+FORMATS: Mapping[str, int] = {"plain": 1, "pandas": 1, "arrow": 1, "polars": 1, "numpy": 1, "pickle": 1}
+"""The serialisers and their versions; a change of bytes is a new version, which enters the step key."""
+
+_LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas", "joblib", "xgboost", "lightgbm", "threadpoolctl"})
+_MAKERS = frozenset(
+    {"_reconstruct", "scalar", "dtype", "ndarray", "_frombuffer", "newObj", "_unpickle_block", "new_block"}
+)
+"""Functions, beside classes and Cython's own, that the libraries' pickles call to make an object anew."""
+
+_PLAIN_NAMES = {
+    "builtins": frozenset(
+        {"set", "frozenset", "slice", "range", "complex", "bytearray", "bytes", "object"}
+        | {"float", "int", "str", "bool", "list", "tuple", "dict"}
+    ),
+    "collections": frozenset({"OrderedDict", "defaultdict", "deque", "Counter"}),
+    "copyreg": frozenset({"_reconstructor", "__newobj__"}),
+    "functools": frozenset({"partial"}),
+    "datetime": frozenset({"datetime", "date", "time", "timedelta", "timezone"}),
+    "decimal": frozenset({"Decimal"}),
+    "pathlib": frozenset({"PosixPath", "PurePosixPath"}),
+    "_codecs": frozenset({"encode"}),
+}
+_REFUSED = frozenset({"sklearn.utils._testing", "numpy.testing", "scipy._lib._testutils", "pandas.io.clipboard"})
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A stored value: its object, the serialiser that wrote it, and its size."""
+
+    digest: str
+    type: str
+    size_bytes: int = 0
+
+
+def store(objects: Objects, value: Any) -> Value:
+    """Write a value. Raises: Unstorable with a reason for people if it cannot be kept without loss."""
+    kind, content = _encoded(objects, value)
+    return Value(objects.put_bytes(content), kind, len(content))
+
+
+def load(ws: Workspace, value: Value) -> Any:
+    """Read a value that a fact of this workspace names.
+
+    Raises: Denied for a pickle that no fact names, or that names what is not allowed; Corrupt;
+    NotFound.
+    """
+    if value.type == "pickle" and not ws.ledger.facts(ref=value.digest, limit=1):
+        raise Denied("no fact of this workspace names that pickle; it was not loaded", where=value.digest)
+    return read(ws.objects, value, ws.project.root)
+
+
+def read(objects: Objects, value: Value, root: Path) -> Any:
+    """Read a value that the caller knows to be this workspace's own; pickles under the allow-list only."""
+    if value.type in ("pandas", "arrow", "polars"):
+        return _read_table(objects, value)
+    content = objects.get_bytes(value.digest)
+    if value.type == "numpy":
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    if value.type == "pickle":
+        return pickles.loads(content, _allowed(root))
+    if value.type == "plain":
+        return from_json(json.loads(content), lambda part: _read_part(objects, part, root))
+    raise Corrupt(f"a stored value has the unknown type {value.type!r}", where=value.digest)
+
+
+def _read_table(objects: Objects, value: Value) -> Any:
+    content = objects.get_bytes(value.digest)
+    if value.type == "pandas":
+        return read_frame(content)
+    table = read_ipc(content)
+    if value.type == "arrow":
+        return table
+    polars = lazy("polars")
+    kind = table.schema.metadata.get(b"noria.polars", b"frame")
+    frame = polars.from_arrow(table.replace_schema_metadata(None))
+    return frame.to_series(0) if kind == b"series" else frame
+
+
+def _read_part(objects: Objects, part: Mapping[str, Any], root: Path) -> Any:
+    if part.get("$") != "value" or not is_digest(str(part.get("digest"))):
+        raise Corrupt("a stored value holds a part that cannot be read")
+    return read(objects, Value(part["digest"], part["type"]), root)
+
+
+def _encoded(objects: Objects, value: Any) -> tuple[str, bytes]:
+    made = _direct(value)
+    if made is not None:
+        return made
+    if isinstance(value, list | tuple | dict | set | frozenset) or _is_plain(value):
+        document = to_json(value, lambda part: _write_part(objects, part))
+        text = json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+        return "plain", text.encode("ascii")
+    return "pickle", _pickled(value)
+
+
+def _write_part(objects: Objects, part: Any) -> dict[str, Any]:
+    stored = store(objects, part)
+    return {"$": "value", "digest": stored.digest, "type": stored.type}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        to_json(value)
+    except Unstorable:
+        return False
+    return True
+
+
+def _direct(value: Any) -> tuple[str, bytes] | None:
+    """The bytes of a table or an array; None for anything else. A library that is not imported has no values."""
+    for module, names, write in _WRITERS:
+        library = sys.modules.get(module)
+        if library is None:
+            continue
+        kinds = tuple(getattr(library, name) for name in names)
+        if isinstance(value, kinds):
+            return write(value)
+    return None
+
+
+def _write_pandas(value: Any) -> tuple[str, bytes]:
+    return "pandas", write_frame(value)
+
+
+def _write_arrow(value: Any) -> tuple[str, bytes]:
+    return "arrow", write_ipc(value if isinstance(value, pa.Table) else pa.Table.from_batches([value]))
+
+
+def _write_polars(value: Any) -> tuple[str, bytes]:
+    is_series = type(value).__name__ == "Series"
+    table = value.to_frame().to_arrow() if is_series else value.to_arrow()
+    return "polars", write_ipc(table, {"noria.polars": "series" if is_series else "frame"})
+
+
+def _write_numpy(value: Any) -> tuple[str, bytes]:
+    if value.dtype.hasobject:
+        raise Unstorable("an array of objects cannot be kept without loss", "use a DataFrame, or a list")
+    sink = io.BytesIO()
+    np.save(sink, np.asarray(value), allow_pickle=False)
+    return "numpy", sink.getvalue()
+
+
+_WRITERS: tuple[tuple[str, tuple[str, ...], Callable[[Any], tuple[str, bytes]]], ...] = (
+    ("pandas", ("DataFrame", "Series", "Index"), _write_pandas),
+    ("polars", ("DataFrame", "Series"), _write_polars),
+    ("pyarrow", ("Table", "RecordBatch"), _write_arrow),
+    ("numpy", ("ndarray", "generic"), _write_numpy),
+)
+
+
+def _pickled(value: Any) -> bytes:
+    """A pickle of an estimator or a project's own object. Raises: Unstorable, also if it could not be read back."""
+    module = type(value).__module__
+    try:
+        content = pickle.dumps(value, protocol=5)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise Unstorable(f"a {module}.{type(value).__qualname__} cannot be stored: {error}") from error
+    try:
+        pickles.globals_of(content)
+    except Denied as error:
+        raise Unstorable(f"a {type(value).__qualname__} could not be read back: {error.message}") from error
+    return content
+
+
+def _allowed(root: Path) -> Callable[[str, str], bool]:
+    """Whether a pickle may name something: estimator libraries, a few plain types, the project's own modules."""
+
+    def is_allowed(module: str, name: str) -> bool:
+        top = module.partition(".")[0]
+        if any(module == refused or module.startswith(refused + ".") for refused in _REFUSED):
+            return False
+        if module in _PLAIN_NAMES:
+            return name in _PLAIN_NAMES[module]
+        if "." in name:
+            return False  # a dotted name reaches through a module's imports
+        if top in _LIBRARIES:
+            return name[0].isupper() or name in _MAKERS or name.startswith(("_", "__pyx_unpickle"))
+        return (root / f"{top}.py").is_file() or (root / top / "__init__.py").is_file()
+
+    return is_allowed

@@ -1,0 +1,124 @@
+"""`noria up`: the processes, their restarts, and the refusals before anything starts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_client import wait_for
+from serving_project import MODEL, make_project, make_release, rows
+
+from noria.config import ServerConfig, load_project
+from noria.core.errors import Conflict, Denied
+from noria.faces.http.supervisor import up
+from noria.serving.deployment import deploy
+
+CODE = """
+import sys
+from pathlib import Path
+from noria.config import load_project
+from noria.faces.http.supervisor import up
+sys.exit(up(load_project(Path(sys.argv[1])), port=0))
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("up")
+    ws = make_project(place)
+    make_release(ws)
+    deploy(ws, MODEL)
+    return place
+
+
+@pytest.fixture
+def running(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", CODE, str(root)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        assert b"noria is up" in process.stdout.readline()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+def told(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / ".noria" / "up.json").read_text())
+    return found
+
+
+def ask(root: Path) -> int:
+    host, _, port = told(root)["url"].removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    try:
+        connection.request("POST", "/predict", json.dumps({"row": rows(1)[0]}))
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def another(root: Path, name: str, before: int) -> int:
+    """The pid of a child once it is another living process; else 0."""
+    pid = int(told(root)["children"][name])
+    return pid if pid != before and is_alive(pid) else 0
+
+
+def test_each_process_that_is_killed_comes_back(root: Path, running: subprocess.Popen[bytes]) -> None:
+    assert ask(root) == 200
+    for name in ("server", "controller", "trainer", "server"):
+        before = told(root)["children"][name]
+        os.kill(before, signal.SIGKILL)
+        after = wait_for(partial(another, root, name, before), what=f"a new {name}")
+        assert after != before
+        assert ask(root) == 200, "a connection made while no server ran waits for the next one"
+
+
+def test_nobody_is_left_when_the_supervisor_is_killed(root: Path, running: subprocess.Popen[bytes]) -> None:
+    assert ask(root) == 200
+    children = list(told(root)["children"].values())
+    running.kill()
+    running.wait()
+    wait_for(lambda: not any(is_alive(pid) for pid in children), what="the end of the children")
+
+
+def test_a_second_up_of_the_same_project_is_refused(root: Path, running: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(Conflict, match="up already"):
+        up(load_project(root), port=0)
+
+
+def test_a_port_in_use_is_refused_before_anything_starts(root: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(Conflict, match="in use"):
+            up(load_project(root), port=taken.getsockname()[1])
+    assert not (root / ".noria" / "up.json").exists()
+
+
+def test_an_address_beyond_this_machine_needs_a_token(root: Path) -> None:
+    with pytest.raises(Denied, match="no token"):
+        up(load_project(root), host="0.0.0.0", port=0)
+    with pytest.raises(Denied):
+        up(replace(load_project(root), server=ServerConfig(host="0.0.0.0")), port=0)

@@ -1,0 +1,239 @@
+"""Rules on made-up columns, where the truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.checks import infer, units
+from noria.checks.evaluate import Batch, check_column, most_by_chance
+from noria.checks.facts import Finding
+from noria.checks.profile import TableProfile, profile_column, profile_table
+from noria.checks.rules import ColumnRules, RowRule
+from noria.checks.wholes import check_rows
+
+
+def array(values: Any) -> Any:
+    return values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+
+
+def batch(values: Any, accepted: Any = None, *, others: dict[str, Any] | None = None, file: str = "new.csv") -> Batch:
+    table = pa.table({"x": array(values), **(others or {})})
+    base = None if accepted is None else profile("old.csv", pa.table({"x": array(accepted)}))
+    return Batch(file, table, profile(file, table), base)
+
+
+def profile(file: str, table: pa.Table) -> TableProfile:
+    return TableProfile(
+        file=file, digest="", rows=table.num_rows, time_min="", time_max="", columns=profile_table(table)
+    )
+
+
+def learned(values: Any, drift: float = 0.5) -> ColumnRules:
+    column = pa.chunked_array([array(values)])
+    return infer._column(profile_column(column), role="", drift=drift)
+
+
+def failed(rules: ColumnRules, new: Batch) -> dict[str, Finding]:
+    return {f.rule: f for f in check_column("x", rules, new) if not f.passed and f.severity == "error"}
+
+
+RANDOM = np.random.default_rng(7)
+COLD = np.round(RANDOM.normal(5, 5, 4000), 1) * 1.8 + 32
+HOT = np.round(RANDOM.normal(26, 4, 4000), 1) * 1.8 + 32
+AMOUNTS = RANDOM.lognormal(3, 1.2, 4000)
+REAL = RANDOM.normal(1000, 5, 4000)
+
+
+def test_a_hot_month_passes_and_the_same_month_in_celsius_does_not() -> None:
+    rules = learned(COLD)
+    assert failed(rules, batch(HOT, COLD)) == {}
+    found = failed(rules, batch((HOT - 32) / 1.8, COLD))
+    assert "resolution" in found
+    assert found["resolution"].count > 3000
+    assert "Celsius" in failed(rules, batch((COLD - 32) / 1.8, COLD))["resolution"].message
+
+
+@pytest.mark.parametrize("conversion", units.CONVERSIONS, ids=lambda c: c.name)
+def test_every_known_conversion_of_a_column_with_a_resolution_is_seen(conversion: units.Conversion) -> None:
+    whole = np.round(RANDOM.gamma(4, 200, 4000)) + 40
+    found = failed(learned(whole), batch(whole * conversion.scale + conversion.shift, whole))
+    assert found, conversion.name
+
+
+@pytest.mark.parametrize(
+    ("values", "factor"), [(REAL, 1.05), (REAL, 0.9), (AMOUNTS, 25.4), (AMOUNTS, 0.01), (AMOUNTS, 100.0)]
+)
+def test_a_column_without_a_resolution_is_judged_by_its_distance(values: Any, factor: float) -> None:
+    rules = learned(values)
+    assert rules.step is None
+    assert failed(rules, batch(values, values)) == {}
+    assert "unit" in failed(rules, batch(values * factor, values))
+
+
+def test_what_cannot_be_told_from_growth_passes() -> None:
+    """Real amounts times 1.6 without any resolution look like a good year; said in the docs."""
+    assert failed(learned(AMOUNTS), batch(AMOUNTS * 1.6, AMOUNTS)) == {}
+
+
+def test_a_coarser_resolution_is_seen_when_it_cannot_be_chance() -> None:
+    counts = RANDOM.integers(1, 9, 4000)
+    found = failed(learned(counts), batch(counts * 100, counts))
+    assert {"resolution", "range", "unit"} & set(found)
+    halves = np.repeat([0.5, 1.0, 10.0], [10, 30, 4000])
+    fine = np.append(halves, [0.12, 0.37, 0.06])
+    assert failed(learned(fine), batch(halves, fine)) == {}, "a month without the rare fine values is fine"
+
+
+def test_half_a_file_in_another_unit_is_named_by_its_rows() -> None:
+    miles = RANDOM.integers(80, 5000, 2000).astype(float)
+    mixed = np.where(np.arange(2000) >= 1500, miles * 1.609344, miles)
+    found = failed(learned(miles), batch(mixed, miles))["resolution"]
+    assert found.count == pytest.approx(500, abs=5)
+    assert found.rows[0] in (1500, 1501)
+    assert found.file == "new.csv"
+    assert len(found.rows) == 10
+
+
+def test_a_burst_of_nulls_is_counted_and_chance_is_not() -> None:
+    whole = RANDOM.integers(0, 100, 5000).astype(float)
+    some = np.where(RANDOM.random(5000) < 0.02, np.nan, whole)
+    rules = learned(some)
+    assert failed(rules, batch(some, some)) == {}
+    burst = whole.copy()
+    burst[100:600] = np.nan
+    found = failed(rules, batch(burst, some))["nulls"]
+    assert (found.count, found.rows, found.examples) == (500, tuple(range(100, 110)), ("null",))
+    assert failed(rules, batch(burst[90:110][:12], some)) == {}, "two nulls in twelve rows prove nothing"
+
+
+def test_nan_and_null_are_both_missing() -> None:
+    rules = learned(np.arange(2000.0))
+    missing = pa.array([1.0, None, float("nan")] * 1000)
+    found = {f.rule for f in check_column("x", rules, batch(missing)) if not f.passed}
+    assert "nulls" in found
+
+
+def test_missing_values_need_their_reason() -> None:
+    speed = RANDOM.integers(0, 30, 4000).astype(float)
+    gust = np.where(speed >= 15, speed * 1.5, np.nan)
+    table = pa.table({"x": pa.array(gust, from_pandas=True), "speed": speed})
+    profiles = profile_table(table)
+    when, share = infer._reasons(table, profiles)["x"]
+    assert (when.column, when.sign, share) == ("speed", ">=", 0.0)
+    rules = infer._with_reason(learned(gust), when, share)
+    assert failed(rules, batch(gust, others={"speed": speed})) == {}
+    calm = np.where(speed < 20, np.nan, gust)
+    calm_speed = np.where(speed < 20, np.minimum(speed, 14), speed)
+    assert failed(rules, batch(calm, others={"speed": calm_speed})) == {}, "more calm hours, more missing gusts"
+    assert "nulls when" in failed(
+        rules, batch(np.where(RANDOM.random(4000) < 0.2, np.nan, gust), others={"speed": speed})
+    )
+    assert "cannot be evaluated" in failed(rules, batch(gust))["nulls when"].message
+
+
+def test_a_missing_or_retyped_column_fails_every_row() -> None:
+    rules = learned(np.arange(100))
+    missing = check_column("y", rules, batch(np.arange(10)))
+    assert [(f.rule, f.passed, f.count) for f in missing] == [("type", False, 10)]
+    retyped = check_column("x", rules, batch(["a"] * 10))
+    assert [(f.rule, f.passed, f.count) for f in retyped] == [("type", False, 10)]
+    empty = check_column("x", replace(rules, nulls=None), batch(pa.nulls(10)))
+    assert "has no values" in empty[0].message
+
+
+def test_infinite_values_and_far_strays_fail_and_a_single_slip_warns() -> None:
+    values = RANDOM.normal(50, 10, 4000)
+    rules = learned(values)
+    assert "range" in failed(rules, batch(np.where(np.arange(4000) == 7, np.inf, values), values))
+    slip = np.where(np.arange(4000) == 7, 9999.0, values)
+    found = [f for f in check_column("x", rules, batch(slip, values)) if not f.passed]
+    assert [(f.rule, f.severity, f.count, f.rows) for f in found] == [("range", "warn", 1, (7,))]
+    sentinel = np.where(np.arange(4000) % 50 == 0, -9999.0, values)
+    assert failed(rules, batch(sentinel, values))["range"].count == 80
+
+
+def test_a_hard_bound_allows_no_slip() -> None:
+    rules = learned(np.append(RANDOM.random(4000), [0.0, 1.0] * 100))
+    assert (rules.min, rules.max) == (0.0, 1.0)
+    found = failed(rules, batch(np.append(RANDOM.random(4000), [1.001])))
+    assert found["range"].count == 1
+
+
+def test_new_levels_are_let_in_up_to_a_share() -> None:
+    rules = learned(["AA", "UA", "DL"] * 1000)
+    assert rules.levels == ("AA", "DL", "UA")
+    assert failed(rules, batch(["AA"] * 970 + ["HA"] * 30)) == {}
+    found = failed(rules, batch(["American"] * 500 + ["UA"] * 500))["levels"]
+    assert (found.count, found.rows[0], found.examples) == (500, 0, ("American",))
+    assert learned([f"N{i}" for i in range(500)]).levels == (), "an open set has no levels"
+
+
+def test_a_frozen_column_is_seen() -> None:
+    values = RANDOM.integers(0, 100, 4000)
+    assert "never were" in failed(learned(values), batch(np.full(4000, 50), values))["unit"].message
+    months = np.repeat(np.arange(1, 13), 400)
+    assert failed(learned(months), batch(np.full(400, 3), np.full(400, 2))) == {}, "each file is one month"
+
+
+def test_a_code_that_is_constant_in_the_reference_may_move_on() -> None:
+    rules = learned(np.full(4000, 1))
+    for month in range(2, 13):
+        assert failed(rules, batch(np.full(4000, month), np.full(4000, month - 1))) == {}
+
+
+def test_severity_warn_never_fails() -> None:
+    rules = replace(learned(np.arange(1000.0)), severity="warn")
+    found = [f for f in check_column("x", rules, batch(np.full(1000, np.nan))) if not f.passed]
+    assert found
+    assert {f.severity for f in found} == {"warn"}
+
+
+def test_unique_names_the_rows_that_share_a_value() -> None:
+    found = failed(ColumnRules(type="text", unique=True), batch(["a", "b", "a", None, None]))["unique"]
+    assert (found.count, found.rows) == (2, (0, 2))
+
+
+def test_a_condition_on_rows_is_sql_and_fails_if_it_cannot_be_evaluated() -> None:
+    rows = batch([1, 2, 3, None], others={"y": [1, 1, 5, 1]})
+    found = check_rows(RowRule(name="order", where="x <= y"), rows)
+    assert (found.passed, found.count, found.rows) == (False, 1, (1,))
+    assert check_rows(RowRule(name="order", where="x <= y", share=0.25), rows).passed
+    for wrong in ("nosuch > 1", "x +", "x", "(select count(*) from read_csv('/etc/passwd')) > 0"):
+        found = check_rows(RowRule(name="w", where=wrong), rows)
+        assert wrong == "x" or (not found.passed and "cannot be evaluated" in found.message), wrong
+
+
+numbers = st.one_of(
+    st.none(),
+    st.sampled_from([0.0, -0.0, 1.0, 1e-300, 1e300, float("inf"), float("-inf"), float("nan")]),
+    st.floats(-1e9, 1e9),
+    st.integers(-100, 100).map(float),
+)
+
+
+@given(st.lists(numbers, min_size=1, max_size=60), st.lists(numbers, min_size=1, max_size=60), st.integers(1, 40))
+def test_any_column_is_judged_against_any_other_and_never_raises(
+    reference: list[float | None], new: list[float | None], times: int
+) -> None:
+    rules = learned(pa.array(reference * times, pa.float64()))
+    for finding in check_column("x", rules, batch(pa.array(new, pa.float64()), pa.array(reference, pa.float64()))):
+        assert finding.passed or finding.count > 0
+        assert all(0 <= row < len(new) for row in finding.rows)
+
+
+@given(st.lists(numbers, min_size=1, max_size=60))
+def test_a_reference_passes_its_own_rules_unless_it_is_infinite(values: list[float | None]) -> None:
+    found = failed(learned(pa.array(values, pa.float64())), batch(pa.array(values, pa.float64())))
+    assert not found or any(value is not None and abs(value) == float("inf") for value in values)
+
+
+def test_chance_is_three_standard_errors() -> None:
+    assert most_by_chance(0.0, 1000) == 0
+    assert most_by_chance(0.05, 10_000) == pytest.approx(500 + 3 * (0.05 * 0.95 * 10_000) ** 0.5)

@@ -1,0 +1,99 @@
+"""First starts and migrations: the tables, whichever way they came to be, are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from noria.store import tables
+from noria.store.database import Database, database_url
+from noria.store.failpoint import NAMES, failpoint
+from noria.store.migrate import upgrade
+from noria.store.seen import Seen
+from noria.store.slices import load_slices
+from noria.store.start import MIGRATIONS, SCHEMA, start
+
+
+def schema(file: Path) -> dict[str, object]:
+    """Columns, indexes and triggers of the ledger's own tables, as SQLite knows them."""
+    connection = sqlite3.connect(file)
+    found: dict[str, object] = {}
+    for name in tables.LEDGER.tables:
+        found[name] = connection.execute(f"PRAGMA table_info({name})").fetchall()
+        indexes = connection.execute(f"PRAGMA index_list({name})").fetchall()
+        found[f"{name} indexes"] = sorted(
+            (index[1], index[2], connection.execute(f"PRAGMA index_info({index[1]})").fetchall()) for index in indexes
+        )
+    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
+    found["triggers"] = triggers.fetchall()
+    connection.close()
+    return found
+
+
+def test_a_first_start_and_the_migrations_make_the_same_tables(tmp_path: Path) -> None:
+    made = Database(f"sqlite:///{tmp_path}/made.db")
+    start(made, load_slices(), Seen(None), "x")
+    migrated = Database(f"sqlite:///{tmp_path}/migrated.db")
+    with migrated.write() as connection:
+        upgrade(connection, MIGRATIONS, SCHEMA)
+    assert schema(tmp_path / "migrated.db") == schema(tmp_path / "made.db")
+    made.close()
+    migrated.close()
+
+
+def test_the_newest_revision_is_the_one_that_the_code_names() -> None:
+    revisions = sorted(file.name[:4] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    assert revisions[-1] == SCHEMA
+    assert revisions == [f"{number:04}" for number in range(1, len(revisions) + 1)]
+
+
+def test_many_first_starts_at_once_make_one_ledger(tmp_path: Path) -> None:
+    url = database_url("", tmp_path / ".noria")
+
+    def begin(_: int) -> str:
+        database = Database(url)
+        try:
+            return start(database, load_slices(), Seen(None), "x")
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(begin, range(8)))) == 1
+
+
+def test_a_project_name_makes_a_well_formed_origin(tmp_path: Path) -> None:
+    database = Database(database_url("", tmp_path))
+    origin = start(database, load_slices(), Seen(None), "Mein schönes Projekt + mehr " * 10)
+    assert origin.startswith("noria/Mein-sch-nes-Projekt-mehr-")
+    assert not set(" +\n") & set(origin)
+    assert len(origin) < 100
+    database.close()
+
+
+def test_a_failpoint_outside_of_the_list_is_a_bug() -> None:
+    assert len(NAMES) == len(set(NAMES))
+    failpoint(NAMES[0])
+    with pytest.raises(AssertionError):
+        failpoint("not.listed")
+
+
+def test_an_armed_failpoint_kills_at_the_given_pass() -> None:
+    loop = "for n in range(9):\n print(n, flush=True)\n failpoint('append.fact')"
+    program = "from noria.store.failpoint import failpoint\n" + loop
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "NORIA_FAILPOINT": "append.fact:4"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert killed.stdout.split() == ["0", "1", "2", "3"]
