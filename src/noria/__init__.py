@@ -40,7 +40,6 @@ _PLACES = {
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.bootstrap:open_workspace",
-    "pipeline": "noria.pipeline.define",
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",
     "split_by_time": "noria.pipeline.ambient",
@@ -50,6 +49,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pipeline":
+        return importlib.import_module("noria.pipeline")
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"noria has no {name!r}")

@@ -18,7 +18,7 @@ from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
 from noria.data import diff as diffs
-from noria.data import files, lock, read, versions
+from noria.data import files, lock, read, records, versions
 from noria.store import replay
 from noria.store.workspace import Workspace
 
@@ -54,7 +54,8 @@ def test_a_file_becomes_a_version_that_reads_back_as_it_was(ws: Workspace) -> No
     assert (version.ref, version.rows, version.files, version.source) == ("zips@1", 2, 1, "data/zips.csv")
     assert version.columns == (("id", "int64", False), ("zip", "string", False))
     assert read.table(ws, version).to_pylist() == [{"id": 1, "zip": "02139"}, {"id": 2, "zip": "10001"}]
-    rows = duckdb.sql(f"select zip from {read.scan_sql(ws, version)} where id = 1").fetchall()
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"select zip from {read.scan_sql(ws, version)} where id = 1").fetchall()
     assert rows == [("02139",)]
 
 
@@ -264,6 +265,25 @@ for name in sys.argv[2:]:
     version = versions.add(ws, name, "d")
     print(version.version, version.tree, flush=True)
 """
+
+
+@pytest.mark.parametrize("point", ["data.copied", "data.committed", "commit.before", "commit.after"])
+def test_killed_at_any_moment_the_whole_version_is_there_or_none_and_the_next_add_finishes(
+    ws: Workspace, point: str
+) -> None:
+    put(ws, "in/a.csv", "x\n1\n")
+    command = [sys.executable, "-c", ADDER, str(ws.project.root), "in/a.csv"]
+    environment = {**os.environ, "NORIA_FAILPOINT": f"{point}:1"}
+    died = subprocess.run(
+        command, input="go\n", text=True, cwd=ws.project.root, env=environment, timeout=60, check=False
+    )
+    assert died.returncode == -9
+    with ws.ledger.read() as tx:
+        there = records.versions(tx, "d")
+    for version in there:
+        assert read.table(ws, version).num_rows == 1
+    finished = versions.add(ws, str(ws.project.root / "in/a.csv"), "d")
+    assert (finished.version, lock.pinned(ws.project.root, "d")) == (1, finished.tree)
 
 
 def test_two_processes_add_at_once_and_both_versions_exist(ws: Workspace) -> None:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from noria.core.errors import ModelFailed
 from noria.packaging.rows import RowRefused
-from noria.serving.answers import Answer, Served
+from noria.serving.answers import Answer
 from noria.serving.facts import Arm
 from noria.serving.line import Line, decode
-from noria.serving.runtime import Busy, Limits, Route, Routes, Runtime
+from noria.serving.routes import Route, Routes, Served
+from noria.serving.runtime import Busy, Limits, Runtime
 from noria.serving.segment import read, sources
 
 

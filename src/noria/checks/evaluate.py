@@ -52,6 +52,8 @@ COARSE = 0.5
 """A file whose values are all on a coarser lattice fails if less than this of the reference was on it."""
 MIN_ROWS = 100
 """Fewer rows than this prove nothing about a share or a distribution."""
+_MANY_STEPS = 5
+"""That so many distinct values are all on a coarser lattice is no chance."""
 _LIVELY = 3
 """A column with this many distinct quantiles does not become a constant by itself."""
 _SIGMAS = 3.0
@@ -195,7 +197,8 @@ def _resolution(name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, b
         message = f"{_percent(count / profile.values)} of values are not {unit}, as they were{guess}"
         return rejected("resolution", name, rules.severity, batch, off, message)
     coarse = profile.lattice
-    if coarse is None or coarse.step < 1.5 * lattice.step or profile.distinct < 3:
+    is_telling = profile.values >= MIN_ROWS and profile.distinct >= _MANY_STEPS
+    if coarse is None or coarse.step < 1.5 * lattice.step or not is_telling:
         return _passed("resolution", name, rules, batch)
     known = [base for base in (_reference(rules), before) if base is not None]
     told = [value for base in known for value in (*base.quantiles, *base.body) if value != 0.0]
@@ -218,22 +221,23 @@ def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnPro
     is_lively = len(set(rules.typical)) >= _LIVELY and all(len(set(base.quantiles)) >= _LIVELY for base in bases)
     if profile.distinct == 1 and profile.values >= MIN_ROWS and is_lively and len(bases) > 1:
         return rejected("unit", name, rules.severity, batch, is_value, "all values are the same, which they never were")
+    noise = 3.0 / math.sqrt(profile.values)
     conversion = None
     if stick.spread:
         far = stick.distance(told)
-        if far <= rules.drift + 3.0 / math.sqrt(profile.values):
-            return _passed("unit", name, rules, batch)
-        known = stick.conversions(told, far / units.NEARER)
-        conversion = next((c for c in known if units.explains(c, values[is_value & (values != 0)], lattice)), None)
+        if far > rules.drift + noise and profile.values >= MIN_ROWS:
+            known = stick.conversions(told, far / units.NEARER)
+            conversion = next((c for c in known if units.explains(c, values[is_value & (values != 0)], lattice)), None)
     else:
         far = min(abs(told[2] - home[2]) / _life(home[2]) for home in stick.homes)
-    if conversion is None and far <= SLACK:
+    if conversion is None and far <= SLACK + noise:
         return _passed("unit", name, rules, batch)
     last = bases[-1].body if stick.is_sparse and bases[-1].body else bases[-1].quantiles
     message = f"values are far from all that was accepted (median {_number(told[2])}, was {_number(last[2])})"
     if conversion is not None:
         message += f": {conversion.name}?"
-    return rejected("unit", name, rules.severity, batch, is_value & (values != 0), message)
+    telling = is_value & (values != 0)
+    return rejected("unit", name, rules.severity, batch, telling if telling.any() else is_value, message)
 
 
 def _width(base: ColumnProfile) -> float:

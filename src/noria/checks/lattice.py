@@ -63,7 +63,14 @@ def find_lattice(distinct: Floats) -> Lattice | None:
         return Lattice(1.0, 0.0) if bool(np.all(distinct == np.round(distinct))) else None
     origin = float(distinct[np.argmin(np.abs(distinct))])
     noise = _NOISE * max(float(np.max(np.abs(distinct))), 1e-300)
-    step = _common_divisor(np.abs(distinct - origin), noise)
+    found = _lattice(distinct, origin, _common_divisor(np.abs(distinct - origin), noise), noise)
+    if found is not None and not off_lattice(distinct, found).any():
+        return found
+    return Lattice(1.0, 0.0) if bool(np.all(distinct == np.round(distinct))) else None
+
+
+def _lattice(distinct: Floats, origin: float, step: float, noise: float) -> Lattice | None:
+    """The lattice of a step, sharpened over the whole span, in few digits."""
     if step < _CLEAR * noise:
         return None
     span = float(distinct[-1] - distinct[0])

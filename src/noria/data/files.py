@@ -15,6 +15,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,7 @@ from noria.store.objects import Objects
 
 __all__ = ["DataFile", "SourceFile", "StatCache", "gather", "scan"]
 
+_THREADS = 8
 _RACY_NS = 2_000_000_000
 Stamp = tuple[int, int, int, int]
 
@@ -148,9 +150,12 @@ def gather(sources: list[SourceFile], objects: Objects, cache: StatCache, time: 
             found[source.name] = DataFile(source.name, known.digest, source.stamp[0], known.inspected)
         else:
             fresh.append((source, _inspect(source, time)))
-    now_ns = cache.now_ns() if fresh else 0
-    for source, inspected in fresh:
-        digest = objects.put_file(source.path)
+    if not fresh:
+        return [found[source.name] for source in sources]
+    now_ns = cache.now_ns()
+    with ThreadPoolExecutor(_THREADS) as pool:  # most of storing is waiting for the disk
+        digests = list(pool.map(lambda item: objects.put_file(item[0].path), fresh))
+    for (source, inspected), digest in zip(fresh, digests, strict=True):
         if _stamp(source.path, source.name) != source.stamp:
             raise Conflict(f"{source.name} changed while it was added", hint="run the command again")
         found[source.name] = DataFile(source.name, digest, source.stamp[0], inspected)

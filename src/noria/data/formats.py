@@ -179,13 +179,19 @@ def time_range(values: pa.ChunkedArray[Any], column: str, name: str) -> tuple[st
     Raises: UsageError if the values are no times.
     """
     if pa.types.is_timestamp(values.type) and not values.null_count and len(values):
-        parts = [np.frombuffer(c.buffers()[1], np.int64)[c.offset : c.offset + len(c)] for c in values.chunks if len(c)]
+        parts = [_whole_numbers(chunk) for chunk in values.chunks if len(chunk)]
         per_unit = _MICROSECONDS[values.type.unit]
         bounds = min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
         return _text_of(bounds[0] * per_unit), _text_of(bounds[1] * per_unit)
     micro = as_utc(values, column, name).cast(pa.int64())
     low, high = pc.min(micro).as_py(), pc.max(micro).as_py()
     return ("", "") if low is None else (_text_of(low), _text_of(high))
+
+
+def _whole_numbers(chunk: pa.Array[Any]) -> Any:
+    data = chunk.buffers()[1]
+    assert data is not None, "an array without nulls has values"
+    return np.frombuffer(memoryview(data), np.int64)[chunk.offset : chunk.offset + len(chunk)]
 
 
 def _text_of(micro: Fraction | int) -> str:

@@ -24,6 +24,7 @@ from noria.data import files, formats, lock, read, records, text
 from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetTagged
 from noria.data.files import DataFile
 from noria.data.records import DatasetVersion
+from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader, Transaction
 from noria.store.objects import disk_faults
 from noria.store.tree import Entry, Tree, read_tree, write_tree
@@ -96,8 +97,10 @@ def add(
     found = files.gather(files.scan(place), ws.objects, cache, roles["time"])
     content = _content(ws, found, roles)
     cache.save()
+    failpoint("data.copied")
     with ws.ledger.transaction() as tx:
         version, is_new = _commit(tx, name, content, roles, source=_source_text(ws, place), note=note)
+    failpoint("data.committed")
     lock.pin(ws, version, is_new=is_new)
     return version
 

@@ -21,7 +21,7 @@ COMMENT_LIMIT = 2000
 
 @verb(permission="governance.approve")
 def approve(ws: Workspace, about: str, role: str = "approver", comment: str = "") -> ApprovalRecord:
-    """Approve a release (`flights:3`, `release/flights/3`) or anything else that a fact made, as it is now.
+    """Approve a release (`flights:3`, `flights@r3`) or anything else that a fact made, as it is now.
 
     Idempotent for a person and role. The approval is of the content's digest: changed content needs a new one.
 
@@ -68,7 +68,7 @@ def _given(tx: Reader, ref: str, digest: str, actor: str, role: str) -> list[App
 
 def _resolve(tx: Reader, about: str) -> tuple[str, str]:
     """The ref and the digest of what is meant."""
-    name, _, number = about.rpartition(":")
+    name, _, number = about.replace("@r", ":").rpartition(":")
     forms = [about, f"release/{name}/{number}"] if name and number.isdigit() else [about]
     for ref in forms:
         made = records.producers(tx, [ref])

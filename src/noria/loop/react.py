@@ -62,11 +62,9 @@ def tick(ws: Workspace) -> list[str]:
     for model in live.models(ws):
         labels.seal(ws, model)
         release = live.live_release(ws, model)
-        for pin in release.pins:
-            version = _newest(ws, pin.dataset)
-            if version.version > pin.version:
-                jobs.append(_queue_check(ws, version))
-        due = _due(ws, model, release)
+        checks_first = _queue_checks(ws, release)
+        jobs += checks_first
+        due = None if checks_first else _due(ws, model, release)
         if due is not None:
             queued = _queue_review(ws, model, *due)
             _call_if_failed(ws, queued)
@@ -257,9 +255,18 @@ def _main(release: Release) -> str:
     return release.pins[0].dataset
 
 
-def _queue_check(ws: Workspace, version: DatasetVersion) -> str:
-    payload: dict[str, JSON] = {"dataset": version.name, "version": version.version}
-    return ws.jobs.enqueue("check", payload, key=f"check/{version.ref}/{version.tree}")
+def _queue_checks(ws: Workspace, release: Release) -> list[str]:
+    """Queue the checks of data that came since a release; gives the jobs that are not done yet."""
+    pending = []
+    for pin in release.pins:
+        version = _newest(ws, pin.dataset)
+        if version.version > pin.version:
+            payload: dict[str, JSON] = {"dataset": version.name, "version": version.version}
+            name = ws.jobs.enqueue("check", payload, key=f"check/{version.ref}/{version.tree}")
+            job = ws.jobs.get(name)
+            if job is not None and job.state in ("waiting", "running"):
+                pending.append(name)
+    return pending
 
 
 def _queue_review(ws: Workspace, model: str, window: Window, version: DatasetVersion, phase: str = "closed") -> Queued:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from noria.core.errors import NoriaError, NotFound, StepFailed, UsageError
 from noria.core.identity import JSON, canonical
@@ -25,7 +25,7 @@ from noria.packaging.bundle import build, load
 from noria.packaging.predictor import Predictor
 from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Execution, execute
+from noria.pipeline.execute import Execution, StepReport, execute
 from noria.registry import gates, release, versions
 from noria.registry import records as registry
 from noria.registry.evaluate import Evaluation, Slice
@@ -44,8 +44,6 @@ else:
     pd = lazy("pandas")
 
 __all__ = ["Challenge", "MetricLine", "Roles", "RunReport", "SliceLine", "StepLine", "perform", "run"]
-
-Event = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +161,7 @@ def perform(
     *,
     pipeline: str = "",
     params: Mapping[str, JSON] | None = None,
-    on_event: Event | None = None,
+    on_event: Callable[[StepReport], None] | None = None,
     definition: PipelineDefinition | None = None,
 ) -> RunReport:
     """The same with exact versions of the data, a place to tell what is going on, and a given pipeline."""
@@ -182,9 +180,7 @@ def perform(
     )
     with handle:
         lines = pins.checked(ws, found)
-        done = execute(
-            ws, definition, run=handle.run, pins=found, params=dict(params or {}), on_event=on_event or _ignore
-        )
+        done = execute(ws, definition, run=handle.run, pins=found, params=params, on_event=on_event)
         steps = tuple(_step_line(step) for step in done.steps)
         if definition.model is None:
             handle.finish()
@@ -457,9 +453,5 @@ def _slice_line(part: Slice, metric: str, whole: float) -> SliceLine | None:
     )
 
 
-def _step_line(step: Any) -> StepLine:
+def _step_line(step: StepReport) -> StepLine:
     return StepLine(step=step.step, status=step.status, because=step.because, seconds=step.seconds)
-
-
-def _ignore(event: Any) -> None:
-    """Nobody listens."""

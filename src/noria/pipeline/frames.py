@@ -108,6 +108,8 @@ def _single(column: Any) -> Any:
 
 
 def _encode(values: Any, arrays: list[Any], what: str) -> Spec:
+    if isinstance(values, pd.arrays.NumpyExtensionArray):
+        values = values.to_numpy()
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _encode_categorical(values, arrays, what)
@@ -132,7 +134,7 @@ def _encode(values: Any, arrays: list[Any], what: str) -> Spec:
         return {"kind": "arrow", **_put(arrays, _arrow_of(values))}
     if isinstance(dtype, np.dtype):
         return _encode_numpy(np.asarray(values), arrays, what)
-    if type(dtype).__module__.startswith("pandas."):  # Int64, Float32, boolean and their kin
+    if isinstance(values, pd.arrays.IntegerArray | pd.arrays.FloatingArray | pd.arrays.BooleanArray):  # Int64, Float32, boolean and their kin
         return {"kind": "masked", "dtype": dtype.name, **_put(arrays, _arrow_of(values))}
     raise Unstorable(f"{what} has dtype {dtype}, which no serialiser keeps", "turn it into a pandas dtype first")
 

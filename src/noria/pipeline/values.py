@@ -37,6 +37,8 @@ FORMATS: Mapping[str, int] = {"plain": 1, "pandas": 1, "arrow": 1, "polars": 1, 
 _LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas", "joblib", "xgboost", "lightgbm", "threadpoolctl"})
 _MAKERS = frozenset(
     {"_reconstruct", "scalar", "dtype", "ndarray", "_frombuffer", "newObj", "_unpickle_block", "new_block"}
+    | {"bool", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
+    | {"uint8", "uint16", "uint32", "uint64", "str_", "bytes_", "datetime64", "timedelta64", "csr_matrix", "csr_array"}
 )
 """Functions, beside classes and Cython's own, that the libraries' pickles call to make an object anew."""
 

@@ -26,8 +26,9 @@ from noria.store.workspace import Workspace
 
 __all__ = ["ReportWritten", "page", "report"]
 
-MAX_COLUMNS = 40
 MAX_BYTES = 300_000
+SIZES = ((60, 40), (36, 30), (24, 20), (12, 12), (6, 6))
+"""Windows and columns that are shown: the most that fit into a file of MAX_BYTES."""
 NAMES = {"auc": "AUC", "log_loss": "log loss", "rmse": "root mean squared error", "mae": "mean absolute error"}
 BETTER = {"auc": "higher is better", "log_loss": "lower is better", "rmse": "lower is better", "mae": "lower is better"}
 DRAWN = {"promoted": "promoted", "refused": "refused", "stopped": "stopped", "rolled back": "rolled", "held": "rolled"}
@@ -59,14 +60,20 @@ def report(ws: Workspace, to: str = "report.html", model: str = "") -> ReportWri
     path = _inside(ws, to)
     with ws.ledger.read() as tx:
         releases = releases_of(tx, name)
-    text = page(ws.project.name, name, found, releases, _drift(ws, found)).encode("utf-8")
-    assert len(text) <= MAX_BYTES, f"a report is at most {MAX_BYTES} bytes, not {len(text)}"
+    text = b""
+    for windows, columns in SIZES:
+        shown = found[-windows:]
+        text = page(ws.project.name, name, shown, releases, _drift(ws, shown)[:columns]).encode("utf-8")
+        if len(text) <= MAX_BYTES:
+            break
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(text)
         part.replace(path)
-    return ReportWritten(path=str(path), size_bytes=len(text), digest=digest(text), model=name, windows=len(found))
+    return ReportWritten(
+        path=str(path), size_bytes=len(text), digest=digest(text), model=name, windows=min(windows, len(found))
+    )
 
 
 def page(
@@ -77,7 +84,7 @@ def page(
     drift: Sequence[tuple[str, Sequence[Cell]]],
 ) -> str:
     """The report as HTML. Pure: the same values give the same text."""
-    shown = list(found)[-60:]
+    shown = list(found)
     names = [_short(month.month) for month in shown]
     metrics = [name for name in NAMES if any(name in month.live for month in shown)]
     body = [
@@ -121,15 +128,14 @@ def _inside(ws: Workspace, to: str) -> Path:
 
 def _drift(ws: Workspace, found: Sequence[Month]) -> list[tuple[str, list[Cell]]]:
     """Each column's cells: the prediction first, then the columns that went furthest beyond their floors."""
-    shown = list(found)[-60:]
+    shown = list(found)
     documents = [ws.objects.get_json(month.drift_report) if month.drift_report else None for month in shown]
     columns: dict[str, list[Cell]] = {}
     for index, document in enumerate(documents):
         for item in document["columns"] if document else ():
             cells = columns.setdefault(item["column"], [Cell(None, False, "not measured")] * len(shown))
             cells[index] = _cell(item, shown[index].month)
-    ordered = sorted(columns.items(), key=lambda item: (item[0] != "prediction", -_furthest(item[1]), item[0]))
-    return ordered[:MAX_COLUMNS]
+    return sorted(columns.items(), key=lambda item: (item[0] != "prediction", -_furthest(item[1]), item[0]))
 
 
 def _furthest(cells: Sequence[Cell]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ np = lazy("numpy")
 __all__ = ["Judgement", "decide", "judge", "policy_digest"]
 
 TIMED_ROWS = 200
+TIMED_REPEATS = 3
 MIN_ROWS = 2
 TEXT_LIMIT = 400
 
@@ -228,15 +230,22 @@ def _measurable(declared: Iterable[str | CustomMetric], policy: GateConfig, task
 
 
 def _latencies(predictor: Predictor, sample: Sample) -> list[float]:
-    """Milliseconds of single-row predictions, after a warm-up."""
+    """Milliseconds of single-row predictions, after a warm-up.
+
+    Each row is timed a few times and the quickest counts: the gate judges the model, not what else
+    the machine was doing (a busy one added 200 ms and more to the 99th percentile of 0.7 ms).
+    """
     places = np.linspace(0, len(sample.rows) - 1, num=min(TIMED_ROWS, len(sample.rows))).astype(int)
     rows = predictor.rows.plain(sample.rows.iloc[places])
     predictor.predict(rows[:1])
     found = []
     for row in rows:
-        start = time.perf_counter()
-        predictor.predict([row])
-        found.append((time.perf_counter() - start) * 1e3)
+        quickest = math.inf
+        for _ in range(TIMED_REPEATS):
+            start = time.perf_counter()
+            predictor.predict([row])
+            quickest = min(quickest, (time.perf_counter() - start) * 1e3)
+        found.append(quickest)
     return found
 
 

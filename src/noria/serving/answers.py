@@ -8,12 +8,11 @@ are predicted again without it. What the model gives is checked before it is bel
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -21,63 +20,12 @@ from noria.core.errors import NoriaError
 from noria.packaging.rows import RowRefused
 from noria.serving.facts import Arm
 from noria.serving.line import INVALID, RAISED, REJECTED
+from noria.serving.routes import Route, Served
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-__all__ = ["Answer", "Ask", "Ids", "Model", "Render", "Served", "answer_batch", "error_body", "shadow_lines"]
+__all__ = ["Answer", "Ask", "Ids", "Render", "answer_batch", "error_body", "shadow_lines"]
 
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(a + b for a in CROCKFORD for b in CROCKFORD)
-
-
-class Model(Protocol):
-    """What serving needs of a loaded model; packaging.Predictor is one."""
-
-    task: str
-    labels: tuple[Any, ...]
-    threshold: float
-
-    def check(self, row: dict[str, Any]) -> None:
-        """Refuse a row that does not fit. Raises: RowRefused."""
-        ...
-
-    def predict(self, data: Sequence[dict[str, Any]]) -> npt.NDArray[np.float64]:
-        """One score a row."""
-        ...
-
-
-class Served:
-    """A loaded release. `negative` and `positive` are its labels as JSON, "null" for a regression."""
-
-    __slots__ = ("bundle", "content", "is_binary", "model", "negative", "positive", "release", "threshold")
-
-    def __init__(self, release: int, content: str, bundle: str, model: Model) -> None:
-        self.release, self.content, self.bundle, self.model = release, content, bundle, model
-        self.is_binary = model.task == "binary"
-        self.threshold = model.threshold
-        labels = model.labels if self.is_binary else (None, None)
-        self.negative, self.positive = (msgspec.json.encode(label).decode() for label in labels)
-
-    def label(self, score: float) -> str:
-        """The class of a score, as JSON."""
-        return self.positive if score >= self.threshold else self.negative
-
-    def is_valid(self, score: float) -> bool:
-        """Whether a score is one that this kind of model may give."""
-        return 0.0 <= score <= 1.0 if self.is_binary else math.isfinite(score)
-
-
-class RouteLike(Protocol):
-    """The parts of a route that lines name."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def shadow(self) -> Served | None: ...
 
 
 class Ask:
@@ -87,7 +35,7 @@ class Ask:
 
     def __init__(
         self,
-        route: Any,
+        route: Route,
         served: Served,
         arm: Arm,
         rows: Sequence[tuple[bytes, dict[str, Any]]],
@@ -196,7 +144,7 @@ def answer_batch(group: Sequence[Ask], ids: Ids, *, now_us: int, batch: int) -> 
     return answers, lines
 
 
-def shadow_lines(route: RouteLike, group: Sequence[Ask], answers: Sequence[Answer], *, now_us: int) -> list[bytes]:
+def shadow_lines(route: Route, group: Sequence[Ask], answers: Sequence[Answer], *, now_us: int) -> list[bytes]:
     """Ask the shadow what was answered for real, or failed for real, and say it in lines of the log."""
     served = route.shadow
     assert served is not None, "only a route with a shadow offers"

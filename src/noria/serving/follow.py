@@ -19,7 +19,8 @@ from noria.core.errors import NoriaError, WorldError
 from noria.core.identity import JSON
 from noria.serving import records
 from noria.serving.loading import Loader
-from noria.serving.runtime import Route, Routes, Runtime
+from noria.serving.routes import Route, Routes
+from noria.serving.runtime import Runtime
 from noria.store.workspace import Workspace
 
 __all__ = ["LEASE_S", "POLL_S", "Follower", "acknowledged", "failures", "servers"]

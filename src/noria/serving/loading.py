@@ -14,9 +14,8 @@ from typing import Any
 from noria.core.errors import ModelFailed, NotFound
 from noria.packaging import bundle as bundles
 from noria.registry import records as registry_records
-from noria.serving.answers import Served
 from noria.serving.records import DeploymentRecord
-from noria.serving.runtime import Route
+from noria.serving.routes import Route, Served
 from noria.store.workspace import Workspace
 
 __all__ = ["GOLDEN_TOLERANCE", "Loader", "prove"]

@@ -16,18 +16,19 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noria.core.errors import NotFound, UsageError, WorldError
+from noria.core.errors import NotFound, WorldError
 from noria.serving import router, segment
-from noria.serving.answers import Answer, Ask, Ids, Render, Served, answer_batch, shadow_lines
+from noria.serving.answers import Answer, Ask, Ids, Render, answer_batch, shadow_lines
 from noria.serving.facts import Arm
 from noria.serving.meters import Meters
+from noria.serving.routes import Route, Routes, Served
 
-__all__ = ["Busy", "Limits", "Route", "Routes", "Runtime"]
+__all__ = ["Busy", "Limits", "Runtime"]
 
 log = logging.getLogger("noria.serving")
 
@@ -45,40 +46,6 @@ class Limits:
     queue_rows: int = 4096
     batch_rows: int = 256
     shadow_rows: int = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How one model answers under one deployment: everything that is loaded for it. Immutable."""
-
-    model: str
-    seq: int
-    seed: str
-    arms: tuple[Arm, ...]
-    served: Mapping[int, Served]
-    shadow: Served | None = None
-    kept: tuple[Served, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """The table of routes. It is replaced as a whole, by one assignment."""
-
-    by_model: Mapping[str, Route] = field(default_factory=dict)
-
-    def of(self, model: str) -> Route:
-        """The route of a model; of the only one if none is named. Raises: NotFound, UsageError."""
-        if model:
-            found = self.by_model.get(model)
-            if found is None:
-                names = ", ".join(sorted(self.by_model)) or "none"
-                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed: {names}")
-            return found
-        if len(self.by_model) == 1:
-            return next(iter(self.by_model.values()))
-        if not self.by_model:
-            raise NotFound("no model is deployed here", hint="noria deploy MODEL")
-        raise UsageError("several models are deployed: name one", hint=f"/predict/{min(self.by_model)}")
 
 
 class Runtime:

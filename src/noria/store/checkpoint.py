@@ -26,7 +26,16 @@ from noria.core.lazy import lazy
 from noria.store.failpoint import failpoint
 from noria.store.objects import disk_faults, sync_folder
 
-__all__ = ["Checkpoint", "Signer", "Verifier", "is_signed_by", "open_signer", "parse_checkpoint", "parse_verifier"]
+__all__ = [
+    "Checkpoint",
+    "Signer",
+    "Verifier",
+    "checkpoint_body",
+    "is_signed_by",
+    "open_signer",
+    "parse_checkpoint",
+    "parse_verifier",
+]
 
 ed25519 = lazy("cryptography.hazmat.primitives.asymmetric.ed25519")
 exceptions = lazy("cryptography.exceptions")
@@ -84,9 +93,14 @@ class Signer:
 
     def sign(self, size: int, root: bytes) -> str:
         """The signed note of a tree. Deterministic: equal trees give equal notes."""
-        body = f"{self.origin}\n{size}\n{base64.b64encode(root).decode()}\n"
+        body = checkpoint_body(self.origin, size, root)
         signature = self._key.sign(body.encode())
         return f"{body}{self._prefix}{base64.b64encode(self.verifier.key_id + signature).decode()}\n"
+
+
+def checkpoint_body(origin: str, size: int, root: bytes) -> str:
+    """The text that a signature covers."""
+    return f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
 
 
 def parse_checkpoint(note: str) -> Checkpoint:

@@ -8,6 +8,7 @@ disk, all three or none. Facts are never updated or deleted here; projections al
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -170,6 +171,12 @@ class Ledger:
         self._make_signer = signer
         self._signer: Signer | None = None
         self._frontier = Frontier()
+
+    def acting(self, actor: str) -> Ledger:
+        """The same ledger, whose facts are by another actor."""
+        made = copy.copy(self)
+        made.actor = actor
+        return made
 
     @property
     def signer(self) -> Signer:

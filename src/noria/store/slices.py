@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +42,6 @@ def load_slices() -> Slices:
         facts = importlib.import_module(f"{package}.facts")
         payloads.extend(facts.FACTS)
         upcasters.extend(getattr(facts, "UPCASTERS", ()))
-        if importlib.util.find_spec(f"{package}.records") is None:
-            continue
         records = importlib.import_module(f"{package}.records")
         tables.extend(records.TABLES)
         for function in records.PROJECTIONS:

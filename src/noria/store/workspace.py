@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from noria.config import Project
@@ -14,7 +14,7 @@ from noria.store.ledger import Ledger
 from noria.store.objects import Objects
 from noria.store.series import Series
 
-__all__ = ["Workspace", "new_id"]
+__all__ = ["Workspace", "acting", "new_id"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,6 +30,11 @@ class Workspace:
     clock: Clock
     actor: str
     project: Project
+
+
+def acting(ws: Workspace, actor: str) -> Workspace:
+    """The same workspace as somebody else uses it: the facts are by that actor."""
+    return replace(ws, ledger=ws.ledger.acting(actor), actor=actor)
 
 
 def new_id(ws: Workspace, prefix: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from noria.checks.profile import QUANTILES, profile_column
 
 
-def column(values: object, kind: pa.DataType | None = None) -> pa.ChunkedArray:
+def column(values: list[Any], kind: Any = None) -> pa.ChunkedArray[Any]:
     return pa.chunked_array([pa.array(values, kind)])
 
 

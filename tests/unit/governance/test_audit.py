@@ -16,6 +16,7 @@ from noria.governance.audit import AuditReport, export, verify
 from noria.governance.facts import ApprovalGiven
 from noria.store.checkpoint import Signer, parse_checkpoint, parse_verifier
 from noria.store.merkle import Frontier, leaf_hash, root_of
+from noria.store.verify import verify as verify_log
 from noria.testing import open_memory
 
 SIZE = 41
@@ -250,6 +251,19 @@ def test_any_row_that_is_changed_by_hand_is_named(
     attacker.connection.commit()
     report = audited(attacker.root)
     assert (report.ok, report.kind, report.first_bad) == (False, kind, first_bad), report
+
+
+@pytest.mark.parametrize("size", [1, 20, 38, 39, 40])
+def test_an_old_note_must_state_its_tree_even_when_its_signature_is_not_checked(size: int, attacker: Attacker) -> None:
+    changed_note = checkpoint_of(attacker.root, size).replace(f"\n{size}\n", "\n99\n")
+    attacker.connection.execute("UPDATE checkpoint SET note = ? WHERE size = ?", (changed_note, size))
+    attacker.connection.commit()
+    attacker.forget()
+    ws = open_memory(root=attacker.root)
+    found = verify_log(ws.ledger, [ws.ledger.signer.verifier], signatures=3)
+    assert (found.kind, found.first_bad) == ("checkpoint", size)
+    assert verify_log(ws.ledger, [ws.ledger.signer.verifier], signatures=SIZE).first_bad == size
+    ws.ledger.database.close()
 
 
 def test_any_changed_byte_of_any_fact_is_found(attacker: Attacker) -> None:

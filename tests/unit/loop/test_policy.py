@@ -186,4 +186,6 @@ def test_the_policy_s_own_traffic_goes_before_the_window_s() -> None:
 
 @pytest.mark.parametrize("low", [math.nan, -math.inf])
 def test_a_gain_that_cannot_be_computed_promotes_nothing(low: float) -> None:
-    assert not worth(Gain(champion=0.5, challenger=0.5, gain=math.nan, low=low, high=0.1, n=0), policy(), traffic=1).promote
+    assert not worth(
+        Gain(champion=0.5, challenger=0.5, gain=math.nan, low=low, high=0.1, n=0), policy(), traffic=1
+    ).promote

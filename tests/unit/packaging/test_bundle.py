@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,26 @@ PIPELINES: dict[str, tuple[Any, list[str], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Callable[[str], tuple[Any, Predictor]]]:
+    """A fitted pipeline by name, and its predictor; each made once."""
+    ws = open_memory()
+
+    @functools.cache
+    def act(name: str) -> tuple[Any, Predictor]:
+        model, columns, _ = PIPELINES[name]
+        model.fit(X[columns], Y)
+        return model, made(ws, model, columns)
+
+    yield act
+    shutil.rmtree(ws.project.root)
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("count", [1, 64, 256])
-def test_rows_give_the_scores_of_the_plain_model_on_the_plain_frame(ws: Workspace, name: str, count: int) -> None:
-    model, columns, engine = PIPELINES[name]
-    model.fit(X[columns], Y)
-    predictor = made(ws, model, columns)
+def test_rows_give_the_scores_of_the_plain_model_on_the_plain_frame(loaded: Any, name: str, count: int) -> None:
+    _, columns, engine = PIPELINES[name]
+    model, predictor = loaded(name)
     frame = HOLDOUT[columns].head(count)
     rows = json.loads(json.dumps(predictor.rows.plain(frame)))
     expected = model.predict_proba(frame)[:, 1]
@@ -147,18 +162,16 @@ def test_rows_give_the_scores_of_the_plain_model_on_the_plain_frame(ws: Workspac
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_nulls_and_unseen_levels_score_as_in_the_plain_model(ws: Workspace, name: str) -> None:
-    model, columns, _ = PIPELINES[name]
-    model.fit(X[columns], Y)
-    predictor = made(ws, model, columns)
-    base = predictor.rows.plain(HOLDOUT[columns].head(1))[0]
+def test_nulls_and_unseen_levels_score_as_in_the_plain_model(loaded: Any, name: str) -> None:
+    model, predictor = loaded(name)
+    base = predictor.rows.plain(HOLDOUT[PIPELINES[name][1]].head(1))[0]
+    rows = [base]
     for field in predictor.rows.fields:
-        changes: list[Any] = [None] if field.column.nullable else []
-        changes += [UNSEEN] if field.column.type in ("text", "category") else []
-        for value in changes:
-            row = {**base, field.name: value}
-            expected = model.predict_proba(predictor.frame([row]))[:, 1]
-            assert np.abs(predictor.predict([row]) - expected).max() <= PARITY, (field.name, value)
+        rows += [{**base, field.name: None}] if field.column.nullable else []
+        rows += [{**base, field.name: UNSEEN}] if field.column.type in ("text", "category") else []
+    expected = model.predict_proba(predictor.frame(rows))[:, 1]
+    assert len(rows) > 2
+    assert np.abs(predictor.predict(rows) - expected).max() <= PARITY
 
 
 def test_a_level_that_the_holdout_lacks_is_still_known(ws: Workspace) -> None:
@@ -181,10 +194,9 @@ def test_a_model_that_was_fitted_without_names_is_asked_without(ws: Workspace) -
     assert np.array_equal(predictor.predict(predictor.rows.plain(HOLDOUT)), expected)
 
 
-def test_the_order_of_a_batch_is_kept_and_rows_do_not_touch_each_other(ws: Workspace) -> None:
-    model, columns, _ = PIPELINES["ordinal"]
-    predictor = made(ws, model.fit(X[columns], Y), columns)
-    rows = predictor.rows.plain(HOLDOUT[columns])
+def test_the_order_of_a_batch_is_kept_and_rows_do_not_touch_each_other(loaded: Any) -> None:
+    _, predictor = loaded("ordinal")
+    rows = predictor.rows.plain(HOLDOUT[MIXED].head(100))
     alone = np.concatenate([predictor.predict([row]) for row in rows])
     assert np.array_equal(predictor.predict(rows), alone)
     assert predictor.predict([]).shape == (0,)
@@ -202,6 +214,7 @@ def test_columns_by_name_do_as_well_as_rows(ws: Workspace) -> None:
 def test_the_same_model_is_the_same_bundle_in_another_process() -> None:
     script = textwrap.dedent(
         """
+        import shutil
         from sklearn.compose import make_column_transformer
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.pipeline import make_pipeline
@@ -218,6 +231,7 @@ def test_the_same_model_is_the_same_bundle_in_another_process() -> None:
         once = bundle.build(ws, model, holdout=rows, run="run_1")
         twice = bundle.build(ws, bundle.load(ws, once.digest).model, holdout=rows, run="run_2")
         print(once.digest, twice.digest)
+        shutil.rmtree(ws.project.root)
         """
     )
     found = []

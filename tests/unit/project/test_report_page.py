@@ -85,11 +85,10 @@ def test_text_of_the_data_is_never_markup() -> None:
     assert "<script" not in text
 
 
-def test_five_years_of_forty_columns_fit_into_the_limit() -> None:
-    months = [month(index, "refused", reason="worse " * 60) for index in range(60)]
-    drift = [(f"column_{i}", [Cell(1.2, True, "x" * 160)] * 60) for i in range(40)]
-    assert len(page("demo", "flights", months, RELEASES * 60, drift).encode()) > 0
-    assert len(page("demo", "flights", months[:24], RELEASES, [(n, c[:24]) for n, c in drift[:20]]).encode()) < MAX_BYTES
+def test_two_years_of_twenty_columns_fit_into_the_limit() -> None:
+    months = [month(index, "refused", reason="worse " * 60) for index in range(24)]
+    drift = [(f"column_{i}", [Cell(1.2, True, "x" * 160)] * 24) for i in range(20)]
+    assert len(page("demo", "flights", months, RELEASES, drift).encode()) < MAX_BYTES
 
 
 def test_a_project_without_a_window_has_a_page_too() -> None:
@@ -98,7 +97,9 @@ def test_a_project_without_a_window_has_a_page_too() -> None:
 
 def test_charts_are_well_formed_and_leave_gaps_where_nothing_is_known() -> None:
     points = (Point(0.6, 0.5, 0.7), Point(None), Point(0.62), Point(0.64, 0.6, 0.68))
-    chart = quality(["a", "b", "c", "d"], [Line("x & y", "live", points)], [Mark(1, "wait", "", "<")], better="", label="q")
+    chart = quality(
+        ["a", "b", "c", "d"], [Line("x & y", "live", points)], [Mark(1, "wait", "", "<")], better="", label="q"
+    )
     root = ElementTree.fromstring(chart)
     assert len(root.findall("polyline")) == 2
     assert len(root.findall("polygon")) == 2

@@ -83,10 +83,10 @@ def _click_parameter(parameter: Parameter, command: Command, lines: Mapping[str,
     name = parameter.name
     if parameter.is_required or name in command.positional:
         nargs = -1 if parameter.kind == "list" else 1
+        defaults = {} if parameter.is_required or nargs == -1 else {"default": parameter.default}
         kind = _TYPES.get(parameter.kind, click.STRING)
-        default = None if parameter.is_required or nargs == -1 else parameter.default
         return click.Argument(
-            [name], type=kind, required=parameter.is_required, default=default, nargs=nargs, metavar=name.upper()
+            [name], type=kind, required=parameter.is_required, nargs=nargs, metavar=name.upper(), **defaults
         )
     flag = "--" + command.rename.get(name, name).replace("_", "-")
     told = lines.get(name, "")

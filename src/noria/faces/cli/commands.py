@@ -213,7 +213,7 @@ COMMANDS: Mapping[str, Command] = {
     "report": Command(
         target="noria.project.report:report",
         summary="Write report.html: quality by month, drift, decisions, releases",
-        examples=("noria report", "noria report --to /tmp/report.html"),
+        examples=("noria report", "noria report churn.html --model churn"),
         positional=("to",),
         show="report",
         is_slow=True,
@@ -293,7 +293,7 @@ COMMANDS: Mapping[str, Command] = {
     "loop review": Command(
         target="noria.loop.react:review_now",
         summary="Ask for the review of a window now; the trainer does it",
-        examples=("noria loop review churn", "noria loop review churn --window 2026-10"),
+        examples=("noria loop review churn", "noria loop review churn 2026-10"),
         positional=("window",),
     ),
     "monitoring alerts": Command(

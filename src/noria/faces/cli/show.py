@@ -46,7 +46,8 @@ def anything(result: Any) -> str:
     if isinstance(result, str):
         return result
     if isinstance(result, Mapping):
-        plain = [(name, _cell(value)) for name, value in result.items() if not _is_nested(value)]
+        known = {name: value for name, value in result.items() if value not in (None, "", [], {})}
+        plain = [(name, _cell(value)) for name, value in known.items() if not _is_nested(value)]
         parts = [fields(plain)]
         for name, value in result.items():
             if _is_nested(value):

@@ -7,7 +7,6 @@ and depth are limited before it is parsed, and verbs run in worker threads, neve
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from noria.core.errors import NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.faces import verbs
 from noria.faces.http.body import read_body, require_shallow
-from noria.store.workspace import Workspace
+from noria.store.workspace import Workspace, acting
 
 __all__ = ["failure", "routes"]
 
@@ -42,9 +41,9 @@ def routes(workspace: Workspace) -> list[Route]:
     async def call(request: Request) -> Response:
         try:
             given = await _arguments(request, workspace.project.server.max_body_bytes)
-            acting = dataclasses.replace(workspace, actor=_actor(request))
+            asker = acting(workspace, _actor(request))
             names = request.path_params
-            return await run_in_threadpool(_call, acting, names["capability"], names["verb"], given)
+            return await run_in_threadpool(_call, asker, names["capability"], names["verb"], given)
         except NoriaError as error:
             return failure(error)
         except Exception:

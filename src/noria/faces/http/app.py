@@ -24,7 +24,8 @@ from noria.faces.http.infer import Infer, label_datatype
 from noria.faces.http.metrics import Metrics
 from noria.faces.http.replies import Receive, Scope, Send, drain, reply, reply_error
 from noria.serving.answers import error_body
-from noria.serving.runtime import Route, Runtime
+from noria.serving.routes import Route
+from noria.serving.runtime import Runtime
 from noria.store.workspace import Workspace
 
 __all__ = ["STALL_S", "App"]

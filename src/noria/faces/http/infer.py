@@ -20,7 +20,8 @@ from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
 from noria.serving.answers import Ask
-from noria.serving.runtime import Route, Runtime
+from noria.serving.routes import Route
+from noria.serving.runtime import Runtime
 
 __all__ = ["ROW_TYPE", "Infer"]
 

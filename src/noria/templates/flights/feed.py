@@ -37,9 +37,10 @@ LATE_MINUTES = 15
 BURST = 0.4
 """The share of a month that a burst of nulls takes, in one piece."""
 
-SCHEDULE = ("month", "weekday", "sched_dep", "sched_arr", "distance")
+SCHEDULE = ("weekday", "sched_dep", "sched_arr", "distance")
 WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
-FEATURES = ("carrier", "origin", "dest", *SCHEDULE, *WEATHER, "plane_year", "seats")
+PLANE = ("plane_year", "seats", "engines")
+FEATURES = ("carrier", "origin", "dest", *SCHEDULE, *WEATHER, *PLANE)
 COLUMNS = ("flight_id", "scheduled_at", "late", "flight", "tailnum", *FEATURES)
 
 UNITS = {
@@ -87,7 +88,7 @@ copy (
         (t.sched_arr_time // 100 * 60 + t.sched_arr_time % 100)::integer as sched_arr,
         t.distance::integer as distance,
         {weather},
-        p.year::double as plane_year, p.seats::double as seats,
+        p.year::double as plane_year, p.seats::double as seats, p.engines::double as engines,
         case when t.arr_delay is not null
              then timezone(t.zone, if(t.clock < t.left_local, t.clock + interval 1 day, t.clock)) end as landed_at
     from timed t

@@ -1,0 +1,90 @@
+"""The table of routes: which loaded release answers what. Values; replaced as a whole, never changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from noria.core.errors import NotFound, UsageError
+from noria.serving.facts import Arm
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Model", "Route", "Routes", "Served"]
+
+
+class Model(Protocol):
+    """What serving needs of a loaded model; packaging.Predictor is one."""
+
+    task: str
+    labels: tuple[Any, ...]
+    threshold: float
+
+    def check(self, row: dict[str, Any]) -> None:
+        """Refuse a row that does not fit. Raises: RowRefused."""
+        ...
+
+    def predict(self, data: Sequence[dict[str, Any]]) -> npt.NDArray[np.float64]:
+        """One score a row."""
+        ...
+
+
+class Served:
+    """A loaded release. `negative` and `positive` are its labels as JSON, "null" for a regression."""
+
+    __slots__ = ("bundle", "content", "is_binary", "model", "negative", "positive", "release", "threshold")
+
+    def __init__(self, release: int, content: str, bundle: str, model: Model) -> None:
+        self.release, self.content, self.bundle, self.model = release, content, bundle, model
+        self.is_binary = model.task == "binary"
+        self.threshold = model.threshold
+        labels = model.labels if self.is_binary else (None, None)
+        self.negative, self.positive = (msgspec.json.encode(label).decode() for label in labels)
+
+    def label(self, score: float) -> str:
+        """The class of a score, as JSON."""
+        return self.positive if score >= self.threshold else self.negative
+
+    def is_valid(self, score: float) -> bool:
+        """Whether a score is one that this kind of model may give."""
+        return 0.0 <= score <= 1.0 if self.is_binary else math.isfinite(score)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one model answers under one deployment: everything that is loaded for it. Immutable."""
+
+    model: str
+    seq: int
+    seed: str
+    arms: tuple[Arm, ...]
+    served: Mapping[int, Served]
+    shadow: Served | None = None
+    kept: tuple[Served, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The table of routes. It is replaced as a whole, by one assignment."""
+
+    by_model: Mapping[str, Route] = field(default_factory=dict)
+
+    def of(self, model: str) -> Route:
+        """The route of a model; of the only one if none is named. Raises: NotFound, UsageError."""
+        if model:
+            found = self.by_model.get(model)
+            if found is None:
+                names = ", ".join(sorted(self.by_model)) or "none"
+                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed: {names}")
+            return found
+        if len(self.by_model) == 1:
+            return next(iter(self.by_model.values()))
+        if not self.by_model:
+            raise NotFound("no model is deployed here", hint="noria deploy MODEL")
+        raise UsageError("several models are deployed: name one", hint=f"/predict/{min(self.by_model)}")

@@ -1,0 +1,286 @@
+"""The loop on a small project: reviews, refusals, promotions, broken data, and kills at every stage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from loop_project import World, month_rows
+
+from noria.core.errors import GateClosed
+from noria.governance import audit
+from noria.loop import react, records
+from noria.loop.run import run
+from noria.monitoring import labels, performance, report
+from noria.monitoring import records as monitoring
+from noria.project import explain, months, status, watch
+from noria.project import report as html
+from noria.registry import records as registry
+from noria.serving import deployment
+from noria.store.replay import difference
+
+VICTIM = Path(__file__).with_name("loop_victim.py")
+
+
+@pytest.fixture(scope="module")
+def january(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A project whose January model is live. Copied by each test."""
+    world = World(tmp_path_factory.mktemp("loop") / "project")
+    world.first()
+    return world
+
+
+@pytest.fixture
+def world(january: World, tmp_path: Path) -> World:
+    return january.copy(tmp_path / "project")
+
+
+def february(world: World, *, turned: bool = False) -> None:
+    world.serve(month_rows(2, turned=turned))
+    world.send_data(2, month_rows(2, turned=turned))
+
+
+def test_a_window_is_reviewed_once_when_events_labels_and_data_have_come(world: World) -> None:
+    world.serve(month_rows(2))
+    world.pass_time("2013-03-01T06:00")
+    assert react.tick(world.ws) == []  # the labels of the last day are not due
+    world.pass_time("2013-03-03")
+    assert react.tick(world.ws) == []  # the data of the month have not come
+    world.send_data(2, month_rows(2))
+    results = world.drain()
+    assert [result.get("decision") for result in results] == [None, "train"]
+    assert world.drain() == []
+    with world.ws.ledger.read() as tx:
+        assert len(records.decisions(tx, "m")) == 1
+
+
+def test_a_challenger_that_is_not_worth_it_is_refused_with_its_numbers(world: World) -> None:
+    february(world)
+    world.pass_time("2013-03-03")
+    world.drain()
+    with world.ws.ledger.read() as tx:
+        (judged,) = records.judgements(tx, "m")
+        release = registry.release(tx, "m", judged.challenger)
+        live = registry.production(tx, "m")
+    assert judged.decision == "refuse"
+    assert judged.low < judged.gain < judged.high
+    assert 500 < judged.n < 1_000
+    assert judged.champion_score - judged.challenger_score == pytest.approx(judged.gain)
+    assert release is not None
+    assert release.state == "rejected"
+    assert release.reason == judged.reason
+    assert live is not None
+    assert live.release == judged.champion == 1
+
+
+def test_a_world_that_turned_brings_a_better_model_into_production(world: World) -> None:
+    february(world, turned=True)
+    world.pass_time("2013-03-03")
+    results = world.drain()
+    # Half of the training rows are of the old world: what is learned from both beats the old model alone.
+    assert results[-1]["outcome"] in ("rollout started", "refused")
+    world.serve(month_rows(3, turned=True))
+    world.send_data(3, month_rows(3, turned=True))
+    world.pass_time("2013-04-03")
+    world.drain()
+    table = months.months(world.ws)
+    assert table[-1].decision == "promoted"
+    assert "quality" in table[0].triggers
+    with world.ws.ledger.read() as tx:
+        live = registry.production(tx, "m")
+    assert live is not None
+    assert live.release > 1
+    world.serve(month_rows(4, turned=True))
+    found = performance.quality(world.ws, "m", "2013-04")
+    assert found.live["auc"].value is not None
+    assert found.frozen["auc"].value is not None
+    assert found.live["auc"].value > found.frozen["auc"].value + 0.2
+
+
+def test_broken_data_are_stopped_by_name_and_their_drift_trains_nothing(world: World) -> None:
+    world.serve(month_rows(2))
+    broken = month_rows(2)
+    broken.loc[200:1_500, "b"] = None
+    world.send_data(2, broken)
+    world.pass_time("2013-03-03")
+    results = world.drain()
+    assert results == [{"dataset": "events@2", "ok": False, "failures": results[0]["failures"]}]
+    (month,) = months.months(world.ws)
+    assert month.decision == "stopped"
+    assert "b" in month.stopped[0].reason
+    assert "nothing was trained" in month.stopped[0].reason
+    with pytest.raises(GateClosed, match="nothing was trained"):
+        run(world.ws)
+    with world.ws.ledger.read() as tx:
+        assert registry.last_release(tx, "m") == 1
+        (alert,) = monitoring.alerts(tx, "m")
+    assert alert.kind == "data"
+    world.send_data(2, month_rows(2))
+    assert [item.get("decision", item.get("ok")) for item in world.drain()] == [True, "train"]
+    (month,) = months.months(world.ws)
+    assert month.decision == "refused"
+    assert len(month.stopped) == 1
+    with world.ws.ledger.read() as tx:
+        assert monitoring.alerts(tx, "m") == []
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "labels.sealed:1",
+        "review.decided:1",
+        "run.started:1",
+        "step.finished:1",
+        "gate.judged:1",
+        "release.made:1",
+        "run.finished:1",
+        "review.judged:1",
+        "commit.after:6",
+        "commit.before:9",
+    ],
+)
+def test_a_killed_trainer_loses_nothing_and_doubles_nothing(world: World, point: str) -> None:
+    february(world, turned=True)
+    world.pass_time("2013-03-03")
+    environment = {**os.environ, "NORIA_FAILPOINT": point}
+    died = subprocess.run(
+        [sys.executable, str(VICTIM), str(world.root)], env=environment, capture_output=True, check=False
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
+    world.open()
+    give_up = time.monotonic() + 30
+    while not _is_judged(world):
+        assert time.monotonic() < give_up, "the review was not taken up"
+        world.drain()
+        time.sleep(0.05)
+    with world.ws.ledger.read() as tx:
+        assert len(records.decisions(tx, "m")) == 1
+        assert len(records.judgements(tx, "m")) == 1
+        assert len(registry.versions(tx, "m")) == 2
+        assert len(registry.releases(tx, "m")) == 2
+    facts = [stored.fact.kind for stored in world.ws.ledger.facts(subject="model/m", limit=10_000)]
+    for kind in ("retrain.decided", "challenger.judged", "drift.measured", "quality.measured"):
+        assert facts.count(kind) == 1, kind
+    assert sum(item.count for item in _segments(world)) == 3_001
+    assert audit.verify(world.ws).ok
+    assert difference(world.ws.ledger) == []
+
+
+def _is_judged(world: World) -> bool:
+    with world.ws.ledger.read() as tx:
+        return bool(records.judgements(tx, "m"))
+
+
+def _segments(world: World) -> list[monitoring.LabelSegment]:
+    labels.seal(world.ws, "m", force=True)
+    with world.ws.ledger.read() as tx:
+        return monitoring.label_segments(tx, "m")
+
+
+def test_late_and_corrected_labels_are_joined_and_the_newest_counts(world: World) -> None:
+    rows = month_rows(2)
+    world.serve(rows, labels=0.5)
+    first = performance.quality(world.ws, "m", "2013-02")
+    assert (first.labelled, first.rows) == (1_500, 3_000)
+    again = performance.quality(world.ws, "m", "2013-02")
+    assert again.seq == first.seq  # nothing new, no new fact
+    world.serve(rows)  # the rest of the labels; the answers are repetitions and do not count
+    second = performance.quality(world.ws, "m", "2013-02")
+    assert (second.labelled, second.rows) == (3_000, 3_000)
+    flipped = rows.assign(bad=1 - rows["bad"])
+    world.serve(flipped)
+    third = performance.quality(world.ws, "m", "2013-02")
+    assert third.labelled == 3_000
+    assert third.live["auc"].value == pytest.approx(1 - (second.live["auc"].value or 0), abs=1e-9)
+
+
+def test_drift_is_measured_against_the_training_data_and_twice_the_same_says_nothing_new(world: World) -> None:
+    moved = month_rows(2)
+    moved["c"] = moved["c"] + 0.3
+    world.serve(moved)
+    found = report.drift(world.ws, "m", "2013-02")
+    assert found.drifted == ("c",)
+    assert found.persistent == ()
+    assert found.source == "events@1"
+    assert found.columns[0].column == "prediction"
+    assert report.drift(world.ws, "m", "2013-02").seq == found.seq
+    following = month_rows(3)
+    following["c"] = following["c"] + 0.3
+    world.serve(following)
+    assert report.drift(world.ws, "m", "2013-03").persistent == ("c",)
+    with world.ws.ledger.read() as tx:
+        (alert,) = monitoring.alerts(tx, "m")
+    assert alert.kind == "drift"
+    assert "c drifted" in alert.message
+    world.serve(month_rows(4))
+    report.drift(world.ws, "m", "2013-04")
+    with world.ws.ledger.read() as tx:
+        assert monitoring.alerts(tx, "m") == []
+
+
+def test_a_prediction_is_explained_down_to_its_source_row_and_a_file_up_to_its_predictions(world: World) -> None:
+    february(world)
+    world.pass_time("2013-03-03")
+    world.drain()
+    chain = explain.explain(world.ws, "pred_e02-00007")
+    found = {link.what: link for link in chain.links}
+    assert list(found)[:5] == ["prediction", "label", "deployment", "release", "rollout"]
+    assert found["source row"].details["file"] == "2013-02.parquet"
+    assert found["source row"].details["row"] == 7
+    assert found["source row"].details["values"]["a"] == pytest.approx(month_rows(2)["a"][7])
+    assert "not among its training data" in found["source row"].text
+    assert found["data"].ref == "dataset/events@1"
+    assert found["data"].details["files"][0]["file"] == "2013-01.parquet"
+    assert found["gates"].details["verdicts"]
+    assert found["run"].details["cause"] == "user"
+    assert explain.explain(world.ws, "e02-00007").id == chain.id
+    file = explain.explain(world.ws, "2013-01.parquet")
+    assert "gave 3,000 predictions" in " ".join(link.text for link in file.touched)
+    challenger = explain.explain(world.ws, "m@r2")
+    assert {"decision", "quality", "drift", "judgement"} <= {link.what for link in challenger.links}
+
+
+def test_status_watch_and_report_tell_the_same_story(world: World) -> None:
+    february(world)
+    world.pass_time("2013-03-03")
+    world.drain()
+    (model,) = status.status(world.ws).models
+    assert (model.release, model.refusals, model.promotions) == (1, 1, 0)
+    assert model.windows[0].window == "2013-02"
+    seen = watch.watch(world.ws)
+    assert not seen.is_busy
+    assert any(event.kind == "challenger.judged" for event in seen.events)
+    written = html.report(world.ws)
+    first = Path(written.path).read_bytes()
+    assert html.report(world.ws).digest == written.digest
+    assert Path(written.path).read_bytes() == first
+
+
+def test_a_person_may_ask_for_the_review_of_a_window_that_never_ends_by_itself(world: World) -> None:
+    february(world)
+    assert world.drain()[-1] == {"dataset": "events@2", "ok": True}
+    queued = react.review_now(world.ws, "m", "2013-02")
+    assert queued.window == "2013-02"
+    assert world.drain()[-1]["decision"] == "train"
+
+
+def test_a_promotion_by_hand_goes_the_same_way(world: World) -> None:
+    world.send_data(2, month_rows(2))
+    found = run(world.ws)
+    assert found.ok
+    assert found.next == f"noria promote m:{found.version}"
+    assert found.comparison is not None
+    assert found.steps[-1].because
+    deployment.promote(world.ws, "m")
+    with world.ws.ledger.read() as tx:
+        live = registry.production(tx, "m")
+    assert live is not None
+    assert live.release == found.release
+    again = run(world.ws)
+    assert (again.version, again.release, again.state) == (found.version, found.release, "production")
+    assert {step.status for step in again.steps} == {"cached"}

@@ -1,0 +1,153 @@
+"""Values that steps pass to each other come back as they were, and equal values have equal digests."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import zoneinfo
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from noria.core.errors import Denied
+from noria.engines.objects.memory import MemoryObjects
+from noria.pipeline import values
+from noria.pipeline.values import Unstorable
+from noria.store.objects import Objects
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    return Objects(MemoryObjects(), tmp_path_factory.mktemp("cache"))
+
+
+def back(objects: Objects, value: Any) -> Any:
+    return values.read(objects, values.store(objects, value), Path("/nowhere"))
+
+
+UTC = datetime.UTC
+FRAME = pd.DataFrame(
+    {
+        "zip": ["02139", "00501", None],
+        "plan": pd.Categorical(["b", "a", None], categories=["b", "a", "c"], ordered=True),
+        "seats": pd.array([1, None, 2**60], dtype="Int64"),
+        "flag": pd.array([True, None, False], dtype="boolean"),
+        "at": pd.to_datetime(["2013-03-10 02:30", None, "2013-11-03 01:30"]).tz_localize("UTC").tz_convert("America/New_York"),
+        "naive": pd.to_datetime(["2013-03-10 02:30", None, "2013-11-03 01:30"]),
+        "fee": [decimal.Decimal("1.10"), decimal.Decimal("2.25"), None],
+        "day": [datetime.date(2013, 1, 1), None, datetime.date(2013, 1, 3)],
+        "x": [1.5, math.nan, -0.0],
+        "small": np.array([1, 2, 3], dtype="int8"),
+        "half": np.array([1, 2, 3], dtype="float32"),
+        "gap": pd.to_timedelta(["1h", None, "2D"]),
+    },
+    index=pd.Index([10, 5, 7], name="row"),
+)
+
+
+def test_a_frame_of_every_kind_comes_back_as_it_was(objects: Objects) -> None:
+    found = back(objects, FRAME)
+    pd.testing.assert_frame_equal(found, FRAME, check_exact=True, check_freq=True)
+    assert found["zip"].iloc[0] == "02139"
+    assert found["fee"].iloc[0] == decimal.Decimal("1.10")
+    assert str(found["fee"].iloc[0]) == "1.10"
+    assert found["plan"].cat.ordered
+    assert str(found["at"].dt.tz) == "America/New_York"
+
+
+@pytest.mark.parametrize("name", list(FRAME.columns))
+def test_an_empty_and_a_whole_series_keep_their_type(objects: Objects, name: str) -> None:
+    pd.testing.assert_series_equal(back(objects, FRAME[name]), FRAME[name], check_exact=True)
+    pd.testing.assert_frame_equal(back(objects, FRAME[[name]].iloc[:0]), FRAME[[name]].iloc[:0], check_exact=True)
+
+
+def test_attrs_and_column_names_come_back(objects: Objects) -> None:
+    frame = FRAME.copy()
+    frame.attrs = {"noria": {"name": "x", "key": "k"}, "n": 3}
+    assert back(objects, frame).attrs == frame.attrs
+    multi = pd.DataFrame({("a", 1): [1], ("b", 2): [2]})
+    pd.testing.assert_frame_equal(back(objects, multi), multi)
+
+
+def test_a_column_that_mixes_types_is_refused_by_name(objects: Objects) -> None:
+    with pytest.raises(Unstorable, match="'mixed' mixes int and str"):
+        values.store(objects, pd.DataFrame({"mixed": pd.Series([1, "a"], dtype=object)}))
+
+
+def test_polars_arrow_and_numpy_come_back(objects: Objects) -> None:
+    frame = pl.DataFrame({"a": ["01", None], "b": [1, 2], "c": pl.Series(["x", "y"], dtype=pl.Categorical)})
+    assert back(objects, frame).equals(frame)
+    assert back(objects, frame).schema == frame.schema
+    table = pa.table({"d": pa.array([decimal.Decimal("1.10"), None]), "t": pa.array([1, 2], pa.timestamp("us", "UTC"))})
+    assert back(objects, table).equals(table)
+    array = np.arange(12, dtype="float32").reshape(3, 4).T
+    found = back(objects, array)
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.decimals(allow_nan=False)
+    | st.dates()
+    | st.datetimes(timezones=st.sampled_from([UTC, zoneinfo.ZoneInfo("Asia/Kolkata")])),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner) | st.frozensets(st.integers()),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=PLAIN)
+def test_plain_values_come_back_equal_and_of_the_same_type(objects: Objects, value: Any) -> None:
+    found = back(objects, value)
+    assert found == value
+    assert repr(found) == repr(value) or isinstance(value, frozenset | dict | list | tuple)
+    assert values.store(objects, found).digest == values.store(objects, value).digest
+
+
+def test_containers_hold_frames_and_estimators(objects: Objects) -> None:
+    model = LogisticRegression().fit(np.array([[0.0], [1.0]]), [0, 1])
+    found = back(objects, {"frame": FRAME, "models": [model], "n": 1})
+    pd.testing.assert_frame_equal(found["frame"], FRAME)
+    np.testing.assert_array_equal(found["models"][0].coef_, model.coef_)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n=st.integers(0, 20))
+def test_random_columns_come_back(objects: Objects, data: st.DataObject, n: int) -> None:
+    kinds = {
+        "f": st.floats(width=64),
+        "i": st.integers(-(2**63), 2**63 - 1),
+        "s": st.text() | st.none(),
+        "b": st.booleans(),
+    }
+    frame = pd.DataFrame({name: pd.Series(data.draw(st.lists(kind, min_size=n, max_size=n))) for name, kind in kinds.items()})
+    found = back(objects, frame)
+    pd.testing.assert_frame_equal(found, frame, check_exact=True)
+    assert values.store(objects, found).digest == values.store(objects, frame).digest
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("run",))
+
+
+def test_a_pickle_that_names_something_else_is_not_run(objects: Objects, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = values.store(objects, Evil())
+    with pytest.raises(Denied):
+        values.read(objects, stored, Path("/nowhere"))
+    assert capsys.readouterr().out == ""

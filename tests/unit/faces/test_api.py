@@ -1,0 +1,113 @@
+"""Verbs over HTTP: arguments in, results and errors out, limits before parsing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from noria.config import Project, ServerConfig
+from noria.faces import verbs
+from noria.faces.http import api
+from noria.store.workspace import Workspace
+from noria.testing.workspace import open_memory
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    """A workspace whose server takes small bodies."""
+    return open_memory(Project(name="test", server=ServerConfig(max_body_bytes=2000)), root=tmp_path)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Only asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def client(ws: Workspace) -> httpx.AsyncClient:
+    """A client of the routes, without a network."""
+    transport = httpx.ASGITransport(app=Starlette(routes=api.routes(ws)))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_list_of_verbs_says_what_each_takes(client: httpx.AsyncClient) -> None:
+    listed = (await client.get("/api/v1")).json()["verbs"]
+    assert len(listed) == len(verbs.collect())
+    add = next(each for each in listed if each["path"] == "/api/v1/data/add")
+    assert add["changes"] is True
+    assert add["arguments"][0] == {"name": "path", "kind": "text", "required": True, "default": None}
+
+
+async def test_a_verb_is_called_and_the_fact_names_the_caller(
+    client: httpx.AsyncClient, ws: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    answer = await client.post(
+        "/api/v1/data/add", json={"path": str(tmp_path / "rows.csv")}, headers={"x-noria-actor": "user:ada"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["result"]["rows"] == 1
+    assert [fact.actor for fact in ws.ledger.facts()] == ["user:ada"]
+    assert ws.ledger.actor == "user:test"
+
+
+@pytest.mark.parametrize("claimed", ["service:controller", "", "a b", "x" * 65, "../x", "ü"])
+async def test_nobody_speaks_for_a_service(
+    client: httpx.AsyncClient, ws: Workspace, tmp_path: Path, claimed: str
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    headers = [(b"x-noria-actor", claimed.encode())]
+    await client.post("/api/v1/data/add", json={"path": str(tmp_path / "rows.csv")}, headers=headers)
+    assert [fact.actor for fact in ws.ledger.facts()] == ["user:http"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code", "said"),
+    [
+        ("data/ad", "{}", 404, "not-found", "no verb"),
+        ("data/log", "{}", 400, "usage", "'name' is missing"),
+        ("data/log", '{"name": "nothing"}', 404, "not-found", "nothing"),
+        ("data/log", '{"nme": 1}', 400, "usage", "no argument"),
+        ("data/log", '{"name": ', 400, "usage", "not JSON"),
+        ("data/log", "\xff", 400, "usage", "not JSON"),
+        ("data/log", "[]", 400, "usage", "JSON object"),
+        ("data/log", '{"name": ' + "[" * 100, 400, "usage", "deeper"),
+        ("data/log", '{"name": "' + "x" * 3000 + '"}', 413, "body-too-large", "2000 bytes"),
+    ],
+)
+async def test_what_cannot_be_is_one_clear_error(
+    client: httpx.AsyncClient, path: str, body: str, status: int, code: str, said: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await client.post(f"/api/v1/{path}", content=body.encode("latin-1"), headers=headers)
+    told = answer.json()["error"]
+    assert (answer.status_code, told["code"]) == (status, code)
+    assert said in told["message"]
+    assert set(told) == {"code", "message", "where", "hint"}
+
+
+async def test_a_form_of_a_browser_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/data/log", content=b'{"name": "x"}', headers={"content-type": "text/plain"})
+    assert answer.status_code == 400
+
+
+async def test_an_empty_body_means_no_arguments(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/data/list", headers={"content-type": "application/json"})
+    assert answer.json() == {"result": []}
+
+
+async def test_a_failure_of_ours_is_a_500_that_says_nothing_of_the_inside(
+    client: httpx.AsyncClient, ws: Workspace
+) -> None:
+    ws.ledger.slices = None  # type: ignore[assignment]  # break it on purpose
+    answer = await client.post("/api/v1/governance/verify", json={})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal"
+    assert "Traceback" not in answer.text

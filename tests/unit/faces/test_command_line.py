@@ -1,0 +1,155 @@
+"""The command line's edges: help, errors, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from noria.faces.cli.main import run
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project that is the working folder."""
+    (tmp_path / "noria.toml").write_text('[project]\nname = "shop"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("NORIA_SERVER", "NORIA_DEBUG", "NORIA_DATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_help_groups_the_commands(capsys: Captured) -> None:
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert [out.index(f"\n{title}:") for title in ("start", "build", "ship", "live", "trust", "run it")] == sorted(
+        out.index(f"\n{title}:") for title in ("start", "build", "ship", "live", "trust", "run it")
+    )
+    assert "noria" in out
+    assert run([]) == 0
+
+
+def test_help_imports_nothing_but_click() -> None:
+    code = (
+        "import sys; from noria.faces.cli.main import run; run(['--help']);"
+        "print([name for name in ('sqlalchemy', 'pyarrow', 'numpy', 'rich', 'msgspec', 'noria.config')"
+        " if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inti"], "did you mean `noria init`?"),
+        (["data", "chek"], "did you mean `noria data check`?"),
+        (["data", "log"], "missing argument 'NAME'"),
+        (["data", "log", "x", "--nmae"], "no such option"),
+        (["up", "--exit"], "--exit, --json and --months go with --demo"),
+        (["up", "--port", "99999"], "0<=x<=65535"),
+        (["run", "-p", "rate"], "'rate' is not NAME=VALUE"),
+        (["status", "--env", "prod"], "there is no [env.prod]"),
+        (["audit", "verify", "--from", "nowhere.txt"], "nowhere.txt cannot be read"),
+    ],
+)
+def test_a_mistake_is_named_in_at_most_six_lines_and_exits_2(words: list[str], said: str, capsys: Captured) -> None:
+    assert run(words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) <= 6
+
+
+def test_a_group_alone_shows_its_commands_and_exits_2(capsys: Captured) -> None:
+    assert run(["data"]) == 2
+    assert "checkout" in capsys.readouterr().out
+
+
+def test_an_error_is_json_where_json_is_asked_for(capsys: Captured) -> None:
+    assert run(["data", "log", "nothing", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["code"] == "not-found"
+    assert err == ""
+    assert run(["data", "log", "--nmae", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"
+
+
+def test_outside_of_a_project_the_next_step_is_named(
+    capsys: Captured, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    assert run(["status"]) == 2
+    assert "noria init NAME" in capsys.readouterr().err
+
+
+def test_a_broken_noria_toml_names_the_nearest_key(capsys: Captured, project: Path) -> None:
+    (project / "noria.toml").write_text('[project]\nname = "shop"\nsede = 1\n', encoding="utf-8")
+    assert run(["status"]) == 2
+    assert "did you mean 'seed'?" in capsys.readouterr().err
+
+
+def test_a_result_is_one_json_line(capsys: Captured, project: Path) -> None:
+    (project / "rows.csv").write_text("id,x\n1,2\n2,3\n", encoding="utf-8")
+    assert run(["data", "add", "rows.csv", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert json.loads(lines[0])["rows"] == 2
+
+
+def test_a_command_ends_with_the_next_one(capsys: Captured, project: Path) -> None:
+    (project / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    assert run(["data", "add", "rows.csv"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("next: noria data check rows")
+
+
+def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(capsys: Captured, project: Path) -> None:
+    (project / ".noria").mkdir()
+    (project / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    assert run(["data", "add", "rows.csv", "--note", "\ud800"]) == 3
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 6
+    kept = list((project / ".noria" / "errors").glob("*.txt"))
+    assert len(kept) == 1
+    assert str(kept[0]) in err
+    assert "Traceback" in kept[0].read_text(encoding="utf-8")
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORIA_DEBUG", "1")
+    with pytest.raises(Exception, match="nothing"):
+        run(["data", "log", "nothing"])
+
+
+def test_a_closed_pipe_is_no_failure(project: Path) -> None:
+    for number in range(200):
+        (project / f"rows{number}.csv").write_text(f"id,x\n{number},2\n", encoding="utf-8")
+    command = f"{sys.executable} -m noria registry list --help | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, env=os.environ)
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+
+
+def test_an_audit_that_fails_exits_1(capsys: Captured, project: Path) -> None:
+    (project / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    assert run(["data", "add", "rows.csv"]) == 0
+    assert run(["audit", "verify"]) == 0
+    with closing(sqlite3.connect(project / ".noria" / "ledger.db")) as connection:
+        for (name,) in connection.execute("select name from sqlite_master where type = 'trigger'").fetchall():
+            connection.execute(f'drop trigger "{name}"')
+        changed = connection.execute("update fact set body = replace(body, 'rows.csv', 'rowz.csv') where seq = 1")
+        assert changed.rowcount == 1
+        connection.commit()
+    capsys.readouterr()
+    assert run(["audit", "verify", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["first_bad"], told["kind"]) == (False, 1, "edited")

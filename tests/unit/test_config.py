@@ -1,0 +1,162 @@
+"""noria.toml: every key has one place, and a mistake names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.config import GateRule, find_project, load_project, parse_project
+from noria.core.errors import ConfigError, NotAProject
+
+ROOT = Path("/project")
+
+
+def parse(document: dict[str, Any], **environment: str) -> Any:
+    """A project of this document, with a name."""
+    return parse_project({"project": {"name": "shop"}, **document}, root=ROOT, environment=environment)
+
+
+def test_a_name_is_enough_and_the_rest_has_defaults() -> None:
+    project = parse({})
+    assert (project.name, project.clock, project.pipeline, project.seed) == ("shop", "wall", "pipeline.py", 0)
+    assert project.state == ROOT / ".noria"
+    assert project.server.host == "127.0.0.1"
+    assert project.model("unknown").deploy.path[-1] == "100%"
+
+
+@pytest.mark.parametrize(
+    ("document", "said", "hint"),
+    [
+        ({"modle": {}}, "no table [modle]", "did you mean 'model'?"),
+        ({"project": {"name": "x", "sede": 1}}, "[project] has no key 'sede'", "did you mean 'seed'?"),
+        ({"data": {"a": {"sorce": "x"}}}, "[data.a] has no key 'sorce'", "did you mean 'source'?"),
+        ({"model": {"m": {"gat": {}}}}, "[model.m] has no key 'gat'", "did you mean 'gate'?"),
+        ({"model": {"m": {"retrain": {"limits": {"cool": "1d"}}}}}, "has no key 'cool'", "did you mean 'cooldown'?"),
+        ({"model": {"m": {"gate": {"auc": {"mni": 1}}}}}, "has no key 'mni'", "did you mean 'min'?"),
+        ({"server": {"prot": 1}}, "[server] has no key 'prot'", "did you mean 'port'?"),
+        ({"zzz": {}}, "no table [zzz]", "valid keys: data, env, model, project, server, store"),
+    ],
+)
+def test_a_typo_names_the_nearest_key(document: dict[str, Any], said: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(document)
+    assert said in error.value.message
+    assert error.value.hint == hint
+    assert error.value.where.endswith("noria.toml")
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"project": {}}, 'needs name = "…"'),
+        ({"project": {"name": ""}}, "needs name"),
+        ({"project": {"name": 3}}, "needs name"),
+        ({"project": []}, "project must be a table"),
+        ({"project": {"name": "x", "clock": "sun"}}, 'clock is "sun"'),
+        ({"project": {"name": "x", "seed": "1"}}, "seed must be a whole number"),
+        ({"project": {"name": "x", "seed": True}}, "seed must be a whole number"),
+        ({"server": {"port": "4400"}}, "port must be a whole number"),
+        ({"model": {"m": {"gate": {"auc": 0.7}}}}, "has no key 'auc'"),
+        ({"model": {"m": {"gate": {"auc": {}}}}}, "states no rule"),
+        ({"model": {"m": {"gate": {"auc": {"champion": "fine"}}}}}, 'champion is "fine"'),
+        ({"model": {"m": {"gate": {"slices": {"auc": {"drop": 1}}}}}}, "has no key 'drop'"),
+        ({"model": {"m": {"deploy": {"approve": "lead"}}}}, "approve must be a list of texts"),
+        ({"model": {"m": {"deploy": {"abort": {"errors": "x"}}}}}, "abort.errors must be a number"),
+        ({"model": 3}, "model must be a table"),
+    ],
+)
+def test_a_wrong_value_is_named(document: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(document)
+    assert said in error.value.message
+
+
+def test_gates_hold_metrics_and_named_rules_apart() -> None:
+    gate = (
+        parse(
+            {
+                "model": {
+                    "m": {
+                        "gate": {
+                            "auc": {"min": 0.7, "champion": "not worse", "margin": 0.01},
+                            "slices": {"auc": {"max_drop": 0.03}},
+                            "latency_p99_ms": 20,
+                        }
+                    }
+                }
+            }
+        )
+        .model("m")
+        .gate
+    )
+    assert gate.metrics == {"auc": GateRule(min=0.7, champion="not worse", margin=0.01)}
+    assert gate.slices == {"auc": {"max_drop": 0.03}}
+    assert gate.latency_p99_ms == 20.0
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    project = parse(
+        {"server": {"host": "127.0.0.1", "port": 1}, "store": {"database": "x"}},
+        NORIA_HOST="::1", NORIA_PORT="4401", NORIA_TOKEN="t", NORIA_DATABASE="y", NORIA_OBJECTS="z", NORIA_CLOCK="events",
+    )  # fmt: skip
+    assert (project.server.host, project.server.port, project.server.token) == ("::1", 4401, "t")
+    assert (project.store.database, project.store.objects, project.clock) == ("y", "z", "events")
+
+
+def test_a_bad_environment_is_named() -> None:
+    with pytest.raises(ConfigError, match="NORIA_PORT=x"):
+        parse({}, NORIA_PORT="x")
+    with pytest.raises(ConfigError, match='clock is "moon"'):
+        parse({}, NORIA_CLOCK="moon")
+
+
+def test_a_project_is_found_from_below_and_not_from_outside(tmp_path: Path) -> None:
+    (tmp_path / "noria.toml").write_text('[project]\nname = "x"\n', encoding="utf-8")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert find_project(below) == tmp_path.resolve()
+    with pytest.raises(NotAProject):
+        find_project(Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[project", "not valid TOML"),
+        (b"name = \xff", "not UTF-8"),
+        (b"", "needs name"),
+        (b'[project]\nname="x"\nname="y"', "TOML"),
+    ],
+)
+def test_a_broken_file_is_one_clear_error(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "noria.toml").write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load_project(tmp_path, environment={})
+    assert said in error.value.message
+    assert len(str(error.value).splitlines()) <= 6
+
+
+def test_a_missing_file_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(NotAProject):
+        load_project(tmp_path, environment={})
+
+
+json_values = st.recursive(
+    st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+sections = st.sampled_from(["project", "data", "model", "server", "store", "env", "gate", "deploy", "path", "name"])
+documents = st.recursive(json_values, lambda inner: st.dictionaries(sections, inner, max_size=4), max_leaves=12)
+
+
+@given(st.dictionaries(sections, documents, max_size=5))
+def test_whatever_a_file_says_gives_a_project_or_a_config_error(document: dict[str, Any]) -> None:
+    try:
+        parse_project(document, root=ROOT, environment={})
+    except ConfigError as error:
+        assert error.message
