@@ -48,7 +48,7 @@ class Created:
     files: tuple[str, ...]
     commit: str
     task: str
-    note: str
+    notes: tuple[str, ...]
     next: str
 
 
@@ -96,6 +96,8 @@ def init(folder: Path, template: str = "tabular", table: Table | None = None) ->
     files = dict(sorted(_rendered(template, words).items()))
     _write(folder, files)
     commit, note = _commit(folder)
+    is_waiting = template == "tabular" and table is None
+    notes = ["put your table at data.csv and name its columns in pipeline.py"] if is_waiting else []
     return Created(
         name=name,
         folder=str(folder),
@@ -103,10 +105,8 @@ def init(folder: Path, template: str = "tabular", table: Table | None = None) ->
         files=tuple(files),
         commit=commit,
         task=words["task"] if template == "tabular" else "",
-        note=note
-        if table or template != "tabular"
-        else "put your table at data.csv and set its columns in pipeline.py",
-        next=f"cd {folder if folder.is_absolute() else os.fspath(folder)}" + _following(template, table),
+        notes=(*notes, *([note] if note else [])),
+        next=f"cd {folder}" + _following(template, table),
     )
 
 

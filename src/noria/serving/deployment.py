@@ -36,7 +36,9 @@ from noria.store.workspace import Workspace, new_id
 __all__ = ["ACKNOWLEDGE_S", "RolledBack", "Shipped", "deploy", "promote", "rollback", "status"]
 
 ACKNOWLEDGE_S = 5.0
-"""How long a verb waits for the servers to follow; they look every 50 ms."""
+"""How long a way back waits for the servers to follow; they look every 50 ms and hold the release warm."""
+LOAD_S = 60.0
+"""How long bringing a release into traffic waits for the servers to load it; seconds on a quiet machine."""
 _REF = re.compile(r"(?P<model>[^:@\s]+)(?:@r(?P<release>\d+)|:(?P<rest>\S+))?")
 _SHIPPABLE = ("validated", "staging")
 
@@ -188,7 +190,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
         else:
             rollout_id, seq = _start(ws, tx, target, found, way, environment)
     failpoint("deployment.changed")
-    _await(ws, target.model, seq, environment)
+    _await(ws, target.model, seq, environment, limit_s=LOAD_S)
     action = "rollout started" if rollout_id else "deployed"
     before = live.release if live else 0
     return _shipped(target, environment, action, before, seq, dry_run=False, way=way, rollout_id=rollout_id)
@@ -427,9 +429,11 @@ def _slow_us(ws: Workspace, model: str, live: ReleaseRecord | None, path: tuple[
     return None
 
 
-def _await(ws: Workspace, model: str, seq: int, environment: str) -> tuple[int, int]:
+def _await(
+    ws: Workspace, model: str, seq: int, environment: str, *, limit_s: float = ACKNOWLEDGE_S
+) -> tuple[int, int]:
     """Wait until every living server answers by a deployment, or says that it cannot, or the time is over."""
-    deadline = time.monotonic() + ACKNOWLEDGE_S
+    deadline = time.monotonic() + limit_s
     while True:
         try:
             done, living = follow.acknowledged(ws, model, seq, environment)

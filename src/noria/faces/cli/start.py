@@ -53,6 +53,5 @@ def _text(made: Created) -> str:
         lines.append(f"  task   {made.task}")
     if made.commit:
         lines.append(f"  git    first commit {made.commit}")
-    if made.note:
-        lines.append(f"  note   {made.note}")
+    lines += [f"  note   {note}" for note in made.notes]
     return "\n".join([*lines, click.style("next: ", dim=True) + made.next])

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ SETTLED = timedelta(hours=36)
 """How long after its end a month's file is made: the last flight has landed."""
 POLL_S = 0.1
 PATIENCE_S = 120.0
+MONTH_FIELDS = (
+    *("month", "auc_static", "auc_live", "drifted_columns", "decision", "reason"),
+    *("rows", "labelled", "challenger", "champion", "gain", "low", "high", "n"),
+)
 
 
 class Stopped(Exception):
@@ -53,8 +58,10 @@ def noria(*words: str, expect: Sequence[int] = (0,)) -> int:
     return done.returncode
 
 
-def asked(*words: str) -> Any:
-    """What a noria command says as JSON, quietly. Raises: Stopped."""
+def asked(*words: str, is_shown: bool = False) -> Any:
+    """What a noria command says as JSON. Raises: Stopped."""
+    if is_shown:
+        say(f"$ noria {' '.join(words)} --json")
     line = [sys.executable, "-m", "noria", *words, "--json"]
     done = subprocess.run(line, cwd=HERE, check=False, capture_output=True, text=True)
     if done.returncode != 0:
@@ -140,7 +147,7 @@ class Killer(threading.Thread):
     def __init__(self, traffic: Traffic) -> None:
         super().__init__(name="killer", daemon=True)
         self.traffic = traffic
-        self.killed = self.restarted = 0
+        self.killed = self.restarted = self.release = 0
         self.error = ""
 
     def run(self) -> None:
@@ -154,6 +161,7 @@ class Killer(threading.Thread):
             if self.traffic.is_over:
                 return
             time.sleep(POLL_S / 2)
+        self.release = max(int(number) for number in progress()["releases"])
         self.killed = int(running()["children"]["server"])
         os.kill(self.killed, signal.SIGKILL)
         say(f"$ kill -9 {self.killed}                      # the serving process, in the middle of the canary")
@@ -166,6 +174,15 @@ class Killer(threading.Thread):
                 return
             time.sleep(POLL_S)
         self.error = f"the server was not restarted within {PATIENCE_S:.0f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What came of the play: the client's account, the killer's, and how long a rollback took."""
+
+    summary: Mapping[str, Any]
+    killer: Killer
+    rollback_ms: float | None
 
 
 def wait_until(is_true: Callable[[], bool], what: str) -> None:
@@ -207,21 +224,25 @@ def add_month(month: str, told: Story) -> None:
     noria("data", "add", "data/flights", "--name", "flights")
 
 
-def back_and_forward(traffic: Traffic, moment: datetime) -> None:
-    """Rollback to the release before and forward again, while requests flow."""
+def back_and_forward(traffic: Traffic, moment: datetime) -> float | None:
+    """Rollback to the release before and forward again, while requests flow; gives the slower one's milliseconds."""
     traffic.wait_for(moment)
-    while not traffic.is_over and model_state().get("rollout"):
+    while not traffic.is_over and model_state()["rollout"]:
         time.sleep(POLL_S)
     live = int(model_state()["release"])
     if live < 2:
         say("  nothing was promoted, so there is no release to go back to")
-        return
-    noria("rollback", MODEL)
-    noria("rollback", MODEL, "--to", str(live))
+        return None
+    slowest = 0.0
+    for words in (("rollback", MODEL), ("rollback", MODEL, "--to", str(live))):
+        moved = asked(*words, is_shown=True)
+        say(f"  release {moved['before']} -> {moved['release']} in {moved['ms']:.0f} ms")
+        slowest = max(slowest, float(moved["ms"]))
+    return slowest
 
 
-def play(wanted: Sequence[str], told: Story) -> tuple[Mapping[str, Any], Killer]:
-    """January, then the traffic and its months; gives the client's account and the killer's."""
+def play(wanted: Sequence[str], told: Story) -> Played:
+    """January, then the traffic and its months."""
     january()
     script("feed.py", "--traffic", f"{wanted[0]}..{wanted[-1]}")
     traffic = Traffic(wanted, str(running()["url"]), told.rate)
@@ -232,36 +253,40 @@ def play(wanted: Sequence[str], told: Story) -> tuple[Mapping[str, Any], Killer]
         for month in wanted[:-1]:
             traffic.wait_for(end_of(month) + SETTLED)
             add_month(month, told)
-        back_and_forward(traffic, end_of(wanted[-1]) - timedelta(days=5))
+        rollback_ms = back_and_forward(traffic, end_of(wanted[-1]) - timedelta(days=5))
         summary = traffic.summary()
     finally:
         traffic.stop()
     add_month(wanted[-1], told)
-    noria("loop", "review", MODEL, "--window", wanted[-1])  # no later request will make it due
-    return summary, killer
+    noria("loop", "review", MODEL, wanted[-1])  # no later request makes it due
+    return Played(summary=summary, killer=killer, rollback_ms=rollback_ms)
 
 
-def closing(summary: Mapping[str, Any], killer: Killer, started: float) -> dict[str, Any]:
+def closing(played: Played, wanted: Sequence[str], started: float) -> dict[str, Any]:
     """Look back at the year; gives the figures of the JSON line."""
-    wait_until(lambda: not asked("status").get("jobs"), "the last review")
-    noria("explain", str(progress()["newest"]))
+    wait_until(lambda: not asked("status")["jobs"], "the last review")
+    newest = str(progress()["newest"])
+    noria("explain", newest)
     noria("audit", "verify")
     noria("report", "report.html")
-    told = asked("report", "report.html")
+    audit = asked("audit", "verify")
+    found = [month for month in asked("project", "months", MODEL) if month["month"] in wanted]
+    summary, killer = played.summary, played.killer
     return {
         "seconds": round(time.monotonic() - started, 1),
         "requests": summary["requests"],
         "failed_requests": summary["failed_requests"] + summary["unanswered"],
         "p50_ms": summary["p50_ms"],
         "p99_ms": summary["p99_ms"],
-        "months": told["months"],
-        "promotions": told["promotions"],
-        "refusals": told["refusals"],
-        "stopped_batches": told["stopped_batches"],
-        "resumed_after_kill": bool(killer.restarted),
-        "rollback_ms": told["rollback_ms"],
-        "audit": {key: told["audit"][key] for key in ("size", "root", "ok")},
-        "explain": asked("explain", str(progress()["newest"])),
+        "months": [{name: month[name] for name in MONTH_FIELDS} for month in found],
+        "promotions": sum(month["decision"] == "promoted" for month in found),
+        "refusals": sum(month["decision"] == "refused" for month in found),
+        "stopped_batches": sum(len(month["stopped"]) for month in found),
+        "resumed_after_kill": bool(killer.restarted)
+        and any(month["challenger"] == killer.release and month["decision"] == "promoted" for month in found),
+        "rollback_ms": played.rollback_ms,
+        "audit": {name: audit[name] for name in ("size", "root", "ok")},
+        "explain": asked("explain", newest),
     }
 
 
@@ -291,14 +316,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         running()
-        summary, killer = play(months(text), told)
-        figures = closing(summary, killer, started)
+        wanted = months(text)
+        played = play(wanted, told)
+        figures = closing(played, wanted, started)
     except (Stopped, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     say()
     say(table(figures))
     say(f"  report.html shows it; {figures['requests']:,} requests, {figures['failed_requests']} failed")
+    killer = played.killer
     if killer.error:
         print(f"error: {killer.error}", file=sys.stderr)
     if options.json:

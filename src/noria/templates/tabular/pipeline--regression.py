@@ -32,7 +32,7 @@ def inputs(rows: pd.DataFrame) -> pd.DataFrame:
     kept = rows.copy()
     for name in kept.columns.difference([LABEL, TIME, KEY]):
         column = kept[name]
-        if column.isna().all() or pd.api.types.is_datetime64_any_dtype(column):
+        if column.isna().all() or pd.api.types.infer_dtype(column, skipna=True) in ("date", "datetime", "datetime64"):
             kept = kept.drop(columns=name)
         elif pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
             kept[name] = column.astype(object).where(column.notna(), None)
