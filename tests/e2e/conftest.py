@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 @pytest.fixture(scope="session")
@@ -21,16 +22,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT, source, ignore=shutil.ignore_patterns(".venv", ".git", ".noria", "noria-demo", "*cache*", "tests", "dist")
     )
-    run = {"check": True, "cwd": source, "stdout": subprocess.DEVNULL}
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")], **run)  # type: ignore[call-overload]  # the options are shared
-    uv = Path(sys.executable).with_name("uv")
     environment = folder / "environment"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)], **run)  # type: ignore[call-overload]  # the options are shared
-    into = [str(uv), "pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), "--compile-bytecode"]
-    subprocess.run([*into, "--require-hashes", "-r", str(ROOT / "requirements" / "demo.txt")], **run)  # type: ignore[call-overload]  # the options are shared
+    uv = str(Path(sys.executable).with_name("uv"))
+    into = [uv, "pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), "--compile-bytecode"]
+    _run(source, sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist"))
+    _run(source, uv, "venv", "--quiet", "--python", sys.executable, str(environment))
+    _run(source, *into, "--require-hashes", "-r", str(ROOT / "requirements" / "demo.txt"))
     (wheel,) = (folder / "dist").glob("*.whl")
-    subprocess.run([*into, "--no-deps", str(wheel)], **run)  # type: ignore[call-overload]  # the options are shared
+    _run(source, *into, "--no-deps", str(wheel))
     return environment / "bin"
+
+
+def _run(folder: Path, *words: str) -> None:
+    subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")

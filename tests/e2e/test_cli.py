@@ -1,45 +1,17 @@
-"""The installed command: what it says, how fast it starts, and how it ends."""
+"""The installed command: what it says, how it serves, and how it ends."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-
-READY_S = 60.0
-Environment = Mapping[str, str]
-
-
-def noria(environment: Environment, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command."""
-    return subprocess.run(
-        ["noria", *words], cwd=folder, env=dict(environment), check=False, capture_output=True, text=True
-    )
-
-
-def until_up(folder: Path, process: subprocess.Popen[str]) -> str:
-    """The address of the server of a project, once it answers."""
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        told = folder / ".noria" / "up.json"
-        if told.exists():
-            url = str(json.loads(told.read_text(encoding="utf-8"))["url"])
-            try:
-                with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
-                    if answer.status == 200:
-                        return url
-            except OSError:
-                pass
-        time.sleep(0.05)
-    raise AssertionError(f"no answer within {READY_S} s")
+from live import Environment, ask, is_alive, noria, serving, until_up
 
 
 @pytest.fixture
@@ -57,13 +29,10 @@ def test_the_package_is_whole_and_starts_without_this_checkout(noria_env: Enviro
 
 
 def test_a_server_starts_answers_and_stops(noria_env: Environment, project: Path) -> None:
-    server = subprocess.Popen(
-        ["noria", "up", "--port", "0"], cwd=project, env=dict(noria_env), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        url = until_up(project, server)
-        with urllib.request.urlopen(f"{url}/", timeout=10) as answer:
+    with serving(noria_env, project) as (url, server):
+        with urllib.request.urlopen(f"{url}/", timeout=30) as answer:
             assert "shop" in answer.read().decode()
+        assert len(ask(url, "/api/v1")["verbs"]) > 30  # type: ignore[arg-type]  # a list
         again = noria(noria_env, project, "up", "--port", "0")
         assert again.returncode == 2
         assert "is up already" in again.stderr
@@ -71,16 +40,11 @@ def test_a_server_starts_answers_and_stops(noria_env: Environment, project: Path
         assert json.loads(far.stdout) == []
         wrong = noria({**noria_env, "NORIA_SERVER": url}, project, "data", "log", "nothing")
         assert (wrong.returncode, "nothing" in wrong.stderr) == (2, True)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
     assert server.returncode == 0
     assert not (project / ".noria" / "up.json").exists()
 
 
 def test_a_port_in_use_is_one_clear_error(noria_env: Environment, project: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = noria(noria_env, project, "up", "--port", str(port))
@@ -95,54 +59,51 @@ def test_other_machines_need_a_token(noria_env: Environment, project: Path) -> N
     assert "token" in done.stderr
 
 
-def test_an_interrupt_ends_a_command_cleanly_with_130(noria_env: Environment, project: Path) -> None:
-    watching = subprocess.Popen(
-        ["noria", "watch", "--every", "3600", "--json"],
-        cwd=project,
-        env=dict(noria_env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # without a model watch ends at once with a usage error; the verb that waits is the server's
-    assert watching.wait(30) == 2
-    server = subprocess.Popen(
-        ["noria", "up", "--port", "0"], cwd=project, env=dict(noria_env), stdout=subprocess.PIPE, text=True
-    )
-    until_up(project, server)
-    server.send_signal(signal.SIGINT)
-    assert server.wait(30) in (0, 130)
+def test_an_interrupt_stops_a_server_cleanly(noria_env: Environment, project: Path) -> None:
+    with serving(noria_env, project) as (_, server):
+        told = json.loads((project / ".noria" / "up.json").read_text(encoding="utf-8"))
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+    assert server.returncode in (0, 130)
+    assert [pid for pid in told["children"].values() if is_alive(pid)] == []
+
+
+def test_an_interrupt_ends_a_command_with_130_and_no_traceback(noria_env: Environment, tmp_path: Path) -> None:
+    demo = tmp_path / "noria-demo"
+    assert noria(noria_env, tmp_path, "init", "noria-demo").returncode == 0
+    (demo / "year.py").write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        playing = subprocess.Popen(
+            ["noria", "up", "--demo", "--port", "0"], cwd=tmp_path, env=dict(noria_env), stdout=output, stderr=output
+        )
+    until_up(demo, playing)
+    playing.send_signal(signal.SIGINT)
+    assert playing.wait(30) == 130
+    assert "interrupted" in log.read_text(encoding="utf-8")
+    assert "noria/faces" not in log.read_text(encoding="utf-8"), "no traceback of ours"
 
 
 def test_a_demo_whose_folder_is_another_project_is_refused(noria_env: Environment, tmp_path: Path) -> None:
-    assert noria(noria_env, tmp_path, "init", "noria-demo", "--template", "tabular").returncode == 0
+    assert noria(noria_env, tmp_path, "init", "noria-demo").returncode == 0
     done = noria(noria_env, tmp_path, "up", "--demo", "--exit", "--port", "0")
     assert done.returncode == 2
     assert "year.py" in done.stderr
 
 
 def test_no_process_is_left_when_the_demo_is_killed(noria_env: Environment, tmp_path: Path) -> None:
-    """The server that the demo starts ends with it, however it ends."""
     demo = tmp_path / "noria-demo"
-    assert noria(noria_env, tmp_path, "init", "noria-demo", "--template", "tabular").returncode == 0
-    (demo / "year.py").write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    assert noria(noria_env, tmp_path, "init", "noria-demo").returncode == 0
+    (demo / "year.py").write_text("import time\ntime.sleep(10)\n", encoding="utf-8")
     playing = subprocess.Popen(
-        ["noria", "up", "--demo", "--port", "0"], cwd=tmp_path, env=dict(noria_env), stdout=subprocess.PIPE, text=True
+        ["noria", "up", "--demo", "--port", "0"], cwd=tmp_path, env=dict(noria_env), stdout=subprocess.DEVNULL
     )
     until_up(demo, playing)
     told = json.loads((demo / ".noria" / "up.json").read_text(encoding="utf-8"))
     pids = [told["pid"], *told["children"].values()]
     playing.kill()
-    playing.wait()
+    playing.wait(30)
     deadline = time.monotonic() + 30
-    while any(_is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [pid for pid in pids if _is_alive(pid)] == []
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3] if Path("/proc").is_dir() else True
+    assert [pid for pid in pids if is_alive(pid)] == []

@@ -351,3 +351,16 @@ def test_new_files_are_compared_with_what_was_there_and_the_rest_is_not_read(ws:
     assert diffs.diff(ws, "d@2", "d@2").is_same
     with pytest.raises(UsageError, match="first version"):
         diffs.diff(ws, "d@1")
+
+
+def test_ids_and_times_differ_everywhere_and_do_not_count_as_moved(ws: Workspace) -> None:
+    for day in (1, 2):
+        rows = "".join(f"id-{day}-{i},2013-01-0{day}T00:{i % 60:02d}:00Z,{i % 7}\n" for i in range(300))
+        put(ws, f"d/{day}.csv", "id,t,x\n" + rows)
+        versions.add(ws, "d")
+    found = diffs.diff(ws, "d")
+    kinds = {shift.column: (shift.kind, shift.is_moved) for shift in found.shifts}
+    assert kinds == {"id": ("id", False), "t": ("time", False), "x": ("number", False)}
+    assert found.summary == "+300 rows; 1 new file"
+    by_name = {shift.column: shift for shift in found.shifts}
+    assert (by_name["t"].before, by_name["t"].after) == ("2013-01-01 00:29:00", "2013-01-02 00:29:00")

@@ -166,6 +166,27 @@ def test_a_database_with_damaged_pages_is_named_and_never_taken_for_well(tmp_pat
     assert noticed + len(errors) > 30
 
 
+def test_a_client_that_opens_while_others_write_sees_nothing_wrong(tmp_path: Path) -> None:
+    """A checkpoint that is newer than a reader's snapshot is no sign of a cut ledger."""
+    opened(tmp_path).ledger.database.close()
+    command = [sys.executable, "-c", WRITER, str(tmp_path), "w", "4"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+        count = 0
+        while writer.poll() is None and count < 2000:
+            ws = opened(tmp_path)
+            ws.ledger.facts(limit=1)
+            ws.ledger.database.close()
+            count += 1
+        writer.stdout.read()
+    assert writer.returncode == 0
+    assert count > 5
+
+
 @pytest.mark.slow
 def test_eight_processes_write_at_once_and_nobody_starves(tmp_path: Path) -> None:
     opened(tmp_path).ledger.database.close()

@@ -112,7 +112,7 @@ def _nulls(name: str, rules: ColumnRules, batch: Batch) -> Iterator[Finding]:
         if profile.nulls > most_by_chance(rules.nulls, profile.rows):
             missing = _missing(batch.table[name])
             message = f"null in {_percent(profile.null_share)} of rows (at most {_percent(rules.nulls)})"
-            yield rejected("nulls", name, rules.severity, batch, missing, message)
+            yield rejected(batch, missing, rule="nulls", column=name, severity=rules.severity, message=message)
         else:
             yield _passed("nulls", name, rules, batch)
     if rules.when and rules.nulls_when is not None:
@@ -132,14 +132,18 @@ def _nulls_when(name: str, rules: ColumnRules, most: float, batch: Batch) -> Fin
         return _passed("nulls when", name, rules, batch)
     share = _percent(int(missing.sum()) / among)
     message = f"null in {share} of the rows where {rules.when} (at most {_percent(most)})"
-    return rejected("nulls when", name, rules.severity, batch, missing, message, total=among)
+    return rejected(
+        batch, missing, rule="nulls when", column=name, severity=rules.severity, message=message, total=among
+    )
 
 
 def _numbers(name: str, rules: ColumnRules, batch: Batch) -> Iterator[Finding]:
     profile = batch.profile.columns[name]
     if profile.infinite:
         values = floats(batch.table[name])
-        yield rejected("range", name, rules.severity, batch, np.isinf(values), "values are infinite")
+        yield rejected(
+            batch, np.isinf(values), rule="range", column=name, severity=rules.severity, message="values are infinite"
+        )
     before = batch.accepted.columns.get(name) if batch.accepted else None
     bases = [base for base in (_reference(rules), before) if base is not None and base.quantiles]
     if rules.min is not None or rules.max is not None or (rules.unit and bases):
@@ -162,7 +166,9 @@ def _range(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnPr
     count = int(outside.sum())
     is_slip = not is_hard and count <= max(1.0, STRAYS * profile.values)
     message = f"{count} values outside of {_number(low)} … {_number(high)}"
-    return rejected("range", name, "warn" if is_slip else rules.severity, batch, outside, message)
+    return rejected(
+        batch, outside, rule="range", column=name, severity="warn" if is_slip else rules.severity, message=message
+    )
 
 
 def _bounds(rules: ColumnRules, bases: Sequence[ColumnProfile]) -> tuple[float, float]:
@@ -195,7 +201,7 @@ def _resolution(name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, b
     if count > most_by_chance(OFF_LATTICE, profile.values):
         guess = _guess(name, rules, batch, before)
         message = f"{_percent(count / profile.values)} of values are not {unit}, as they were{guess}"
-        return rejected("resolution", name, rules.severity, batch, off, message)
+        return rejected(batch, off, rule="resolution", column=name, severity=rules.severity, message=message)
     coarse = profile.lattice
     is_telling = profile.values >= MIN_ROWS and profile.distinct >= _MANY_STEPS
     if coarse is None or coarse.step < 1.5 * lattice.step or not is_telling:
@@ -206,7 +212,14 @@ def _resolution(name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, b
         return _passed("resolution", name, rules, batch)
     message = f"all values are multiples of {_number(coarse.step)}, not of {_number(lattice.step)} as they were"
     message += _guess(name, rules, batch, before)
-    return rejected("resolution", name, rules.severity, batch, np.isfinite(values) & (values != 0), message)
+    return rejected(
+        batch,
+        np.isfinite(values) & (values != 0),
+        rule="resolution",
+        column=name,
+        severity=rules.severity,
+        message=message,
+    )
 
 
 def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnProfile]) -> Finding:
@@ -220,7 +233,14 @@ def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnPro
     is_value = np.isfinite(values)
     is_lively = len(set(rules.typical)) >= _LIVELY and all(len(set(base.quantiles)) >= _LIVELY for base in bases)
     if profile.distinct == 1 and profile.values >= MIN_ROWS and is_lively and len(bases) > 1:
-        return rejected("unit", name, rules.severity, batch, is_value, "all values are the same, which they never were")
+        return rejected(
+            batch,
+            is_value,
+            rule="unit",
+            column=name,
+            severity=rules.severity,
+            message="all values are the same, which they never were",
+        )
     noise = 3.0 / math.sqrt(profile.values)
     conversion = None
     if stick.spread:
@@ -237,7 +257,14 @@ def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnPro
     if conversion is not None:
         message += f": {conversion.name}?"
     telling = is_value & (values != 0)
-    return rejected("unit", name, rules.severity, batch, telling if telling.any() else is_value, message)
+    return rejected(
+        batch,
+        telling if telling.any() else is_value,
+        rule="unit",
+        column=name,
+        severity=rules.severity,
+        message=message,
+    )
 
 
 def _width(base: ColumnProfile) -> float:
@@ -274,7 +301,7 @@ def _levels(name: str, rules: ColumnRules, batch: Batch) -> Finding:
         return _passed("levels", name, rules, batch)
     share, known_count = _percent(count / profile.values), len(rules.levels)
     message = f"{share} of values are not among the {known_count} known (at most {_percent(most)})"
-    return rejected("levels", name, rules.severity, batch, new, message)
+    return rejected(batch, new, rule="levels", column=name, severity=rules.severity, message=message)
 
 
 def _unique(name: str, rules: ColumnRules, batch: Batch) -> Finding:
@@ -285,21 +312,28 @@ def _unique(name: str, rules: ColumnRules, batch: Batch) -> Finding:
     again = (codes >= 0) & (counts[np.maximum(codes, 0)] > 1) if len(counts) else np.zeros(len(codes), bool)
     if not again.any():
         return _passed("unique", name, rules, batch)
-    return rejected("unique", name, rules.severity, batch, again, f"{int(again.sum())} rows share a value")
+    return rejected(
+        batch,
+        again,
+        rule="unique",
+        column=name,
+        severity=rules.severity,
+        message=f"{int(again.sum())} rows share a value",
+    )
 
 
 def rejected(
-    rule: str, name: str, severity: str, batch: Batch, broken: Mask, message: str, *, total: int = 0
+    batch: Batch, broken: Mask, *, rule: str, column: str, severity: str, message: str, total: int = 0
 ) -> Finding:
     """A finding that failed, with its count, first rows of the file and examples."""
     rows = np.flatnonzero(broken)
     examples: list[str] = []
-    if name in batch.table.column_names and len(rows):
-        found = batch.table[name].take(rows[: ROWS * 5]).to_pylist()
+    if column in batch.table.column_names and len(rows):
+        found = batch.table[column].take(rows[: ROWS * 5]).to_pylist()
         examples = list(dict.fromkeys("null" if value is None else str(value) for value in found))[:EXAMPLES]
     return Finding(
         rule=rule,
-        column=name,
+        column=column,
         passed=False,
         severity=severity,
         count=len(rows),

@@ -75,7 +75,7 @@ def check_rows(rule: RowRule, batch: Batch) -> Finding:
     if int(broken.sum()) <= rule.share * total:
         return Finding(rule=rule.name, column="", passed=True, severity=rule.severity, total=total, file=batch.file)
     message = f"{int(broken.sum())} rows break: {rule.where}"
-    return rejected(rule.name, "", rule.severity, batch, broken, message)
+    return rejected(batch, broken, rule=rule.name, column="", severity=rule.severity, message=message)
 
 
 def _count(version: DatasetVersion, rules: TableRules, accepted_rows: int) -> Finding:
@@ -115,7 +115,15 @@ def _key(ws: Workspace, version: DatasetVersion, rules: TableRules, new: Sequenc
             shared = np.asarray(pc.is_in(column.cast(values.type), value_set=values).to_numpy())
             if shared.any():
                 message = f"{count} rows share their key with another row"
-                return rejected("unique", rules.key, rules.severity, batch, shared, message, total=version.rows)
+                return rejected(
+                    batch,
+                    shared,
+                    rule="unique",
+                    column=rules.key,
+                    severity=rules.severity,
+                    message=message,
+                    total=version.rows,
+                )
     return Finding(
         rule="unique",
         column=rules.key,
@@ -143,7 +151,7 @@ def _time(rules: TableRules, batch: Batch) -> Finding:
     missing = np.asarray(pc.is_null(batch.table[column]).to_numpy())
     if missing.any():
         message = f"{int(missing.sum())} rows have no time"
-        return rejected("time", column, rules.severity, batch, missing, message)
+        return rejected(batch, missing, rule="time", column=column, severity=rules.severity, message=message)
     return Finding(
         rule="time", column=column, passed=True, severity=rules.severity, total=batch.table.num_rows, file=batch.file
     )

@@ -34,7 +34,8 @@ SHOWN_SHIFT = 0.1
 """A shift from which on a column counts as moved: a tenth of its rows stand elsewhere."""
 _LEVELS = 5
 _KEYS = 5
-_PROBES = 256
+_ID_SHARE = 0.5
+_ID_MIN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +80,11 @@ class RowChanges:
 class ColumnShift:
     """How the values of a column moved.
 
-    `size` is the share of rows that stand elsewhere, 0..1: Kolmogorov-Smirnov's D for numbers and
-    times, total variation for text and booleans. `before` and `after` are the medians, or the
-    commonest text; nulls are shares. `new_levels` and `gone_levels` are the commonest of theirs.
+    `kind` is number, text, time or id. `size` is the share of rows that stand elsewhere, 0..1:
+    Kolmogorov-Smirnov's D for numbers and times, total variation for text and booleans. `before`
+    and `after` are the medians, or the commonest text; nulls are shares. `new_levels` and
+    `gone_levels` are the commonest of theirs. A text that is another in most rows is an id: it has
+    no distribution to move, and time moves by itself.
     """
 
     column: str
@@ -97,7 +100,8 @@ class ColumnShift:
     @property
     def is_moved(self) -> bool:
         """Whether the values or the share of nulls moved by a tenth or more."""
-        return self.size >= SHOWN_SHIFT or abs(self.nulls_after - self.nulls_before) >= SHOWN_SHIFT
+        is_elsewhere = self.kind in ("number", "text") and self.size >= SHOWN_SHIFT
+        return is_elsewhere or abs(self.nulls_after - self.nulls_before) >= SHOWN_SHIFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,11 +290,11 @@ def _shifts(
         for name in after.column_names
         if name in before.column_names and name not in skipped
     ]
-    return compared, tuple(sorted(found, key=lambda shift: (-_moved(shift), shift.column)))
+    return compared, tuple(sorted(sorted(found, key=lambda shift: shift.column), key=_moved, reverse=True))
 
 
-def _moved(shift: ColumnShift) -> float:
-    return max(shift.size, abs(shift.nulls_after - shift.nulls_before))
+def _moved(shift: ColumnShift) -> tuple[bool, float]:
+    return shift.is_moved, max(shift.size, abs(shift.nulls_after - shift.nulls_before))
 
 
 def _shift(name: str, before: pa.ChunkedArray[Any], after: pa.ChunkedArray[Any]) -> ColumnShift:
@@ -298,17 +302,14 @@ def _shift(name: str, before: pa.ChunkedArray[Any], after: pa.ChunkedArray[Any])
     one, other = _plain(before), _plain(after)
     if _is_number(one.type) and _is_number(other.type):
         x, y = _numbers(one), _numbers(other)
-        shown = (_median(x), _median(y))
-        return ColumnShift(
-            column=name,
-            kind="number",
-            size=round(_ks(x, y), 4),
-            before=shown[0],
-            after=shown[1],
-            nulls_before=nulls[0],
-            nulls_after=nulls[1],
-        )
+        return _measured(name, "number", _ks(x, y), (_median(x), _median(y)), nulls)
+    if pa.types.is_timestamp(one.type) and one.type == other.type:
+        x, y = _numbers(one.cast(pa.int64())), _numbers(other.cast(pa.int64()))
+        middles = (_time(one), _time(other))
+        return _measured(name, "time", _ks(x, y), middles, nulls)
     mine, theirs = _shares(one), _shares(other)
+    if len(theirs) > _ID_SHARE * (len(other) - other.null_count) > 0 and len(theirs) > _ID_MIN:
+        return _measured(name, "id", 0.0, ("", ""), nulls)
     return ColumnShift(
         column=name,
         kind="text",
@@ -320,6 +321,23 @@ def _shift(name: str, before: pa.ChunkedArray[Any], after: pa.ChunkedArray[Any])
         new_levels=tuple(level for level in theirs if level not in mine)[:_LEVELS],
         gone_levels=tuple(level for level in mine if level not in theirs)[:_LEVELS],
     )
+
+
+def _measured(name: str, kind: str, size: float, middles: tuple[str, str], nulls: tuple[float, float]) -> ColumnShift:
+    return ColumnShift(
+        column=name,
+        kind=kind,
+        size=round(size, 4),
+        before=middles[0],
+        after=middles[1],
+        nulls_before=nulls[0],
+        nulls_after=nulls[1],
+    )
+
+
+def _time(values: pa.ChunkedArray[Any]) -> str:
+    ordered = values.drop_null().sort() if values.null_count < len(values) else values.slice(0, 0)
+    return str(ordered[(len(ordered) - 1) // 2].cast(pa.string()))[:19] if len(ordered) else ""
 
 
 def _plain(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:

@@ -238,7 +238,7 @@ def _make(
         slices=node.slices,
         data={"holdout": done.holdout.digest, "pins": [f"{pin.dataset}@{pin.version}" for pin in used]},
     )
-    compared = _compare(ws, handle, node.name, registered.version, champion, holdout, roles, judgement)
+    compared = _compare(ws, handle, predictor, champion, holdout, roles, judgement)
     base = baseline.make(ws, predictor, found, holdout, roles=roles, model=node.name)
     made = release.make(ws, node.name, registered.version, baseline=base)
     return _Made(
@@ -264,8 +264,7 @@ def _numbers(predictor: Predictor, holdout: pd.DataFrame, roles: Roles, node: Mo
 def _compare(
     ws: Workspace,
     handle: RunHandle,
-    model: str,
-    version: int,
+    predictor: Predictor,
     champion: int | None,
     holdout: pd.DataFrame,
     roles: Roles,
@@ -274,13 +273,13 @@ def _compare(
     """The comparison, stored with the run; None without a champion, or if a gate says that one cannot be scored."""
     if champion is None or judgement.evaluation is None:
         return None
+    judged = judgement.judged
     with ws.ledger.read() as tx:
-        theirs = versions.resolve(tx, f"{model}:{champion}")
-        ours = versions.resolve(tx, f"{model}:{version}")
-    if any(verdict.gate == "champion" and not verdict.passed for verdict in judgement.judged.verdicts):
+        theirs = versions.resolve(tx, f"{judged.model}:{champion}")
+    if any(verdict.gate == "champion" and not verdict.passed for verdict in judged.verdicts):
         return None
     found = comparison.compare(
-        load(ws, theirs.bundle), load(ws, ours.bundle), holdout, roles=roles, versions=(champion, version)
+        load(ws, theirs.bundle), predictor, holdout, roles=roles, versions=(champion, judged.version)
     )
     handle.artifact(comparison.ARTIFACT, canonical(comparison.encoded(found)), type="json")
     return found

@@ -429,9 +429,7 @@ def _slow_us(ws: Workspace, model: str, live: ReleaseRecord | None, path: tuple[
     return None
 
 
-def _await(
-    ws: Workspace, model: str, seq: int, environment: str, *, limit_s: float = ACKNOWLEDGE_S
-) -> tuple[int, int]:
+def _await(ws: Workspace, model: str, seq: int, environment: str, *, limit_s: float = ACKNOWLEDGE_S) -> tuple[int, int]:
     """Wait until every living server answers by a deployment, or says that it cannot, or the time is over."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -180,32 +180,46 @@ class Runtime:
         return taken
 
     def _predict(self, batch: list[Ask]) -> None:
-        """Answer a batch, group by group; in random order, so that no arm is systematically the later one."""
+        """Answer a batch, model by model."""
         self._batch += 1
         self._batch_since = time.monotonic()
-        groups: dict[tuple[int, int], list[Ask]] = {}
+        routes: dict[int, list[Ask]] = {}
         for ask in batch:
-            groups.setdefault((id(ask.route), ask.served.release), []).append(ask)
+            routes.setdefault(id(ask.route), []).append(ask)
+        for asks in routes.values():
+            self._answer(asks)
+        self._batch_since = 0.0
+
+    def _answer(self, asks: list[Ask]) -> None:
+        """Answer requests of one route: predict each release's group, log all, then let all answers go.
+
+        The groups run in random order, so that neither arm is systematically the later one, and no
+        answer goes before the last group is predicted: writing the many answers of one arm would
+        hold up the loop, and with it the other arm's group, and look like slowness of that arm.
+        """
+        groups: dict[int, list[Ask]] = {}
+        for ask in asks:
+            groups.setdefault(ask.served.release, []).append(ask)
         order = list(groups.values())
         if len(order) > 1:
             self._random.shuffle(order)
+        route, now_us = asks[0].route, self._now_us()
+        lines: list[bytes] = []
+        done: list[tuple[list[Ask], list[Answer]]] = []
         for group in order:
             try:
-                self._answer(group)
+                answers, found = answer_batch(group, self._ids, now_us=now_us, batch=self._batch)
+                lines += found
             except Exception as error:  # the process lives, whatever a batch does
                 log.exception("a batch of %d requests failed", len(group))
-                self._deliver([(ask, Answer.failed(ask, error)) for ask in group])
-        self._batch_since = 0.0
-
-    def _answer(self, group: list[Ask]) -> None:
-        route = group[0].route
-        now_us = self._now_us()
-        answers, lines = answer_batch(group, self._ids, now_us=now_us, batch=self._batch)
+                answers = [Answer.failed(ask, error) for ask in group]
+            done.append((group, answers))
         self._write(route.model, lines)
-        self._deliver(list(zip(group, answers, strict=True)))
-        self.meters.batch(route.model, group, answers)
-        if route.shadow is not None and group[0].served.release != route.shadow.release:
-            self._offer(route, group, answers)
+        self._deliver([pair for group, answers in done for pair in zip(group, answers, strict=True)])
+        for group, answers in done:
+            self.meters.batch(route.model, group, answers)
+            if route.shadow is not None and group[0].served.release != route.shadow.release:
+                self._offer(route, group, answers)
 
     def _write(self, model: str, lines: list[bytes]) -> None:
         """Log before answering. If the disk is full, answer all the same, count it and say so."""

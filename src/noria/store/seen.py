@@ -37,6 +37,7 @@ class Seen:
         self._lock = threading.Lock()
         self._size = 0
         self._is_checked = False
+        self._looked: str | None = None
 
     def note(self) -> str:
         """The note as it stands in the file; empty when none was seen. A file cut to nothing counts as none."""
@@ -50,25 +51,25 @@ class Seen:
         note = self.note()
         return parse_checkpoint(note) if note else None
 
+    def look(self) -> None:
+        """Read the file, once. To be called before the snapshot that is checked is taken: another
+        process may commit in between, and its note would then be newer than the snapshot.
+        """
+        with self._lock:
+            if self._looked is None:
+                self._looked = self.note()
+
     def check(self, connection: Connection, head: int) -> None:
         """Whether the ledger still holds the tree that was seen; the roots are compared once a process.
 
         Raises: Tampered if it is shorter, or another one.
         """
+        self.look()
         with self._lock:
-            if self._is_checked:
-                self._refuse_shorter(head)
-                return
-            for _ in range(LOOKS):
-                problem = self._compare(connection, head)
-                if not problem:
-                    self._is_checked = True
-                    return
-            raise Tampered(
-                problem,
-                where=str(self._path or ""),
-                hint="noria audit verify says more; restore the ledger from a backup",
-            )
+            if not self._is_checked:
+                self._is_checked = self._compare(connection, head)
+            if head < self._size:
+                raise self._tampered(f"the ledger was cut: it has {head} facts, and this client saw {self._size}")
 
     def store(self, size: int, note: str) -> None:
         """Keep a newer checkpoint; an older one than the file's is left out."""
@@ -88,26 +89,35 @@ class Seen:
                     os.close(handle)
             failpoint("seen.written")
 
-    def _compare(self, connection: Connection, head: int) -> str:
+    def _compare(self, connection: Connection, head: int) -> bool:
+        """Whether the comparison could be made; a note that was being written is looked at once more."""
+        for _ in range(LOOKS):
+            assert self._looked is not None, "look() was called"
+            problem = self._problem(connection, head)
+            if not problem:
+                return True
+            again = self.note()
+            if again == self._looked:
+                raise self._tampered(problem)
+            self._looked = again
+        self._size = 0
+        return False
+
+    def _problem(self, connection: Connection, head: int) -> str:
         """What is wrong between the ledger and the note; empty if nothing is."""
+        if not self._looked:
+            return ""
         try:
-            seen = self.checkpoint()
+            seen = parse_checkpoint(self._looked)
         except Tampered as error:
             return error.message
-        self._size = seen.size if seen else 0
-        if head < self._size:
-            return self._shorter(head)
-        if seen and frontier_of(connection, seen.size).root() != seen.root:
+        self._size = seen.size
+        if head < seen.size:
+            return f"the ledger was cut: it has {head} facts, and this client saw {seen.size}"
+        if frontier_of(connection, seen.size).root() != seen.root:
             return f"the ledger's first {seen.size} facts are not those that this client saw"
         return ""
 
-    def _refuse_shorter(self, head: int) -> None:
-        if head < self._size:
-            raise Tampered(
-                self._shorter(head),
-                where=str(self._path or ""),
-                hint="noria audit verify says more; restore the ledger from a backup",
-            )
-
-    def _shorter(self, head: int) -> str:
-        return f"the ledger was cut: it has {head} facts, and this client saw {self._size}"
+    def _tampered(self, problem: str) -> Tampered:
+        hint = "noria audit verify says more; restore the ledger from a backup"
+        return Tampered(problem, where=str(self._path or ""), hint=hint)

@@ -79,6 +79,7 @@ def _ready(database: Database, slices: Slices, seen: Seen, schema: str) -> str:
     """The origin if there is nothing to do, else nothing."""
     if database.file is not None and not database.file.exists():
         return ""
+    seen.look()
     with database.read() as connection:
         if _revision(connection) != schema or get_setting(connection, "records") != slices.fingerprint:
             return ""
