@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import json
 import platform
 import time
@@ -32,8 +33,10 @@ from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
 from noria.pipeline.ownership import Ownership
 from noria.pipeline.plain import Unstorable, to_json
 from noria.pipeline.records import StepRecord
+from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Binding, Const, DatasetRole, Group, Ref, StepNode
 from noria.pipeline.values import Value
+from noria.store import pickles
 from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
 from noria.tracking.environment import Environment, environment
@@ -91,8 +94,9 @@ def execute(
     """
     drive = _Drive(ws, definition, run, pins, _overrides(definition, params or {}), on_event)
     try:
-        for node in definition.nodes:
-            drive.step(node)
+        with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
+            for node in definition.nodes:
+                drive.step(node)
     finally:
         drive.flush()
     nothing = Value("", "")
@@ -215,7 +219,7 @@ class _Drive:
             else:
                 inputs[name] = self._input_text(binding)
                 labels[name] = _label(binding)
-        code = self.fingerprints.code(node.step, constants)
+        code = self.fingerprints.code(node.step, constants, self._things_in(node))
         roles = self.definition.roles(node.name)
         seed = seed_of(self.ws.project.seed, node.name)
         document = plan.document(
@@ -241,6 +245,16 @@ class _Drive:
             seed=seed,
             roles=roles,
         )
+
+    def _things_in(self, node: StepNode) -> list[Any]:
+        """The project's classes and functions that stored inputs of a step are made of."""
+        named: set[tuple[str, str]] = set()
+        for ref in node.references():
+            value = self.outputs[ref.node][ref.output]
+            if value.type == "pickle":
+                named |= pickles.globals_of(self.ws.objects.get_bytes(value.digest))
+        own = sorted((module, name) for module, name in named if self.fingerprints.is_own(module))
+        return [getattr(importlib.import_module(module), name) for module, name in own]
 
     def _bindings(self, node: StepNode) -> dict[str, Binding]:
         given = self.overrides.get(node.name, {})

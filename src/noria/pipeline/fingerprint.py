@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import enum
 import hashlib
 import importlib
 import os
@@ -76,9 +77,17 @@ class Fingerprints:
         self._sources = Sources(root)
         self._ownership = ownership
 
-    def code(self, step: Step[..., Any], params: Mapping[str, Any]) -> CodeIdentity:
-        """The identity of a step's code, with these parameters (they may name files it reads)."""
-        return _Walk(self.root, self._sources, self._ownership, step, params).identity()
+    def code(self, step: Step[..., Any], params: Mapping[str, Any], also: Iterable[Any] = ()) -> CodeIdentity:
+        """The identity of a step's code, with these parameters (they may name files it reads).
+
+        `also` are classes and functions that it reaches through its inputs: a stored object runs
+        the code of its class.
+        """
+        return _Walk(self.root, self._sources, self._ownership, step, params).identity(also)
+
+    def is_own(self, module: str) -> bool:
+        """Whether a module is the project's."""
+        return self._ownership.is_project_module(module)
 
 
 class _Walk:
@@ -107,9 +116,11 @@ class _Walk:
         self._ambient: set[str] = set()
         self._opaque: dict[str, None] = {}
 
-    def identity(self) -> CodeIdentity:
+    def identity(self, also: Iterable[Any]) -> CodeIdentity:
         """Walk everything; then hash the nodes in order."""
         self._token(self._step.function)
+        for thing in also:
+            self._token(thing)
         for index in range(10**6):
             if index == len(self._queue):
                 break
@@ -261,7 +272,7 @@ class _Walk:
 
     def _class_attributes(self, made: type, definition: ast.ClassDef, file: SourceFile, node: _Node) -> None:
         """Live attributes that the class's text does not say: assigned later, or functions from elsewhere."""
-        from_enum = isinstance(made, type(importlib.import_module("enum").EnumMeta)) or hasattr(made, "__members__")
+        from_enum = isinstance(made, enum.EnumMeta)
         for name, value in sorted(vars(made).items()):
             if name.startswith(("__", "_abc_")) or isinstance(value, _NOT_DATA) or from_enum:
                 continue

@@ -196,8 +196,11 @@ def imports(node: ast.AST) -> Iterator[tuple[str, int, str, str]]:
 
 
 def read_arguments(node: ast.AST) -> Iterator[ast.expr]:
-    """The first argument of every call that reads a file by its name (`read_parquet`, `np.load`, …)."""
+    """The path in every call that reads a file (`read_parquet(PATH)`, `np.load(PATH)`, `PATH.read_text()`, …)."""
     for item in ast.walk(node):
+        if isinstance(item, ast.Call) and getattr(item.func, "attr", "") in ("read_text", "read_bytes", "open"):
+            assert isinstance(item.func, ast.Attribute)
+            yield item.func.value
         if not isinstance(item, ast.Call) or not item.args:
             continue
         name = getattr(item.func, "attr", getattr(item.func, "id", ""))

@@ -208,6 +208,8 @@ def _allowed(root: Path) -> Callable[[str, str], bool]:
             return name in _PLAIN_NAMES[module]
         if "." in name:
             return False  # a dotted name reaches through a module's imports
+        if module == "numpy" and isinstance(getattr(np, name, None), np.ufunc):
+            return True  # FunctionTransformer(np.log1p) and its like
         if top in _LIBRARIES:
             return name[0].isupper() or name in _MAKERS or name.startswith(("_", "__pyx_unpickle"))
         return (root / f"{top}.py").is_file() or (root / top / "__init__.py").is_file()

@@ -18,6 +18,7 @@ from noria.governance import records
 from noria.governance.facts import ApprovalGiven
 from noria.store.checkpoint import parse_checkpoint
 from noria.store.database import Database, database_url
+from noria.store.log import head_of
 from noria.store.merkle import leaf_hash, root_of
 from noria.store.seen import Seen
 from noria.store.slices import load_slices
@@ -218,6 +219,44 @@ def test_a_ledger_that_is_cut_while_it_is_open_is_noticed(tmp_path: Path) -> Non
     connection.close()
     with pytest.raises(Tampered, match="was cut"):
         append(ws, given())
+    ws.ledger.database.close()
+
+
+def test_a_commit_between_looking_and_reading_is_no_sign_of_a_cut_ledger(tmp_path: Path) -> None:
+    ws = open_memory(root=tmp_path)
+    append(ws, given())
+    seen = Seen(tmp_path / ".noria" / "seen")
+    seen.look()
+    with ws.ledger.database.read() as connection:
+        head = head_of(connection)
+        thread = threading.Thread(target=append, args=(ws, given(role="meanwhile")))
+        thread.start()
+        thread.join(30)
+        seen.check(connection, head)
+    late = Seen(tmp_path / ".noria" / "seen")
+    late.look()
+    with ws.ledger.database.read() as connection, pytest.raises(Tampered, match="was cut"):
+        late.check(connection, head)
+    ws.ledger.database.close()
+
+
+def test_a_note_that_was_being_written_is_looked_at_again(tmp_path: Path) -> None:
+    ws = open_memory(root=tmp_path)
+    append(ws, given(), given(role="two"))
+    path = tmp_path / ".noria" / "seen"
+    whole = path.read_bytes()
+    seen = Seen(path)
+    path.write_bytes(whole.replace(b"\n2\n", b"\n1\n"))
+    seen.look()
+    path.write_bytes(whole)
+    with ws.ledger.database.read() as connection:
+        seen.check(connection, 2)
+    path.write_bytes(b"not a note")
+    with ws.ledger.database.read() as connection, pytest.raises(Tampered, match="not a signed checkpoint"):
+        Seen(path).check(connection, 2)
+    path.write_bytes(b"")
+    with ws.ledger.database.read() as connection:
+        Seen(path).check(connection, 2)
     ws.ledger.database.close()
 
 

@@ -14,6 +14,9 @@ __all__ = ["difference", "explain", "months", "report", "status", "table_diff", 
 WINDOWS_MAX = 12
 SHIFTS_MAX = 12
 RUNS_MAX = 5
+ITEMS_MAX = 12
+LINE_MAX = 96
+DETAIL = " " * 15
 
 
 def status(found: Mapping[str, Any]) -> str:
@@ -123,19 +126,44 @@ def explain(found: Mapping[str, Any]) -> str:
 
 
 def _link(found: Mapping[str, Any]) -> str:
+    """One link: what and when, then a sentence, then its figures as compactly as they go."""
     by = "  ".join(part for part in (day(found["at"]), found["actor"]) if part)
     ref = found["ref"] if len(found["ref"]) < 60 else name_of(found["ref"], 12)
-    head = f"  {click.style(found['what'], fg='cyan'):<20} {ref}"
-    lines = [head + (f"   {click.style(by, dim=True)}" if by else "")]
+    what = click.style(f"{found['what']:<12}", fg="cyan")
+    lines = [f"  {what} {ref}" + (f"   {click.style(by, dim=True)}" if by else "")]
     if found["text"]:
-        lines.append(f"             {found['text']}")
-    for name, value in list(found["details"].items())[:8]:
+        lines.append(f"{DETAIL}{found['text']}")
+    known = {name: value for name, value in found["details"].items() if value not in (None, "", [], {})}
+    scalars = {name: value for name, value in known.items() if not isinstance(value, Mapping | list)}
+    lines += _folded(scalars)
+    for name, value in known.items():
         if isinstance(value, Mapping):
-            value = "  ".join(f"{key}={_short(item)}" for key, item in list(value.items())[:24])
+            lines += _folded(value, name)
         elif isinstance(value, list):
-            value = "; ".join(_short(item) for item in value[:6])
-        lines.append(f"               {click.style(name, dim=True)} {_short(value, 400)}")
+            rows = [_cells(each) for each in value[:ITEMS_MAX]]
+            lines += [f"{DETAIL}{click.style(name, dim=True)}", *(f"{DETAIL}  {row}" for row in rows)]
+            if len(value) > ITEMS_MAX:
+                lines.append(f"{DETAIL}  … {len(value) - ITEMS_MAX} more")
     return "\n".join(lines)
+
+
+def _folded(pairs: Mapping[str, Any], title: str = "") -> list[str]:
+    """`name=value` pairs, as many on a line as fit."""
+    words = [f"{click.style(name, dim=True)}={_short(value)}" for name, value in pairs.items()]
+    lines, line = [], click.style(title, dim=True) if title else ""
+    for word in words:
+        if line and len(click.unstyle(line)) + len(click.unstyle(word)) > LINE_MAX:
+            lines.append(line)
+            line = ""
+        line = f"{line}  {word}" if line else word
+    return [f"{DETAIL}{each}" for each in [*lines, line] if each]
+
+
+def _cells(value: Any) -> str:
+    """The values of a record on one line."""
+    if not isinstance(value, Mapping):
+        return _short(value, LINE_MAX)
+    return "  ".join(_short(each, 80) for each in value.values() if each not in (None, ""))
 
 
 def _short(value: Any, limit: int = 48) -> str:

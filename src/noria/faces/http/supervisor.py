@@ -78,7 +78,12 @@ def up(
         os.close(lock)
         raise
     start_log("up")
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "NORIA_HOST": host, "NORIA_PORT": str(listening.getsockname()[1])}
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ,
+        "NORIA_HOST": host,
+        "NORIA_PORT": str(listening.getsockname()[1]),
+    }
     if clock:
         environment["NORIA_CLOCK"] = clock
     supervisor = _Supervisor(project, listening, environment, started_at=utc_text(ws.clock.now()))

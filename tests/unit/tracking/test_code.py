@@ -1,0 +1,95 @@
+"""The snapshot of a run's code, inside and outside git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from noria.engines.objects.memory import MemoryObjects
+from noria.store.objects import Objects
+from noria.store.tree import read_tree
+from noria.tracking.code import snapshot
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(MemoryObjects(), tmp_path / "cache")
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), "-c", "user.name=n", "-c", "user.email=n@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def project(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "pipeline.py").write_text("x = 1\n")
+    (root / "noria.toml").write_text("[project]\nname='t'\n")
+    (root / "noria.lock").mkdir()
+    (root / "noria.lock" / "d.toml").write_text("version = 1\n")
+    return root
+
+
+def repository(root: Path) -> Path:
+    project(root)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "remote", "add", "origin", "https://me:secret@example.org/team/t.git")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    return root
+
+
+def test_a_clean_checkout_is_its_commit(tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    code = snapshot(root, objects)
+    assert (code.commit, code.branch, code.dirty) == (git(root, "rev-parse", "HEAD"), "main", False)
+    assert (code.patch, code.source) == ("", "")
+    assert code.remote == "https://example.org/team/t.git"
+
+
+def test_pins_do_not_make_it_dirty(tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    (root / "noria.lock" / "d.toml").write_text("version = 2\n")
+    (root / "noria.lock" / "new.toml").write_text("version = 1\n")
+    assert not snapshot(root, objects).dirty
+
+
+def test_a_change_is_kept_as_a_patch(tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    (root / "pipeline.py").write_text("x = 2\n")
+    code = snapshot(root, objects)
+    assert code.dirty
+    assert b"+x = 2" in objects.get_bytes(code.patch)
+    git(root, "checkout", "-q", "--", "pipeline.py")
+    subprocess.run(["git", "-C", str(root), "apply"], input=objects.get_bytes(code.patch), check=True)
+    assert (root / "pipeline.py").read_text() == "x = 2\n"
+
+
+def test_an_untracked_file_is_in_the_source_tree(tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    (root / "helpers.py").write_text("y = 1\n")
+    code = snapshot(root, objects)
+    assert code.dirty
+    assert [entry.path for entry in read_tree(objects, code.source).entries] == [
+        "helpers.py",
+        "noria.toml",
+        "pipeline.py",
+    ]
+
+
+def test_outside_git_the_source_is_stored(tmp_path: Path, objects: Objects) -> None:
+    code = snapshot(project(tmp_path / "p"), objects)
+    assert code.commit == ""
+    assert [entry.path for entry in read_tree(objects, code.source).entries] == ["noria.toml", "pipeline.py"]
+
+
+def test_a_project_that_an_outer_repository_ignores_is_outside_git(tmp_path: Path, objects: Objects) -> None:
+    outer = repository(tmp_path / "outer")
+    (outer / ".gitignore").write_text("inner/\n")
+    git(outer, "add", ".gitignore")
+    git(outer, "commit", "-qm", "ignore")
+    code = snapshot(project(outer / "inner"), objects)
+    assert code.commit == ""
+    assert code.source

@@ -1,0 +1,93 @@
+"""A run ends once, whoever ends it; what a dead owner left behind ends as lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from noria.core.errors import GateClosed, StepFailed
+from noria.store.replay import difference
+from noria.store.workspace import Workspace
+from noria.testing import open_memory
+from noria.tracking import records
+from noria.tracking import run as tracking
+from noria.tracking.environment import environment
+from noria.tracking.records import RunRecord
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return open_memory(root=tmp_path)
+
+
+def record(ws: Workspace, run: str) -> RunRecord:
+    with ws.ledger.read() as tx:
+        found = records.run(tx, run)
+    assert found is not None
+    return found
+
+
+def test_a_run_keeps_its_metrics_and_its_end(ws: Workspace) -> None:
+    with tracking.start(ws, "flow", config={"a": 1}) as run:
+        for step in range(3):
+            run.log(step=step, loss=1.0 / (step + 1))
+        assert record(ws, run.run).status == "running"
+        assert [lease.name for lease in ws.jobs.leases("run/")] == [f"run/{run.run}"]
+    found = record(ws, run.run)
+    assert (found.status, found.metrics) == ("finished", {"loss": 1.0 / 3})
+    assert ws.jobs.leases("run/") == []
+    with ws.ledger.read() as tx:
+        sealed = records.segments(tx, run.run)
+    assert ws.series.read(*sealed)["value"].to_pylist() == [1.0, 0.5, 1.0 / 3]
+    assert difference(ws.ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(GateClosed("no"), "stopped"), (StepFailed("broke"), "failed"), (ValueError("broke"), "failed")],
+)
+def test_an_error_ends_the_run(ws: Workspace, error: Exception, status: str) -> None:
+    with pytest.raises(type(error)), tracking.start(ws, "flow") as run:
+        raise error
+    assert record(ws, run.run).status == status
+    assert str(error).splitlines()[0] in record(ws, run.run).reason
+
+
+def test_a_run_whose_process_died_is_lost(ws: Workspace) -> None:
+    alive = tracking.start(ws, "flow")
+    dead = tracking.start(ws, "flow")
+    dead._stop.set()  # its heartbeat stops, as that of a killed process does
+    dead._beat.join()
+    host, boot, _, _ = json.loads(dead.owner)
+    ws.jobs.release(f"run/{dead.run}", dead.owner)
+    gone = json.dumps([host, boot, 2**22 + 1, "1"])
+    assert ws.jobs.acquire(f"run/{dead.run}", owner=gone, ttl_s=1000)
+    assert tracking.reap(ws) == [dead.run]
+    assert tracking.reap(ws) == []
+    assert record(ws, dead.run).status == "lost"
+    assert record(ws, alive.run).status == "running"
+    alive.finish()
+
+
+def test_a_lost_run_cannot_end_again(ws: Workspace) -> None:
+    run = tracking.start(ws, "flow")
+    run._stop.set()
+    run._beat.join()
+    ws.jobs.release(f"run/{run.run}", run.owner)
+    assert tracking.reap(ws) == [run.run]
+    run.finish()
+    assert record(ws, run.run).status == "lost"
+
+
+def test_the_environment_lock_is_kept_and_names_every_distribution(tmp_path: Path) -> None:
+    first = environment(tmp_path)
+    assert first.packages["numpy"]
+    assert first.version_of("sklearn")[0] == "scikit-learn"
+    kept = tmp_path / "cache" / "environment.json"
+    stamp = kept.stat().st_mtime_ns
+    assert environment(tmp_path) == first
+    assert kept.stat().st_mtime_ns == stamp
+    kept.write_text("not json")
+    assert environment(tmp_path) == first
