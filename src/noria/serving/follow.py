@@ -29,6 +29,8 @@ log = logging.getLogger("noria.serving")
 POLL_S = 0.05
 LEASE_S = 5.0
 BEAT_S = 1.5
+LOADING_S = 120.0
+"""The lease while a release is being loaded, which this thread does: its library may take long to import."""
 RETRY_S = 2.0
 """How often a release that could not be loaded is tried again."""
 
@@ -93,6 +95,8 @@ class Follower:
         for model, record in wanted.items():
             route = old.get(model)
             if route is None or route.seq != record.seq:
+                if self._thread is not None:
+                    self._acknowledge(LOADING_S)
                 route = self._load(record, route)
             if route is not None:
                 new[model] = route
@@ -117,7 +121,7 @@ class Follower:
         self._failed.pop(record.model, None)
         return route
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, ttl_s: float = LEASE_S) -> None:
         data: dict[str, JSON] = {
             "deployments": {model: route.seq for model, route in self._runtime.routes.by_model.items()},
             "failed": dict(self._failed),
@@ -126,7 +130,7 @@ class Follower:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        self._ws.jobs.acquire(self._name, owner=self._name, ttl_s=LEASE_S, data=data)
+        self._ws.jobs.acquire(self._name, owner=self._name, ttl_s=ttl_s, data=data)
         self._beat_at = time.monotonic()
 
     def _following(self) -> None:
