@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -51,8 +53,8 @@ def points_of_the_store() -> list[str]:
     return sorted(found)
 
 
-def run(*arguments: str | Path | int, failpoint: str = "", hashseed: str = "0") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "NORIA_FAILPOINT": failpoint, "PYTHONHASHSEED": hashseed}
+def run(*arguments: str | Path | int, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NORIA_FAILPOINT": failpoint}
     return subprocess.run(
         [sys.executable, str(VICTIM), *map(str, arguments)],
         env=environment,
@@ -136,65 +138,93 @@ def with_second_revision(folder: Path) -> Path:
     return migrations
 
 
-def killed_at_random(chance: random.Random, longest_s: float, *arguments: str | Path | int) -> tuple[bool, str]:
-    """Start a victim, kill it after a random time; whether it was still alive, and what it acknowledged."""
-    process = subprocess.Popen(
-        [sys.executable, str(VICTIM), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + chance.uniform(0.0, longest_s)
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    was_alive = process.poll() is None
-    if was_alive:
-        process.kill()
-    output, errors = process.communicate()
-    assert was_alive or process.returncode == 0, errors
-    return was_alive, output
+class Victims:
+    """Victims that are forked from one loaded process, and killed at random moments of their work."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._output = folder / "output"
+        self._longest_s = 0.0
+        self._server = subprocess.Popen(
+            [sys.executable, str(VICTIM), "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.__exit__(None, None, None)
+
+    def measure(self, *arguments: str | Path | int) -> None:
+        """Let one victim end by itself: the others are killed within that time."""
+        begun = time.monotonic()
+        assert self._run(None, *arguments) == 0, "the victim failed by itself"
+        self._longest_s = time.monotonic() - begun
+
+    def kill(self, *arguments: str | Path | int) -> tuple[bool, str]:
+        """Start a victim and kill it: whether it was still alive, and what it acknowledged."""
+        status = self._run(self._chance.uniform(0.0, self._longest_s), *arguments)
+        assert status in (0, signal.SIGKILL), "the victim failed by itself"
+        return status != 0, self._output.read_text()
+
+    def _run(self, lifetime_s: float | None, *arguments: str | Path | int) -> int:
+        self._output.unlink(missing_ok=True)
+        self._output.touch()
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps([str(self._output), lifetime_s, *map(str, arguments)]) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
 
 
-def measured(*arguments: str | Path | int) -> float:
-    begun = time.monotonic()
-    assert run(*arguments).returncode == 0
-    return time.monotonic() - begun
+def kills() -> int:
+    return int(os.environ.get("NORIA_KILLS", "40"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_first_start_killed_at_any_moment_always_comes_up(tmp_path: Path) -> None:
-    chance = random.Random(1)
-    longest = measured("open", tmp_path / "measure")
-    hits = 0
-    for number in range(int(os.environ.get("NORIA_KILLS", "30"))):
-        root = tmp_path / str(number)
-        was_alive, _ = killed_at_random(chance, longest, "open", root)
-        hits += was_alive
-        check(root, "")
-        shutil.rmtree(root)
-    assert hits > 0
+    with Victims(tmp_path, 1) as victims:
+        victims.measure("open", tmp_path / "measure")
+        hits = 0
+        for number in range(kills()):
+            root = tmp_path / str(number)
+            was_alive, _ = victims.kill("open", root)
+            hits += was_alive
+            check(root, "")
+            shutil.rmtree(root)
+    assert hits > kills() // 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_migration_killed_at_any_moment_always_comes_up(tmp_path: Path) -> None:
-    chance = random.Random(2)
     migrations = with_second_revision(tmp_path)
     assert run("work", tmp_path / "old", 1).returncode == 0
     shutil.copytree(tmp_path / "old", tmp_path / "measure")
-    longest = measured("migrate", tmp_path / "measure", migrations)
-    for number in range(int(os.environ.get("NORIA_KILLS", "30"))):
-        root = tmp_path / str(number)
-        shutil.copytree(tmp_path / "old", root)
-        killed_at_random(chance, longest, "migrate", root, migrations)
-        again = run("migrate", root, migrations)
-        assert again.returncode == 0, again.stderr
-        shutil.rmtree(root)
+    with Victims(tmp_path, 2) as victims:
+        victims.measure("migrate", tmp_path / "measure", migrations)
+        hits = 0
+        for number in range(kills()):
+            root = tmp_path / str(number)
+            shutil.copytree(tmp_path / "old", root)
+            was_alive, _ = victims.kill("migrate", root, migrations)
+            hits += was_alive
+            victims.measure("migrate", root, migrations)
+            shutil.rmtree(root)
+    assert hits > kills() // 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_work_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
-    chance = random.Random(3)
-    longest = measured("work", tmp_path / "measure", 20)
-    acknowledged = ""
+    acknowledged, hits = "", 0
     root = tmp_path / "p"
-    for _ in range(int(os.environ.get("NORIA_KILLS", "20"))):
-        _, output = killed_at_random(chance, longest, "work", root, 20)
-        acknowledged += output
-        check(root, acknowledged)
+    with Victims(tmp_path, 3) as victims:
+        victims.measure("work", tmp_path / "measure", 20)
+        for _ in range(kills()):
+            was_alive, output = victims.kill("work", root, 20)
+            hits += was_alive
+            acknowledged += output
+            check(root, acknowledged)
+    assert hits > kills() // 4

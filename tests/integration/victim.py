@@ -6,7 +6,12 @@ what was promised against what is there.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+import time
+import traceback
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
@@ -75,11 +80,44 @@ def migrate(root: Path, migrations: Path) -> None:
     acknowledge("done")
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "work":
-        work(Path(sys.argv[2]), int(sys.argv[3]))
-    elif sys.argv[1] == "open":
-        open_workspace(project=Project(name="victim", root=Path(sys.argv[2])))
+def run(arguments: list[str]) -> None:
+    if arguments[0] == "work":
+        work(Path(arguments[1]), int(arguments[2]))
+    elif arguments[0] == "open":
+        open_workspace(project=Project(name="victim", root=Path(arguments[1])))
         acknowledge("done")
     else:
-        migrate(Path(sys.argv[2]), Path(sys.argv[3]))
+        migrate(Path(arguments[1]), Path(arguments[2]))
+
+
+def serve() -> None:
+    """Fork a victim for each line of JSON ([output file, seconds to live or null, arguments…]); print how it ended.
+
+    The libraries are loaded once, so that a kill at a random moment hits the work and not the imports.
+    """
+    load_slices()
+    for line in sys.stdin:
+        output, lifetime_s, *arguments = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(handle, 1)
+            code = 1
+            try:
+                run(arguments)
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                os._exit(code)
+        if lifetime_s is not None:
+            time.sleep(lifetime_s)
+            os.kill(child, signal.SIGKILL)
+        acknowledge(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        run(sys.argv[1:])

@@ -109,11 +109,13 @@ def _prediction(ws: Workspace, name: str) -> Chain:
 
 def _answer(found: Mapping[str, Any]) -> Link:
     moment = utc_text(datetime.fromtimestamp(int(found["t"]) / 1e6, tz=UTC))
-    shown = {key: found[key] for key in ("id", "rid", "at", "key", "arm", "pi", "dep", "rel", "us", "y", "c")}
-    text = (
-        f"score {found['y']:.4f} → {found['c']} for {found['rid'] or found['id']}"
-        f", by r{found['rel']} in the arm {found['arm']} (probability {found['pi']:g})"
-    )
+    shown = {key: found[key] for key in ("id", "rid", "at", "key", "arm", "pi", "dep", "rel", "us", "st", "y", "c")}
+    name = found["rid"] or found["id"]
+    by = f"by r{found['rel']} in the arm {found['arm']} (probability {found['pi']:g})"
+    if found["y"] is None:
+        text = f"{name} got no score but status {found['st']} ({found['e'] or 'no reason is logged'}), {by}"
+    else:
+        text = f"score {found['y']:.4f} → {found['c']} for {name}, {by}"
     row = {key: value for key, value in found["x"].items() if value is not None}
     return Link(what="prediction", ref=str(found["id"]), text=text, at=moment, details={**shown, "row": row})
 

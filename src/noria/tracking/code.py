@@ -42,7 +42,8 @@ def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Cod
         return Code(source=_source(root, objects), entry=entry)
     commit, branch, changed, untracked, ignored = _parsed(status.decode("utf-8", "surrogateescape"))
     here = root.resolve().relative_to(top).as_posix()
-    outside = any(here == path.rstrip("/") or here.startswith(path.rstrip("/") + "/") for path in (*untracked, *ignored))
+    foreign = [path.rstrip("/") for path in (*untracked, *ignored)]
+    outside = any(here == path or here.startswith(path + "/") for path in foreign)
     if outside or not commit:
         return Code(source=_source(root, objects), entry=entry)
     remote = _git(root, "config", "--get", "remote.origin.url", allowed=(0, 1)).decode().strip()

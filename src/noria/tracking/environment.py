@@ -83,7 +83,7 @@ def _stamp() -> list[list[JSON]]:
     found: list[list[JSON]] = [[_FORMAT, sys.version, sys.prefix, platform.platform()]]
     for folder in sys.path:
         try:
-            status = os.stat(folder or ".")
+            status = Path(folder or ".").stat()
         except OSError:
             continue
         if folder.endswith(("site-packages", "dist-packages", ".egg-info")):

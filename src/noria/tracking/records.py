@@ -160,9 +160,7 @@ def artifact_logged(tx: Transaction, fact: Stored[ArtifactLogged]) -> None:
 def metrics_sealed(tx: Transaction, fact: Stored[MetricsSealed]) -> None:
     """A run's metric points are in its segments, in order of their facts."""
     payload = fact.payload
-    tx.upsert(
-        _segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq
-    )
+    tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
 
 
 PROJECTIONS = (started, finished, artifact_logged, metrics_sealed)

@@ -231,9 +231,7 @@ def log_text(ws: Workspace, run: str = "", step: str = "") -> str:
     return "".join(text if len(texts) == 1 else f"--- {name}\n{text}" for name, text in texts if text)
 
 
-def _finish(
-    ws: Workspace, run: str, status: str, reason: str, seconds: float, metrics: Mapping[str, float]
-) -> bool:
+def _finish(ws: Workspace, run: str, status: str, reason: str, seconds: float, metrics: Mapping[str, float]) -> bool:
     """Seal the points and write the end, unless somebody else wrote one. Gives whether it was us."""
     sealed = ws.series.seal(run)
     with ws.ledger.transaction() as tx:

@@ -187,6 +187,12 @@ def program(text: str, **others: str) -> dict[str, str]:
 
 Case = tuple[dict[str, str], dict[str, tuple[str, str]]]
 STEP = "\n@nr.step\ndef work() -> object:\n    return "
+EVEN_AND_ODD = """
+def even(n):
+    return True if n == 0 else odd(n - 1)
+def odd(n):
+    return False if n == 0 else even(n - 1)
+"""
 SECOND: dict[str, Case] = {
     "default of a helper": (
         program("D = 1\ndef f(x=D):\n    return x\n" + STEP + "f()\n"),
@@ -323,19 +329,11 @@ SECOND: dict[str, Case] = {
         {"pipeline.py": ("'a+'", "'b+'")},
     ),
     "recursion through two functions": (
-        program(
-            "def even(n):\n    return True if n == 0 else odd(n - 1)\ndef odd(n):\n    return False if n == 0 else even(n - 1)\n"
-            + STEP
-            + "even(4)\n"
-        ),
+        program(EVEN_AND_ODD + STEP + "even(4)\n"),
         {"pipeline.py": ("return False if", "return None if")},
     ),
     "odd base of two functions": (
-        program(
-            "def even(n):\n    return True if n == 0 else odd(n - 1)\ndef odd(n):\n    return False if n == 0 else even(n - 1)\n"
-            + STEP
-            + "even(3)\n"
-        ),
+        program(EVEN_AND_ODD + STEP + "even(3)\n"),
         {"pipeline.py": ("return False if", "return None if")},
     ),
     "annotation of a helper": (

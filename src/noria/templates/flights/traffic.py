@@ -25,7 +25,7 @@ import signal
 import sys
 import time
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,7 +210,7 @@ class Client:
         self.source = requests(options.months)
         self.asking = [Asking(self, f"/predict/{options.model}") for _ in range(options.in_flight)]
         self.telling = Telling(self, f"/v2/models/{options.model}/feedback")
-        self.parked: deque[Asking] = deque()
+        self.parked: dict[Asking, None] = {}
         self.landing: list[tuple[int, str, int]] = []
         self.latencies_us = array("I")
         self.by_month: Counter[str] = Counter()
@@ -256,9 +256,14 @@ class Client:
         self.failed_since = 0.0
 
     def ready(self, link: Asking) -> None:
-        """A connection is free: it takes the next flight, or waits for its turn under a rate."""
+        """A connection is free: it takes the next flight, or waits for its turn under a rate.
+
+        One that waited, broke and came back is told so twice; it must not take two flights.
+        """
+        if link.request is not None:
+            return
         if self.rate and self.sent >= self.rate * (time.monotonic() - self.started):
-            self.parked.append(link)
+            self.parked[link] = None
             return
         request = None if self.is_stopped else next(self.source, None)
         if request is None:
@@ -336,8 +341,9 @@ class Client:
         """Give waiting connections their turn under a rate."""
         while not self.done.is_set():
             await asyncio.sleep(0.002)
-            for _ in range(len(self.parked)):
-                self.ready(self.parked.popleft())
+            waiting, self.parked = list(self.parked), {}
+            for link in waiting:
+                self.ready(link)
 
     def write_progress(self, *, is_done: bool) -> None:
         """Replace the progress file."""
