@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,12 +61,17 @@ def serving(environment: Environment, folder: Path, *words: str) -> Iterator[tup
 
 
 def ask(url: str, path: str, body: object = None) -> dict[str, object]:
-    """The JSON answer of a path; a body makes it a POST."""
+    """The JSON answer of a path, also of a refusal; a body makes it a POST."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url + path, data=data, headers={"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found: dict[str, object] = json.loads(answer.read())
-        return found
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content = answer.read()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            content = refusal.read()
+    found: dict[str, object] = json.loads(content)
+    return found
 
 
 def is_alive(pid: int) -> bool:

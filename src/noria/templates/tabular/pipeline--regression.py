@@ -52,7 +52,7 @@ def split(rows: pd.DataFrame, holdout: float = 0.2) -> tuple[pd.DataFrame, pd.Da
 @nr.step(timeout="30m")
 def train(rows: pd.DataFrame, learning_rate: float = 0.1, leaves: int = 15, iterations: int = 100) -> Pipeline:
     """Boosted trees; texts by number, what was never seen as -1, and nulls as they are."""
-    x, y = nr.xy(rows)
+    x, y = nr.xy(rows, label=LABEL, drop=[TIME, KEY])
     texts = [name for name in x.columns if not pd.api.types.is_numeric_dtype(x[name])]
     encode = make_column_transformer(
         (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), texts),

@@ -47,7 +47,7 @@ def test_no_feature_tells_the_future() -> None:
 
 def test_the_model_learns_and_answers_for_levels_it_never_saw(rows: pd.DataFrame) -> None:
     kept = pipeline.landed(rows)
-    kept.attrs["noria"] = {"key": "flight_id", "time": "scheduled_at", "label": "late"}
+    kept.attrs["noria"] = {"name": "flights", "key": "flight_id", "time": "scheduled_at", "label": "late"}
     model = pipeline.train(kept, iterations=20)
     score = model.predict_proba(kept[pipeline.FEATURES])[:, 1]
     assert score[kept["late"] == 1].mean() > score[kept["late"] == 0].mean() + 0.3

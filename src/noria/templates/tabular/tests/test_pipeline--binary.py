@@ -42,6 +42,6 @@ def test_the_holdout_is_the_newest_part(rows):
 def test_the_model_takes_nulls_and_texts_it_never_saw(rows):
     kept = pipeline.labelled(rows).drop(columns=[name for name in (pipeline.TIME, pipeline.KEY) if name])
     x = kept.drop(columns=pipeline.LABEL)
-    model = pipeline.train(kept.assign(**{pipeline.LABEL: kept[pipeline.LABEL]}), iterations=5)
+    model = pipeline.train(pipeline.labelled(rows), iterations=5)
     scores = model.predict_proba(x.assign(place="nowhere"))[:, 1]
     assert ((scores >= 0) & (scores <= 1)).all()

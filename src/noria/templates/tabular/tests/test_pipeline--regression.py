@@ -42,5 +42,5 @@ def test_the_holdout_is_the_newest_part(rows):
 def test_the_model_takes_nulls_and_texts_it_never_saw(rows):
     kept = pipeline.labelled(rows).drop(columns=[name for name in (pipeline.TIME, pipeline.KEY) if name])
     x = kept.drop(columns=pipeline.LABEL)
-    model = pipeline.train(kept.assign(**{pipeline.LABEL: kept[pipeline.LABEL]}), iterations=5)
+    model = pipeline.train(pipeline.labelled(rows), iterations=5)
     assert model.predict(x.assign(place="nowhere")).shape == (90,)

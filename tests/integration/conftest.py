@@ -1,0 +1,8 @@
+"""Lets the integration tests import the projects and clients that they share, which lie beside them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
