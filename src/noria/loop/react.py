@@ -27,7 +27,7 @@ from noria.loop.challenge import ALERT, challenge
 from noria.loop.records import DecisionRecord
 from noria.monitoring import alerts, labels, live, performance
 from noria.monitoring import records as monitoring
-from noria.monitoring.window import Window, closed, containing, named, previous
+from noria.monitoring.window import Window, closed, containing, following, named, previous
 from noria.registry.release import Release
 from noria.serving import records as serving
 from noria.serving import segment
@@ -153,11 +153,11 @@ def _due(ws: Workspace, model: str, release: Release) -> tuple[Window, DatasetVe
     """The oldest window whose review is due, with the version to look at; None while there is none.
 
     A window is due when it has ended and its labels have had their delay. Under an event clock the
-    data must have come so far, too: a version that reaches the window's last day. A version that
-    failed its checks is passed over: an older one may still do for an older window.
+    data must have come so far, too: a version that reaches the window's last day. Each window is
+    judged on the data that ended with it, however late its review comes, so the outcome does not
+    depend on the machine's speed.
     """
     now = live.as_of(ws, model)
-    version = _usable(ws, _main(release))
     if now is None:
         return None
     with ws.ledger.read() as tx:
@@ -169,10 +169,11 @@ def _due(ws: Workspace, model: str, release: Release) -> tuple[Window, DatasetVe
         known = [item for item in decided if item.window == window.name]
         if any(item.decision != "stopped" and item.as_of >= window.end_text for item in known):
             continue
-        if ws.project.clock == "events" and not _reaches(version, window):
-            return None
-        return window, version, "closed"
-    return _renewed(ws, ended, decided, version, now)
+        if ws.project.clock != "events":
+            return window, _usable(ws, _main(release)), "closed"
+        version = _of_window(ws, _main(release), window, following(window))
+        return None if version is None else (window, version, "closed")
+    return _renewed(ws, ended, decided, _usable(ws, _main(release)), now)
 
 
 def _renewed(
@@ -246,6 +247,22 @@ def _usable(ws: Workspace, dataset: str) -> DatasetVersion:
             if outcome is None or outcome.ok:
                 return version
     return found[0]
+
+
+def _of_window(ws: Workspace, dataset: str, window: Window, after: Window) -> DatasetVersion | None:
+    """The version that ended with a window: the newest that reaches it and not the window after.
+
+    If every version that reaches it reaches further, the oldest of them. Versions that failed their
+    checks do not count; None if the data have not come so far.
+    """
+    with ws.ledger.read() as tx:
+        found = []
+        for version in data.versions(tx, dataset):
+            outcome = checks.latest(tx, dataset, version.tree)
+            if (outcome is None or outcome.ok) and _reaches(version, window):
+                found.append(version)
+    own = [version for version in found if not (version.time_max and _reaches(version, after))]
+    return own[-1] if own else next(iter(found), None)
 
 
 def _main(release: Release) -> str:
