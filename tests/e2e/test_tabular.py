@@ -85,7 +85,7 @@ def _run_curls(environment: Environment, project: Path, url: str) -> dict[str, A
 
 def _second_release(environment: Environment, project: Path, url: str) -> None:
     """A changed parameter makes a new release; it goes live by its rollout, and back by a rollback."""
-    done = noria(environment, project, "run", "-p", "iterations=60", "--json")
+    done = noria(environment, project, "run", "-p", "train.iterations=60", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 0, report
     steps = {each["step"]: each["status"] for each in report["steps"]}

@@ -134,7 +134,7 @@ COMMANDS: Mapping[str, Command] = {
     "run": Command(
         target="noria.loop.run:run",
         summary="Check the data, run the pipeline, judge the model, make a release",
-        examples=("noria run", "noria run -p learning_rate=0.05 -p leaves=31"),
+        examples=("noria run", "noria run -p train.learning_rate=0.05 -p train.leaves=31"),
         positional=("pipeline",),
         show="run",
         fail_unless="ok",

@@ -41,7 +41,7 @@ def split(rows: pd.DataFrame, holdout: str = "7d") -> tuple[pd.DataFrame, pd.Dat
     return nr.split_by_time(rows, holdout)
 
 
-@nr.step(timeout="10m")
+@nr.step
 def train(rows: pd.DataFrame, iterations: int = 80, learning_rate: float = 0.1, leaves: int = 15) -> Pipeline:
     """Boosted trees over everything so far. Small trees with big leaves: weather comes in days, not in rows.
 
