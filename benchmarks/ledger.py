@@ -1,114 +1,91 @@
-"""Ledger rates: facts appended, verified and folded a second, and the ratio to a bare SQLite insert.
+"""Rates of the ledger: facts one a transaction and in batches, reading, verifying, folding again.
 
-    python benchmarks/ledger.py [SECONDS]
-
-The floor is one row in one durable transaction of the sqlite3 module, on the same disk.
+Floor: plain rows in the same SQLite, with the same durability and transaction size.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import shutil
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from noria.bootstrap import open_workspace
-from noria.config import Project
+from noria.data.facts import DatasetCommitted
 from noria.governance.audit import verify
-from noria.governance.facts import ApprovalGiven
 from noria.store.replay import rebuild
 from noria.store.workspace import Workspace
+from noria.testing.workspace import open_memory
 
-WRITERS = (1, 4, 8)
-BATCH = 2000
-
-
-def opened(root: Path) -> Workspace:
-    return open_workspace(project=Project(name="benchmark", root=root), actor="user:benchmark")
+SINGLE = 300
+BATCHES = 10
+BATCH = 200
 
 
-def append(ws: Workspace, count: int = 1) -> None:
-    with ws.ledger.transaction() as tx:
-        for number in range(count):
-            given = ApprovalGiven(about="model/m", digest="sha256:" + "0" * 64, role=str(number))
-            tx.append(given, inputs=[("thing", "model/m:1")])
+def rate(work: Callable[[], int]) -> float:
+    """How many a second."""
+    start = time.perf_counter()
+    count = work()
+    return count / (time.perf_counter() - start)
 
 
-def rate(work: Callable[[], object], seconds: float) -> tuple[float, list[float]]:
-    """Calls a second, and how long each took, sorted."""
-    times: list[float] = []
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        before = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - before)
-    return len(times) / (time.perf_counter() - begun), sorted(times)
+def fact(number: int) -> DatasetCommitted:
+    """A fact as `noria data add` appends it."""
+    return DatasetCommitted(name=f"set{number % 50}", version=number, tree=f"sha256:{number:064x}", rows=number)
 
 
-def floor(root: Path, seconds: float) -> float:
-    connection = sqlite3.connect(root / "floor.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, body TEXT)")
-    found, _ = rate(lambda: connection.execute("INSERT INTO row (body) VALUES (?)", ("x" * 400,)), seconds)
+def singles(ws: Workspace) -> int:
+    """One fact a transaction."""
+    for number in range(SINGLE):
+        with ws.ledger.transaction() as tx:
+            tx.append(fact(number), outputs=[("tree", f"sha256:{number:064x}")])
+    return SINGLE
+
+
+def batches(ws: Workspace) -> int:
+    """Many facts a transaction."""
+    for batch in range(BATCHES):
+        with ws.ledger.transaction() as tx:
+            for place in range(BATCH):
+                number = SINGLE + batch * BATCH + place
+                tx.append(fact(number), outputs=[("tree", f"sha256:{number:064x}")])
+    return BATCHES * BATCH
+
+
+def plain(folder: Path, total: int, each: int) -> int:
+    """Rows of the same size, `each` a transaction, in a bare SQLite file in WAL mode."""
+    connection = sqlite3.connect(folder / f"plain{each}.db", isolation_level=None)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    connection.execute("create table fact (seq integer primary key, body text)")
+    for start in range(0, total, each):
+        connection.execute("begin immediate")
+        connection.executemany("insert into fact values (?, ?)", [(n, "x" * 500) for n in range(start, start + each)])
+        connection.execute("commit")
     connection.close()
-    return found
+    return total
 
 
-def write(
-    root: str, seconds: float, start: Barrier, results: multiprocessing.Queue[tuple[float, float, float]]
-) -> None:
-    ws = opened(Path(root))
-    append(ws)
-    start.wait()
-    found, times = rate(lambda: append(ws), seconds)
-    results.put((found, times[len(times) // 2], times[int(len(times) * 0.99)]))
-
-
-def contended(root: Path, writers: int, seconds: float) -> tuple[float, float, float, float]:
-    """Facts a second of all, the worst p50 and p99 in seconds, and the share of the least served."""
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(writers), context.Queue()
-    processes = [context.Process(target=write, args=(str(root), seconds, start, results)) for _ in range(writers)]
-    for process in processes:
-        process.start()
-    found = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    total = sum(each[0] for each in found)
-    return total, max(f[1] for f in found), max(f[2] for f in found), min(f[0] for f in found) * writers / total
-
-
-def main(seconds: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="noria-benchmark-") as folder:
-        root = Path(folder)
-        bare = floor(root, seconds)
-        print(f"{'floor: bare sqlite3, durable':44} {bare:10.0f} /s")
-        for writers in WRITERS:
-            total, p50, p99, least = contended(root / f"w{writers}", writers, seconds)
-            print(
-                f"{f'one fact a commit, {writers} processes':44} {total:10.0f} /s   {bare / total:5.1f}x the floor   "
-                f"p50 {p50 * 1000:.1f} ms  p99 {p99 * 1000:.1f} ms  least served {least:.0%} of the mean"
-            )
-        ws = opened(root / "batch")
-        batches, _ = rate(lambda: append(ws, BATCH), seconds)
-        print(
-            f"{f'facts in commits of {BATCH}':44} {batches * BATCH:10.0f} /s   "
-            f"{bare / (batches * BATCH):5.2f}x the floor"
-        )
-        size = ws.ledger.head()
-        begun = time.perf_counter()
-        rebuild(ws.ledger)
-        print(f"{'facts folded again':44} {size / (time.perf_counter() - begun):10.0f} /s")
-        begun = time.perf_counter()
-        assert verify(ws).ok
-        print(f"{'facts audited (leaves, tree, records)':44} {size / (time.perf_counter() - begun):10.0f} /s")
-        ws.ledger.database.close()
+def main() -> None:
+    """Print each figure and its ratio to the floor."""
+    ws = open_memory()
+    folder = Path(tempfile.mkdtemp())
+    total = SINGLE + BATCHES * BATCH
+    for name, found, floor in (
+        ("one a transaction", rate(lambda: singles(ws)), rate(lambda: plain(folder, SINGLE, 1))),
+        (f"{BATCH} a transaction", rate(lambda: batches(ws)), rate(lambda: plain(folder, BATCHES * BATCH, BATCH))),
+    ):
+        print(f"append, {name:20} {found:9,.0f} facts/s   1/{floor / found:.0f} of plain rows ({floor:,.0f}/s)")
+    read = rate(lambda: len(ws.ledger.facts(limit=total)))
+    checked = rate(lambda: verify(ws).size)
+    folded = rate(lambda: rebuild(ws.ledger))
+    print(f"read                         {read:9,.0f} facts/s")
+    print(f"audit verify                 {checked:9,.0f} facts/s   {read / checked:.1f} x the time of reading")
+    print(f"fold the records again       {folded:9,.0f} facts/s   {read / folded:.1f} x the time of reading")
+    shutil.rmtree(folder)
+    shutil.rmtree(ws.project.root)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 3.0)
+    main()

@@ -45,8 +45,8 @@ def test_imports_stand_at_the_top_but_in_the_places_that_load_by_name(path: Path
 
 @pytest.mark.parametrize("path", [path for path in sources(templates=False) if path.name == "__init__.py"], ids=name_of)
 def test_a_package_file_only_re_exports(path: Path) -> None:
-    if path.parent == SOURCE:
-        return
+    if name_of(path) in ("__init__.py", "pipeline/__init__.py"):
+        return  # the Python face loads lazily; `nr.pipeline` is a decorator and a package at once
     for node in parsed(path).body:
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         is_all = isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node).startswith("__all__")

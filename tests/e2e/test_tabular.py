@@ -21,7 +21,8 @@ ROWS = 3000
 def block(heading: str, number: int) -> str:
     """The n-th shell block below a heading of the README."""
     section = README.read_text(encoding="utf-8").split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
-    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[number]
+    blocks: list[str] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    return blocks[number]
 
 
 def write_customers(path: Path) -> None:
@@ -134,7 +135,7 @@ def test_a_number_is_predicted_too(noria_env: Environment, tmp_path: Path) -> No
 
 
 def test_the_projects_own_tests_pass_as_they_are_written(tmp_path: Path) -> None:
-    """`noria test` needs pytest, which the locked demo does not bring: this environment has it."""
+    """`noria test` on a binary label and on a number."""
     write_customers(tmp_path / "customers.csv")
     for name, label in (("churn", "churned"), ("fees", "monthly_fee")):
         words = ["init", name, "--csv", "customers.csv", "--label", label, "--time", "signed_up_at"]

@@ -102,6 +102,7 @@ def serve() -> None:
         if child == 0:
             handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, 1)
+            os.dup2(handle, 2)
             code = 1
             try:
                 run(arguments)

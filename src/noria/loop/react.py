@@ -56,7 +56,12 @@ class Queued:
 
 
 def tick(ws: Workspace) -> list[str]:
-    """Look around once; gives the ids of the jobs that should be there now. Cheap when nothing has changed."""
+    """Look around once; gives the ids of the jobs that should be there now. Cheap when nothing has changed.
+
+    While a rollout is under way no review of the model begins by itself: the champion that it would
+    judge against is about to change, and its answer would be "wait" whatever it finds. A rollout has
+    a deadline, so this is for a bounded time.
+    """
     reap(ws)
     jobs = []
     for model in live.models(ws):
@@ -64,12 +69,17 @@ def tick(ws: Workspace) -> list[str]:
         release = live.live_release(ws, model)
         checks_first = _queue_checks(ws, release)
         jobs += checks_first
-        due = None if checks_first else _due(ws, model, release)
+        due = None if checks_first or _has_rollout(ws, model) else _due(ws, model, release)
         if due is not None:
             queued = _queue_review(ws, model, *due)
             _call_if_failed(ws, queued)
             jobs.append(queued.job)
     return jobs
+
+
+def _has_rollout(ws: Workspace, model: str) -> bool:
+    with ws.ledger.read() as tx:
+        return serving.open_rollout(tx, model) is not None
 
 
 def work(ws: Workspace, job: Job) -> dict[str, JSON]:

@@ -57,7 +57,7 @@ def chart(
     """
     known = [each["value"] for each in live] + [value for value in frozen if value is not None]
     known += [each[side] for each in live for side in ("low", "high") if each[side] is not None]
-    low, high = min(known), max(known)
+    low, high = float(min(known)), float(max(known))
     pad = max((high - low) * 0.08, (SPAN_MIN - (high - low)) / 2)
     low, high = low - pad, high + pad
 
