@@ -19,9 +19,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of commands of a fresh environment that holds the built package."""
     folder = tmp_path_factory.mktemp("installed")
     source = folder / "source"
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".venv", ".git", ".noria", "noria-demo", "*cache*", "tests", "dist")
-    )
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source / name)
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__"))
     environment = folder / "environment"
     uv = str(Path(sys.executable).with_name("uv"))
     into = [uv, "pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), "--compile-bytecode"]

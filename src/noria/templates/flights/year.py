@@ -230,16 +230,19 @@ def back_and_forward(traffic: Traffic, moment: datetime) -> float | None:
     traffic.wait_for(moment)
     while not traffic.is_over and model_state()["rollout"]:
         time.sleep(POLL_S)
-    live = int(model_state()["release"])
-    if live < 2:
+    if int(model_state()["release"]) < 2:
         say("  nothing was promoted, so there is no release to go back to")
         return None
-    slowest = 0.0
-    for words in (("rollback", MODEL), ("rollback", MODEL, "--to", str(live))):
-        moved = asked(*words, is_shown=True)
-        say(f"  release {moved['before']} -> {moved['release']} in {moved['ms']:.0f} ms")
-        slowest = max(slowest, float(moved["ms"]))
-    return slowest
+    back = moved("rollback", MODEL)
+    forward = moved("rollback", MODEL, "--to", str(back["before"]))
+    return max(float(back["ms"]), float(forward["ms"]))
+
+
+def moved(*words: str) -> Mapping[str, Any]:
+    """Move the live release by a command, and tell how long it took."""
+    found: Mapping[str, Any] = asked(*words, is_shown=True)
+    say(f"  release {found['before']} -> {found['release']} in {found['ms']:.0f} ms")
+    return found
 
 
 def beside(*words: str) -> subprocess.Popen[bytes]:
