@@ -41,7 +41,9 @@ FRAME = pd.DataFrame(
         "plan": pd.Categorical(["b", "a", None], categories=["b", "a", "c"], ordered=True),
         "seats": pd.array([1, None, 2**60], dtype="Int64"),
         "flag": pd.array([True, None, False], dtype="boolean"),
-        "at": pd.to_datetime(["2013-03-10 02:30", None, "2013-11-03 01:30"]).tz_localize("UTC").tz_convert("America/New_York"),
+        "at": pd.to_datetime(["2013-03-10 02:30", None, "2013-11-03 01:30"])
+        .tz_localize("UTC")
+        .tz_convert("America/New_York"),
         "naive": pd.to_datetime(["2013-03-10 02:30", None, "2013-11-03 01:30"]),
         "fee": [decimal.Decimal("1.10"), decimal.Decimal("2.25"), None],
         "day": [datetime.date(2013, 1, 1), None, datetime.date(2013, 1, 3)],
@@ -105,7 +107,9 @@ PLAIN = st.recursive(
     | st.decimals(allow_nan=False)
     | st.dates()
     | st.datetimes(timezones=st.sampled_from([UTC, zoneinfo.ZoneInfo("Asia/Kolkata")])),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner) | st.frozensets(st.integers()),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner) | st.frozensets(st.integers())
+    ),
     max_leaves=10,
 )
 
@@ -135,7 +139,9 @@ def test_random_columns_come_back(objects: Objects, data: st.DataObject, n: int)
         "s": st.text() | st.none(),
         "b": st.booleans(),
     }
-    frame = pd.DataFrame({name: pd.Series(data.draw(st.lists(kind, min_size=n, max_size=n))) for name, kind in kinds.items()})
+    frame = pd.DataFrame(
+        {name: pd.Series(data.draw(st.lists(kind, min_size=n, max_size=n))) for name, kind in kinds.items()}
+    )
     found = back(objects, frame)
     pd.testing.assert_frame_equal(found, frame, check_exact=True)
     assert values.store(objects, found).digest == values.store(objects, frame).digest

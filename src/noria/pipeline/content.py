@@ -43,6 +43,17 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, thre
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType, types.MethodDescriptorType)
 _MORE_CODE = (types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType)
 _REFUSED = (io.IOBase, types.GeneratorType, types.CoroutineType, types.FrameType, weakref.ref)
+_PLAIN = (
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
+    fractions.Fraction,
+    uuid.UUID,
+    range,
+    slice,
+    bytearray,
+)
 _SCALARS = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 
 
@@ -112,9 +123,7 @@ class _Writer:
             self._tag(f"path:{self._relative(str(value))}")
         elif isinstance(value, re.Pattern):
             self._tag(f"pattern:{value.pattern!r}:{value.flags}")
-        elif isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta) or isinstance(
-            value, decimal.Decimal | fractions.Fraction | uuid.UUID | range | slice | bytearray
-        ):
+        elif isinstance(value, _PLAIN):
             self._tag(f"{type(value).__name__}:{value!r}")
         elif isinstance(value, zoneinfo.ZoneInfo | datetime.tzinfo):
             self._tag(f"zone:{value!s}")
@@ -181,8 +190,8 @@ class _Writer:
             self.write(value.__func__)
         elif isinstance(value, property):
             self._tag("property")
-            for part in (value.fget, value.fset, value.fdel):
-                self.write(part)
+            for accessor in (value.fget, value.fset, value.fdel):
+                self.write(accessor)
         elif isinstance(value, functools.cached_property):
             self._tag("cached_property")
             self.write(value.func)
@@ -243,7 +252,7 @@ class _Writer:
 
 def _reduced(value: Any) -> str | Sequence[Any]:
     reducer = copyreg.dispatch_table.get(type(value))
-    return reducer(value) if reducer is not None else value.__reduce_ex__(4)  # type: ignore[no-any-return]  # pickle's own contract
+    return reducer(value) if reducer is not None else value.__reduce_ex__(4)
 
 
 def _is_typing(value: object) -> bool:

@@ -445,7 +445,7 @@ class _Walk:
         return value
 
     def _saw(self, file: SourceFile) -> None:
-        if os.path.isfile(file.path):
+        if Path(file.path).is_file():
             self._files[file.path] = digest(file.content)
 
 

@@ -134,7 +134,9 @@ def _encode(values: Any, arrays: list[Any], what: str) -> Spec:
         return {"kind": "arrow", **_put(arrays, _arrow_of(values))}
     if isinstance(dtype, np.dtype):
         return _encode_numpy(np.asarray(values), arrays, what)
-    if isinstance(values, pd.arrays.IntegerArray | pd.arrays.FloatingArray | pd.arrays.BooleanArray):  # Int64, Float32, boolean and their kin
+    if isinstance(
+        values, pd.arrays.IntegerArray | pd.arrays.FloatingArray | pd.arrays.BooleanArray
+    ):  # Int64, Float32, boolean and their kin
         return {"kind": "masked", "dtype": dtype.name, **_put(arrays, _arrow_of(values))}
     raise Unstorable(f"{what} has dtype {dtype}, which no serialiser keeps", "turn it into a pandas dtype first")
 

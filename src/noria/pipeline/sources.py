@@ -215,7 +215,7 @@ class Sources:
 
 
 def _read(path: str) -> bytes:
-    if os.path.isfile(path):
+    if Path(path).is_file():
         return Path(path).read_bytes()
     linecache.checkcache(path)
     return "".join(linecache.getlines(path)).encode("utf-8")

@@ -172,8 +172,8 @@ def _collect_call(node: ast.Call, found: set[Use]) -> None:
                 for argument in node.args[2:]:
                     _collect(argument, found)
                 return
-    for argument in (*node.args, *node.keywords):
-        _collect(argument, found)
+    for given in (*node.args, *node.keywords):
+        _collect(given, found)
 
 
 def _chain(node: ast.AST) -> tuple[str, tuple[str, ...]] | None:
