@@ -95,15 +95,13 @@ class Left:
     @cached_property
     def labels(self) -> dict[str, int]:
         """The outcomes that arrived, newest revision first by time of arrival."""
-        rows: list[tuple[Any, str, int]] = []
+        rows: list[tuple[int, str, int]] = []
         for fact in self.of("labels.sealed"):
-            table = pq.read_table(self.object(fact["data"]["segment"])).to_pandas()
-            received = table.get("received", table.index)
+            table = pq.read_table(self.object(fact["data"]["segment"])).to_pydict()
             rows += [
-                (str(when), str(name), int(label))
-                for when, name, label in zip(received, table["request_id"], table["label"], strict=True)
+                (t, name, int(label)) for t, name, label in zip(table["t"], table["id"], table["label"], strict=True)
             ]
-        rows.sort(key=lambda row: row[0])
+        rows.sort()
         found = {name: label for _, name, label in rows}
         for path in (self.root / ".noria" / "labels" / "flights").glob("*.log"):
             for line in log_lines(path):
@@ -330,7 +328,9 @@ def test_the_root_is_that_of_the_exported_facts(left: Left) -> None:
     _, size, root = body.split("\n")[:3]
     assert int(size) == len(leaves)
     assert base64.b64decode(root) == merkle_root(leaves)
-    key = base64.b64decode((left.root / "ledger-export" / "key.pub").read_text(encoding="utf-8").strip().split("+")[-1])
+    key = base64.b64decode(
+        (left.root / "ledger-export" / "key.pub").read_text(encoding="utf-8").strip().split("+", 2)[2]
+    )
     signature = base64.b64decode(signatures.strip().split(" ")[-1])
     Ed25519PublicKey.from_public_bytes(key[-32:]).verify(signature[4:], (body + "\n").encode())
 

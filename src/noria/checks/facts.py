@@ -13,7 +13,7 @@ __all__ = ["FACTS", "ChecksFinished", "ChecksInferred", "Finding"]
 class Finding:
     """The outcome of one rule: what was checked, how many rows broke it, and which.
 
-    `rows` are up to ten row numbers (from 0, in the version's file order); `examples` are up to
+    `rows` are up to ten row numbers (from 0, within `file`); `examples` are up to
     five offending values as text. A rule that could not be evaluated has passed=False and says so.
     """
 

@@ -22,7 +22,7 @@ class Estimate:
 
 @fact("labels.sealed", subject="model/{model}")
 class LabelsSealed:
-    """A segment of late labels became an object (Parquet: request_id, label, event, received, revision)."""
+    """A segment of late labels became an object (Parquet: id, label, at: event time, t: arrival in µs)."""
 
     model: str
     segment: str
