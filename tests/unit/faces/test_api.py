@@ -93,6 +93,25 @@ async def test_what_cannot_be_is_one_clear_error(
     assert set(told) == {"code", "message", "where", "hint"}
 
 
+@pytest.mark.parametrize("place", ["/etc/passwd", "../outside.csv", "a/../../outside", "/proc/self/environ"])
+@pytest.mark.parametrize("verb", ["data/add", "data/checkout", "checks/report", "governance/export"])
+async def test_a_client_names_no_place_outside_of_the_project(client: httpx.AsyncClient, verb: str, place: str) -> None:
+    name = "path" if verb == "data/add" else "to"
+    answer = await client.post(f"/api/v1/{verb}", json={name: place, "ref": "rows", "dataset": "rows"})
+    assert answer.status_code in (400, 403)
+    assert "error" in answer.json()
+
+
+async def test_a_link_that_leads_outside_is_no_place_inside(
+    client: httpx.AsyncClient, ws: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "rows.csv"
+    outside.write_text("a,b\n1,2\n", encoding="utf-8")
+    (ws.project.root / "link.csv").symlink_to(outside)
+    answer = await client.post("/api/v1/data/add", json={"path": "link.csv"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied")
+
+
 async def test_a_form_of_a_browser_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post("/api/v1/data/log", content=b'{"name": "x"}', headers={"content-type": "text/plain"})
     assert answer.status_code == 400

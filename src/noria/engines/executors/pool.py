@@ -124,9 +124,8 @@ def _argument(task: Task, name: str, value: Any) -> dict[str, Any]:
         try:
             return {"plain": to_json(value)}
         except Unstorable:
-            pass  # an object that JSON cannot say: the child takes the pipeline's own
-        if value is binding.value:
-            return {"own": True}
+            if value is binding.value:
+                return {"own": True}  # what JSON cannot say: the child takes the pipeline's own
     stored = store(task.ws.objects, value)
     return {"value": [stored.digest, stored.type]}
 

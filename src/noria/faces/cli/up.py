@@ -78,6 +78,7 @@ def _address(host: str, port: int | None) -> list[str]:
 
 
 def _demo(address: Sequence[str], passed: Sequence[str], *, is_exit: bool) -> int:
+    passed = [*passed, "--since", f"{time.time():.1f}"]
     folder = Path.cwd() / DEMO_FOLDER
     if not (folder / "noria.toml").is_file():
         click.echo(f"$ noria init {DEMO_FOLDER} --template flights")

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from noria.core.errors import NoriaError, UsageError
+from noria.core.errors import Denied, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.faces import verbs
 from noria.faces.http.body import read_body, require_shallow
@@ -28,6 +28,8 @@ __all__ = ["failure", "routes"]
 msgspec = lazy("msgspec")
 msgspec_json = lazy("msgspec.json")
 log = logging.getLogger("noria.api")
+PLACES = frozenset({"path", "to", "junit"})
+"""Arguments of verbs that are files or folders."""
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -65,8 +67,21 @@ def failure(error: NoriaError) -> Response:
 
 def _call(workspace: Workspace, capability: str, name: str, given: Mapping[str, Any]) -> Response:
     """Runs in a worker thread. Encoding belongs here too: a result may be large."""
+    _require_inside(workspace, given)
     result = verbs.call(workspace, verbs.find(capability, name), given)
     return Response(verbs.encode({"result": result}), media_type="application/json")
+
+
+def _require_inside(workspace: Workspace, given: Mapping[str, Any]) -> None:
+    """A path that a client names is a place inside the project, links followed; nothing else is read or written.
+
+    Raises: Denied. Source of the rule: the path traversal class, CVE-2023-1177 and its kin.
+    """
+    root = workspace.project.root.resolve()
+    for name in PLACES & given.keys():
+        place = given[name]
+        if isinstance(place, str) and place and not (root / place).resolve().is_relative_to(root):
+            raise Denied(f"{name} is outside of the project", hint="a client may name places inside the project only")
 
 
 async def _arguments(request: Request, limit: int) -> Mapping[str, Any]:

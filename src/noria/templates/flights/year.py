@@ -337,9 +337,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--months", default=told.months, help="2013-02..2013-04, or a number of months from February")
     parser.add_argument("--exit", action="store_true", help="for `noria up --demo`: it then stops the server")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    parser.add_argument("--since", type=float, default=time.time(), help="count the seconds from this moment (epoch)")
     options = parser.parse_args(arguments)
     text = f"2013-02..2013-{1 + int(options.months):02d}" if options.months.isdigit() else options.months
-    started = time.monotonic()
+    started = time.monotonic() - (time.time() - options.since)
     try:
         running()
         wanted = months(text)
