@@ -24,10 +24,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source / name)
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__"))
     environment = folder / "environment"
-    uv = str(Path(sys.executable).with_name("uv"))
-    into = [uv, "pip", "install", "--quiet", "--python", str(environment / "bin" / "python"), "--compile-bytecode"]
+    python = str(environment / "bin" / "python")
+    into = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run(source, sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist"))
-    _run(source, uv, "venv", "--quiet", "--python", sys.executable, str(environment))
+    _run(source, sys.executable, "-m", "venv", str(environment))
     _run(source, *into, "--require-hashes", "-r", str(ROOT / "requirements" / "demo.txt"))
     (wheel,) = (folder / "dist").glob("*.whl")
     _run(source, *into, "--no-deps", str(wheel))

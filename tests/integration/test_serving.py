@@ -105,9 +105,9 @@ def test_the_open_inference_protocol_answers_as_predict_does(server: ServerProce
     ]
     status, body = server.post("/v2/models/late/infer", json.dumps({"id": "v2-1", "inputs": inputs}).encode())
     assert status == 200, body
-    assert (body["model_name"], body["id"], body["model_version"]) == ("late", "v2-1", "1")
     outputs = {output["name"]: output for output in body["outputs"]}
     _, plain = server.post("/predict", json.dumps({"rows": pool}).encode())
+    assert (body["model_name"], body["id"], body["model_version"]) == ("late", "v2-1", str(plain["release"]))
     assert outputs["score"]["data"] == plain["score"]
     assert outputs["label"]["data"] == plain["label"]
     assert outputs["score"]["shape"] == [3]

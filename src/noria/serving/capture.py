@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from noria.core.clock import instant, utc_text
 from noria.core.errors import NotFound
 from noria.core.lazy import lazy
@@ -73,7 +75,8 @@ def predictions(
     Columns: id, rid, t (timestamp, µs, UTC), at (event time as UTC text; of a request that gave
     none, the time of the answer), at_time (the same as timestamp), key, dep, rel, arm, pi, st, us,
     b, e, x_<column> as received, y, c. Rows that were not answered with 200 and the lines of
-    shadows come only with `every` (then also sh, lc, ls, and no answer is left out as a repetition).
+    shadows come only with `every` (then also sh, lc, ls, refused: the row as JSON, and no answer
+    is left out as a repetition).
     """
     low = utc_text(instant(start)) if start else ""
     high = utc_text(instant(end)) if end else ""
@@ -100,7 +103,7 @@ def predictions(
     if not every:
         mask = pc.and_(mask, pc.and_(pc.equal(table["st"], 200), pc.equal(table["sh"], "")))
     table = table.filter(mask).sort_by([("at", "ascending"), ("t", "ascending"), ("id", "ascending")])
-    return table if every else _first_answers(table).drop_columns(["sh", "lc", "ls"])
+    return table if every else _first_answers(table).drop_columns(["sh", "lc", "ls", "refused"])
 
 
 def find(ws: Workspace, name: str, *, environment: str = "local") -> dict[str, Any]:
@@ -163,7 +166,11 @@ def _seal_file(ws: Workspace, model: str, path: Path, environment: str) -> int:
 
 
 def _table(lines: Sequence[FullLine]) -> pa.Table:
-    """Lines as a table: the fixed columns, and one `x_` column for each column of the rows."""
+    """Lines as a table: the fixed columns, and one `x_` column for each column of the answered rows.
+
+    What a refused request held has no part in the types of the columns, or one client's mistake
+    would turn a column of numbers into text for everybody; it is kept as JSON in `refused`.
+    """
     times = _event_times(lines)
     fixed: dict[str, Any] = {
         "id": pa.array([line.id for line in lines], pa.string()),
@@ -184,7 +191,8 @@ def _table(lines: Sequence[FullLine]) -> pa.Table:
         "lc": _array([line.lc for line in lines]),
         "ls": pa.array([line.ls for line in lines], pa.int64()),
     }
-    rows = [line.x or {} for line in lines]
+    fixed["refused"] = pa.array([None if line.st == 200 else _refused(line) for line in lines], pa.string())
+    rows = [line.x or {} if line.st == 200 else {} for line in lines]
     names: dict[str, None] = {}
     for row in rows:
         if row.keys() - names.keys():
@@ -192,6 +200,10 @@ def _table(lines: Sequence[FullLine]) -> pa.Table:
     features = {f"x_{name}": _array(_column(rows, name)) for name in names}
     tail = {"y": pa.array([line.y for line in lines], pa.float64()), "c": _array([line.c for line in lines])}
     return pa.table({**fixed, **features, **tail})
+
+
+def _refused(line: FullLine) -> str:
+    return msgspec.json.encode(line.x or {}).decode()
 
 
 def _event_times(lines: Sequence[FullLine]) -> list[tuple[str, datetime.datetime]]:
@@ -305,6 +317,8 @@ def _find_in_segment(ws: Workspace, piece: records.SegmentRecord, name: str) -> 
     found["t"] = int(row["t"].timestamp() * 1e6)
     seen = {key: shadows[0][key] for key in ("rel", "y", "c", "st")} if shadows else None
     x = {key[2:]: value for key, value in row.items() if key.startswith("x_") and value is not None}
+    if row["refused"]:
+        x = msgspec.json.decode(row["refused"])
     place = {"model": piece.model, "source": piece.source, "segment": piece.segment}
     return {**found, "x": x, **place, "shadow": seen}
 
