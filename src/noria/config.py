@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import tomllib
 import types
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from noria.core.clock import duration
 from noria.core.errors import ConfigError, NotAProject
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
+_DURATIONS = frozenset({"cooldown", "deadline", "delay", "fresh"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +357,13 @@ def _value(expected: Any, value: Any, where: str, path: str) -> Any:
         return float(value)
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise ConfigError(f"{path} must be {_word(expected)}, not {value!r}", where=where)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path} must be a finite number, not {value}", where=where)
+    if value and path.rpartition(".")[2] in _DURATIONS and isinstance(value, str):
+        try:
+            duration(value)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}", where=where) from error
     return value
 
 

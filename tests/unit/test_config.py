@@ -160,3 +160,17 @@ documents = st.recursive(json_values, lambda inner: st.dictionaries(sections, in
 def test_whatever_a_file_says_gives_a_project_or_a_config_error(document: dict[str, Any]) -> None:
     with suppress(ConfigError):
         parse_project(document, root=ROOT, environment={})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "noria.toml").write_text(f'[project]\nname = "x"\n[model.m.gate]\nauc = {{ min = {text} }}\n')
+    with pytest.raises(ConfigError, match=r"model\.m\.gate\.auc\.min must be a finite number"):
+        load_project(tmp_path, environment={})
+
+
+def test_a_length_of_time_is_checked_when_the_file_is_read(tmp_path: Path) -> None:
+    text = '[project]\nname = "x"\n[model.m.retrain]\nlimits = { cooldown = "1 fortnight" }\n'
+    (tmp_path / "noria.toml").write_text(text)
+    with pytest.raises(ConfigError, match="cooldown: '1 fortnight' is not a duration"):
+        load_project(tmp_path, environment={})

@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import Tampered, UsageError
+from noria.core.errors import Corrupt, NotFound, Tampered, UsageError
+from noria.core.identity import short
 from noria.core.verb import verb
 from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_checkpoint, parse_verifier
 from noria.store.objects import disk_faults
@@ -32,7 +33,9 @@ class AuditReport:
     """What an audit found. `first_bad` is the first wrong sequence number, 0 if all is well.
 
     `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree, damaged,
-    or record (facts are well, but a record is not their fold). `root` is hex; `compared` says with what.
+    record (facts are well, but a record is not their fold), or object (facts and records are well, but
+    a stored object is altered or gone; `first_bad` is then the first fact that gave it). `root` is hex;
+    `compared` says with what, `objects` how many were read, `altered` which are not what they were.
     """
 
     ok: bool
@@ -43,6 +46,8 @@ class AuditReport:
     kind: str
     message: str
     compared: tuple[str, ...]
+    objects: int = 0
+    altered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Export:
 
 @verb(permission="governance.audit", changes=False)
 def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
-    """Recompute the ledger and its records, and compare them with signed checkpoints.
+    """Recompute the ledger and its records, compare them with signed checkpoints, and read every stored object.
 
     Args:
         checkpoint: the text of a checkpoint that was kept elsewhere (`noria audit export` writes one).
@@ -79,16 +84,50 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         rows = difference(ws.ledger, limit=1)
         if rows:
             kind, message = "record", f"the record table {rows[0][0]} is not the fold of the facts: {rows[0][1][:200]}"
+    count, bad = _objects(ws)
+    first = found.first_bad
+    if not kind and bad:
+        kind, (first, message) = "object", _object_message(ws, bad)
     return AuditReport(
         ok=not kind,
         size=found.size,
         root=found.root.hex(),
         checkpoint="" if kind else ws.ledger.checkpoint(),
-        first_bad=found.first_bad,
+        first_bad=first,
         kind=kind,
-        message=message or f"{found.size} facts match their signed tree",
+        message=message or f"{found.size} facts match their signed tree, {count} objects are what they were",
         compared=tuple(compared),
+        objects=count,
+        altered=tuple(bad),
     )
+
+
+def _objects(ws: Workspace) -> tuple[int, list[str]]:
+    """Read every stored object anew; gives how many there are, and those whose bytes are not theirs."""
+    bad = []
+    count = 0
+    for name in ws.objects.names():
+        count += 1
+        try:
+            ws.objects.get_bytes(name)
+        except (Corrupt, NotFound):
+            bad.append(str(name))
+    return count, sorted(bad)
+
+
+def _object_message(ws: Workspace, bad: list[str]) -> tuple[int, str]:
+    """The first fact that gave one of the objects, and what to say of them all."""
+    givers = []
+    for name in bad:
+        for fact in ws.ledger.facts(ref=name, limit=1):
+            roles = [role for role, ref in (*fact.fact.outputs, *fact.fact.inputs) if ref == name]
+            givers.append(
+                (fact.seq, f"{short(name)} ({roles[0] if roles else 'part'} of {fact.fact.kind}, fact {fact.seq})")
+            )
+    named = "; ".join(text for _, text in sorted(givers)[:3])
+    rest = len(bad) - min(len(givers), 3)
+    more = f" and {rest} more that are parts of others" if rest else ""
+    return min((seq for seq, _ in givers), default=0), f"{len(bad)} stored objects were altered: {named}{more}"
 
 
 @verb(permission="governance.audit", changes=False, where="project")

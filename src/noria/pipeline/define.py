@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from noria.config import Project
 from noria.core.errors import NotFound, ProjectError, UsageError
@@ -137,11 +137,15 @@ def pipeline(function: Callable[[], Any]) -> Pipeline:
     return Pipeline(function)
 
 
-def metric(*, better: str = "higher") -> Callable[[Callable[..., float]], Metric]:
+@overload
+def metric(function: Callable[..., float], /) -> Metric: ...
+@overload
+def metric(*, better: str = ...) -> Callable[[Callable[..., float]], Metric]: ...
+def metric(function: Callable[..., float] | None = None, /, *, better: str = "higher") -> Any:
     """Mark a function `(y, score, rows) -> float` as a metric; `better` is "higher" or "lower"."""
     if better not in ("higher", "lower"):
         raise UsageError(f'better is {better!r}, not "higher" or "lower"')
-    return lambda function: Metric(function, better)
+    return Metric(function, better) if function is not None else lambda made: Metric(made, better)
 
 
 def model(

@@ -38,8 +38,11 @@ from noria.pipeline.step import Binding, Const, DatasetRole, Group, Ref, StepNod
 from noria.pipeline.values import Value
 from noria.store import pickles
 from noria.store.failpoint import failpoint
+from noria.store.jobs import Lease
 from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
 from noria.tracking.environment import Environment, environment
+from noria.tracking.run import reap
 
 __all__ = ["Execution", "StepReport", "execute"]
 
@@ -299,11 +302,22 @@ class _Drive:
     def _wait(self, key: str) -> StepRecord | None:
         """Wait while another process runs the same step; its result, or None if it gave none."""
         name = f"step/{key}"
-        while any(lease.is_live for lease in self.ws.jobs.leases(name)):
+        while living := [lease for lease in self.ws.jobs.leases(name) if lease.is_live]:
+            self._release_dead(living)
             time.sleep(WAIT_S)
         with self.ws.ledger.read() as tx:
             found = records.entry(tx, key)
         return found if found is not None and self._is_whole(found) else None
+
+    def _release_dead(self, leases: Sequence[Lease]) -> None:
+        """Take the leases of runs whose process is gone, so that nobody waits for the dead."""
+        reap(self.ws)
+        with self.ws.ledger.read() as tx:
+            owners = {lease.owner.partition("/")[0] for lease in leases}
+            ended = {name for name in owners if (found := tracking.run(tx, name)) is None or found.status != "running"}
+        for lease in leases:
+            if lease.owner.partition("/")[0] in ended:
+                self.ws.jobs.release(lease.name, lease.owner)
 
     def _use(self, planned: _Planned, found: StepRecord, seconds: float) -> None:
         self.outputs[planned.node.name] = tuple(

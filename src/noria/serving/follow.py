@@ -101,9 +101,11 @@ class Follower:
             if route is not None:
                 new[model] = route
         has_failed_anew = any(self._failed.get(model, {}).get("seq") == record.seq for model, record in wanted.items())
-        if new == old:
+        failed = {model: str(self._failed[model]["error"]) for model in wanted if model in self._failed}
+        failed = {model: text for model, text in failed.items() if model not in new}
+        if new == old and failed == self._runtime.routes.failed:
             return has_failed_anew
-        self._runtime.swap(Routes(new))
+        self._runtime.swap(Routes(new, failed))
         self._runtime.meters.swaps += 1
         self._loader.keep(new.values())
         log.info("routes in force: %s", ", ".join(f"{m} at {r.seq}" for m, r in sorted(new.items())))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from noria.core.errors import NotFound, UsageError
+from noria.core.errors import NotFound, UsageError, WorldError
 from noria.serving.facts import Arm
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Model", "Route", "Routes", "Served"]
+__all__ = ["Model", "ModelUnavailable", "Route", "Routes", "Served"]
 
 
 class Model(Protocol):
@@ -69,22 +69,34 @@ class Route:
     kept: tuple[Served, ...] = ()
 
 
+class ModelUnavailable(WorldError):
+    """A model is deployed, and this server has nothing to answer with."""
+
+    code = "model-unavailable"
+
+
 @dataclass(frozen=True, slots=True)
 class Routes:
     """The table of routes. It is replaced as a whole, by one assignment."""
 
     by_model: Mapping[str, Route] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Models that are deployed and cannot be loaded, with the reason."""
 
     def of(self, model: str) -> Route:
         """The route of a model; of the only one if none is named. Raises: NotFound, UsageError."""
         if model:
             found = self.by_model.get(model)
+            if found is None and model in self.failed:
+                raise ModelUnavailable(f"{model} is deployed and cannot be loaded: {self.failed[model]}")
             if found is None:
                 names = ", ".join(sorted(self.by_model)) or "none"
                 raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed: {names}")
             return found
         if len(self.by_model) == 1:
             return next(iter(self.by_model.values()))
+        for name, reason in self.failed.items():
+            raise ModelUnavailable(f"{name} is deployed and cannot be loaded: {reason}")
         if not self.by_model:
             raise NotFound("no model is deployed here", hint="noria deploy MODEL")
         raise UsageError("several models are deployed: name one", hint=f"/predict/{min(self.by_model)}")

@@ -207,6 +207,10 @@ class Objects:
         """Whether the object is there; its bytes are not looked at."""
         return self._store.has(_parsed(digest))
 
+    def names(self) -> Iterator[Digest]:
+        """The name of every object, in no order; their bytes are not looked at."""
+        return (name for name, _ in self._store.list())
+
     def size(self, digest: str) -> int:
         """The object's size in bytes. Raises: NotFound."""
         name = _parsed(digest)
@@ -257,5 +261,5 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 def _corrupt(name: str, found: str) -> Corrupt:
     return Corrupt(
         f"object {short(name)} was altered: its bytes are now {short(found)}",
-        hint="it was not handed out; store it again from its source (noria run, or noria data add)",
+        hint="it was not handed out; noria audit verify says what it is; restore it from a backup",
     )

@@ -130,6 +130,7 @@ def start(
         code: the snapshot, if it was taken already.
         inputs: more lineage edges (role, ref) of the run.
     """
+    reap(ws)
     run = new_id(ws, "run")
     owner = owner_id()
     found = code or snapshot(ws.project.root, ws.objects, entry=ws.project.pipeline)
@@ -192,7 +193,11 @@ def owner_id() -> str:
 
 @verb(permission="tracking.read", changes=False, name="list")
 def list_runs(ws: Workspace, limit: int = 20, pipeline: str = "", status: str = "") -> list[RunRecord]:
-    """Runs, newest first, of one pipeline or in one status if these are given."""
+    """Runs, newest first, of one pipeline or in one status if these are given.
+
+    Runs whose process died are ended as lost first, so none is shown as running that is not.
+    """
+    reap(ws)
     with ws.ledger.read() as tx:
         return records.runs(tx, pipeline=pipeline, status=status, limit=limit)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from noria.core.errors import NoriaError, NotFound, UsageError
@@ -117,7 +119,7 @@ class App:
         routes: list[BaseRoute] = []
         for build in self._others():
             routes.extend(build(self._ws))
-        return Starlette(routes=routes)
+        return Starlette(routes=routes, exception_handlers={404: _as_json, 405: _as_json})
 
     async def _post(self, scope: Scope, send: Send, handled: Coroutine[Any, Any, None]) -> None:
         if scope["method"] == "POST":
@@ -176,7 +178,14 @@ class App:
         await reply(send, 200 if is_ready else 503, msgspec.json.encode(document))
 
     def _is_ready(self) -> bool:
-        return self._runtime.stalled_s() < STALL_S
+        return self._runtime.stalled_s() < STALL_S and not self._runtime.routes.failed
+
+
+def _as_json(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals in the form of ours."""
+    status = getattr(error, "status_code", 500)
+    text = f"{request.method} {request.url.path[:200]}: {getattr(error, 'detail', 'refused')}"
+    return Response(error_body(text), status, media_type="application/json")
 
 
 def metadata(route: Route, version: str = "") -> Mapping[str, Any]:
