@@ -34,6 +34,7 @@ __all__ = [
     "CheckedOut",
     "DatasetFiles",
     "DatasetVersion",
+    "NoSuchColumn",
     "add",
     "checkout",
     "describe",
@@ -48,6 +49,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 _MIN_COMMON_COLUMNS = 0.5
 """Files of one data set share at least this part of their columns (Jaccard) with the first file."""
+
+
+class NoSuchColumn(UsageError):
+    """A role names a column that the data set does not have."""
+
+    code = "no-such-column"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,7 +363,7 @@ def _check_roles(columns: formats.Columns, roles: Mapping[str, str]) -> None:
         if column and column not in names:
             near = difflib.get_close_matches(column, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(names[:12])}"
-            raise UsageError(f"there is no column {column!r} to be the {role}", hint=hint)
+            raise NoSuchColumn(f"there is no column {column!r} to be the {role}", hint=hint)
 
 
 def _locate(ws: Workspace, path: str) -> Path:

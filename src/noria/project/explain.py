@@ -43,6 +43,7 @@ __all__ = ["Chain", "Link", "explain"]
 MAX_ROWS = 10
 MAX_FILES = 50
 _RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d+)")
+_BARE_RELEASE = re.compile(r"r\d+")
 _VERSION = re.compile(r"(?:model/)?(?P<model>[^/@:\s]+):(?P<number>\d+)")
 
 
@@ -86,6 +87,11 @@ def explain(ws: Workspace, id: str) -> Chain:
     try:
         return _prediction(ws, id)
     except NotFound as error:
+        if _BARE_RELEASE.fullmatch(id):
+            with ws.ledger.read() as tx:
+                known = registry.models(tx)
+            names = " or ".join(f"{name}@{id}" for name in known[:3])
+            raise NotFound(f"{id} is a release of which model?", hint=names or "no model has one: noria run") from error
         raise NotFound(
             f"nothing is known of {id[:100]!r}",
             hint="a prediction's id (ours or the client's), flights@r2, flights:3, run_…, flights@3, a file, a digest",
@@ -158,7 +164,7 @@ def _release(ws: Workspace, record: ReleaseRecord) -> list[Link]:
                 details={"content": record.content, "state": record.state, "reason": record.reason},
             ),
             *_promotion(tx, record),
-            *_gates(tx, record),
+            *_gates(ws, tx, record),
         ]
     assert version is not None, "a release has a version"
     links.append(
@@ -195,8 +201,17 @@ def _promotion(tx: Reader, record: ReleaseRecord) -> list[Link]:
     return []
 
 
-def _gates(tx: Reader, record: ReleaseRecord) -> list[Link]:
-    judged = registry.judgement(tx, record.model, record.version)
+def _gates(ws: Workspace, tx: Reader, record: ReleaseRecord) -> list[Link]:
+    """The verdicts that let a release go on: the last before it came into production, not those of a later run."""
+    moves = [
+        stored.seq
+        for stored in ws.ledger.facts(kind="release.moved", subject=f"model/{record.model}")
+        if stored.payload.release == record.release
+        and stored.payload.after == "production"
+        and stored.payload.before not in ("retired", "rolled back")
+    ]
+    found = registry.judgements(tx, record.model, record.version)
+    judged = next((item for item in found if not moves or item.seq < moves[0]), None)
     if judged is None:
         return []
     passed = sum(verdict.passed for verdict in judged.verdicts)

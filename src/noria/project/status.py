@@ -84,7 +84,8 @@ class ModelStatus:
     """One model. `release` is the one in production (0: none), `since` when it came there.
 
     `as_of` is how far time has come for it: event time under an event clock. `candidates` are
-    releases that wait: validated or staging.
+    releases that wait: validated or staging. `unloadable` says why a server cannot put what is
+    deployed in force; empty when all can.
     """
 
     model: str
@@ -102,6 +103,7 @@ class ModelStatus:
     promotions: int
     refusals: int
     stopped: int
+    unloadable: str
     next: str
 
 
@@ -165,7 +167,13 @@ def status(ws: Workspace) -> Status:
         newest = [found for name in data.names(tx) if (found := data.newest(tx, name)) is not None]
     moments = {name: live.as_of(ws, name) for name in names}
     with ws.ledger.read() as tx:
-        models = [_model(tx, name, utc_text(moment) if (moment := moments[name]) else "") for name in names]
+        deployed = {name: serving.deployment(tx, name) for name in names}
+    broken = {name: follow.failures(ws, name, item.seq) for name, item in deployed.items() if item is not None}
+    with ws.ledger.read() as tx:
+        models = [
+            _model(tx, name, utc_text(moment) if (moment := moments[name]) else "", broken.get(name, ""))
+            for name in names
+        ]
     return Status(
         project=ws.project.name,
         clock=ws.project.clock,
@@ -193,7 +201,7 @@ def _run(item: tracking.RunRecord) -> RunLine:
     )
 
 
-def _model(tx: Reader, name: str, as_of: str) -> ModelStatus:
+def _model(tx: Reader, name: str, as_of: str, unloadable: str) -> ModelStatus:
     found = registry.production(tx, name)
     deployed = serving.deployment(tx, name)
     waiting = [item for item in registry.releases(tx, name) if item.state in ("validated", "staging")]
@@ -219,8 +227,17 @@ def _model(tx: Reader, name: str, as_of: str) -> ModelStatus:
         promotions=sum(item.outcome == "promoted" for item in finished),
         refusals=sum(item.decision == "refuse" for item in judged),
         stopped=sum(item.decision == "stopped" for item in decisions),
-        next="" if found else (f"noria deploy {name}" if waiting else "noria run"),
+        unloadable=unloadable,
+        next=_next_of(name, is_live=found is not None, is_waiting=bool(waiting), is_broken=bool(unloadable)),
     )
+
+
+def _next_of(name: str, *, is_live: bool, is_waiting: bool, is_broken: bool) -> str:
+    if is_broken:
+        return f"noria rollback {name}"
+    if is_live:
+        return ""
+    return f"noria deploy {name}" if is_waiting else "noria run"
 
 
 def windows_of(tx: Reader, model: str) -> list[WindowLine]:

@@ -166,10 +166,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     config = ws.project.model(target.model).deploy
     where = f"noria.toml [model.{target.model}.deploy]"
     if under_way is not None:
-        raise Conflict(
-            f"{target.model} r{under_way.release} is on its way to production; one release at a time",
-            hint=f"noria watch {target.model}, or noria rollback {target.model} to stop it",
-        )
+        raise _on_its_way(target.model, under_way.release)
     if live is not None and live.release == target.release and current is not None:
         return _shipped(target, environment, "already live", live.release, current.seq, dry_run=dry_run)
     way = plan(config, where=where, slow_us=_slow_us(ws, target.model, live, config.path))
@@ -184,6 +181,9 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
         found = registry_records.production(tx, target.model, environment)
         if (found.release if found else 0) != (live.release if live else 0):
             raise Conflict(f"production of {target.model} has just changed", hint="look again: noria status")
+        other = records.open_rollout(tx, target.model, environment)
+        if other is not None:
+            raise _on_its_way(target.model, other.release)
         if found is None:
             seq = _first(ws, tx, target, environment)
             rollout_id = ""
@@ -194,6 +194,13 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     action = "rollout started" if rollout_id else "deployed"
     before = live.release if live else 0
     return _shipped(target, environment, action, before, seq, dry_run=False, way=way, rollout_id=rollout_id)
+
+
+def _on_its_way(model: str, release: int) -> Conflict:
+    return Conflict(
+        f"{model} r{release} is on its way to production; one release at a time",
+        hint=f"noria watch {model}, or noria rollback {model} to stop it",
+    )
 
 
 def _shipped(
@@ -320,7 +327,10 @@ def _current(tx: Reader, model: str, environment: str) -> DeploymentRecord:
     if len(every) == 1:
         return every[0]
     names = ", ".join(record.model for record in every)
-    raise UsageError("name the model" if every else "nothing is deployed", hint=f"deployed: {names}" if every else "")
+    raise UsageError(
+        "name the model" if every else "nothing is deployed",
+        hint=f"deployed: {names}" if every else "noria deploy MODEL, then there is something to go back from",
+    )
 
 
 def _way_back(tx: Reader, current: DeploymentRecord, to: int) -> ReleaseRecord | None:
@@ -330,7 +340,7 @@ def _way_back(tx: Reader, current: DeploymentRecord, to: int) -> ReleaseRecord |
     if is_rolling and (not to or (live is not None and to == live.release)):
         return None
     if live is not None and to == live.release:
-        raise Conflict(f"{live.ref} is in production already")
+        raise Conflict(f"{live.ref} is in production already", hint="noria status shows what answers")
     was_live = {
         record.production
         for record in records.history(tx, current.model, current.environment)
@@ -351,7 +361,10 @@ def _way_back(tx: Reader, current: DeploymentRecord, to: int) -> ReleaseRecord |
             found = registry_records.release(tx, current.model, number)
             if found is not None and releases.state_in(tx, found, current.environment) == "retired":
                 return found
-    raise Conflict(f"{current.model} has no earlier production release to go back to")
+    raise Conflict(
+        f"{current.model} has no earlier production release to go back to",
+        hint=f"noria registry releases {current.model} lists them; noria run and noria promote bring a second one",
+    )
 
 
 def _end_rollout(ws: Workspace, tx: Transaction, current: DeploymentRecord, reason: str) -> tuple[int, int, int]:

@@ -311,3 +311,15 @@ def test_no_rules_at_all_still_need_a_sound_holdout(policy: Any, register: Regis
     version = register("strong")
     assert judge(version.version, ws=place).passed
     assert not judge(register(odd("nan")).version, ws=place).passed
+
+
+def test_a_version_with_other_columns_than_the_champion_is_refused_unless_callers_change_with_it(
+    register: Register, judge: Judge, policy: Callable[..., Workspace]
+) -> None:
+    weak, strong = register("weak"), register("strong")
+    rules = {"auc": {"min": 0.55}}
+    refused = by_gate(judge(strong.version, weak.version, ws=policy(rules)))["inputs"]
+    assert not refused.passed
+    assert "hour" in refused.text
+    assert judge(strong.version, weak.version, ws=policy({**rules, "inputs": "any"})).passed
+    assert by_gate(judge(weak.version, weak.version, ws=policy(rules)))["inputs"].passed
