@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from noria import plugins
-from noria.config import CONFIG_NAME, Project, find_project, load_project
+from noria.config import Project, find_project, load_project
 from noria.core.clock import Clock
 from noria.core.errors import ConfigError
-from noria.serving.plan import plan
+from noria.loop import settings
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
 from noria.store.jobs import Jobs
@@ -51,7 +51,7 @@ def open_workspace(
     Raises: NotAProject; ConfigError; StoreUnavailable; StoreFull; Corrupt; Tampered.
     """
     project = project or load_project(find_project(root or Path.cwd()))
-    _require_plans(project)
+    settings.require(project)
     clock = clock or WallClock()
     actor = actor or os.environ.get("NORIA_ACTOR", "") or f"user:{getpass.getuser()}"
     state = project.state.resolve()
@@ -81,12 +81,6 @@ def open_workspace(
         actor=actor,
         project=project,
     )
-
-
-def _require_plans(project: Project) -> None:
-    """Every rollout path can be walked, so that a typo shows before the first deploy. Raises: ConfigError."""
-    for name, model in project.models.items():
-        plan(model.deploy, where=f"{project.root / CONFIG_NAME} [model.{name}.deploy]")
 
 
 def _object_store(url: str, project: Project, state: Path) -> ObjectStore:

@@ -250,6 +250,6 @@ def _key(name: str) -> str:
 
 
 def _unknown(key: str, known: tuple[str, ...], where: str, place: str) -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(known))}"
     return ConfigError(f"{place} has no key {key!r}", where=where, hint=hint)

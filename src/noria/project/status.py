@@ -17,10 +17,11 @@ from noria.monitoring import live
 from noria.monitoring import records as monitoring
 from noria.monitoring.facts import Estimate
 from noria.monitoring.records import AlertRecord
-from noria.monitoring.window import named
+from noria.project import months
 from noria.registry import records as registry
 from noria.serving import follow
 from noria.serving import records as serving
+from noria.serving.plan import Plan
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
@@ -66,7 +67,10 @@ class RolloutLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowLine:
-    """One window of a model: its quality live and frozen, what drifted, and what the loop decided."""
+    """One window of a model: its quality live and frozen, what drifted, and what came of the loop's decision.
+
+    `decision` is that of `noria project months`: wait, stopped, training, refused, promoted, rolled back, …
+    """
 
     window: str
     start: str
@@ -241,40 +245,33 @@ def _next_of(name: str, *, is_live: bool, is_waiting: bool, is_broken: bool) -> 
 
 
 def windows_of(tx: Reader, model: str) -> list[WindowLine]:
-    """Every window that was measured or decided on, in time order; of several decisions the last."""
-    drifts = {item.window: item for item in monitoring.drifts(tx, model)}
-    qualities = {item.window: item for item in monitoring.qualities(tx, model)}
-    decided = {item.window: item for item in reversed(loop.decisions(tx, model))}
-    found = []
-    for name in sorted({*drifts, *qualities, *decided}, key=lambda name: named(name).start):
-        drift, quality, decision = drifts.get(name), qualities.get(name), decided.get(name)
-        found.append(
-            WindowLine(
-                window=name,
-                start=named(name).start_text,
-                rows=quality.rows if quality else drift.rows if drift else 0,
-                labelled=quality.labelled if quality else 0,
-                live=quality.live if quality else {},
-                frozen=quality.frozen if quality else {},
-                drifted=drift.drifted if drift else (),
-                decision=decision.decision if decision else "",
-                reason=decision.reason if decision else "",
-            )
+    """Every window that was measured or decided on, in time order, with what came of its decision."""
+    return [
+        WindowLine(
+            window=item.month,
+            start=item.start,
+            rows=item.rows,
+            labelled=item.labelled,
+            live=item.live,
+            frozen=item.frozen,
+            drifted=item.drifted_columns,
+            decision=item.decision,
+            reason=item.reason,
         )
-    return found
+        for item in months.history(tx, model)
+    ]
 
 
 def _rollout(tx: Reader, model: str) -> RolloutLine | None:
     found = serving.open_rollout(tx, model)
     if found is None:
         return None
-    steps = found.plan.get("steps", [])
-    here = steps[found.step] if found.step < len(steps) else {}
+    steps = Plan.from_json(found.plan).steps
     return RolloutLine(
         rollout=found.rollout,
         release=found.release,
         before=found.before,
-        step=str(here.get("text", "") if isinstance(here, Mapping) else here),
+        step=steps[found.step].text,
         number=found.step + 1,
         steps=len(steps),
         since=found.step_at,

@@ -55,6 +55,7 @@ NAMES: tuple[str, ...] = (
     "labels.sealed",
     "review.decided",
     "review.judged",
+    "loop.ticked",
 )
 
 _lock = threading.Lock()

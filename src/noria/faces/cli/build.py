@@ -179,10 +179,11 @@ def _print(result: Any, command: Command, is_json: bool) -> None:
     if is_json:
         click.echo(verbs.encode(result).decode())
         return
-    text = show.render(command.show, result)
+    text = show.render(command.show, result, empty=command.empty)
     if text:
         click.echo(text)
-    following = show.next_command(command.next, result)
+    is_no = command.fail_unless and not result.get(command.fail_unless)
+    following = (is_no and show.help_after(command.show, result)) or show.next_command(command.next, result)
     if following:
         click.echo(click.style("next: ", dim=True) + following)
 

@@ -103,7 +103,11 @@ def _gates(found: Mapping[str, Any]) -> str:
     if found["version"]:
         text += f"   model {click.style(found['model'] + ':' + str(found['version']), bold=True)}"
     if found["release"]:
-        text += f"   release r{found['release']} {mark(found['state'])}"
+        is_serving = found["state"] in ("production", "shadow", "canary")
+        if is_serving and not found["ok"]:
+            text += f"   release r{found['release']} stays in {found['state']}: a gate takes nothing down"
+        else:
+            text += f"   release r{found['release']} {mark(found['state'])}"
     if found["size_bytes"]:
         text += f"   {size(found['size_bytes'])}"
     failed = [f"\n           {each['gate']}: {each['text']}" for each in gates if not each["passed"]]
