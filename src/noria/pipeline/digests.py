@@ -11,10 +11,11 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 from noria.store.objects import hash_file
 
-__all__ = ["FileDigests", "Stamp", "stamp_of"]
+__all__ = ["FileDigests", "Stamp", "absolute", "stamp_of"]
 
 MISSING = "missing"
 KEPT_BYTES = 1 << 16
@@ -26,10 +27,15 @@ Stamp = tuple[int, int, int, int]
 """Size, modification and change time in nanoseconds, inode."""
 
 
+def absolute(path: str | bytes | os.PathLike[Any]) -> str:
+    """The path from the root, as it is written: links in it are kept."""
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100  # Path.resolve would follow the links
+
+
 def stamp_of(path: str | Path) -> Stamp | None:
     """The stamp of a regular file; None if there is none."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     if not stat.S_ISREG(found.st_mode):
@@ -48,7 +54,7 @@ class FileDigests:
 
     def of(self, path: Path) -> str:
         """The sha-256 of a file's bytes, or "missing"."""
-        name = os.path.abspath(path)
+        name = absolute(path)
         stamp = stamp_of(name)
         if stamp is None:
             return MISSING

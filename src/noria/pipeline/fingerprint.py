@@ -26,12 +26,13 @@ import os
 import reprlib
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noria.core.identity import canonical, digest
+from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import live, syntax
 from noria.pipeline.content import Opaque, content_hash
 from noria.pipeline.define import Metric, Pipeline
@@ -41,6 +42,7 @@ from noria.pipeline.ownership import Ownership
 from noria.pipeline.plain import Unstorable, to_json
 from noria.pipeline.sources import SourceFile, Sources
 from noria.pipeline.step import Step, StepOptions
+from noria.pipeline.syntax import Summary
 from noria.pipeline.trace import variable_digest
 
 __all__ = ["CodeIdentity", "Fingerprints"]
@@ -48,6 +50,10 @@ __all__ = ["CodeIdentity", "Fingerprints"]
 _MISSING = object()
 _WHOLE_MODULE = frozenset({"globals", "eval", "exec", "vars"})
 _AMBIENT = {"seed": ("seed",), "xy": ("roles",), "split_by_time": ("roles",)}
+_TEXT_READERS = frozenset(
+    {"__doc__", "getsource", "getsourcelines", "getdoc", "getcomments", "__annotations__", "get_annotations"}
+    | {"get_type_hints", "signature", "getfullargspec", "__name__", "__qualname__", "__code__"}
+)
 _NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
 
 
@@ -135,18 +141,19 @@ class _Walk:
         self._variables: set[str] = set()
         self._opaque: dict[str, None] = {}
         self._is_dynamic = False
+        self._asks_subclasses = False
+        self._looks_at_text = False
+        self._classes: list[type] = []
 
     def identity(self, things: Iterable[Any]) -> CodeIdentity:
         """Walk everything; then hash the nodes in order."""
         first = [self._token(thing) for thing in things]
         given = self._declared(_Node("given"))
-        for index in range(10**6):
-            if index == len(self._queue):
-                break
-            self._visit(self._queue[index])
-        content = canonical(
-            {"nodes": [[_sha(node.text), node.links] for node in self._nodes], "first": first, "given": given}
-        )
+        below = self._visit_all()
+        seen: list[JSON] = [[_sha(node.text), node.links] for node in self._nodes]
+        if self._looks_at_text:  # docstrings, annotations and names are data for it
+            seen.append([_sha(node.label + node.shown) for node in self._nodes])
+        content = canonical({"nodes": seen, "first": first, "given": given, "below": below})
         names = self._node_names()
         return CodeIdentity(
             digest=digest(content),
@@ -160,6 +167,24 @@ class _Walk:
             variables=frozenset(self._variables),
             is_dynamic=self._is_dynamic,
         )
+
+    def _visit_all(self) -> dict[str, list[str]]:
+        """Visit the queue to its end; gives the subclasses of each class, if any code asks for them."""
+        below: dict[str, list[str]] = {}
+        for index in range(10**6):
+            if index == len(self._queue):
+                break
+            thing = self._queue[index]
+            self._visit(thing)
+            if isinstance(thing, type):
+                self._classes.append(thing)
+            while self._asks_subclasses and self._classes:
+                made = self._classes.pop()
+                found: list[type] = sorted(
+                    type.__subclasses__(made), key=lambda item: (item.__qualname__, item.__module__)
+                )
+                below[self._token(made)] = [self._token(item) for item in found]
+        return below
 
     def _declared(self, node: _Node) -> dict[str, str]:
         """What the step's options and parameters add: files, variables, a version, values that are not plain."""
@@ -256,7 +281,7 @@ class _Walk:
 
     def _label(self, thing: Any) -> str:
         if thing is self._function:
-            return f"step {thing.__name__}"
+            return f"step {getattr(thing, '__name__', '')}"
         if isinstance(thing, types.ModuleType):
             return f"module {thing.__name__}"
         kind = "class" if isinstance(thing, type) else "helper"
@@ -285,13 +310,14 @@ class _Walk:
         if file is None or definition is None:
             node.text = live.bytecode(function.__code__)
             for name in sorted(syntax.global_names(function.__code__)):
-                self._follow(syntax.Use(name), {**function.__globals__, **live.cells(function)}, node)
+                self._follow(syntax.Use(name), ChainMap(live.cells(function), function.__globals__), node)
         else:
             self._saw(file, definition)
-            node.text = syntax.canonical_syntax(definition)
+            node.text = file.summary(definition).text
             node.shown = file.text_of(definition)
             names = syntax.global_names(function.__code__) | {*function.__code__.co_freevars}
-            self._follow_uses(definition, names, {**function.__globals__, **live.cells(function)}, node)
+            scope = ChainMap(live.cells(function), function.__globals__)
+            self._follow_uses(definition, file.summary(definition), names, scope, node)
         if function is not self._function:
             self._value(node, "defaults", (function.__defaults__, function.__kwdefaults__), node.label)
         extra = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
@@ -300,28 +326,22 @@ class _Walk:
         if hasattr(function, "__wrapped__"):
             node.links["wrapped"] = self._token(function.__wrapped__)
 
-    def _follow_uses(self, definition: ast.AST, names: set[str], scope: Mapping[str, Any], node: _Node) -> None:
+    def _follow_uses(
+        self, definition: ast.AST, told: Summary, names: Set[str], scope: ChainMap[str, Any], node: _Node
+    ) -> None:
         """Follow every name of a definition that comes from outside of it."""
-        local = self._local_imports(definition, scope, node)
-        seen = {**scope, **local}
+        local = self._local_imports(definition, told, scope, node)
+        seen = scope.new_child(local)
         params = self._params if node.label.startswith("step ") else {}
-        evaluator = Evaluator(definition, {**seen, **params})
+        evaluator = Evaluator(definition, seen.new_child(dict(params)))
         for use in sorted(syntax.uses(definition, evaluator.text)):
             if use.root in names or use.root in local:
                 self._follow(use, seen, node)
-        if "__subclasses__" in syntax.attributes(definition):
-            self._follow_subclasses(definition, seen, node)
-        for called, argument in syntax.read_arguments(definition):
+        words = told.attributes | {name for name in names if not name.startswith("__")}
+        self._asks_subclasses |= "__subclasses__" in words
+        self._looks_at_text |= bool(words & _TEXT_READERS)
+        for called, argument in told.reads:
             self._read_file(called, argument, evaluator, node)
-
-    def _follow_subclasses(self, definition: ast.AST, scope: Mapping[str, Any], node: _Node) -> None:
-        roots = {use.root for use in syntax.uses(definition)}
-        queue = [value for name, value in sorted(scope.items()) if name in roots and isinstance(value, type)]
-        for made in queue:
-            below = sorted(type.__subclasses__(made), key=lambda item: (item.__module__, item.__qualname__))
-            queue.extend(item for item in below if item not in queue and self._is_own(item))
-            for item in below:
-                node.links[f"subclass {len(node.links)}"] = self._token(item)
 
     def _visit_class(self, made: type, node: _Node) -> None:
         for index, base in enumerate(made.__bases__):
@@ -335,10 +355,11 @@ class _Walk:
             node.text = "class without source"
         else:
             self._saw(file, definition)
-            node.text = syntax.canonical_syntax(definition)
+            told = file.summary(definition)
+            node.text = told.text
             node.shown = file.text_of(definition)
-            scope = {**getattr(sys.modules.get(made.__module__), "__dict__", {}), **live.class_cells(made)}
-            self._follow_uses(definition, syntax.global_names(syntax.code_of(definition)), scope, node)
+            scope = ChainMap(live.class_cells(made), getattr(sys.modules.get(made.__module__), "__dict__", {}))
+            self._follow_uses(definition, told, told.names, scope, node)
         self._class_attributes(made, definition, file, node)
 
     def _class_attributes(
@@ -376,11 +397,11 @@ class _Walk:
             self._opaque[f"{node.label} has no source"] = None
             return
         self._saw(file, file.tree)
-        node.text = syntax.canonical_syntax(file.tree)
+        told = file.summary(file.tree)
+        node.text = told.text
         node.shown = file.text_of(file.tree)
         scope = vars(module)
-        names = (syntax.global_names(syntax.code_of(file.tree)) | {*scope}) & {*scope}
-        self._follow_uses(file.tree, names, scope, node)
+        self._follow_uses(file.tree, told, {*scope}, ChainMap(scope), node)
         for name, value in sorted(scope.items()):
             if not name.startswith("__") and not isinstance(value, types.ModuleType):
                 self._value(node, f"global {name}", value, f"constant {module.__name__}.{name}")
@@ -475,16 +496,17 @@ class _Walk:
             file = self._sources.of_file(path)
             if file is not None:
                 self._saw(file, file.tree)
-                every[str(path.relative_to(self._root))] = _sha(syntax.canonical_syntax(file.tree))
+                every[str(path.relative_to(self._root))] = _sha(file.summary(file.tree).text)
         node.links["import of any module"] = _sha(repr(sorted(every.values())))
         self._values.update({f"module {name}": value[:16] for name, value in every.items()})
 
-    def _local_imports(self, definition: ast.AST, scope: Mapping[str, Any], node: _Node) -> dict[str, Any]:
+    def _local_imports(
+        self, definition: ast.AST, told: Summary, scope: Mapping[str, Any], node: _Node
+    ) -> dict[str, Any]:
         """What the import statements inside a definition bind; other packages count by version only."""
         bound: dict[str, Any] = {}
         package = str(scope.get("__package__") or "")
-        used = {use.root for use in syntax.uses(definition)}
-        for module, level, name, alias in syntax.imports(definition):
+        for module, level, name, alias in told.imports:
             if level == 0 and not self._owners.is_project_module(module):
                 self._reach(self._owners.of_root(module.partition(".")[0]))
                 node.links[f"import {alias}"] = f"{module}:{name}"
@@ -502,7 +524,7 @@ class _Walk:
                     bound[alias] = importlib.import_module(f"{full}.{name}")
             except ImportError:
                 node.links[f"import {alias}"] = "missing"
-            if alias in bound and alias not in used and not isinstance(definition, ast.Module):
+            if alias in bound and alias not in told.roots and not isinstance(definition, ast.Module):
                 node.links[f"import {len(node.links)}"] = self._token(bound[alias])  # for what it does when imported
         return bound
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,12 +150,18 @@ class Keys:
         content = self._ws.objects.get_bytes(value.digest)
         if value.type == "pickle":
             named = pickles.globals_of(content)
-            return {(module, name) for module, name in named if self.fingerprints.is_own(module)}
+            return {(module, name) for module, name in named if self._is_own_or_gone(module)}
         found: set[tuple[str, str]] = set()
         if b'"type":"p' in content:
             for digest, kind in _parts(json.loads(content)):
                 found |= self._own_globals(Value(digest, kind))
         return found
+
+    def _is_own_or_gone(self, module: str) -> bool:
+        root = module.partition(".")[0]
+        if root in sys.modules or root in sys.stdlib_module_names:
+            return self.fingerprints.is_own(module)
+        return self.fingerprints.is_own(module) or importlib.util.find_spec(root) is None
 
     def _packages(self, node: StepNode, code: CodeIdentity) -> dict[str, str]:
         if node.step.options.env == "none":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from typing import Any
 
 from noria.core.identity import canonical, digest
 from noria.pipeline.ambient import Ambient
-from noria.pipeline.digests import FileDigests, stamp_of
+from noria.pipeline.digests import FileDigests, Stamp, stamp_of
 from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
 from noria.pipeline.trace import Trace, temporary, variable_digest
 
@@ -53,10 +54,13 @@ class Reads:
             if path not in code.files and not reason:
                 reason = self._file(path, stamp, trace.began_ns, found)
         for folder, changed_ns in trace.folders:
-            if os.path.isdir(folder):
-                if os.stat(folder).st_mtime_ns != changed_ns and not folder.startswith(temporary()):
+            if Path(folder).is_dir():
+                if Path(folder).stat().st_mtime_ns != changed_ns and not _is_temporary(folder, self._root):
                     reason = reason or f"{self._shown(folder)} changed while the step ran"
                 found[f"folder {self._shown(folder)}"] = self._folder(folder)
+        for path, what in trace.stats:
+            if path not in self._made(trace) and f"file {self._shown(path)}" not in found:
+                found[f"{what} {self._shown(path)}"] = self._now(what, self._shown(path))
         things, gone = self._things(trace, code)
         reason = reason or gone
         extra = self._code(things, code, found)
@@ -87,11 +91,11 @@ class Reads:
             return ""  # it reads what the code names
         return f"{trace.blind[7:]} reads files out of sight: name them by a constant, or in extra_files"
 
-    def _file(self, path: str, stamp: Any, began_ns: int, found: dict[str, str]) -> str:
+    def _file(self, path: str, stamp: Stamp | None, began_ns: int, found: dict[str, str]) -> str:
         """Add the condition of one file; gives why there can be none."""
         now = stamp_of(path)
         is_new = stamp is not None and stamp[2] >= began_ns
-        if is_new and (now is None or path.startswith(temporary())):
+        if is_new and (now is None or _is_temporary(path, self._root)):
             return ""  # made and used up by the step
         if stamp is not None and now != stamp:
             return f"{self._shown(path)} {'was taken away' if now is None else 'changed'} while the step ran"
@@ -147,7 +151,7 @@ class Reads:
                 parts = Path(file).relative_to(folder).with_suffix("").parts
                 try:
                     return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-                except Exception:  # noqa: BLE001, S112  # the boundary to the project's code; the caller says so
+                except Exception:  # noqa: BLE001  # the boundary to the project's code; the caller says so
                     continue
         main = sys.modules.get("__main__")
         return main if main is not None and not Path(file).is_file() else None
@@ -165,6 +169,8 @@ class Reads:
             return self._digests.of(self._root / name)
         if kind == "folder":
             return self._folder(str(self._root / name))
+        if kind in ("there", "stat"):
+            return _looked(self._root / name, is_whole=kind == "stat")
         if kind == "variable":
             return variable_digest(name)
         if kind == "package":
@@ -186,12 +192,39 @@ class Reads:
             return GONE
         return digest(canonical(names))
 
+    def _made(self, trace: Trace) -> set[str]:
+        """Files that the step itself made: whether they were there before is not known, nor what it asked for."""
+        return {
+            path for path, _ in trace.stats if _changed_ns(path) >= trace.began_ns and _is_temporary(path, self._root)
+        }
+
     def _shown(self, path: str) -> str:
         """The path as it is kept: relative to the project inside of it, absolute elsewhere."""
         try:
             return str(Path(path).relative_to(self._root))
         except ValueError:
             return path
+
+
+def _looked(path: Path, *, is_whole: bool) -> str:
+    """What a look at a file tells: what it is; for all of `stat`, also its size and time."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
+    return f"{kind} {found.st_size} {found.st_mtime_ns}" if is_whole and kind == "file" else kind
+
+
+def _changed_ns(path: str) -> int:
+    try:
+        return Path(path).stat().st_ctime_ns
+    except OSError:
+        return 1 << 63  # gone again
+
+
+def _is_temporary(path: str, root: Path) -> bool:
+    return path.startswith(temporary()) and not path.startswith(str(root) + os.sep)
 
 
 def _is_covered(code: CodeIdentity, file: str, line: int) -> bool:

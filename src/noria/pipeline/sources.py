@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
+from noria.pipeline.syntax import Summary, summary
+
 __all__ = [
     "ProjectLoader",
     "SourceFile",
@@ -164,6 +166,7 @@ class SourceFile:
         self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self._lambdas: dict[int, list[ast.Lambda]] = {}
         self._classes: dict[str, list[ast.ClassDef]] = {}
+        self._summaries: dict[int, Summary] = {}
         self._lines = content.decode("utf-8", errors="replace").splitlines()
         self._index(self.tree, "")
 
@@ -206,6 +209,13 @@ class SourceFile:
         }
         fits = [node for node in found if any(node.lineno <= line <= (node.end_lineno or 0) for line in lines)]
         return (fits or found)[-1]
+
+    def summary(self, definition: ast.AST) -> Summary:
+        """The summary of a definition of this file."""
+        found = self._summaries.get(id(definition))
+        if found is None:
+            found = self._summaries[id(definition)] = summary(definition)
+        return found
 
     def has_class(self, name: str) -> bool:
         """Whether a class of that qualified name is defined here."""
@@ -293,7 +303,7 @@ def _read(path: str) -> bytes:
 
 
 def _parse(path: str, content: bytes) -> SourceFile | None:
-    if not content:
+    if not content and not Path(path).is_file():
         return None
     try:
         return SourceFile(path, content)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
 
-__all__ = ["Use", "canonical_syntax", "global_names", "imports", "uses"]
+__all__ = ["Summary", "Use", "canonical_syntax", "global_names", "summary", "uses"]
 
 _SKIP = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL", "STORE_GLOBAL"})
@@ -88,7 +88,7 @@ def _text(node: object, *, in_class: bool) -> str:
     if isinstance(node, ast.AnnAssign) and not in_class and node.simple:
         if node.value is None:
             return ""
-        return f"Assign({_text(node.target, in_class=False)},{_text(node.value, in_class=False)})"
+        return f"Assign(targets=[{_text(node.target, in_class=False)}],value={_text(node.value, in_class=False)})"
     if isinstance(node, ast.AST):
         parts = []
         for name, value in ast.iter_fields(node):
@@ -137,8 +137,9 @@ def global_names(code: CodeType) -> set[str]:
     return found
 
 
-def code_of(node: ast.ClassDef | ast.Module) -> CodeType:
+def code_of(node: ast.AST) -> CodeType:
     """The code of a definition on its own, for `global_names`."""
+    assert isinstance(node, ast.ClassDef | ast.Module), "a function has code of its own"
     tree = node if isinstance(node, ast.Module) else ast.Module(body=[node], type_ignores=[])
     return compile(tree, "<definition>", "exec", dont_inherit=True)
 
@@ -193,31 +194,49 @@ def _chain(node: ast.AST) -> tuple[str, tuple[str, ...]] | None:
     return (node.id, tuple(reversed(attrs))) if isinstance(node, ast.Name) else None
 
 
-def imports(node: ast.AST) -> Iterator[tuple[str, int, str, str]]:
-    """Import statements inside a definition: (module, level, name or "", the name it is bound to)."""
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What can be told of a definition by its text alone; made once, however many steps reach it.
+
+    `imports` are (module, level, name or "", the name it is bound to), `attributes` every attribute
+    name that is written, `roots` the names that are looked at, `reads` what is called, and the path,
+    in every call that reads a file (`read_parquet(PATH)`, `PATH.read_text()`, …).
+    """
+
+    text: str
+    names: frozenset[str]
+    roots: frozenset[str]
+    imports: tuple[tuple[str, int, str, str], ...]
+    attributes: frozenset[str]
+    reads: tuple[tuple[ast.expr, ast.expr], ...]
+
+
+def summary(node: ast.AST) -> Summary:
+    """The summary of a definition or a module."""
+    found: list[tuple[str, int, str, str]] = []
+    attributes: set[str] = set()
+    reads: list[tuple[ast.expr, ast.expr]] = []
     for item in ast.walk(node):
         if isinstance(item, ast.Import):
-            for alias in item.names:
-                yield alias.name, 0, "", alias.asname or alias.name.partition(".")[0]
+            found += [(each.name, 0, "", each.asname or each.name.partition(".")[0]) for each in item.names]
         elif isinstance(item, ast.ImportFrom):
-            for alias in item.names:
-                yield item.module or "", item.level, alias.name, alias.asname or alias.name
-
-
-def attributes(node: ast.AST) -> set[str]:
-    """Every attribute name that is written inside a definition."""
-    return {item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute)}
-
-
-def read_arguments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """What is called, and the path, in every call that reads (`read_parquet(PATH)`, `PATH.read_text()`, …)."""
-    for item in ast.walk(node):
-        if not isinstance(item, ast.Call) or _writes(item):
-            continue
-        if isinstance(item.func, ast.Attribute) and item.func.attr in _PATH_READERS:
-            yield item.func, item.func.value
-        if item.args and getattr(item.func, "attr", getattr(item.func, "id", "")).startswith(_READERS):
-            yield item.func, item.args[0]
+            found += [(item.module or "", item.level, each.name, each.asname or each.name) for each in item.names]
+        elif isinstance(item, ast.Attribute):
+            attributes.add(item.attr)
+        elif isinstance(item, ast.Call) and not _writes(item):
+            if isinstance(item.func, ast.Attribute) and item.func.attr in _PATH_READERS:
+                reads.append((item.func, item.func.value))
+            if item.args and getattr(item.func, "attr", getattr(item.func, "id", "")).startswith(_READERS):
+                reads.append((item.func, item.args[0]))
+    has_code = isinstance(node, ast.ClassDef | ast.Module)
+    return Summary(
+        text=canonical_syntax(node),
+        names=frozenset(global_names(code_of(node))) if has_code else frozenset(),
+        roots=frozenset(use.root for use in uses(node)),
+        imports=tuple(found),
+        attributes=frozenset(attributes),
+        reads=tuple(reads),
+    )
 
 
 def _writes(node: ast.Call) -> bool:

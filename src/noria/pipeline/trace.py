@@ -29,7 +29,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from noria.pipeline.digests import Stamp, stamp_of
+from noria.pipeline.digests import Stamp, absolute, stamp_of
 from noria.pipeline.sources import is_own_file
 
 __all__ = ["Trace", "Watch", "asked", "temporary", "trace_from", "variable_digest", "watch"]
@@ -37,6 +37,13 @@ __all__ = ["Trace", "Watch", "asked", "temporary", "trace_from", "variable_diges
 NOTES = 20
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
 _STARTS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"})
+_PATH_MODULES = (
+    *("genericpath.py", "posixpath.py", "pathlib.py", "pathlib/__init__.py", "pathlib/_local.py", "glob.py"),
+    *("shutil.py", "<frozen genericpath>", "<frozen posixpath>", "<frozen os>"),
+)
+_WHETHER = frozenset(
+    {"exists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink", "is_mount", "glob", "walk"}
+)
 _NATIVE_READERS = (
     ("pyarrow/parquet/core.py", ("read_table", "ParquetFile.__init__", "ParquetDataset.__init__")),
     ("pyarrow/dataset.py", ("dataset", "parquet_dataset")),
@@ -49,9 +56,10 @@ class Trace:
     """What one step was seen to do; plain values, so that a worker can send it home.
 
     `files` has (path, stamp when it was opened, None if it was not there), `folders` those that were
-    listed with their time then, `modules` what was imported by name, `code` (file, qualified name, first line) of project
-    code that ran, `variables` (name, sha-256 of the value), `asked` what of its surroundings it asked
-    for, `notes` what cannot be checked later; `blind` says why code could not be watched.
+    listed with their time then, `modules` what was imported by name, `code` (file, qualified name,
+    first line) of project code that ran, `variables` (name, sha-256 of the value), `stats` (path,
+    whether it was "there" or looked at as a "stat"), `asked` what of its surroundings it asked for,
+    `notes` what cannot be checked later; `blind` says why code could not be watched.
     """
 
     files: tuple[tuple[str, Stamp | None], ...] = ()
@@ -60,6 +68,7 @@ class Trace:
     code: tuple[tuple[str, str, int], ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     asked: tuple[str, ...] = ()
+    stats: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     blind: str = ""
     began_ns: int = 0
@@ -77,6 +86,7 @@ def trace_from(document: Mapping[str, Any]) -> Trace:
         code=tuple((file, name, line) for file, name, line in document["code"]),
         folders=tuple((name, int(changed)) for name, changed in document["folders"]),
         variables=tuple((name, value) for name, value in document["variables"]),
+        stats=tuple((name, what) for name, what in document["stats"]),
         blind=document["blind"],
         began_ns=document["began_ns"],
         **{name: tuple(document[name]) for name in lists},
@@ -96,6 +106,7 @@ class Watch:
     codes: set[CodeType] = field(default_factory=set)
     variables: dict[str, str] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
+    stats: dict[str, str] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     blind: str = ""
     began_ns: int = field(default_factory=time.time_ns)
@@ -114,6 +125,7 @@ class Watch:
             code=tuple(code),
             variables=tuple(sorted(self.variables.items())),
             asked=tuple(sorted(self.asked)),
+            stats=tuple(sorted(self.stats.items())),
             notes=tuple(self.notes)[:NOTES],
             blind=self.blind or self._unseen(),
             began_ns=self.began_ns,
@@ -123,11 +135,11 @@ class Watch:
         """A file is about to be opened."""
         if isinstance(path, int) or path is None:
             return
-        name = os.path.abspath(os.fsdecode(path))
+        name = absolute(path)
         if name in self.files or name in self.written or name.startswith(self.ignored):
             return
         stamp = stamp_of(name)
-        if stamp is None and os.path.exists(name):
+        if stamp is None and Path(name).exists():
             return  # a folder, a pipe, a device
         mode = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         if mode == os.O_WRONLY or flags & os.O_TRUNC or (mode == os.O_RDWR and stamp is None):
@@ -140,7 +152,7 @@ class Watch:
         if path is None:
             path = "."
         if not isinstance(path, int):
-            name = os.path.abspath(os.fsdecode(path))
+            name = absolute(path)
             if not (name + os.sep).startswith(self.ignored) and not _is_import(name):
                 self.folders[name] = _changed_ns(name)
 
@@ -171,9 +183,9 @@ def _is_import(name: str) -> bool:
     """Whether Python itself reads: a module that is imported, or the lines of a traceback."""
     frame = sys._getframe(3)
     file = frame.f_code.co_filename
-    return file.startswith("<frozen importlib") or (
-        name.endswith(".py") and file.endswith(("tokenize.py", "linecache.py"))
-    )
+    if file.startswith("<frozen importlib"):
+        return name.endswith((".py", ".pyc", ".so")) or sys._getframe(3).f_code.co_name == "_fill_cache"
+    return name.endswith(".py") and file.endswith(("tokenize.py", "linecache.py"))
 
 
 class _Hooks:
@@ -184,6 +196,7 @@ class _Hooks:
         self._lock = threading.Lock()
         self._bootstrap: Any = vars(importlib)["_bootstrap"]
         self._import: Callable[..., Any] = self._bootstrap._gcd_import
+        self._stat = os.stat
         sys.addaudithook(self._audited)
 
     def begin(self, made: Watch) -> None:
@@ -191,6 +204,7 @@ class _Hooks:
         with self._lock:
             if not self.watches:
                 self._bootstrap._gcd_import = self._imported
+                os.stat = self._looked  # genericpath and pathlib look it up at each call
                 os.environ.__class__ = _NotedEnviron
             self.watches.append(made)
 
@@ -200,7 +214,23 @@ class _Hooks:
             self.watches.remove(made)
             if not self.watches:
                 self._bootstrap._gcd_import = self._import
+                os.stat = self._stat
                 os.environ.__class__ = _Plain
+
+    def _looked(self, path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        """`os.stat` while a step runs: notes what the project's code asks about files."""
+        if isinstance(path, str | bytes | os.PathLike):
+            frame: FrameType | None = sys._getframe(1)
+            asker = ""
+            while frame is not None and frame.f_code.co_filename.endswith(_PATH_MODULES):
+                asker, frame = frame.f_code.co_name, frame.f_back
+            name = absolute(path)
+            for each in self.watches:
+                is_asked = frame is not None and each.own(frame.f_code.co_filename)
+                is_known = each.stats.get(name) == "stat" or name in each.written or name.startswith(each.ignored)
+                if is_asked and not is_known:
+                    each.stats[name] = "there" if asker in _WHETHER else "stat"
+        return self._stat(path, *args, **kwargs)
 
     def _imported(self, name: str, package: str | None = None, level: int = 0) -> Any:
         """What `importlib.import_module` calls, also for a module that is loaded already."""
@@ -263,9 +293,9 @@ def watch(root: Path, state: Path) -> Iterator[Watch]:
 def _ignored(state: Path) -> tuple[str, ...]:
     """Folders whose files are known otherwise: Python, packages (by version), Noria itself and its state."""
     paths = sysconfig.get_paths()
-    folders = {os.path.abspath(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    folders |= {os.path.realpath(folder) for folder in folders} | {os.path.dirname(folder) for folder in folders}
-    folders |= {os.path.abspath(state), os.path.realpath(state), str(Path(__file__).resolve().parents[1])}
+    folders = {absolute(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {os.path.realpath(folder) for folder in folders}
+    folders |= {absolute(state), os.path.realpath(state), str(Path(__file__).resolve().parents[1])}
     return (*_SYSTEM, *(folder + os.sep for folder in sorted(folders)))
 
 
@@ -348,23 +378,23 @@ else:
             if sys.getprofile() is not started[0]:
                 made.blind = "the step has a profiler of its own"
             started[0].disable()
-            threading.setprofile(None)  # type: ignore[arg-type]  # the way to take it away
+            threading.setprofile(None)
             for one in started:
                 made.codes.update(entry.code for entry in one.getstats() if isinstance(entry.code, CodeType))
 
 
 def _changed_ns(folder: str) -> int:
     try:
-        return os.stat(folder).st_mtime_ns
+        return Path(folder).stat().st_mtime_ns
     except OSError:
         return 0
 
 
 def _name_of(arguments: tuple[Any, ...]) -> str:
     first = arguments[0] if arguments else ""
-    return os.path.basename(os.fsdecode(first)) if isinstance(first, str | bytes | os.PathLike) else "a process"
+    return Path(os.fsdecode(first)).name if isinstance(first, str | bytes | os.PathLike) else "a process"
 
 
 def temporary() -> tuple[str, ...]:
     """Folders of temporary files."""
-    return (os.path.abspath(tempfile.gettempdir()) + os.sep,)
+    return (absolute(tempfile.gettempdir()) + os.sep,)

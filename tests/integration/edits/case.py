@@ -44,8 +44,14 @@ class Case:
 def program(text: str, **modules: str) -> dict[str, str]:
     """A project whose pipeline.py ends in the pipeline of the one step `work`; `pack__mod` is pack/mod.py."""
     files = {"pipeline.py": HEAD + textwrap.dedent(text) + TAIL}
-    files.update({name.replace("__", "/") + ".py": textwrap.dedent(code) for name, code in modules.items()})
+    files.update({_path(name): textwrap.dedent(code) for name, code in modules.items()})
     return files
+
+
+def _path(name: str) -> str:
+    if name.endswith("____init__"):
+        return name.removesuffix("____init__").replace("__", "/") + "/__init__.py"
+    return name.replace("__", "/") + ".py"
 
 
 def step(value: str, options: str = "") -> str:

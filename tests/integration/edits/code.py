@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # each program is one text
 """Functions, constants, closures and tables."""
 
 from __future__ import annotations
@@ -5,7 +6,9 @@ from __future__ import annotations
 from edits.case import Case, program, step
 
 PLAIN = program("def helper(x):\n    return x * 2\n" + step("helper(4)"))
-OTHER = program("from lib.shapes import area\n" + step("area(3)"), lib____init__="", lib__shapes="def area(x):\n    return x * x\n")
+OTHER = program(
+    "from lib.shapes import area\n" + step("area(3)"), lib____init__="", lib__shapes="def area(x):\n    return x * x\n"
+)
 DECORATED = """
 import functools
 def times(n):
@@ -39,7 +42,9 @@ CASES: dict[str, Case] = {
     "helper in another module": Case(OTHER, {"lib/shapes.py": ("x * x", "x * x * x")}),
     "helper of a helper in a third module": Case(
         program(
-            "from one import f\n" + step("f()"), one="import two\ndef f():\n    return two.g()\n", two="def g():\n    return 1\n"
+            "from one import f\n" + step("f()"),
+            one="import two\ndef f():\n    return two.g()\n",
+            two="def g():\n    return 1\n",
         ),
         {"two.py": ("return 1", "return 2")},
     ),
@@ -61,11 +66,15 @@ CASES: dict[str, Case] = {
         program("\n@nr.step\ndef work(x: int = 1) -> int:\n    return x\n"), {"pipeline.py": ("int = 1", "int = 2")}
     ),
     "closure value": Case(
-        program("def make(n):\n    def add(x):\n        return x + n\n    return add\nadd = make(3)\n" + step("add(1)")),
+        program(
+            "def make(n):\n    def add(x):\n        return x + n\n    return add\nadd = make(3)\n" + step("add(1)")
+        ),
         {"pipeline.py": ("make(3)", "make(4)")},
     ),
     "closure body": Case(
-        program("def make(n):\n    def add(x):\n        return x + n\n    return add\nadd = make(3)\n" + step("add(1)")),
+        program(
+            "def make(n):\n    def add(x):\n        return x + n\n    return add\nadd = make(3)\n" + step("add(1)")
+        ),
         {"pipeline.py": ("x + n", "x - n")},
     ),
     "closure over a function": Case(
@@ -124,9 +133,12 @@ CASES: dict[str, Case] = {
     "body of a decorator": Case(program(DECORATED + step("f()")), {"pipeline.py": ("f(*args) * n", "f(*args) + n")}),
     "function under a decorator": Case(program(DECORATED + step("f()")), {"pipeline.py": ("return 5", "return 6")}),
     "decorator of the step": Case(
-        program("def twice(f):\n    def inner() -> object:\n        return f() * 2\n    return inner\n"
-                "\n@nr.step\n@twice\ndef work() -> object:\n    return 3\n".replace("def inner", "def work")
-                .replace("return inner", "return work")),
+        program(
+            "def twice(f):\n    def inner() -> object:\n        return f() * 2\n    return inner\n"
+            "\n@nr.step\n@twice\ndef work() -> object:\n    return 3\n".replace("def inner", "def work").replace(
+                "return inner", "return work"
+            )
+        ),
         {"pipeline.py": ("f() * 2", "f() * 4")},
     ),
     "function under lru_cache": Case(
@@ -134,8 +146,10 @@ CASES: dict[str, Case] = {
         {"pipeline.py": ("return 5", "return 6")},
     ),
     "function under contextmanager": Case(
-        program("import contextlib\n@contextlib.contextmanager\ndef f():\n    yield 5\n"
-                "def g():\n    with f() as x:\n        return x\n" + step("g()")),
+        program(
+            "import contextlib\n@contextlib.contextmanager\ndef f():\n    yield 5\n"
+            "def g():\n    with f() as x:\n        return x\n" + step("g()")
+        ),
         {"pipeline.py": ("yield 5", "yield 6")},
     ),
     "generator helper": Case(
@@ -147,7 +161,10 @@ CASES: dict[str, Case] = {
         {"pipeline.py": ("'a')", "'b')")},
     ),
     "attrgetter on a module": Case(
-        program("import operator\nimport inner\n" + step("operator.attrgetter('f')(inner)()"), inner="def f():\n    return 1\n"),
+        program(
+            "import operator\nimport inner\n" + step("operator.attrgetter('f')(inner)()"),
+            inner="def f():\n    return 1\n",
+        ),
         {"inner.py": ("return 1", "return 2")},
     ),
     "numpy array": Case(
@@ -171,17 +188,24 @@ CASES: dict[str, Case] = {
         program("D = {'a': 1, 'b': 2}\n" + step("list(D)")), {"pipeline.py": ("'a': 1, 'b': 2", "'b': 2, 'a': 1")}
     ),
     "module imported in the step": Case(
-        program("\n@nr.step\ndef work() -> object:\n    import inner\n    return inner.f()\n", inner="def f():\n    return 1\n"),
+        program(
+            "\n@nr.step\ndef work() -> object:\n    import inner\n    return inner.f()\n",
+            inner="def f():\n    return 1\n",
+        ),
         {"inner.py": ("return 1", "return 2")},
     ),
     "name imported in the step": Case(
-        program("\n@nr.step\ndef work() -> object:\n    from inner import f\n    return f()\n", inner="def f():\n    return 1\n"),
+        program(
+            "\n@nr.step\ndef work() -> object:\n    from inner import f\n    return f()\n",
+            inner="def f():\n    return 1\n",
+        ),
         {"inner.py": ("return 1", "return 2")},
     ),
     "import for its effect": Case(
         program(
             "\n@nr.step\ndef work() -> object:\n    import effect\n    from state import BOX\n    return list(BOX)\n",
-            effect="import state\nstate.BOX.append(1)\n", state="BOX = []\n",
+            effect="import state\nstate.BOX.append(1)\n",
+            state="BOX = []\n",
         ),
         {"effect.py": ("append(1)", "append(2)")},
     ),
@@ -190,31 +214,48 @@ CASES: dict[str, Case] = {
         {"inner.py": ("return 1", "return 2")},
     ),
     "star import that begins to hide": Case(
-        program("from inner import *\nfrom other import *\n" + step("f()"), inner="def f():\n    return 1\n", other="X = 1\n"),
+        program(
+            "from inner import *\nfrom other import *\n" + step("f()"),
+            inner="def f():\n    return 1\n",
+            other="X = 1\n",
+        ),
         {"other.py": ("X = 1", "def f():\n    return 2")},
     ),
     "re-export by a package": Case(
-        program("from pack import f\n" + step("f()"), pack____init__="from .deep import f\n", pack__deep="def f():\n    return 1\n"),
+        program(
+            "from pack import f\n" + step("f()"),
+            pack____init__="from .deep import f\n",
+            pack__deep="def f():\n    return 1\n",
+        ),
         {"pack/deep.py": ("return 1", "return 2")},
     ),
     "swapped imports": Case(
-        program("from inner import a as f, b as g\n" + step("(f(), g())"),
-                inner="def a():\n    return 1\ndef b():\n    return 2\n"),
+        program(
+            "from inner import a as f, b as g\n" + step("(f(), g())"),
+            inner="def a():\n    return 1\ndef b():\n    return 2\n",
+        ),
         {"pipeline.py": ("a as f, b as g", "b as f, a as g")},
     ),
     "module-level condition": Case(
-        program("FAST = True\nif FAST:\n    def f():\n        return 1\nelse:\n    def f():\n        return 2\n" + step("f()")),
+        program(
+            "FAST = True\nif FAST:\n    def f():\n        return 1\nelse:\n    def f():\n        return 2\n"
+            + step("f()")
+        ),
         {"pipeline.py": ("FAST = True", "FAST = False")},
     ),
     "parameter that is a function": Case(
         program("def f():\n    return 1\n\n@nr.step\ndef work(g: object) -> object:\n    return g()\n").copy()
-        | {"pipeline.py": "import noria as nr\ndef f():\n    return 1\n\n@nr.step\ndef work(g: object) -> object:\n"
-           "    return g()\n\n@nr.pipeline\ndef flow():\n    work(f)\n"},
+        | {
+            "pipeline.py": "import noria as nr\ndef f():\n    return 1\n\n@nr.step\ndef work(g: object) -> object:\n"
+            "    return g()\n\n@nr.pipeline\ndef flow():\n    work(f)\n"
+        },
         {"pipeline.py": ("return 1", "return 2")},
     ),
     "parameter that is an enum": Case(
-        {"pipeline.py": "import enum\nimport noria as nr\nclass Mode(enum.Enum):\n    A = 1\n    B = 2\n\n@nr.step\n"
-         "def work(mode: object) -> object:\n    return mode.value\n\n@nr.pipeline\ndef flow():\n    work(Mode.A)\n"},
+        {
+            "pipeline.py": "import enum\nimport noria as nr\nclass Mode(enum.Enum):\n    A = 1\n    B = 2\n\n@nr.step\n"
+            "def work(mode: object) -> object:\n    return mode.value\n\n@nr.pipeline\ndef flow():\n    work(Mode.A)\n"
+        },
         {"pipeline.py": ("work(Mode.A)", "work(Mode.B)")},
     ),
     "version of the step": Case(

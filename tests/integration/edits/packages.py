@@ -1,3 +1,4 @@
+# each program is one text
 """Other distributions: upgraded ones, and those that are installed to be edited."""
 
 from __future__ import annotations
@@ -5,14 +6,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from edits.case import Case, Change, Scene, program, step
 
 IMPORTED = program("import tinylib\n" + step("tinylib.rate() * 2"))
 INSIDE = program("\n@nr.step\ndef work() -> object:\n    from tinylib import rate\n    return rate()\n")
 BY_NAME = program(
-    "import importlib\nfrom pathlib import Path\n" +
-    step("importlib.import_module(Path(__file__).with_name('w.txt').read_text().strip()).rate()")
+    "import importlib\nfrom pathlib import Path\n"
+    + step("importlib.import_module(Path(__file__).with_name('w.txt').read_text().strip()).rate()")
 ) | {"w.txt": "tinylib"}
 
 
@@ -28,7 +30,9 @@ def install(version: str, body: str) -> Change:
         info = site / f"tinylib-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tinylib\nVersion: {version}\n", encoding="utf-8")
-        (info / "RECORD").write_text(f"tinylib/__init__.py,,\ntinylib-{version}.dist-info/METADATA,,\n", encoding="utf-8")
+        (info / "RECORD").write_text(
+            f"tinylib/__init__.py,,\ntinylib-{version}.dist-info/METADATA,,\n", encoding="utf-8"
+        )
         _on_path(scene, str(site))
 
     return change
@@ -50,7 +54,7 @@ def editable(body: str) -> Change:
 def _on_path(scene: Scene, folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
-    stamp = os.stat(folder).st_mtime_ns + 1
+    stamp = Path(folder).stat().st_mtime_ns + 1
     os.utime(folder, ns=(stamp, stamp))
     scene.forget("tinylib")
 
@@ -58,7 +62,9 @@ def _on_path(scene: Scene, folder: str) -> None:
 CASES: dict[str, Case] = {
     "package upgraded": Case(IMPORTED, prepare=install("1.0", "1"), change=install("2.0", "2")),
     "package upgraded, imported in the step": Case(INSIDE, prepare=install("1.0", "1"), change=install("2.0", "2")),
-    "package upgraded, imported by a computed name": Case(BY_NAME, prepare=install("1.0", "1"), change=install("2.0", "2")),
+    "package upgraded, imported by a computed name": Case(
+        BY_NAME, prepare=install("1.0", "1"), change=install("2.0", "2")
+    ),
     "package installed again": Case(IMPORTED, prepare=install("1.0", "1"), change=install("1.0", "1")),
     "editable install": Case(IMPORTED, prepare=editable("return 1"), change=editable("return 2")),
     "editable install, imported in the step": Case(INSIDE, prepare=editable("return 1"), change=editable("return 2")),
