@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from edits import classes, code, dynamic, files, harmless, notebook, packages
+from edits import classes, code, dynamic, files, harmless, later, notebook, packages
 from edits.case import Case, Scene
 
 from noria.config import Project
@@ -36,6 +36,7 @@ GROUPS = {
     "packages": packages.CASES,
     "notebook": notebook.CASES,
     "harmless": harmless.CASES,
+    "later": later.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 

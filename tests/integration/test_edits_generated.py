@@ -77,7 +77,7 @@ def change_literal(dice: random.Random, text: str) -> str:
     place = dice.choice(places)
     lines = text.splitlines(keepends=True)
     line = lines[place.lineno - 1]
-    lines[place.lineno - 1] = line[: place.col_offset] + str(place.value + 1) + line[place.end_col_offset :]
+    lines[place.lineno - 1] = line[: place.col_offset] + str(int(str(place.value)) + 1) + line[place.end_col_offset :]
     return "".join(lines)
 
 

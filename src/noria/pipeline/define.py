@@ -93,6 +93,8 @@ class PipelineDefinition:
 
     def roles(self, node: str) -> tuple[DatasetRole, ...]:
         """The data sets above a node, nearest first."""
+        if not self.datasets:
+            return ()
         known = {each.name: each for each in self.nodes}
         found: dict[str, DatasetRole] = {}
         queue = {node: None}

@@ -7,6 +7,7 @@ are the texts of the code that it names, once each, so that `noria why` can show
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,8 @@ def write(objects: Objects, made: Mapping[str, KeyDocument]) -> str:
             if name in texts:
                 places[label] = name
         steps[step] = {"key": each.key, "document": dict(each.document), "shown": places}
-    return objects.put_json({"format": FORMAT, "steps": steps, "texts": texts})
+    whole = {"format": FORMAT, "steps": steps, "texts": texts}
+    return objects.put_bytes(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
 
 
 def read(objects: Objects, name: str, step: str, key: str = "") -> KeyDocument:

@@ -35,6 +35,8 @@ class Ownership:
         root = name.partition(".")[0]
         if isinstance(thing, types.FunctionType):
             file = thing.__code__.co_filename
+            if file.startswith("<") and not file.startswith("<frozen") and root in ("", "builtins"):
+                return "project"  # made by exec in a namespace of its own
             return self._by_file(file if not file.startswith("<") else self._file_of_module(name), root)
         if not isinstance(thing, types.ModuleType | type) and not name:
             return "stdlib"  # a builtin without a module

@@ -36,9 +36,17 @@ __all__ = ["Trace", "Watch", "asked", "temporary", "trace_from", "variable_diges
 
 NOTES = 20
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
-_STARTS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"})
+_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"})
 _PATH_MODULES = (
-    *("genericpath.py", "posixpath.py", "pathlib.py", "pathlib/__init__.py", "pathlib/_local.py", "glob.py"),
+    *(
+        "genericpath.py",
+        "posixpath.py",
+        "pathlib.py",
+        "pathlib/__init__.py",
+        "pathlib/_local.py",
+        "pathlib/_abc.py",
+        "glob.py",
+    ),
     *("shutil.py", "<frozen genericpath>", "<frozen posixpath>", "<frozen os>"),
 )
 _WHETHER = frozenset(
@@ -269,8 +277,9 @@ def _hooks() -> _Hooks:
 
 def asked(what: str) -> None:
     """The running step asks for something of its surroundings; kept with its trace."""
-    for watch in _hooks().watches:
-        watch.asked.add(what)
+    if _hooks.cache_info().currsize:  # no watch was ever begun here: a test, a notebook
+        for each in _hooks().watches:
+            each.asked.add(what)
 
 
 @contextlib.contextmanager

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from edits.case import Case, Scene, program, step
+from edits.case import Case, Change, Scene, program, step
 
 HERE = "from pathlib import Path\nHERE = Path(__file__).parent\n"
 
 
-def write(name: str, text: str) -> object:
+def write(name: str, text: str) -> Change:
     """A change that writes a file of the project."""
 
     def change(scene: Scene) -> None:
@@ -17,7 +17,7 @@ def write(name: str, text: str) -> object:
     return change
 
 
-def remove(name: str) -> object:
+def remove(name: str) -> Change:
     """A change that takes a file of the project away."""
 
     def change(scene: Scene) -> None:
@@ -34,7 +34,7 @@ def parquet(scene: Scene, values: list[int]) -> None:
     pq.write_table(pa.table({"x": values}), scene.root / "t.parquet")
 
 
-def outside(text: str) -> object:
+def outside(text: str) -> Change:
     """A change that writes a file that lies outside of the project, and the place that names it."""
 
     def change(scene: Scene) -> None:

@@ -91,22 +91,22 @@ def test_a_process_that_is_started_is_noted(root: Path) -> None:
     assert seen.trace().notes == ("starts true",)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on the watch needs no profiler")
-def test_a_profiler_makes_the_watch_blind(root: Path) -> None:
+def test_a_profiler_makes_the_watch_blind_where_the_watch_needs_one(root: Path) -> None:
     def quiet(*_: object) -> None:
         return None
 
+    needs_one = sys.version_info < (3, 12)
     sys.setprofile(quiet)
     try:
         with watch(root, root / ".noria") as seen:
             pass
     finally:
         sys.setprofile(None)
-    assert seen.trace().blind == "a profiler is on"
+    assert seen.trace().blind == ("a profiler is on" if needs_one else "")
     with watch(root, root / ".noria") as seen:
         sys.setprofile(quiet)
     sys.setprofile(None)
-    assert seen.trace().blind == "the step has a profiler of its own"
+    assert seen.trace().blind == ("the step has a profiler of its own" if needs_one else "")
 
 
 def test_nothing_is_left_behind(root: Path) -> None:
