@@ -22,11 +22,12 @@ from noria.config import load_project
 from noria.core.errors import NoriaError, StepFailed, StepKilled
 from noria.faces.orphan import STDIN, on_parent_end
 from noria.pipeline import values
-from noria.pipeline.ambient import Ambient, around
-from noria.pipeline.call import failure, outputs_of
+from noria.pipeline.ambient import Ambient
+from noria.pipeline.call import failure, outputs_of, perform
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.executor import Task
 from noria.pipeline.plain import from_json
+from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Const, DatasetRole
 from noria.pipeline.values import Value
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     result: dict[str, Any]
     try:
-        result = {"outputs": _run(spec)}
+        result = _run(spec)
     except NoriaError as error:
         told = {"message": error.message, "where": error.where, "hint": error.hint}
         result = {"error": {"type": type(error).__name__, **told}}
@@ -62,7 +63,7 @@ def _follow_parent() -> None:
     on_parent_end(lambda: os.killpg(0, signal.SIGKILL) if is_leader else os._exit(1), held)
 
 
-def _run(spec: dict[str, Any]) -> list[dict[str, Any]]:
+def _run(spec: dict[str, Any]) -> dict[str, Any]:
     root = Path(spec["root"])
     ws = open_workspace(root)
     definition = load_pipeline(load_project(root), spec["pipeline"])
@@ -79,13 +80,20 @@ def _run(spec: dict[str, Any]) -> list[dict[str, Any]]:
             given[name] = values.read(ws.objects, Value(*item["value"]), root)
     ambient = Ambient(spec["seed"], tuple(DatasetRole(*role) for role in spec["roles"]))
     task = Task(
-        ws=ws, definition=definition, node=node, arguments=given, ambient=ambient, log=Path(spec["log"]), memory={}
+        ws=ws,
+        definition=definition,
+        node=node,
+        arguments=given,
+        ambient=ambient,
+        log=Path(spec["log"]),
+        memory={},
+        is_watched=spec["is_watched"],
     )
     if spec["memory_bytes"]:
         _limit(int(spec["memory_bytes"]))
     try:
-        with around(ambient):
-            returned = node.step.function(**given)
+        with project_on_path(root):
+            returned, trace = perform(task)
         stored = outputs_of(ws.objects, node, returned, memory={})
     except NoriaError:
         raise
@@ -95,7 +103,8 @@ def _run(spec: dict[str, Any]) -> list[dict[str, Any]]:
         raise StepKilled(text, where=failure(error, task).where, hint="state a larger memory=") from error
     except Exception as error:  # the boundary to the project's code
         raise _traced(error, task) from error
-    return [{"digest": item.digest, "type": item.type, "size_bytes": item.size_bytes} for item in stored]
+    outputs = [{"digest": item.digest, "type": item.type, "size_bytes": item.size_bytes} for item in stored]
+    return {"outputs": outputs, "trace": trace.document()}
 
 
 def _traced(error: Exception, task: Task) -> StepFailed:

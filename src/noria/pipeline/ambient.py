@@ -17,6 +17,7 @@ from noria.core.clock import duration
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 from noria.pipeline.step import DatasetRole
+from noria.pipeline.trace import asked
 
 __all__ = ["Ambient", "around", "seed", "split_by_time", "xy"]
 
@@ -57,6 +58,7 @@ def seed() -> int:
     Outside a run it is 0.
     """
     ambient = _AROUND.get()
+    asked("seed")
     return 0 if ambient is None else ambient.seed
 
 
@@ -120,6 +122,7 @@ def split_by_time(rows: Any, holdout: str, *, time: str = "") -> tuple[Any, Any]
 
 def _roles(rows: Any) -> tuple[DatasetRole, ...]:
     ambient = _AROUND.get()
+    asked("roles")
     if ambient is not None and ambient.roles:
         return ambient.roles
     noted = getattr(rows, "attrs", {}).get("noria", {})

@@ -1,4 +1,4 @@
-"""What executors share: storing what a step returned, and telling why it failed. No process, no graph."""
+"""What executors share: calling a step under watch, storing what it returned, and telling why it failed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import ProjectError, StepFailed
 from noria.pipeline import sources, values
+from noria.pipeline.ambient import around
 from noria.pipeline.step import StepNode
+from noria.pipeline.trace import Trace, watch
 from noria.pipeline.values import Unstorable, Value
 from noria.store.objects import Objects
 
 if TYPE_CHECKING:
     from noria.pipeline.executor import Task
 
-__all__ = ["failure", "outputs_of"]
+__all__ = ["failure", "outputs_of", "perform"]
 
 MESSAGE_LIMIT = 300
+
+
+def perform(task: Task) -> tuple[Any, Trace]:
+    """Call a step with its arguments, in its surroundings; what it returned, and what it was seen to read."""
+    with around(task.ambient):
+        if not task.is_watched:
+            return task.node.step.function(**task.arguments), Trace()
+        with watch(task.definition.root, task.ws.project.state) as seen:
+            returned = task.node.step.function(**task.arguments)
+        return returned, seen.trace()
 
 
 def outputs_of(objects: Objects, node: StepNode, result: Any, *, memory: dict[str, Any]) -> tuple[Value, ...]:

@@ -91,7 +91,9 @@ class _Writer:
             self._code(type(value))
             return
         kind = type(value)
-        if kind in _SCALARS:
+        if kind is str:
+            self._tag(f"str:{self._relative(value)!r}")
+        elif kind in _SCALARS:
             self._tag(f"{kind.__name__}:{value!r}")
         elif kind is float:
             self._tag(f"float:{value.hex()}")
@@ -138,7 +140,7 @@ class _Writer:
         return True
 
     def _relative(self, text: str) -> str:
-        if self._root and text.startswith(self._root + os.sep):
+        if self._root and (text == self._root or text.startswith(self._root + os.sep)):
             return "project:" + text[len(self._root) + 1 :]
         return text
 
@@ -148,6 +150,8 @@ class _Writer:
             self._tag(f"{kind.__name__}:{len(value)}")
             for item in value:
                 self.write(item)
+        elif kind.__name__ == "_NamespacePath":  # the folders of a package without an __init__.py
+            self.write(list(value))
         elif isinstance(value, tuple) and hasattr(value, "_fields"):
             self._code(kind)
             for item in value:

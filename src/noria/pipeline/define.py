@@ -93,12 +93,17 @@ class PipelineDefinition:
 
     def roles(self, node: str) -> tuple[DatasetRole, ...]:
         """The data sets above a node, nearest first."""
+        if not self.datasets:
+            return ()
+        known = {each.name: each for each in self.nodes}
         found: dict[str, DatasetRole] = {}
-        queue = [node]
-        for name in queue:
-            current = self.node(name)
+        queue = {node: None}
+        for name in (order := [node]):
+            current = known.get(name) or self.node(name)
             found.update({role.name: role for role in current.datasets() if role.name not in found})
-            queue.extend(parent for parent in current.parents() if parent not in queue)
+            above = [parent for parent in current.parents() if parent not in queue]
+            queue.update(dict.fromkeys(above))
+            order.extend(above)
         return tuple(found.values())
 
 

@@ -1,59 +1,44 @@
 """Drives a plan: for each step its key, then the cached result or a run, then the fact.
 
 A step's outputs are stored before the fact that names them, and the fact is what makes a result
-shareable, so a killed run leaves whole results or none. Equal steps of two processes run once: the
-second waits for the first. An edit to the code in mid-step keeps the result for this run only.
+shareable, so a killed run leaves whole results or none. Facts of quick steps share a transaction,
+with one object for their key documents. Equal steps of two processes run once: the second waits for
+the first. An edit to the code in mid-step keeps the result for this run only.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib
-import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from noria import plugins
 from noria.core.errors import NotFound, UsageError, WorldError
 from noria.core.identity import JSON
-from noria.core.lazy import lazy
-from noria.data import read as data_read
 from noria.data.records import DatasetVersion
-from noria.pipeline import plan, records, values
-from noria.pipeline.ambient import Ambient, seed_of
-from noria.pipeline.content import Opaque, content_hash
+from noria.pipeline import documents, plan
+from noria.pipeline.arguments import Arguments
+from noria.pipeline.cache import Cache, short_list
 from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.documents import KeyDocument
 from noria.pipeline.executor import Done, Executor, Task
 from noria.pipeline.facts import Output, StepFinished
-from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
-from noria.pipeline.ownership import Ownership
-from noria.pipeline.plain import Unstorable, to_json
+from noria.pipeline.flight import Flights
+from noria.pipeline.keys import Keys, Planned
+from noria.pipeline.reads import Conditions, Reads
 from noria.pipeline.records import StepRecord
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.step import Binding, Const, DatasetRole, Group, Ref, StepNode
+from noria.pipeline.step import Const, StepNode
 from noria.pipeline.values import Value
-from noria.store import pickles
 from noria.store.failpoint import failpoint
-from noria.store.jobs import Lease
 from noria.store.workspace import Workspace
-from noria.tracking import records as tracking
-from noria.tracking.environment import Environment, environment
-from noria.tracking.run import reap
 
 __all__ = ["Execution", "StepReport", "execute"]
 
-pa = lazy("pyarrow")
-pd = lazy("pandas")
-
-LEASE_S = 20.0
 FLUSH_S = 0.05
 """Facts of steps quicker than this share a transaction; a crash loses no more work than that."""
 POLL_S = 0.5
-WAIT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +80,14 @@ def execute(
         on_event: told of each step when it has ended.
     Raises: UsageError for an unknown parameter; StepFailed, StepKilled; the run's steps so far stay recorded.
     """
-    drive = _Drive(ws, definition, run, pins, _overrides(definition, params or {}), on_event)
-    try:
-        with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
+    overrides = _overrides(definition, params or {})
+    with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
+        drive = _Drive(ws, definition, run, pins, overrides, on_event)
+        try:
             for node in definition.nodes:
                 drive.step(node)
-    finally:
-        drive.flush()
+        finally:
+            drive.close()
     nothing = Value("", "")
     model = definition.model
     return Execution(
@@ -135,21 +121,16 @@ def _overrides(definition: PipelineDefinition, params: Mapping[str, JSON]) -> di
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Planned:
-    """One step with its key: `document` is what the key was computed from, `opaque` why there is none."""
+class _Waiting:
+    """A step that has ended and is not written yet; without a `document` of its own it has that of `entry`."""
 
-    node: StepNode
-    code: CodeIdentity
-    key: str
-    document: dict[str, JSON]
-    opaque: tuple[str, ...]
-    labels: Mapping[str, str]
-    seed: int
-    roles: tuple[DatasetRole, ...]
+    planned: Planned
+    fact: StepFinished
+    document: KeyDocument | None
 
 
 class _Drive:
-    """The state of one execution: outputs so far, values in memory, facts that wait to be written."""
+    """The state of one execution: outputs so far, and the facts that wait to be written."""
 
     def __init__(
         self,
@@ -161,314 +142,193 @@ class _Drive:
         on_event: Callable[[StepReport], None] | None,
     ) -> None:
         self.ws, self.definition, self.run, self.pins = ws, definition, run, pins
-        self.overrides, self.on_event = overrides, on_event
-        self.environment: Environment = environment(ws.project.state)
-        self.fingerprints = Fingerprints(definition.root, Ownership(definition.root, self.environment))
+        self.on_event = on_event
+        self.keys = Keys(ws, definition, pins, overrides)
+        self.reads = Reads(self.keys.fingerprints)
+        self.cache = Cache(ws, self.keys, self.reads, [node.name for node in definition.nodes])
+        self.flights = Flights(ws, run)
+        self.arguments = Arguments(ws, definition, pins)
         self.outputs: dict[str, tuple[Value, ...]] = {}
         self.reports: list[StepReport] = []
-        self.memory: dict[str, Any] = {}
         self.executors: dict[str, Executor] = {}
-        self._pending: list[tuple[StepFinished, list[tuple[str, str]]]] = []
+        self._pending: list[_Waiting] = []
         self._flushed = time.monotonic()
-        self._uses = _count_uses(definition)
 
     def step(self, node: StepNode) -> None:
         """Plan one step, then take its result from the cache or run it."""
         began = time.monotonic()
-        planned = self._plan(node)
-        found = self._cached(planned)
-        owner = ""
-        if found is None and not planned.opaque:
-            owner = self._take(planned.key)
-            found = self._cached(planned) if owner else self._wait(planned.key)
-            if found is None and not owner:
-                owner = self._take(planned.key)
-        try:
-            if found is not None:
-                self._use(planned, found, time.monotonic() - began)
-            else:
-                self._perform(planned, owner)
-        finally:
-            if owner:
-                self.flush()  # the entry is there before another process may take the lease
-                self.ws.jobs.release(f"step/{planned.key}", owner)
+        planned = self.keys.plan(node, self.outputs)
+        if planned.opaque:
+            self._perform(planned, "")
+            return
+        if not self.flights.take(planned.key):
+            self.flush()  # publish before waiting, or two runs may wait for each other
+            self.flights.wait(planned.key)
+        found, refused = self.cache.find(planned)
+        if found is None:
+            self._perform(planned, refused)
+        else:
+            self._use(planned, found, time.monotonic() - began)
 
     def flush(self) -> None:
-        """Write the facts that wait, in one transaction."""
+        """Write the facts that wait, in one transaction, then let others have what was made."""
         if self._pending:
             waiting, self._pending = self._pending, []
+            made = {item.planned.node.name: item.document for item in waiting if item.document is not None}
+            name = documents.write(self.ws.objects, made) if made else ""
             with self.ws.ledger.transaction() as tx:
-                for fact, inputs in waiting:
+                for item in waiting:
+                    fact = item.fact if item.document is None else _documented(item.fact, name)
                     outputs = [(f"{fact.step}.{output.name}", output.digest) for output in fact.outputs]
-                    tx.append(fact, inputs=inputs, outputs=outputs)
+                    tx.append(fact, inputs=self._edges(item.planned.node), outputs=outputs)
             failpoint("step.finished")
+        self.flights.release_all()
         self._flushed = time.monotonic()
 
-    # planning
-
-    def _plan(self, node: StepNode) -> _Planned:
-        constants: dict[str, Any] = {}
-        params: dict[str, str] = {}
-        inputs: dict[str, str] = {}
-        labels: dict[str, str] = {}
-        opaque: list[str] = []
-        for name, binding in self._bindings(node).items():
-            if isinstance(binding, Const):
-                constants[name] = binding.value
-                try:
-                    params[name] = _param_text(binding.value)
-                except Opaque as error:
-                    opaque.append(f"parameter {name}: {error.reason}")
-            else:
-                inputs[name] = self._input_text(binding)
-                labels[name] = _label(binding)
-        code = self.fingerprints.code(node.step, constants, self._things_in(node))
-        roles = self.definition.roles(node.name)
-        seed = seed_of(self.ws.project.seed, node.name)
-        document = plan.document(
-            node,
-            code,
-            params=params,
-            inputs=inputs,
-            packages=self._packages(node, code),
-            python=platform.python_version().rpartition(".")[0],
-            seed=seed,
-            roles=roles,
-        )
-        opaque += code.opaque
-        if not node.step.options.cache:
-            opaque.append("the step says cache=False")
-        return _Planned(
-            node=node,
-            code=code,
-            key=plan.key(document),
-            document=document,
-            opaque=tuple(opaque),
-            labels=labels,
-            seed=seed,
-            roles=roles,
-        )
-
-    def _things_in(self, node: StepNode) -> list[Any]:
-        """The project's classes and functions that stored inputs of a step are made of."""
-        named: set[tuple[str, str]] = set()
-        for ref in node.references():
-            value = self.outputs[ref.node][ref.output]
-            if value.type == "pickle":
-                named |= pickles.globals_of(self.ws.objects.get_bytes(value.digest))
-        own = sorted((module, name) for module, name in named if self.fingerprints.is_own(module))
-        return [getattr(importlib.import_module(module), name) for module, name in own]
-
-    def _bindings(self, node: StepNode) -> dict[str, Binding]:
-        given = self.overrides.get(node.name, {})
-        return {name: Const(given[name]) if name in given else found for name, found in node.bindings.items()}
-
-    def _packages(self, node: StepNode, code: CodeIdentity) -> dict[str, str]:
-        if node.step.options.env == "none":
-            return {}
-        return dict(self.environment.packages) if node.step.options.env == "lock" else dict(code.packages)
-
-    def _input_text(self, binding: Binding) -> str:
-        if isinstance(binding, Ref):
-            return self.outputs[binding.node][binding.output].digest
-        if isinstance(binding, DatasetRole):
-            return self.pins[binding.name].tree
-        if isinstance(binding, Group):
-            return json.dumps([binding.kind, list(binding.keys), [self._input_text(item) for item in binding.items]])
-        return _param_text(binding.value)
-
-    # the cache
-
-    def _cached(self, planned: _Planned) -> StepRecord | None:
-        if planned.opaque:
-            return None
-        with self.ws.ledger.read() as tx:
-            found = records.entry(tx, planned.key)
-        return found if found is not None and self._is_whole(found) else None
-
-    def _is_whole(self, found: StepRecord) -> bool:
-        """Whether every output is there and unaltered; if not, the step is run again."""
+    def close(self) -> None:
+        """Write what waits, and give back every right, however the execution ended."""
         try:
-            for output in found.outputs:
-                self.ws.objects.path(output.digest)
-        except (NotFound, WorldError):
-            return False
-        return True
+            self.flush()
+            self.keys.digests.save()
+        finally:
+            self.flights.release_all()
 
-    def _take(self, key: str) -> str:
-        owner = f"{self.run}/{time.monotonic_ns()}"
-        return owner if self.ws.jobs.acquire(f"step/{key}", owner=owner, ttl_s=LEASE_S) else ""
+    # a result that is there
 
-    def _wait(self, key: str) -> StepRecord | None:
-        """Wait while another process runs the same step; its result, or None if it gave none."""
-        name = f"step/{key}"
-        while living := [lease for lease in self.ws.jobs.leases(name) if lease.is_live]:
-            self._release_dead(living)
-            time.sleep(WAIT_S)
-        with self.ws.ledger.read() as tx:
-            found = records.entry(tx, key)
-        return found if found is not None and self._is_whole(found) else None
-
-    def _release_dead(self, leases: Sequence[Lease]) -> None:
-        """Take the leases of runs whose process is gone, so that nobody waits for the dead."""
-        reap(self.ws)
-        with self.ws.ledger.read() as tx:
-            owners = {lease.owner.partition("/")[0] for lease in leases}
-            ended = {name for name in owners if (found := tracking.run(tx, name)) is None or found.status != "running"}
-        for lease in leases:
-            if lease.owner.partition("/")[0] in ended:
-                self.ws.jobs.release(lease.name, lease.owner)
-
-    def _use(self, planned: _Planned, found: StepRecord, seconds: float) -> None:
+    def _use(self, planned: Planned, found: StepRecord, seconds: float) -> None:
+        self.flights.release(planned.key)
         self.outputs[planned.node.name] = tuple(
             Value(output.digest, output.type, output.size_bytes) for output in found.outputs
         )
-        self._record(planned, "cached", "nothing changed", outputs=found.outputs, seconds=seconds, cacheable=True)
+        fact = self._fact(planned, "cached", "nothing changed", found.outputs, Done(seconds=seconds))
+        self._record(_Waiting(planned=planned, fact=_documented(fact, found.document, found.reads), document=None))
 
-    # running
+    # a result to make
 
-    def _perform(self, planned: _Planned, owner: str) -> None:
+    def _perform(self, planned: Planned, refused: str) -> None:
         node = planned.node
-        reason = self._because(planned)
-        task = Task(
-            ws=self.ws,
-            definition=self.definition,
-            node=node,
-            arguments={name: self._argument(node, name, item) for name, item in self._bindings(node).items()},
-            ambient=Ambient(planned.seed, planned.roles),
-            log=self.ws.project.state / "runs" / self.run / f"{node.name}.log",
-            memory=self.memory,
-        )
-        done = self._run(task, planned.key, owner)
+        reason = self._because(planned, refused)
+        done = self._run(self._task(planned))
         failpoint("step.stored")
-        log = self.ws.objects.put_file(task.log) if task.log.is_file() and task.log.stat().st_size else ""
-        edited = self._edited(planned.code)
-        if edited:
-            reason += f"; not shared, since {edited} was edited meanwhile"
+        conditions = Conditions()
+        if done.error is None and not planned.opaque:
+            conditions = self._conditions(planned, done)
+        if conditions.reason:
+            reason += f"; not shared, since {conditions.reason}"
         self.outputs[node.name] = done.outputs
         status = "done" if done.error is None else "killed" if done.is_killed else "failed"
-        self._record(
-            planned,
-            status,
-            reason,
-            outputs=[
-                Output(name=name, digest=value.digest, type=value.type, size_bytes=value.size_bytes)
-                for name, value in zip(node.outputs, done.outputs, strict=False)
-            ],
-            seconds=done.seconds,
-            cpu_seconds=done.cpu_seconds,
-            memory_peak_bytes=done.memory_peak_bytes,
-            log=log,
-            error=done.error.message[:500] if done.error else "",
-            cacheable=not planned.opaque and not edited and done.error is None,
-        )
+        outputs = [
+            Output(name=name, digest=value.digest, type=value.type, size_bytes=value.size_bytes)
+            for name, value in zip(node.outputs, done.outputs, strict=False)
+        ]
+        is_shared = not planned.opaque and not conditions.reason and done.error is None
+        fact = self._fact(planned, status, reason, outputs, done, is_shared=is_shared)
+        fact = _documented(fact, "", short_list(self.ws, conditions.reads))
+        self._record(_Waiting(planned=planned, fact=fact, document=planned.key_document()))
         if done.error is not None:
             self.flush()
             raise done.error
 
-    def _run(self, task: Task, key: str, owner: str) -> Done:
+    def _task(self, planned: Planned) -> Task:
+        node = planned.node
+        return Task(
+            ws=self.ws,
+            definition=self.definition,
+            node=node,
+            arguments=self.arguments.of(node, planned.bindings, self.outputs),
+            ambient=planned.ambient,
+            log=self.ws.project.state / "runs" / self.run / f"{node.name}.log",
+            memory=self.arguments.memory,
+            is_watched=not planned.opaque,
+        )
+
+    def _run(self, task: Task) -> Done:
         options = task.node.step.options
         name = "pool" if options.memory_bytes or options.timeout_s else "inline"
         if name not in self.executors:
             self.executors[name] = plugins.load("executor", name)()
         executor = self.executors[name]
         if name == "pool":
-            self.flush()
+            self._publish()
         handle = executor.submit(task)
         try:
             done = executor.poll(handle, POLL_S)
             while done is None:
-                if owner:
-                    self.ws.jobs.acquire(f"step/{key}", owner=owner, ttl_s=LEASE_S)
+                self.flights.renew()
                 done = executor.poll(handle, POLL_S)
         except BaseException:
             executor.cancel(handle)
             raise
         return done
 
-    def _argument(self, node: StepNode, name: str, binding: Binding) -> Any:
-        if isinstance(binding, Const):
-            return binding.value
-        if isinstance(binding, DatasetRole):
-            return self._table(node, name, binding)
-        if isinstance(binding, Group):
-            items = [self._argument(node, name, item) for item in binding.items]
-            if binding.kind == "dict":
-                return dict(zip(binding.keys, items, strict=True))
-            return tuple(items) if binding.kind == "tuple" else items
-        value = self.outputs[binding.node][binding.output]
-        self._uses[binding] -= 1
-        if not self._uses[binding] and value.digest in self.memory:
-            return self.memory.pop(value.digest)  # nobody else will see what this step does to it
-        return values.read(self.ws.objects, value, self.definition.root)
+    def _publish(self) -> None:
+        """Write what waits; the right to the step that is about to run stays."""
+        if self._pending:
+            ended = [item.planned.key for item in self._pending]
+            held, self.flights = self.flights, Flights(self.ws, self.run)
+            self.flush()
+            self.flights = held
+            for key in ended:
+                held.release(key)
 
-    def _table(self, node: StepNode, name: str, role: DatasetRole) -> Any:
-        """A data set as the step's annotation wants it: pandas by default, Arrow or polars if it says so."""
-        table = data_read.table(self.ws, self.pins[role.name])
-        wanted = node.step.hints().get(name)
-        module = getattr(wanted, "__module__", "") or ""
-        if module.startswith("pyarrow"):
-            return table
-        if module.startswith("polars"):
-            return lazy("polars").from_arrow(table)
-        frame = _pandas(table)
-        frame.attrs["noria"] = {"name": role.name, "key": role.key, "time": role.time, "label": role.label}
-        return frame
+    def _conditions(self, planned: Planned, done: Done) -> Conditions:
+        """What the entry is good under; why there can be none, if something changed meanwhile or was out of sight."""
+        edited = self.keys.edited(planned.code)
+        if edited:
+            return Conditions(reason=f"{edited} was edited meanwhile")
+        if done.trace is None:
+            return Conditions(reason="its executor did not watch it")
+        return self.reads.of(done.trace, planned.code, planned.ambient)
 
-    def _because(self, planned: _Planned) -> str:
+    def _because(self, planned: Planned, refused: str) -> str:
         if planned.opaque:
             return f"not cached: {planned.opaque[0]}"
-        with self.ws.ledger.read() as tx:
-            before = records.last(tx, planned.node.name)
+        before = self.cache.newest.get(planned.node.name)
         if before is None:
             return "first run"
+        if refused and before.key == planned.key:
+            return refused
         try:
-            known = self.ws.objects.get_json(before.document)
+            known = documents.read(self.ws.objects, before.document, before.step, before.key)
         except (NotFound, WorldError):
             return "its last key document was not there"
-        return plan.because(known, planned.document, planned.labels)
+        return plan.because(known.document, planned.document, planned.labels)
 
-    def _edited(self, code: CodeIdentity) -> str:
-        """The first project file whose bytes are not those that the key was computed from."""
-        for name, known in code.files.items():
-            path = self.definition.root / name
-            now = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-            if known.removeprefix("sha256:") != now.removeprefix("sha256:"):
-                return name
-        return ""
+    # facts
 
-    def _record(
+    def _fact(
         self,
-        planned: _Planned,
+        planned: Planned,
         status: str,
         reason: str,
-        *,
         outputs: Sequence[Output],
-        seconds: float,
-        cacheable: bool,
-        cpu_seconds: float = 0.0,
-        memory_peak_bytes: int = 0,
-        log: str = "",
-        error: str = "",
-    ) -> None:
-        node = planned.node
-        fact = StepFinished(
+        done: Done,
+        *,
+        is_shared: bool = True,
+    ) -> StepFinished:
+        log = self.ws.project.state / "runs" / self.run / f"{planned.node.name}.log"
+        printed = status != "cached" and log.is_file() and log.stat().st_size
+        return StepFinished(
             run=self.run,
-            step=node.name,
+            step=planned.node.name,
             key="" if planned.opaque else planned.key,
-            document=self.ws.objects.put_json(planned.document),
+            document="",
             status=status,
             because=reason,
             outputs=tuple(outputs),
-            seconds=round(seconds, 6),
-            cpu_seconds=round(cpu_seconds, 6),
-            memory_peak_bytes=memory_peak_bytes,
-            log=log,
-            error=error,
-            cacheable=cacheable,
+            seconds=round(done.seconds, 6),
+            cpu_seconds=round(done.cpu_seconds, 6),
+            memory_peak_bytes=done.memory_peak_bytes,
+            log=self.ws.objects.put_file(log) if printed else "",
+            error=done.error.message[:500] if done.error else "",
+            cacheable=is_shared,
         )
-        self._pending.append((fact, self._edges(node)))
-        report = StepReport(step=node.name, status=status, because=reason, seconds=round(seconds, 3), key=fact.key)
+
+    def _record(self, item: _Waiting) -> None:
+        fact = item.fact
+        self._pending.append(item)
+        seconds = round(fact.seconds, 3)
+        report = StepReport(step=fact.step, status=fact.status, because=fact.because, seconds=seconds, key=fact.key)
         self.reports.append(report)
         if self.on_event is not None:
             self.on_event(report)
@@ -480,45 +340,6 @@ class _Drive:
         return edges + [(f"data:{role.name}", self.pins[role.name].tree) for role in node.datasets()]
 
 
-def _count_uses(definition: PipelineDefinition) -> dict[Ref, int]:
-    uses: dict[Ref, int] = {}
-    for node in definition.nodes:
-        for ref in node.references():
-            uses[ref] = uses.get(ref, 0) + 1
-    return uses
-
-
-def _label(binding: Binding) -> str:
-    if isinstance(binding, DatasetRole):
-        return f"data {binding.name} changed"
-    if isinstance(binding, Ref):
-        return f"{binding.node} gave another result"
-    return "its inputs changed"
-
-
-def _param_text(value: Any) -> str:
-    """A parameter's canonical text; its type is part of it. Raises: Opaque if there is none."""
-    try:
-        return json.dumps(to_json(value), sort_keys=False, separators=(",", ":"), allow_nan=False)
-    except Unstorable:
-        return "content:" + content_hash(value, _no_code)
-
-
-def _no_code(thing: Any) -> str:
-    raise Opaque(f"{getattr(thing, '__name__', thing)!s} is code, which a parameter cannot hold")
-
-
-def _pandas(table: Any) -> Any:
-    """An Arrow table as pandas without loss: whole numbers and booleans with nulls stay what they are."""
-    mapping = {
-        pa.int8(): "Int8", pa.int16(): "Int16", pa.int32(): "Int32", pa.int64(): "Int64",
-        pa.uint8(): "UInt8", pa.uint16(): "UInt16", pa.uint32(): "UInt32", pa.uint64(): "UInt64",
-        pa.bool_(): "boolean",
-    }  # fmt: skip
-    nullable = {name for name, column in zip(table.column_names, table.columns, strict=True) if column.null_count}
-    frame = table.to_pandas()
-    for field in table.schema:
-        if field.name in nullable and field.type in mapping:
-            kind = pd.api.types.pandas_dtype(mapping[field.type])
-            frame[field.name] = kind.__from_arrow__(table[field.name].combine_chunks())
-    return frame
+def _documented(fact: StepFinished, document: str, reads: Sequence[tuple[str, str]] | None = None) -> StepFinished:
+    """The fact with its key document, and the conditions of its result if these are given."""
+    return replace(fact, document=document, reads=fact.reads if reads is None else tuple(reads))

@@ -15,6 +15,7 @@ from noria.core.errors import NoriaError
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.step import StepNode
+from noria.pipeline.trace import Trace
 from noria.pipeline.values import Value
 from noria.store.workspace import Workspace
 
@@ -26,7 +27,8 @@ class Task:
     """One step to run: `inputs` are stored values by parameter, `params` plain ones; `log` its live log file.
 
     `memory` holds values of this process by digest, so that an in-process executor need not read
-    back what the step before has just made.
+    back what the step before has just made. Unless not `is_watched`, the executor calls the function
+    through `call.perform` and reports what it was seen to read; without a trace nothing is cached.
     """
 
     ws: Workspace
@@ -36,6 +38,7 @@ class Task:
     ambient: Ambient
     log: Path
     memory: dict[str, Any]
+    is_watched: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Done:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_peak_bytes: int = 0
+    trace: Trace | None = None
 
 
 class Executor(Protocol):

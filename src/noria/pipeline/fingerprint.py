@@ -5,9 +5,12 @@ closure cells: helpers, classes with their bases, constants, dispatch tables, im
 functions. Project code is hashed by its canonical text, values by content, other packages by
 version. Nodes are numbered in the order of the walk, so neither file paths nor the module that a
 helper lives in enter the hash, and cycles need no care. What cannot be hashed makes the step
-uncacheable, with the reason; nothing is skipped in silence.
+uncacheable, with the reason; nothing is skipped in silence. What only shows when the step runs
+(`reads.py`) is the second line: `covers` says which code this walk has seen.
 
-Not seen: files read by compiled extensions under computed names, and monkey-patching after the key.
+Annotations of plain functions do nothing and stay out; those of classes (dataclasses live by them)
+and of functions under another package's decorator count. Not seen: files read by compiled
+extensions under computed names, and monkey-patching after the key.
 """
 
 from __future__ import annotations
@@ -15,29 +18,42 @@ from __future__ import annotations
 import ast
 import builtins
 import enum
+import functools
 import hashlib
 import importlib
+import importlib.util
 import os
+import reprlib
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noria.core.identity import canonical, digest
-from noria.pipeline import syntax
+from noria.core.identity import JSON, canonical, digest
+from noria.pipeline import live, syntax
 from noria.pipeline.content import Opaque, content_hash
 from noria.pipeline.define import Metric, Pipeline
+from noria.pipeline.digests import FileDigests
+from noria.pipeline.evaluate import Evaluator
 from noria.pipeline.ownership import Ownership
+from noria.pipeline.plain import Unstorable, to_json
 from noria.pipeline.sources import SourceFile, Sources
-from noria.pipeline.step import Step
+from noria.pipeline.step import Step, StepOptions
+from noria.pipeline.syntax import Summary
+from noria.pipeline.trace import variable_digest
 
 __all__ = ["CodeIdentity", "Fingerprints"]
 
 _MISSING = object()
 _WHOLE_MODULE = frozenset({"globals", "eval", "exec", "vars"})
 _AMBIENT = {"seed": ("seed",), "xy": ("roles",), "split_by_time": ("roles",)}
+_TEXT_READERS = frozenset(
+    {"__doc__", "getsource", "getsourcelines", "getdoc", "getcomments", "__annotations__", "get_annotations"}
+    | {"get_type_hints", "signature", "getfullargspec", "__name__", "__qualname__", "__code__"}
+)
 _NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
 
 
@@ -49,7 +65,8 @@ class CodeIdentity:
     "constant RATE") to a short hash, for saying what changed. `packages` are the distributions
     reached, `ambient` what the step asks its surroundings for ("seed", "roles"), `files` the
     project files reached with the digests of the bytes that were read, `opaque` the reasons why
-    the step cannot be cached.
+    the step cannot be cached. `shown` has the text behind a name, for people; `covers` the lines of
+    each source file that were followed ((0, 0): all); `variables` the environment variables known.
     """
 
     digest: str
@@ -58,6 +75,10 @@ class CodeIdentity:
     ambient: frozenset[str]
     files: Mapping[str, str]
     opaque: tuple[str, ...]
+    shown: Mapping[str, str] = field(default_factory=dict)
+    covers: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
+    variables: frozenset[str] = frozenset()
+    is_dynamic: bool = False
 
 
 @dataclass(slots=True)
@@ -66,16 +87,18 @@ class _Node:
 
     label: str
     text: str = ""
+    shown: str = ""
     links: dict[str, str] = field(default_factory=dict)
 
 
 class Fingerprints:
     """Computes the code identity of steps; shares parsed sources between them. One per planning."""
 
-    def __init__(self, root: Path, ownership: Ownership) -> None:
+    def __init__(self, root: Path, ownership: Ownership, digests: FileDigests | None = None) -> None:
         self.root = root
-        self._sources = Sources(root)
-        self._ownership = ownership
+        self.ownership = ownership
+        self.sources = Sources(root)
+        self.digests = digests or FileDigests()
 
     def code(self, step: Step[..., Any], params: Mapping[str, Any], also: Iterable[Any] = ()) -> CodeIdentity:
         """The identity of a step's code, with these parameters (they may name files it reads).
@@ -83,65 +106,98 @@ class Fingerprints:
         `also` are classes and functions that it reaches through its inputs: a stored object runs
         the code of its class.
         """
-        return _Walk(self.root, self._sources, self._ownership, step, params).identity(also)
+        return _Walk(self, step, params).identity([step.function, *also])
+
+    def of(self, things: Iterable[Any]) -> CodeIdentity:
+        """The identity of code by itself: what a run was seen to reach, beyond its step's own."""
+        return _Walk(self, None, {}).identity(things)
 
     def is_own(self, module: str) -> bool:
         """Whether a module is the project's."""
-        return self._ownership.is_project_module(module)
+        return self.ownership.is_project_module(module)
 
 
 class _Walk:
     """The walk of one step: a queue of things reached, numbered in order."""
 
-    def __init__(
-        self,
-        root: Path,
-        sources: Sources,
-        ownership: Ownership,
-        step: Step[..., Any],
-        params: Mapping[str, Any],
-    ) -> None:
-        self._root = root
-        self._sources = sources
-        self._owners = ownership
-        self._step = step
+    def __init__(self, shared: Fingerprints, step: Step[..., Any] | None, params: Mapping[str, Any]) -> None:
+        self._root = shared.root
+        self._sources = shared.sources
+        self._owners = shared.ownership
+        self._digests = shared.digests
+        self._function = step.function if step is not None else None
+        self._options = step.options if step is not None else StepOptions()
         self._params = params
-        self._ignored = frozenset(step.options.ignore)
+        self._ignored = frozenset(self._options.ignore)
         self._numbers: dict[int, int] = {}
         self._queue: list[Any] = []
         self._nodes: list[_Node] = []
         self._values: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
         self._files: dict[str, str] = {}
+        self._covers: dict[str, set[tuple[int, int]]] = {}
         self._packages: dict[str, str] = {}
         self._ambient: set[str] = set()
+        self._variables: set[str] = set()
         self._opaque: dict[str, None] = {}
+        self._is_dynamic = False
+        self._asks_subclasses = False
+        self._looks_at_text = False
+        self._classes: list[type] = []
 
-    def identity(self, also: Iterable[Any]) -> CodeIdentity:
+    def identity(self, things: Iterable[Any]) -> CodeIdentity:
         """Walk everything; then hash the nodes in order."""
-        self._token(self._step.function)
-        for thing in also:
-            self._token(thing)
-        for index in range(10**6):
-            if index == len(self._queue):
-                break
-            self._visit(self._queue[index])
-        extra = {name: self._file_hash(self._root / name) for name in self._step.options.extra_files}
-        self._values.update({f"file {name}": value for name, value in extra.items()})
-        content = canonical(
-            {
-                "nodes": [[_sha(node.text), node.links] for node in self._nodes],
-                "version": self._step.options.version,
-                "files": extra,
-            }
-        )
+        first = [self._token(thing) for thing in things]
+        given = self._declared(_Node("given"))
+        below = self._visit_all()
+        seen: list[JSON] = [[_sha(node.text), node.links] for node in self._nodes]
+        if self._looks_at_text:  # docstrings, annotations and names are data for it
+            seen.append([_sha(node.label + node.shown) for node in self._nodes])
+        content = canonical({"nodes": seen, "first": first, "given": given, "below": below})
+        names = self._node_names()
         return CodeIdentity(
             digest=digest(content),
-            names=dict(sorted({**self._node_names(), **self._values}.items())),
+            names=dict(sorted({**names, **self._values}.items())),
             packages=dict(sorted(self._packages.items())),
             ambient=frozenset(self._ambient),
             files=dict(sorted(self._files.items())),
             opaque=tuple(self._opaque),
+            shown=self._shown,
+            covers={file: frozenset(lines) for file, lines in self._covers.items()},
+            variables=frozenset(self._variables),
+            is_dynamic=self._is_dynamic,
         )
+
+    def _visit_all(self) -> dict[str, list[str]]:
+        """Visit the queue to its end; gives the subclasses of each class, if any code asks for them."""
+        below: dict[str, list[str]] = {}
+        for index in range(10**6):
+            if index == len(self._queue):
+                break
+            thing = self._queue[index]
+            self._visit(thing)
+            if isinstance(thing, type):
+                self._classes.append(thing)
+            while self._asks_subclasses and self._classes:
+                made = self._classes.pop()
+                found: list[type] = sorted(
+                    type.__subclasses__(made), key=lambda item: (item.__qualname__, item.__module__)
+                )
+                below[self._token(made)] = [self._token(item) for item in found]
+        return below
+
+    def _declared(self, node: _Node) -> dict[str, str]:
+        """What the step's options and parameters add: files, variables, a version, values that are not plain."""
+        for name in self._options.extra_files:
+            self._link_file(self._root / name, node, name)
+        for name in self._options.variables:
+            self._link_variable(name, node)
+        for name, value in sorted(self._params.items()):
+            try:
+                to_json(value)
+            except Unstorable:
+                self._value(node, f"parameter {name}", value, f"parameter {name}")
+        return {**node.links, "version": self._options.version}
 
     def _node_names(self) -> dict[str, str]:
         names: dict[str, str] = {}
@@ -150,6 +206,8 @@ class _Walk:
             while label in names:
                 label, number = f"{node.label} ({number})", number + 1
             names[label] = _sha(node.text)[:16]
+            if node.shown:
+                self._shown[label] = node.shown
         return names
 
     # What a thing is: the token that stands for it in the hash of what refers to it.
@@ -160,7 +218,7 @@ class _Walk:
         if isinstance(thing, types.ModuleType):
             return self._module_token(thing)
         owner = self._owners.of(thing)
-        if owner == "project":
+        if owner == "project" or (owner != "noria" and self._carries(thing)):
             return self._number(thing)
         name = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', repr(thing))}"
         if owner == "extension":
@@ -169,6 +227,15 @@ class _Walk:
             self._ambient.update(_AMBIENT.get(getattr(thing, "__name__", ""), ()))
         self._reach(owner)
         return f"{owner}:{name}"
+
+    def _carries(self, thing: Any) -> bool:
+        """Whether another package's function holds the project's code, as a decorator's result does."""
+        if not isinstance(thing, types.FunctionType) or not (thing.__closure__ or vars(thing)):
+            return False
+        return bool(live.carried(thing, self._is_own))
+
+    def _is_own(self, thing: Any) -> bool:
+        return self._owners.of(thing) == "project"
 
     def _module_token(self, module: types.ModuleType) -> str:
         owner = self._owners.of(module)
@@ -203,7 +270,9 @@ class _Walk:
     def _visit(self, thing: Any) -> None:
         node = _Node(self._label(thing))
         self._nodes.append(node)
-        if isinstance(thing, types.FunctionType):
+        if isinstance(thing, types.FunctionType) and not self._is_own(thing):
+            self._visit_carrier(thing, node)
+        elif isinstance(thing, types.FunctionType):
             self._visit_function(thing, node)
         elif isinstance(thing, type):
             self._visit_class(thing, node)
@@ -211,27 +280,45 @@ class _Walk:
             self._visit_module(thing, node)
 
     def _label(self, thing: Any) -> str:
-        if thing is self._step.function:
-            return f"step {self._step.name}"
+        if thing is self._function:
+            return f"step {getattr(thing, '__name__', '')}"
         if isinstance(thing, types.ModuleType):
             return f"module {thing.__name__}"
         kind = "class" if isinstance(thing, type) else "helper"
         module = thing.__module__ or ""
-        inside = module in (self._step.function.__module__, "__main__")
+        inside = module in (getattr(self._function, "__module__", ""), "__main__")
         return f"{kind} {thing.__qualname__ if inside else f'{module}.{thing.__qualname__}'}"
+
+    def _visit_carrier(self, function: types.FunctionType, node: _Node) -> None:
+        """Another package's function that holds the project's: by its version, and what it holds."""
+        owner = self._owners.of(function)
+        self._reach(owner)
+        node.text = f"{owner}:{function.__module__}.{function.__code__.co_qualname}"
+        for name, value in live.state_of(function).items():
+            try:
+                node.links[name] = f"value:{content_hash(value, self._token, root=str(self._root))}"
+            except Opaque:  # a cache or a lock of that package; the project's code in it is followed
+                node.links[name] = type(value).__name__
+        for index, thing in enumerate(live.carried(function, self._is_own)):
+            node.links[f"holds {index}"] = self._token(thing)
+            if isinstance(thing, types.FunctionType):
+                node.links[f"annotations {index}"] = _sha(repr(sorted(thing.__annotations__.items(), key=str)))
 
     def _visit_function(self, function: types.FunctionType, node: _Node) -> None:
         file = self._sources.of_function(function)
         definition = file.function(function.__code__) if file else None
         if file is None or definition is None:
-            node.text = _bytecode(function.__code__)
+            node.text = live.bytecode(function.__code__)
             for name in sorted(syntax.global_names(function.__code__)):
-                self._follow(syntax.Use(name), function, node, {})
+                self._follow(syntax.Use(name), ChainMap(live.cells(function), function.__globals__), node)
         else:
-            self._saw(file)
-            node.text = syntax.canonical_syntax(definition)
-            self._follow_uses(definition, function, node)
-        if function is not self._step.function:
+            self._saw(file, definition)
+            node.text = file.summary(definition).text
+            node.shown = file.text_of(definition)
+            names = syntax.global_names(function.__code__) | {*function.__code__.co_freevars}
+            scope = ChainMap(live.cells(function), function.__globals__)
+            self._follow_uses(definition, file.summary(definition), names, scope, node)
+        if function is not self._function:
             self._value(node, "defaults", (function.__defaults__, function.__kwdefaults__), node.label)
         extra = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
         if extra:
@@ -239,15 +326,22 @@ class _Walk:
         if hasattr(function, "__wrapped__"):
             node.links["wrapped"] = self._token(function.__wrapped__)
 
-    def _follow_uses(self, definition: ast.AST, function: types.FunctionType, node: _Node) -> None:
-        local = self._local_imports(definition, function.__globals__, node)
-        names = syntax.global_names(function.__code__) | {*function.__code__.co_freevars} | {*local}
-        for use in sorted(syntax.uses(definition)):
-            if use.root in names:
-                self._follow(use, function, node, local)
-        params = self._params if function is self._step.function else {}
-        for argument in syntax.read_arguments(definition):
-            self._read_file(argument, {**function.__globals__, **_cells(function), **params}, node)
+    def _follow_uses(
+        self, definition: ast.AST, told: Summary, names: Set[str], scope: ChainMap[str, Any], node: _Node
+    ) -> None:
+        """Follow every name of a definition that comes from outside of it."""
+        local = self._local_imports(definition, told, scope, node)
+        seen = scope.new_child(local)
+        params = self._params if node.label.startswith("step ") else {}
+        evaluator = Evaluator(definition, seen.new_child(dict(params)))
+        for use in sorted(syntax.uses(definition, evaluator.text)):
+            if use.root in names or use.root in local:
+                self._follow(use, seen, node)
+        words = told.attributes | {name for name in names if not name.startswith("__")}
+        self._asks_subclasses |= "__subclasses__" in words
+        self._looks_at_text |= bool(words & _TEXT_READERS)
+        for called, argument in told.reads:
+            self._read_file(called, argument, evaluator, node)
 
     def _visit_class(self, made: type, node: _Node) -> None:
         for index, base in enumerate(made.__bases__):
@@ -258,32 +352,43 @@ class _Walk:
         file = self._sources.of_class(made)
         definition = file.class_(made) if file else None
         if file is None or definition is None:
-            self._opaque[f"{node.label} has no source"] = None
-            return
-        self._saw(file)
-        node.text = syntax.canonical_syntax(definition)
-        scope = getattr(sys.modules.get(made.__module__), "__dict__", {})
-        local = self._local_imports(definition, scope, node)
-        names = syntax.global_names(syntax.code_of(definition)) | {*local}
-        for use in sorted(syntax.uses(definition)):
-            if use.root in names:
-                self._follow(use, None, node, local, scope)
+            node.text = "class without source"
+        else:
+            self._saw(file, definition)
+            told = file.summary(definition)
+            node.text = told.text
+            node.shown = file.text_of(definition)
+            scope = ChainMap(live.class_cells(made), getattr(sys.modules.get(made.__module__), "__dict__", {}))
+            self._follow_uses(definition, told, told.names, scope, node)
         self._class_attributes(made, definition, file, node)
 
-    def _class_attributes(self, made: type, definition: ast.ClassDef, file: SourceFile, node: _Node) -> None:
+    def _class_attributes(
+        self, made: type, definition: ast.ClassDef | None, file: SourceFile | None, node: _Node
+    ) -> None:
         """Live attributes that the class's text does not say: assigned later, or functions from elsewhere."""
-        from_enum = isinstance(made, enum.EnumMeta)
+        from_enum = isinstance(made, enum.EnumMeta) and definition is not None
         for name, value in sorted(vars(made).items()):
-            if name.startswith(("__", "_abc_")) or isinstance(value, _NOT_DATA) or from_enum:
+            if name.startswith("_abc_") or isinstance(value, _NOT_DATA) or from_enum:
                 continue
-            function = _unwrapped(value)
-            if isinstance(function, types.FunctionType):
-                code = function.__code__
-                inside = definition.lineno <= code.co_firstlineno <= (definition.end_lineno or 0)
-                if not (code.co_filename == file.path and inside):
-                    node.links[f"attribute {name}"] = self._token(function)
-            else:
+            functions = [item for item in live.methods_of(value) if not self._is_inside(item, definition, file)]
+            for index, function in enumerate(functions):
+                made_by_library = name.startswith("__") and function.__code__.co_filename.startswith("<")
+                if not (made_by_library and definition is not None):
+                    node.links[f"attribute {name} {index}"] = self._token(function)
+            if isinstance(value, functools.singledispatchmethod):
+                node.links[f"attribute {name}"] = self._token(value.dispatcher)
+            elif not name.startswith("__") and not list(live.methods_of(value)):
                 self._value(node, f"attribute {name}", value, f"{node.label}.{name}")
+
+    def _is_inside(
+        self, function: types.FunctionType, definition: ast.ClassDef | None, file: SourceFile | None
+    ) -> bool:
+        if definition is None or file is None:
+            return False
+        code = function.__code__
+        return code.co_filename == file.path and definition.lineno <= code.co_firstlineno <= (
+            definition.end_lineno or 0
+        )
 
     def _visit_module(self, module: types.ModuleType, node: _Node) -> None:
         """A module that is used as an object: all of its text and all of its data may matter."""
@@ -291,39 +396,26 @@ class _Walk:
         if file is None:
             self._opaque[f"{node.label} has no source"] = None
             return
-        self._saw(file)
-        node.text = syntax.canonical_syntax(file.tree)
+        self._saw(file, file.tree)
+        told = file.summary(file.tree)
+        node.text = told.text
+        node.shown = file.text_of(file.tree)
         scope = vars(module)
-        names = syntax.global_names(syntax.code_of(file.tree)) | {*scope}
-        for use in sorted(syntax.uses(file.tree)):
-            if use.root in names and use.root in scope:
-                self._follow(use, None, node, {}, scope)
+        self._follow_uses(file.tree, told, {*scope}, ChainMap(scope), node)
         for name, value in sorted(scope.items()):
             if not name.startswith("__") and not isinstance(value, types.ModuleType):
                 self._value(node, f"global {name}", value, f"constant {module.__name__}.{name}")
 
     # What a name leads to.
 
-    def _follow(
-        self,
-        use: syntax.Use,
-        function: types.FunctionType | None,
-        node: _Node,
-        local: Mapping[str, Any],
-        scope: Mapping[str, Any] | None = None,
-    ) -> None:
+    def _follow(self, use: syntax.Use, scope: Mapping[str, Any], node: _Node) -> None:
         if use.root in self._ignored or ".".join((use.root, *use.attrs)) in self._ignored:
             return
-        names = function.__globals__ if function is not None else scope or {}
-        found = local.get(use.root, _MISSING)
-        if found is _MISSING and function is not None:
-            found = _cells(function).get(use.root, _MISSING)
+        found = scope.get(use.root, _MISSING)
         if found is _MISSING:
-            found = names.get(use.root, _MISSING)
-        if found is _MISSING:
-            self._follow_builtin(use, names, node)
-            return
-        self._follow_attributes(use, found, node)
+            self._follow_builtin(use, scope, node)
+        else:
+            self._follow_attributes(use, found, scope, node)
 
     def _follow_builtin(self, use: syntax.Use, names: Mapping[str, Any], node: _Node) -> None:
         if not hasattr(builtins, use.root):
@@ -332,9 +424,11 @@ class _Walk:
             module = sys.modules.get(str(names.get("__name__", "")))
             node.links[use.root] = self._token(module) if module is not None else "missing"
         elif use.root == "__import__":
-            self._dynamic_import(use, node)
+            self._dynamic_import(use, names, node, is_traced=False)
+        elif isinstance(patched := getattr(builtins, use.root), types.FunctionType):
+            node.links[use.root] = self._token(patched)
 
-    def _follow_attributes(self, use: syntax.Use, found: Any, node: _Node) -> None:
+    def _follow_attributes(self, use: syntax.Use, found: Any, scope: Mapping[str, Any], node: _Node) -> None:
         """Walk `root.a.b` through modules to the thing that is really used."""
         path, name = list(use.attrs), use.root
         while path and isinstance(found, types.ModuleType):
@@ -349,8 +443,10 @@ class _Walk:
             path.pop(0)
         if found is os.environ or found is os.getenv:
             self._environment_variable(use, node)
-        elif found is importlib.import_module or found is importlib.__import__:
-            self._dynamic_import(use, node)
+        elif found is importlib.import_module:
+            self._dynamic_import(use, scope, node, is_traced=True)
+        elif found is sys.modules or found is importlib.__import__:
+            self._dynamic_import(use, scope, node, is_traced=False)
         elif isinstance(found, types.ModuleType | type | types.FunctionType | Step | Metric | Pipeline):
             node.links[name] = self._token(found)
         else:
@@ -364,37 +460,53 @@ class _Walk:
             node.links[key] = "opaque"
             return
         node.links[key] = f"value:{content}"
-        if label.startswith("constant "):
+        if label.startswith(("constant ", "parameter ")):
             self._values[label] = content[:16]
+            self._shown[label] = reprlib.repr(value)
 
     def _environment_variable(self, use: syntax.Use, node: _Node) -> None:
         if use.how == "store" or (use.attrs and use.attrs[-1] == "setdefault"):
             return
-        if not use.literal:
+        if use.literal:
+            self._link_variable(use.literal, node)
+        elif not (use.how == "item" or (use.how == "call" and (not use.attrs or use.attrs[-1] in ("get", "getenv")))):
             self._opaque[f"{node.label} reads the whole environment"] = None
-            return
-        value = _sha(repr(os.environ.get(use.literal)))
-        node.links[f"environment {use.literal}"] = value
-        self._values[f"environment variable {use.literal}"] = value[:16]
 
-    def _dynamic_import(self, use: syntax.Use, node: _Node) -> None:
-        if use.literal and not use.literal.startswith("."):
-            node.links[f"import {use.literal}"] = self._imported(use.literal)
+    def _link_variable(self, name: str, node: _Node) -> None:
+        value = variable_digest(name)
+        self._variables.add(name)
+        node.links[f"environment {name}"] = value
+        self._values[f"environment variable {name}"] = value[:16]
+
+    def _dynamic_import(self, use: syntax.Use, scope: Mapping[str, Any], node: _Node, *, is_traced: bool) -> None:
+        """An import by a computed name: the module if the name is known, else what the run shows, else all."""
+        if use.literal:
+            level = len(use.literal) - len(use.literal.lstrip("."))
+            package = str(scope.get("__package__") or "")
+            name = importlib.util.resolve_name(use.literal, package) if level and package else use.literal
+            node.links[f"import {use.literal if not self._owners.is_project_module(name) else ''}"] = self._imported(
+                name
+            )
+            return
+        self._is_dynamic = True
+        if is_traced:
             return
         every = {}
         for path in self._owners.project_files():
             file = self._sources.of_file(path)
             if file is not None:
-                self._saw(file)
-                every[str(path.relative_to(self._root))] = _sha(syntax.canonical_syntax(file.tree))
+                self._saw(file, file.tree)
+                every[str(path.relative_to(self._root))] = _sha(file.summary(file.tree).text)
         node.links["import of any module"] = _sha(repr(sorted(every.values())))
         self._values.update({f"module {name}": value[:16] for name, value in every.items()})
 
-    def _local_imports(self, definition: ast.AST, scope: Mapping[str, Any], node: _Node) -> dict[str, Any]:
+    def _local_imports(
+        self, definition: ast.AST, told: Summary, scope: Mapping[str, Any], node: _Node
+    ) -> dict[str, Any]:
         """What the import statements inside a definition bind; other packages count by version only."""
         bound: dict[str, Any] = {}
         package = str(scope.get("__package__") or "")
-        for module, level, name, alias in syntax.imports(definition):
+        for module, level, name, alias in told.imports:
             if level == 0 and not self._owners.is_project_module(module):
                 self._reach(self._owners.of_root(module.partition(".")[0]))
                 node.links[f"import {alias}"] = f"{module}:{name}"
@@ -402,7 +514,9 @@ class _Walk:
             try:
                 full = importlib.util.resolve_name("." * level + module, package) if level else module
                 made = importlib.import_module(full)
-                if not name:
+                if name == "*":
+                    node.links[f"import *{len(node.links)}"] = self._token(made)
+                elif not name:
                     bound[alias] = made if alias != module.partition(".")[0] else sys.modules[alias]
                 elif hasattr(made, name):
                     bound[alias] = getattr(made, name)
@@ -410,6 +524,8 @@ class _Walk:
                     bound[alias] = importlib.import_module(f"{full}.{name}")
             except ImportError:
                 node.links[f"import {alias}"] = "missing"
+            if alias in bound and alias not in told.roots and not isinstance(definition, ast.Module):
+                node.links[f"import {len(node.links)}"] = self._token(bound[alias])  # for what it does when imported
         return bound
 
     def _imported(self, name: str) -> str:
@@ -424,90 +540,37 @@ class _Walk:
 
     # Files.
 
-    def _read_file(self, argument: ast.expr, scope: Mapping[str, Any], node: _Node) -> None:
-        path = _path_of(argument, scope)
+    def _read_file(self, called: ast.expr, argument: ast.expr, evaluator: Evaluator, node: _Node) -> None:
+        path = evaluator.text(argument)
         if not path or len(path) > 1024 or "\n" in path or "\0" in path:
             return
-        file = self._root / path  # an absolute path stays as it is
-        if file.is_file():
-            value = self._file_hash(file)
-            name = os.path.relpath(file, self._root)
-            node.links[f"file {name}"] = value
-            self._values[f"file {name}"] = value[:16]
+        place = self._root / path  # an absolute path stays as it is
+        name = os.path.relpath(place, self._root)
+        if place.is_file():
+            self._link_file(place, node, name)
+        elif place.is_dir() and not isinstance(evaluator.value(called), types.BuiltinFunctionType):
+            for file in sorted(item for item in place.rglob("*") if item.is_file()):
+                self._link_file(file, node, os.path.relpath(file, self._root))
+
+    def _link_file(self, path: Path, node: _Node, name: str) -> None:
+        value = self._file_hash(path)
+        node.links[f"file {name}"] = value
+        self._values[f"file {name}"] = value[:16]
 
     def _file_hash(self, path: Path) -> str:
-        try:
-            with path.open("rb") as file:
-                value = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            return "missing"
-        self._files[str(path)] = f"sha256:{value}"
+        value = self._digests.of(path)
+        if value != "missing":
+            self._files[str(path)] = f"sha256:{value}"
         return value
 
-    def _saw(self, file: SourceFile) -> None:
+    def _saw(self, file: SourceFile, definition: ast.AST) -> None:
         if Path(file.path).is_file():
             self._files[file.path] = digest(file.content)
+        whole = isinstance(definition, ast.Module)
+        first = min([getattr(definition, "lineno", 0), *(d.lineno for d in getattr(definition, "decorator_list", ()))])
+        lines = (0, 0) if whole else (first, getattr(definition, "end_lineno", None) or 0)
+        self._covers.setdefault(file.path, set()).add(lines)
 
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _cells(function: types.FunctionType) -> dict[str, Any]:
-    found = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            found[name] = None  # not assigned yet
-    return found
-
-
-def _unwrapped(value: Any) -> Any:
-    if isinstance(value, staticmethod | classmethod):
-        value = value.__func__
-    if isinstance(value, property):
-        value = value.fget
-    return (
-        getattr(value, "func", value) if type(value).__name__ in ("cached_property", "singledispatchmethod") else value
-    )
-
-
-def _bytecode(code: types.CodeType) -> str:
-    """The text of code without source (made by exec): stable within one minor version of Python."""
-    parts = [_bytecode(item) if isinstance(item, types.CodeType) else repr(item) for item in code.co_consts]
-    return f"bytecode:{code.co_code.hex()}:{code.co_names}:{code.co_varnames}:{parts}"
-
-
-def _path_of(node: ast.expr, scope: Mapping[str, Any]) -> str:
-    """The path that an expression of constants, names, `/` and `Path(...)` stands for; "" if unknown."""
-    if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, str) else ""
-    if isinstance(node, ast.Name | ast.Attribute):
-        found = scope.get(node.id) if isinstance(node, ast.Name) else _attribute(node, scope)
-        return str(found) if isinstance(found, str | os.PathLike) else ""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Add):
-        left, right = _path_of(node.left, scope), _path_of(node.right, scope)
-        if not left or not right:
-            return ""
-        return str(Path(left) / right) if isinstance(node.op, ast.Div) else left + right
-    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
-        "Path",
-        "join",
-        "str",
-    ):
-        parts = [_path_of(item, scope) for item in node.args]
-        return str(Path(*parts)) if parts and all(parts) else ""
-    return ""
-
-
-def _attribute(node: ast.Attribute, scope: Mapping[str, Any]) -> Any:
-    inner = scope.get(node.value.id) if isinstance(node.value, ast.Name) else None
-    if isinstance(inner, types.ModuleType | type):
-        return vars(inner).get(node.attr)
-    return None
-
-
-def merged(identities: Iterable[CodeIdentity]) -> dict[str, str]:
-    """The files of several identities together."""
-    return {path: value for identity in identities for path, value in identity.files.items()}

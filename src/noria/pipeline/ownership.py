@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
-import sysconfig
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from noria.pipeline.sources import is_project_file
+from noria.pipeline.sources import is_own_file
 from noria.tracking.environment import Environment
 
 __all__ = ["Ownership"]
@@ -27,8 +27,6 @@ class Ownership:
     def __init__(self, root: Path, environment: Environment) -> None:
         self.root = root
         self.environment = environment
-        paths = sysconfig.get_paths()
-        self._stdlib = tuple({os.path.realpath(paths[name]) + os.sep for name in ("stdlib", "platstdlib")})
         self._owners: dict[str, str] = {}
 
     def of(self, thing: Any) -> str:
@@ -37,6 +35,8 @@ class Ownership:
         root = name.partition(".")[0]
         if isinstance(thing, types.FunctionType):
             file = thing.__code__.co_filename
+            if file.startswith("<") and not file.startswith("<frozen") and root in ("", "builtins"):
+                return "project"  # made by exec in a namespace of its own
             return self._by_file(file if not file.startswith("<") else self._file_of_module(name), root)
         if not isinstance(thing, types.ModuleType | type) and not name:
             return "stdlib"  # a builtin without a module
@@ -61,7 +61,10 @@ class Ownership:
             return self.of(module) in ("project", "extension")
         if root in sys.stdlib_module_names:
             return False
-        return (self.root / f"{root}.py").is_file() or (self.root / root).is_dir()
+        if (self.root / f"{root}.py").is_file() or (self.root / root).is_dir():
+            return True
+        spec = importlib.util.find_spec(root)  # an editable install; nothing is imported
+        return spec is not None and bool(spec.origin) and is_own_file(str(spec.origin), self.root)
 
     def project_files(self) -> Iterator[Path]:
         """Every Python file of the project, in order of their paths."""
@@ -95,7 +98,6 @@ class Ownership:
         real = os.path.realpath(file)
         if real.startswith(_HERE):
             return "noria"
-        outside = any(f"{os.sep}{name}{os.sep}" in real for name in ("site-packages", "dist-packages"))
-        if is_project_file(real, self.root) or not (outside or real.startswith(self._stdlib) or file.startswith("<")):
-            return "project" if real.endswith(".py") or not real.endswith((".so", ".pyd")) else "extension"
+        if is_own_file(real, self.root) and not file.startswith("<"):
+            return "extension" if real.endswith((".so", ".pyd")) else "project"
         return self.of_root(root)

@@ -7,7 +7,7 @@ reached and the serialisers. The document is kept, so a miss can be explained by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline.fingerprint import CodeIdentity
@@ -48,9 +48,14 @@ def document(
         "inputs": dict(inputs),
         "env": {"python": python, "packages": dict(packages)},
         "ambient": ambient,
-        "outputs": [list(node.outputs), dict(FORMATS)],
+        "outputs": [list(node.outputs), dict(FORMATS), [_type_text(hint) for hint in node.step.output_types()]],
         "version": node.step.options.version,
     }
+
+
+def _type_text(hint: Any) -> str:
+    """The name of an output's type, which is checked; the same for every module that imports it."""
+    return f"{hint.__module__}.{hint.__qualname__}" if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def key(made: Mapping[str, JSON]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -16,13 +17,26 @@ import importlib.util
 import linecache
 import os
 import sys
+import sysconfig
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
-__all__ = ["ProjectLoader", "SourceFile", "Sources", "import_fresh", "is_project_file", "project_on_path"]
+from noria.pipeline.syntax import Summary, summary
+
+__all__ = [
+    "ProjectLoader",
+    "SourceFile",
+    "Sources",
+    "import_fresh",
+    "is_own_file",
+    "is_project_file",
+    "project_on_path",
+]
 
 _OUTSIDE = ("site-packages", "dist-packages", ".venv", "venv", ".noria", ".tox", ".nox", "node_modules")
+_HERE = os.path.realpath(Path(__file__).parents[1]) + os.sep
 
 
 def is_project_file(file: str | None, root: Path) -> bool:
@@ -34,6 +48,23 @@ def is_project_file(file: str | None, root: Path) -> bool:
     except ValueError:
         return False
     return not any(part in _OUTSIDE for part in inside.parts)
+
+
+def is_own_file(file: str, root: Path) -> bool:
+    """Whether a source file counts as the project's: its own, or that of an editable install."""
+    real = os.path.realpath(file)
+    if real.startswith(_HERE):
+        return False
+    if is_project_file(real, root):
+        return True
+    outside = any(f"{os.sep}{name}{os.sep}" in real for name in ("site-packages", "dist-packages"))
+    return not outside and not real.startswith(_stdlib())
+
+
+@functools.cache
+def _stdlib() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({os.path.realpath(paths[name]) + os.sep for name in ("stdlib", "platstdlib")})
 
 
 class ProjectLoader(importlib.machinery.SourceFileLoader):
@@ -55,7 +86,7 @@ class ProjectLoader(importlib.machinery.SourceFileLoader):
 
 
 class _ProjectFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of one project, before Python's own finder does."""
+    """Finds the modules of one project, and editable installs, before Python's own finders do."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -64,15 +95,33 @@ class _ProjectFinder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of a module whose file is the project's own; None for any other."""
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path or [str(self.root)])
+        parent = fullname.rpartition(".")[0]
+        if parent:
+            owner = getattr(getattr(sys.modules.get(parent), "__spec__", None), "loader", None)
+            if isinstance(owner, importlib.machinery.SourceFileLoader) and not isinstance(owner, ProjectLoader):
+                return None  # a module of a package that is not the project's
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        else:
+            spec = importlib.machinery.PathFinder.find_spec(fullname, [str(self.root)]) or self._elsewhere(fullname)
         if spec is None or not spec.origin or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
             return None
-        if not is_project_file(spec.origin, self.root):
+        if not is_own_file(spec.origin, self.root):
             return None
         loader = ProjectLoader(fullname, spec.origin)
         return importlib.util.spec_from_file_location(
             fullname, spec.origin, loader=loader, submodule_search_locations=spec.submodule_search_locations
         )
+
+    def _elsewhere(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
+        """What the other finders find: an editable install has a finder of its own, or a folder on the path."""
+        if fullname in sys.stdlib_module_names:
+            return None
+        for finder in sys.meta_path:
+            if not isinstance(finder, _ProjectFinder):
+                spec = finder.find_spec(fullname, None)
+                if spec is not None:
+                    return spec
+        return None
 
 
 @contextlib.contextmanager
@@ -117,6 +166,8 @@ class SourceFile:
         self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self._lambdas: dict[int, list[ast.Lambda]] = {}
         self._classes: dict[str, list[ast.ClassDef]] = {}
+        self._summaries: dict[int, Summary] = {}
+        self._lines = content.decode("utf-8", errors="replace").splitlines()
         self._index(self.tree, "")
 
     def _index(self, tree: ast.AST, prefix: str) -> None:
@@ -159,6 +210,27 @@ class SourceFile:
         fits = [node for node in found if any(node.lineno <= line <= (node.end_lineno or 0) for line in lines)]
         return (fits or found)[-1]
 
+    def summary(self, definition: ast.AST) -> Summary:
+        """The summary of a definition of this file."""
+        found = self._summaries.get(id(definition))
+        if found is None:
+            found = self._summaries[id(definition)] = summary(definition)
+        return found
+
+    def has_class(self, name: str) -> bool:
+        """Whether a class of that qualified name is defined here."""
+        return name in self._classes
+
+    def text_of(self, node: ast.AST) -> str:
+        """The lines of a definition, with its decorators, as they are written."""
+        first = getattr(node, "lineno", 1)
+        for decorator in getattr(node, "decorator_list", ()):
+            first = min(first, decorator.lineno)
+        if isinstance(node, ast.Module):
+            return self.content.decode("utf-8", errors="replace")
+        lines = self._lines[first - 1 : getattr(node, "end_lineno", None) or first]
+        return textwrap.dedent("\n".join(lines))
+
 
 def _covers(node: ast.Lambda, places: list[tuple[int, int, int, int]]) -> bool:
     start = (node.body.lineno, node.body.col_offset)
@@ -200,8 +272,17 @@ class Sources:
         if module is not None and getattr(module, "__file__", None):
             return self.of_module(module)
         for value in vars(made).values():  # a notebook cell: its methods know the place
-            if isinstance(value, FunctionType) and value.__qualname__.startswith(made.__qualname__):
+            if (
+                isinstance(value, FunctionType)
+                and value.__qualname__.startswith(made.__qualname__ + ".")
+                and not value.__code__.co_filename.startswith("<string")
+            ):
                 return self._parsed(value.__code__.co_filename, b"")
+        if made.__module__ == "__main__":  # one without methods: the newest cell that defines it
+            for path in reversed([name for name in linecache.cache if not Path(name).is_file()]):
+                file = self._parsed(path, b"")
+                if file is not None and file.has_class(made.__qualname__):
+                    return file
         return None
 
     def of_file(self, path: Path) -> SourceFile | None:
@@ -222,7 +303,7 @@ def _read(path: str) -> bytes:
 
 
 def _parse(path: str, content: bytes) -> SourceFile | None:
-    if not content:
+    if not content and not Path(path).is_file():
         return None
     try:
         return SourceFile(path, content)

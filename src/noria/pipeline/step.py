@@ -101,11 +101,11 @@ Binding = Ref | DatasetRole | Const | Group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
-    """What `@nr.step(...)` says. Only `version`, `ignore`, `extra_files` and `env` touch the cache key.
+    """What `@nr.step(...)` says. Only `version`, `ignore`, `extra_files`, `env` and `variables` touch the cache key.
 
     `cpu` is in cores, `memory_bytes` and `timeout_s` 0 when not limited. `ignore` names globals
     that must not enter the key; `env` is "imports" (versions of the packages reached), "lock"
-    (every package) or "none".
+    (every package) or "none"; `variables` names environment variables that packages read.
     """
 
     cpu: float = 1.0
@@ -116,6 +116,7 @@ class StepOptions:
     ignore: tuple[str, ...] = ()
     extra_files: tuple[str, ...] = ()
     env: str = "imports"
+    variables: tuple[str, ...] = ()
 
 
 class Step(Generic[P, R]):
@@ -343,6 +344,7 @@ def step(
     ignore: typing.Sequence[str] = ...,
     extra_files: typing.Sequence[str] = ...,
     env: str = ...,
+    variables: typing.Sequence[str] = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -356,6 +358,7 @@ def step(
     ignore: typing.Sequence[str] = (),
     extra_files: typing.Sequence[str] = (),
     env: str = "imports",
+    variables: typing.Sequence[str] = (),
 ) -> Any:
     """Mark a function as a step, with or without options.
 
@@ -368,6 +371,8 @@ def step(
         ignore: names of globals that must not enter the cache key.
         extra_files: files (relative to the project) whose content enters the cache key.
         env: "imports", "lock" or "none": which package versions enter the cache key.
+        variables: environment variables whose values enter the cache key (those that the project's
+            own code reads by name do so by themselves).
     Raises: UsageError for an option or a function that cannot be a step.
     """
     if env not in ("imports", "lock", "none"):
@@ -381,6 +386,7 @@ def step(
         ignore=tuple(ignore),
         extra_files=tuple(extra_files),
         env=env,
+        variables=tuple(variables),
     )
 
     def mark(made: Callable[P, R]) -> Step[P, R]:

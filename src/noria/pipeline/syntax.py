@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
 
-__all__ = ["Use", "canonical_syntax", "global_names", "imports", "uses"]
+__all__ = ["Summary", "Use", "canonical_syntax", "global_names", "summary", "uses"]
 
 _SKIP = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL", "STORE_GLOBAL"})
-_READERS = ("read", "scan", "load", "open", "from_file", "fromfile", "genfromtxt", "loadtxt", "parse_file")
+_READERS = ("read", "scan", "load", "open", "from_file", "fromfile", "genfromtxt", "loadtxt", "parse_file", "Parquet")
+_PATH_READERS = ("read_text", "read_bytes", "open")
+_WRITING = frozenset("wax+")
+
+TextOf = Callable[[ast.AST], str]
+"""Gives the text that an expression stands for, or "" if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,9 +71,16 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
+def constant_text(node: ast.AST) -> str:
+    """The text of a literal; "" for any other expression."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
 def _text(node: object, *, in_class: bool) -> str:
     if isinstance(node, ast.Constant):
         return _constant(node.value)
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return ""  # what an import binds is followed; the name of a local file says nothing
     if isinstance(node, ast.ClassDef):
         return f"{node.name}={canonical_syntax(node)}"
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -76,7 +88,7 @@ def _text(node: object, *, in_class: bool) -> str:
     if isinstance(node, ast.AnnAssign) and not in_class and node.simple:
         if node.value is None:
             return ""
-        return f"Assign({_text(node.target, in_class=False)},{_text(node.value, in_class=False)})"
+        return f"Assign(targets=[{_text(node.target, in_class=False)}],value={_text(node.value, in_class=False)})"
     if isinstance(node, ast.AST):
         parts = []
         for name, value in ast.iter_fields(node):
@@ -125,55 +137,53 @@ def global_names(code: CodeType) -> set[str]:
     return found
 
 
-def code_of(node: ast.ClassDef | ast.Module) -> CodeType:
+def code_of(node: ast.AST) -> CodeType:
     """The code of a definition on its own, for `global_names`."""
+    assert isinstance(node, ast.ClassDef | ast.Module), "a function has code of its own"
     tree = node if isinstance(node, ast.Module) else ast.Module(body=[node], type_ignores=[])
     return compile(tree, "<definition>", "exec", dont_inherit=True)
 
 
-def uses(node: ast.AST) -> set[Use]:
+def uses(node: ast.AST, text_of: TextOf = constant_text) -> set[Use]:
     """Every look at a name inside a definition, as the longest attribute chain that is written."""
     found: set[Use] = set()
-    _collect(node, found)
+    _collect(node, found, text_of)
     return found
 
 
-def _collect(node: ast.AST, found: set[Use]) -> None:
+def _collect(node: ast.AST, found: set[Use], text_of: TextOf) -> None:
     if isinstance(node, ast.Call):
-        _collect_call(node, found)
+        _collect_call(node, found, text_of)
         return
     if isinstance(node, ast.Subscript):
         chain = _chain(node.value)
         if chain is not None:
-            literal = node.slice.value if isinstance(node.slice, ast.Constant) else ""
-            found.add(Use(*chain, "item", literal if isinstance(literal, str) else ""))
-            _collect(node.slice, found)
+            found.add(Use(*chain, "item", text_of(node.slice)))
+            _collect(node.slice, found, text_of)
             return
     chain = _chain(node)
     if chain is not None:
         found.add(Use(*chain))
         return
     for child in ast.iter_child_nodes(node):
-        _collect(child, found)
+        _collect(child, found, text_of)
 
 
-def _collect_call(node: ast.Call, found: set[Use]) -> None:
+def _collect_call(node: ast.Call, found: set[Use], text_of: TextOf) -> None:
     chain = _chain(node.func)
     if chain is None:
-        _collect(node.func, found)
+        _collect(node.func, found, text_of)
     else:
-        first = node.args[0] if node.args else None
-        literal = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
-        found.add(Use(*chain, "call", literal))
+        found.add(Use(*chain, "call", text_of(node.args[0]) if node.args else ""))
         if chain == ("getattr", ()) and len(node.args) >= 2:
-            inner, name = _chain(node.args[0]), node.args[1]
-            if inner is not None and isinstance(name, ast.Constant) and isinstance(name.value, str):
-                found.add(Use(inner[0], (*inner[1], name.value)))
-                for argument in node.args[2:]:
-                    _collect(argument, found)
+            inner, name = _chain(node.args[0]), text_of(node.args[1])
+            if inner is not None and name.isidentifier():
+                found.add(Use(inner[0], (*inner[1], name)))
+                for argument in node.args[1:]:
+                    _collect(argument, found, text_of)
                 return
     for given in (*node.args, *node.keywords):
-        _collect(given, found)
+        _collect(given, found, text_of)
 
 
 def _chain(node: ast.AST) -> tuple[str, tuple[str, ...]] | None:
@@ -184,25 +194,56 @@ def _chain(node: ast.AST) -> tuple[str, tuple[str, ...]] | None:
     return (node.id, tuple(reversed(attrs))) if isinstance(node, ast.Name) else None
 
 
-def imports(node: ast.AST) -> Iterator[tuple[str, int, str, str]]:
-    """Import statements inside a definition: (module, level, name or "", the name it is bound to)."""
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What can be told of a definition by its text alone; made once, however many steps reach it.
+
+    `imports` are (module, level, name or "", the name it is bound to), `attributes` every attribute
+    name that is written, `roots` the names that are looked at, `reads` what is called, and the path,
+    in every call that reads a file (`read_parquet(PATH)`, `PATH.read_text()`, …).
+    """
+
+    text: str
+    names: frozenset[str]
+    roots: frozenset[str]
+    imports: tuple[tuple[str, int, str, str], ...]
+    attributes: frozenset[str]
+    reads: tuple[tuple[ast.expr, ast.expr], ...]
+
+
+def summary(node: ast.AST) -> Summary:
+    """The summary of a definition or a module."""
+    found: list[tuple[str, int, str, str]] = []
+    attributes: set[str] = set()
+    reads: list[tuple[ast.expr, ast.expr]] = []
     for item in ast.walk(node):
         if isinstance(item, ast.Import):
-            for alias in item.names:
-                yield alias.name, 0, "", alias.asname or alias.name.partition(".")[0]
+            found += [(each.name, 0, "", each.asname or each.name.partition(".")[0]) for each in item.names]
         elif isinstance(item, ast.ImportFrom):
-            for alias in item.names:
-                yield item.module or "", item.level, alias.name, alias.asname or alias.name
+            found += [(item.module or "", item.level, each.name, each.asname or each.name) for each in item.names]
+        elif isinstance(item, ast.Attribute):
+            attributes.add(item.attr)
+        elif isinstance(item, ast.Call) and not _writes(item):
+            if isinstance(item.func, ast.Attribute) and item.func.attr in _PATH_READERS:
+                reads.append((item.func, item.func.value))
+            if item.args and getattr(item.func, "attr", getattr(item.func, "id", "")).startswith(_READERS):
+                reads.append((item.func, item.args[0]))
+    has_code = isinstance(node, ast.ClassDef | ast.Module)
+    return Summary(
+        text=canonical_syntax(node),
+        names=frozenset(global_names(code_of(node))) if has_code else frozenset(),
+        roots=frozenset(use.root for use in uses(node)),
+        imports=tuple(found),
+        attributes=frozenset(attributes),
+        reads=tuple(reads),
+    )
 
 
-def read_arguments(node: ast.AST) -> Iterator[ast.expr]:
-    """The path in every call that reads a file (`read_parquet(PATH)`, `np.load(PATH)`, `PATH.read_text()`, …)."""
-    for item in ast.walk(node):
-        if isinstance(item, ast.Call) and getattr(item.func, "attr", "") in ("read_text", "read_bytes", "open"):
-            assert isinstance(item.func, ast.Attribute)
-            yield item.func.value
-        if not isinstance(item, ast.Call) or not item.args:
-            continue
-        name = getattr(item.func, "attr", getattr(item.func, "id", ""))
-        if name.startswith(_READERS):
-            yield item.args[0]
+def _writes(node: ast.Call) -> bool:
+    """Whether a call says that it opens for writing."""
+    modes = [item.value for item in node.keywords if item.arg == "mode"]
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    place = 0 if isinstance(node.func, ast.Attribute) and name == "open" else 1
+    if name == "open":
+        modes += node.args[place : place + 1]
+    return any(len(text := constant_text(mode)) <= 3 and _WRITING & set(text) for mode in modes)

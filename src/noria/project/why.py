@@ -1,11 +1,16 @@
-"""`noria why`: why each step of a run ran, or did not, and why the run ended as it did."""
+"""`noria why`: why each step of a run ran, or did not, with what changed; and why the run ended as it did."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from noria.core.errors import NotFound, WorldError
 from noria.core.verb import verb
+from noria.pipeline import documents
 from noria.pipeline import records as pipeline
+from noria.pipeline.cache import read_list
+from noria.pipeline.changes import Change, changes
+from noria.pipeline.records import StepRecord
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 
@@ -14,7 +19,11 @@ __all__ = ["StepWhy", "Why", "why"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWhy:
-    """One step: `because` says why it ran or that nothing had changed; `error` why it failed."""
+    """One step: `because` says why it ran or that nothing had changed; `error` why it failed.
+
+    `changes` are the differences from the time before, with the lines of code; `reads` what its
+    result depends on that was seen only as it ran.
+    """
 
     step: str
     status: str
@@ -22,6 +31,8 @@ class StepWhy:
     error: str
     seconds: float
     key: str
+    changes: tuple[Change, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,30 +47,54 @@ class Why:
 
 
 @verb(permission="project.read", changes=False)
-def why(ws: Workspace, run: str = "") -> Why:
-    """Why each step of a run ran, or did not; the newest run without an id.
+def why(ws: Workspace, run: str = "", step: str = "") -> Why:
+    """Why each step of a run ran, or did not, and the lines that changed; the newest run without an id.
 
     Args:
-        run: its id, or the first or last characters of it.
+        run: its id, or the first or last characters of it; or the name of a step, of its newest run.
+        step: only this step.
     Raises: NotFound.
+    Example: noria why train
     """
+    with ws.ledger.read() as tx:
+        named = pipeline.latest(tx, run) if run and not step else None
+    if named is not None:
+        run, step = named.run, named.step
     found = tracking.resolve(ws, run)
     with ws.ledger.read() as tx:
-        steps = pipeline.steps(tx, found.run)
+        steps = [each for each in pipeline.steps(tx, found.run) if not step or each.step == step]
+        before = {each.step: pipeline.before(tx, each) for each in steps}
+    if step and not steps:
+        raise NotFound(f"run {found.run} has no step {step!r}", hint="noria why shows the steps of the newest run")
     return Why(
         run=found.run,
         status=found.status,
         cause=found.cause,
         reason=found.reason,
-        steps=tuple(
-            StepWhy(
-                step=each.step,
-                status=each.status,
-                because=each.because,
-                error=each.error,
-                seconds=each.seconds,
-                key=each.key,
-            )
-            for each in steps
-        ),
+        steps=tuple(_why(ws, each, before[each.step]) for each in steps),
     )
+
+
+def _why(ws: Workspace, now: StepRecord, before: StepRecord | None) -> StepWhy:
+    told: list[Change] = []
+    if before is not None and now.status != "cached" and now.document and before.document:
+        told = _changes(ws, before, now)
+    return StepWhy(
+        step=now.step,
+        status=now.status,
+        because=now.because,
+        error=now.error,
+        seconds=now.seconds,
+        key=now.key,
+        changes=tuple(told),
+        reads=tuple(what for what, _ in read_list(ws, now.reads)),
+    )
+
+
+def _changes(ws: Workspace, before: StepRecord, now: StepRecord) -> list[Change]:
+    try:
+        old = documents.read(ws.objects, before.document, before.step, before.key)
+        new = documents.read(ws.objects, now.document, now.step, now.key)
+        return changes(old, new, (read_list(ws, before.reads), read_list(ws, now.reads)))
+    except (NotFound, WorldError):
+        return [Change(what="a key document", how="is gone, so the lines cannot be told")]

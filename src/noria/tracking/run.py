@@ -28,7 +28,7 @@ from noria.tracking.environment import environment as read_environment
 from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunStarted
 from noria.tracking.records import RunRecord
 
-__all__ = ["RunHandle", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
+__all__ = ["RunHandle", "is_dead", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
 
 LEASE_S = 15.0
 BEAT_S = 4.0
@@ -176,7 +176,7 @@ def reap(ws: Workspace) -> list[str]:
     lost = []
     for record in open_runs:
         lease = leases.get(f"run/{record.run}")
-        if lease is not None and lease.is_live and not _is_dead(lease.owner):
+        if lease is not None and lease.is_live and not is_dead(lease.owner):
             continue
         if _finish(ws, record.run, "lost", "its process died", 0.0, {}):
             lost.append(record.run)
@@ -259,7 +259,7 @@ def _take_lease(ws: Workspace, run: str, owner: str) -> bool:
     return ws.jobs.acquire(f"run/{run}", owner=owner, ttl_s=LEASE_S, data={"pid": os.getpid()})
 
 
-def _is_dead(owner: str) -> bool:
+def is_dead(owner: str) -> bool:
     """Whether the owner is a process of this machine that is no more."""
     try:
         host, boot, pid, began = json.loads(owner)

@@ -14,9 +14,9 @@ import traceback
 from typing import Any, TextIO
 
 from noria.core.errors import NoriaError, StepFailed
-from noria.pipeline.ambient import around
-from noria.pipeline.call import failure, outputs_of
+from noria.pipeline.call import failure, outputs_of, perform
 from noria.pipeline.executor import Done, Task
+from noria.pipeline.trace import Trace
 
 __all__ = ["InlineExecutor"]
 
@@ -30,10 +30,11 @@ class InlineExecutor:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         outputs: tuple[Any, ...] = ()
         error: NoriaError | None = None
+        trace: Trace | None = None
         with task.log.open("w", encoding="utf-8", buffering=1) as log:
             try:
-                with _printing_to(log), around(task.ambient):
-                    result = task.node.step.function(**task.arguments)
+                with _printing_to(log):
+                    result, trace = perform(task)
                 outputs = outputs_of(task.ws.objects, task.node, result, memory=task.memory)
             except NoriaError as raised:
                 error = raised
@@ -48,6 +49,7 @@ class InlineExecutor:
             seconds=time.perf_counter() - began,
             cpu_seconds=time.process_time() - cpu,
             memory_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            trace=trace,
         )
 
     def poll(self, handle: Done, timeout_s: float) -> Done | None:

@@ -23,6 +23,7 @@ from noria.core.errors import NoriaError, StepKilled
 from noria.pipeline.executor import Done, Task
 from noria.pipeline.plain import Unstorable, to_json
 from noria.pipeline.step import Const
+from noria.pipeline.trace import trace_from
 from noria.pipeline.values import Value, store
 
 __all__ = ["PoolExecutor"]
@@ -65,6 +66,7 @@ class PoolExecutor:
             "arguments": {name: _argument(task, name, value) for name, value in task.arguments.items()},
             "seed": task.ambient.seed,
             "roles": [[role.name, role.key, role.time, role.label] for role in task.ambient.roles],
+            "is_watched": task.is_watched,
             "memory_bytes": task.node.step.options.memory_bytes,
             "log": str(task.log),
             "result": str(handle_path / "result.json"),
@@ -121,7 +123,7 @@ class PoolExecutor:
             return Done(error=error, is_killed=kind is StepKilled, seconds=seconds, **cost)
         assert len(found["outputs"]) == len(node.outputs)
         outputs = tuple(Value(item["digest"], item["type"], item["size_bytes"]) for item in found["outputs"])
-        return Done(outputs=outputs, seconds=seconds, **cost)
+        return Done(outputs=outputs, seconds=seconds, trace=trace_from(found["trace"]), **cost)
 
 
 def _argument(task: Task, name: str, value: Any) -> dict[str, Any]:

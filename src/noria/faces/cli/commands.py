@@ -151,8 +151,8 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "why": Command(
         target="noria.project.why:why",
-        summary="Why each step of a run ran, or did not",
-        examples=("noria why", "noria why run_01k3"),
+        summary="Why each step of a run ran, or did not, and the lines that changed",
+        examples=("noria why", "noria why train", "noria why run_01k3"),
         positional=("run",),
         show="why",
         next="noria tracking log {run}",

@@ -222,13 +222,27 @@ def table_diff(found: Mapping[str, Any]) -> str:
 
 
 def why(found: Mapping[str, Any]) -> str:
-    """Each step of a run and why it ran, or did not."""
+    """Each step of a run and why it ran, or did not, with the lines that changed."""
     rows = [
         [each["step"], mark(each["status"]), f"{each['seconds']:.1f} s", each["because"]] for each in found["steps"]
     ]
     head = f"  {found['run']}  {mark(found['status'])}  {found['cause']}"
     reason = f"\n  {found['reason']}" if found["reason"] else ""
-    return head + reason + "\n" + columns(rows, indent="    ", right="  r")
+    parts = [head + reason + "\n" + columns(rows, indent="    ", right="  r")]
+    for each in found["steps"]:
+        told = [line for change in each["changes"] for line in _change(change)]
+        if len(found["steps"]) == 1 and each["reads"]:
+            told.append(f"    holds while these do: {', '.join(each['reads'][:6])}")
+        parts += [f"  {click.style(each['step'], bold=True)}", *told] if told else []
+    return "\n".join(parts)
+
+
+def _change(change: Mapping[str, Any]) -> list[str]:
+    """One change, and its lines as in a diff."""
+    colours = {"+": "green", "-": "red"}
+    lines = [f"      {click.style(line, fg=colours.get(line[:1]))}" for line in change["lines"]]
+    more = [f"      … {change['hidden']} more lines"] if change["hidden"] else []
+    return [f"    {change['what']} {change['how']}", *lines, *more]
 
 
 def tests(found: Mapping[str, Any]) -> str:

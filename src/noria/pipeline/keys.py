@@ -1,0 +1,228 @@
+"""The keys of a pipeline's steps: the code of all of them before the first one runs, the rest as inputs come.
+
+So a key is of the snapshot that runs: what a step does to a module's state, or an edit while the
+pipeline runs, is in no later key. `edited` tells afterwards whether the files are still the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from noria.core.identity import JSON
+from noria.data.records import DatasetVersion
+from noria.pipeline import plan
+from noria.pipeline.ambient import Ambient, seed_of
+from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.digests import FileDigests
+from noria.pipeline.documents import KeyDocument
+from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
+from noria.pipeline.ownership import Ownership
+from noria.pipeline.plain import Unstorable, to_json
+from noria.pipeline.step import Binding, Const, DatasetRole, Group, Ref, StepNode
+from noria.pipeline.values import Value
+from noria.store import pickles
+from noria.store.workspace import Workspace
+from noria.tracking.environment import Environment, environment
+
+__all__ = ["Keys", "Planned"]
+
+Outputs = Mapping[str, Sequence[Value]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One step with its key: `document` is what the key was computed from, `opaque` why there is none."""
+
+    node: StepNode
+    bindings: Mapping[str, Binding]
+    code: CodeIdentity
+    key: str
+    document: dict[str, JSON]
+    opaque: tuple[str, ...]
+    labels: Mapping[str, str]
+    ambient: Ambient
+
+    def key_document(self) -> KeyDocument:
+        """What is kept of it, to tell later what changed."""
+        return KeyDocument(self.key, self.document, self.code.shown)
+
+
+class Keys:
+    """Plans the steps of one execution. Made before anything runs; reads each source file once."""
+
+    def __init__(
+        self,
+        ws: Workspace,
+        definition: PipelineDefinition,
+        pins: Mapping[str, DatasetVersion],
+        overrides: Mapping[str, Mapping[str, JSON]],
+    ) -> None:
+        self._ws, self._definition, self._pins, self._overrides = ws, definition, pins, overrides
+        self.environment: Environment = environment(ws.project.state)
+        self.digests = FileDigests(ws.project.state / "cache" / "digests.json")
+        ownership = Ownership(definition.root, self.environment)
+        self.fingerprints = Fingerprints(definition.root, ownership, self.digests)
+        self._python = platform.python_version().rpartition(".")[0]
+        self._globals: dict[str, set[tuple[str, str]]] = {}
+        self._code = {node.name: self.fingerprints.code(node.step, self._constants(node)) for node in definition.nodes}
+
+    def bindings(self, node: StepNode) -> dict[str, Binding]:
+        """What a step takes, with the values given for this run."""
+        given = self._overrides.get(node.name, {})
+        return {name: Const(given[name]) if name in given else found for name, found in node.bindings.items()}
+
+    def plan(self, node: StepNode, outputs: Outputs) -> Planned:
+        """A step whose inputs are there, with its key."""
+        bindings = self.bindings(node)
+        params: dict[str, str] = {}
+        inputs: dict[str, str] = {}
+        labels: dict[str, str] = {}
+        for name, binding in bindings.items():
+            if isinstance(binding, Const):
+                params[name] = _param_text(binding.value)
+            else:
+                inputs[name] = self._input_text(node, name, binding, outputs)
+                labels[name] = _label(binding)
+        things = self._things_in(node, outputs)
+        code = self.fingerprints.code(node.step, self._constants(node), things) if things else self._code[node.name]
+        roles = self._definition.roles(node.name)
+        seed = seed_of(self._ws.project.seed, node.name)
+        document = plan.document(
+            node,
+            code,
+            params=params,
+            inputs=inputs,
+            packages=self._packages(node, code),
+            python=self._python,
+            seed=seed,
+            roles=roles,
+        )
+        uncached = () if node.step.options.cache else ("the step says cache=False",)
+        return Planned(
+            node=node,
+            bindings=bindings,
+            code=code,
+            key=plan.key(document),
+            document=document,
+            opaque=(*code.opaque, *uncached),
+            labels=labels,
+            ambient=Ambient(seed, roles),
+        )
+
+    def edited(self, code: CodeIdentity) -> str:
+        """The first project file whose bytes are not those that the key was computed from."""
+        for name, known in code.files.items():
+            path = self._definition.root / name
+            if not path.is_file() or known.removeprefix("sha256:") != _hashed(self.digests, path):
+                return name
+        return ""
+
+    def is_usable(self, value: Value) -> bool:
+        """Whether a stored value can still be made into an object: a pickle whose class was renamed cannot."""
+        return all(_is_there(module, name) for module, name in self._own_globals(value))
+
+    def _constants(self, node: StepNode) -> dict[str, Any]:
+        return {name: item.value for name, item in self.bindings(node).items() if isinstance(item, Const)}
+
+    def _things_in(self, node: StepNode, outputs: Outputs) -> list[Any]:
+        """The project's classes and functions that stored inputs of a step are made of."""
+        named: set[tuple[str, str]] = set()
+        for ref in node.references():
+            named |= self._own_globals(outputs[ref.node][ref.output])
+        return [getattr(importlib.import_module(module), name) for module, name in sorted(named)]
+
+    def _own_globals(self, value: Value) -> set[tuple[str, str]]:
+        if value.type not in ("pickle", "plain"):
+            return set()
+        if value.digest not in self._globals:
+            self._globals[value.digest] = self._read_globals(value)
+        return self._globals[value.digest]
+
+    def _read_globals(self, value: Value) -> set[tuple[str, str]]:
+        content = self._ws.objects.get_bytes(value.digest)
+        if value.type == "pickle":
+            named = pickles.globals_of(content)
+            return {(module, name) for module, name in named if self._is_own_or_gone(module)}
+        found: set[tuple[str, str]] = set()
+        if b'"type":"p' in content:
+            for digest, kind in _parts(json.loads(content)):
+                found |= self._own_globals(Value(digest, kind))
+        return found
+
+    def _is_own_or_gone(self, module: str) -> bool:
+        root = module.partition(".")[0]
+        if root in sys.modules or root in sys.stdlib_module_names:
+            return self.fingerprints.is_own(module)
+        return self.fingerprints.is_own(module) or importlib.util.find_spec(root) is None
+
+    def _packages(self, node: StepNode, code: CodeIdentity) -> dict[str, str]:
+        if node.step.options.env == "none":
+            return {}
+        return dict(self.environment.packages) if node.step.options.env == "lock" else dict(code.packages)
+
+    def _input_text(self, node: StepNode, name: str, binding: Binding, outputs: Outputs) -> str:
+        if isinstance(binding, Ref):
+            return outputs[binding.node][binding.output].digest
+        if isinstance(binding, DatasetRole):
+            tree = self._pins[binding.name].tree
+            form = table_form(node, name)
+            return tree if form == "pandas" else f"{tree} as {form}"
+        if isinstance(binding, Group):
+            items = [self._input_text(node, "", item, outputs) for item in binding.items]
+            return json.dumps([binding.kind, list(binding.keys), items])
+        return _param_text(binding.value)
+
+
+def table_form(node: StepNode, name: str) -> str:
+    """The library whose table a step wants for a data set: what its annotation says, else pandas."""
+    module = getattr(node.step.hints().get(name), "__module__", "") or ""
+    root = module.partition(".")[0]
+    return root if root in ("pyarrow", "polars") else "pandas"
+
+
+def _hashed(digests: FileDigests, path: Any) -> str:
+    if path.stat().st_size < 1 << 20:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests.of(path)
+
+
+def _is_there(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name.partition(".")[0])
+    except ImportError:
+        return False
+
+
+def _parts(document: Any) -> list[tuple[str, str]]:
+    """The stored parts (digest, type) of a plain value."""
+    if isinstance(document, list):
+        return [part for item in document for part in _parts(item)]
+    if not isinstance(document, dict):
+        return []
+    if document.get("$") == "value":
+        return [(str(document["digest"]), str(document["type"]))]
+    return [part for item in document.values() for part in _parts(item)]
+
+
+def _label(binding: Binding) -> str:
+    if isinstance(binding, DatasetRole):
+        return f"data {binding.name} changed"
+    if isinstance(binding, Ref):
+        return f"{binding.node} gave another result"
+    return "its inputs changed"
+
+
+def _param_text(value: Any) -> str:
+    """A parameter's canonical text; its type is part of it. What is not plain is in the code's identity."""
+    try:
+        return json.dumps(to_json(value), sort_keys=False, separators=(",", ":"), allow_nan=False)
+    except Unstorable:
+        return f"a {type(value).__name__}"

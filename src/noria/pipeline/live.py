@@ -1,0 +1,98 @@
+"""Looking into live functions and classes: what they close over, what they wrap, what they carry.
+
+A decorator of another package gives a function whose own text is that package's and whose cells
+hold the project's function: what it carries is the project's code all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["bytecode", "carried", "cells", "class_cells", "methods_of", "state_of", "unwrapped"]
+
+_LOOKS = 5000
+_CONTAINERS = (list, tuple, set, frozenset)
+
+
+def cells(function: types.FunctionType) -> dict[str, Any]:
+    """The closed-over names of a function; None for one that is not assigned yet."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            found[name] = None
+    return found
+
+
+def class_cells(made: type) -> dict[str, Any]:
+    """What the methods of a class close over: the names of the function that the class was made in."""
+    found: dict[str, Any] = {}
+    for value in vars(made).values():
+        for function in methods_of(value):
+            found |= {name: item for name, item in cells(function).items() if name != "__class__"}
+    return found
+
+
+def methods_of(value: Any) -> Iterator[types.FunctionType]:
+    """The functions that a class attribute stands for: itself, or what its descriptor holds."""
+    parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (unwrapped(value),)
+    yield from (part for part in parts if isinstance(part, types.FunctionType))
+
+
+def unwrapped(value: Any) -> Any:
+    """The function inside a static or class method or a cached property; anything else as it is."""
+    if isinstance(value, staticmethod | classmethod):
+        return value.__func__
+    if isinstance(value, functools.cached_property | functools.singledispatchmethod):
+        return value.func
+    return value
+
+
+def bytecode(code: types.CodeType) -> str:
+    """The text of code without source (made by exec): stable within one minor version of Python."""
+    parts = [bytecode(item) if isinstance(item, types.CodeType) else repr(item) for item in code.co_consts]
+    return f"bytecode:{code.co_code.hex()}:{code.co_names}:{code.co_varnames}:{parts}"
+
+
+def state_of(function: types.FunctionType) -> dict[str, Any]:
+    """What a function holds beside its text: cells, attributes, what it wraps, defaults."""
+    found: dict[str, Any] = {f"cell {name}": value for name, value in cells(function).items()}
+    found |= {f"attribute {name}": value for name, value in sorted(vars(function).items())}
+    if function.__defaults__ or function.__kwdefaults__:
+        found["defaults"] = (function.__defaults__, function.__kwdefaults__)
+    return found
+
+
+def carried(thing: Any, is_own: Callable[[Any], bool]) -> list[Any]:
+    """The project's functions and classes that another package's object holds, in a stable order."""
+    found: list[Any] = []
+    seen: set[int] = {id(thing)}
+    queue = [thing]
+    for item in queue:
+        if item is not thing and isinstance(item, types.FunctionType | type) and is_own(item):
+            found.append(item)
+            continue
+        for inner in _inside(item):
+            if id(inner) not in seen and len(seen) < _LOOKS:
+                seen.add(id(inner))
+                queue.append(inner)
+    return found
+
+
+def _inside(item: Any) -> Iterator[Any]:
+    if isinstance(item, types.FunctionType):
+        yield from state_of(item).values()
+    elif isinstance(item, _CONTAINERS):
+        yield from item
+    elif isinstance(item, Mapping) and type(item) in (dict, types.MappingProxyType):
+        yield from item.values()
+    elif isinstance(item, functools.partial):
+        yield from (item.func, item.args, item.keywords)
+    elif isinstance(item, types.MethodType):
+        yield from (item.__func__, item.__self__)
+    elif hasattr(item, "__wrapped__") and not isinstance(item, type | types.ModuleType):
+        yield item.__wrapped__

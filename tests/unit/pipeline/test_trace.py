@@ -1,0 +1,116 @@
+"""What a step is seen to read while it runs, and that nothing of the watch is left behind."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from noria.pipeline.trace import trace_from, watch
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "c.txt").write_text("1")
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def module(root: Path) -> Iterator[ModuleType]:
+    text = "import os\ndef look():\n    return os.environ.get('NORIA_TEST_A'), os.getenv('NORIA_TEST_B')\n"
+    (root / "own_module.py").write_text(text)
+    sys.path.insert(0, str(root))
+    yield importlib.import_module("own_module")
+    sys.path.remove(str(root))
+    del sys.modules["own_module"]
+
+
+def test_files_folders_and_absent_files_are_seen(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        (root / "c.txt").read_text()
+        list((root / "data").iterdir())
+        with pytest.raises(FileNotFoundError):
+            (root / "gone").read_text()
+        (root / "out.txt").write_text("2")
+        (root / "out.txt").read_text()
+    trace = seen.trace()
+    assert {name: stamp is not None for name, stamp in trace.files} == {
+        str(root / "c.txt"): True,
+        str(root / "gone"): False,
+    }
+    assert [name for name, _ in trace.folders] == [str(root / "data")]
+    assert trace_from(json.loads(json.dumps(trace.document()))) == trace
+
+
+def test_noria_and_python_itself_are_not_seen(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        (root / ".noria").mkdir()
+        (root / ".noria" / "x").write_text("1")
+        (root / ".noria" / "x").read_text()
+        Path(os.__file__).read_text(encoding="utf-8")
+        Path("/proc/self/stat").read_text(encoding="utf-8")
+    assert seen.trace().files == ()
+
+
+def test_code_of_the_project_is_seen_in_every_thread(root: Path, module: ModuleType) -> None:
+    with watch(root, root / ".noria") as seen:
+        thread = threading.Thread(target=module.look)
+        thread.start()
+        thread.join()
+    trace = seen.trace()
+    assert [name for _, name, _ in trace.code] == ["look"]
+    assert [name for name, _ in trace.variables] == ["NORIA_TEST_A", "NORIA_TEST_B"]
+
+
+def test_an_import_by_name_is_seen_also_when_it_is_loaded(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        importlib.import_module("json")
+    assert "json" in seen.trace().modules
+
+
+def test_whether_a_file_is_there_is_seen(root: Path, module: ModuleType) -> None:
+    namespace = {"Path": Path, "os": os, "root": root}
+    code = compile("(root / 'flag').exists(), os.path.getsize(root / 'c.txt')", str(root / "own_module.py"), "eval")
+    with watch(root, root / ".noria") as seen:
+        eval(code, namespace)  # noqa: S307  # as if the module said it
+    assert dict(seen.trace().stats) == {str(root / "flag"): "there", str(root / "c.txt"): "stat"}
+
+
+def test_a_process_that_is_started_is_noted(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        subprocess.run(["/bin/true"], check=True)
+    assert seen.trace().notes == ("starts true",)
+
+
+def test_a_profiler_makes_the_watch_blind_where_the_watch_needs_one(root: Path) -> None:
+    def quiet(*_: object) -> None:
+        return None
+
+    needs_one = sys.version_info < (3, 12)
+    sys.setprofile(quiet)
+    try:
+        with watch(root, root / ".noria") as seen:
+            pass
+    finally:
+        sys.setprofile(None)
+    assert seen.trace().blind == ("a profiler is on" if needs_one else "")
+    with watch(root, root / ".noria") as seen:
+        sys.setprofile(quiet)
+    sys.setprofile(None)
+    assert seen.trace().blind == ("the step has a profiler of its own" if needs_one else "")
+
+
+def test_nothing_is_left_behind(root: Path) -> None:
+    before = (os.stat, type(os.environ), sys.getprofile(), importlib._bootstrap._gcd_import)  # type: ignore[attr-defined]  # private
+    with pytest.raises(ZeroDivisionError), watch(root, root / ".noria"), watch(root, root / ".noria"):
+        raise ZeroDivisionError
+    assert before == (os.stat, type(os.environ), sys.getprofile(), importlib._bootstrap._gcd_import)  # type: ignore[attr-defined]  # private
