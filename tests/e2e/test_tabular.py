@@ -58,7 +58,7 @@ def test_the_readme_leads_from_a_csv_to_a_served_model_and_back(noria_env: Envir
         assert 0 <= said["score"] <= 1
         assert said["release"] == 1
         missing = _answer(url, {"id": "second", "row": {"plan": "basic"}})
-        assert "country" in missing["error"]
+        assert "country" in missing["error"]["message"]
         unseen = _answer(url, _row(plan="never seen", country=None))
         assert 0 <= unseen["score"] <= 1
         told = json.loads(noria(noria_env, project, "status", "--json").stdout)

@@ -116,7 +116,7 @@ def infer(ws: Workspace, dataset: str) -> SuiteReport:
         suite=_shown(ws, path),
         written=_shown(ws, written),
         is_new=is_new,
-        rules=_count(suite),
+        rules=_count(suite, is_wall=ws.project.clock == "wall"),
         columns=len(suite.columns),
     )
 
@@ -274,13 +274,16 @@ def _conditions(profiles: Mapping[str, ColumnProfile]) -> list[When]:
     return found
 
 
-def _count(suite: Suite) -> int:
+def _count(suite: Suite, *, is_wall: bool) -> int:
+    """How many checks the suite makes of a version of one file; under a wall clock times may not be ahead of it."""
+    table = suite.table
     per_column = sum(
         sum((bool(r.type), r.nulls is not None, bool(r.when), r.min is not None or r.max is not None or r.unit))
         + sum((r.step is not None, r.unit, bool(r.levels), r.unique))
         for r in suite.columns.values()
     )
-    return per_column + len(suite.rows) + sum((bool(suite.table.key), bool(suite.table.time), True))
+    times = sum((True, is_wall, is_wall and bool(table.fresh))) if table.time else 0
+    return per_column + len(suite.rows) + sum((bool(table.key), True)) + times
 
 
 def _shown(ws: Workspace, path: Path) -> str:

@@ -101,7 +101,7 @@ def find(capability: str, name: str) -> FoundVerb:
     meant = _nearest(capability, name, list(known))
     raise NotFound(
         f"there is no verb {f'{capability}/{name}'!r}",
-        hint=f"did you mean {' or '.join(meant)}?" if meant else "GET /api/v1 lists every verb",
+        hint=f"did you mean {' or '.join(map(repr, meant))}?" if meant else "GET /api/v1 lists every verb",
     )
 
 

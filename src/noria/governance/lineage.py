@@ -7,9 +7,12 @@ none does, by the facts about it (a run is).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from noria.core.errors import NotFound
+from noria.core.identity import is_digest
 from noria.core.verb import verb
 from noria.governance import records
 from noria.governance.records import EdgeRecord
@@ -20,6 +23,8 @@ __all__ = ["Link", "ancestors", "ancestors_within", "descendants"]
 
 LIMIT = 10_000
 """Links that one answer holds at most."""
+
+_RELEASE = re.compile(r"([^/@:\s]+)@r(\d+)")
 
 Step = Callable[[Reader, Sequence[str]], list[EdgeRecord]]
 
@@ -42,22 +47,46 @@ def ancestors(ws: Workspace, ref: str, depth: int = 100) -> list[Link]:
     """Everything that a thing was made from, nearest first; each ref once, by its shortest way.
 
     Args:
+        ref: such as release/churn/3, model/churn:14, run/run_01k…, dataset/churn@2 or a digest, or as
+            other commands take it: churn@r3, churn:14, run_01k…, churn@2.
         depth: how many facts to go back at most.
+    Raises: NotFound for what no fact names.
     """
     with ws.ledger.read() as reader:
-        return ancestors_within(reader, [ref], depth=depth)
+        return ancestors_within(reader, [_known(reader, ref)], depth=depth)
 
 
 @verb(permission="governance.read", changes=False)
 def descendants(ws: Workspace, ref: str, depth: int = 100) -> list[Link]:
-    """Everything that was made from a thing, nearest first; each ref once, by its shortest way."""
+    """Everything that was made from a thing, nearest first; each ref once, by its shortest way.
+
+    Args:
+        ref: as `noria governance ancestors` takes it.
+    Raises: NotFound for what no fact names.
+    """
     with ws.ledger.read() as reader:
-        return _walk(reader, [ref], _made_from, depth)
+        return _walk(reader, [_known(reader, ref)], _made_from, depth)
 
 
 def ancestors_within(reader: Reader, refs: Sequence[str], *, depth: int = 100) -> list[Link]:
     """`ancestors` of several refs, in a snapshot that is already open."""
     return _walk(reader, refs, _made_of, depth)
+
+
+def _known(reader: Reader, name: str) -> str:
+    """The ref that a name stands for: itself, or the longer form of what other commands take. Raises: NotFound."""
+    forms = [name, f"model/{name}", f"dataset/{name}", f"run/{name}", f"rollout/{name}"]
+    if match := _RELEASE.fullmatch(name):
+        forms.append(f"release/{match[1]}/{match[2]}")
+    for form in forms:
+        if is_digest(form) or any(look(reader, [form]) for look in (records.producers, records.users)):
+            return form
+    if records.subjects(reader, [name, f"run/{name}"]):
+        return name if records.subjects(reader, [name]) else f"run/{name}"
+    raise NotFound(
+        f"no fact names {name[:100]!r}",
+        hint="such as release/churn/3, model/churn:14, dataset/churn@2, churn@r3, churn:14, a whole run_…, a digest",
+    )
 
 
 def _walk(reader: Reader, refs: Sequence[str], step: Step, depth: int) -> list[Link]:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 else:
     pd = lazy("pandas")
 
-__all__ = ["Challenge", "MetricLine", "Roles", "RunReport", "SliceLine", "StepLine", "perform", "run"]
+__all__ = ["Challenge", "MetricLine", "Roles", "RunReport", "SliceLine", "StepLine", "perform", "run", "worst_slice"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,7 +422,7 @@ def _report(
         size_bytes=made.size_bytes,
         champion=made.champion,
         metrics=_metric_lines(evaluation, judged.verdicts),
-        worst=_worst(evaluation),
+        worst=worst_slice(evaluation),
         gates=judged.verdicts,
         report=judged.report,
         comparison=made.comparison,
@@ -474,7 +474,7 @@ def _metric_lines(evaluation: Evaluation | None, verdicts: Sequence[Verdict]) ->
     return tuple(found)
 
 
-def _worst(evaluation: Evaluation | None) -> SliceLine | None:
+def worst_slice(evaluation: Evaluation | None) -> SliceLine | None:
     """The slice of at least 200 rows where the first metric is furthest below the whole; None if none is below."""
     if evaluation is None or not evaluation.metrics:
         return None

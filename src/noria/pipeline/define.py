@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from noria.config import Project
-from noria.core.errors import NotFound, ProjectError, UsageError
+from noria.core.errors import NoriaError, NotFound, ProjectError, UsageError
 from noria.core.graph import topological
 from noria.pipeline import sources
 from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
@@ -229,6 +229,8 @@ def broken(error: BaseException, what: str, root: Path) -> ProjectError:
         if sources.is_project_file(frame.filename, root):
             where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
     text = str(error).strip().splitlines()
+    if isinstance(error, NoriaError):  # ours, about what the project's code asked for: its own words are enough
+        return ProjectError(f"{what}: {error.message}", where=where, hint=error.hint)
     return ProjectError(f"{what} failed: {type(error).__name__}: {text[0][:300] if text else ''}", where=where)
 
 

@@ -8,6 +8,7 @@ the node. Nothing is executed here and nothing is registered at import.
 from __future__ import annotations
 
 import contextvars
+import difflib
 import functools
 import inspect
 import re
@@ -359,6 +360,7 @@ def step(
     extra_files: typing.Sequence[str] = (),
     env: str = "imports",
     variables: typing.Sequence[str] = (),
+    **unknown: object,
 ) -> Any:
     """Mark a function as a step, with or without options.
 
@@ -375,6 +377,11 @@ def step(
             own code reads by name do so by themselves).
     Raises: UsageError for an option or a function that cannot be a step.
     """
+    if unknown:
+        name, known = next(iter(unknown)), list(inspect.signature(step).parameters)[1:-1]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]!r}?" if near else f"options: {', '.join(known)}"
+        raise UsageError(f"@nr.step has no option {name!r}", hint=hint)
     if env not in ("imports", "lock", "none"):
         raise UsageError(f'env is {env!r}, not "imports", "lock" or "none"')
     options = StepOptions(

@@ -44,6 +44,7 @@ __all__ = ["Chain", "Link", "explain"]
 MAX_ROWS = 10
 MAX_FILES = 50
 _RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d+)")
+_DIGITS = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")
 _BARE_RELEASE = re.compile(r"r\d+")
 _VERSION = re.compile(r"(?:model/)?(?P<model>[^/@:\s]+):(?P<number>\d+)")
 
@@ -69,7 +70,7 @@ def explain(ws: Workspace, id: str) -> Chain:
     tried = attempts(ws, id)
     if tried:
         return _prediction(ws, capture.find(ws, tried[0].id), tried)
-    return refs.shortened(ws, id) or _unknown(ws, id)
+    return _of_tree(ws, id) or refs.shortened(ws, id) or _unknown(ws, id)
 
 
 def _unknown(ws: Workspace, name: str) -> NoReturn:
@@ -288,11 +289,12 @@ def _dataset_link(ws: Workspace, version: DatasetVersion, what: str) -> Link:
         {"file": entry.path, "rows": entry.rows, "digest": entry.digest}
         for entry in read_tree(ws.objects, version.tree).entries
     ]
+    many = f"{version.files} file{'s' * (version.files != 1)}"
     span = f", {version.time_min[:10]} to {version.time_max[:10]}" if version.time_min else ""
     return Link(
         what=what,
         ref=f"dataset/{version.ref}",
-        text=f"{version.ref}: {version.rows:,} rows in {version.files} files{span}, {short(version.tree)}",
+        text=f"{version.ref}: {version.rows:,} rows in {many}{span}, {short(version.tree)}",
         at=version.at,
         details={
             "tree": version.tree,
@@ -439,6 +441,17 @@ def _of_dataset(ws: Workspace, name: str) -> Chain | None:
     version = datasets.resolve(ws, ref)
     found = touched.by_trees(ws, version.name, [version.version])
     return Chain(id=version.ref, kind="data", links=(_dataset_link(ws, version, "data"),), touched=_as_links(found))
+
+
+def _of_tree(ws: Workspace, name: str) -> Chain | None:
+    """A version of a data set by the digest of its tree, or the first digits of it."""
+    match = _DIGITS.fullmatch(name)
+    if match is None:
+        return None
+    with ws.ledger.read() as tx:
+        versions = [item for known in data.names(tx) for item in data.versions(tx, known)]
+    fits = {item.tree: item for item in versions if item.tree.startswith(f"sha256:{match[1]}")}
+    return _of_dataset(ws, next(iter(fits.values())).ref) if len(fits) == 1 else None
 
 
 def _of_file(ws: Workspace, name: str) -> Chain | None:

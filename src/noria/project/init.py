@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -28,7 +29,9 @@ from noria.data import formats
 __all__ = ["Created", "Table", "init", "look", "templates"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_SLOT = re.compile(r"\{\{ (name|source|dataset|window|task) \}\}|\"\{\{ (label|time|key|positive|slices) \}\}\"")
+_SLOT = re.compile(
+    r"\{\{ (name|source|path|dataset|window|task|request|outcome) \}\}|\"\{\{ (label|time|key|positive|slices) \}\}\""
+)
 """The second kind is a whole value: the quotes make a template valid Python, and go with it."""
 _SKIPPED = ("__pycache__", "__init__.py")
 _LEVELS_SHOWN = 6
@@ -58,6 +61,8 @@ class Table:
 
     `positive` is the label's value that is predicted, as Python writes it; empty when the label is
     a number (`task` "regression"). `key` may be empty. `window` is how long one of monitoring is.
+    `example` is a row to ask with, as JSON: no row of the table, but typical values of its columns;
+    `outcome` what may come true of it.
     """
 
     source: str
@@ -68,6 +73,8 @@ class Table:
     task: str = "binary"
     slices: tuple[str, ...] = ()
     window: str = "week"
+    example: str = '{"COLUMN": 0}'
+    outcome: str = "1"
 
 
 def templates() -> list[str]:
@@ -134,6 +141,8 @@ def look(path: Path, *, label: str, time: str, key: str = "", positive: str = ""
         task=task,
         slices=_slices(values, (label, time, key)),
         window=_window(span.time_min, span.time_max),
+        example=_example(values, (label, time, key)),
+        outcome="1" if task == "binary" else json.dumps(_typical(values[label].combine_chunks())),
     )
 
 
@@ -144,10 +153,21 @@ def _table_file(path: Path) -> Path:
             raise NotFound(f"there is no table in the folder {path}", hint="CSV, TSV, Parquet or JSON lines")
         return found[0]
     if not path.exists():
-        raise NotFound(f"there is no file {path}")
+        raise NotFound(f"there is no file {path}", hint=_files_near(path))
     if not formats.format_of(path.name):
         raise UsageError(f"{path} is no table", hint="CSV, TSV, Parquet or JSON lines, by the name's ending")
     return path
+
+
+def _files_near(path: Path) -> str:
+    """The table that was perhaps meant, or what a table may be."""
+    folder = path.parent
+    known = sorted(each.name for each in folder.iterdir() if formats.format_of(each.name)) if folder.is_dir() else []
+    near = difflib.get_close_matches(path.name, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {folder / near[0]}?"
+    listed = f"in {folder} there are: {', '.join(known[:6])}" if known else f"there is no table in {folder}"
+    return f"{listed}; a CSV, TSV, Parquet or JSON lines file" if folder.is_dir() else f"there is no folder {folder}"
 
 
 def _require_column(column: str, role: str, kinds: Mapping[str, str], path: Path) -> None:
@@ -197,6 +217,31 @@ def _slices(values: Any, others: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for _, name in sorted(found, reverse=True)[:2])
 
 
+def _example(values: Any, others: Sequence[str]) -> str:
+    """A row to ask with, as JSON: a typical value for each column that a model can use."""
+    row = {}
+    for name in values.column_names:
+        column = values[name].combine_chunks()
+        kind = str(column.type)
+        is_time = kind.startswith(("date", "timestamp", "time", "duration"))
+        if name not in others and not is_time and column.null_count < len(column):
+            row[name] = _typical(column)
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _typical(column: Any) -> Any:
+    """The median of numbers, the commonest of a few values; of many texts none, since one could name somebody."""
+    known = column.drop_null()
+    if str(column.type).startswith(("int", "uint", "float", "double", "half", "decimal")):
+        middle = sorted(known.to_pylist())[len(known) // 2]
+        return middle if isinstance(middle, int) else round(float(middle), 6)
+    counted = known.value_counts().to_pylist()
+    if len(counted) > _SLICE_LEVELS_MAX:
+        return "text"
+    found = max(counted, key=lambda each: (each["counts"], str(each["values"])))["values"]
+    return found if isinstance(found, bool) else str(found)
+
+
 def _window(time_min: str, time_max: str) -> str:
     """How long a window of monitoring is, so that the table spans about ten of them."""
     if not time_min:
@@ -215,6 +260,9 @@ def _words(name: str, folder: Path, table: Table | None) -> dict[str, str]:
         "name": name,
         "dataset": name.replace("-", "_"),
         "source": _toml_text(Path(source).as_posix()),
+        "path": shlex.quote(Path(source).as_posix()),
+        "request": shlex.quote(f'{{"id": "first", "row": {given.example}}}'),
+        "outcome": given.outcome,
         "label": _python_text(given.label),
         "time": _python_text(given.time),
         "key": _python_text(given.key),

@@ -63,7 +63,10 @@ def shortened(ws: Workspace, name: str) -> Chain | None:
 
 def by_edges(ws: Workspace, name: str) -> Chain | None:
     """What a ref was made from and what was made from it; None if no fact names it."""
-    above, below = lineage.ancestors(ws, name), lineage.descendants(ws, name)
+    try:
+        above, below = lineage.ancestors(ws, name), lineage.descendants(ws, name)
+    except NotFound:
+        return None
     if not above and not below:
         return None
     return Chain(id=name, kind="object", links=_lineage(above), touched=_lineage(below))

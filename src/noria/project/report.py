@@ -29,6 +29,7 @@ __all__ = ["ReportWritten", "page", "report"]
 MAX_BYTES = 300_000
 SIZES = ((60, 40), (36, 30), (24, 20), (12, 12), (6, 6))
 """Windows and columns that are shown: the most that fit into a file of MAX_BYTES."""
+NO_WINDOW = "no window was measured yet: one is, when it has ended and had answered requests"
 NAMES = {"auc": "AUC", "log_loss": "log loss", "rmse": "root mean squared error", "mae": "mean absolute error"}
 BETTER = {"auc": "higher is better", "log_loss": "lower is better", "rmse": "lower is better", "mae": "lower is better"}
 DRAWN = {"promoted": "promoted", "refused": "refused", "stopped": "stopped", "rolled back": "rolled", "held": "rolled"}
@@ -36,13 +37,15 @@ DRAWN = {"promoted": "promoted", "refused": "refused", "stopped": "stopped", "ro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportWritten:
-    """A report that was written: where, how large, and its digest. `windows` is how many it tells of."""
+    """A report that was written: where, how large, and its digest. `windows` is how many it tells of;
+    `note` says why there is none."""
 
     path: str
     size_bytes: int
     digest: str
     model: str
     windows: int
+    note: str = ""
 
 
 @verb(permission="project.read", changes=False, where="project")
@@ -72,7 +75,12 @@ def report(ws: Workspace, to: str = "report.html", model: str = "") -> ReportWri
         part.write_bytes(text)
         part.replace(path)
     return ReportWritten(
-        path=str(path), size_bytes=len(text), digest=digest(text), model=name, windows=min(windows, len(found))
+        path=str(path),
+        size_bytes=len(text),
+        digest=digest(text),
+        model=name,
+        windows=min(windows, len(found)),
+        note="" if found else NO_WINDOW,
     )
 
 
@@ -186,7 +194,7 @@ def _marks(shown: Sequence[Month]) -> list[Mark]:
 
 def _lead(shown: Sequence[Month]) -> str:
     if not shown:
-        return "No window has been reviewed yet."
+        return f"{NO_WINDOW.capitalize()}."
     pairs = [(m.auc_live, m.auc_static) for m in shown if m.auc_live is not None and m.auc_static is not None]
     span = f"{_long(shown[0].month)} to {_long(shown[-1].month)}" if len(shown) > 1 else _long(shown[0].month)
     if not pairs:

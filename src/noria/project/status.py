@@ -6,7 +6,7 @@ fast whatever the history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from noria.core.clock import utc_text
@@ -25,6 +25,7 @@ from noria.serving.plan import Plan
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
+from noria.tracking.run import gone as run_gone
 
 __all__ = [
     "ArmLine",
@@ -165,9 +166,10 @@ def status(ws: Workspace) -> Status:
 
     Example: noria status
     """
+    gone = run_gone(ws)
     with ws.ledger.read() as tx:
         names = registry.models(tx)
-        runs = [_run(item) for item in tracking.runs(tx, limit=RUNS)]
+        runs = [_run(item, gone) for item in tracking.runs(tx, limit=RUNS)]
         newest = [found for name in data.names(tx) if (found := data.newest(tx, name)) is not None]
     moments = {name: live.as_of(ws, name) for name in names}
     with ws.ledger.read() as tx:
@@ -193,10 +195,10 @@ def status(ws: Workspace) -> Status:
     )
 
 
-def _run(item: tracking.RunRecord) -> RunLine:
+def _run(item: tracking.RunRecord, gone: Set[str]) -> RunLine:
     return RunLine(
         run=item.run,
-        status=item.status,
+        status="lost" if item.run in gone else item.status,
         pipeline=item.pipeline,
         seconds=item.seconds,
         metrics=item.metrics,

@@ -20,6 +20,7 @@ from noria.core.errors import GateClosed, NoriaError, NotFound, UsageError
 from noria.core.identity import JSON, Digest, canonical
 from noria.core.verb import verb
 from noria.store.failpoint import failpoint
+from noria.store.jobs import Lease
 from noria.store.series import MetricWriter
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records
@@ -28,7 +29,7 @@ from noria.tracking.environment import environment as read_environment
 from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunStarted
 from noria.tracking.records import RunRecord
 
-__all__ = ["RunHandle", "is_dead", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
+__all__ = ["RunHandle", "gone", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
 
 LEASE_S = 15.0
 BEAT_S = 4.0
@@ -168,21 +169,26 @@ def reap(ws: Workspace) -> list[str]:
 
     Gives their ids. Safe from several processes: one end is written for each.
     """
-    with ws.ledger.read() as tx:
-        open_runs = records.running(tx)
-    if not open_runs:
-        return []
-    leases = {lease.name: lease for lease in ws.jobs.leases("run/")}
     lost = []
-    for record in open_runs:
-        lease = leases.get(f"run/{record.run}")
-        if lease is not None and lease.is_live and not is_dead(lease.owner):
-            continue
-        if _finish(ws, record.run, "lost", "its process died", 0.0, {}):
-            lost.append(record.run)
+    for run, lease in _gone(ws):
+        if _finish(ws, run, "lost", "its process died", 0.0, {}):
+            lost.append(run)
         if lease is not None:
             ws.jobs.release(lease.name, lease.owner)
     return lost
+
+
+def gone(ws: Workspace) -> frozenset[str]:
+    """The runs that are on record as running and whose owner is gone; writes nothing."""
+    return frozenset(run for run, _ in _gone(ws))
+
+
+def _gone(ws: Workspace) -> list[tuple[str, Lease | None]]:
+    with ws.ledger.read() as tx:
+        open_runs = records.running(tx)
+    leases = {lease.name: lease for lease in ws.jobs.leases("run/")} if open_runs else {}
+    found = [(record.run, leases.get(f"run/{record.run}")) for record in open_runs]
+    return [(run, lease) for run, lease in found if lease is None or not lease.is_live or _is_dead(lease.owner)]
 
 
 def owner_id() -> str:
@@ -259,7 +265,7 @@ def _take_lease(ws: Workspace, run: str, owner: str) -> bool:
     return ws.jobs.acquire(f"run/{run}", owner=owner, ttl_s=LEASE_S, data={"pid": os.getpid()})
 
 
-def is_dead(owner: str) -> bool:
+def _is_dead(owner: str) -> bool:
     """Whether the owner is a process of this machine that is no more."""
     try:
         host, boot, pid, began = json.loads(owner)

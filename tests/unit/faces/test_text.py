@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 import pytest
 
+from noria.faces import verbs
 from noria.faces.cli import show, text
+from noria.faces.cli.commands import COMMANDS
+from noria.governance.audit import AuditReport
+from noria.registry.records import VersionRecord
+from noria.registry.versions import ModelInfo
+from noria.tracking.facts import Pin
 
 
 def test_numbers_say_what_they_are() -> None:
@@ -62,3 +68,65 @@ def test_the_next_command_is_the_results_own_or_the_tables() -> None:
     assert show.next_command("noria show {name}", {"name": "x", "next": "noria run"}) == "noria run"
     assert show.next_command("noria why {run}", [{"run": "run_1"}, {"run": "run_0"}]) == "noria why run_1"
     assert show.next_command("noria why {run}", []) == ""
+
+
+def test_a_table_and_its_parts_are_never_shown_as_python() -> None:
+    row = {"model": "m", "pins": ({"dataset": "d"},), "kept": (), "at": "2026-11-21T04:40:00.000000Z"}
+    plain = verbs.builtins([row, {**row, "pins": ()}])
+    told = click.unstyle(show.anything(plain))
+    assert told == "  model  kept  at\n  m      –     2026-11-21 04:40\n  m      –     2026-11-21 04:40"
+    told = click.unstyle(show.anything(verbs.builtins({"inputs": (("a", "text", True),), "none": ()})))
+    assert not set(told) & set("()[]{}'"), told
+
+
+def test_nothing_is_said_in_a_sentence() -> None:
+    for words, command in COMMANDS.items():
+        if command.empty:
+            assert show.render(command.show, [], empty=command.empty) == f"  {command.empty}", words
+    assert click.unstyle(show.render("anything", [{"a": 1}], empty="none")) == "  a\n  1"
+
+
+def test_models_versions_and_releases_are_tables() -> None:
+    version = VersionRecord(
+        model="m",
+        version=2,
+        bundle="sha256:" + "ab" * 32,
+        run="run_1",
+        metrics={"auc": 0.71},
+        pins=(Pin(dataset="d", version=3, tree="sha256:" + "cd" * 32),),
+        at="2026-11-21T04:40:00.000000Z",
+        actor="user:ann",
+    )
+    listed = ModelInfo(model="m", versions=2, newest=version, aliases={"best": 1}, production=4)
+    shown = [
+        show.render("models", verbs.builtins([listed])),
+        show.render("versions", verbs.builtins([version])),
+    ]
+    assert "m:2" in shown[0]
+    assert "best → 1" in shown[0]
+    assert "r4" in shown[0]
+    assert "d@3" in shown[1]
+    assert not set(click.unstyle("".join(shown))) & set("()[]{}'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "helps"),
+    [("record", "noria admin rebuild"), ("object", ".noria/objects"), ("edited", "restore the whole")],
+)
+def test_an_audit_that_failed_says_what_mends_it(kind: str, helps: str) -> None:
+    report = AuditReport(
+        ok=False,
+        size=9,
+        root="",
+        checkpoint="",
+        first_bad=3,
+        kind=kind,
+        message="it is not what it was",
+        compared=(),
+        altered=("sha256:" + "ab" * 32,) if kind == "object" else (),
+    )
+    found = verbs.builtins(report)
+    assert helps in show.help_after("audit", found)
+    said = click.unstyle(show.render("audit", found))
+    assert "STOP  the first bad fact is 3" in said
+    assert (f".noria/objects/ab/{'ab' * 31}" in said) == (kind == "object")

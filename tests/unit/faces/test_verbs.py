@@ -91,8 +91,15 @@ def test_an_unknown_verb_names_the_nearest() -> None:
     with pytest.raises(NotFound) as error:
         verbs.find("data", "ad")
     assert error.value.hint == "did you mean 'data/add'?"
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound) as error:
         verbs.find("zzzzzz", "qqqqqq")
+    assert error.value.hint == "GET /api/v1 lists every verb"
+    with pytest.raises(NotFound) as error:
+        verbs.find("churn", "promote")
+    assert error.value.hint == "did you mean 'serving/promote'?"
+    with pytest.raises(NotFound) as error:
+        verbs.find("servng", "promote")
+    assert error.value.hint == "did you mean 'serving/promote'?"
 
 
 def test_a_verb_that_takes_no_plain_value_is_a_bug() -> None:

@@ -116,7 +116,11 @@ def test_lineage_goes_from_a_release_to_the_data_and_back(ws: Workspace) -> None
     ]
     assert [link.ref for link in ancestors(ws, CONTENT)] == [link.ref for link in found]
     assert [link.ref for link in ancestors(ws, "release/m/1", depth=1)] == ["model/m:1", BUNDLE]
-    assert ancestors(ws, "nothing") == []
+    for short in ("m@r1", "release/m/1"):
+        assert [link.ref for link in ancestors(ws, short)] == [link.ref for link in found]
+    assert ancestors(ws, "m:1") == ancestors(ws, "model/m:1")
+    with pytest.raises(NotFound, match="no fact names 'nothing'"):
+        ancestors(ws, "nothing")
     assert {link.ref for link in descendants(ws, "run/run_1")} == {"model/m:1", "release/m/1", CONTENT}
     assert [link.kind for link in found] == ["release.made", "release.made", "version.registered", "run.started"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -45,6 +47,7 @@ def test_a_table_is_looked_at_and_nothing_of_it_is_copied(table: Path, tmp_path:
         task="binary",
         slices=("place",),
         window="day",
+        example='{"size": 50, "place": "north"}',
     )
     made = init(tmp_path / "shop", "tabular", found)
     project = load_project(tmp_path / "shop", environment={})
@@ -193,3 +196,25 @@ class TestGit:
         (tmp_path / ".gitignore").write_text("shop/\n", encoding="utf-8")
         assert init(tmp_path / "shop").commit
         assert (tmp_path / "shop" / ".git").is_dir()
+
+
+def test_the_readme_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "my rows' file.csv"
+    path.write_text(ROWS.replace("size", "it's size"), encoding="utf-8")
+    init(tmp_path / "shop", "tabular", look(path, label="done", time="at", key="id"))
+    lines = (tmp_path / "shop" / "README.md").read_text(encoding="utf-8").splitlines()
+    [added] = [shlex.split(line) for line in lines if line.startswith("noria data add")]
+    assert (tmp_path / "shop" / added[3]).resolve() == path
+    [asked] = [shlex.split(line) for line in lines if "/predict/" in line]
+    assert json.loads(asked[-1]) == {"id": "first", "row": {"it's size": 50, "place": "north"}}
+    [told] = [shlex.split(line) for line in lines if "/feedback" in line]
+    assert json.loads(told[-1]) == {"labels": [{"id": "first", "label": 1}]}
+
+
+def test_a_table_that_is_not_there_names_the_one_that_was_meant(table: Path) -> None:
+    with pytest.raises(NotFound) as found:
+        look(table.with_name("row.csv"), label="done", time="at")
+    assert f"did you mean {table}?" in found.value.hint
+    with pytest.raises(NotFound) as found:
+        look(table.with_name("nofile.csv"), label="done", time="at")
+    assert "rows.csv" in found.value.hint

@@ -92,7 +92,7 @@ def test_two_years_of_twenty_columns_fit_into_the_limit() -> None:
 
 
 def test_a_project_without_a_window_has_a_page_too() -> None:
-    assert "No window has been reviewed yet" in page("demo", "flights", [], [], [])
+    assert "No window was measured yet" in page("demo", "flights", [], [], [])
 
 
 def test_charts_are_well_formed_and_leave_gaps_where_nothing_is_known() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from noria.core.errors import GateClosed, StepFailed
+from noria.project.status import status
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
@@ -64,8 +65,12 @@ def test_a_run_whose_process_died_is_lost(ws: Workspace) -> None:
     ws.jobs.release(f"run/{dead.run}", dead.owner)
     gone = json.dumps([host, boot, 2**22 + 1, "1"])
     assert ws.jobs.acquire(f"run/{dead.run}", owner=gone, ttl_s=1000)
+    assert tracking.gone(ws) == {dead.run}
+    assert record(ws, dead.run).status == "running", "looking changes nothing"
+    assert {line.run: line.status for line in status(ws).runs}[dead.run] == "lost"
     assert tracking.reap(ws) == [dead.run]
     assert tracking.reap(ws) == []
+    assert tracking.gone(ws) == set()
     assert record(ws, dead.run).status == "lost"
     assert record(ws, alive.run).status == "running"
     alive.finish()

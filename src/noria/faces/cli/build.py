@@ -85,9 +85,8 @@ def _click_parameter(parameter: Parameter, command: Command, lines: Mapping[str,
         nargs = -1 if parameter.kind == "list" else 1
         defaults = {} if parameter.is_required or nargs == -1 else {"default": parameter.default}
         kind = _TYPES.get(parameter.kind, click.STRING)
-        return click.Argument(
-            [name], type=kind, required=parameter.is_required, nargs=nargs, metavar=name.upper(), **defaults
-        )
+        shown = name.upper() if parameter.is_required else f"[{name.upper()}]"
+        return click.Argument([name], type=kind, required=parameter.is_required, nargs=nargs, metavar=shown, **defaults)
     flag = "--" + command.rename.get(name, name).replace("_", "-")
     told = lines.get(name, "")
     if parameter.kind == "flag":

@@ -266,8 +266,9 @@ def tests(found: Mapping[str, Any]) -> str:
 
 def report(found: Mapping[str, Any]) -> str:
     """Where the report was written."""
-    windows = f"{found['windows']} windows of {found['model']}"
-    return f"  report {click.style(found['path'], bold=True)}   {windows}, {size(found['size_bytes'])}"
+    many = f"{found['windows']} window{'s' * (found['windows'] != 1)} of {found['model']}"
+    text = f"  report {click.style(found['path'], bold=True)}   {many}, {size(found['size_bytes'])}"
+    return text + (f"\n         {found['note']}" if found["note"] else "")
 
 
 def months(found: Sequence[Mapping[str, Any]]) -> str:

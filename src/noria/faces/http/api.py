@@ -1,6 +1,7 @@
 """Every verb over HTTP: `POST /api/v1/{capability}/{verb}` with its arguments as JSON.
 
-One generic route for all verbs, so there is no mirrored interface. An answer is `{"result": …}` or
+One generic route for all verbs, so there is no mirrored interface. A body must be declared as JSON: what
+a form of a foreign page can send is refused before any other check. An answer is `{"result": …}` or
 `{"error": {code, message, where, hint}}`; the error's own status is the HTTP status. The body's size
 and depth are limited before it is parsed, and verbs run in worker threads, never on the event loop.
 """
@@ -87,7 +88,8 @@ def _require_inside(workspace: Workspace, given: Mapping[str, Any]) -> None:
 async def _arguments(request: Request, limit: int) -> Mapping[str, Any]:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise UsageError(f"the body is {kind[:60]!r}", hint="send Content-Type: application/json")
+        hint = "send it as JSON: curl -H 'content-type: application/json' -d '{…}'"
+        raise UsageError(f"the body is declared as {kind[:60]!r}, not JSON", hint=hint)
     body = await read_body(request.receive, limit=limit)
     require_shallow(body)
     if not body.strip():

@@ -2,7 +2,8 @@
 
 A label names a prediction by the client's id or ours. It may come long after, twice, or changed:
 the newest by id wins when labels are read. It may also come before its prediction is sealed, or
-for a row that this server never saw; joining is the reader's work.
+for a row that this server never saw; joining is the reader's work. So `accepted` counts what was put
+on disk, not what matched: how many requests are labelled is what `noria monitoring quality` says.
 """
 
 from __future__ import annotations

@@ -75,8 +75,12 @@ _infer = msgspec.json.Decoder(InferRequest)
 _row = msgspec.json.Decoder(ROW_TYPE)
 _raw_row = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder(Value)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 _encode = msgspec.json.Encoder().encode
+
+_CUT = ("truncated", "surrogate", "escape")
 
 DATATYPES: Mapping[str, tuple[type, ...]] = {
     "BOOL": (bool,),
@@ -213,7 +217,7 @@ def _misfit(raw: msgspec.Raw, error: Exception) -> UsageError:
 
 def _reason(error: Exception, body: bytes) -> str:
     """Why a text is no JSON for us, in words that name what is there."""
-    if isinstance(error, msgspec.DecodeError) and "truncated" in str(error) and _SURROGATE.search(body):
+    if isinstance(error, msgspec.DecodeError) and any(word in str(error) for word in _CUT) and _LONE.search(body):
         return "half of a character: a lone surrogate, such as \\ud800, is not a text"
     return "it nests too deeply" if isinstance(error, RecursionError) else str(error)
 
