@@ -306,7 +306,9 @@ def _unrecorded(ask: Ask, answer: Answer, error: WorldError) -> Answer:
     if answer.status != 200:
         return answer
     text = f"the prediction cannot be put on record, so it is not given: {error.message}"
-    return replace(answer, status=error.status, body=error_body(text, rid=ask.rid), details=())
+    return replace(
+        answer, status=error.status, body=error_body(text, code=error.code, hint=error.hint, rid=ask.rid), details=()
+    )
 
 
 def _pinned(route: Route, release: int) -> tuple[Arm, Served]:
