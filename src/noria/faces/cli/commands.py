@@ -21,7 +21,8 @@ class Command:
     arguments with a default that may be given without their name; `rename` maps a parameter to the
     option's name; `next` is printed at the end, with the result's fields in braces; `fail_unless`
     names a field of the result that must be true, else the exit code is 1. `fixed` are arguments
-    that the command itself gives.
+    that the command itself gives. `quick` names a function that answers the same from the project's
+    files, without the ledger: `f(project, open_objects, **arguments)`; it is asked when no server is.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Command:
     next: str = ""
     fail_unless: str = ""
     is_slow: bool = False
+    quick: str = ""
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -68,8 +70,12 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "data add": Command(
         target="noria.data.versions:add",
-        summary="Add a file or a folder as a version of a data set",
-        examples=("noria data add customers.csv --name customers", "noria data add data/flights --note 'March'"),
+        summary="Add a file, a folder, a database's table or a prefix of an object store",
+        examples=(
+            "noria data add customers.csv --name customers",
+            "noria data add data/photos --note 'March'",
+            "noria data add sqlite:///shop.db --table orders --name orders",
+        ),
         show="data",
         next="noria data check {name}",
         is_slow=True,
@@ -82,8 +88,14 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "data checkout": Command(
         target="noria.data.versions:checkout",
-        summary="Write the files of a version into a new folder",
-        examples=("noria data checkout customers@2 /tmp/customers", "noria data checkout customers@latest~1 before"),
+        summary="Write the files of a version into a folder, or a part of them",
+        examples=(
+            "noria data checkout customers@2 /tmp/customers",
+            "noria data checkout photos@2013-03 --path train/cats --into data/photos",
+            "noria data checkout photos@latest~1",
+        ),
+        positional=("to",),
+        show="checked_out",
         next="ls {to}",
         is_slow=True,
     ),
@@ -115,21 +127,53 @@ COMMANDS: Mapping[str, Command] = {
     "data log": Command(
         target="noria.data.versions:log",
         summary="Every version of a data set, newest first",
-        examples=("noria data log customers", "noria data log customers --json"),
+        examples=("noria data log customers", "noria data log customers --limit 5"),
         show="data_log",
         next="noria data show {name}",
     ),
     "data show": Command(
         target="noria.data.versions:show",
         summary="A version with its columns, files and tags",
-        examples=("noria data show customers", "noria data show customers@2 --json"),
+        examples=("noria data show customers", "noria data show photos@2 train/cats"),
+        positional=("path",),
         show="data_files",
+    ),
+    "data status": Command(
+        target="noria.data.status:status",
+        summary="What has changed on disk since the versions that the project stands on",
+        examples=("noria data status", "noria data status photos"),
+        positional=("names",),
+        show="data_status",
+        is_slow=True,
+        quick="noria.data.worktree:statuses",
     ),
     "data tag": Command(
         target="noria.data.versions:tag",
         summary="Name a version with a tag; a tag that exists moves",
         examples=("noria data tag customers@3 audited", "noria data tag customers q4"),
         show="data",
+    ),
+    "data remove-tag": Command(
+        target="noria.data.versions:remove_tag",
+        summary="Take a tag away; the version that it named stays",
+        examples=("noria data remove-tag customers audited", "noria data remove-tag customers q4 --json"),
+        show="data",
+    ),
+    "data verify": Command(
+        target="noria.data.verify:verify",
+        summary="Read every stored byte anew, and heal from a remote what is altered or missing",
+        examples=("noria data verify", "noria data verify customers@3 photos"),
+        positional=("refs",),
+        show="data_verify",
+        fail_unless="ok",
+        is_slow=True,
+    ),
+    "data gc": Command(
+        target="noria.data.collect:gc",
+        summary="Say what nothing names any more; --sweep takes it away, with a week's grace",
+        examples=("noria data gc", "noria data gc --sweep"),
+        show="data_gc",
+        is_slow=True,
     ),
     "run": Command(
         target="noria.loop.run:run",

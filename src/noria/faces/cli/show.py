@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli import show_data, show_live, show_project, show_run
+from noria.faces.cli import show_data, show_folders, show_live, show_project, show_run
 from noria.faces.cli.text import columns, fields
 
 __all__ = ["RENDERERS", "anything", "next_command", "render"]
@@ -85,7 +85,11 @@ RENDERERS: Mapping[str, Renderer] = {
     "anything": anything,
     "data": show_data.version,
     "data_log": show_data.log,
-    "data_files": show_data.files,
+    "data_files": show_folders.files,
+    "data_status": show_folders.status,
+    "data_verify": show_folders.verify,
+    "data_gc": show_folders.gc,
+    "checked_out": show_folders.checked_out,
     "checks": show_data.checks,
     "suite": show_data.suite,
     "run": show_run.report,

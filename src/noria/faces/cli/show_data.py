@@ -9,10 +9,9 @@ import click
 
 from noria.faces.cli.text import columns, count, day, name_of, size
 
-__all__ = ["checks", "files", "log", "suite", "version"]
+__all__ = ["checks", "log", "suite", "version"]
 
 FINDINGS_MAX = 20
-FILES_MAX = 40
 
 
 def version(found: Mapping[str, Any]) -> str:
@@ -21,6 +20,8 @@ def version(found: Mapping[str, Any]) -> str:
     roles = "  ".join(f"{role}={found[role]}" for role in ("key", "time", "label") if found.get(role))
     head = f"  data   {click.style(_ref(found), bold=True)}  {name_of(found['tree'])}"
     facts = f"{count(found['rows'])} rows  {len(found['columns'])} columns  {size(found['size_bytes'])}"
+    if not found["columns"]:
+        facts = f"{count(found['files'])} {'file' if found['files'] == 1 else 'files'}  {size(found['size_bytes'])}"
     return "\n".join(
         filter(None, [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else ""])
     )
@@ -32,7 +33,8 @@ def log(found: Sequence[Mapping[str, Any]]) -> str:
         [
             _ref(each),
             name_of(each["tree"]),
-            count(each["rows"]),
+            count(each["rows"]) if each["columns"] else "",
+            count(each["files"]),
             size(each["size_bytes"]),
             f"{day(each['time_min'])} … {day(each['time_max'])}" if each.get("time_min") else "",
             day(each["at"]),
@@ -40,17 +42,7 @@ def log(found: Sequence[Mapping[str, Any]]) -> str:
         ]
         for each in found
     ]
-    return columns(rows, ["version", "tree", "rows", "size", "times", "added", "note"], right="  rr")
-
-
-def files(found: Mapping[str, Any]) -> str:
-    """A version with its columns and files."""
-    dataset = found["dataset"]
-    kinds = columns([[name, kind, "may be null" if nullable else ""] for name, kind, nullable in dataset["columns"]])
-    entries = found["entries"]
-    rows = [[each["path"], count(each["rows"]), size(each["size_bytes"]), name_of(each["digest"])] for each in entries]
-    more = f"\n  … {len(rows) - FILES_MAX} more" if len(rows) > FILES_MAX else ""
-    return "\n".join([version(dataset), kinds, columns(rows[:FILES_MAX], right=" rr") + more])
+    return columns(rows, ["version", "tree", "rows", "files", "size", "times", "added", "note"], right="  rrr")
 
 
 def suite(found: Mapping[str, Any]) -> str:

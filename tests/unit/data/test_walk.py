@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from noria.core.errors import NoriaError, NotFound, UsageError
+from noria.data.walk import located, walk
+
+
+def folder(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("a\n1\n")
+    return root
+
+
+def names(path: Path) -> list[str]:
+    return [found.prefix + file[0] for found in walk(located(path)) for file in found.files]
+
+
+def test_files_are_found_below_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:
+    folder(tmp_path, "b.csv", "a/z.csv", "a/README.md", ".hidden", ".git/config", "ü ber.csv")
+    assert sorted(names(tmp_path)) == ["a/README.md", "a/z.csv", "b.csv", "ü ber.csv"]
+
+
+def test_a_single_file_is_its_own_data_set(tmp_path: Path) -> None:
+    assert names(folder(tmp_path, "x.csv") / "x.csv") == ["x.csv"]
+
+
+def test_a_link_given_by_the_user_is_followed(tmp_path: Path) -> None:
+    folder(tmp_path, "real/x.csv")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert names(tmp_path / "link") == ["x.csv"]
+
+
+def refused(path: Path, kind: type[NoriaError] = UsageError) -> str:
+    with pytest.raises(kind) as caught:
+        names(path)
+    return str(caught.value)
+
+
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, "in/x.csv", "out/secret.csv")
+    (tmp_path / "in/more.csv").symlink_to(tmp_path / "out/secret.csv")
+    assert "the link more.csv leaves the folder" in refused(tmp_path / "in")
+
+
+def test_a_linked_folder_that_leaves_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, "in/x.csv", "out/secret.csv")
+    (tmp_path / "in/more").symlink_to("../out")
+    assert "the link more leaves the folder" in refused(tmp_path / "in")
+
+
+def test_a_link_to_nowhere_is_refused(tmp_path: Path) -> None:
+    (folder(tmp_path, "x.csv") / "y.csv").symlink_to("gone.csv")
+    assert "the link y.csv leads nowhere" in refused(tmp_path)
+
+
+def test_a_link_to_a_file_that_is_already_there_is_said_to_be_one(tmp_path: Path) -> None:
+    (folder(tmp_path, "x.csv", ".kept/z.csv") / "y.csv").symlink_to("x.csv")
+    (tmp_path / "z.csv").symlink_to(".kept/z.csv")
+    assert [found.repeated for found in walk(tmp_path)] == [frozenset({"y.csv"})]
+    assert names(tmp_path) == ["x.csv", "y.csv", "z.csv"]
+
+
+def test_a_link_to_a_folder_is_followed_once_where_the_folder_is_no_part_by_itself(tmp_path: Path) -> None:
+    (folder(tmp_path, ".kept/z.csv") / "shown").symlink_to(".kept")
+    assert names(tmp_path) == ["shown/z.csv"]
+    (tmp_path / "again").symlink_to(".kept")
+    assert "already part" in refused(tmp_path)
+
+
+def test_folders_come_in_the_order_that_their_paths_have(tmp_path: Path) -> None:
+    folder(tmp_path, "a/x", "a-b/x", "a/b/x", "a0/x", "a.txt", "A/x")
+    assert [found.prefix for found in walk(tmp_path)] == ["", "A/", "a-b/", "a/", "a/b/", "a0/"]
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    (folder(tmp_path, "a/x.csv") / "a/loop").symlink_to(tmp_path / "a")
+    assert "loop" in refused(tmp_path)
+
+
+def test_pipes_are_refused_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(folder(tmp_path, "x.csv") / "pipe.csv")
+    assert "pipe.csv is not a regular file" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"\xff.csv", b"a\nb.csv", b"a\\b.csv", b"a\x01.csv"])
+def test_names_that_mean_something_else_elsewhere_are_refused(tmp_path: Path, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("a\n1\n")
+    assert len(refused(tmp_path).splitlines()) <= 6
+
+
+def test_a_name_is_kept_in_one_unicode_form(tmp_path: Path) -> None:
+    folder(tmp_path, "u\u0308.csv")
+    assert names(tmp_path) == ["ü.csv"]
+    folder(tmp_path, "ü.csv")
+    assert "different Unicode forms" in refused(tmp_path)
+
+
+def test_what_is_not_there_or_no_file_is_said(tmp_path: Path) -> None:
+    assert "there is no file or folder" in refused(tmp_path / "nothing", NotFound)
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a file nor a folder" in refused(tmp_path / "pipe")
