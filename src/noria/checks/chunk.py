@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from noria.checks.arrays import Floats, Mask, Whole, is_null, view
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Whole = NDArray[np.int64]
-    Mask = NDArray[np.bool_]
 else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
-    Floats = Whole = Mask = Any
-pc = lazy("pyarrow.compute")
 
 __all__ = ["Chunk", "distinct", "family", "floats"]
 
@@ -48,7 +42,16 @@ def floats(values: pa.ChunkedArray[Any] | pa.Array[Any]) -> Floats:
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
     cast = values if values.type == pa.float64() else values.cast(pa.float64(), safe=False)
-    found: Floats = cast.to_numpy() if isinstance(cast, pa.ChunkedArray) else cast.to_numpy(zero_copy_only=False)
+    chunks = cast.chunks if isinstance(cast, pa.ChunkedArray) else [cast]
+    found = [_flat(chunk) for chunk in chunks]
+    return found[0] if len(found) == 1 else np.concatenate(found) if found else np.zeros(0)
+
+
+def _flat(values: pa.Array[Any]) -> Floats:
+    found: Floats = view(values, np.float64)
+    if values.null_count:
+        found = found.copy()
+        found[is_null(values)] = np.nan
     return found
 
 
@@ -112,7 +115,7 @@ class Chunk:
             elif not self.array.null_count and not pa.types.is_dictionary(self.array.type):
                 self._missing = np.zeros(self.rows, bool)
             else:
-                self._missing = np.asarray(pc.is_null(self.texts if self.family == "text" else self.array))
+                self._missing = is_null(self.texts if self.family == "text" else self.array)
         return self._missing
 
     @property
@@ -129,14 +132,25 @@ class Chunk:
         """The distinct texts of this batch and their counts; null is none of them."""
         if self._levels is None:
             encoded = self.array if pa.types.is_dictionary(self.array.type) else self.array.dictionary_encode()
-            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-            words = encoded.dictionary if pa.types.is_string(encoded.dictionary.type) else encoded.dictionary.cast(pa.string())
+            codes = view(encoded.indices.cast(pa.int64()), np.int64)
+            if encoded.null_count:
+                codes = np.where(is_null(encoded.indices), -1, codes)
+            words = (
+                encoded.dictionary
+                if pa.types.is_string(encoded.dictionary.type)
+                else encoded.dictionary.cast(pa.string())
+            )
             if words.null_count:
-                gone = np.flatnonzero(np.asarray(pc.is_null(words)))
+                gone = np.flatnonzero(is_null(words))
                 codes = np.where(np.isin(codes, gone), -1, codes)
             self._codes = codes
             self._levels = words, np.bincount(codes + 1, minlength=len(words) + 1)[1:].astype(np.int64)
         return self._levels
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether the distinct texts cost nothing: the file keeps them, or somebody asked already."""
+        return self._levels is not None or pa.types.is_dictionary(self.array.type)
 
     @property
     def codes(self) -> Whole:
@@ -152,10 +166,6 @@ class Chunk:
             return np.zeros(self.rows, bool)
         found: Mask = wanted[np.maximum(codes, 0)] & (codes >= 0)
         return found
-
-    def numpy(self) -> Any:
-        """The values for Python: text and times as objects, numbers as floats."""
-        return self.floats if self.family == "number" else self.array.to_numpy(zero_copy_only=False)
 
     def _value_type(self) -> pa.DataType:
         kind = self.array.type

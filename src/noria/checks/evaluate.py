@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from noria.checks import shift, units
 from noria.checks.accumulate import NumberState, TextState, state_of
-from noria.checks.chunk import Mask, family
+from noria.checks.arrays import Mask, mask, texts
+from noria.checks.chunk import family
 from noria.checks.expression import Expression
 from noria.checks.facts import Finding
 from noria.checks.lattice import Lattice, off_lattice
@@ -98,10 +99,10 @@ def holds(when: When, rows: Rows) -> Mask:
     if when.sign == "present":
         return ~chunk.missing
     if when.sign == "in":
-        known = pa.array(list(when.levels), pa.string())
+        known = texts(when.levels)
         if chunk.family == "text":
-            return chunk.rows_of(np.asarray(pc.is_in(chunk.levels[0], value_set=known)))
-        return np.asarray(pc.is_in(chunk.array.cast(pa.string()), value_set=known))
+            return chunk.rows_of(mask(pc.is_in(chunk.levels[0], value_set=known)))
+        return mask(pc.is_in(chunk.array.cast(pa.string()), value_set=known))
     numbers = chunk.floats
     with np.errstate(invalid="ignore"):
         return numbers >= when.bound if when.sign == ">=" else numbers <= when.bound
@@ -133,7 +134,7 @@ class ColumnCheck:
         self.bounds = _bounds(rules, self.bases) if self._has_range() else None
         self.is_hard = False
         self.among = 0
-        self._known = pa.array(list(rules.levels), pa.string()) if rules.levels and self.family == "text" else None
+        self._known = texts(rules.levels) if rules.levels and self.family == "text" else None
         kept = ("nulls", "nulls when", "infinite", "range", "resolution", "levels")
         self.tallies = {rule: Tally(is_keeping=is_keeping) for rule in kept} | {"any": Tally(), "telling": Tally()}
         self._failed: set[str] = set()
@@ -169,7 +170,7 @@ class ColumnCheck:
             self._look_at_numbers(rows)
         if self._known is not None:
             words, counts = chunk.levels
-            new = (counts > 0) & ~np.asarray(pc.is_in(words, value_set=self._known))
+            new = (counts > 0) & ~mask(pc.is_in(words, value_set=self._known))
             if new.any():
                 tallies["levels"].add(chunk.rows_of(new), rows, self.name)
 
@@ -346,7 +347,9 @@ class ColumnCheck:
     def _shift(self, mine: ColumnProfile) -> Finding:
         assert self.rules.shift is not None
         if self.reference is None:
-            return self._all("shift", "cannot be evaluated: no profile of the reference (noria data check NAME --infer)")
+            return self._all(
+                "shift", "cannot be evaluated: no profile of the reference (noria data check NAME --infer)"
+            )
         if not isinstance(self.state, NumberState | TextState) or self.reference.family != self.family:
             return self._all("shift", f"cannot be evaluated: the column is {self.family}, not {self.reference.family}")
         if not mine.values:
@@ -466,5 +469,3 @@ def _or(value: float | None, other: float) -> float:
 
 def _number(value: float) -> str:
     return f"{value:.6g}"
-
-

@@ -111,7 +111,8 @@ class Conditions:
         self._names = sorted({name for expression in expressions for name in expression.columns})
         self._connection = _connection()
         self.faults: dict[str, str] = {}
-        empty = schema.empty_table().select([name for name in self._names if name in schema.names])
+        there = [name for name in self._names if name in schema.names]
+        empty = pa.table({name: pa.nulls(0, schema.field(name).type) for name in there})
         for text in self._texts:
             self._ask(empty, [text])
 
@@ -126,7 +127,7 @@ class Conditions:
         if not wanted:
             return {}
         if not table.num_columns:
-            table = pa.table({"": np.zeros(rows.num_rows, bool)})
+            table = pa.table({"": pa.nulls(rows.num_rows)})
         try:
             return self._query(table, wanted)
         except duckdb.Error:
@@ -144,7 +145,9 @@ class Conditions:
 
     def _query(self, table: pa.Table, texts: list[str]) -> dict[str, Codes]:
         self._connection.register("rows", table)
-        columns = ", ".join(f"coalesce((({text})::boolean)::tinyint, -1)::tinyint as c{i}" for i, text in enumerate(texts))
+        columns = ", ".join(
+            f"coalesce((({text})::boolean)::tinyint, -1)::tinyint as c{i}" for i, text in enumerate(texts)
+        )
         found = self._connection.execute(f"select {columns} from rows").fetchnumpy()
         return {text: np.asarray(found[f"c{index}"], np.int8) for index, text in enumerate(texts)}
 
@@ -159,16 +162,17 @@ def _reason(error: Exception) -> str:
 
 def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
     query = f"select ({text}) from rows"
-    row = connection.execute("select json_serialize_sql(?::varchar)", [query]).fetchone()
-    assert row is not None
-    document = json.loads(row[0])
+    found = connection.execute("select json_serialize_sql(?::varchar)", [query]).fetchall()
+    document = json.loads(found[0][0])
     if document.get("error"):
         raise Unreadable(str(document.get("error_message", "it is no SQL expression")).splitlines()[0][:160])
     statements = document["statements"]
     node = statements[0]["node"]
     is_one = len(statements) == 1 and node["type"] == "SELECT_NODE" and len(node["select_list"]) == 1
     source = node.get("from_table") or {}
-    is_plain = source.get("type") == "BASE_TABLE" and source.get("table_name") == "rows" and not source.get("schema_name")
+    is_plain = (
+        source.get("type") == "BASE_TABLE" and source.get("table_name") == "rows" and not source.get("schema_name")
+    )
     has_more = any(node.get(part) for part in ("where_clause", "group_expressions", "having", "qualify", "sample"))
     if not is_one or not is_plain or has_more or node.get("modifiers"):
         raise Unreadable("it is more than one expression")

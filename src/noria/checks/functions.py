@@ -50,9 +50,7 @@ class CheckFunction:
     file: str = ""
 
 
-def check(
-    dataset: str, *, columns: Sequence[str] = (), severity: str = "error", name: str = ""
-) -> Callable[[F], F]:
+def check(dataset: str, *, columns: Sequence[str] = (), severity: str = "error", name: str = "") -> Callable[[F], F]:
     """Mark a function of `checks/*.py` as a check of a data set.
 
     The argument is the rows of one file as its annotation says: a pandas or polars DataFrame, else a
@@ -162,7 +160,14 @@ class FunctionCheck:
         mine = self.function
         if not message:
             return [
-                Finding(rule=mine.name, column="", passed=True, severity=mine.severity, total=profile.rows, file=profile.file)
+                Finding(
+                    rule=mine.name,
+                    column="",
+                    passed=True,
+                    severity=mine.severity,
+                    total=profile.rows,
+                    file=profile.file,
+                )
             ]
         self._failed = mine.severity == "error"
         count = self.tally.count or profile.rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from noria.checks.arrays import texts
 from noria.core.lazy import lazy
 
 pa = lazy("pyarrow")
@@ -16,7 +17,7 @@ __all__ = ["fault"]
 def fault(pattern: str) -> str:
     """Why a pattern cannot be read, or ""."""
     try:
-        pc.match_substring_regex(pa.array([""]), pattern)
+        pc.match_substring_regex(texts([""]), pattern)
     except pa.ArrowInvalid as error:
         return str(error).partition(":")[2].strip() or str(error)
     return ""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import expression, reference, source
+from noria.checks import arrays, expression, reference, source
 from noria.checks.evaluate import ColumnCheck
 from noria.checks.expression import Expression, Unreadable
 from noria.checks.functions import CheckFunction, FunctionCheck, load_functions
@@ -49,6 +49,7 @@ class Prepared:
     known: dict[str, pa.Array[Any] | str] = field(default_factory=dict)
     depends: tuple[str, ...] = ()
     is_keeping: bool = False
+    is_hashing: bool = True
     _read: dict[tuple[str, ...], dict[str, Expression | Unreadable]] = field(default_factory=dict)
 
     @property
@@ -83,13 +84,15 @@ class Prepared:
 
     def key_watches(self, schema: pa.Schema) -> list[KeyWatch]:
         """What gathers the keys of a file."""
-        return [KeyWatch(key, frozenset(key.columns) & set(schema.names), bool(set(key.columns) & set(schema.names))) for key in self.keys]
+        return [KeyWatch(key, schema, is_gathering=self.is_hashing) for key in self.keys]
 
     def _rule(self, rule: Rule, schema: pa.Schema, read: Mapping[str, Expression | Unreadable]) -> RuleCheck:
         if rule.rule != "references":
             return RuleCheck(rule, schema, read, is_keeping=self.is_keeping)
         known = self.known[rule.dataset]
-        made = RuleCheck(rule, schema, read, known=pa.array([]) if isinstance(known, str) else known, is_keeping=self.is_keeping)
+        made = RuleCheck(
+            rule, schema, read, known=arrays.texts(()) if isinstance(known, str) else known, is_keeping=self.is_keeping
+        )
         if isinstance(known, str):
             made.fault = known
         return made
@@ -145,7 +148,9 @@ def _known(ws: Workspace, place: str) -> tuple[pa.Array[Any] | str, str]:
     except NoriaError as error:
         return error.message, ""
     values = pa.concat_tables(tables, promote_options="permissive")[column].unique()
-    return values.drop_null() if isinstance(values, pa.Array) else values.combine_chunks().drop_null(), f"{version.ref} {version.tree}"
+    return values.drop_null() if isinstance(
+        values, pa.Array
+    ) else values.combine_chunks().drop_null(), f"{version.ref} {version.tree}"
 
 
 def _named(ws: Workspace, ref: str) -> str:

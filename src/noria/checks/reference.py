@@ -7,6 +7,7 @@ most 512 quantile bins a column), so a fresh clone can compare without the refer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from noria.checks.accumulate import ColumnState
@@ -70,7 +71,8 @@ def load(ws: Workspace, dataset: str) -> Mapping[str, ColumnProfile]:
         made = msgspec.json.decode(path.read_bytes(), type=_Kept)
     except msgspec.DecodeError as error:
         raise Corrupt(
-            f"the profile of {dataset} cannot be read: {error}", where=str(path), hint=f"noria data check {dataset} --infer --accept"
+            f"the profile of {dataset} cannot be read: {error}",
+            where=str(path),
+            hint=f"noria data check {dataset} --infer --accept",
         ) from error
     return made.columns
-

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.chunk import Mask, Whole
+from noria.checks.arrays import Mask, Whole, is_null, view
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ else:
     Places = Any
     np = lazy("numpy")
     pa = lazy("pyarrow")
-pc = lazy("pyarrow.compute")
 
 __all__ = ["codes_of", "repeated", "repeated_on_disk"]
 
@@ -39,7 +38,7 @@ def repeated(columns: Sequence[pa.ChunkedArray[Any] | pa.Array[Any]], *, are_nul
     if not are_nulls_equal and again.any():
         empty = np.ones(len(codes), bool)
         for column in columns:
-            empty &= np.asarray(pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False))
+            empty &= is_null(column, or_nan=True)
         again &= ~empty
     return again
 
@@ -63,8 +62,8 @@ def _codes(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Whole, int]:
         whole = whole.cast(whole.type.value_type)
     encoded = whole.dictionary_encode()
     size = len(encoded.dictionary)
-    codes = encoded.indices.fill_null(size) if encoded.null_count else encoded.indices
-    return np.asarray(codes.to_numpy(zero_copy_only=False)).astype(np.int64), size + 1
+    codes: Whole = view(encoded.indices.cast(pa.int64()), np.int64)
+    return (np.where(is_null(encoded.indices), size, codes) if encoded.null_count else codes), size + 1
 
 
 def repeated_on_disk(
@@ -79,7 +78,12 @@ def repeated_on_disk(
     key = ", ".join(names)
     empty = "" if are_nulls_equal else f" where not ({' and '.join(f'{name} is null' for name in names)})"
     files = "[" + ", ".join(_text(str(path)) for path in paths) + "]"
-    config = {"memory_limit": _MEMORY, "temp_directory": str(folder), "threads": "2", "preserve_insertion_order": "false"}
+    config = {
+        "memory_limit": _MEMORY,
+        "temp_directory": str(folder),
+        "threads": "2",
+        "preserve_insertion_order": "false",
+    }
     with duckdb.connect(config=config) as connection:
         connection.execute(
             f"create temp table again as select {key}, count(*) as n "

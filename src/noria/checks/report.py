@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from noria.checks import records
+from noria.checks.examine import StoredReport
 from noria.checks.facts import Finding
-from noria.checks.profile import ColumnProfile, TableProfile
-from noria.checks.suite import StoredReport
+from noria.checks.summary import ColumnProfile, TableProfile
 from noria.core.errors import NotFound
 from noria.core.verb import verb
 from noria.data.versions import resolve

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
 from noria.data import formats, read
+from noria.data.parts import Part
 from noria.data.versions import DatasetVersion
 from noria.store.workspace import Workspace
 
@@ -21,24 +20,9 @@ pq = lazy("pyarrow.parquet")
 __all__ = ["Part", "columns_of", "parts", "time_span"]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One table file of a version: its name and digest there, its rows, and a local Parquet copy."""
-
-    file: str
-    digest: str
-    rows: int
-    path: Path
-
-
 def parts(ws: Workspace, version: DatasetVersion, files: Sequence[str] | None = None) -> list[Part]:
     """The table files of a version in path order, each as Parquet on this machine. Raises: Corrupt."""
-    kinds = {name: kind for name, kind, _ in version.columns}
-    return [
-        Part(entry.path, entry.digest, entry.rows, read._as_parquet(ws, entry, kinds))
-        for entry in read._entries(ws, version)
-        if files is None or entry.path in files
-    ]
+    return read.parts(ws, version, files=files)
 
 
 def columns_of(part: Part, columns: Sequence[str]) -> pa.Table:

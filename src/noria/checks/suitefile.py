@@ -189,13 +189,13 @@ def _sensible_column(rules: ColumnRules, reader: _Reader, name: str) -> None:
             raise wrong(key, f"needs {size} numbers")
     if rules.unit and not (rules.typical and rules.seen):
         raise wrong("unit", "needs typical and seen", "infer the checks again")
-    if (rules.when and rules.nulls_when is None) or (rules.nulls_when is not None and not rules.when):
-        raise wrong("when", "and nulls_when need each other")
     if rules.when:
         try:
             When.read(rules.when)
         except ValueError as error:
             raise wrong("when", f": {error}") from error
+    if (rules.when and rules.nulls_when is None) or (rules.nulls_when is not None and not rules.when):
+        raise wrong("when", "and nulls_when need each other")
     if rules.order and rules.order not in _ORDERS:
         raise wrong("order", f"is {rules.order!r}, not one of {', '.join(_ORDERS)}")
     if rules.references and "." not in rules.references:
@@ -213,7 +213,10 @@ def _sensible_rule(rule: Rule, given: Mapping[str, Any], reader: _Reader, index:
         known = [*KINDS, *plugins.names("check")]
         if rule.rule not in known:
             raise reader.wrong(
-                f"there is no rule {rule.rule!r}", *at, "rule", hint=_nearest(rule.rule, known) or f"one of: {', '.join(known)}"
+                f"there is no rule {rule.rule!r}",
+                *at,
+                "rule",
+                hint=_nearest(rule.rule, known) or f"one of: {', '.join(known)}",
             )
         return
     kind = KINDS[rule.rule]
@@ -230,7 +233,9 @@ def _sensible_rule(rule: Rule, given: Mapping[str, Any], reader: _Reader, index:
         raise reader.wrong(f"order is {rule.order!r}, not one of {', '.join(_ORDERS)}", *at, "order")
     if rule.statistic and rule.statistic not in STATISTICS:
         hint = _nearest(rule.statistic, STATISTICS)
-        raise reader.wrong(f"statistic is {rule.statistic!r}, not one of {', '.join(STATISTICS)}", *at, "statistic", hint=hint)
+        raise reader.wrong(
+            f"statistic is {rule.statistic!r}, not one of {', '.join(STATISTICS)}", *at, "statistic", hint=hint
+        )
     if "min" in kind.may and rule.min is None and rule.max is None and not rule.columns and not rule.dataset:
         raise reader.wrong(f"the rule {rule.rule!r} needs min, max or both", *at)
     if rule.rule in ("pattern", "not_pattern"):

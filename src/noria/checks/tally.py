@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from noria.checks.chunk import Chunk, Mask
+from noria.checks.arrays import Mask, whole
+from noria.checks.chunk import Chunk
 from noria.checks.expression import Expression
 from noria.checks.facts import Finding
 from noria.checks.summary import TableProfile
@@ -90,7 +91,7 @@ class Tally:
             shown = places[:room]
             self.rows += [int(place) + rows.first for place in shown]
             if column and column in rows:
-                self._examples += rows[column].array.take(pa.array(shown)).to_pylist()
+                self._examples += rows[column].array.take(whole(shown)).to_pylist()
 
     def places(self) -> Places:
         """Every broken row, ascending; only with `is_keeping`."""

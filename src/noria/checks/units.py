@@ -166,4 +166,4 @@ def explains(conversion: Conversion, points: Floats, weights: Floats, lattice: L
     if rounding >= lattice.step / 2:
         return True
     off = off_lattice(conversion.undo(points), lattice, slack=rounding)
-    return float(np.dot(off, weights)) <= (1 - _ON_LATTICE) * float(weights.sum())
+    return float(weights[off].sum()) <= (1 - _ON_LATTICE) * float(weights.sum())

@@ -8,14 +8,16 @@ DuckDB within a limit of memory. Row numbers are those of the file that a findin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from noria.checks import source
+from noria.checks.arrays import whole
 from noria.checks.evaluate import Batch
 from noria.checks.expression import Conditions, Expression, Unreadable, read
 from noria.checks.facts import Finding
+from noria.checks.hashing import Hasher, Hashes, hashes_of, met
 from noria.checks.repeats import repeated, repeated_on_disk
 from noria.checks.rulecheck import RuleCheck, as_rule
 from noria.checks.rules import RowRule, Rule, Suite, TableRules
@@ -38,7 +40,7 @@ __all__ = ["KeyWatch", "check_rows", "check_table", "key_finding", "keys_of", "r
 
 AHEAD = timedelta(days=1)
 """A time may be this far in the future of the wall clock: clocks and time zones differ."""
-KEY_ROWS_MAX = 8_000_000
+KEY_ROWS_MAX = 50_000_000
 """Keys of larger versions are compared on disk."""
 
 
@@ -53,19 +55,19 @@ class Key:
     are_nulls_keys: bool = False
 
 
-@dataclass(slots=True)
 class KeyWatch:
-    """Gathers the columns of a key from a new file."""
+    """Hashes the key of each row of a new file."""
 
-    key: Key
-    names: frozenset[str]
-    is_gathering: bool
-    parts: list[pa.Table] = field(default_factory=list)
+    def __init__(self, key: Key, schema: pa.Schema, *, is_gathering: bool = True) -> None:
+        self.key = key
+        self.names = frozenset(key.columns) & frozenset(schema.names) if is_gathering else frozenset[str]()
+        self.hashes: list[Hashes] = []
+        self._hasher: Hasher | None = None
 
     @property
     def columns(self) -> frozenset[str]:
         """The columns of the key that the file has."""
-        return self.names if self.is_gathering else frozenset()
+        return self.names
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -73,20 +75,20 @@ class KeyWatch:
         return ()
 
     def look(self, rows: Rows) -> None:
-        """Keep the columns of the key."""
-        made = {}
-        for name in self.key.columns:
-            chunk = rows[name] if name in self.names else None
-            values = pa.nulls(rows.count) if chunk is None else chunk.texts if chunk.family == "text" else chunk.array
-            made[name] = values
-        self.parts.append(pa.table(made))
+        """Hash the keys of a batch."""
+        if self._hasher is None:
+            self._hasher = Hasher(self.key.columns)
+        self.hashes.append(self._hasher.hash(rows.table(sorted(self.names))))
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
-        """None: a key is judged over the whole version."""
+        """None here: a key is judged over the whole version."""
+        if self._hasher is not None:
+            self._hasher.close()
+            self._hasher = None
         return []
 
     def broken(self) -> list[Places]:
-        """None."""
+        """None here."""
         return []
 
 
@@ -137,7 +139,7 @@ def key_finding(
     if first is None:
         return _failed(key.rule, column, key.severity, count, message, version.rows), {}
     places = rows[first.file]
-    shown = source.columns_of(first, key.columns).take(pa.array(places[:50])) if len(places) else None
+    shown = source.columns_of(first, key.columns).take(whole(places[:50])) if len(places) else None
     tally = Tally()
     tally.count, tally.rows = len(places), [int(place) for place in places[:10]]
     found = tally.finding(key.rule, column, key.severity, message, total=version.rows, file=first.file)
@@ -146,21 +148,34 @@ def key_finding(
 
 
 def _in_memory(key: Key, new: Mapping[str, KeyWatch], ordered: Sequence[Part]) -> tuple[int, dict[str, Places]]:
-    tables = []
+    """Hashes first; where they meet, the values themselves."""
+    hashes = []
     for part in ordered:
         watch = new.get(part.file)
-        gathered = watch.parts if watch is not None and watch.is_gathering else []
-        tables.append(pa.concat_tables(gathered) if gathered else source.columns_of(part, key.columns))
-    whole = pa.concat_tables(tables, promote_options="permissive")
-    again = repeated([whole[name] for name in key.columns], are_nulls_equal=key.are_nulls_keys)
+        hashes.append(np.concatenate(watch.hashes) if watch is not None and watch.hashes else _read(part, key))
+    suspects = met(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+    if not len(suspects):
+        return 0, {}
+    places = [np.flatnonzero(np.isin(mine, suspects)) for mine in hashes]
+    tables = [
+        source.columns_of(part, key.columns).take(whole(at))
+        for part, at in zip(ordered, places, strict=True)
+        if len(at)
+    ]
+    together = pa.concat_tables(tables, promote_options="permissive")
+    again = repeated([together[name] for name in key.columns], are_nulls_equal=key.are_nulls_keys)
     rows: dict[str, Places] = {}
-    at = 0
-    for part, table in zip(ordered, tables, strict=True):
-        mine = np.flatnonzero(again[at : at + table.num_rows])
-        at += table.num_rows
+    first = 0
+    for part, at in zip(ordered, places, strict=True):
+        mine = at[again[first : first + len(at)]]
+        first += len(at)
         if part.file in new and len(mine):
             rows[part.file] = mine
     return int(np.count_nonzero(again)), rows
+
+
+def _read(part: Part, key: Key) -> Hashes:
+    return hashes_of(part.path, key.columns)
 
 
 def check_table(
@@ -194,11 +209,17 @@ def row_counts(ws: Workspace, version: DatasetVersion, rules: Sequence[Rule]) ->
             low = high = float(other.rows)
         numbers = [value for value in (low, high) if value is not None]
         if any(not isinstance(value, float) for value in numbers):
-            found.append(_failed(rule.called, "", rule.severity, version.rows, "cannot be evaluated: no number", version.rows))
+            found.append(
+                _failed(rule.called, "", rule.severity, version.rows, "cannot be evaluated: no number", version.rows)
+            )
             continue
         is_low = isinstance(low, float) and version.rows < low
         is_high = isinstance(high, float) and version.rows > high
-        wanted = f"{low:g}" if low == high else f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
+        wanted = (
+            f"{low:g}"
+            if low == high
+            else f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
+        )
         message = f"{version.rows:,} rows, not {wanted}" + (f" as {rule.dataset} has" if rule.dataset else "")
         found.append(
             _failed(rule.called, "", rule.severity, version.rows, message, version.rows)
@@ -224,9 +245,7 @@ def check_rows(rule: RowRule, batch: Batch) -> Finding:
         faults = conditions.faults
         conditions.close()
         check.look(rows)
-    profile = TableProfile(
-        file=batch.file, digest="", rows=batch.table.num_rows, time_min="", time_max="", columns={}
-    )
+    profile = TableProfile(file=batch.file, digest="", rows=batch.table.num_rows, time_min="", time_max="", columns={})
     return check.findings(profile, faults)[0]
 
 
@@ -281,10 +300,10 @@ def _ahead(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding
     limit = utc_text(ws.clock.now() + AHEAD)
     late = version.time_max if version.time == rules.time else ""
     if late <= limit:
-        return Finding(
-            rule="time range", column=rules.time, passed=True, severity=rules.severity, total=version.rows
-        )
-    return _failed("time range", rules.time, rules.severity, 1, f"times reach {late[:19]}, after tomorrow", version.rows)
+        return Finding(rule="time range", column=rules.time, passed=True, severity=rules.severity, total=version.rows)
+    return _failed(
+        "time range", rules.time, rules.severity, 1, f"times reach {late[:19]}, after tomorrow", version.rows
+    )
 
 
 def _fresh(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding:
@@ -301,9 +320,7 @@ def _fresh(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding
     return _failed("fresh", rules.time, rules.severity, version.rows, message, version.rows)
 
 
-def _failed(
-    rule: str, column: str, severity: str, count: int, message: str, total: int, *, file: str = ""
-) -> Finding:
+def _failed(rule: str, column: str, severity: str, count: int, message: str, total: int, *, file: str = "") -> Finding:
     return Finding(
         rule=rule,
         column=column,

@@ -39,6 +39,7 @@ from noria.store.workspace import Workspace
 __all__ = ["CheckedOut", "checkout", "part_of"]
 
 SHOWN = 3
+_FOLDER = "folder"
 _PART = re.compile(r"\.(?:.+)\.(\d+-\d+-[0-9a-f]{8})\.[0-9a-f]{8}\.part")
 
 
@@ -127,18 +128,25 @@ def part_of(ws: Workspace, version: DatasetVersion, path: str) -> Iterator[Entry
 
 
 def _home(ws: Workspace, version: DatasetVersion) -> Path:
-    """The folder that the files of a data set lie in."""
-    pin = read_pin(ws.project.root, version.name)
+    """The folder that the files of a data set lie in. Raises: UsageError if it is not in the project."""
     cache = StatCache(cache_path(ws.project.state, version.name))
     try:
-        place = source_of(ws.project, pin, cache) if pin is not None else None
+        place = _source(ws, version, cache)
     finally:
         cache.close()
-    if place is None and version.source and "://" not in version.source:
-        place = ws.project.root / version.source
     if place is None:
         hint = f"noria data checkout {version.ref} FOLDER"
         raise UsageError(f"{version.name} has no place in the project", hint=hint)
+    return place
+
+
+def _source(ws: Workspace, version: DatasetVersion, cache: StatCache) -> Path | None:
+    pin = read_pin(ws.project.root, version.name)
+    place = source_of(ws.project, pin, cache) if pin is not None else None
+    if place is None and version.source and "://" not in version.source:
+        place = ws.project.root / version.source
+    if place is None:
+        return None
     entries = list(_first(part_of(ws, version, ""), 2))
     is_file = len(entries) == 1 and entries[0].path == place.name and not place.is_dir()
     return (place.parent if is_file else place).absolute()
@@ -178,7 +186,7 @@ def _into(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _P
     if plan.blocked:
         more = f" and {len(plan.blocked) - SHOWN} more" if len(plan.blocked) > SHOWN else ""
         raise Conflict(
-            f"{', '.join(plan.blocked[:SHOWN])}{more} differ here from every version that lay here; nothing was done",
+            f"{', '.join(plan.blocked[:SHOWN])}{more} would be lost: here is something else; nothing was done",
             where=str(target),
             hint="noria data add them, move them away, or check out into a new folder",
         )
@@ -204,7 +212,10 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
     try:
         root = cache.root(str(target))
         known = cache.all_known(root)
-        before = _before(ws, version.name, cache.tree(root), path)
+        tree = cache.tree(root)
+        if not tree and target == _source(ws, version, cache):
+            tree = lock.pinned(ws.project.root, version.name)
+        before = _before(ws, tree, path)
     finally:
         cache.close()
     plan = _Plan()
@@ -215,7 +226,7 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
         here = _content(target, entry.path, known)
         if here == entry.digest:
             continue
-        if not here or here == old:
+        if not here or here in (old, _FOLDER):
             plan.write.append(entry)
         elif old == entry.digest:
             plan.kept.append(entry.path)
@@ -235,24 +246,22 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
     return plan
 
 
-def _before(ws: Workspace, name: str, tree: str, path: str) -> dict[str, str]:
-    """The digests by path of the version that lay there last, by the cache or else by the pin; empty if none did."""
-    if not tree or not ws.objects.has(tree):
-        tree = lock.pinned(ws.project.root, name)
+def _before(ws: Workspace, tree: str, path: str) -> dict[str, str]:
+    """The digests by path of the version that lay there last; empty if none did."""
     if not tree or not ws.objects.has(tree):
         return {}
     return {entry.path: entry.digest for entry in iter_tree(ws.objects, tree, path.strip("/"))}
 
 
 def _content(target: Path, path: str, known: dict[str, tuple[File, str]]) -> str:
-    """The digest of the file that lies at a path; "" if nothing does, "other" for what is no plain file."""
+    """The digest of the file that lies at a path; "" if nothing does, else what lies there instead."""
     place = f"{target}/{path}"
     try:
         found = os.lstat(place)  # a Path costs three times the call
     except (FileNotFoundError, NotADirectoryError):
         return ""
     if not stat.S_ISREG(found.st_mode):
-        return "other"
+        return _FOLDER if stat.S_ISDIR(found.st_mode) else "link"
     held = known.get(path)
     stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     if held is not None and held[0][1:] == stamp:
@@ -269,7 +278,16 @@ def _in_the_way(target: Path, path: str, removed: set[str]) -> str:
         place = target / name
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             return "" if name in removed else name
-    return path if (target / path).is_dir() and not (target / path).is_symlink() else ""
+    return _left_in(target, path, removed) if (target / path).is_dir() else ""
+
+
+def _left_in(target: Path, path: str, removed: set[str]) -> str:
+    """What of a folder stays when the removed files are gone, if it should give way to a file."""
+    for place in (target / path).rglob("*"):
+        name = place.relative_to(target).as_posix()
+        if (place.is_symlink() or not place.is_dir()) and name not in removed:
+            return name
+    return ""
 
 
 def _write(ws: Workspace, entries: Sequence[Entry], part: Path) -> None:

@@ -16,18 +16,33 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from noria.core.errors import StoreUnavailable
-from noria.data import records
+from noria.data import clones, records
 from noria.data.pins import pin_path, pin_text, read_pin, write_pin
 from noria.data.records import DatasetVersion
+from noria.store.leases import LeaseHolder, Leases
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 
-__all__ = ["Owner", "dataset_lock", "file_lock", "is_dead", "is_left", "mark", "me", "pin", "pinned"]
+__all__ = [
+    "Claim",
+    "Owner",
+    "dataset_lock",
+    "file_lock",
+    "is_dead",
+    "is_left",
+    "leased",
+    "leases",
+    "mark",
+    "me",
+    "pin",
+    "pinned",
+]
 
 WAIT_S = 60.0
 BEAT_S = 5.0
@@ -36,6 +51,14 @@ STALE_S = 60.0
 DAY_S = 86_400.0
 _LOOK_S = 0.02
 _LOOK_LIMIT_S = 0.25
+
+
+class Claim(Protocol):
+    """Counts on objects until the lease ends."""
+
+    def __call__(self, digests: Iterable[str] = ()) -> None:
+        """These are relied on from now on; none only begins the lease."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +82,30 @@ def is_dead(owner: Owner, silent_s: float) -> bool:
     if owner.boot != _boot():
         return silent_s > STALE_S
     return _start_of(owner.pid) != owner.start
+
+
+def leases(ws: Workspace) -> Leases:
+    """The leases of everybody who uses the same store."""
+    return Leases((clones.shared_store(ws) or ws.project.state) / "leases")
+
+
+@contextlib.contextmanager
+def leased(ws: Workspace, what: str) -> Iterator[Claim]:
+    """Keep what is stored in the block from being collected before a fact names it.
+
+    Gives a function that takes the lease when it is first called, and counts on the digests it is told:
+    call it before the first object is stored or found to be there. Raises: StoreFull; StoreUnavailable.
+    """
+    with contextlib.ExitStack() as stack:
+        held: list[LeaseHolder] = []
+
+        def claim(digests: Iterable[str] = ()) -> None:
+            if not held:
+                clones.register(ws)
+                held.append(stack.enter_context(leases(ws).hold(what)))
+            held[0].add(digests)
+
+        yield claim
 
 
 def mark() -> str:

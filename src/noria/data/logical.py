@@ -116,7 +116,7 @@ def digest(rows: pa.Table | pa.RecordBatchReader) -> Digest:
     return hasher.digest()
 
 
-def type_name(kind: pa.DataType) -> str:
+def type_name(kind: Any) -> str:
     """The logical type as text: widths of offsets, indices and decimals' storage are left out."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -141,7 +141,7 @@ def type_name(kind: pa.DataType) -> str:
     return _SAME_TEXT.get(text, text)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(kind: Any) -> bool:
     types = pa.types
     return bool(
         types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.core.errors import ConfigError, Conflict
+from noria.core.errors import ConfigError, Conflict, UsageError
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.data import formats, layout, read, records, segments, tables
 from noria.data.commit import Content, commit
+from noria.data.content import content_of_files
+from noria.data.files import DataFile
 from noria.data.gitlink import clean_environment
-from noria.data.lock import dataset_lock
+from noria.data.lock import dataset_lock, leased
 from noria.data.merge_lines import NotMergeable, merge_lines
 from noria.data.pins import Pin, parse_pin, pin_text
 from noria.data.records import DatasetVersion
 from noria.data.transfer import pull_version
-from noria.store.leases import Leases
 from noria.store.tree import Entry, Tree, find_entry, iter_tree, merge_trees, update_tree, write_tree
 from noria.store.workspace import Workspace
 
@@ -80,13 +81,14 @@ def merge_pins(ws: Workspace, base: Pin | None, ours: Pin, theirs: Pin) -> str |
         return pin_text(_with_roles(_version(ws, ours), roles))
     if base is not None and ours.tree == base.tree:
         return pin_text(_with_roles(_version(ws, theirs), roles))
-    with dataset_lock(ws, ours.name), Leases(ws.project.state / "leases").hold(f"data merge {ours.name}") as lease:
+    with dataset_lock(ws, ours.name), leased(ws, f"data merge {ours.name}") as claim:
+        claim()
         before = _version(ws, base) if base is not None else None
         mine, other = _version(ws, ours), _version(ws, theirs)
         merged = _merged(ws, before, mine, other, roles)
         if isinstance(merged, Unmerged):
             return merged
-        lease.add([Digest(merged.tree)])
+        claim([Digest(merged.tree)])
         made = commit(
             ws,
             ours.name,
@@ -104,9 +106,6 @@ def merge_pins(ws: Workspace, base: Pin | None, ours: Pin, theirs: Pin) -> str |
 def _merged(
     ws: Workspace, base: DatasetVersion | None, ours: DatasetVersion, theirs: DatasetVersion, roles: Mapping[str, str]
 ) -> Content | Unmerged:
-    columns = _columns(ours, theirs)
-    if isinstance(columns, Unmerged):
-        return columns
     if _is_segmented(ws, ours) or _is_segmented(ws, theirs):
         return _merged_rows(ws, base, ours, theirs, roles)
     empty = write_tree(ws.objects, Tree(()))
@@ -125,20 +124,37 @@ def _merged(
         return Unmerged(ours.name, tuple(left))
     if changes:
         tree = update_tree(ws.objects, tree, changes)
+    try:
+        return _content(ws, tree, ours, theirs, roles["time"])
+    except UsageError as error:
+        return Unmerged(ours.name, (error.message,))
+
+
+def _content(ws: Workspace, tree: Digest, ours: DatasetVersion, theirs: DatasetVersion, time: str) -> Content:
+    """What is true of the merged tree. Only where the columns of the two sides differ are all tables read."""
     entries = list(iter_tree(ws.objects, tree))
+    if ours.columns and [each[:2] for each in ours.columns] != [each[:2] for each in theirs.columns]:
+        found = [DataFile(each.path, each.digest, each.size_bytes, _inspected(ws, each, time)) for each in entries]
+        return content_of_files(ws, found, tree)
+    null = {name for name, _, is_null in (*ours.columns, *theirs.columns) if is_null}
     made = Content(
         tree=tree,
         files=len(entries),
         size_bytes=sum(entry.size_bytes for entry in entries),
         rows=sum(entry.rows for entry in entries),
-        columns=columns,
+        columns=tuple((name, kind, name in null) for name, kind, _ in ours.columns),
         as_files=ours.as_files,
     )
-    time = roles["time"]
-    if time and columns:
-        low, high = read.time_range(ws, dataclasses.replace(ours, tree=tree, content="", columns=columns), time)
+    if time and made.columns:
+        low, high = read.time_range(ws, dataclasses.replace(ours, tree=tree, content="", columns=made.columns), time)
         made = dataclasses.replace(made, time_min=low, time_max=high)
     return made
+
+
+def _inspected(ws: Workspace, entry: Entry, time: str) -> formats.Inspected | None:
+    if not formats.format_of(entry.path):
+        return None
+    return formats.inspect(ws.objects.path(entry.digest), entry.path, time)
 
 
 def _merged_rows(
@@ -166,9 +182,10 @@ def _merged_file(ws: Workspace, path: str, versions: Sequence[DatasetVersion | N
     if not kind or not key:
         return [path]
     if path.lower().endswith(_PLAIN_TEXT) and max(ours.size_bytes, theirs.size_bytes) <= _LINES_MAX_BYTES:
-        contents = [ws.objects.get_bytes(each.digest) if each is not None else b"" for each in (base, ours, theirs)]
+        before = ws.objects.get_bytes(base.digest) if base is not None else b""
+        mine, other = ws.objects.get_bytes(ours.digest), ws.objects.get_bytes(theirs.digest)
         try:
-            found = merge_lines(*contents, [key], path)
+            found = merge_lines(before, mine, other, [key], path)
         except NotMergeable as error:
             return [f"{path} ({error})"]
         if found.conflicts:
@@ -203,21 +220,6 @@ def _roles(base: Pin | None, ours: Pin, theirs: Pin) -> tuple[dict[str, str], li
         if mine not in (other, was) and other != was:
             clashes.append(f"the {role} is {mine!r} here and {other!r} there")
     return merged, clashes
-
-
-def _columns(ours: DatasetVersion, theirs: DatasetVersion) -> formats.Columns | Unmerged:
-    """The columns of both; one that only one side has may be null, and one type per name."""
-    other = {name: (kind, null) for name, kind, null in theirs.columns}
-    clashes = [
-        f"column {name} is {kind} here and {other[name][0]} there"
-        for name, kind, _ in ours.columns
-        if name in other and other[name][0] != kind
-    ]
-    if clashes:
-        return Unmerged(ours.name, tuple(clashes))
-    mine = {name for name, _, _ in ours.columns}
-    found = [(name, kind, null or other.get(name, ("", True))[1]) for name, kind, null in ours.columns]
-    return (*found, *((name, kind, True) for name, kind, _ in theirs.columns if name not in mine))
 
 
 def _version(ws: Workspace, pin: Pin) -> DatasetVersion:

@@ -8,9 +8,7 @@ tables have equal `content`, whatever this file's bytes are, so a rewritten Parq
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ from noria.core.errors import UsageError
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.progress import task
-from noria.data import formats, logical, rowgroups
+from noria.data import exact, formats, logical, rowgroups
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,10 +26,9 @@ else:
 pc = lazy("pyarrow.compute")
 pq = lazy("pyarrow.parquet")
 
-__all__ = ["Written", "blocks_of", "levels_of", "restored", "restored_schema", "rows_of", "write"]
+__all__ = ["Written", "rows_of", "write"]
 
 WRITER = "noria/1"
-_META = b"noria"
 _FEW_SHARE = 0.1
 """A column whose sample has so few values, of its rows, is written with a dictionary."""
 _BATCH_ROWS = 1 << 16
@@ -120,67 +117,6 @@ def rows_of(rows: pa.Table | pa.RecordBatchReader) -> pa.RecordBatchReader:
     return rows.to_reader(max_chunksize=_BATCH_ROWS) if isinstance(rows, pa.Table) else rows
 
 
-def restored(table: pa.Table, metadata: Mapping[bytes, bytes] | None) -> pa.Table:
-    """Columns read from a file of `write` with the exact types that were given to it.
-
-    With all its columns pandas' metadata comes back too. A file of anybody else's stays as it is,
-    without metadata.
-    """
-    document = _noted(metadata)
-    if document is None:
-        return table.replace_schema_metadata(None)
-    exact = _schema_in(document)
-    levels = {name: _unpacked(text) for name, text in document["levels"].items()}
-    columns = {
-        name: _restored_column(table[name], exact.field(name).type, levels.get(name)) for name in table.column_names
-    }
-    if not columns:
-        return table.replace_schema_metadata(None)
-    whole: pa.Table = pa.table(columns)
-    return whole.replace_schema_metadata(exact.metadata if len(columns) == len(exact) else None)
-
-
-def restored_schema(schema: pa.Schema, metadata: Mapping[bytes, bytes] | None) -> pa.Schema:
-    """The schema that `restored` gives to a whole file."""
-    document = _noted(metadata)
-    return schema.remove_metadata() if document is None else _schema_in(document)
-
-
-def blocks_of(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...] | None:
-    """The full blocks of the logical digest up to the end of a file of `write`; None for another file."""
-    document = _noted(metadata)
-    return None if document is None else tuple(document["blocks"])
-
-
-def levels_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, pa.Array[Any]]:
-    """The levels of the category columns of a file of `write`."""
-    document = _noted(metadata)
-    return {} if document is None else {name: _unpacked(text) for name, text in document["levels"].items()}
-
-
-def _noted(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any] | None:
-    noted = (metadata or {}).get(_META)
-    if noted is None:
-        return None
-    found: dict[str, Any] = json.loads(noted)
-    return found
-
-
-def _schema_in(document: Mapping[str, Any]) -> pa.Schema:
-    found: pa.Schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(document["schema"])))
-    return found
-
-
-def _restored_column(values: Any, wanted: Any, levels: Any) -> Any:
-    if pa.types.is_dictionary(wanted):
-        chunks: list[Any] = []
-        for chunk in values.chunks:
-            codes = pc.index_in(chunk, value_set=levels).cast(wanted.index_type)
-            chunks.append(pa.DictionaryArray.from_arrays(codes, levels, ordered=wanted.ordered))
-        return pa.chunked_array(chunks, wanted)
-    return values if values.type == wanted else values.cast(wanted)
-
-
 def _check(schema: pa.Schema) -> None:
     names = schema.names
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
@@ -247,26 +183,6 @@ def _chained(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _metadata(schema: pa.Schema, seen: _Seen) -> dict[str, str]:
-    document = {
-        "writer": WRITER,
-        "pyarrow": pa.__version__,
-        "logical": seen.hasher.digest(),
-        "blocks": seen.hasher.blocks,
-        "schema": base64.b64encode(schema.serialize().to_pybytes()).decode(),
-        "levels": {name: _packed(levels) for name, levels in seen.hasher.levels.items()},
-    }
-    own = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key == b"pandas"}
-    return {**own, _META.decode(): json.dumps(document, separators=(",", ":"))}
-
-
-def _packed(levels: pa.Array[Any]) -> str:
-    sink = pa.BufferOutputStream()
-    batch = pa.RecordBatch.from_arrays([levels], names=["levels"])
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return base64.b64encode(sink.getvalue().to_pybytes()).decode()
-
-
-def _unpacked(text: str) -> pa.Array[Any]:
-    with pa.ipc.open_stream(pa.py_buffer(base64.b64decode(text))) as reader:
-        return reader.read_all()["levels"].combine_chunks()
+    hasher = seen.hasher
+    about = {"writer": WRITER, "pyarrow": pa.__version__, "logical": hasher.digest(), "blocks": hasher.blocks}
+    return exact.noted(schema, hasher.levels, about)

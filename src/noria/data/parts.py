@@ -7,6 +7,7 @@ Rows keep the order of the file; an update stands where the row stood.
 from __future__ import annotations
 
 import functools
+import io
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from noria.core import identity
 from noria.core.errors import UsageError
 from noria.core.identity import JSON, canonical, is_digest
 from noria.core.lazy import lazy
-from noria.data import formats, parquet
+from noria.data import exact, formats, parquet
 from noria.data.layout import AT_FILE, AT_ROW, Layout
 from noria.data.where import Condition
 from noria.store.objects import disk_faults
@@ -106,10 +107,30 @@ class Part:
         """The places of the file, from 0, whose rows were deleted; sorted."""
         return self._changes.gone
 
+    @property
+    def touched(self) -> Places:
+        """The places of the file, from 0, that a delta removed or changed; sorted."""
+        places: Places = np.union1d(self._changes.gone, self._changes.at)
+        return places
+
+    @property
+    def state(self) -> str:
+        """Equal for two parts of one file that have the same rows for the same reasons."""
+        changes = self._changes
+        deltas = [self._layout.deltas[int(number)].entry.digest for number in np.unique(changes.source)]
+        places = [values.tobytes().hex() for values in (changes.gone, changes.at, changes.row)]
+        order = np.unique(changes.source, return_inverse=True)[1].astype(np.int64).tobytes().hex()
+        return identity.digest(canonical([self.entry.digest, deltas, order, *places]))
+
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """The columns of the file itself, exact types, without metadata of its writer's but pandas'."""
-        return parquet.restored_schema(self._open.schema_arrow, self._open.schema_arrow.metadata)
+        return exact.restored_schema(self._open.schema_arrow, self._open.schema_arrow.metadata)
+
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]:
+        """What the writer noted in the file."""
+        return self._open.schema_arrow.metadata or {}
 
     @functools.cached_property
     def path(self) -> Path:
@@ -192,10 +213,8 @@ class Part:
 
     @functools.cached_property
     def _open(self) -> Any:
-        if formats.format_of(self.entry.path) == "parquet":
-            source: Any = self._ws.objects.path(self.entry.digest)
-        else:
-            source = as_parquet(self._ws, self.entry, self._kinds)
+        is_parquet = formats.format_of(self.entry.path) == "parquet"
+        source = _opened(self._ws, self.entry.digest) if is_parquet else as_parquet(self._ws, self.entry, self._kinds)
         try:
             return pq.ParquetFile(source, memory_map=False, pre_buffer=False)
         except (pa.ArrowInvalid, OSError) as error:
@@ -238,7 +257,7 @@ class Part:
             if end > low:
                 offset = max(low - base, 0)
                 part = batch.slice(offset, min(end, high) - base - offset)
-                table = parquet.restored(pa.Table.from_batches([part]), file.schema_arrow.metadata)
+                table = exact.restored(pa.Table.from_batches([part]), file.schema_arrow.metadata)
                 yield base + offset, _single(table, part.num_rows)
             base = end
             if base >= high:
@@ -251,8 +270,9 @@ class Part:
         exact = {field.name: field.type for field in self._open.schema_arrow}
         if any(exact[name] != self._target().field(name).type for name in where.columns):
             return None  # categories and widened columns are compared after reading
-        source = as_parquet(self._ws, self.entry, self._kinds)
-        fragment = ds.ParquetFileFormat().make_fragment(str(source))
+        is_parquet = formats.format_of(self.entry.path) == "parquet"
+        source = _opened(self._ws, self.entry.digest) if is_parquet else as_parquet(self._ws, self.entry, self._kinds)
+        fragment = ds.ParquetFileFormat().make_fragment(pa.OSFile(str(source)) if isinstance(source, Path) else source)
         found = fragment.split_by_row_group(where.expression, schema=self._open.schema_arrow)
         return {group.id for each in found for group in each.row_groups}
 
@@ -295,10 +315,9 @@ class Part:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019  # a part lives as long as one reading
     def _delta(self, source: int, names: tuple[str, ...]) -> pa.Table:
-        path = self._ws.objects.path(self._layout.deltas[source].entry.digest)
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(_opened(self._ws, self._layout.deltas[source].entry.digest))
         present = [name for name in names if name in file.schema_arrow.names]
-        return parquet.restored(file.read(columns=present or [AT_ROW]), file.schema_arrow.metadata)
+        return exact.restored(file.read(columns=present or [AT_ROW]), file.schema_arrow.metadata)
 
 
 def parts_of(ws: Workspace, layout: Layout, kinds: Mapping[str, str], columns: Sequence[str]) -> list[Part]:
@@ -362,7 +381,7 @@ def _changes(ws: Workspace, layout: Layout) -> list[_Changes]:
         return [_Changes(none, none, none, none)] * len(layout.rows)
     files, rows, sources, is_gone = [], [], [], []
     for number, delta in enumerate(layout.deltas):
-        table = pq.read_table(ws.objects.path(delta.entry.digest), columns=[AT_FILE, AT_ROW])
+        table = pq.ParquetFile(_opened(ws, delta.entry.digest)).read(columns=[AT_FILE, AT_ROW])
         files.append(table[AT_FILE].to_numpy().astype(np.int64))
         rows.append(table[AT_ROW].to_numpy().astype(np.int64))
         sources.append(np.full(table.num_rows, number, dtype=np.int64))
@@ -380,6 +399,15 @@ def _changes(ws: Workspace, layout: Layout) -> list[_Changes]:
         last = np.append(place[1:] != place[:-1], True) if len(place) else np.zeros(0, dtype=bool)
         found.append(_Changes(removed, place[last], source[last], row[last]))
     return found
+
+
+def _opened(ws: Workspace, digest: str) -> Any:
+    """An object for a reader of Parquet: a local file where there is one, else a stream that fetches what is read."""
+    stream = ws.objects.open(digest)
+    if isinstance(getattr(stream, "raw", None), io.FileIO):
+        stream.close()
+        return ws.objects.path(digest)
+    return stream
 
 
 def _column(source: Any, field: Any) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
     "Part",
     "RowPlace",
     "batches",
+    "decoded",
     "find_rows",
     "is_segmented",
     "parts",
@@ -95,7 +96,7 @@ def stream(
     found = parts(ws, version, files)
     _known(version, columns)
     whole = _target(found, version)
-    asked = where.parse(condition, _decoded(whole)) if condition else None
+    asked = where.parse(condition, decoded(whole)) if condition else None
     names = list(whole.names) if columns is None else list(columns)
     schema = pa.schema([whole.field(name) for name in names])
     return pa.RecordBatchReader.from_batches(schema, _streamed(found, names, rows, asked))
@@ -129,6 +130,13 @@ def schema_of(ws: Workspace, version: DatasetVersion) -> pa.Schema:
 def is_segmented(ws: Workspace, version: DatasetVersion) -> bool:
     """Whether the version's tree holds segments that only this module can put together."""
     return layout.layout_of(ws.objects, version).is_segmented
+
+
+def decoded(schema: pa.Schema) -> pa.Schema:
+    """Categories by their values: what a condition compares."""
+    kinds: list[Any] = [field.type for field in schema]
+    plain = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+    return pa.schema(list(zip(schema.names, plain, strict=True)))
 
 
 def tables(
@@ -231,13 +239,6 @@ def _known(version: DatasetVersion, columns: Sequence[str] | None) -> None:
     for column in columns or ():
         if column not in known:
             raise UsageError(f"{version.ref} has no column {column!r}", hint=f"columns: {', '.join(known[:12])}")
-
-
-def _decoded(schema: pa.Schema) -> pa.Schema:
-    """Categories by their values: what a condition compares."""
-    kinds: list[Any] = [field.type for field in schema]
-    plain = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
-    return pa.schema(list(zip(schema.names, plain, strict=True)))
 
 
 def _hits(values: Any, value: Any) -> list[int]:

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from noria import plugins
 from noria.config import RemoteConfig
@@ -26,7 +27,7 @@ from noria.store.bucket import Bucket
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
-__all__ = ["Remote", "heal", "locked", "open_remote", "remotes"]
+__all__ = ["Remote", "heal", "locked", "open_remote", "remotes", "require_there"]
 
 WAIT_S = 600.0
 BEAT_S = 5.0
@@ -86,6 +87,17 @@ def open_remote(ws: Workspace, name: str = "") -> Remote:
     return _open(ws, chosen[0], known[chosen[0]])
 
 
+def require_there(ws: Workspace, remote: Remote) -> None:
+    """A folder that is not there is not an empty remote. Raises: StoreUnavailable naming the setting."""
+    url = ws.project.remotes[remote.name].url
+    if not url.startswith("s3://") and not Path(remote.bucket.url).is_dir():
+        raise StoreUnavailable(
+            f"the folder of [remote.{remote.name}] url is not there: {remote.bucket.url}",
+            where=str(ws.project.root / "noria.toml"),
+            hint="is it mounted? noria data push makes it",
+        )
+
+
 def heal(ws: Workspace, digest: str) -> str:
     """Bring an object that is gone or altered from a remote that has it; gives that remote's name.
 
@@ -98,6 +110,7 @@ def heal(ws: Workspace, digest: str) -> str:
     said: list[str] = []
     for remote in remotes(ws):
         try:
+            require_there(ws, remote)
             if not remote.objects.has(name):
                 said.append(f"{remote.told} does not have it")
                 continue
@@ -109,6 +122,8 @@ def heal(ws: Workspace, digest: str) -> str:
             ws.objects.quarantine(name)
         stored = ws.objects.put_file(source)
         assert stored == name, "its digest was just compared"
+        if source.is_relative_to(ws.project.state):
+            source.unlink(missing_ok=True)  # a copy that was fetched for this
         return remote.name
     asked = "; ".join(said) or "there is no remote to ask"
     if ws.objects.has(name):

@@ -9,7 +9,6 @@ nothing is collected on half of the truth.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import subprocess
@@ -17,19 +16,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from noria.core.errors import ConfigError, StoreUnavailable
+from noria.core.errors import StoreUnavailable
 from noria.core.identity import canonical
+from noria.data.clones import Clone, clones
 from noria.data.pins import FOLDER, parse_pin, pins
 from noria.store.database import Database
 from noria.store.ledger import Ledger
-from noria.store.objects import Objects, disk_faults
 from noria.store.workspace import Workspace
 
-__all__ = ["Roots", "find_roots", "named_in", "register_clone"]
+__all__ = ["Roots", "find_roots"]
 
-CLONES = "clones"
 GIT_TIMEOUT_S = 120
-SCAN_LIMIT_BYTES = 64 << 20
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
@@ -43,80 +40,20 @@ class Roots:
     refs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Clone:
-    root: Path
-    ledger: str
-    note: Path | None
-
-
 def find_roots(ws: Workspace) -> Roots:
     """Read all of them. Raises: StoreUnavailable; ConfigError; Corrupt: whatever cannot be read."""
     found = Roots()
-    mine = _Clone(ws.project.root.resolve(), ws.ledger.database.where, None)
     _ledger(ws.ledger, found)
     for job in ws.jobs.waiting():
         found.named |= _digests(canonical([dict(job.payload), dict(job.result or {})]))
     for lease in ws.jobs.leases():
         found.named |= _digests(canonical(dict(lease.data)))
+    mine, *others = clones(ws)
     _clone(mine, found)
-    for clone in _clones(ws):
-        if clone.root != mine.root:
-            _clone(clone, found)
-            if clone.ledger != mine.ledger:
-                _other_ledger(ws, clone, found)
-    return found
-
-
-def named_in(objects: Objects, digest: str) -> set[str]:
-    """The digests that an object names, if it is a JSON document: bundles, composed values, evaluations.
-
-    Raises: Corrupt; NotFound.
-    """
-    if objects.size(digest) > SCAN_LIMIT_BYTES:
-        return set()
-    with objects.open(digest) as stream:
-        if stream.read(1) not in (b"{", b"["):
-            return set()
-    return _digests(objects.get_bytes(digest)) - {digest}
-
-
-def register_clone(ws: Workspace) -> None:
-    """Tell a store that other clones may share that this clone uses it. A store of the project's own needs no list."""
-    folder = _shared(ws)
-    if folder is None:
-        return
-    root = ws.project.root.resolve()
-    note = folder / CLONES / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
-    text = json.dumps({"root": str(root), "ledger": ws.ledger.database.where})
-    with disk_faults(note):
-        if note.is_file() and note.read_text(encoding="utf-8") == text:
-            return
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(note)
-
-
-def _shared(ws: Workspace) -> Path | None:
-    """The folder of a store that is not the project's own; None for that, and for stores that are no folder."""
-    url = ws.project.store.objects
-    scheme, separator, rest = url.partition("://")
-    if not url or (separator and scheme != "file"):
-        return None
-    return Path(rest) if separator else ws.project.root / url
-
-
-def _clones(ws: Workspace) -> list[_Clone]:
-    folder = _shared(ws)
-    found = []
-    for note in sorted((folder / CLONES).glob("*.json")) if folder is not None else []:
-        try:
-            document = json.loads(note.read_text(encoding="utf-8"))
-            found.append(_Clone(Path(document["root"]), str(document["ledger"]), note))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            hint = "mend it, or remove it if that clone is gone for good"
-            raise ConfigError("the note of a clone cannot be read", where=str(note), hint=hint) from error
+    for clone in others:
+        _clone(clone, found)
+        if clone.ledger != mine.ledger:
+            _other_ledger(ws, clone, found)
     return found
 
 
@@ -135,7 +72,7 @@ def _ledger(ledger: Ledger, found: Roots) -> None:
             after = each.seq
 
 
-def _other_ledger(ws: Workspace, clone: _Clone, found: Roots) -> None:
+def _other_ledger(ws: Workspace, clone: Clone, found: Roots) -> None:
     """The facts of another clone that shares the store. Its versions count where they are here."""
     place = Path(clone.ledger)
     if "://" in clone.ledger or not place.is_file():
@@ -159,7 +96,7 @@ def _other_ledger(ws: Workspace, clone: _Clone, found: Roots) -> None:
         database.close()
 
 
-def _clone(clone: _Clone, found: Roots) -> None:
+def _clone(clone: Clone, found: Roots) -> None:
     """The pins of a clone's working folders, branches, remote branches, tags and stashes."""
     if not clone.root.is_dir():
         raise StoreUnavailable(

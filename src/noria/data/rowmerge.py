@@ -154,7 +154,7 @@ def _bits(values: Any) -> Any:
     """Floats as whole numbers by their bits, all NaNs one."""
     wide = values.cast(pa.float64())
     found = np.array(pc.fill_null(wide, 0.0), dtype=np.float64)
-    found[np.isnan(found)] = np.nan
+    found = np.where(np.isnan(found), np.nan, found)
     return pa.array(found.view(np.int64), mask=np.asarray(pc.is_null(wide)))
 
 

@@ -9,7 +9,7 @@ they were made. Both ends compare every object with its digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +21,22 @@ from noria.data import commit, lock, pins, records
 from noria.data.columns import roles_of
 from noria.data.published import Published, find, publish, published, trees
 from noria.data.records import DatasetVersion
-from noria.data.remotes import Remote, locked, open_remote, remotes
+from noria.data.remotes import Remote, locked, open_remote, remotes, require_there
 from noria.data.select import choose, no_dataset
 from noria.store.failpoint import failpoint
-from noria.store.leases import Leases
 from noria.store.transfer import Copied, copy, missing
 from noria.store.tree import diff_trees, iter_tree, tree_nodes
 from noria.store.workspace import Workspace
 
-__all__ = ["Transferred", "TransferredVersion", "pull", "pull_version", "push"]
+__all__ = [
+    "Transferred",
+    "TransferredVersion",
+    "absent_pins",
+    "pull",
+    "pull_version",
+    "push",
+    "push_pinned",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,8 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
         noria data pull
     """
     sources = [open_remote(ws, remote)] if remote or not ws.project.remotes else remotes(ws)
+    if len(sources) == 1:
+        require_there(ws, sources[0])
     names = list(refs) or [pin.name for pin in pins.pins(ws.project.root)]
     if not names:
         raise UsageError(
@@ -116,6 +125,29 @@ def pull_version(ws: Workspace, name: str, tree: str) -> DatasetVersion:
         found = records.by_tree(tx, name, tree)
     assert found is not None, "the pull appended it"
     return found
+
+
+def push_pinned(ws: Workspace) -> Transferred:
+    """Send what the pins name, before the pins themselves are pushed.
+
+    Raises: as push; NotFound for a pin whose data are not here.
+    """
+    refs: list[str] = []
+    for pin in pins.pins(ws.project.root):
+        with ws.ledger.read() as tx:
+            found = records.by_tree(tx, pin.name, pin.tree)
+        if found is None:
+            raise NotFound(f"the pin of {pin.name} names {short(pin.tree)}, which is not here", hint="noria data pull")
+        refs.append(found.ref)
+    if not refs:
+        return Transferred(versions=(), objects=0, size_bytes=0, summary="there is no pin")
+    return push(ws, refs)
+
+
+def absent_pins(ws: Workspace) -> list[str]:
+    """The data sets whose pinned version is not here."""
+    with ws.ledger.read() as tx:
+        return [pin.name for pin in pins.pins(ws.project.root) if records.by_tree(tx, pin.name, pin.tree) is None]
 
 
 def _asked(ws: Workspace, refs: Sequence[str]) -> dict[str, list[DatasetVersion]]:
@@ -226,15 +258,15 @@ def _pull_tree(
         found = find(ws, source, name, tree)
         if found is None:
             continue
-        with Leases(ws.project.state / "leases").hold(f"data pull {name}") as lease:
-            copied = _bring(ws, source, found, lease.add)
+        with lock.leased(ws, f"data pull {name}") as claim:
+            copied = _bring(ws, source, found, claim)
             failpoint("pull.objects")
             version = commit.adopt(ws, found.made, added=found.added, inputs=[("remote", f"remote/{source.name}")])
         return _line(_with_roles(ws, version, pin), source, copied)
     raise _nowhere(name, short(tree), sources)
 
 
-def _bring(ws: Workspace, source: Remote, found: Published, hold: Callable[[Iterable[Digest]], object]) -> Copied:
+def _bring(ws: Workspace, source: Remote, found: Published, claim: lock.Claim) -> Copied:
     tree = Digest(found.made.tree)
     nodes = list(tree_nodes(source.objects, tree))
     wanted: dict[Digest, int] = {}
@@ -247,7 +279,7 @@ def _bring(ws: Workspace, source: Remote, found: Published, hold: Callable[[Iter
             f"the tree {short(tree)} has {files} files of {size_bytes} bytes, not the {found.made.files} of its record",
             where=source.told,
         )
-    hold([*nodes, *wanted])
+    claim([*nodes, *wanted])
     wanted |= dict.fromkeys(nodes, 0)
     lacking = missing(ws.objects, wanted)
     words = f"pulling {found.made.name}@{found.made.version} from {source.name}"

@@ -109,7 +109,7 @@ def _objects(ws: Workspace) -> tuple[int, list[str]]:
     for name in ws.objects.names():
         count += 1
         try:
-            ws.objects.get_bytes(name)
+            ws.objects.verify(name)
         except (Corrupt, NotFound):
             bad.append(str(name))
     return count, sorted(bad)

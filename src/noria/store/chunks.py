@@ -43,7 +43,7 @@ _HEAD = struct.Struct("<QI16s")
 _PART = struct.Struct("<32sI")
 _WINDOW = 16
 _STEP = 1 << 20
-_SAMPLES, _SAMPLE_BYTES, _WORTH = 16, 32 << 10, 0.95
+_SAMPLES, _SAMPLE_BYTES, _WORTH = 16, 32 << 10, 0.98
 _LARGE_FILE = 1 << 30
 _K1, _K2, _K3 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 

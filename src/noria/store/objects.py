@@ -176,8 +176,12 @@ class HasTrash(Protocol):
         """Every object that is not in the trash: name, size, when it was stored or put again last."""
         ...
 
-    def trash(self, digests: Sequence[Digest], *, unseen_since: float) -> list[Digest]:
-        """Move to the trash those that nobody put since; gives them."""
+    def chunked(self) -> Iterator[Digest]:
+        """Every object that is a list of chunks, in the trash or not."""
+        ...
+
+    def trash(self, digests: Sequence[Digest], *, at: int, unseen_since: float) -> list[Digest]:
+        """Move to the trash, as of `at`, those that nobody put since; gives them."""
         ...
 
     def trashed(self) -> Iterator[Trashed]:

@@ -44,8 +44,12 @@ def started(program: str, path: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 def ended(process: subprocess.Popen[str]) -> None:
+    """Kill and reap; a child of it may keep the pipes open."""
     process.kill()
-    process.communicate()
+    process.wait(30)
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
 
 
 def test_a_waiter_is_told_who_holds_the_lock_and_gets_it_when_they_have_ended(tmp_path: Path) -> None:

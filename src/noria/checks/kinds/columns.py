@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.chunk import Chunk, Mask
+from noria.checks.arrays import Mask, mask, texts, view
+from noria.checks.chunk import Chunk
 from noria.checks.rules import Rule
 from noria.checks.tally import CannotEvaluate, Rows
 from noria.core.clock import instant
@@ -73,11 +74,12 @@ def within(rule: Rule, rows: Rows) -> Broken:
 
 def is_length(rule: Rule, rows: Rows) -> Broken:
     """`length`: so many characters."""
-    chunk = _text(rule, rows)
     low, high = _bound(rule.min, float, rule), _bound(rule.max, float, rule)
-    words, counts = chunk.levels
-    lengths = np.asarray(pc.utf8_length(words)).astype(np.float64)
-    return _rows_of(chunk, _out_of(lengths, low, high, rule) & (counts > 0))
+
+    def is_wrong(words: pa.Array[Any]) -> Mask:
+        return _out_of(view(pc.utf8_length(words), np.int32).astype(np.float64), low, high, rule)
+
+    return _by_text(_text(rule, rows), is_wrong)
 
 
 def inside(rule: Rule, rows: Rows) -> Broken:
@@ -92,18 +94,23 @@ def outside(rule: Rule, rows: Rows) -> Broken:
 
 def matches(rule: Rule, rows: Rows) -> Broken:
     """`pattern`: the pattern is found in the text; of many patterns, all or (match = "any") one."""
-    chunk = _text(rule, rows)
-    words, counts = chunk.levels
-    found = _found(words, rule)
-    ok = found.any(axis=0) if rule.match == "any" else found.all(axis=0)
-    return _rows_of(chunk, ~ok & (counts > 0))
+
+    def is_wrong(words: pa.Array[Any]) -> Mask:
+        found = _found(words, rule)
+        none: Mask = ~(found.any(axis=0) if rule.match == "any" else found.all(axis=0))
+        return none
+
+    return _by_text(_text(rule, rows), is_wrong)
 
 
 def matches_not(rule: Rule, rows: Rows) -> Broken:
     """`not_pattern`: no pattern is found in the text."""
-    chunk = _text(rule, rows)
-    words, counts = chunk.levels
-    return _rows_of(chunk, _found(words, rule).any(axis=0) & (counts > 0))
+
+    def is_wrong(words: pa.Array[Any]) -> Mask:
+        found: Mask = _found(words, rule).any(axis=0)
+        return found
+
+    return _by_text(_text(rule, rows), is_wrong)
 
 
 def reads_as(rule: Rule, rows: Rows) -> Broken:
@@ -142,8 +149,7 @@ def members_of(known: pa.Array[Any]) -> Callable[[Rule, Rows], Broken]:
             found = pc.is_in(values, value_set=known.cast(values.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise CannotEvaluate(f"{chunk.array.type} cannot be compared with {known.type}") from error
-        broken: Mask = ~np.asarray(found.to_numpy(zero_copy_only=False)).astype(bool)
-        return broken
+        return ~mask(found)
 
     return is_known
 
@@ -153,6 +159,15 @@ def _text(rule: Rule, rows: Rows) -> Chunk:
     if chunk.family != "text" and chunk.family != "null":
         raise CannotEvaluate(f"{rule.column!r} is {chunk.family} ({chunk.array.type}), not text")
     return chunk if chunk.family == "text" else Chunk(chunk.array.cast(pa.string()))
+
+
+def _by_text(chunk: Chunk, is_wrong: Callable[[pa.Array[Any]], Mask]) -> Broken:
+    """By the dictionary where the batch has one, else by the texts themselves."""
+    if chunk.has_levels:
+        words, counts = chunk.levels
+        return _rows_of(chunk, is_wrong(words) & (counts > 0))
+    wrong = is_wrong(chunk.texts)
+    return wrong if wrong.any() else False
 
 
 def _by_level(chunk: Chunk, is_wrong: Callable[[str], bool]) -> Broken:
@@ -167,7 +182,7 @@ def _rows_of(chunk: Chunk, wrong: Mask) -> Broken:
 
 def _found(words: pa.Array[Any], rule: Rule) -> Any:
     patterns = rule.patterns or (rule.pattern,)
-    found = [np.asarray(pc.match_substring_regex(words, pattern)).astype(bool) for pattern in patterns]
+    found = [mask(pc.match_substring_regex(words, pattern)) for pattern in patterns]
     return np.array(found).reshape(len(patterns), len(words))
 
 
@@ -178,12 +193,11 @@ def _members(rule: Rule, rows: Rows, *, is_in: bool) -> Broken:
         wrong: Mask = np.isin(chunk.floats, known) != is_in
         return wrong if wrong.any() else False
     if chunk.family == "text":
-        words, counts = chunk.levels
-        texts = pa.array([_typed(value, str, rule) for value in rule.values], pa.string())
-        return _rows_of(chunk, (np.asarray(pc.is_in(words, value_set=texts)) != is_in) & (counts > 0))
+        known_texts = texts(_typed(value, str, rule) for value in rule.values)
+        return _by_text(chunk, lambda words: mask(pc.is_in(words, value_set=known_texts)) != is_in)
     if chunk.family == "bool":
-        flags = pa.array([_typed(value, bool, rule) for value in rule.values], pa.bool_())
-        return np.asarray(pc.is_in(chunk.array, value_set=flags)) != is_in
+        flags = {_typed(value, bool, rule) for value in rule.values}
+        return np.isin(mask(chunk.array), list(flags)) != is_in
     if chunk.family == "time":
         moments = [_moment(_typed(value, str, rule), chunk.array.type, rule) for value in rule.values]
         return np.isin(_micros(chunk), moments) != is_in
@@ -203,7 +217,7 @@ def _micros(chunk: Chunk) -> Any:
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         raise CannotEvaluate(f"{kind} is a time of day or a length, not a moment")
     plain = chunk.array.cast(pa.timestamp("us", tz=kind.tz if pa.types.is_timestamp(kind) else None), safe=False)
-    return plain.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    return view(plain.cast(pa.int64()), np.int64)
 
 
 def _moment(text: str, kind: pa.DataType, rule: Rule) -> int:

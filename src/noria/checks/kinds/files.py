@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.accumulate import Moments
+from noria.checks.arrays import doubles, mask, whole
 from noria.checks.chunk import family
 from noria.checks.expression import Expression
 from noria.checks.facts import Finding
@@ -64,7 +65,12 @@ class _FileCheck:
         if not said:
             return [
                 Finding(
-                    rule=rule.called, column=rule.column, passed=True, severity=rule.severity, total=total, file=profile.file
+                    rule=rule.called,
+                    column=rule.column,
+                    passed=True,
+                    severity=rule.severity,
+                    total=total,
+                    file=profile.file,
                 )
             ]
         self._failed = rule.severity == "error"
@@ -100,18 +106,20 @@ class OrderCheck(_FileCheck):
         if not len(there):
             return
         self.considered += len(there)
-        values = _sortable(chunk.texts if chunk.family == "text" else chunk.array).take(pa.array(there))
+        values = _sortable(chunk.texts if chunk.family == "text" else chunk.array)
+        if len(there) < chunk.rows:
+            values = values.take(whole(there))
         if self.last is not None:
-            values = pa.concat_arrays([pa.array([self.last], values.type), values])
+            values = pa.concat_arrays([self.last, values])
             there = np.concatenate(([-1], there))
-        self.last = values[-1].as_py()
+        self.last = values[-1:]
         before, after = values[:-1], values[1:]
         is_down = self.rule.order == "decreasing"
         if self.rule.strict:
             good = pc.less(after, before) if is_down else pc.greater(after, before)
         else:
             good = pc.less_equal(after, before) if is_down else pc.greater_equal(after, before)
-        bad = ~np.asarray(good.to_numpy(zero_copy_only=False)).astype(bool)
+        bad = ~mask(good)
         if bad.any():
             broken = np.zeros(rows.count, bool)
             broken[there[1:][bad]] = True
@@ -158,7 +166,7 @@ class StatisticCheck(_FileCheck):
             return
         if self.is_counting:
             values = chunk.texts if chunk.family == "text" else chunk.array
-            self.parts.append(pc.unique(pa.array(chunk.floats) if chunk.family == "number" else values))
+            self.parts.append(pc.unique(doubles(chunk.floats) if chunk.family == "number" else values))
             return
         if chunk.family != "number":
             ends = pc.min_max(chunk.texts if chunk.family == "text" else chunk.array)
@@ -167,7 +175,7 @@ class StatisticCheck(_FileCheck):
         numbers = chunk.floats[~chunk.missing]
         if self.is_whole:
             self.parts.append(numbers.copy())
-        self.moments.add(Moments.of(numbers))
+        self.moments.add(Moments.of(numbers, is_short=True))
         self.total = self.total + numbers.sum()
         self._reach(float(numbers.min()), float(numbers.max()))
 
@@ -250,7 +258,7 @@ class DistinctCheck(_FileCheck):
             self.found |= set(np.unique(values).tolist())
         elif chunk.family == "text":
             words, counts = chunk.levels
-            self.found |= set(words.take(pa.array(np.flatnonzero(counts))).to_pylist())
+            self.found |= set(words.take(whole(np.flatnonzero(counts))).to_pylist())
         else:
             self.found |= {_plain(value) for value in pc.unique(chunk.array).to_pylist() if value is not None}
 
@@ -311,4 +319,3 @@ FILE_KINDS: Mapping[str, type[_FileCheck]] = {
     "type": TypeCheck,
     "columns": ColumnsCheck,
 }
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.chunk import Mask
+from noria.checks.arrays import Mask, mask
 from noria.checks.expression import BROKEN
 from noria.checks.rules import Rule
 from noria.checks.tally import CannotEvaluate, Rows
@@ -36,7 +36,7 @@ def are_different(rule: Rule, rows: Rows) -> bool | Mask:
             same: pa.Array[Any] = pc.equal(_plain(rows, one), _plain(rows, other))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise CannotEvaluate(f"{one!r} and {other!r} cannot be compared") from error
-        broken |= np.asarray(same.fill_null(False).to_numpy(zero_copy_only=False)).astype(bool)
+        broken |= mask(same)
     return broken
 
 

@@ -15,12 +15,12 @@ of a multipart ETag (md5 of the parts' md5s, `-`, number of parts).
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import boto3
@@ -72,8 +72,8 @@ class S3Bucket:
 
     def read(self, key: str, start: int = 0, length: int = -1) -> bytes:
         """The bytes of a key, or of a part of it. Raises: NotFound; StoreUnavailable."""
-        with self.open(key, start, length) as stream:
-            return stream.read()
+        with contextlib.closing(_Body(self, key, start, length)) as body:
+            return body.readall()
 
     def stat(self, key: str) -> Item | None:
         """Size and tag of a key, or None if it is not there. Raises: StoreUnavailable."""
@@ -169,7 +169,7 @@ class S3Bucket:
                     )
             return self._made
 
-    @contextmanager
+    @contextlib.contextmanager
     def _faults(self, key: str) -> Iterator[None]:
         """Turn boto3's errors into the error tree; a missing key is NotFound, a taken one Conflict."""
         try:
@@ -243,15 +243,28 @@ class _Body(io.RawIOBase):
             self._at = max(target, 0)
         return self._at
 
+    def readall(self) -> bytes:
+        """The rest in few large reads: many small ones make threads wait for each other."""
+        parts: list[bytes] = []
+        while content := self._some(self._size - self._at):
+            parts.append(content)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
+        content = self._some(len(view))
+        view[: len(content)] = content
+        return len(content)
+
+    def _some(self, count: int) -> bytes:
+        """Up to `count` bytes, none at the end only. Raises: StoreUnavailable."""
         for attempt in range(ATTEMPTS):
-            if self._at >= self._size:
-                return 0
+            if self._at >= self._size or count <= 0:
+                return b""
             try:
                 if self._stream is None:
                     self._open()
-                content: bytes = self._stream.read(len(view))
+                content: bytes = self._stream.read(count)
             except (BotoCoreError, OSError) as error:
                 self._drop()
                 if attempt == ATTEMPTS - 1:
@@ -260,9 +273,8 @@ class _Body(io.RawIOBase):
                     ) from error
                 continue
             if content:
-                view[: len(content)] = content
                 self._at += len(content)
-                return len(content)
+                return content
             self._drop()  # shorter than it said: ask for the rest
         raise StoreUnavailable(f"{self._key} ends early", where=self._bucket.url, hint="try again")
 

@@ -13,7 +13,6 @@ import hashlib
 import io
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -250,14 +249,21 @@ class FileObjects:
             if key not in loose:
                 yield as_name(key), place.size, place.seen
 
-    def trash(self, digests: Sequence[Digest], *, unseen_since: float) -> Names:
+    def chunked(self) -> Iterator[Digest]:
+        """Every object that is a list of chunks, in the trash or not."""
+        for name, _ in self._loose.files(RECIPE):
+            yield name
+        for name, kind, _, _ in self._loose.trashed():
+            if kind == RECIPE:
+                yield name
+
+    def trash(self, digests: Sequence[Digest], *, at: int, unseen_since: float) -> Names:
         """Move to the trash those that nobody stored or asked for since; gives them. Atomic for each."""
-        now = int(time.time())
         with disk_faults(self._root):
-            done = self._loose.trash(digests, at=now, unseen_since=unseen_since)
+            done = self._loose.trash(digests, at=at, unseen_since=unseen_since)
             keys = list(self._packs.find_live([as_key(name) for name in digests]))
             if keys:
-                moved = self._packs.trash(keys, at=now, unseen_since=int(unseen_since))
+                moved = self._packs.trash(keys, at=at, unseen_since=int(unseen_since))
                 done += [as_name(key) for key in moved]
         return list(dict.fromkeys(done))
 

@@ -140,7 +140,7 @@ class Loose:
         is_back = False
         for kind in ("", RECIPE):
             trashed, target = self.find_trashed(digest, kind), self.path_of(digest, kind)
-            while trashed is not None:
+            while trashed is not None and not target.exists():
                 try:
                     target.parent.mkdir(exist_ok=True)
                     os.utime(trashed)

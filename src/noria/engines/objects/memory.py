@@ -75,11 +75,15 @@ class MemoryObjects:
         for name, content in list(self._contents.items()):
             yield name, len(content), self._seen[name]
 
-    def trash(self, digests: Sequence[Digest], *, unseen_since: float) -> Names:
+    def chunked(self) -> Iterator[Digest]:
+        """Every object that is a list of chunks, in the trash or not."""
+        yield from ()
+
+    def trash(self, digests: Sequence[Digest], *, at: int, unseen_since: float) -> Names:
         """Move to the trash those that nobody stored since; gives them."""
         moved = [name for name in digests if name in self._contents and self._seen[name] < unseen_since]
         for name in moved:
-            self._trash[name] = (self._contents[name], int(time.time()))
+            self._trash[name] = (self._contents[name], at)
             del self._contents[name]
         return moved
 

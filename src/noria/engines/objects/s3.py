@@ -237,7 +237,11 @@ class S3Objects:
         start = span[0][1].offset
         end = max(place.offset + place.size for _, place in span)
         content = self.bucket.read(_pack_key(span[0][1].pack), start, end - start) if end > start else b""
-        return [(name, content[place.offset - start :][: place.size]) for name, place in span]
+        found = []
+        for name, place in span:
+            at = place.offset - start
+            found.append((name, content[at : at + place.size]))
+        return found
 
     def _place(self, digest: Digest, *, is_fresh: bool = False) -> Place | None:
         found = None if is_fresh else self._places.find([digest]).get(digest)
@@ -282,7 +286,8 @@ class S3Objects:
         for row in table:
             each = Digest(f"sha256:{bytes(row['digest']).hex()}")
             if each != without:
-                group.append((each, content[int(row["offset"]) :][: int(row["size"])]))
+                at = int(row["offset"])
+                group.append((each, content[at : at + int(row["size"])]))
         if group:
             self._put_group(group)
         self.bucket.delete(_pack_key(name))

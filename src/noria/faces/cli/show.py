@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli import show_data, show_folders, show_live, show_project, show_run
+from noria.faces.cli import show_data, show_folders, show_live, show_project, show_run, show_transfer
 from noria.faces.cli.text import columns, fields
 
 __all__ = ["RENDERERS", "anything", "next_command", "render"]
@@ -90,6 +90,8 @@ RENDERERS: Mapping[str, Renderer] = {
     "data_verify": show_folders.verify,
     "data_gc": show_folders.gc,
     "checked_out": show_folders.checked_out,
+    "transferred": show_transfer.transferred,
+    "taken_over": show_transfer.taken_over,
     "checks": show_data.checks,
     "suite": show_data.suite,
     "run": show_run.report,
