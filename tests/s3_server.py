@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 KEY, SECRET = "noriakey01", "noriasecret01"
+BUCKET = "noria-tests"
 START_S = 60.0
 
 
@@ -39,10 +40,8 @@ class S3Server:
         }
 
     def new_bucket(self) -> str:
-        """The url of a new, empty place."""
-        name = f"test-{uuid.uuid4().hex[:12]}"
-        self.client().create_bucket(Bucket=name)
-        return f"s3://{name}/data"
+        """The url of a new, empty place. All are in one bucket: the server gives each bucket volumes of its own."""
+        return f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}/data"
 
     def client(self) -> Any:
         """A client that is not ours, to look at what is there and to damage it."""
@@ -104,8 +103,8 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None
     client = server.client()
     while True:
         try:
-            client.create_bucket(Bucket="ready")
-            client.put_object(Bucket="ready", Key="ready", Body=b"ready")
+            client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
             return
         except (BotoCoreError, ClientError) as error:
             assert process.poll() is None, f"weed ended: {log.read_text()[-2000:]}"

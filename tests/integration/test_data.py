@@ -25,9 +25,6 @@ from noria.store import replay
 from noria.store.workspace import Workspace
 
 
-from stored_bytes import damaged
-
-
 @pytest.fixture
 def ws(tmp_path: Path) -> Iterator[Workspace]:
     root = tmp_path / "project"

@@ -60,7 +60,6 @@ def test_branches_that_change_different_data_sets_never_conflict_with_plain_git(
     commit(project, "ours")
     git(project, "merge", "--quiet", "--no-edit", "theirs")
     assert {path.stem for path in (project / "noria.lock").iterdir()} == {"prices", "stock", "fresh", "other"}
-    assert noria(project, "data", "status").count("differs") == 0 or True
 
 
 def test_one_data_set_is_merged_by_path(project: Path, tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ class TestPipeline:
         noria(project, "data", "push")
         told = self.pushed(project)
         assert "noria.lock/prices.toml" in told
-        assert "counting 22 rows" in told
+        assert "22 rows" in told
         assert "the pipeline is done, exit code 0" in told
         (project / "README.md").write_text("# shop\n")
         commit(project, "readme")
@@ -201,9 +200,9 @@ class TestPipeline:
         commit(project, "fewer prices")
         noria(project, "data", "push")
         told = self.pushed(project)
-        assert "counting 10 rows" in told
+        assert "10 rows" in told
         assert len(self.logs(bare)) == 2
-        assert "counting 10 rows" in self.logs(bare)[1]
+        assert "10 rows" in self.logs(bare)[1]
 
     def test_code_starts_it_and_steps_that_did_not_change_are_not_run_again(self, project: Path, bare: Path) -> None:
         noria(project, "data", "push")
@@ -213,7 +212,7 @@ class TestPipeline:
         told = self.pushed(project)
         assert "pipeline.py changed: the pipeline starts" in told
         assert "exit code 0" in told
-        assert "counting" not in told
+        assert "count cached" in told
 
     def test_a_pipeline_that_fails_tells_the_pusher_and_the_log(self, project: Path, bare: Path) -> None:
         noria(project, "data", "push")
@@ -247,7 +246,7 @@ class TestPipeline:
         noria(project, "data", "link", "--hooks")
         told = self.pushed(project)
         assert "1 of 1 versions pushed" in told
-        assert "counting 22 rows" in told
+        assert "22 rows" in told
         shutil.rmtree(tmp_path / "remote")
         add(project, "prices", {"a.csv": csv(ROWS[:4])})
         commit(project, "less")

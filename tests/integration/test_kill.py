@@ -23,6 +23,7 @@ from noria.governance.audit import verify
 from noria.store.failpoint import NAMES
 from noria.store.linelog import read_lines
 from noria.store.start import MIGRATIONS
+from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
 
 VICTIM = Path(__file__).with_name("victim.py")
@@ -77,10 +78,13 @@ def check(root: Path, acknowledged: str) -> None:
     facts = ws.ledger.facts(limit=100_000)
     for fact in facts:
         assert ws.objects.has(fact.payload.digest), "a fact names an object that is not there"
+        if fact.payload.about == "tree":
+            for entry in iter_tree(ws.objects, fact.payload.digest):
+                ws.objects.verify(entry.digest)
     written, _ = read_lines(root / "lines.log")
     for line in acknowledged.splitlines():
         kind, _, value = line.partition(" ")
-        if kind == "object":
+        if kind in ("object", "tree"):
             ws.objects.get_bytes(value)
         elif kind == "fact":
             assert int(value) <= len(facts)

@@ -39,6 +39,9 @@ SUMMARY = 8_192
 LEVELS_MAX = 4_096
 LEVELS_KEPT = 512
 _SHOWN_LEVELS = 200
+BARS = 24
+_SAMPLED, _SAMPLED_BATCHES = 2_048, 64
+"""Where ranks are not asked for, so many values of so many batches make the small histogram."""
 _OPEN_SHARE = 0.1
 """Once there are too many texts: if the most frequent ones cover less than this, none is kept."""
 
@@ -94,8 +97,9 @@ class Moments:
                 return (float(self.mean), 0.0)
             spread = np.sqrt(self.m2 / max(self.count - 1, 1))
             lean, tails = self.m3 / self.count / variance**1.5, self.m4 / self.count / variance**2 - 3
-        found = (float(self.mean), float(spread), float(lean), float(tails))
-        found = found[:2] if np.isnan(lean) else found
+        found: tuple[float, ...] = (float(self.mean), float(spread))
+        if not np.isnan(lean):
+            found = (*found, float(lean), float(tails))
         return found if np.isfinite(found).all() else ()
 
 
@@ -207,7 +211,7 @@ class PlainState:
 
     def profile(self, *, is_full: bool = False) -> ColumnProfile:
         """The profile of what was taken in."""
-        levels = ()
+        levels: tuple[tuple[str, int], ...] = ()
         if self.family == "bool":
             levels = tuple(
                 (name, count)
@@ -273,7 +277,7 @@ class TextState:
                 return
         if len(there) < len(words):
             words, counts = words.take(whole(there)), counts[there]
-        for word, count in zip(words.to_pylist(), counts.tolist(), strict=True):
+        for word, count in zip(map(str, words.to_pylist()), counts.tolist(), strict=True):
             if word in self.counts:
                 self.counts[word] += count
             elif self.is_open:
@@ -328,7 +332,8 @@ class NumberState:
     """Numbers. With `is_ranked` one sort a batch gives ranks, distinct values and the resolution."""
 
     __slots__ = (
-        "at_high", "at_low", "high", "infinite", "is_ranked", "low", "moments", "nulls", "ranks", "rows", "type", "zeros",
+        "at_high", "at_low", "high", "infinite", "is_ranked", "low", "moments", "nulls", "ranks", "rows", "sample",
+        "type", "zeros",
     )  # fmt: skip
     family = "number"
 
@@ -337,6 +342,7 @@ class NumberState:
         self.rows = self.nulls = self.infinite = self.zeros = self.at_low = self.at_high = 0
         self.low, self.high = float("inf"), float("-inf")
         self.moments, self.ranks = Moments(), Ranks()
+        self.sample: list[Floats] = []
 
     def add(self, chunk: Chunk) -> None:
         """Take in one batch."""
@@ -369,6 +375,8 @@ class NumberState:
                 return
             low, high = float(values.min()), float(values.max())
         self.moments.add(Moments.of(values, is_short=True))
+        if len(self.sample) < _SAMPLED_BATCHES:
+            self.sample.append(values[:: max(1, len(values) // _SAMPLED)].copy())
         self._reach(low, 0, high, 0)
 
     def merge(self, other: NumberState) -> None:
@@ -382,6 +390,7 @@ class NumberState:
         self.zeros += other.zeros
         self.moments.add(other.moments)
         self.ranks.merge(other.ranks)
+        self.sample += other.sample[: _SAMPLED_BATCHES - len(self.sample)]
         if other.moments.count:
             self._reach(other.low, other.at_low, other.high, other.at_high)
 
@@ -408,6 +417,10 @@ class NumberState:
             if is_full:
                 edges, counts = _histogram(points, weights)
                 values |= {"edges": edges, "counts": counts}
+            values |= _bars(points, weights)
+        elif self.sample:
+            sample = np.concatenate(self.sample)
+            values |= _bars(sample, np.ones(len(sample)))
         return ColumnProfile(
             family="number", type=self.type, rows=self.rows, nulls=self.nulls, infinite=self.infinite, **values
         )
@@ -438,6 +451,20 @@ def _histogram(points: Floats, weights: Floats) -> tuple[tuple[float, ...], tupl
     at = upto[np.searchsorted(points, edges, "right")]
     counts = np.diff(np.round(at), prepend=0.0)
     return tuple(float(edge) for edge in edges), tuple(int(count) for count in counts)
+
+
+def _bars(points: Floats, weights: Floats) -> dict[str, Any]:
+    """A small histogram for the eye: bins of one width over the middle 99 % of the values."""
+    order = np.argsort(points, kind="stable")
+    low, high = _quantiles(points[order], weights[order], (0.005, 0.995))
+    if not np.isfinite(high - low):
+        return {}
+    width = (high - low) / BARS or 1.0
+    at = np.clip(((points - low) / width).astype(np.int64), 0, BARS - 1)
+    inside = (points >= low) & (points <= high)
+    counts = np.bincount(at[inside], weights=weights[inside], minlength=BARS)
+    shares = tuple(round(float(count), 5) for count in counts / weights.sum())
+    return {"bars": shares, "bars_low": low, "bars_high": high}
 
 
 ColumnState = NumberState | TextState | PlainState

@@ -25,7 +25,7 @@ else:
     Floats = Whole = Mask = Any
 pc = lazy("pyarrow.compute")
 
-__all__ = ["Floats", "Mask", "Whole", "doubles", "is_null", "mask", "texts", "view", "whole"]
+__all__ = ["Floats", "Mask", "Whole", "doubles", "is_null", "mask", "texts", "view", "whole", "with_nulls"]
 
 
 def view(array: pa.Array[Any], dtype: Any) -> Any:
@@ -33,7 +33,8 @@ def view(array: pa.Array[Any], dtype: Any) -> Any:
     data = array.buffers()[1]
     if data is None or not len(array):
         return np.zeros(len(array), dtype)
-    return np.frombuffer(data, dtype, count=array.offset + len(array))[array.offset :]
+    memory: Any = data
+    return np.frombuffer(memory, dtype, count=array.offset + len(array))[array.offset :]
 
 
 def mask(array: pa.Array[Any] | pa.ChunkedArray[Any]) -> Mask:
@@ -52,13 +53,20 @@ def is_null(array: pa.Array[Any] | pa.ChunkedArray[Any], *, or_nan: bool = False
 def whole(values: Any) -> pa.Array[Any]:
     """Whole numbers as an Arrow array that shares their memory."""
     flat = np.ascontiguousarray(values, np.int64)
-    return pa.Array.from_buffers(pa.int64(), len(flat), [None, pa.py_buffer(flat)])
+    return pa.Array.from_buffers(pa.int64(), len(flat), [None, _buffer(flat)])
 
 
 def doubles(values: Any) -> pa.Array[Any]:
     """Numbers as an Arrow array that shares their memory; NaN stays NaN."""
     flat = np.ascontiguousarray(values, np.float64)
-    return pa.Array.from_buffers(pa.float64(), len(flat), [None, pa.py_buffer(flat)])
+    return pa.Array.from_buffers(pa.float64(), len(flat), [None, _buffer(flat)])
+
+
+def with_nulls(values: Floats) -> pa.Array[Any]:
+    """Numbers as an Arrow array in which NaN is null."""
+    flat = np.ascontiguousarray(values, np.float64)
+    there = np.packbits(~np.isnan(flat), bitorder="little")
+    return pa.Array.from_buffers(pa.float64(), len(flat), [_buffer(there), _buffer(flat)])
 
 
 def texts(values: Iterable[str]) -> pa.Array[Any]:
@@ -66,4 +74,8 @@ def texts(values: Iterable[str]) -> pa.Array[Any]:
     parts = [value.encode() for value in values]
     ends = np.zeros(len(parts) + 1, np.int32)
     np.cumsum([len(part) for part in parts], out=ends[1:])
-    return pa.Array.from_buffers(pa.string(), len(parts), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(parts))])
+    return pa.Array.from_buffers(pa.string(), len(parts), [None, _buffer(ends), pa.py_buffer(b"".join(parts))])
+
+
+def _buffer(values: Any) -> pa.Buffer:
+    return pa.py_buffer(values)

@@ -71,9 +71,7 @@ class Chunk:
     __slots__ = ("_codes", "_floats", "_levels", "_missing", "_points", "_texts", "array", "family", "rows")
 
     def __init__(self, array: pa.Array[Any] | pa.ChunkedArray[Any]) -> None:
-        if isinstance(array, pa.ChunkedArray):
-            array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
-        self.array: pa.Array[Any] = array
+        self.array: pa.Array[Any] = _one(array)
         self.family = family(array.type)
         self.rows = len(array)
         self._floats: Floats | None = None
@@ -102,7 +100,7 @@ class Chunk:
         """How many rows have no value."""
         if self.family == "number" and pa.types.is_floating(self._value_type()):
             return int(np.count_nonzero(np.isnan(self.floats)))
-        if pa.types.is_dictionary(self.array.type) and self.array.dictionary.null_count:
+        if isinstance(self.array, pa.DictionaryArray) and self.array.dictionary.null_count:
             return int(np.count_nonzero(self.missing))
         return int(self.array.null_count)
 
@@ -131,7 +129,8 @@ class Chunk:
     def levels(self) -> tuple[pa.Array[Any], Whole]:
         """The distinct texts of this batch and their counts; null is none of them."""
         if self._levels is None:
-            encoded = self.array if pa.types.is_dictionary(self.array.type) else self.array.dictionary_encode()
+            is_encoded = pa.types.is_dictionary(self.array.type)
+            encoded: Any = self.array if is_encoded else self.array.dictionary_encode()
             codes = view(encoded.indices.cast(pa.int64()), np.int64)
             if encoded.null_count:
                 codes = np.where(is_null(encoded.indices), -1, codes)
@@ -168,5 +167,12 @@ class Chunk:
         return found
 
     def _value_type(self) -> pa.DataType:
-        kind = self.array.type
-        return kind.value_type if pa.types.is_dictionary(kind) else kind
+        kind: Any = self.array.type
+        found: pa.DataType = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return found
+
+
+def _one(array: pa.Array[Any] | pa.ChunkedArray[Any]) -> Any:
+    if isinstance(array, pa.ChunkedArray):
+        return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
+    return array

@@ -35,8 +35,8 @@ HOLDS, BROKEN, SILENT = 1, 0, -1
 """What an expression says of a row: true, false, or nothing (null)."""
 _MACROS = frozenset(("nullif", "fmod", "fdiv", "split_part", "days_in_month", "date_add", "if"))
 _USUAL = frozenset(
-    ("+", "-", "*", "/", "%", "//", "||", "~~", "!~~", "~~*", "!~~*", "length", "lower", "upper", "trim", "abs", "round",
-     "regexp_matches", "regexp_full_match", "date_diff", "strptime", "year", "month", "day", "contains")
+    ("+", "-", "*", "/", "%", "//", "||", "~~", "!~~", "~~*", "!~~*", "length", "lower", "upper", "trim", "abs",
+     "round", "regexp_matches", "regexp_full_match", "date_diff", "strptime", "year", "month", "day", "contains")
 )  # fmt: skip
 _CLASSES = frozenset(
     ("BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from noria.checks.arrays import is_null, mask
 from noria.checks.expression import Expression
 from noria.checks.facts import Finding
 from noria.checks.rules import SEVERITIES
@@ -214,7 +215,7 @@ def _mask(answer: Any, rows: int) -> Any:
     if isinstance(answer, pa.ChunkedArray | pa.Array):
         if not pa.types.is_boolean(answer.type) or len(answer) != rows:
             return None
-        return np.asarray(answer.fill_null(True).to_numpy(zero_copy_only=False)).astype(bool)
+        return mask(answer) | is_null(answer)
     if not hasattr(answer, "__array__") and not isinstance(answer, list | tuple):
         return None
     found = np.asarray(answer)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.arrays import doubles
+from noria.checks.arrays import with_nulls
 from noria.checks.chunk import family, floats
 from noria.core.lazy import lazy
 
@@ -80,14 +80,8 @@ def _comparable(values: Any) -> Any:
     of = family(values.type)
     if of == "number":
         numbers = floats(values)
-        return doubles(numbers + 0.0) if np.isfinite(numbers).all() else _nan_as_null(numbers)
+        return with_nulls(numbers + 0.0)
     if of in ("text", "time"):
         plain = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
         return plain.cast(pa.string())
     return values
-
-
-def _nan_as_null(numbers: Any) -> Any:
-    gone = np.packbits(~np.isnan(numbers), bitorder="little")
-    flat = np.ascontiguousarray(numbers + 0.0)
-    return pa.Array.from_buffers(pa.float64(), len(flat), [pa.py_buffer(gone), pa.py_buffer(flat)])

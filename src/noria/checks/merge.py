@@ -46,10 +46,7 @@ def changes(base: str, mine: str, theirs: str) -> list[Change]:
         if now in (was, yours) and (base or now == yours):
             continue
         is_gone = path[:-1] not in sections and any(each[:-1] == path[:-1] for each in old)
-        if base:
-            is_kept = yours != was or is_gone
-        else:
-            is_kept = path[:-1] in sections
+        is_kept = (yours != was or is_gone) if base else path[:-1] in sections
         found.append(
             Change(
                 key=".".join(bare(part) for part in path),

@@ -18,6 +18,7 @@ from noria.checks.kinds.files import FILE_KINDS
 from noria.checks.place import suite_path
 from noria.checks.rulecheck import RuleCheck, as_rule, short_forms
 from noria.checks.rules import KINDS, ColumnRules, Rule, Suite
+from noria.checks.schemacheck import SchemaCheck
 from noria.checks.summary import ColumnProfile, TableProfile
 from noria.checks.tally import Watcher
 from noria.checks.wholes import Key, KeyWatch, keys_of
@@ -48,14 +49,15 @@ class Prepared:
     reference: Mapping[str, ColumnProfile]
     known: dict[str, pa.Array[Any] | str] = field(default_factory=dict)
     depends: tuple[str, ...] = ()
+    schema: Any = None
     is_keeping: bool = False
     is_hashing: bool = True
     _read: dict[tuple[str, ...], dict[str, Expression | Unreadable]] = field(default_factory=dict)
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether the same files give the same findings: not with Python functions, nor under a clock."""
-        return not self.functions and not self.suite.table.fresh
+        """Whether the same files give the same findings: not with Python in it, nor under a clock."""
+        return not self.functions and not self.suite.table.fresh and self.schema is None
 
     def watchers(self, schema: pa.Schema, before: TableProfile | None) -> list[Watcher]:
         """What watches a file: its columns (with or without rules), keys, rules and functions."""
@@ -79,6 +81,8 @@ class Prepared:
                 found.append(FILE_KINDS[rule.rule](rule, schema, is_keeping=self.is_keeping))
             elif rule.rule not in KINDS or KINDS[rule.rule].is_per_row:
                 found.append(self._rule(rule, schema, read))
+        if self.schema is not None:
+            found.append(SchemaCheck(self.schema, schema))
         found += [FunctionCheck(each, schema, is_keeping=self.is_keeping) for each in self.functions]
         return found
 
@@ -119,6 +123,7 @@ def prepare(ws: Workspace, suite: Suite, *, is_keeping: bool = False) -> Prepare
         rules=rules,
         keys=keys_of(suite),
         reference=reference.load(ws, suite.dataset) if has_shift else {},
+        schema=SchemaCheck.load(ws.project.root, suite.pandera) if suite.pandera else None,
         is_keeping=is_keeping,
     )
     depends = []
@@ -147,10 +152,8 @@ def _known(ws: Workspace, place: str) -> tuple[pa.Array[Any] | str, str]:
         tables = [source.columns_of(part, [column]) for part in source.parts(ws, version)]
     except NoriaError as error:
         return error.message, ""
-    values = pa.concat_tables(tables, promote_options="permissive")[column].unique()
-    return values.drop_null() if isinstance(
-        values, pa.Array
-    ) else values.combine_chunks().drop_null(), f"{version.ref} {version.tree}"
+    values: Any = pa.concat_tables(tables, promote_options="permissive")[column].unique()
+    return values.drop_null(), f"{version.ref} {version.tree}"
 
 
 def _named(ws: Workspace, ref: str) -> str:

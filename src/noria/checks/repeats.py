@@ -78,7 +78,7 @@ def repeated_on_disk(
     key = ", ".join(names)
     empty = "" if are_nulls_equal else f" where not ({' and '.join(f'{name} is null' for name in names)})"
     files = "[" + ", ".join(_text(str(path)) for path in paths) + "]"
-    config = {
+    config: dict[str, Any] = {
         "memory_limit": _MEMORY,
         "temp_directory": str(folder),
         "threads": "2",

@@ -194,8 +194,8 @@ def short_forms(name: str, rules: ColumnRules) -> Sequence[Rule]:
         low, high = map(float, rules.length)
         found.append(Rule(rule="length", column=name, min=low, max=high, severity=severity))
     if rules.earliest or rules.latest:
-        ends = {"min": rules.earliest or None, "max": rules.latest or None}
-        found.append(Rule(rule="range", name="time", column=name, severity=severity, **ends))
+        first, last = rules.earliest or None, rules.latest or None
+        found.append(Rule(rule="range", name="time", column=name, severity=severity, min=first, max=last))
     if rules.references:
         found.append(Rule(rule="references", column=name, dataset=rules.references, severity=severity))
     if rules.order:

@@ -214,7 +214,7 @@ KINDS: Mapping[str, Kind] = {
     "unique": Kind((), ("column", "columns", "share"), is_per_row=False),
     "order": Kind(("column",), ("order", "strict", "share"), is_per_row=False),
     "type": Kind(("column", "types"), is_per_row=False),
-    "statistic": Kind(("column", "statistic"), (*_BOUNDS, "at"), is_per_row=False),
+    "statistic": Kind(("column", "statistic"), (*_BOUNDS, "at", "match"), is_per_row=False),
     "distinct": Kind(("column", "values"), ("match",), is_per_row=False),
     "columns": Kind((), ("columns", "match", "min", "max"), is_per_row=False),
     "rows": Kind((), ("min", "max", "dataset"), is_per_row=False),
@@ -244,10 +244,14 @@ class Leakage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """All rules for one data set, and the version that they were inferred from."""
+    """All rules for one data set, and the version that they were inferred from.
+
+    `pandera` names a Pandera schema (`module:Schema`) that every new file must pass too.
+    """
 
     dataset: str
     reference: str = ""
+    pandera: str = ""
     table: TableRules = TableRules()
     columns: Mapping[str, ColumnRules] = field(default_factory=dict)
     rows: tuple[RowRule, ...] = ()
@@ -259,7 +263,7 @@ def is_empty(suite: Suite) -> bool:
     """Whether nothing would be checked but that there are rows."""
     has_columns = any(rules != ColumnRules(severity=rules.severity) for rules in suite.columns.values())
     has_table = suite.table != TableRules(severity=suite.table.severity)
-    return not (has_columns or has_table or suite.rows or suite.rules or suite.leakage)
+    return not (has_columns or has_table or suite.rows or suite.rules or suite.leakage or suite.pandera)
 
 
 def count(suite: Suite) -> int:
@@ -268,7 +272,7 @@ def count(suite: Suite) -> int:
     table = suite.table
     per_table = 1 + sum((bool(table.key), bool(table.time), bool(table.fresh), table.closed))
     leakage = 0 if suite.leakage is None else 1 + bool(suite.leakage.time) + bool(suite.leakage.label)
-    return per_column + per_table + len(suite.rows) + len(suite.rules) + leakage
+    return per_column + per_table + len(suite.rows) + len(suite.rules) + leakage + bool(suite.pandera)
 
 
 def _count_column(rules: ColumnRules) -> int:

@@ -35,7 +35,18 @@ __all__ = ["load", "parse", "read_text", "text_of", "toml"]
 
 T = TypeVar("T")
 _ORDERS = ("increasing", "decreasing")
-STATISTICS = ("mean", "median", "quantile", "stdev", "sum", "min", "max", "distinct", "distinct share")
+STATISTICS = (
+    "mean",
+    "median",
+    "quantile",
+    "stdev",
+    "sum",
+    "min",
+    "max",
+    "distinct",
+    "distinct share",
+    "filled share",
+)
 
 
 class _Reader:
@@ -86,7 +97,8 @@ def parse(document: Mapping[str, Any], where: str, text: str = "") -> Suite:
     leakage = document.get("leakage")
     suite = Suite(
         dataset=document["dataset"],
-        reference=str(document.get("reference", "")),
+        reference=_value(str, document.get("reference", ""), reader, "the file", "reference"),
+        pandera=_value(str, document.get("pandera", ""), reader, "the file", "pandera"),
         table=_struct(TableRules, document.get("table", {}), reader, "table"),
         columns={name: _struct(ColumnRules, item, reader, "columns", name) for name, item in columns.items()},
         rows=tuple(_struct(RowRule, item, reader, "rows", index) for index, item in enumerate(rows)),
@@ -100,7 +112,9 @@ def parse(document: Mapping[str, Any], where: str, text: str = "") -> Suite:
 def text_of(suite: Suite, comment: str) -> str:
     """The file of a suite; `parse` gives the same suite back."""
     lines = [f"# {line}" for line in comment.splitlines()]
-    lines += [f"dataset = {toml(suite.dataset)}", f"reference = {toml(suite.reference)}", "", "[table]"]
+    lines += [f"dataset = {toml(suite.dataset)}", f"reference = {toml(suite.reference)}"]
+    lines += [f"pandera = {toml(suite.pandera)}"] if suite.pandera else []
+    lines += ["", "[table]"]
     lines += fields(suite.table)
     if suite.leakage is not None:
         lines += ["", "[leakage]", *fields(suite.leakage)]
@@ -204,7 +218,7 @@ def _sensible_column(rules: ColumnRules, reader: _Reader, name: str) -> None:
         _pattern(rules.pattern, reader, "columns", name, "pattern")
     for key in ("earliest", "latest"):
         if getattr(rules, key):
-            _times(lambda key=key: instant(getattr(rules, key)), reader, "columns", name, key)  # type: ignore[misc]  # bound now
+            _times(lambda key=key: instant(getattr(rules, key)), reader, "columns", name, key)
 
 
 def _sensible_rule(rule: Rule, given: Mapping[str, Any], reader: _Reader, index: int) -> None:

@@ -27,6 +27,7 @@ class ColumnProfile:
     are the distinct texts by falling count, if they are few, `other` the rows with any other text.
     `moments` are mean, standard deviation, skewness and excess kurtosis. `edges` and `counts` are
     the histogram: upper edges (inclusive) and rows. `ends` bound a time column, in its own unit.
+    `bars` are shares of values in 24 bins of one width from `bars_low` to `bars_high`, for the eye.
     """
 
     family: str
@@ -49,6 +50,9 @@ class ColumnProfile:
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
     ends: tuple[float, ...] = ()
+    bars: tuple[float, ...] = ()
+    bars_low: float = 0.0
+    bars_high: float = 0.0
 
     @property
     def values(self) -> int:

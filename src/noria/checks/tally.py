@@ -58,7 +58,8 @@ class Rows:
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """The rows as a table."""
         wanted = self.batch.schema.names if columns is None else columns
-        return pa.table({name: self.batch.column(name) for name in wanted})
+        made: Any = {name: self.batch.column(name) for name in wanted}
+        return pa.table(made)
 
 
 class Tally:

@@ -101,7 +101,7 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
         raise Conflict(f"{to} exists and is not an empty folder", hint="name a new folder, or say --into")
     if path and next(part_of(ws, version, path), None) is None:
         raise NotFound(f"{version.ref} has no {path!r}", hint=f"noria data show {version.ref}")
-    if read.is_segmented(ws, version):
+    if version.columns and read.is_segmented(ws, version):
         return _merged(ws, version, target, path, is_new=is_new, choice=chosen.choice)
     if is_new or not target.exists():
         done = _new(ws, version, target, path)

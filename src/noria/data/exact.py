@@ -51,7 +51,8 @@ def restored(table: pa.Table, metadata: Mapping[bytes, bytes] | None) -> pa.Tabl
     }
     if not columns:
         return table.replace_schema_metadata(None)
-    whole: pa.Table = pa.table(columns)
+    fields = [exact.field(name).with_nullable(True) for name in columns]
+    whole: pa.Table = pa.table(list(columns.values()), schema=pa.schema(fields))
     return whole.replace_schema_metadata(exact.metadata if len(columns) == len(exact) else None)
 
 
@@ -88,6 +89,7 @@ def _schema_in(document: Mapping[str, Any]) -> pa.Schema:
 
 def _restored_column(values: Any, wanted: Any, levels: Any) -> Any:
     if pa.types.is_dictionary(wanted):
+        levels = pa.array([], wanted.value_type) if levels is None else levels
         codes = [pc.index_in(chunk, value_set=levels).cast(wanted.index_type) for chunk in values.chunks]
         made: Any = [pa.DictionaryArray.from_arrays(each, levels, ordered=wanted.ordered) for each in codes]
         empty: Any = pa.array([], wanted)

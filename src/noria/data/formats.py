@@ -66,12 +66,12 @@ class Inspected:
 
 
 def format_of(name: str) -> str:
-    """`csv`, `parquet`, `jsonl`, or "" for a file that is no table."""
-    path = Path(name.lower())
-    if path.suffix == ".gz":
-        inner = _SUFFIXES.get(path.with_suffix("").suffix, "")
-        return inner if inner != "parquet" else ""
-    return _SUFFIXES.get(path.suffix, "")
+    """`csv`, `parquet`, `jsonl`, or "" for a file that is no table. Asked of every file, so without a Path."""
+    last = name.lower().rpartition("/")[2]
+    inner = last.removesuffix(".gz")
+    dot = inner.rfind(".")
+    found = _SUFFIXES.get(inner[dot:], "") if dot > 0 else ""
+    return "" if found == "parquet" and inner != last else found
 
 
 def inspect(path: Path, name: str, time: str = "") -> Inspected:
@@ -89,7 +89,7 @@ def inspect(path: Path, name: str, time: str = "") -> Inspected:
         return _inspect_csv(path, name, time)
     if kind == "parquet":
         file = _parquet(path, name)
-        schema = exact.restored_schema(file.schema_arrow, file.schema_arrow.metadata)
+        schema = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
         rows = file.metadata.num_rows
         low, high = time_range(_parquet_column(file, time, name), time, name) if time in schema.names else ("", "")
     else:
@@ -113,7 +113,7 @@ def read_file(path: Path, name: str, kinds: Mapping[str, str], columns: list[str
         file = _parquet(path, name)
         wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
         try:
-            table = exact.restored(file.read(columns=wanted), file.schema_arrow.metadata)
+            table = exact.restored(file.read(columns=wanted), file.metadata.metadata)
         except (pa.ArrowInvalid, OSError) as error:
             raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}") from error
     elif kind == "jsonl":
@@ -142,7 +142,7 @@ def stream(path: Path, name: str, kinds: Mapping[str, str]) -> pa.RecordBatchRea
     if kind == "jsonl":
         return _read_json(path, name).to_reader(max_chunksize=_STREAM_ROWS)
     file = _parquet(path, name)
-    schema = exact.restored_schema(file.schema_arrow, file.schema_arrow.metadata)
+    schema = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
     return pa.RecordBatchReader.from_batches(schema, _parquet_batches(file, name))
 
 
@@ -325,7 +325,7 @@ def _typed(path: Path, name: str, kinds: Mapping[str, str]) -> Iterator[pa.Recor
 def _parquet_batches(file: Any, name: str) -> Iterator[pa.RecordBatch]:
     try:
         for batch in file.iter_batches(_STREAM_ROWS):
-            yield from exact.restored(pa.Table.from_batches([batch]), file.schema_arrow.metadata).to_batches()
+            yield from exact.restored(pa.Table.from_batches([batch]), file.metadata.metadata).to_batches()
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}") from error
 

@@ -6,7 +6,7 @@ not come back as it was is refused by name: a column of mixed types, an index wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
@@ -32,6 +32,16 @@ def arrow_of(frame: Any) -> pa.Table | pa.RecordBatchReader:
     Of pandas, index levels with a name become columns, and the missing marks NaN, None, NA and NaT
     become null. Raises: UsageError naming the column that cannot be kept.
     """
+    found = _arrow_of(frame)
+    schema = pa.schema([each.with_type(_viewless(each.type)) for each in found.schema], found.schema.metadata)
+    if schema.types == found.schema.types:
+        return found
+    if isinstance(found, pa.Table):
+        return pa.Table.from_batches(_without_views(found.to_batches(), schema), schema)
+    return pa.RecordBatchReader.from_batches(schema, _without_views(found, schema))
+
+
+def _arrow_of(frame: Any) -> pa.Table | pa.RecordBatchReader:
     root = type(frame).__module__.partition(".")[0]
     if isinstance(frame, pa.Table | pa.RecordBatchReader):
         return frame
@@ -49,6 +59,45 @@ def arrow_of(frame: Any) -> pa.Table | pa.RecordBatchReader:
         "call .collect() first" if hasattr(frame, "collect") else "a pandas, polars or Arrow table, or a list of rows"
     )
     raise UsageError(f"a {type(frame).__qualname__} is no table", hint=hint)
+
+
+def _viewless(kind: Any) -> Any:
+    """The same type without string and binary views, on which Arrow computes little yet."""
+    types = pa.types
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _viewless(kind.value_type), kind.ordered)
+    if types.is_large_list(kind):
+        return pa.large_list(_viewless(kind.value_type))
+    if types.is_list(kind):
+        return pa.list_(_viewless(kind.value_type))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_viewless(kind.value_type), kind.list_size)
+    if types.is_struct(kind):
+        return pa.struct([pa.field(each.name, _viewless(each.type)) for each in kind])
+    return kind
+
+
+def _without_views(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        columns = [_cast(values, each.type) for values, each in zip(batch.columns, schema, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(values: Any, kind: Any) -> Any:
+    if values.type == kind:
+        return values
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(
+            values.indices, values.dictionary.cast(kind.value_type), ordered=kind.ordered
+        )
+    try:
+        return values.cast(kind)
+    except pa.ArrowNotImplementedError:
+        return pa.array(values.to_pylist(), kind)
 
 
 def _of_pandas(frame: Any) -> pa.Table:

@@ -23,7 +23,7 @@ from noria.data.late import LateRows
 from noria.data.layout import AT_FILE, AT_ROW, Layout
 from noria.data.records import DatasetVersion
 from noria.data.rowmerge import key_codes
-from noria.data.select import no_dataset
+from noria.data.select import checked_name, no_dataset
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def append(
     ws: Workspace,
     name: str,
     source: str,
-    watermark: str,
     *,
+    watermark: str = "",
     note: str = "",
     query: str = "",
     table: str = "",
@@ -116,7 +116,7 @@ def append(
 
     Args:
         source: a file, a folder, or an address such as postgresql://host/name or s3://bucket/prefix.
-        watermark: the column that only grows, such as an id or a time of writing.
+        watermark: the column that only grows, such as an id or a time of writing; by default that of the last append.
         query: of a database, the SELECT; table: or the table's name.
         late: append late rows too.
         note: a remark that the version keeps.
@@ -212,6 +212,8 @@ def append_rows(
     late: bool = False,
 ) -> Appended:
     """`append` of a stream of batches, which is read once. Raises: as `append`."""
+    name = checked_name(name)
+    watermark = watermark or _noted_column(ws, name)
     if watermark not in rows.schema.names:
         known = ", ".join(rows.schema.names[:12])
         raise UsageError(f"the rows have no column {watermark!r} to be the watermark", hint=f"columns: {known}")
@@ -416,7 +418,7 @@ def _typed_keys(values: Sequence[str], name: str, schema: pa.Schema) -> pa.Table
 @contextmanager
 def _changing(ws: Workspace, name: str) -> Iterator[Iterator[tuple[DatasetVersion, Layout]]]:
     """The newest version and its layout, again each time that somebody else was first; under the lock."""
-    with lock.dataset_lock(ws, name), lock.leased(ws, f"data {name}") as claim:
+    with lock.dataset_lock(ws, checked_name(name)), lock.leased(ws, f"data {name}") as claim:
         claim()
         yield _attempts(ws, name)
 
@@ -515,6 +517,15 @@ def _kinds(ws: Workspace, name: str) -> Mapping[str, str]:
     if version is None:
         return {}
     return {column: kind if kind in text.KINDS else "string" for column, kind, _ in version.columns}
+
+
+def _noted_column(ws: Workspace, name: str) -> str:
+    with ws.ledger.read() as tx:
+        version = records.newest(tx, name)
+    column = version.watermark.partition("=")[0] if version else ""
+    if not column:
+        raise UsageError("say which column only grows", hint="--watermark COLUMN")
+    return column
 
 
 def _mark(column: str, value: Any) -> str:

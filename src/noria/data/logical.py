@@ -3,8 +3,9 @@
 A digest of an Arrow stream that depends on column names, logical types and values alone: not on
 batches, row groups, offsets, what lies under a null, NaN payloads, or whether text came as string,
 large_string or string_view. -0.0 and 0.0 are two values, null and NaN are two, all NaNs are one;
-units, zones, precision and scale are part of a type; a category's levels and their order are part
-of its column. Nullability and metadata are not content.
+units, zones, precision and scale are part of a type. Of an ordered category the levels are part of its
+column; those of an unordered one are how it was encoded, which writers of Parquet do as they like.
+Nullability and metadata are not content.
 
 Each column is hashed by itself as streams (positions of nulls, lengths, bytes), so that memory is
 bounded by a batch and nothing depends on where a batch ends.
@@ -81,7 +82,8 @@ class Hasher:
     def digest(self) -> Digest:
         """The name of the table."""
         blocks = [*self.blocks, self._block()] if self._in_block else self.blocks
-        levels = {name: _levels_digest(found) for name, found in self.levels.items()}
+        ordered = {each.name for each in self.schema if pa.types.is_dictionary(each.type) and each.type.ordered}
+        levels = {name: _levels_digest(found) for name, found in self.levels.items() if name in ordered}
         about: JSON = {"rows": self.rows, "columns": self._types, "levels": levels, "blocks": blocks}
         return identity.digest(canonical({"format": FORMAT, "table": about}))
 

@@ -136,8 +136,8 @@ def _check(schema: pa.Schema) -> None:
 
 def _plain_batches(reader: Iterable[pa.RecordBatch], plain: pa.Schema, seen: _Seen) -> Iterator[pa.RecordBatch]:
     for batch in reader:
+        seen.note(batch)
         if batch.num_rows:
-            seen.note(batch)
             columns = [_plain(values, each.type) for values, each in zip(batch.columns, plain, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=plain)
 

@@ -125,12 +125,12 @@ class Part:
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """The columns of the file itself, exact types, without metadata of its writer's but pandas'."""
-        return exact.restored_schema(self._open.schema_arrow, self._open.schema_arrow.metadata)
+        return exact.restored_schema(self._open.schema_arrow, self._open.metadata.metadata)
 
     @property
     def metadata(self) -> Mapping[bytes, bytes]:
         """What the writer noted in the file."""
-        return self._open.schema_arrow.metadata or {}
+        return self._open.metadata.metadata or {}
 
     @functools.cached_property
     def path(self) -> Path:
@@ -257,7 +257,7 @@ class Part:
             if end > low:
                 offset = max(low - base, 0)
                 part = batch.slice(offset, min(end, high) - base - offset)
-                table = exact.restored(pa.Table.from_batches([part]), file.schema_arrow.metadata)
+                table = exact.restored(pa.Table.from_batches([part]), file.metadata.metadata)
                 yield base + offset, _single(table, part.num_rows)
             base = end
             if base >= high:
@@ -272,7 +272,9 @@ class Part:
             return None  # categories and widened columns are compared after reading
         is_parquet = formats.format_of(self.entry.path) == "parquet"
         source = _opened(self._ws, self.entry.digest) if is_parquet else as_parquet(self._ws, self.entry, self._kinds)
-        fragment = ds.ParquetFileFormat().make_fragment(pa.OSFile(str(source)) if isinstance(source, Path) else source)
+        fragment = ds.ParquetFileFormat().make_fragment(
+            pa.OSFile(str(source), "rb") if isinstance(source, Path) else source
+        )
         found = fragment.split_by_row_group(where.expression, schema=self._open.schema_arrow)
         return {group.id for each in found for group in each.row_groups}
 
@@ -317,7 +319,7 @@ class Part:
     def _delta(self, source: int, names: tuple[str, ...]) -> pa.Table:
         file = pq.ParquetFile(_opened(self._ws, self._layout.deltas[source].entry.digest))
         present = [name for name in names if name in file.schema_arrow.names]
-        return exact.restored(file.read(columns=present or [AT_ROW]), file.schema_arrow.metadata)
+        return exact.restored(file.read(columns=present or [AT_ROW]), file.metadata.metadata)
 
 
 def parts_of(ws: Workspace, layout: Layout, kinds: Mapping[str, str], columns: Sequence[str]) -> list[Part]:

@@ -18,7 +18,7 @@ from noria.core.lazy import lazy
 from noria.data import formats, layout, where
 from noria.data.parts import Part, as_parquet, parts_of
 from noria.data.records import DatasetVersion
-from noria.store.tree import Entry
+from noria.store.tree import Entry, find_entry
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def schema_of(ws: Workspace, version: DatasetVersion) -> pa.Schema:
 
 def is_segmented(ws: Workspace, version: DatasetVersion) -> bool:
     """Whether the version's tree holds segments that only this module can put together."""
-    return layout.layout_of(ws.objects, version).is_segmented
+    entry = find_entry(ws.objects, version.tree, layout.MANIFEST)
+    return entry is not None and layout.layout_of(ws.objects, version).is_segmented
 
 
 def decoded(schema: pa.Schema) -> pa.Schema:
@@ -208,7 +209,7 @@ def _target(found: Sequence[Part], version: DatasetVersion) -> pa.Schema:
     if not found:
         raise UsageError(f"{version.ref} has no table")
     if len(found) == 1:
-        merged = pa.schema([pa.field(field.name, field.type) for field in found[0].schema])
+        merged = pa.schema([field.with_nullable(True) for field in found[0].schema])
     else:
         merged = formats.unify({part.file: part.schema for part in found})
     known = [name for name in version.column_names() if name in merged.names]

@@ -145,10 +145,8 @@ class _Question:
         """Rows that are new or gone, each counted as often as it is there."""
         sums = []
         for side in "on":
-            hashes = f"{self._hash()} AS h, {self._hash('42, ')} AS g"
-            self._ask(
-                f"CREATE TEMP TABLE m{side} AS SELECT h, g, count(*) AS k FROM (SELECT {hashes} FROM {side}_all) GROUP BY h, g"
-            )
+            rows = f"SELECT {self._hash()} AS h, {self._hash('42, ')} AS g FROM {side}_all"
+            self._ask(f"CREATE TEMP TABLE m{side} AS SELECT h, g, count(*) AS k FROM ({rows}) GROUP BY h, g")
         for one, other in ("no", "on"):
             sums.append(
                 self._one(

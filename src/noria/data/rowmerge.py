@@ -22,7 +22,7 @@ else:
     pa = lazy("pyarrow")
 pc = lazy("pyarrow.compute")
 
-__all__ = ["key_codes", "merge_rows", "same_rows"]
+__all__ = ["equal", "key_codes", "merge_rows", "same_rows"]
 
 
 def merge_rows(
@@ -141,7 +141,7 @@ def _differ(left: Any, right: Any) -> Any:
         return np.zeros(0, dtype=bool)
     if pa.types.is_nested(kind):
         pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
-        return np.array([not _equal(one, other) for one, other in pairs], dtype=bool)
+        return np.array([not equal(one, other) for one, other in pairs], dtype=bool)
     if pa.types.is_null(kind):
         return np.zeros(len(left), dtype=bool)
     if pa.types.is_floating(kind):
@@ -158,13 +158,14 @@ def _bits(values: Any) -> Any:
     return pa.array(found.view(np.int64), mask=np.asarray(pc.is_null(wide)))
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Whether two plain values are the same: NaN is NaN, 0.0 is not -0.0, 1 is not 1.0."""
     if isinstance(one, float) and isinstance(other, float):
         return one.hex() == other.hex() or (one != one and other != other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
+        return len(one) == len(other) and all(map(equal, one, other))
     return bool(one == other) and type(one) is type(other)
 
 

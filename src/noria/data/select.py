@@ -22,8 +22,9 @@ from noria.data.records import DatasetVersion
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
-__all__ = ["Chosen", "choose", "is_date", "no_dataset", "resolve"]
+__all__ = ["Chosen", "checked_name", "choose", "is_date", "no_dataset", "resolve"]
 
+_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 _DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})?)?)?")
 
@@ -67,6 +68,15 @@ def choose(ws: Workspace, ref: str) -> Chosen:
 def is_date(text: str) -> bool:
     """Whether a text could be read as a date, and so cannot be a tag."""
     return _DATE.fullmatch(text) is not None
+
+
+def checked_name(name: str) -> str:
+    """A name that a data set may have. Raises: UsageError."""
+    if not _ALLOWED.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a data set", hint="give --name: letters, digits, dot, dash, underscore"
+        )
+    return name
 
 
 def no_dataset(tx: Reader, name: str) -> NotFound:

@@ -90,7 +90,7 @@ class StatCache:
     """The memory of one data set's folders. Used by one thread; processes may share the file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._connection = self._opened()
 
     def close(self) -> None:
@@ -278,13 +278,26 @@ class StatCache:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 return self._connected()
             except sqlite3.OperationalError:
-                return _memory()
+                return self._read_only() or _memory()
             except sqlite3.DatabaseError:
                 for suffix in ("", "-wal", "-shm"):  # a broken cache is thrown away
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             except OSError:
-                return _memory()
+                return self._read_only() or _memory()
         return _memory()
+
+    def _read_only(self) -> sqlite3.Connection | None:
+        """The file as it was when it could last be written: what it says of a stamp is still true."""
+        try:
+            connection = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
+            )
+            if int(connection.execute("pragma user_version").fetchone()[0]) == FORMAT:
+                return connection
+            connection.close()
+        except sqlite3.Error:
+            return None  # there is none, or it is broken: an empty one then
+        return None
 
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)

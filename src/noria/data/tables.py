@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.core.errors import UsageError
+from noria.core.fact import Edge
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
-from noria.data import logical, parquet
-from noria.data.commit import Content
+from noria.data import lock, logical, parquet, records
+from noria.data.columns import roles_of
+from noria.data.commit import Content, commit
 from noria.data.parquet import Written
+from noria.data.records import DatasetVersion
+from noria.data.select import checked_name
 from noria.store.objects import disk_faults
 from noria.store.tree import Entry, Tree, write_tree
 from noria.store.workspace import Workspace
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 else:
     pa = lazy("pyarrow")
 
-__all__ = ["Stored", "logical_digest", "scratch", "store", "store_file"]
+__all__ = ["Stored", "add_table", "logical_digest", "scratch", "store", "store_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,29 @@ def store(
         time_max=written.time_max,
         content=written.logical,
     )
+
+
+def add_table(
+    ws: Workspace,
+    rows: pa.Table | pa.RecordBatchReader,
+    name: str,
+    *,
+    roles: Mapping[str, str],
+    source: str,
+    note: str = "",
+    inputs: Sequence[Edge] = (),
+) -> DatasetVersion:
+    """Add a table as a version of a data set; equal columns and values give the same version.
+
+    Raises: UsageError for no rows or a type that cannot be kept; NoSuchColumn for a role.
+    """
+    with lock.dataset_lock(ws, checked_name(name)), lock.leased(ws, f"data add {name}") as claim:
+        claim()
+        with ws.ledger.read() as tx:
+            before = records.newest(tx, name)
+        named = roles_of(before, **roles)
+        content = store(ws, rows, name, time=named["time"])
+        return commit(ws, name, content, roles=named, source=source, note=note, inputs=inputs)
 
 
 def store_file(

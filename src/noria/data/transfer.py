@@ -105,9 +105,11 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
         noria data pull
     """
     sources = [open_remote(ws, remote)] if remote or not ws.project.remotes else remotes(ws)
+    names = list(refs) or [pin.name for pin in pins.pins(ws.project.root)]
+    for ref in names:
+        pins.read_pin(ws.project.root, ref.partition("@")[0])  # a pin with conflict marks is said first
     if len(sources) == 1:
         require_there(ws, sources[0])
-    names = list(refs) or [pin.name for pin in pins.pins(ws.project.root)]
     if not names:
         raise UsageError(
             "there is nothing to pull: noria.lock/ holds no pin", hint="noria data pull NAME asks the remote for NAME"

@@ -25,7 +25,7 @@ from noria.data.content import content_of_files
 from noria.data.facts import DatasetTagged, DatasetUntagged
 from noria.data.files import gather
 from noria.data.records import DatasetVersion
-from noria.data.select import choose, is_date, no_dataset, resolve
+from noria.data.select import checked_name, choose, is_date, no_dataset, resolve
 from noria.data.statcache import StatCache, cache_path
 from noria.data.walk import located
 from noria.store.tree import Entry
@@ -37,6 +37,7 @@ __all__ = [
     "DatasetVersion",
     "NoSuchColumn",
     "add",
+    "checked_name",
     "checkout",
     "describe",
     "list_datasets",
@@ -102,13 +103,13 @@ def add(
         noria data add data/flights --name flights
     """
     if sources.is_source(path):
-        name = _checked_name(name or _name_of_source(ws, path, table))
+        name = checked_name(name or _name_of_source(ws, path, table))
         roles = roles_of(_newest(ws, name), key=key, time=time, label=label)
         return sources.add_source(ws, path, name, query=query, table=table, note=note, roles=roles)
     if query or table:
         raise UsageError("a query or a table needs a database", hint="such as sqlite:///sales.db or postgresql://…")
     place = _locate(ws, path)
-    name = _checked_name(name or _default_name(ws, place))
+    name = checked_name(name or _default_name(ws, place))
     place = located(place)
     with lock.dataset_lock(ws, name):
         before = _newest(ws, name)
@@ -285,6 +286,8 @@ def _default_name(ws: Workspace, place: Path) -> str:
         if is_folder and (ws.project.root / config.source).resolve() == place.resolve():
             return name
     stem = place.resolve().name
+    if place.is_file() and not formats.format_of(stem) and not stem.lower().endswith(".gz"):
+        stem = Path(stem).stem
     while formats.format_of(stem) or stem.lower().endswith(".gz"):
         stem = Path(stem).stem
     return stem
@@ -293,14 +296,6 @@ def _default_name(ws: Workspace, place: Path) -> str:
 def _name_of_source(ws: Workspace, source: str, table: str) -> str:
     found = [name for name, config in ws.project.data.items() if config.source == source]
     return found[0] if found else sources.default_name(source, table)
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be the name of a data set", hint="give --name: letters, digits, dot, dash, underscore"
-        )
-    return name
 
 
 def _text(ws: Workspace, place: Path) -> str:

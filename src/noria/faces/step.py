@@ -64,7 +64,7 @@ def _run(spec: dict[str, Any]) -> list[dict[str, Any]]:
             given[name] = binding.value
         else:
             given[name] = values.read(ws.objects, Value(*item["value"]), root)
-    ambient = Ambient(spec["seed"], tuple(DatasetRole(*role) for role in spec["roles"]))
+    ambient = Ambient(spec["seed"], tuple(DatasetRole(*role) for role in spec["roles"]), spec["made_in"])
     task = Task(
         ws=ws, definition=definition, node=node, arguments=given, ambient=ambient, log=Path(spec["log"]), memory={}
     )

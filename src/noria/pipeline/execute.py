@@ -335,7 +335,7 @@ class _Drive:
             definition=self.definition,
             node=node,
             arguments={name: self._argument(node, name, item) for name, item in self._bindings(node).items()},
-            ambient=Ambient(planned.seed, planned.roles),
+            ambient=Ambient(planned.seed, planned.roles, f"{self.run}/{node.name}"),
             log=self.ws.project.state / "runs" / self.run / f"{node.name}.log",
             memory=self.memory,
         )

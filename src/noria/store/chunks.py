@@ -24,7 +24,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from noria.core.errors import Corrupt
+from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
 from noria.core.lazy import lazy
 
@@ -268,7 +268,10 @@ class ChunkReader(io.RawIOBase):
         if name not in self._known:
             ahead = self._ahead if number == self._next else 1
             wanted = list(dict.fromkeys(each for each, _ in self._chunks[number : number + ahead]))
-            self._known = dict(self._fetch(wanted))
+            try:
+                self._known = dict(self._fetch(wanted))
+            except (Corrupt, NotFound):
+                self._known = dict(self._fetch([name]))  # a bad chunk ahead is for whoever comes to it
             self._next = number + ahead
         content = self._known[name]
         if len(content) != size:

@@ -104,9 +104,8 @@ def collect(
         unnamed, young = _unnamed(store, kept, young_since)
         in_trash = list(store.trashed())
         again = [item.digest for item in in_trash if as_key(item.digest) in kept]
-        due = [
-            item for item in in_trash if item.since < min(now - grace_s, oldest - GRACE_S) and item.digest not in again
-        ]
+        until = min(now - grace_s, oldest - GRACE_S)
+        due = [item for item in in_trash if item.since < until and as_key(item.digest) not in kept]
         failpoint("collect.marked")
         moved, purged, freed = list(unnamed), due, 0
         if not dry_run:
@@ -114,7 +113,8 @@ def collect(
             moved = _trash(store, list(unnamed), at=int(now), young_since=young_since)
             purged = _purge(objects, due, roots, leases)
             freed = store.compact()
-        waiting = [item for item in in_trash if item not in set(purged) and as_key(item.digest) not in kept]
+        gone = set(purged)
+        waiting = [item for item in in_trash if item not in gone and as_key(item.digest) not in kept]
         return Collected(
             is_dry_run=dry_run,
             reachable=len(kept),

@@ -56,9 +56,12 @@ def test_a_waiter_is_told_who_holds_the_lock_and_gets_it_when_they_have_ended(tm
     path = tmp_path / "locks/flights.lock"
     holder, word = started(HOLDER, path)
     assert word == "held"
-    with pytest.raises(StoreUnavailable, match=rf"the data set flights is in use by process {holder.pid} ") as caught:
-        with lock.file_lock(path, "the data set flights", wait_s=0.3):
-            pass
+    told = rf"the data set flights is in use by process {holder.pid} "
+    with (
+        pytest.raises(StoreUnavailable, match=told) as caught,
+        lock.file_lock(path, "the data set flights", wait_s=0.3),
+    ):
+        pass
     assert caught.value.is_retry_safe
     assert len(str(caught.value).splitlines()) <= 6
     assert holder.stdin is not None
@@ -85,9 +88,12 @@ def test_a_lock_that_outlives_its_owner_in_a_child_is_taken_over(tmp_path: Path)
     ended(holder)
     try:
         os.kill(int(child), 0)  # the child lives, and has the kernel's lock
-        with lock.file_lock(path, "flights", wait_s=10):
-            with pytest.raises(StoreUnavailable), lock.file_lock(path, "flights", wait_s=0.2):
-                pass
+        with (
+            lock.file_lock(path, "flights", wait_s=10),
+            pytest.raises(StoreUnavailable),
+            lock.file_lock(path, "flights", wait_s=0.2),
+        ):
+            pass
     finally:
         os.kill(int(child), signal.SIGKILL)
 

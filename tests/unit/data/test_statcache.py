@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -115,7 +114,8 @@ def test_new_stamps_are_kept_only_where_no_one_else_wrote(tmp_path: Path) -> Non
 def test_places_that_were_only_checked_out_are_forgotten_after_some(tmp_path: Path) -> None:
     cache = saved(tmp_path / "c.db", folder("", "a"))
     for number in range(statcache.CHECKOUTS + 5):
-        cache.save(cache.root(f"/out{number}"), "t", [("", folder("", "a").files, DIGEST)], removed=None, is_source=False)
+        rows = [("", folder("", "a").files, DIGEST)]
+        cache.save(cache.root(f"/out{number}"), "t", rows, removed=None, is_source=False)
     assert cache.tree(cache.root("/x")) == "t"
     assert cache.newest_source() == "/x"
     cache.close()
@@ -136,5 +136,5 @@ def test_the_clock_is_that_of_the_file_system(tmp_path: Path) -> None:
     cache = StatCache(tmp_path / "c.db")
     before = cache.now_ns()
     (tmp_path / "f").touch()
-    assert before <= os.stat(tmp_path / "f").st_mtime_ns <= cache.now_ns()
+    assert before <= (tmp_path / "f").stat().st_mtime_ns <= cache.now_ns()
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".now")] == []

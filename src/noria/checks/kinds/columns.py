@@ -172,7 +172,7 @@ def _by_text(chunk: Chunk, is_wrong: Callable[[pa.Array[Any]], Mask]) -> Broken:
 
 def _by_level(chunk: Chunk, is_wrong: Callable[[str], bool]) -> Broken:
     words, counts = chunk.levels
-    wrong = np.fromiter((is_wrong(word) for word in words.to_pylist()), bool, len(words))
+    wrong: Mask = np.array([is_wrong(str(word)) for word in words.to_pylist()], np.bool_)
     return _rows_of(chunk, wrong & (counts > 0))
 
 
@@ -197,10 +197,12 @@ def _members(rule: Rule, rows: Rows, *, is_in: bool) -> Broken:
         return _by_text(chunk, lambda words: mask(pc.is_in(words, value_set=known_texts)) != is_in)
     if chunk.family == "bool":
         flags = {_typed(value, bool, rule) for value in rule.values}
-        return np.isin(mask(chunk.array), list(flags)) != is_in
+        unlike: Mask = np.isin(mask(chunk.array), list(flags)) != is_in
+        return unlike
     if chunk.family == "time":
         moments = [_moment(_typed(value, str, rule), chunk.array.type, rule) for value in rule.values]
-        return np.isin(_micros(chunk), moments) != is_in
+        moved: Mask = np.isin(_micros(chunk), moments) != is_in
+        return moved
     raise CannotEvaluate(f"{rule.column!r} is {chunk.family}: its values cannot be compared")
 
 

@@ -138,7 +138,10 @@ def _sortable(values: pa.Array[Any]) -> pa.Array[Any]:
 
 
 class StatisticCheck(_FileCheck):
-    """`statistic`: mean, median, quantile, stdev, sum, min, max, distinct or distinct share, from min to max."""
+    """`statistic` from min to max: mean, median, quantile, stdev, sum, min, max, distinct, distinct or filled share.
+
+    A quantile lies between two observed values in proportion; with match = "nearest" it is one of them.
+    """
 
     def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
         super().__init__(rule, schema)
@@ -147,11 +150,12 @@ class StatisticCheck(_FileCheck):
         self.least: Any = None
         self.most: Any = None
         self.parts: list[Any] = []
-        self.values = 0
+        self.values = self.rows = 0
         self.is_counting = rule.statistic in ("distinct", "distinct share")
         self.is_whole = rule.statistic in ("median", "quantile") or self.is_counting
+        is_free = self.is_counting or rule.statistic in ("min", "max", "filled share")
         is_number = not self.fault and family(schema.field(rule.column).type) == "number"
-        if not self.fault and not is_number and not self.is_counting and rule.statistic not in ("min", "max"):
+        if not self.fault and not is_number and not is_free:
             self.fault = f"{rule.column!r} is {schema.field(rule.column).type}, not a number"
         if rule.statistic == "quantile" and (rule.at is None or not 0 <= rule.at <= 1):
             self.fault = "a quantile needs at = 0 … 1"
@@ -162,7 +166,8 @@ class StatisticCheck(_FileCheck):
             return
         chunk = rows[self.rule.column]
         self.values += chunk.rows - chunk.nulls
-        if chunk.rows == chunk.nulls:
+        self.rows += chunk.rows
+        if chunk.rows == chunk.nulls or self.rule.statistic == "filled share":
             return
         if self.is_counting:
             values = chunk.texts if chunk.family == "text" else chunk.array
@@ -182,7 +187,7 @@ class StatisticCheck(_FileCheck):
     def message(self, profile: TableProfile) -> str:
         """What the statistic is, if it is not within its bounds."""
         rule = self.rule
-        if not self.values and not self.is_counting:
+        if not self.values and not self.is_counting and rule.statistic != "filled share":
             return "cannot be evaluated: the column has no values"
         found = self._value()
         if found is None:
@@ -191,7 +196,8 @@ class StatisticCheck(_FileCheck):
             is_low = rule.min is not None and (found <= rule.min if rule.strict_min else found < rule.min)
             is_high = rule.max is not None and (found >= rule.max if rule.strict_max else found > rule.max)
         except TypeError:
-            return f"cannot be evaluated: {rule.column!r} cannot be compared with {rule.min if rule.min is not None else rule.max!r}"
+            bound = rule.min if rule.min is not None else rule.max
+            return f"cannot be evaluated: {rule.column!r} cannot be compared with {bound!r}"
         if found == found and not is_low and not is_high:
             return ""
         shown = f"{found:.6g}" if isinstance(found, float) else str(found)
@@ -216,8 +222,11 @@ class StatisticCheck(_FileCheck):
             found = pa.chunked_array(self.parts).unique() if self.parts else pa.array([])
             distinct = _without_nan(found)
             return float(distinct) if kind == "distinct" else distinct / self.values if self.values else 0.0
+        if kind == "filled share":
+            return self.values / self.rows if self.rows else None
         at = 0.5 if kind == "median" else self.rule.at
-        return float(np.quantile(np.concatenate(self.parts), at))
+        method: Any = "nearest" if self.rule.match == "nearest" else "linear"
+        return float(np.quantile(np.concatenate(self.parts), 0.5 if at is None else at, method=method))
 
 
 def _without_nan(found: Any) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria.checks import source
+from noria.checks.arrays import is_null, whole
 from noria.checks.chunk import family, floats
 from noria.checks.facts import Finding
 from noria.checks.hashing import hashes_of
@@ -93,7 +94,7 @@ def _duplicates(
         places = np.flatnonzero(np.isin(_hashes(part, columns), there))
         if not len(places):
             continue
-        rows = source.columns_of(part, columns).take(pa.array(places)).to_pylist()
+        rows = source.columns_of(part, columns).take(whole(places)).to_pylist()
         keys = [_key(row) for row in rows]
         is_same = np.array([key in candidates for key in keys], bool)
         shared |= {key for key in keys if key in candidates}
@@ -127,7 +128,7 @@ def _rows_with(others: Sequence[Part], columns: list[str], there: Any, here: Any
         places = np.flatnonzero(np.isin(there[at : at + part.rows], here))
         at += part.rows
         if len(places):
-            for row in source.columns_of(part, columns).take(pa.array(places)).to_pylist():
+            for row in source.columns_of(part, columns).take(whole(places)).to_pylist():
                 key = _key(row)
                 found[key] = found.get(key, 0) + 1
     return found
@@ -181,7 +182,7 @@ def _copies(version: DatasetVersion, rules: Leakage, parts: Sequence[Part]) -> l
         said = f"cannot be evaluated: {version.ref} has no column {rules.label!r}"
         return [_finding(rules, name, rules.label, version.rows, version.rows, said)]
     label = _sampled(parts, rules.label, version.rows)
-    is_known = ~np.asarray(pc.is_null(label, nan_is_null=True).to_numpy())
+    is_known = ~is_null(label, or_nan=True)
     classes = len(pc.unique(label.drop_null()))
     if int(is_known.sum()) < _MIN_ROWS or classes < 2:
         said = f"cannot be evaluated: the label has {int(is_known.sum())} values of {classes} kinds"
@@ -200,7 +201,7 @@ def _copies(version: DatasetVersion, rules: Leakage, parts: Sequence[Part]) -> l
 def _sampled(parts: Sequence[Part], column: str, rows: int) -> pa.ChunkedArray[Any]:
     step = max(1, -(-rows // SAMPLE))
     tables = [source.columns_of(part, [column]) for part in parts]
-    tables = [table.take(pa.array(np.arange(0, table.num_rows, step))) for table in tables]
+    tables = [table.take(whole(np.arange(0, table.num_rows, step))) for table in tables]
     found: pa.ChunkedArray[Any] = pa.concat_tables(tables, promote_options="permissive")[column]
     return found
 
@@ -208,7 +209,7 @@ def _sampled(parts: Sequence[Part], column: str, rows: int) -> pa.ChunkedArray[A
 def _told(values: Any, label: Any, is_known: Any) -> tuple[float, str] | None:
     """How well a column alone tells the label (0..1) and by what measure; None if it has nothing to say."""
     of, of_label = family(values.type), family(label.type)
-    both = is_known & ~np.asarray(pc.is_null(values, nan_is_null=True).to_numpy())
+    both = is_known & ~is_null(values, or_nan=True)
     count = int(both.sum())
     if count < _MIN_ROWS or count < 0.5 * int(is_known.sum()) or of in ("other", "null"):
         return None
@@ -234,7 +235,7 @@ def _numbers(values: Any, of: str) -> Any:
     if of == "number":
         return floats(values)
     if of == "bool":
-        return values.cast(pa.int8()).cast(pa.float64()).to_numpy()
+        return floats(values.cast(pa.int8()))
     return None
 
 

@@ -7,6 +7,7 @@ old. The trash is `<root>/trash/<second>/`: a rename brings a file there, and ba
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from noria.core.identity import Digest
 from noria.store.failpoint import failpoint
-from noria.store.objects import FRESH_S, sync_folder
+from noria.store.objects import FRESH_S, hash_file, sync_folder
 
 __all__ = ["RECIPE", "Loose"]
 
@@ -135,22 +136,26 @@ class Loose:
                     continue
         return list(dict.fromkeys(done))
 
-    def restore(self, digest: str) -> bool:
-        """Bring an object back from the trash, with the time of now. A rename: it is in one place at any moment."""
-        is_back = False
+    def restore(self, digest: str) -> None:
+        """Bring an object back from the trash, with the time of now. A rename: it is in one place at any moment.
+
+        Where it was stored anew meanwhile, the copy in the trash goes.
+        """
         for kind in ("", RECIPE):
-            trashed, target = self.find_trashed(digest, kind), self.path_of(digest, kind)
-            while trashed is not None and not target.exists():
+            target = self.path_of(digest, kind)
+            while (trashed := self.find_trashed(digest, kind)) is not None:
                 try:
-                    target.parent.mkdir(exist_ok=True)
-                    os.utime(trashed)
-                    trashed.replace(target)
-                    sync_folder(target.parent)
-                    is_back = True
-                    break
+                    if target.exists() and (kind or hash_file(target) == digest):
+                        trashed.unlink()
+                        self._leave(trashed.parent)
+                    else:
+                        target.parent.mkdir(exist_ok=True)
+                        os.utime(trashed)
+                        trashed.replace(target)
+                        sync_folder(target.parent)
+                        self._leave(trashed.parent)
                 except FileNotFoundError:
-                    trashed = self.find_trashed(digest, kind)  # another process was quicker
-        return is_back or self.path_of(digest).exists() or self.path_of(digest, RECIPE).exists()
+                    continue  # another process was quicker
 
     def purge(self, digest: Digest, since: int) -> int:
         """Take away what is in the trash since then; gives how many files that were."""
@@ -161,10 +166,7 @@ class Loose:
                 count += 1
             except FileNotFoundError:
                 continue  # it came back, or another collection was quicker
-        try:
-            (self._trash / str(since)).rmdir()
-        except OSError:
-            return count  # others are still in it
+        self._leave(self._trash / str(since))
         return count
 
     def delete(self, digest: str) -> bool:
@@ -187,6 +189,14 @@ class Loose:
         path = self.path_of(digest, kind)
         path.rename(folder / f"{digest[7:]}{kind}.{uuid.uuid4().hex[:8]}")
         sync_folder(path.parent)
+
+    def _leave(self, folder: Path) -> None:
+        """Take a folder of the trash away when nothing is left in it."""
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
 
     def _all_trashed(self, digest: str, kind: str) -> list[Path]:
         if not self._trash.is_dir():

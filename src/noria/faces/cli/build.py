@@ -208,7 +208,9 @@ def _print(result: Any, command: Command, is_json: bool) -> None:
     text = show.render(command.show, result)
     if text:
         click.echo(text)
-    following = show.next_command(command.next, result)
+    field, instead = command.next_without
+    is_empty = bool(field) and isinstance(result, Mapping) and not result.get(field)
+    following = show.next_command(instead if is_empty else command.next, result)
     if following:
         click.echo(click.style("next: ", dim=True) + following)
 

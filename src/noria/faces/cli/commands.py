@@ -8,36 +8,11 @@ exactly one command, and every command's target exists.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from noria.faces.cli.command import Command
+from noria.faces.cli.commands_checks import CHECKS
 
 __all__ = ["COMMANDS", "GROUPS", "Command"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """One command.
-
-    `target` names a verb, or with `is_own` a click command of this package. `positional` are
-    arguments with a default that may be given without their name; `rename` maps a parameter to the
-    option's name; `next` is printed at the end, with the result's fields in braces; `fail_unless`
-    names a field of the result that must be true, else the exit code is 1. `fixed` are arguments
-    that the command itself gives. `quick` names a function that answers the same from the project's
-    files, without the ledger: `f(project, open_objects, **arguments)`; it is asked when no server is.
-    """
-
-    target: str
-    summary: str
-    examples: tuple[str, ...]
-    is_own: bool = False
-    positional: tuple[str, ...] = ()
-    rename: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, str | bool] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    show: str = "anything"
-    next: str = ""
-    fail_unless: str = ""
-    is_slow: bool = False
-    quick: str = ""
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -79,16 +54,34 @@ COMMANDS: Mapping[str, Command] = {
         ),
         show="data",
         next="noria data check {name}",
+        next_without=("columns", "noria data status {name}"),
+        is_slow=True,
+    ),
+    "data append": Command(
+        target="noria.data.incremental:append",
+        summary="Append the rows of a source that lie beyond the last watermark",
+        examples=(
+            "noria data append orders new.csv --watermark id",
+            "noria data append orders postgresql://db/shop --table orders --watermark id --late",
+        ),
+        show="appended",
+        is_slow=True,
+    ),
+    "data blame": Command(
+        target="noria.data.blame:blame",
+        summary="Every version that made, changed or removed a row, with old and new values",
+        examples=("noria data blame customers --key 17", "noria data blame customers --key a@b.example --column email"),
+        show="row_history",
         is_slow=True,
     ),
     "data check": Command(
         target="noria.faces.cli.data:check_command",
-        summary="Check a version against its rules; --infer writes the rules first",
+        summary="Check a version against its rules; --infer learns them, --quarantine divides",
         examples=(),
         is_own=True,
     ),
     "data checkout": Command(
-        target="noria.data.versions:checkout",
+        target="noria.data.checkout:checkout",
         summary="Write the files of a version into a folder, or a part of them",
         examples=(
             "noria data checkout customers@2 /tmp/customers",
@@ -98,6 +91,24 @@ COMMANDS: Mapping[str, Command] = {
         positional=("to",),
         show="checked_out",
         next="ls {to}",
+        is_slow=True,
+    ),
+    "data compact": Command(
+        target="noria.data.incremental:compact",
+        summary="Write a table that grew by segments as one file again; its rows stay",
+        examples=("noria data compact orders", "noria data compact orders --note 'end of year'"),
+        show="compacted",
+        is_slow=True,
+    ),
+    "data delete": Command(
+        target="noria.data.incremental:delete",
+        summary="Remove rows from a table, by key or by condition",
+        examples=(
+            "noria data delete customers --key-values 17 --key-values 18",
+            "noria data delete customers --where \"country = 'DE' and amount < 0\"",
+        ),
+        rename={"condition": "where"},
+        show="deleted",
         is_slow=True,
     ),
     "data describe": Command(
@@ -116,6 +127,16 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria data diff customers", "noria data diff customers@1 customers@2 --json"),
         positional=("b",),
         show="table_diff",
+        is_slow=True,
+    ),
+    "data from-predictions": Command(
+        target="noria.monitoring.feedback:from_predictions",
+        summary="Answered predictions with their labels as a version of a data set",
+        examples=(
+            "noria data from-predictions --model churn --name churn-feedback",
+            "noria data from-predictions --model churn --name churn-feedback --since 2026-10-01 --as-of 2026-11-01",
+        ),
+        show="from_predictions",
         is_slow=True,
     ),
     "data list": Command(
@@ -153,6 +174,13 @@ COMMANDS: Mapping[str, Command] = {
         summary="Name a version with a tag; a tag that exists moves",
         examples=("noria data tag customers@3 audited", "noria data tag customers q4"),
         show="data",
+    ),
+    "data upsert": Command(
+        target="noria.data.incremental:upsert",
+        summary="Insert rows whose key is new, replace those whose key is there",
+        examples=("noria data upsert customers changed.csv --key id", "noria data upsert customers changed.parquet"),
+        show="upserted",
+        is_slow=True,
     ),
     "data remove-tag": Command(
         target="noria.data.versions:remove_tag",
@@ -233,6 +261,15 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria data import-dvc", "noria data import-dvc ../old --history"),
         positional=("path",),
         show="taken_over",
+        fail_unless="ok",
+        is_slow=True,
+    ),
+    "data watch": Command(
+        target="noria.checks.watch:watch",
+        summary="Anomalies of volume, freshness, schema and nulls in the newest versions",
+        examples=("noria data watch", "noria data watch customers --json"),
+        positional=("dataset",),
+        show="watched",
         fail_unless="ok",
         is_slow=True,
     ),
@@ -373,38 +410,6 @@ COMMANDS: Mapping[str, Command] = {
         examples=(),
         is_own=True,
     ),
-    "checks history": Command(
-        target="noria.checks.suite:history",
-        summary="Every run of checks on a data set, newest first",
-        examples=("noria checks history customers", "noria checks history customers --json"),
-    ),
-    "checks infer": Command(
-        target="noria.checks.infer:infer",
-        summary="Write checks/NAME.toml from a version; never changes an existing file",
-        examples=("noria checks infer customers", "noria checks infer customers@1"),
-        show="suite",
-        next="noria checks run {dataset}",
-    ),
-    "checks latest": Command(
-        target="noria.checks.suite:latest",
-        summary="The last report on a version, without checking again",
-        examples=("noria checks latest customers", "noria checks latest customers@2 --json"),
-        show="checks",
-        fail_unless="ok",
-    ),
-    "checks report": Command(
-        target="noria.checks.report:report",
-        summary="Write the last report on a version as one HTML page",
-        examples=("noria checks report customers", "noria checks report customers@2 --to checks.html"),
-    ),
-    "checks run": Command(
-        target="noria.checks.suite:run",
-        summary="Check a version with its suite",
-        examples=("noria checks run customers", "noria checks run customers@2 --json"),
-        show="checks",
-        fail_unless="ok",
-        next="noria run",
-    ),
     "governance ancestors": Command(
         target="noria.governance.lineage:ancestors",
         summary="Everything that a thing was made from, nearest first",
@@ -517,4 +522,5 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria tracking show", "noria tracking show run_01k3 --json"),
         positional=("run",),
     ),
+    **CHECKS,
 }
