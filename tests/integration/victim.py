@@ -88,8 +88,8 @@ def sweep(ws: Workspace) -> None:
     def roots() -> list[str]:
         return [name for name, size in ws.objects.store.list() if size != GARBAGE_BYTES]
 
+    ws.objects.put_many([os.urandom(GARBAGE_BYTES) for _ in range(240)])
     for days in (10, 20):
-        ws.objects.put_many([os.urandom(GARBAGE_BYTES) for _ in range(30)])
         collect(ws.objects, roots, leases, now=time.time() + days * DAY_S, dry_run=False)
         acknowledge("swept", days)
 
