@@ -1,5 +1,7 @@
 """Noria's Python face: what a project's pipeline, a script or a notebook imports as `nr`.
 
+A pipeline is made of `nr.dataset`, `nr.step`, `nr.metric`, `nr.model` and `nr.pipeline`. A script asks
+`nr.open()`, which has every verb of the command line: `nr.open().status()`, `nr.open().data.log("churn")`.
 Everything is imported when it is first used, so `import noria` costs nothing.
 """
 
@@ -9,14 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from noria.bootstrap import open_workspace as open
     from noria.checks.functions import check
     from noria.faces.frames import add_data, append_data, read_data, upsert_data
-    from noria.faces.python import run
+    from noria.faces.python import diff, open, run
     from noria.pipeline.ambient import seed, split_by_time, xy
     from noria.pipeline.define import dataset, metric, model, pipeline
     from noria.pipeline.step import Choice, Log, step
-    from noria.project.diff import diff
 
 __all__ = [
     "Choice",
@@ -46,10 +46,10 @@ _PLACES = {
     "append_data": "noria.faces.frames",
     "check": "noria.checks.functions",
     "dataset": "noria.pipeline.define",
-    "diff": "noria.project.diff",
+    "diff": "noria.faces.python",
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
-    "open": "noria.bootstrap:open_workspace",
+    "open": "noria.faces.python",
     "read_data": "noria.faces.frames",
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",
@@ -66,11 +66,10 @@ def __getattr__(name: str) -> Any:
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"noria has no {name!r}")
-    module, _, attribute = place.partition(":")
-    found = getattr(importlib.import_module(module), attribute or name)
+    found = getattr(importlib.import_module(place), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -15,6 +15,7 @@ from noria import plugins
 from noria.config import Project, find_project, load_project
 from noria.core.clock import Clock
 from noria.core.errors import ConfigError
+from noria.loop import settings
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
 from noria.store.jobs import Jobs
@@ -50,6 +51,7 @@ def open_workspace(
     Raises: NotAProject; ConfigError; StoreUnavailable; StoreFull; Corrupt; Tampered.
     """
     project = project or load_project(find_project(root or Path.cwd()))
+    settings.require(project)
     clock = clock or WallClock()
     actor = actor or os.environ.get("NORIA_ACTOR", "") or f"user:{getpass.getuser()}"
     state = project.state.resolve()

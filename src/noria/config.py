@@ -75,12 +75,14 @@ class GateConfig:
     """`[model.NAME.gate]`: metric rules by name, and the rules that are not about one metric.
 
     `slices` maps a metric to `max_drop` against the champion, per level of each declared slice.
+    `inputs` is "same" (a version that refuses requests which the champion takes does not pass) or "any".
     """
 
     metrics: Mapping[str, GateRule] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     latency_p99_ms: float | None = None
     level: float = 0.95
+    inputs: str = "same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,8 @@ def _gate(value: Any, where: str, path: str) -> GateConfig:
         for metric, rule in _table(table.pop("slices", {}), where, f"{path}.slices").items()
     }
     rest = _struct(GateConfig, table, where, path)
+    if rest.inputs not in ("same", "any"):
+        raise ConfigError(f'{path}.inputs is "{rest.inputs}", not "same" or "any"', where=where)
     metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
     return dataclasses.replace(rest, metrics=metrics, slices=slices)
 

@@ -80,6 +80,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "champion": "noria.registry.kinds.champion:judge",
         "slices": "noria.registry.kinds.slices:judge",
         "latency": "noria.registry.kinds.latency:judge",
+        "inputs": "noria.registry.kinds.inputs:judge",
     },
 }
 

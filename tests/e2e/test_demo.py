@@ -1,4 +1,4 @@
-"""The demo, shortened to three months, and its JSON line recomputed from what it leaves behind.
+"""The demo, shortened to three months, killed and resumed, and its JSON line recomputed from what it leaves behind.
 
 Nothing of `noria` is imported here: the prediction log, the label files, the client's own log, the
 exported ledger and the exported models are read with plain libraries, as an auditor would.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 import os
 import pickle
 import random
+import re
 import socket
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,8 +33,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from scipy.stats import rankdata
 
-MONTHS = "2013-02..2013-04"
-WANTED = ("2013-02", "2013-03", "2013-04")
+MONTHS = "2013-04..2013-06"
+WANTED = ("2013-04", "2013-05", "2013-06")
+BROKEN = "2013-04"
+"""A short part of the year with all in it: broken data, a promotion with the kill, a refusal, a rollback."""
+RATE = 1000
+"""Requests a second, below the template's: the challenger of April must be through, on any machine, before June is."""
 DEMO_TIMEOUT_S = 420
 FIELDS = {
     "seconds", "requests", "failed_requests", "p50_ms", "p99_ms", "months", "promotions", "refusals",
@@ -53,6 +60,9 @@ class Left:
     root: Path
     figures: dict[str, Any]
     output: str
+    log: str
+    """What `noria up` said beside it: its children's ends, and its own."""
+    begun: datetime
     models: dict[int, Any] = field(default_factory=dict)
 
     @cached_property
@@ -78,12 +88,15 @@ class Left:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Every answered prediction once per client id, the first answer, from sealed segments and open logs."""
-        tables = [pq.read_table(self.object(fact["data"]["segment"])) for fact in self.of("predictions.sealed")]
-        parts = [table.to_pandas() for table in tables]
+        parts = [
+            pq.read_table(self.object(fact["data"]["segment"])).to_pandas().assign(pid=pid_of(fact["data"]["source"]))
+            for fact in self.of("predictions.sealed")
+        ]
         rows = []
         for path in (self.root / ".noria" / "predictions" / "flights").glob("*.log"):
             for line in log_lines(path):
-                made = {key: value for key, value in line.items() if key != "x"}
+                made = {key: value for key, value in line.items() if key != "x"} | {"pid": pid_of(path.name)}
+                made["t"] = pd.Timestamp(line["t"], unit="us", tz="UTC")
                 rows.append(made | {f"x_{name}": value for name, value in (line.get("x") or {}).items()})
         if rows:
             parts.append(pd.DataFrame(rows))
@@ -143,6 +156,11 @@ def log_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(raw[9:])
 
 
+def pid_of(source: str) -> int:
+    """The process that wrote a file of the log: PID-BEGIN.log."""
+    return int(source.partition("-")[0])
+
+
 def typed(column: pd.Series[Any], item: Mapping[str, Any]) -> pd.Series[Any]:
     if item["type"] in ("text", "category"):
         return column.astype("str").where(column.notna(), None).astype(item["dtype"])
@@ -163,7 +181,15 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    noria(folder, "init", "noria-demo", "--template", "flights")
+    story = folder / "noria-demo" / "story.toml"
+    text = story.read_text(encoding="utf-8")
+    for key, value in (("rate", RATE), ("break_month", json.dumps(BROKEN))):
+        text, changed = re.subn(rf"(?m)^{key} = \S+", f"{key} = {value}", text)
+        assert changed == 1
+    story.write_text(text, encoding="utf-8")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NORIA_")}
+    begun = datetime.now(UTC)
     command = [
         sys.executable,
         "-m",
@@ -182,7 +208,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     figures = json.loads(done.stdout.strip().splitlines()[-1])
-    return Left(folder / "noria-demo", figures, done.stdout)
+    return Left(folder / "noria-demo", figures, done.stdout, done.stderr, begun)
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(DEMO_TIMEOUT_S + 180)]
@@ -191,7 +217,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(DEMO_TIMEOUT_S + 180)]
 def test_the_line_has_every_field(left: Left) -> None:
     assert set(left.figures) == FIELDS
     assert [month["month"] for month in left.figures["months"]] == list(WANTED)
-    assert 0 < left.figures["seconds"] < DEMO_TIMEOUT_S
+
+
+def test_the_seconds_are_those_from_the_start_to_the_end_of_the_server(left: Left) -> None:
+    """From this test's own clock to the up log, less what printing the line takes; the ledger's span is within."""
+    (stopped,) = re.findall(r"(?m)^(\S+Z) up INFO stopping after signal", left.log)
+    whole = (moment(stopped) - left.begun).total_seconds()
+    assert -1 < whole - left.figures["seconds"] < 15
+    assert moment(left.facts[0]["at"]) > left.begun
+    told = (moment(left.facts[-1]["at"]) - moment(left.facts[0]["at"])).total_seconds()
+    assert told < left.figures["seconds"]
+    assert left.figures["seconds"] < DEMO_TIMEOUT_S
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def test_every_flight_was_sent_once_and_none_failed(left: Left) -> None:
@@ -266,6 +306,8 @@ def test_decisions_promotions_and_refusals_are_facts(left: Left) -> None:
             assert found["worth"] > found["cost"]
             assert outcomes[found["challenger"]] == "promoted"
     assert (promoted, refused) == (left.figures["promotions"], left.figures["refusals"])
+    assert promoted >= 1
+    assert refused >= 1
 
 
 def test_drifted_columns_are_those_of_the_ledger(left: Left) -> None:
@@ -296,24 +338,50 @@ def test_the_broken_month_was_stopped_and_nothing_was_trained_on_it(left: Left) 
 
 
 def test_the_killed_server_came_back_and_the_rollout_went_on(left: Left) -> None:
-    if left.figures["promotions"] == 0:
-        assert left.figures["resumed_after_kill"] is False
-        return
-    assert left.figures["resumed_after_kill"] is True
+    """By the up log one server was killed; by the prediction log the canary that it answered went on in another."""
+    killed = re.findall(r"(?m)^(\S+Z) up WARNING server \(pid (\d+)\) was killed by signal 9", left.log)
+    assert len(killed) == 1
+    pid = int(killed[0][1])
+    assert f"kill -9 {pid} " in left.output
+    assert resumed(left, pid) is left.figures["resumed_after_kill"] is True
+    broken = [answer for answer in left.answers if answer["tries"] > 1]
+    assert 0 < len(broken) <= 64, "those in flight were sent again, and no other"
     started = {fact["data"]["rollout"] for fact in left.of("rollout.started")}
     finished = {fact["data"]["rollout"] for fact in left.of("rollout.finished")}
     assert started == finished
-    assert "kill -9" in left.output
+
+
+def resumed(left: Left, pid: int) -> bool:
+    """Whether one rollout had candidates answered by the killed process and later by another, and was promoted."""
+    outcomes = {fact["data"]["rollout"]: fact["data"]["outcome"] for fact in left.of("rollout.finished")}
+    rows = left.predictions[left.predictions["arm"] == "candidate"]
+    for name, outcome in outcomes.items():
+        steps = [fact["seq"] for fact in left.of("deployment.changed") if fact["data"]["seed"] == name]
+        canary = rows[rows["dep"].isin(steps)]
+        before, after = canary[canary["pid"] == pid], canary[canary["pid"] != pid]
+        if len(before) and len(after):
+            assert before["t"].max() < after["t"].min()
+            return bool(outcome == "promoted")
+    return False
 
 
 def test_going_back_took_less_than_a_second(left: Left) -> None:
-    """From the fact to the first answer by it, in the prediction log's own time."""
-    if left.figures["promotions"] == 0:
-        assert left.figures["rollback_ms"] is None
-        return
-    assert 0 < left.figures["rollback_ms"] < 1000
+    """From the fact to the answers in the prediction log's own time: the last by what was, the first by what is."""
+    logged, changes = left.predictions, left.of("deployment.changed")
+    took = []
+    for before, fact in itertools.pairwise(changes):
+        if fact["data"]["cause"].startswith("rollback"):
+            told = pd.Timestamp(fact["at"])
+            last, first = (logged[logged["dep"] == at["seq"]]["t"] for at in (before, fact))
+            assert len(first), "it was done under traffic"
+            took.append(max((moved - told).total_seconds() * 1000 for moved in (last.max(), first.min())))
+    assert len(took) == 2, "back, and forward again"
+    assert 0 < max(took) < 1000
+    # What the command says begins before the fact, and ends when it has heard of what the log shows.
+    assert max(took) - 100 < left.figures["rollback_ms"] < max(took) + 500
+    assert left.figures["rollback_ms"] < 1000
     moved = [fact["data"] for fact in left.of("release.moved") if fact["data"]["after"] == "rolled back"]
-    assert moved
+    assert len(moved) == 1
 
 
 def test_the_root_is_that_of_the_exported_facts(left: Left) -> None:

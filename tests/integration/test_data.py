@@ -21,8 +21,11 @@ from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
 from noria.data import diff as diffs
 from noria.data import lock, read, records, versions
 from noria.data.statcache import cache_path
+from noria.governance import audit
 from noria.store import replay
 from noria.store.workspace import Workspace
+
+KILLS_OF_AN_ADD = ("data.copied", "data.committed", "commit.before", "commit.after")
 
 
 @pytest.fixture
@@ -235,7 +238,7 @@ for name in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("point", ["data.copied", "data.committed", "commit.before", "commit.after"])
+@pytest.mark.parametrize("point", KILLS_OF_AN_ADD)
 def test_killed_at_any_moment_the_whole_version_is_there_or_none_and_the_next_add_finishes(
     ws: Workspace, point: str
 ) -> None:
@@ -252,6 +255,7 @@ def test_killed_at_any_moment_the_whole_version_is_there_or_none_and_the_next_ad
         assert read.table(ws, version).num_rows == 1
     finished = versions.add(ws, str(ws.project.root / "in/a.csv"), "d")
     assert (finished.version, lock.pinned(ws.project.root, "d")) == (1, finished.tree)
+    assert audit.verify(ws).ok
 
 
 def test_two_processes_add_at_once_and_both_versions_exist(ws: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -148,6 +149,8 @@ def test_packs_on_a_read_only_disk_are_read(small_disk: Path) -> None:
     ws = opened(small_disk / "p")
     names = ws.objects.put_many([b"kept %d" % number for number in range(50)])
     ws.ledger.database.close()
+    del ws
+    gc.collect()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     objects = Objects(FileObjects(small_disk / "p" / ".noria" / "objects"), small_disk / "cache")
     assert dict(objects.get_many(names))[names[7]] == b"kept 7"

@@ -25,6 +25,15 @@ from noria.serving import deployment
 from noria.store.replay import difference
 
 VICTIM = Path(__file__).with_name("loop_victim.py")
+KILLS_OF_A_REVIEW = (
+    "labels.sealed:1",
+    "review.decided:1",
+    "run.started:1",
+    "release.made:1",
+    "run.finished:1",
+    "review.judged:1",
+    "commit.after:6",
+)
 
 
 @pytest.fixture(scope="module")
@@ -129,18 +138,7 @@ def test_broken_data_are_stopped_by_name_and_their_drift_trains_nothing(world: W
         assert monitoring.alerts(tx, "m") == []
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "labels.sealed:1",
-        "review.decided:1",
-        "run.started:1",
-        "release.made:1",
-        "run.finished:1",
-        "review.judged:1",
-        "commit.after:6",
-    ],
-)
+@pytest.mark.parametrize("point", KILLS_OF_A_REVIEW)
 def test_a_killed_trainer_loses_nothing_and_doubles_nothing(world: World, point: str) -> None:
     february(world, turned=True)
     world.pass_time("2013-03-03")

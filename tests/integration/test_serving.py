@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from serving_client import Answers, ServerProcess, load, serving, under_load, wait_for
-from serving_project import MODEL, make_project, make_release, rows
+from serving_project import MODEL, TOML, make_project, make_release, rows
 
+from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
 from noria.packaging import bundle as bundles
 from noria.registry import records as registry_records
@@ -21,29 +24,69 @@ from noria.serving.advance import Watch, advance, replay
 from noria.serving.deployment import deploy, promote, rollback
 from noria.store.workspace import Workspace
 
+ROLLOUT = ("shadow 150 requests", "canary 20% 60 requests", "canary 50% 120 requests", "100%")
 POLICY = """
 [model.late.deploy]
-path = ["shadow 150 requests", "canary 20% 60 requests", "canary 50% 120 requests", "100%"]
-abort = { errors = 0.05, p99_ms = 2000 }
+path = {path}
+abort = {{ errors = 0.05, p99_ms = 2000 }}
 """
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A project with two validated releases, the first deployed. Tests of this module share it in order."""
-    ws = make_project(tmp_path_factory.mktemp("late"), POLICY)
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two validated releases, the first deployed. Copied by each test that changes what answers."""
+    ws = make_project(tmp_path_factory.mktemp("late") / "project", POLICY.format(path=json.dumps(ROLLOUT)))
     make_release(ws, 0)
     shipped = deploy(ws, MODEL)
     assert (shipped.action, shipped.release) == ("deployed", 1)
     make_release(ws, 1)
-    return ws
+    ws.ledger.database.close()
+    return ws.project.root
+
+
+def copied(template: Path, root: Path, *, at_once: bool = False) -> Workspace:
+    """The project as a copy of its own; `at_once` lets a promotion go to 100 % without a rollout."""
+    shutil.copytree(template, root)
+    if at_once:
+        (root / "noria.toml").write_text(TOML + POLICY.format(path='["100%"]'), encoding="utf-8")
+    return open_workspace(root, actor="user:ann")
+
+
+@contextmanager
+def served(ws: Workspace) -> Iterator[ServerProcess]:
+    """A server of a project that is known to answer."""
+    with serving(ws.project.root) as process:
+        wait_for(lambda: process.process.pid in pids(ws), what="the server's lease")
+        yield process
+
+
+@pytest.fixture(scope="module")
+def built(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The project of the tests that only ask: the first release answers from the first to the last of them."""
+    return copied(template, tmp_path_factory.mktemp("asked") / "project")
 
 
 @pytest.fixture(scope="module")
 def server(built: Workspace) -> Iterator[ServerProcess]:
-    with serving(built.project.root) as process:
-        wait_for(lambda: follow.servers(built), what="the server's lease")
+    with served(built) as process:
         yield process
+
+
+@pytest.fixture
+def own(template: Path, tmp_path: Path) -> Workspace:
+    """A project of the test's own."""
+    return copied(template, tmp_path / "project")
+
+
+@pytest.fixture
+def own_server(own: Workspace) -> Iterator[ServerProcess]:
+    with served(own) as process:
+        yield process
+
+
+def pids(ws: Workspace) -> set[object]:
+    """The processes that answer for a project."""
+    return {found["pid"] for found in follow.servers(ws)}
 
 
 def traffic(prefix: str, count: int | None = None, seed: int = 3) -> Iterator[dict[str, Any]]:
@@ -77,10 +120,11 @@ def test_every_caller_gets_the_score_of_its_own_row(built: Workspace, server: Se
     assert len(answers.found) == 600
     check_true(built, answers)
     table = capture.predictions(built, MODEL)
-    logged = dict(zip(table["rid"].to_pylist(), table["y"].to_pylist(), strict=True))
+    logged = {row["rid"]: row for row in table.select(["rid", "y", "b"]).to_pylist()}
     for request, _, body, _ in answers.found:
-        assert logged[request["id"]] == body["score"]
-    assert len(set(table["b"].to_pylist())) < 600, "requests that waited together were predicted together"
+        assert logged[request["id"]]["y"] == body["score"]
+    batches = {logged[request["id"]]["b"] for request, _, _, _ in answers.found}
+    assert len(batches) < 600, "requests that waited together were predicted together"
 
 
 def test_several_rows_in_one_request_come_back_in_order(built: Workspace, server: ServerProcess) -> None:
@@ -221,7 +265,7 @@ def test_wrong_paths_and_methods_are_answered(server: ServerProcess) -> None:
 
 
 def test_labels_are_on_disk_before_they_are_acknowledged(built: Workspace, server: ServerProcess) -> None:
-    labels = [{"id": f"own-{number}", "label": number % 2, "at": "2026-03-05T00:00:00Z"} for number in range(50)]
+    labels = [{"id": f"told-{number}", "label": number % 2, "at": "2026-03-05T00:00:00Z"} for number in range(50)]
     status, body = server.post("/v2/models/late/feedback", json.dumps({"labels": labels}).encode())
     assert (status, body) == (200, {"accepted": 50})
     place = built.project.state / "labels" / MODEL
@@ -232,6 +276,7 @@ def test_labels_are_on_disk_before_they_are_acknowledged(built: Workspace, serve
 
 
 def test_metrics_are_what_prometheus_reads(server: ServerProcess) -> None:
+    assert server.post("/predict", json.dumps({"row": GOOD}).encode())[0] == 200
     status, content = server.get("/metrics")
     assert status == 200
     text = content.decode()
@@ -241,17 +286,17 @@ def test_metrics_are_what_prometheus_reads(server: ServerProcess) -> None:
         assert line.startswith("#") or float(line.rpartition(" ")[2]) >= 0
 
 
-def test_a_rollout_is_carried_to_production_by_its_traffic(built: Workspace, server: ServerProcess) -> None:
-    started = promote(built, MODEL)
+def test_a_rollout_is_carried_to_production_by_its_traffic(own: Workspace, own_server: ServerProcess) -> None:
+    started = promote(own, MODEL)
     assert started.action == "rollout started"
     with pytest.raises(Conflict):
-        promote(built, MODEL)
+        promote(own, MODEL)
     watch = Watch()
-    with under_load(server.port, traffic("roll"), at_once=24) as answers:
-        last = wait_for(lambda: _judge(built, watch), limit_s=60, what="the rollout's end")
+    with under_load(own_server.port, traffic("roll"), at_once=24) as answers:
+        last = wait_for(lambda: _judge(own, watch), limit_s=60, what="the rollout's end")
     assert last.outcome == "promoted", last
-    check_true(built, answers)
-    with built.ledger.read() as tx:
+    check_true(own, answers)
+    with own.ledger.read() as tx:
         steps = records.step_deployments(tx, started.rollout)
         live = registry_records.production(tx, MODEL)
         current = records.deployment(tx, MODEL)
@@ -262,7 +307,7 @@ def test_a_rollout_is_carried_to_production_by_its_traffic(built: Workspace, ser
     assert ended_record is not None
     assert (live.release, current.production, current.kept) == (2, 2, (1,))
     # A judge that remembers nothing comes to the same counts from the log alone, and those that came after.
-    again: Any = replay(built, started.rollout).evidence
+    again: Any = replay(own, started.rollout).evidence
     then: Any = ended_record.evidence
     for guard, numbers in again["guards"].items():
         assert numbers["candidate_n"] >= then["guards"][guard]["candidate_n"]
@@ -274,62 +319,64 @@ def _judge(ws: Workspace, watch: Watch) -> Any:
     return progress if progress is not None and progress.outcome != "open" else None
 
 
-def test_rollback_and_forward_again_under_load_lose_nothing(built: Workspace, server: ServerProcess) -> None:
-    with under_load(server.port, traffic("back"), at_once=24) as answers:
-        moves = [rollback(built, MODEL, to=target, reason="test") for target in (1, 2, 1, 2, 1, 2)]
+def test_rollback_and_forward_again_under_load_lose_nothing(template: Path, tmp_path: Path) -> None:
+    ws = copied(template, tmp_path / "project", at_once=True)
+    with served(ws) as server, under_load(server.port, traffic("back"), at_once=24) as answers:
+        assert promote(ws, MODEL).action == "rollout started"
+        moves = [rollback(ws, MODEL, to=target, reason="test") for target in (1, 2, 1, 2, 1, 2)]
     assert [move.release for move in moves] == [1, 2, 1, 2, 1, 2]
     assert all(move.acknowledged == move.servers == 1 for move in moves)
     assert all(move.ms < 1000 for move in moves), [move.ms for move in moves]
     assert answers.broken == 0
     assert answers.failed == 0
-    check_true(built, answers)
+    check_true(ws, answers)
     assert {body["release"] for _, _, body, _ in answers.found} == {1, 2}
-
-
-def pids(ws: Workspace) -> set[object]:
-    return {found["pid"] for found in follow.servers(ws)}
 
 
 def has_more(answers: Answers, count: int) -> bool:
     return len(answers.found) > count
 
 
-def test_kill_9_loses_no_answer_and_the_client_only_reconnects(built: Workspace, server: ServerProcess) -> None:
-    with under_load(server.port, traffic("kill")) as answers:
+def test_kill_9_loses_no_answer_and_the_client_only_reconnects(own: Workspace, own_server: ServerProcess) -> None:
+    with under_load(own_server.port, traffic("kill")) as answers:
         for _ in range(3):
             count = len(answers.found)
-            server.kill()
-            server.start()
-            wait_for(
-                lambda: server.process.pid in {found["pid"] for found in follow.servers(built)}, what="a new lease"
-            )
+            own_server.kill()
+            own_server.start()
+            wait_for(lambda: own_server.process.pid in pids(own), what="a new lease")
             wait_for(partial(has_more, answers, count + 50), what="answers of the new server")
     assert answers.broken >= 3
     assert answers.failed == 0
-    check_true(built, answers)
-    everything = capture.predictions(built, MODEL, every=True)
+    check_true(own, answers)
+    everything = capture.predictions(own, MODEL, every=True)
     ids = set(everything["id"].to_pylist())
     assert all(body["prediction_id"] in ids for _, _, body, _ in answers.found), "an answered row is not in the log"
-    table = capture.predictions(built, MODEL)
+    table = capture.predictions(own, MODEL)
     assert len(set(table["rid"].to_pylist())) == table.num_rows
 
 
-def test_sealing_keeps_every_row_and_finds_it_by_either_id(built: Workspace, server: ServerProcess) -> None:
-    before = capture.predictions(built, MODEL)
-    sealed = capture.seal(built)
-    assert sealed >= 3, "the files of the killed servers are closed"
-    assert capture.seal(built) == 0
-    after = capture.predictions(built, MODEL)
+def test_sealing_keeps_every_row_and_finds_it_by_either_id(own: Workspace, own_server: ServerProcess) -> None:
+    for number in range(2):
+        load(own_server.port, traffic(f"seal{number}", 200))
+        own_server.kill()
+        own_server.start()
+        wait_for(lambda: own_server.process.pid in pids(own), what="a new lease")
+    load(own_server.port, traffic("open", 100))
+    before = capture.predictions(own, MODEL)
+    assert before.num_rows == 500
+    assert capture.seal(own) == 2, "the files of the killed servers are closed, and that of the living one is not"
+    assert capture.seal(own) == 0
+    after = capture.predictions(own, MODEL)
     assert after.num_rows == before.num_rows
     assert after.select(["rid", "id", "y", "rel", "x_n0", "x_carrier"]).equals(
         before.select(["rid", "id", "y", "rel", "x_n0", "x_carrier"])
     )
     row = after.slice(after.num_rows // 2, 1).to_pylist()[0]
     for name in (row["id"], row["rid"]):
-        found = capture.find(built, name)
+        found = capture.find(own, name)
         assert (found["id"], found["y"], found["rel"]) == (row["id"], row["y"], row["rel"])
         assert found["x"]["n0"] == row["x_n0"]
-    assert Path(built.objects.path(_segment(built))).exists()
+    assert Path(own.objects.path(_segment(own))).exists()
 
 
 def _segment(ws: Workspace) -> str:

@@ -103,12 +103,30 @@ def test_nobody_is_left_when_the_supervisor_is_killed(root: Path, running: subpr
     wait_for(lambda: not any(is_alive(pid) for pid in children), what="the end of the children")
 
 
+def test_an_up_right_after_a_kill_waits_for_the_port(root: Path, running: subprocess.Popen[bytes]) -> None:
+    url = told(root)["url"]
+    running.kill()
+    running.wait()
+    again = CODE.replace("port=0", f"port={url.rpartition(':')[2]}")
+    second = subprocess.Popen([sys.executable, "-c", again, str(root)], stdout=subprocess.PIPE)
+    assert second.stdout is not None
+    try:
+        assert b"noria is up" in second.stdout.readline()
+        assert told(root)["url"] == url
+        assert ask(root) == 200
+    finally:
+        second.terminate()
+        second.wait(timeout=30)
+        second.stdout.close()
+
+
 def test_a_second_up_of_the_same_project_is_refused(root: Path, running: subprocess.Popen[bytes]) -> None:
     with pytest.raises(Conflict, match="up already"):
         up(load_project(root), port=0)
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(root: Path) -> None:
+    (root / ".noria" / "up.json").unlink(missing_ok=True)  # another test may have killed its supervisor
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

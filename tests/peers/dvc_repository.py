@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DVC = ROOT / ".venv-peers" / "dvc" / "bin" / "dvc"
-PYTHON = DVC.with_name("python")
 
 
 def environment() -> dict[str, str]:

@@ -233,8 +233,9 @@ def wait_lines(place: Path, shadows: int) -> list[Line]:
     raise AssertionError(f"no {shadows} shadow lines within ten seconds")
 
 
-def test_a_full_disk_loses_no_answer_and_is_counted(tmp_path: Path) -> None:
-    (tmp_path / "predictions").write_text("a file where the folder should be")
+def test_what_cannot_be_put_on_record_is_not_answered_and_is_counted(tmp_path: Path) -> None:
+    block = tmp_path / "predictions"
+    block.write_text("a file where the folder should be")
     runtime = Runtime(tmp_path, now_us=now_us)
     found = route({1: Double(1)}, (1.0,))
 
@@ -242,6 +243,11 @@ def test_a_full_disk_loses_no_answer_and_is_counted(tmp_path: Path) -> None:
         runtime.start(asyncio.get_running_loop())
         return await gather(runtime, [[x] for x in range(1, 6)], found)
 
-    assert all(answer.status == 200 for answer in asyncio.run(run()))
+    answers = asyncio.run(run())
+    assert [answer.status for answer in answers] == [503] * 5
+    assert all(b"cannot be put on record" in answer.body and b"prediction_id" not in answer.body for answer in answers)
     assert runtime.meters.unlogged == 5
+    assert not runtime.is_recording()
+    block.unlink()
+    assert runtime.is_recording()
     runtime.stop()

@@ -93,13 +93,15 @@ class World:
     def write(self) -> None:
         """A new writer; with a lease it may take as long as it likes, without one less than the trash keeps things."""
         is_leased = self.chance.random() < 0.5
-        self.writers.append((self._steps(is_leased), [float("inf") if is_leased else 6.0 * DAY_S]))
+        slowness = self.chance.choice([0.0, 0.0, 0.95])
+        self.writers.append((self._steps(is_leased), [float("inf") if is_leased else 6.0 * DAY_S, slowness]))
 
     def step(self) -> None:
         """Some writer goes on, or ends."""
         if self.writers:
             writer = self.chance.choice(self.writers)
-            if next(writer[0], "end") == "end":
+            is_slow = writer[1][1] > self.chance.random()
+            if not is_slow and next(writer[0], "end") == "end":
                 self.writers.remove(writer)
 
     def crash(self) -> None:

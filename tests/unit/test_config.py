@@ -64,6 +64,7 @@ def test_a_typo_names_the_nearest_key(document: dict[str, Any], said: str, hint:
         ({"model": {"m": {"gate": {"auc": 0.7}}}}, "has no key 'auc'"),
         ({"model": {"m": {"gate": {"auc": {}}}}}, "states no rule"),
         ({"model": {"m": {"gate": {"auc": {"champion": "fine"}}}}}, 'champion is "fine"'),
+        ({"model": {"m": {"gate": {"inputs": "some"}}}}, 'inputs is "some", not "same" or "any"'),
         ({"model": {"m": {"gate": {"slices": {"auc": {"drop": 1}}}}}}, "has no key 'drop'"),
         ({"model": {"m": {"deploy": {"approve": "lead"}}}}, "approve must be a list of texts"),
         ({"model": {"m": {"deploy": {"abort": {"errors": "x"}}}}}, "abort.errors must be a number"),

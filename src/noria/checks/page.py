@@ -32,7 +32,8 @@ border-radius:.6rem;padding:.7rem 1.1rem;min-width:8rem}.tile b{display:block;fo
 padding:.8rem 1.1rem;margin:.6rem 0}.card.w{border-left-color:var(--warn)}
 .card h3{margin:0;font-size:1rem;display:flex;gap:.6rem;align-items:baseline;flex-wrap:wrap}
 .card h3 span{font-weight:400;color:var(--dim)}.grid{display:grid;grid-template-columns:7rem 1fr;gap:.15rem 1rem;
-margin-top:.5rem;font-size:.93rem}.grid dt{color:var(--dim)}.grid dd{margin:0;overflow-wrap:anywhere}
+margin:.4rem 0 0;font-size:.93rem}.grid dt{color:var(--dim)}.grid dd{margin:0;overflow-wrap:anywhere}
+.grid svg{display:inline-block;margin-left:.6rem}
 code{background:var(--back);border:1px solid var(--line);padding:0 .3rem;border-radius:3px;font-size:.88em}
 .table{background:var(--card);border:1px solid var(--line);border-radius:.6rem;overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem}th,td{text-align:left;padding:.4rem .7rem;

@@ -37,8 +37,9 @@ __all__ = ["ColumnChange", "ColumnShift", "FileChanges", "RowChanges", "TableDif
 SHOWN_SHIFT = 0.1
 """A shift from which on a column counts as moved: a tenth of its rows stand elsewhere."""
 FILES_MAX = 1000
-SAMPLE_ROWS = 4_000_000
-"""Of a longer column this many values, evenly taken, say how it moved: the error of a share is below 0.1 %."""
+SAMPLE_ROWS = 1_000_000
+"""Of a longer column of numbers or times this many values, evenly taken, say how it moved: the error of a
+share is below 0.2 %. Levels of text are counted in full, since a rare new one is news."""
 _LEVELS = 5
 _ID_SHARE = 0.5
 _ID_MIN = 100
@@ -203,9 +204,11 @@ def _shifts(
 
 
 def _values(ws: Workspace, version: DatasetVersion, name: str, files: Sequence[str] | None) -> pa.ChunkedArray[Any]:
-    """A column of a version; of a very long one every nth value, evenly over its rows."""
-    stride = max(version.rows // SAMPLE_ROWS, 1)
+    """A column of a version; of a very long one of numbers every nth value, evenly over its rows."""
     reader = read.stream(ws, version, columns=[name], files=files)
+    kind = reader.schema.field(0).type
+    is_counted = not (_is_number(kind) or pa.types.is_temporal(kind))
+    stride = 1 if is_counted else max(version.rows // SAMPLE_ROWS, 1)
     if stride == 1:
         return reader.read_all()[name]
     chunks, offset = [], 0

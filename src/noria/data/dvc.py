@@ -21,13 +21,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from noria import plugins
-from noria.core.errors import Corrupt, NotFound, UsageError
-from noria.data.plain_yaml import load
+from noria.core.errors import ConfigError, Corrupt, NotFound, UsageError
+from noria.core.lazy import lazy
 from noria.store.bucket import Bucket
 from noria.store.objects import BLOCK_BYTES
 
 __all__ = ["DvcRemote", "Layouts", "Output", "md5_of", "outputs_of", "remotes_of", "root_of", "tracking_files"]
 
+yaml = lazy("yaml")
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _SKIPPED = frozenset({".git", ".dvc", ".noria", ".venv", "venv", "node_modules", "__pycache__", ".tox"})
 _TEXT = frozenset(range(32, 127)) | {8, 9, 10, 12, 13}
@@ -115,8 +116,8 @@ def tracking_files(root: Path) -> Iterator[str]:
 
 def outputs_of(content: str, tracked_by: str) -> list[Output]:
     """What a `.dvc` file or a `dvc.lock` tracks. Raises: UsageError for a file that is neither."""
-    document = load(content, tracked_by)
-    if document is None:
+    document = _loaded(content, tracked_by)
+    if not document:
         return []
     if not isinstance(document, Mapping):
         raise UsageError("this is no file of DVC", where=tracked_by)
@@ -128,6 +129,22 @@ def outputs_of(content: str, tracked_by: str) -> list[Output]:
         folder = folder / str(document.get("wdir") or ".")
         outs = list(document.get("outs") or ())
     return [_output(each, folder, tracked_by) for each in outs]
+
+
+def _loaded(content: str, where: str) -> Any:
+    """The document, every scalar as the text that it is: an md5 of digits stays one."""
+    try:
+        loader = yaml.BaseLoader(content)
+    except ModuleNotFoundError as error:
+        raise ConfigError("PyYAML is not installed: DVC's files are YAML", hint="pip install 'noria[dvc]'") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"this is not YAML: {error}".replace("\n", " "), where=where) from error
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise UsageError(f"this is not YAML: {error}".replace("\n", " "), where=where) from error
+    finally:
+        loader.dispose()
 
 
 def _output(out: Any, folder: PurePosixPath, tracked_by: str) -> Output:

@@ -30,21 +30,21 @@ def watch_parent(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> 
     loop.add_reader(STDIN, look)
 
 
-def on_parent_end(leave: Callable[[], None]) -> None:
+def on_parent_end(leave: Callable[[], None], descriptor: int = STDIN) -> None:
     """The same for a process without a loop: `leave` is called on a thread of its own."""
-    if not _is_pipe():
+    if not _is_pipe(descriptor):
         return
 
     def look() -> None:
-        while os.read(STDIN, 1024):
+        while os.read(descriptor, 1024):
             pass
         leave()
 
     threading.Thread(target=look, name="noria-parent", daemon=True).start()
 
 
-def _is_pipe() -> bool:
+def _is_pipe(descriptor: int = STDIN) -> bool:
     try:
-        return stat.S_ISFIFO(os.fstat(STDIN).st_mode)
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
     except OSError:
         return False

@@ -2,7 +2,8 @@
 
 Reads the task from a file, the inputs from the object store, runs the project's function under
 its memory limit, stores the outputs and writes the result file last. If the process dies, there
-is no result file, and that is how the parent knows.
+is no result file, and that is how the parent knows. If the parent dies, this process ends with all
+that it started: nobody would take its result.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from noria.bootstrap import open_workspace
 from noria.config import load_project
 from noria.core.errors import NoriaError, StepFailed, StepKilled
+from noria.faces.orphan import STDIN, on_parent_end
 from noria.pipeline import values
 from noria.pipeline.ambient import Ambient, around
 from noria.pipeline.call import failure, outputs_of
@@ -33,6 +36,7 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Run the task of a file; exit 0 if a result was written, be it a failure."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
+    _follow_parent()
     spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     result: dict[str, Any]
     try:
@@ -47,6 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     part.write_text(json.dumps(result), encoding="utf-8")
     part.replace(target)
     return 0
+
+
+def _follow_parent() -> None:
+    """End with the parent, which holds the other end of standard input; the step itself sees an empty one."""
+    held, empty = os.dup(STDIN), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, STDIN)
+    os.close(empty)
+    is_leader = os.getpgrp() == os.getpid()
+    on_parent_end(lambda: os.killpg(0, signal.SIGKILL) if is_leader else os._exit(1), held)
 
 
 def _run(spec: dict[str, Any]) -> list[dict[str, Any]]:

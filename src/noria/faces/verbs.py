@@ -12,7 +12,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
@@ -24,7 +24,6 @@ from noria.core.verb import Verb, verb_of
 
 __all__ = ["FoundVerb", "Parameter", "accept", "builtins", "call", "collect", "describe", "encode", "find", "load"]
 
-msgspec = lazy("msgspec")
 msgspec_json = lazy("msgspec.json")
 
 Kind = Literal["text", "integer", "number", "flag", "list", "mapping"]
@@ -99,12 +98,22 @@ def find(capability: str, name: str) -> FoundVerb:
     known = collect()
     if (capability, name) in known:
         return known[(capability, name)]
-    wanted, names = f"{capability}/{name}", [f"{c}/{n}" for c, n in known]
-    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    meant = _nearest(capability, name, list(known))
     raise NotFound(
-        f"there is no verb {wanted!r}",
-        hint=f"did you mean {near[0]!r}?" if near else "GET /api/v1 lists every verb",
+        f"there is no verb {f'{capability}/{name}'!r}",
+        hint=f"did you mean {' or '.join(meant)}?" if meant else "GET /api/v1 lists every verb",
     )
+
+
+def _nearest(capability: str, name: str, known: Sequence[tuple[str, str]]) -> list[str]:
+    """What was perhaps meant: the verb itself elsewhere, else a like name there, else a like capability with it."""
+    elsewhere = [f"{group}/{verb}" for group, verb in known if verb == name]
+    if capability in {group for group, _ in known}:
+        here = difflib.get_close_matches(name, [verb for group, verb in known if group == capability], n=1, cutoff=0.6)
+        return [f"{capability}/{here[0]}"] if here else elsewhere
+    groups = difflib.get_close_matches(capability, sorted({group for group, _ in known}), n=1, cutoff=0.6)
+    alike = [f"{group}/{verb}" for group, verb in known if group in groups and difflib.get_close_matches(name, [verb])]
+    return alike[:1] or elsewhere
 
 
 def accept(found: FoundVerb, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +125,7 @@ def accept(found: FoundVerb, given: Mapping[str, Any]) -> dict[str, Any]:
     where = f"{found.declaration.capability} {found.declaration.name}"
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(known) or 'nothing'}"
             raise UsageError(f"there is no argument {name!r}", where=where, hint=hint)
     for parameter in found.parameters:
@@ -131,8 +140,8 @@ def call(workspace: Any, found: FoundVerb, given: Mapping[str, Any]) -> Any:
 
 
 def builtins(result: Any) -> Any:
-    """The result as plain mappings, lists, texts and numbers: what every face shows."""
-    return msgspec.to_builtins(result, enc_hook=_plain, str_keys=True)
+    """The result as plain mappings, lists, texts and numbers, just as a server would send it."""
+    return msgspec_json.decode(encode(result))
 
 
 def encode(result: Any) -> bytes:

@@ -9,15 +9,17 @@ what was compared. Whoever holds database and key can forge what came after the 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Corrupt, NotFound, Tampered, UsageError
-from noria.core.identity import short
+from noria.core.identity import is_digest, short
 from noria.core.verb import verb
 from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_checkpoint, parse_verifier
 from noria.store.objects import disk_faults
 from noria.store.replay import difference
+from noria.store.tree import is_tree, read_tree
 from noria.store.verify import verify as verify_log
 from noria.store.workspace import Workspace
 
@@ -35,7 +37,8 @@ class AuditReport:
     `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree, damaged,
     record (facts are well, but a record is not their fold), or object (facts and records are well, but
     a stored object is altered or gone; `first_bad` is then the first fact that gave it). `root` is hex;
-    `compared` says with what, `objects` how many were read, `altered` which are not what they were.
+    `compared` says with what, `objects` how many were read (none if the facts are not well), `altered` which
+    are altered or gone.
     """
 
     ok: bool
@@ -84,10 +87,11 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         rows = difference(ws.ledger, limit=1)
         if rows:
             kind, message = "record", f"the record table {rows[0][0]} is not the fold of the facts: {rows[0][1][:200]}"
-    count, bad = _objects(ws)
+    # Which object belongs to what is read from the facts: where those are not well, they come first.
+    count, bad = (0, []) if kind else _objects(ws)
     first = found.first_bad
     if not kind and bad:
-        kind, (first, message) = "object", _object_message(ws, bad)
+        kind, first, message = "object", bad[0].seq, _object_message(bad)
     return AuditReport(
         ok=not kind,
         size=found.size,
@@ -98,36 +102,65 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         message=message or f"{found.size} facts match their signed tree, {count} objects are what they were",
         compared=tuple(compared),
         objects=count,
-        altered=tuple(bad),
+        altered=tuple(each.digest for each in bad),
     )
 
 
-def _objects(ws: Workspace) -> tuple[int, list[str]]:
-    """Read every stored object anew; gives how many there are, and those whose bytes are not theirs."""
-    bad = []
-    count = 0
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """An object that is altered or gone, and the first fact that names it (0: none does)."""
+
+    digest: str
+    state: str
+    seq: int = 0
+    role: str = ""
+
+    def __str__(self) -> str:
+        about = f"{self.role}, fact {self.seq}" if self.seq else "named by no fact"
+        return f"{short(self.digest)} is {self.state} ({about})"
+
+
+def _objects(ws: Workspace) -> tuple[int, list[_Bad]]:
+    """Read every stored object anew, and look for every one that a fact gave; gives how many there are."""
+    altered: set[str] = set()
+    known: set[str] = set()
     for name in ws.objects.names():
-        count += 1
+        known.add(str(name))
         try:
             ws.objects.verify(name)
         except (Corrupt, NotFound):
-            bad.append(str(name))
-    return count, sorted(bad)
+            altered.add(str(name))
+    bad: dict[str, _Bad] = {}
+    for seq, role, digest in _given(ws, known - altered):
+        if digest not in bad and (digest in altered or digest not in known):
+            bad[digest] = _Bad(digest, "altered" if digest in altered else "gone", seq, role)
+    rest = (_Bad(digest, "altered") for digest in altered - bad.keys())
+    return len(known), sorted([*bad.values(), *rest], key=lambda each: (each.seq == 0, each.seq, each.digest))
 
 
-def _object_message(ws: Workspace, bad: list[str]) -> tuple[int, str]:
-    """The first fact that gave one of the objects, and what to say of them all."""
-    givers = []
-    for name in bad:
-        for fact in ws.ledger.facts(ref=name, limit=1):
-            roles = [role for role, ref in (*fact.fact.outputs, *fact.fact.inputs) if ref == name]
-            givers.append(
-                (fact.seq, f"{short(name)} ({roles[0] if roles else 'part'} of {fact.fact.kind}, fact {fact.seq})")
-            )
-    named = "; ".join(text for _, text in sorted(givers)[:3])
-    rest = len(bad) - min(len(givers), 3)
-    more = f" and {rest} more that are parts of others" if rest else ""
-    return min((seq for seq, _ in givers), default=0), f"{len(bad)} stored objects were altered: {named}{more}"
+def _given(ws: Workspace, readable: set[str]) -> Iterator[tuple[int, str, str]]:
+    """(fact, what it is there, digest) of every object that a fact gave, and of every file of its trees."""
+    expanded: set[str] = set()
+    after = 0
+    while page := ws.ledger.bodies(after=after, limit=PAGE):
+        for stored in page:
+            document = json.loads(stored.body)
+            for role, ref in document["outputs"]:
+                if not is_digest(ref):
+                    continue
+                yield stored.seq, f"{role} of {document['kind']}", ref
+                if ref in readable and ref not in expanded and is_tree(ws.objects, ref):
+                    expanded.add(ref)
+                    for entry in read_tree(ws.objects, ref).entries:
+                        yield stored.seq, f"{entry.path} in the {role} of {document['kind']}", entry.digest
+            after = stored.seq
+
+
+def _object_message(bad: list[_Bad]) -> str:
+    shown = "; ".join(str(each) for each in bad[:3])
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    many = f"{len(bad)} stored objects are not what they were" if len(bad) > 1 else "a stored object is not what it was"
+    return f"{many}: {shown}{more}"
 
 
 @verb(permission="governance.audit", changes=False, where="project")

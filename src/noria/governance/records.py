@@ -119,6 +119,19 @@ def outputs_of(tx: Reader, seqs: Sequence[int]) -> list[EdgeRecord]:
     return _edges_of(tx, "out", seqs)
 
 
+def refs_from(tx: Reader, prefix: str, limit: int = 3) -> list[str]:
+    """The refs of edges that begin with a text, sorted; digests by their first digits."""
+    ref = tables.edge.c.ref
+    query = select(ref).where(ref >= prefix, ref < prefix + "\x7f").distinct().order_by(ref).limit(limit)
+    return [str(row.ref) for row in tx.rows(query) if row.ref.startswith(prefix)]
+
+
+def mentioned(tx: Reader, text: str, limit: int = 3) -> list[int]:
+    """The numbers of the newest facts whose text holds another, newest first. Reads the whole ledger."""
+    query = select(tables.fact.c.seq).where(tables.fact.c.body.contains(text, autoescape=True))
+    return [int(row.seq) for row in tx.rows(query.order_by(tables.fact.c.seq.desc()).limit(limit))]
+
+
 def subjects(tx: Reader, refs: Sequence[str]) -> list[EdgeRecord]:
     """The facts that are about any of the refs; their role is `subject`."""
     found: list[EdgeRecord] = []

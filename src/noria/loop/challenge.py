@@ -42,7 +42,7 @@ _DONE = ("finished", "stopped")
 class Busy(Conflict):
     """Another process is at it; the job is taken up again a little later."""
 
-    code, is_retry_safe = "busy", True
+    code, is_retry_safe = "under-way", True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

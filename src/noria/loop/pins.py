@@ -7,13 +7,14 @@ versions that the loop looked at. Data whose checks failed are used by nobody.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from noria.checks import suite
 from noria.checks.infer import infer
 from noria.checks.place import suite_path
-from noria.core.errors import GateClosed, NotFound
+from noria.core.errors import GateClosed, NotFound, ProjectError
 from noria.core.identity import short
 from noria.data import records as data
 from noria.data import versions
@@ -54,14 +55,29 @@ def resolve(
 ) -> dict[str, DatasetVersion]:
     """The version of each data set of a pipeline: as wanted by ref, else the newest, sources looked at first.
 
-    Raises: NotFound for a data set without a source and without a version.
+    Raises: NotFound for a data set without a source and without a version; ProjectError if
+        pipeline.py names a key, time or label that is no column.
     """
     found = {}
     for name, role in definition.datasets.items():
         ref = (wanted or {}).get(name)
-        found[name] = versions.resolve(ws, ref) if ref else _newest(ws, role)
-        found[name] = _with_roles(ws, found[name], role)
+        try:
+            found[name] = versions.resolve(ws, ref) if ref else _newest(ws, role)
+            found[name] = _with_roles(ws, found[name], role)
+        except versions.NoSuchColumn as error:
+            raise ProjectError(error.message, where=_declared(ws, name), hint=error.hint) from error
     return found
+
+
+def _declared(ws: Workspace, name: str) -> str:
+    """Where pipeline.py names a data set: `pipeline.py:20`, or the file alone if the name is computed."""
+    path = ws.project.root / ws.project.pipeline
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called == "dataset" and node.args[0].value == name:
+                return f"{ws.project.pipeline}:{node.lineno}"
+    return ws.project.pipeline
 
 
 def pins_of(found: Mapping[str, DatasetVersion]) -> tuple[Pin, ...]:

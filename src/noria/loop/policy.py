@@ -17,7 +17,20 @@ from noria.config import RetrainConfig
 from noria.core.clock import duration
 from noria.core.errors import ConfigError
 
-__all__ = ["Decision", "Evidence", "Gain", "Quality", "Rule", "Training", "Worth", "decide", "describe", "worth"]
+__all__ = [
+    "Decision",
+    "Evidence",
+    "Gain",
+    "Quality",
+    "Rule",
+    "Training",
+    "Trigger",
+    "Worth",
+    "decide",
+    "describe",
+    "parse_trigger",
+    "worth",
+]
 
 TOLERANCE = 0.02
 """A proven gap of quality below this (AUC, or share of the base rate's loss) asks for nothing."""
@@ -84,6 +97,18 @@ class Rule:
     name: str
     fired: bool
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """One item of `when`, read: drift, quality, new labels (`limit` rows), age, or the limit of a metric."""
+
+    kind: str
+    metric: str = ""
+    sign: str = ""
+    limit: float = 0.0
+    age: timedelta = timedelta()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,24 +201,38 @@ def _wait(rules: Sequence[Rule], reason: str, triggers: tuple[str, ...]) -> Deci
     return Decision(decision="wait", reason=reason, triggers=triggers, rules=tuple(rules))
 
 
-def _trigger(text: str, evidence: Evidence) -> Rule:
-    if text == "drift":
-        return _drift(evidence)
-    if text == "quality":
-        return _quality(evidence)
+def parse_trigger(text: str, *, where: str = "noria.toml") -> Trigger:
+    """A trigger as `when` writes it. Raises: ConfigError for one that nobody knows."""
+    if text in ("drift", "quality"):
+        return Trigger(kind=text)
     if match := _NEW_LABELS.fullmatch(text):
-        wanted = int(match[1])
-        sentence = f"{evidence.new_rows:,} rows are new to the champion (limit {wanted:,})"
-        return Rule(name="new labels", fired=evidence.new_rows >= wanted, text=sentence)
+        return Trigger(kind="new labels", limit=float(match[1]))
     if match := _AGE.fullmatch(text):
-        return _age(evidence, match[1])
+        try:
+            return Trigger(kind="age", age=duration(match[1]), text=match[1])
+        except ValueError as error:
+            raise ConfigError(f"when has {text!r}: {error}", where=where) from error
     if match := _LIMIT.fullmatch(text):
-        return _limit(evidence, match[1], match[2], float(match[3]))
+        return Trigger(kind="limit", metric=match[1], sign=match[2], limit=float(match[3]))
     raise ConfigError(
-        f"[model.….retrain] when has {text!r}, which is no trigger",
-        where="noria.toml",
+        f"when has {text!r}, which is no trigger",
+        where=where,
         hint='"drift", "quality", "new labels 20000", "age 90d", or a limit such as "auc < 0.7"',
     )
+
+
+def _trigger(text: str, evidence: Evidence) -> Rule:
+    found = parse_trigger(text)
+    if found.kind == "drift":
+        return _drift(evidence)
+    if found.kind == "quality":
+        return _quality(evidence)
+    if found.kind == "new labels":
+        sentence = f"{evidence.new_rows:,} rows are new to the champion (limit {found.limit:,.0f})"
+        return Rule(name="new labels", fired=evidence.new_rows >= found.limit, text=sentence)
+    if found.kind == "age":
+        return _age(evidence, found.age, found.text)
+    return _limit(evidence, found.metric, found.sign, found.limit)
 
 
 def _drift(evidence: Evidence) -> Rule:
@@ -239,11 +278,7 @@ def _gap(item: Quality) -> tuple[float | None, bool]:
     return item.value - item.before, item.low > best
 
 
-def _age(evidence: Evidence, text: str) -> Rule:
-    try:
-        limit = duration(text)
-    except ValueError as error:
-        raise ConfigError(f'[model.….retrain] when has "age {text}": {error}', where="noria.toml") from error
+def _age(evidence: Evidence, limit: timedelta, text: str) -> Rule:
     if evidence.champion_at is None:
         return Rule(name="age", fired=False, text="the age of the champion's data is not known")
     age = evidence.as_of - evidence.champion_at

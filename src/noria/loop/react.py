@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from noria.checks import records as checks
-from noria.core.clock import duration, instant
+from noria.core.clock import duration, instant, utc_text
 from noria.core.errors import NotFound, UsageError
 from noria.core.identity import JSON
 from noria.core.verb import verb
@@ -29,8 +29,9 @@ from noria.monitoring import alerts, labels, live, performance
 from noria.monitoring import records as monitoring
 from noria.monitoring.window import Window, closed, containing, following, named, previous
 from noria.registry.release import Release
+from noria.serving import capture, segment
 from noria.serving import records as serving
-from noria.serving import segment
+from noria.store.failpoint import failpoint
 from noria.store.jobs import Job
 from noria.store.linelog import read_lines
 from noria.store.workspace import Workspace
@@ -74,6 +75,7 @@ def tick(ws: Workspace) -> list[str]:
             queued = _queue_review(ws, model, *due)
             _call_if_failed(ws, queued)
             jobs.append(queued.job)
+    failpoint("loop.ticked")
     return jobs
 
 
@@ -99,11 +101,12 @@ def review_now(ws: Workspace, model: str, window: str = "") -> Queued:
 
     Args:
         window: such as 2013-12; by default the newest that has ended.
-    Raises: NotFound if nothing is live.
+    Raises: NotFound if nothing is live, or nothing was answered in the window; UsageError if it has not begun.
     Example: noria loop review flights --window 2013-12
     """
     release = live.live_release(ws, model)
     bounds = live.window_of(ws, model, window)
+    _require_requests(ws, model, bounds)
     version = _usable(ws, _main(release))
     queued = _queue_review(ws, model, bounds, version, phase="asked")
     number = 1
@@ -111,6 +114,21 @@ def review_now(ws: Workspace, model: str, window: str = "") -> Queued:
         number += 1
         queued = _queue_review(ws, model, bounds, version, phase=f"asked {number}")
     return queued
+
+
+def _require_requests(ws: Workspace, model: str, window: Window) -> None:
+    """There is something to review. Raises: UsageError; NotFound."""
+    now = live.as_of(ws, model) or ws.clock.now()
+    if window.start > now:
+        raise UsageError(
+            f"{window.name} has not begun: for {model} it is {utc_text(now)[:10]}",
+            hint=f"noria project months {model} shows the windows that have been",
+        )
+    if not capture.predictions(ws, model, window.start_text, window.end_text).num_rows:
+        raise NotFound(
+            f"{model} answered no request in {window.name}: there is nothing to review",
+            hint=f"noria project months {model} shows the windows that have been",
+        )
 
 
 def _call_if_failed(ws: Workspace, queued: Queued) -> None:

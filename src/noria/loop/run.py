@@ -7,16 +7,19 @@ the step cache. Nothing is deployed here.
 
 from __future__ import annotations
 
+import difflib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from noria.core.errors import NoriaError, NotFound, StepFailed, UsageError
+from noria.config import CONFIG_NAME
+from noria.core.errors import ConfigError, NoriaError, NotFound, StepFailed, UsageError
 from noria.core.identity import JSON, canonical
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.data import records as data_records
 from noria.data.records import DatasetVersion
 from noria.loop import baseline, comparison, pins
 from noria.loop.comparison import Comparison
@@ -33,6 +36,7 @@ from noria.registry.facts import Verdict
 from noria.registry.metrics import METRICS
 from noria.registry.release import Release
 from noria.registry.scored import score
+from noria.serving import again
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 from noria.tracking.facts import Pin
@@ -169,6 +173,7 @@ def perform(
     definition = definition or load_pipeline(ws.project)
     if pipeline and pipeline != definition.name:
         raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
+    _require_policies(ws, definition)
     found = pins.resolve(ws, definition, challenge.datasets)
     handle = tracking.start(
         ws,
@@ -190,6 +195,30 @@ def perform(
     return _report(definition, challenge, handle.run, lines, steps, made, time.monotonic() - began)
 
 
+def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
+    """Every model and data set of noria.toml exists: rules under a misspelt name would bind nobody.
+
+    Raises: ConfigError naming the section and the nearest name.
+    """
+    with ws.ledger.read() as tx:
+        models = {*registry.models(tx), *([definition.model.name] if definition.model else [])}
+        datasets = {*data_records.names(tx), *definition.datasets}
+    for kind, named, known in (("model", ws.project.models, models), ("data", ws.project.data, datasets)):
+        for name in named:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                what = "a model" if kind == "model" else "a data set"
+                raise ConfigError(
+                    f"[{kind}.{name}] is about {what} that does not exist",
+                    where=str(ws.project.root / CONFIG_NAME),
+                    hint=f"did you mean [{kind}.{near[0]}]?" if near else f"{ws.project.pipeline} has: {_names(known)}",
+                )
+
+
+def _names(known: set[str]) -> str:
+    return ", ".join(sorted(known)) or "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
     release: Release
@@ -197,6 +226,7 @@ class _Made:
     judgement: gates.Judgement
     comparison: Comparison | None
     size_bytes: int
+    may_go: bool
 
 
 def _make(
@@ -241,12 +271,16 @@ def _make(
     compared = _compare(ws, handle, predictor, champion, holdout, roles, judgement)
     base = baseline.make(ws, predictor, found, holdout, roles=roles, model=node.name)
     made = release.make(ws, node.name, registered.version, baseline=base)
+    with ws.ledger.read() as tx:
+        recorded = registry.release(tx, node.name, made.release)
+    assert recorded is not None, "a release that was made is on record"
     return _Made(
         release=made,
         champion=champion or 0,
         judgement=judgement,
         comparison=compared,
         size_bytes=bundle.size_bytes,
+        may_go=made.state != "rolled back" or again.refusal(ws, recorded) is None,
     )
 
 
@@ -372,9 +406,6 @@ def _report(
 ) -> RunReport:
     judged, evaluation, final = made.judgement.judged, made.judgement.evaluation, made.release
     name = f"{judged.model}:{judged.version}"
-    following = f"noria promote {name}" if made.champion else f"noria deploy {name}"
-    if final.state == "production":
-        following = "noria status"
     return RunReport(
         run=run_id,
         pipeline=definition.name,
@@ -395,8 +426,24 @@ def _report(
         gates=judged.verdicts,
         report=judged.report,
         comparison=made.comparison,
-        next=following if made.judgement.passed else f"noria registry show {name}   (the gates' reasons)",
+        next=_next(name, made),
     )
+
+
+def _next(name: str, made: _Made) -> str:
+    """The command to go on with, which is one that will not be refused."""
+    if not made.judgement.passed:
+        return f"noria registry show {name}   (the gates' reasons)"
+    final = made.release
+    if final.state == "production":
+        return "noria status"
+    if final.state in ("shadow", "canary"):
+        return f"noria watch {final.model}"
+    if final.state == "retired":
+        return f"noria rollback {final.model} --to {final.release}   (it was in production before)"
+    if not made.may_go:
+        return f"noria explain {final.model}@r{final.release}   (what its rollout found against it)"
+    return f"noria promote {name}" if made.champion else f"noria deploy {name}"
 
 
 def _metric_lines(evaluation: Evaluation | None, verdicts: Sequence[Verdict]) -> tuple[MetricLine, ...]:
@@ -428,7 +475,7 @@ def _metric_lines(evaluation: Evaluation | None, verdicts: Sequence[Verdict]) ->
 
 
 def _worst(evaluation: Evaluation | None) -> SliceLine | None:
-    """The slice of at least 200 rows where the first metric is furthest below the whole."""
+    """The slice of at least 200 rows where the first metric is furthest below the whole; None if none is below."""
     if evaluation is None or not evaluation.metrics:
         return None
     name, whole = next(iter(evaluation.metrics.items()))
@@ -438,7 +485,7 @@ def _worst(evaluation: Evaluation | None) -> SliceLine | None:
     worst: SliceLine | None = None
     for part in evaluation.slices:
         line = _slice_line(part, name, whole.value)
-        if line is not None and (worst is None or sign * line.difference < sign * worst.difference):
+        if line is not None and sign * line.difference < (sign * worst.difference if worst else 0.0):
             worst = line
     return worst
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
-from noria.core.errors import UsageError
 from noria.core.lazy import lazy
+from noria.monitoring.budget import budget_of
 from noria.monitoring.dependence import least_effect, p_value
 from noria.monitoring.drift.chi2 import chi2
 from noria.monitoring.drift.ks import ks
@@ -127,28 +127,13 @@ def rate_for(budget: str, days: float) -> float:
     flag; so windows x q bounds the expected false alerts, whatever else is required of an alert.
     Raises: UsageError for a text that states no budget.
     """
-    count, period = _budget(budget)
+    count, period = budget_of(budget)
     return min(Q, count * days / period)
 
 
 def alert_rate(q: float, days: float) -> float:
     """The bound on expected false alerts in 365 days at false discovery rate q with windows of so many days."""
     return q * 365.0 / days
-
-
-def _budget(text: str) -> tuple[float, float]:
-    count, per, period = text.partition(" per ")
-    try:
-        if not per or not period.endswith("d"):
-            raise ValueError
-        found = float(count), float(period.removesuffix("d"))
-    except ValueError as error:
-        raise UsageError(f"{text!r} states no budget of false alarms", hint='such as "1 per 365d"') from error
-    if not (found[0] > 0 and found[1] > 0):
-        raise UsageError(
-            f"{text!r} allows no false alarm at all, which no test can promise", hint='such as "1 per 365d"'
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,18 +244,20 @@ class Rows:
     def _misfit(self, row: object, index: int) -> RowRefused:
         if not isinstance(row, Mapping):
             return RowRefused(f"a row must be an object, not {_word(row)}", row=index)
-        for field in self.fields:
-            if field.name not in row:
-                return RowRefused(
-                    f"column {field.name} is missing: expected {_expected(field)}", column=field.name, row=index
-                )
-        extra = min(str(name) for name in row.keys() - self._names)
-        return RowRefused(
-            f"column {extra[:100]} is not an input of this model",
-            column=extra[:100],
-            row=index,
-            hint=f"inputs: {_listed([field.name for field in self.fields])}",
-        )
+        missing = [field for field in self.fields if field.name not in row]
+        extra = sorted(str(name)[:100] for name in row.keys() - self._names)
+        told = []
+        if len(missing) == 1:
+            told.append(f"column {missing[0].name} is missing: expected {_expected(missing[0])}")
+        elif missing:
+            told.append(f"columns {_listed([field.name for field in missing])} are missing")
+        if extra:
+            verb = "is no input" if len(extra) == 1 else "are no inputs"
+            told.append(f"column{'s' * (len(extra) > 1)} {_listed(extra)} {verb} of this model")
+        names = _listed([field.name for field in self.fields])
+        hint = f"inputs: {names}; the request's id, key and time (at) stand beside the row" if extra else ""
+        column = missing[0].name if missing else extra[0]
+        return RowRefused("; ".join(told), column=column, row=index, hint=hint)
 
     def _value(self, field: Field, accepted: frozenset[type], value: Any, index: int) -> Any:
         """One value that is not plainly of an accepted type: unwrap numpy's, take 3.0 for 3, or refuse."""

@@ -123,7 +123,7 @@ def _overrides(definition: PipelineDefinition, params: Mapping[str, JSON]) -> di
     found: dict[str, dict[str, JSON]] = {}
     for name, value in params.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             raise UsageError(
                 f"there is no parameter {name!r}",
                 where=f"pipeline {definition.name}",

@@ -29,6 +29,7 @@ from noria.tracking.records import RunRecord
 __all__ = ["Difference", "Line", "diff"]
 
 _RELEASE = re.compile(r"(?P<model>[^@:\s]+)[@ ]r(?P<release>\d+)")
+_BARE_RELEASE = re.compile(r"r\d+")
 _VERSION = re.compile(r"(?P<model>[^@:\s]+):(?P<version>\d+)")
 
 
@@ -76,6 +77,13 @@ def diff(ws: Workspace, a: str, b: str) -> Difference:
 
 
 def _kind(ws: Workspace, ref: str) -> str:
+    if _BARE_RELEASE.fullmatch(ref):
+        with ws.ledger.read() as tx:
+            known = registry.models(tx)
+        raise UsageError(
+            f"{ref} is a release of which model?",
+            hint=" or ".join(f"{name}@{ref}" for name in known[:3]) or "no model has a release yet: noria run",
+        )
     if _RELEASE.fullmatch(ref):
         return "release"
     if _VERSION.fullmatch(ref):

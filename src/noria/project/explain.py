@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound
@@ -20,17 +19,19 @@ from noria.data import records as data
 from noria.data import versions as datasets
 from noria.data.read import find_rows
 from noria.data.records import DatasetVersion
-from noria.governance import lineage
 from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring
-from noria.project import touched
+from noria.project import refs, touched
+from noria.project.attempts import ANSWERED, Attempt, attempts
+from noria.project.chain import Chain, Link
 from noria.registry import records as registry
 from noria.registry import release as releases
 from noria.registry import versions as models
 from noria.registry.records import ReleaseRecord
 from noria.serving import capture
 from noria.serving import records as serving
+from noria.serving.records import RolloutRecord
 from noria.store.ledger import Reader
 from noria.store.tree import read_tree
 from noria.store.workspace import Workspace
@@ -43,63 +44,54 @@ __all__ = ["Chain", "Link", "explain"]
 MAX_ROWS = 10
 MAX_FILES = 50
 _RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d+)")
+_BARE_RELEASE = re.compile(r"r\d+")
 _VERSION = re.compile(r"(?:model/)?(?P<model>[^/@:\s]+):(?P<number>\d+)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """One link of a chain: `what` it is, its ref, one sentence, when and by whom, and its figures."""
-
-    what: str
-    ref: str
-    text: str
-    at: str = ""
-    actor: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """The answer: `links` go back from the thing asked for, `touched` is what came of it."""
-
-    id: str
-    kind: str
-    links: tuple[Link, ...]
-    touched: tuple[Link, ...] = ()
 
 
 @verb(permission="project.read", changes=False)
 def explain(ws: Workspace, id: str) -> Chain:
-    """Why is this so? From any id: a prediction (ours or the client's), a release, a version, a run, data, a file.
+    """Why is this so? From any id that Noria prints: a prediction, a release, a version, a run, data, a fact, a file.
+
+    Of several requests with one id of a client it is the newest that was answered; the others are named.
 
     Args:
-        id: pred_…, the client's id, flights@r2, flights:3, run_…, flights@3, a file's path, or a digest.
+        id: pred_…, the client's id, flights@r2, flights:3, run_…, rollout_…, flights@3, fact/12,
+            retrain/…, drift/…, quality/…, a file's path, a commit (7 digits or more), or a digest (8 or more).
     Raises: NotFound.
     Example: noria explain flights@3
     """
     if id.startswith("pred_"):
-        return _prediction(ws, id)
-    for read in (_of_run, _of_release, _of_version, _of_dataset, _of_file, _of_ref):
+        return _prediction(ws, capture.find(ws, id))
+    for read in (_of_run, _of_release, _of_version, _of_dataset, _of_file, _of_rollout, refs.named, _of_ref):
         found = read(ws, id)
         if found is not None:
             return found
-    try:
-        return _prediction(ws, id)
-    except NotFound as error:
-        raise NotFound(
-            f"nothing is known of {id[:100]!r}",
-            hint="a prediction's id (ours or the client's), flights@r2, flights:3, run_…, flights@3, a file, a digest",
-        ) from error
+    tried = attempts(ws, id)
+    if tried:
+        return _prediction(ws, capture.find(ws, tried[0].id), tried)
+    return refs.shortened(ws, id) or _unknown(ws, id)
 
 
-def _prediction(ws: Workspace, name: str) -> Chain:
-    found = capture.find(ws, name)
+def _unknown(ws: Workspace, name: str) -> NoReturn:
+    if _BARE_RELEASE.fullmatch(name):
+        with ws.ledger.read() as tx:
+            known = registry.models(tx)
+        names = " or ".join(f"{model}@{name}" for model in known[:3])
+        raise NotFound(f"{name} is a release of which model?", hint=names or "no model has one: noria run")
+    raise NotFound(
+        f"nothing is known of {name[:100]!r}",
+        hint="a prediction's id (ours or the client's), flights@r2, flights:3, run_…, rollout_…, flights@3, "
+        "fact/12, a file, a commit, a digest",
+    )
+
+
+def _prediction(ws: Workspace, found: Mapping[str, Any], tried: Sequence[Attempt] = ()) -> Chain:
     model, number = str(found["model"]), int(found["rel"])
-    links = [_answer(found), *_label(ws, model, found)]
+    links = [_answer(found), *_others(found, tried), *_label(ws, model, found)]
     with ws.ledger.read() as tx:
         release = registry.release(tx, model, number)
     if release is None:
-        raise NotFound(f"{name} names r{number} of {model}, which this project does not have")
+        raise NotFound(f"{found['id']} names r{number} of {model}, which this project does not have")
     with ws.ledger.read() as tx:
         links += _deployment(tx, model, int(found["dep"]))
     links += _release(ws, release)
@@ -118,6 +110,18 @@ def _answer(found: Mapping[str, Any]) -> Link:
         text = f"score {found['y']:.4f} → {found['c']} for {name}, {by}"
     row = {key: value for key, value in found["x"].items() if value is not None}
     return Link(what="prediction", ref=str(found["id"]), text=text, at=moment, details={**shown, "row": row})
+
+
+def _others(found: Mapping[str, Any], tried: Sequence[Attempt]) -> list[Link]:
+    """The other requests that came with the same id of the client, newest first."""
+    links = []
+    for item in sorted(tried, key=lambda item: item.t, reverse=True)[: MAX_ROWS + 1]:
+        if item.id != found["id"]:
+            moment = utc_text(datetime.fromtimestamp(item.t / 1e6, tz=UTC))
+            word = "answered too" if item.status == ANSWERED else f"refused with {item.status}"
+            text = f"another request with the id {found['rid']}: {word}, by r{item.release}"
+            links.append(Link(what="other attempt", ref=item.id, text=text, at=moment))
+    return links
 
 
 def _label(ws: Workspace, model: str, found: Mapping[str, Any]) -> list[Link]:
@@ -158,7 +162,7 @@ def _release(ws: Workspace, record: ReleaseRecord) -> list[Link]:
                 details={"content": record.content, "state": record.state, "reason": record.reason},
             ),
             *_promotion(tx, record),
-            *_gates(tx, record),
+            *_gates(ws, tx, record),
         ]
     assert version is not None, "a release has a version"
     links.append(
@@ -178,16 +182,7 @@ def _promotion(tx: Reader, record: ReleaseRecord) -> list[Link]:
     """What brought a release into production: its rollout with the evidence, or the first deployment."""
     for rollout in serving.rollouts(tx, record.model):
         if rollout.release == record.release:
-            text = f"{rollout.outcome}: {rollout.reason}" if rollout.reason else rollout.outcome
-            return [
-                Link(
-                    what="rollout",
-                    ref=f"rollout/{rollout.rollout}",
-                    text=f"from r{rollout.before} to r{rollout.release}, {text}",
-                    at=rollout.ended_at or rollout.step_at,
-                    details={"evidence": dict(rollout.evidence)},
-                )
-            ]
+            return [_rollout(rollout)]
     for item in reversed(serving.history(tx, record.model)):
         if any(arm.release == record.release for arm in item.arms):
             text = f"{item.cause} by {item.actor}"
@@ -195,8 +190,28 @@ def _promotion(tx: Reader, record: ReleaseRecord) -> list[Link]:
     return []
 
 
-def _gates(tx: Reader, record: ReleaseRecord) -> list[Link]:
-    judged = registry.judgement(tx, record.model, record.version)
+def _rollout(found: RolloutRecord) -> Link:
+    text = f"{found.outcome}: {found.reason}" if found.reason else found.outcome
+    return Link(
+        what="rollout",
+        ref=f"rollout/{found.rollout}",
+        text=f"from r{found.before} to r{found.release}, {text}",
+        at=found.ended_at or found.step_at,
+        details={"evidence": dict(found.evidence)},
+    )
+
+
+def _gates(ws: Workspace, tx: Reader, record: ReleaseRecord) -> list[Link]:
+    """The verdicts that let a release go on: the last before it came into production, not those of a later run."""
+    moves = [
+        stored.seq
+        for stored in ws.ledger.facts(kind="release.moved", subject=f"model/{record.model}")
+        if stored.payload.release == record.release
+        and stored.payload.after == "production"
+        and stored.payload.before not in ("retired", "rolled back")
+    ]
+    found = registry.judgements(tx, record.model, record.version)
+    judged = next((item for item in found if not moves or item.seq < moves[0]), None)
     if judged is None:
         return []
     passed = sum(verdict.passed for verdict in judged.verdicts)
@@ -399,6 +414,22 @@ def _of_version(ws: Workspace, name: str) -> Chain | None:
     )
 
 
+def _of_rollout(ws: Workspace, name: str) -> Chain | None:
+    """A rollout by its id or the beginning of it: the release that it was about, and all behind that."""
+    wanted = name.removeprefix("rollout/")
+    if not wanted.startswith("rollout_"):
+        return None
+    with ws.ledger.read() as tx:
+        fits = [item for item in serving.rollouts(tx) if item.rollout.startswith(wanted)]
+        if not fits:
+            return None
+        found = refs.only(wanted, fits, [item.rollout for item in fits])
+        record = registry.release(tx, found.model, found.release)
+    assert record is not None, "a rollout is of a release"
+    links = [link for link in _release(ws, record) if link.what != "rollout"]
+    return Chain(id=found.rollout, kind="rollout", links=(_rollout(found), *links))
+
+
 def _of_dataset(ws: Workspace, name: str) -> Chain | None:
     ref = name.removeprefix("dataset/")
     with ws.ledger.read() as tx:
@@ -432,20 +463,10 @@ def _of_file(ws: Workspace, name: str) -> Chain | None:
 
 
 def _of_ref(ws: Workspace, name: str) -> Chain | None:
-    """Anything else that a fact names: a digest or a subject, by its edges."""
-    if not is_digest(name) and "/" not in name:
+    """Anything else that a fact names: a subject, by its edges."""
+    if is_digest(name) or "/" not in name:
         return None
-    above, below = lineage.ancestors(ws, name), lineage.descendants(ws, name)
-    if not above and not below:
-        return None
-    return Chain(id=name, kind="object", links=_lineage(above), touched=_lineage(below))
-
-
-def _lineage(found: Sequence[lineage.Link]) -> tuple[Link, ...]:
-    return tuple(
-        Link(what=item.role, ref=item.ref, text=f"{item.kind} (fact {item.seq})", at=item.at, actor=item.actor)
-        for item in found
-    )
+    return refs.by_edges(ws, name)
 
 
 def _as_links(found: Sequence[touched.Touched]) -> tuple[Link, ...]:

@@ -157,7 +157,7 @@ def _require_column(column: str, role: str, kinds: Mapping[str, str], path: Path
     columns = ", ".join(list(kinds)[:12]) + (" …" if len(kinds) > 12 else "")
     if not column:
         raise UsageError(f"which column is the {role}?", where=str(path), hint=f"--{role} COLUMN, one of: {columns}")
-    near = difflib.get_close_matches(column, kinds, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(column, kinds, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"columns: {columns}"
     raise NotFound(f"there is no column {column!r} for --{role}", where=str(path), hint=hint)
 

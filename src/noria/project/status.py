@@ -17,10 +17,11 @@ from noria.monitoring import live
 from noria.monitoring import records as monitoring
 from noria.monitoring.facts import Estimate
 from noria.monitoring.records import AlertRecord
-from noria.monitoring.window import named
+from noria.project import months
 from noria.registry import records as registry
 from noria.serving import follow
 from noria.serving import records as serving
+from noria.serving.plan import Plan
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
@@ -66,7 +67,10 @@ class RolloutLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowLine:
-    """One window of a model: its quality live and frozen, what drifted, and what the loop decided."""
+    """One window of a model: its quality live and frozen, what drifted, and what came of the loop's decision.
+
+    `decision` is that of `noria project months`: wait, stopped, training, refused, promoted, rolled back, …
+    """
 
     window: str
     start: str
@@ -84,7 +88,8 @@ class ModelStatus:
     """One model. `release` is the one in production (0: none), `since` when it came there.
 
     `as_of` is how far time has come for it: event time under an event clock. `candidates` are
-    releases that wait: validated or staging.
+    releases that wait: validated or staging. `unloadable` says why a server cannot put what is
+    deployed in force; empty when all can.
     """
 
     model: str
@@ -102,6 +107,7 @@ class ModelStatus:
     promotions: int
     refusals: int
     stopped: int
+    unloadable: str
     next: str
 
 
@@ -167,7 +173,13 @@ def status(ws: Workspace) -> Status:
         newest = [found for name in data.names(tx) if (found := data.newest(tx, name)) is not None]
     moments = {name: live.as_of(ws, name) for name in names}
     with ws.ledger.read() as tx:
-        models = [_model(tx, name, utc_text(moment) if (moment := moments[name]) else "") for name in names]
+        deployed = {name: serving.deployment(tx, name) for name in names}
+    broken = {name: follow.failures(ws, name, item.seq) for name, item in deployed.items() if item is not None}
+    with ws.ledger.read() as tx:
+        models = [
+            _model(tx, name, utc_text(moment) if (moment := moments[name]) else "", broken.get(name, ""))
+            for name in names
+        ]
     return Status(
         project=ws.project.name,
         clock=ws.project.clock,
@@ -203,7 +215,7 @@ def _run(item: tracking.RunRecord) -> RunLine:
     )
 
 
-def _model(tx: Reader, name: str, as_of: str) -> ModelStatus:
+def _model(tx: Reader, name: str, as_of: str, unloadable: str) -> ModelStatus:
     found = registry.production(tx, name)
     deployed = serving.deployment(tx, name)
     waiting = [item for item in registry.releases(tx, name) if item.state in ("validated", "staging")]
@@ -229,45 +241,47 @@ def _model(tx: Reader, name: str, as_of: str) -> ModelStatus:
         promotions=sum(item.outcome == "promoted" for item in finished),
         refusals=sum(item.decision == "refuse" for item in judged),
         stopped=sum(item.decision == "stopped" for item in decisions),
-        next="" if found else (f"noria deploy {name}" if waiting else "noria run"),
+        unloadable=unloadable,
+        next=_next_of(name, is_live=found is not None, is_waiting=bool(waiting), is_broken=bool(unloadable)),
     )
 
 
+def _next_of(name: str, *, is_live: bool, is_waiting: bool, is_broken: bool) -> str:
+    if is_broken:
+        return f"noria rollback {name}"
+    if is_live:
+        return ""
+    return f"noria deploy {name}" if is_waiting else "noria run"
+
+
 def windows_of(tx: Reader, model: str) -> list[WindowLine]:
-    """Every window that was measured or decided on, in time order; of several decisions the last."""
-    drifts = {item.window: item for item in monitoring.drifts(tx, model)}
-    qualities = {item.window: item for item in monitoring.qualities(tx, model)}
-    decided = {item.window: item for item in reversed(loop.decisions(tx, model))}
-    found = []
-    for name in sorted({*drifts, *qualities, *decided}, key=lambda name: named(name).start):
-        drift, quality, decision = drifts.get(name), qualities.get(name), decided.get(name)
-        found.append(
-            WindowLine(
-                window=name,
-                start=named(name).start_text,
-                rows=quality.rows if quality else drift.rows if drift else 0,
-                labelled=quality.labelled if quality else 0,
-                live=quality.live if quality else {},
-                frozen=quality.frozen if quality else {},
-                drifted=drift.drifted if drift else (),
-                decision=decision.decision if decision else "",
-                reason=decision.reason if decision else "",
-            )
+    """Every window that was measured or decided on, in time order, with what came of its decision."""
+    return [
+        WindowLine(
+            window=item.month,
+            start=item.start,
+            rows=item.rows,
+            labelled=item.labelled,
+            live=item.live,
+            frozen=item.frozen,
+            drifted=item.drifted_columns,
+            decision=item.decision,
+            reason=item.reason,
         )
-    return found
+        for item in months.history(tx, model)
+    ]
 
 
 def _rollout(tx: Reader, model: str) -> RolloutLine | None:
     found = serving.open_rollout(tx, model)
     if found is None:
         return None
-    steps = found.plan.get("steps", [])
-    here = steps[found.step] if found.step < len(steps) else {}
+    steps = Plan.from_json(found.plan).steps
     return RolloutLine(
         rollout=found.rollout,
         release=found.release,
         before=found.before,
-        step=str(here.get("text", "") if isinstance(here, Mapping) else here),
+        step=steps[found.step].text,
         number=found.step + 1,
         steps=len(steps),
         since=found.step_at,

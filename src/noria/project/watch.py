@@ -8,6 +8,7 @@ from typing import Any
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
+from noria.project.sentence import sentence
 from noria.project.status import ArmLine, JobLine, RolloutLine, WindowLine, status
 from noria.serving import records as serving
 from noria.store.workspace import Workspace
@@ -104,34 +105,11 @@ def watch(ws: Workspace, model: str = "", after: int = 0) -> Watched:
 def _events(ws: Workspace, model: str, after: int) -> tuple[Event, ...]:
     subjects = {f"model/{model}", f"deployment/local/{model}"}
     found = []
-    for stored in ws.ledger.facts(after=after):
-        fact = stored.fact
-        is_ours = fact.subject in subjects or fact.kind.startswith(("dataset.", "checks.", "run."))
-        if is_ours and fact.kind.startswith(KINDS):
-            found.append(
-                Event(seq=stored.seq, at=fact.at, kind=fact.kind, actor=fact.actor, text=_text(fact.kind, fact.data))
-            )
+    with ws.ledger.read() as tx:
+        for stored in ws.ledger.facts(after=after):
+            fact = stored.fact
+            is_ours = fact.subject in subjects or fact.kind.startswith(("dataset.", "checks.", "run."))
+            if is_ours and fact.kind.startswith(KINDS):
+                text = sentence(tx, stored)
+                found.append(Event(seq=stored.seq, at=fact.at, kind=fact.kind, actor=fact.actor, text=text))
     return tuple(found[-EVENTS:])
-
-
-def _text(kind: str, data: Mapping[str, Any]) -> str:
-    """One line of a fact's own fields, the telling ones first."""
-    if kind == "release.moved":
-        return f"r{data['release']} {data['before']} → {data['after']}: {data['reason']}"
-    if kind == "deployment.changed":
-        arms = ", ".join(f"r{arm['release']} {arm['weight']:.0%}" for arm in data["arms"])
-        return f"{arms}" + (f", shadow r{data['shadow']}" if data["shadow"] else "")
-    if kind in ("retrain.decided", "challenger.judged"):
-        return f"{data['decision']}: {data['reason']}"
-    if kind == "drift.measured":
-        return f"{data['window']}: {', '.join(data['drifted']) or 'no column drifted'}"
-    if kind == "quality.measured":
-        return f"{data['window']}: {data['labelled']:,} of {data['rows']:,} labelled"
-    if kind == "dataset.committed":
-        return f"{data['name']}@{data['version']}: {data['rows']:,} rows"
-    if kind == "checks.finished":
-        return f"{data['dataset']}@{data['version']}: {data['passed']} passed, {data['failed']} failed"
-    for name in ("message", "reason", "status", "release", "run"):
-        if data.get(name):
-            return str(data[name])
-    return ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from noria.config import GateConfig
 from noria.core.lazy import lazy
+from noria.core.schema import Column
 from noria.registry.facts import Verdict
 from noria.registry.metrics import Metric
 from noria.registry.scored import Sample
@@ -34,6 +35,7 @@ class Champion:
     version: int
     score: Array
     threshold: float
+    inputs: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Evidence:
 
     `metrics` are those that the pipeline or the policy names and that exist; `latencies_ms` times
     single-row predictions when it is called. `blocks` is the hour of each row, None without times.
+    `inputs` are the columns that the candidate takes; a champion has its own.
     """
 
     policy: GateConfig
@@ -51,6 +54,7 @@ class Evidence:
     slices: Sequence[str]
     blocks: npt.NDArray[np.int64] | None
     latencies_ms: Callable[[], Sequence[float]]
+    inputs: tuple[Column, ...] = ()
 
 
 Gate = Callable[[Evidence], Sequence[Verdict]]

@@ -101,6 +101,7 @@ def judge(
                     slices=tuple(slices),
                     blocks=_attempt(verdicts, "time", lambda: hours_of(sample.rows, roles.time)),
                     latencies_ms=lambda: _latencies(predictor, sample),
+                    inputs=predictor.rows.signature.inputs,
                 ),
                 is_compared=incumbent is None or opponent is not None,
             )
@@ -133,7 +134,7 @@ def decide(evidence: Evidence, *, is_compared: bool = True) -> list[Verdict]:
     """
     verdicts: list[Verdict] = []
     for name in plugins.names("gate"):
-        if not is_compared and name in ("champion", "slices"):
+        if not is_compared and name in ("champion", "slices", "inputs"):
             continue  # the champion's own verdict is already a no
         found = _attempt(verdicts, name, functools.partial(_asked, name, evidence))
         verdicts.extend(found or [])
@@ -155,6 +156,7 @@ def _plain(policy: GateConfig) -> dict[str, Any]:
         "slices": {name: dict(rule) for name, rule in policy.slices.items()},
         "latency_p99_ms": policy.latency_p99_ms,
         "level": policy.level,
+        **({} if policy.inputs == "same" else {"inputs": policy.inputs}),
     }
 
 
@@ -209,7 +211,7 @@ def _champion(
         found = predictor.predict(sample.rows)
         if not np.isfinite(found).all():
             raise ValueError(f"{int((~np.isfinite(found)).sum())} of its scores are not finite")
-        return Champion(incumbent.version, found, predictor.threshold)
+        return Champion(incumbent.version, found, predictor.threshold, predictor.rows.signature.inputs)
 
     before = len(verdicts)
     made: Champion | None = _attempt(verdicts, "champion", scored)

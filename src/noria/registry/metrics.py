@@ -7,6 +7,7 @@ tests against scikit-learn. `y` is 0/1 for binary models; `score` the positive c
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
 else:
     np = lazy("numpy")
 
-__all__ = ["METRICS", "CustomMetric", "Measure", "Metric", "measure", "midranks", "placements", "resolve", "z_of"]
+__all__ = [
+    "METRICS",
+    "CustomMetric",
+    "Measure",
+    "Metric",
+    "measure",
+    "midranks",
+    "placements",
+    "resolve",
+    "why_absent",
+    "z_of",
+]
 
 REPLICATES = 200
 """Bootstrap replicates where no closed form is used; seeded, so the same rows give the same interval."""
@@ -89,6 +101,17 @@ def resolve(names: Iterable[str | CustomMetric], task: str) -> dict[str, Metric]
         else:
             found[item.name] = Metric(item.name, item.better, task, item.function, needs_rows=True)
     return found
+
+
+def why_absent(name: str, declared: Iterable[str], task: str) -> str:
+    """Why a metric that a policy names was not measured, with the name that was perhaps meant."""
+    other = METRICS.get(name)
+    if other is not None:
+        return f"{name} was not measured: it is a metric of {other.task} models, and this one is {task}"
+    known = {*declared, *(each for each, metric in METRICS.items() if metric.task == task)}
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+    return f"{name} was not measured: no metric has that name; {meant}"
 
 
 def measure(

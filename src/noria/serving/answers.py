@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from noria.core.errors import NoriaError
+from noria.core.errors import ModelFailed, NoriaError
 from noria.packaging.rows import RowRefused
 from noria.serving.facts import Arm
 from noria.serving.line import INVALID, RAISED, REJECTED
@@ -100,9 +100,11 @@ class Ids:
         return f"{self._prefix}{_PAIRS[count >> 20]}{_PAIRS[(count >> 10) & 1023]}{_PAIRS[count & 1023]}"
 
 
-def error_body(message: str, *, column: str = "", rid: str = "") -> bytes:
-    """The JSON body of an error."""
-    found: dict[str, str] = {"error": message}
+def error_body(
+    message: str, *, code: str = "internal", where: str = "", hint: str = "", column: str = "", rid: str = ""
+) -> bytes:
+    """The JSON body of an error: the shape that every surface has, and beside it the column and the request's id."""
+    found: dict[str, Any] = {"error": {"code": code, "message": message, "where": where, "hint": hint}}
     if column:
         found["column"] = column
     if rid:
@@ -227,12 +229,14 @@ def _refuse(ask: Ask, error: Exception, name: str, lines: list[bytes], *, now_us
     many = len(ask.rows) > 1
     place = f" (row {row})" if many else ""
     if isinstance(error, RowRefused):
-        body = error_body(error.message + place, column=error.column, rid=ask.rid)
+        text = error.message + place
+        body = error_body(text, code=error.code, hint=error.hint, column=error.column, rid=ask.rid)
     elif isinstance(error, _Invalid):
-        body = error_body(f"the model gave a score that is not valid{place}", rid=ask.rid)
+        text = f"the model gave a score that is not valid{place}"
+        body = error_body(text, code=ModelFailed.code, rid=ask.rid)
     else:
         text = error.message if isinstance(error, NoriaError) else f"the model raised {type(error).__name__}"
-        body = error_body(text, rid=ask.rid)
+        body = error_body(text, code=getattr(error, "code", ModelFailed.code), rid=ask.rid)
     us = (time.perf_counter_ns() - ask.arrived_ns) // 1000
     arm = ask.arm
     rid = quote(f"{ask.rid}#{row}" if many else ask.rid)

@@ -21,7 +21,7 @@ from noria.registry import release as releases
 from noria.registry.records import ReleaseRecord
 from noria.registry.versions import resolve
 from noria.serving import advance as judging
-from noria.serving import follow, records, rollout
+from noria.serving import again, follow, records, rollout
 from noria.serving.facts import Arm, DeploymentChanged, RolloutStarted
 from noria.serving.line import decode
 from noria.serving.plan import Plan, plan
@@ -62,12 +62,16 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolledBack:
-    """A way back that was taken: `ms` from the start of the change until every living server answered by it."""
+    """A way back that was taken: `ms` from the start of the change until every living server answered by it.
+
+    `release` is in production now, `before` was; `ended` is the release whose rollout was stopped (0: none was).
+    """
 
     model: str
     environment: str
     before: int
     release: int
+    ended: int
     deployment: int
     servers: int
     acknowledged: int
@@ -115,6 +119,7 @@ def rollback(ws: Workspace, model: str = "", to: int = 0, reason: str = "", envi
     with ws.ledger.read() as tx:
         current = _current(tx, model, environment)
         target = _way_back(tx, current, to)
+        rolling = records.open_rollout(tx, current.model, environment)
     text = reason or f"asked by {ws.actor}"
     if target is not None:
         _require_parts(ws, target)
@@ -129,17 +134,19 @@ def rollback(ws: Workspace, model: str = "", to: int = 0, reason: str = "", envi
             before, release, seq = _swap(ws, tx, current, target, text)
     failpoint("deployment.changed")
     done, living = _await(ws, current.model, seq, environment)
+    forward = f"noria rollback {current.model} --to {before}   (forward again)"
     return RolledBack(
         model=current.model,
         environment=environment,
         before=before,
         release=release,
+        ended=rolling.release if rolling is not None else 0,
         deployment=seq,
         servers=living,
         acknowledged=done,
         ms=round((time.perf_counter() - started) * 1000, 1),
         reason=text,
-        next=f"noria rollback {current.model} --to {before}   (forward again)",
+        next=forward if before != release else f"noria run, or noria registry show {current.model}",
     )
 
 
@@ -166,24 +173,28 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     config = ws.project.model(target.model).deploy
     where = f"noria.toml [model.{target.model}.deploy]"
     if under_way is not None:
-        raise Conflict(
-            f"{target.model} r{under_way.release} is on its way to production; one release at a time",
-            hint=f"noria watch {target.model}, or noria rollback {target.model} to stop it",
-        )
+        raise _on_its_way(target.model, under_way.release)
     if live is not None and live.release == target.release and current is not None:
         return _shipped(target, environment, "already live", live.release, current.seq, dry_run=dry_run)
+    if state == "rolled back":
+        again.require(ws, target, environment)
     way = plan(config, where=where, slow_us=_slow_us(ws, target.model, live, config.path))
     _require_approval(ws, target, config.approve)
     _require_parts(ws, target)
     if dry_run:
         action = "deployed" if live is None else "rollout started"
         return _shipped(target, environment, action, live.release if live else 0, 0, dry_run=True, way=way)
-    if state == "validated":
+    if state == "rolled back":
+        releases.move(ws, target.model, target.release, "validated", reason="promoted again", environment=environment)
+    if state in ("validated", "rolled back"):
         smoke(ws, target.model, target.release, environment=environment)
     with ws.ledger.transaction() as tx:
         found = registry_records.production(tx, target.model, environment)
         if (found.release if found else 0) != (live.release if live else 0):
             raise Conflict(f"production of {target.model} has just changed", hint="look again: noria status")
+        other = records.open_rollout(tx, target.model, environment)
+        if other is not None:
+            raise _on_its_way(target.model, other.release)
         if found is None:
             seq = _first(ws, tx, target, environment)
             rollout_id = ""
@@ -194,6 +205,13 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     action = "rollout started" if rollout_id else "deployed"
     before = live.release if live else 0
     return _shipped(target, environment, action, before, seq, dry_run=False, way=way, rollout_id=rollout_id)
+
+
+def _on_its_way(model: str, release: int) -> Conflict:
+    return Conflict(
+        f"{model} r{release} is on its way to production; one release at a time",
+        hint=f"noria watch {model}, or noria rollback {model} to stop it",
+    )
 
 
 def _shipped(
@@ -246,6 +264,8 @@ def _target(tx: Reader, ref: str, environment: str) -> ReleaseRecord:
     if not known:
         raise NotFound(f"{ref} has no release", hint="noria run makes one when the gates pass")
     newest = known[0]
+    if version and releases.state_in(tx, newest, environment) == "rolled back":
+        return newest
     why = newest.reason or "the gates did not pass"
     raise GateClosed(f"{newest.ref} is {newest.state} and cannot be shipped: {why}", hint="noria run trains a new one")
 
@@ -320,7 +340,10 @@ def _current(tx: Reader, model: str, environment: str) -> DeploymentRecord:
     if len(every) == 1:
         return every[0]
     names = ", ".join(record.model for record in every)
-    raise UsageError("name the model" if every else "nothing is deployed", hint=f"deployed: {names}" if every else "")
+    raise UsageError(
+        "name the model" if every else "nothing is deployed",
+        hint=f"deployed: {names}" if every else "noria deploy MODEL, then there is something to go back from",
+    )
 
 
 def _way_back(tx: Reader, current: DeploymentRecord, to: int) -> ReleaseRecord | None:
@@ -330,7 +353,7 @@ def _way_back(tx: Reader, current: DeploymentRecord, to: int) -> ReleaseRecord |
     if is_rolling and (not to or (live is not None and to == live.release)):
         return None
     if live is not None and to == live.release:
-        raise Conflict(f"{live.ref} is in production already")
+        raise Conflict(f"{live.ref} is in production already", hint="noria status shows what answers")
     was_live = {
         record.production
         for record in records.history(tx, current.model, current.environment)
@@ -351,7 +374,10 @@ def _way_back(tx: Reader, current: DeploymentRecord, to: int) -> ReleaseRecord |
             found = registry_records.release(tx, current.model, number)
             if found is not None and releases.state_in(tx, found, current.environment) == "retired":
                 return found
-    raise Conflict(f"{current.model} has no earlier production release to go back to")
+    raise Conflict(
+        f"{current.model} has no earlier production release to go back to",
+        hint=f"noria registry releases {current.model} lists them; noria run and noria promote bring a second one",
+    )
 
 
 def _end_rollout(ws: Workspace, tx: Transaction, current: DeploymentRecord, reason: str) -> tuple[int, int, int]:
@@ -359,7 +385,7 @@ def _end_rollout(ws: Workspace, tx: Transaction, current: DeploymentRecord, reas
     if found is None:
         raise Conflict(f"the rollout of {current.model} has just ended", hint="look again: noria status")
     seq = judging.finish(ws, tx, found, outcome="rolled back", reason=reason, evidence=found.evidence)
-    return found.release, found.before, seq
+    return found.before, found.before, seq
 
 
 def _swap(

@@ -84,7 +84,9 @@ class Meters:
         lines = [
             *_counter("noria_malformed_total", "Requests refused before they reached a model.", self.malformed),
             *_counter("noria_busy_total", "Requests refused because the queue was full.", self.refused),
-            *_counter("noria_unlogged_rows_total", "Rows answered that the log could not take.", self.unlogged),
+            *_counter(
+                "noria_unlogged_rows_total", "Rows not answered because the log could not take them.", self.unlogged
+            ),
             *_counter("noria_shadow_rows_total", "Rows that a shadow answered.", self.shadows),
             *_counter(
                 "noria_shadow_rows_dropped_total", "Rows that the shadow queue could not take.", self.shadows_dropped

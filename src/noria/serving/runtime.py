@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
+import os
 import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NotFound, WorldError
 from noria.serving import router, segment
-from noria.serving.answers import Answer, Ask, Ids, Render, answer_batch, shadow_lines
+from noria.serving.answers import Answer, Ask, Ids, Render, answer_batch, error_body, shadow_lines
 from noria.serving.facts import Arm
 from noria.serving.meters import Meters
 from noria.serving.routes import Route, Routes, Served
@@ -31,6 +33,8 @@ from noria.serving.routes import Route, Routes, Served
 __all__ = ["Busy", "Limits", "Runtime"]
 
 log = logging.getLogger("noria.serving")
+PROBE_BYTES = 64 * 1024
+"""What must find room on the disk before a server that could not record is ready again."""
 
 
 class Busy(WorldError):
@@ -74,6 +78,7 @@ class Runtime:
         self._is_awake = False
         self._batch = 0
         self._batch_since = 0.0
+        self._unrecorded_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shadows: queue.Queue[tuple[Route, list[Ask], list[Answer]]] = queue.Queue()
         self._shadow_rows = 0
@@ -214,17 +219,22 @@ class Runtime:
                 log.exception("a batch of %d requests failed", len(group))
                 answers = [Answer.failed(ask, error) for ask in group]
             done.append((group, answers))
-        self._write(route.model, lines)
+        refusal = self._write(route.model, lines)
+        if refusal is not None:
+            done = [
+                (group, [_unrecorded(ask, it, refusal) for ask, it in zip(group, made, strict=True)])
+                for group, made in done
+            ]
         self._deliver([pair for group, answers in done for pair in zip(group, answers, strict=True)])
         for group, answers in done:
             self.meters.batch(route.model, group, answers)
-            if route.shadow is not None and group[0].served.release != route.shadow.release:
+            if refusal is None and route.shadow is not None and group[0].served.release != route.shadow.release:
                 self._offer(route, group, answers)
 
-    def _write(self, model: str, lines: list[bytes]) -> None:
-        """Log before answering. If the disk is full, answer all the same, count it and say so."""
+    def _write(self, model: str, lines: list[bytes]) -> WorldError | None:
+        """Log before answering. What cannot be put on record is not answered: gives why, and counts it."""
         if not lines:
-            return
+            return None
         writer = self._writers.get(model)
         if writer is None:
             with self._writers_guard:
@@ -232,10 +242,30 @@ class Runtime:
                 writer = self._writers.setdefault(model, segment.SegmentWriter(place, self._now_us))
         try:
             writer.append(lines)
-        except (OSError, WorldError) as error:
+        except WorldError as error:
+            self._unrecorded_at = time.monotonic()
             self.meters.unlogged += len(lines)
             if self.meters.should_say("unlogged"):
-                log.error("%d predictions so far could not be logged: %s", self.meters.unlogged, error)
+                log.error("%d predictions so far could not be put on record: %s", self.meters.unlogged, error)
+            return error
+        self._unrecorded_at = 0.0
+        return None
+
+    def is_recording(self) -> bool:
+        """Whether predictions can be put on record: the last one was, or the disk takes a file again."""
+        if not self._unrecorded_at:
+            return True
+        place = self._state / "predictions" / f".probe-{os.getpid()}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(bytes(PROBE_BYTES))
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                place.unlink(missing_ok=True)
+        self._unrecorded_at = 0.0
+        return True
 
     def _deliver(self, pairs: list[tuple[Ask, Answer]]) -> None:
         assert self._loop is not None
@@ -261,12 +291,22 @@ class Runtime:
             rows = sum(len(ask.rows) for ask in group)
             try:
                 lines = shadow_lines(route, group, answers, now_us=self._now_us())
-                self._write(route.model, lines)
-                self.meters.shadows += len(lines)
+                if self._write(route.model, lines) is None:
+                    self.meters.shadows += len(lines)
+                else:
+                    self.meters.shadows_dropped += rows
             except Exception:  # a shadow never harms: it is logged and the next one comes
                 log.exception("a shadow batch of %d rows failed", rows)
                 self.meters.shadows_dropped += rows
             self._shadow_rows -= rows
+
+
+def _unrecorded(ask: Ask, answer: Answer, error: WorldError) -> Answer:
+    """What goes back instead of a score that nobody could ever trace; a refusal of the row itself stays."""
+    if answer.status != 200:
+        return answer
+    text = f"the prediction cannot be put on record, so it is not given: {error.message}"
+    return replace(answer, status=error.status, body=error_body(text, rid=ask.rid), details=())
 
 
 def _pinned(route: Route, release: int) -> tuple[Arm, Served]:

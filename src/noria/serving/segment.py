@@ -16,6 +16,7 @@ from pathlib import Path
 
 from noria.core.errors import UsageError
 from noria.store.linelog import LineWriter, read_lines
+from noria.store.objects import disk_faults
 
 __all__ = ["MAX_AGE_S", "MAX_BYTES", "SegmentWriter", "folder", "is_open", "models", "read", "sources", "sweep"]
 
@@ -51,8 +52,8 @@ class SegmentWriter:
         self._bytes = 0
 
     def append(self, payloads: Sequence[bytes]) -> None:
-        """Write the lines with one system call before returning. Raises: OSError or StoreFull."""
-        with self._guard:
+        """Write the lines with one system call before returning. Raises: StoreFull, StoreUnavailable."""
+        with self._guard, disk_faults(self._place):
             if (
                 self._writer is None
                 or self._bytes > self._max_bytes

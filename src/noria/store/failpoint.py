@@ -75,6 +75,7 @@ NAMES: tuple[str, ...] = (
     "labels.sealed",
     "review.decided",
     "review.judged",
+    "loop.ticked",
 )
 
 _lock = threading.Lock()

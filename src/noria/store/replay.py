@@ -16,6 +16,7 @@ from sqlalchemy import MetaData, Table, inspect, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
+from noria.core.errors import Tampered
 from noria.core.fact import Stored
 from noria.store import tables
 from noria.store.failpoint import failpoint
@@ -39,7 +40,7 @@ def rebuild(ledger: Ledger) -> int:
 def refold(connection: Connection, slices: Slices, statements: Statements) -> int:
     """What `rebuild` does, inside the caller's transaction. Record tables of other versions go too."""
     inspector = inspect(connection)
-    for name in json.loads(get_setting(connection, "tables") or "[]"):
+    for name in _known_tables(connection):
         if inspector.has_table(name):
             Table(name, MetaData()).drop(connection)
     set_setting(connection, "tables", json.dumps([table.name for table in slices.tables]))
@@ -93,3 +94,19 @@ def _facts(connection: Connection, slices: Slices) -> Iterator[Stored[Any]]:
 def _rows(connection: Connection, table: Table) -> set[str]:
     """Every row as text that is the same in both databases."""
     return {json.dumps(dict(row), sort_keys=True, default=str) for row in connection.execute(select(table)).mappings()}
+
+
+def _known_tables(connection: Connection) -> list[str]:
+    """The record tables that the last fold made. Raises: Tampered if the note of them was altered."""
+    note = get_setting(connection, "tables") or "[]"
+    try:
+        found = json.loads(note)
+    except ValueError:
+        found = None
+    is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    if not is_list or set(found) & set(tables.LEDGER.tables):
+        raise Tampered(
+            f"the row 'tables' of the table setting was altered: {note[:60]!r} is no list of tables",
+            hint="restore the ledger from a backup",
+        )
+    return [str(name) for name in found]

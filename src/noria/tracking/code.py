@@ -1,6 +1,8 @@
 """The code of a run: the commit and what differs from it; outside git, the source files themselves.
 
-Three calls of git at most. `noria.lock/` never makes a tree dirty: pins are recorded on their own.
+Three calls of git at most. Dirty means: a file that is part of the code or its configuration differs
+from the commit, or is not in it. What a run records on its own is not: `noria.lock/` (pins) and
+`checks/*.toml` (suites); nor are data, reports and Markdown.
 """
 
 from __future__ import annotations
@@ -40,12 +42,13 @@ def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Cod
         status = _git(root, "status", "--porcelain=v2", "--branch", "--ignored=traditional", "-z", *_PATHS)
     except FileNotFoundError:  # a checkout, on a machine without git
         return Code(source=_source(root, objects), entry=entry)
-    commit, branch, changed, untracked, ignored = _parsed(status.decode("utf-8", "surrogateescape"))
+    commit, branch, changed, others, ignored = _parsed(status.decode("utf-8", "surrogateescape"))
     here = root.resolve().relative_to(top).as_posix()
-    foreign = [path.rstrip("/") for path in (*untracked, *ignored)]
+    foreign = [path.rstrip("/") for path in (*others, *ignored)]
     outside = any(here == path or here.startswith(path + "/") for path in foreign)
     if outside or not commit:
         return Code(source=_source(root, objects), entry=entry)
+    untracked = any(_is_code(top / path) for path in others)
     remote = _git(root, "config", "--get", "remote.origin.url", allowed=(0, 1)).decode().strip()
     patch = ""
     if changed:
@@ -55,7 +58,7 @@ def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Cod
         commit=commit,
         branch=branch,
         remote=_without_secret(remote),
-        dirty=bool(changed or untracked),
+        dirty=changed or untracked,
         patch=patch,
         source=_source(root, objects) if untracked or (changed and not patch) else "",
         entry=entry,
@@ -72,7 +75,20 @@ def source_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-_PATHS = ("--", ".", ":(exclude)noria.lock")
+_PATHS = (
+    "--",
+    ".",
+    ":(exclude)noria.lock",
+    ":(exclude)checks/*.toml",
+    *(f":(exclude,glob)**/*{suffix}" for suffix in (".md", ".csv", ".tsv", ".parquet", ".jsonl", ".html")),
+)
+
+
+def _is_code(path: Path) -> bool:
+    """Whether an untracked file, or a folder of which git tracks nothing, is part of the code."""
+    if path.is_dir():
+        return path.name not in _SKIPPED and any(source_files(path))
+    return path.suffix in _SUFFIXES or path.name in _NAMES
 
 
 def _repository(root: Path) -> Path | None:
@@ -101,10 +117,11 @@ def _git(root: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes:
     return done.stdout
 
 
-def _parsed(status: str) -> tuple[str, str, list[str], list[str], list[str]]:
-    """Commit, branch, and the changed, untracked and ignored paths of `git status --porcelain=v2 -z`."""
+def _parsed(status: str) -> tuple[str, str, bool, list[str], list[str]]:
+    """Commit, branch, whether a file changed, untracked and ignored paths of `git status --porcelain=v2 -z`."""
     commit = branch = ""
-    lists: dict[str, list[str]] = {"changed": [], "?": [], "!": []}
+    is_changed = False
+    lists: dict[str, list[str]] = {"?": [], "!": []}
     fields = iter(status.split("\0"))
     for line in fields:
         if line.startswith("# branch.oid "):
@@ -114,11 +131,11 @@ def _parsed(status: str) -> tuple[str, str, list[str], list[str], list[str]]:
         elif line[:2] in ("? ", "! "):
             lists[line[0]].append(line[2:])
         elif line[:2] in ("1 ", "u "):
-            lists["changed"].append(line)
+            is_changed = True
         elif line[:2] == "2 ":  # a rename is followed by the old path in a field of its own
-            lists["changed"].append(line)
+            is_changed = True
             next(fields, "")
-    return commit, branch, lists["changed"], lists["?"], lists["!"]
+    return commit, branch, is_changed, lists["?"], lists["!"]
 
 
 def _without_secret(url: str) -> str:

@@ -15,8 +15,9 @@ __all__ = ["FACTS", "ArtifactLogged", "Code", "MetricsSealed", "Pin", "RunFinish
 class Code:
     """The code of a run. `commit` is empty outside git; `source` is the tree of the source files.
 
-    `dirty` ignores `noria.lock/` (pins are recorded on their own); `patch` is the digest of the
-    diff against the commit, or empty.
+    `dirty`: a file of the code or its configuration differs from the commit or is not in it. Pins,
+    check suites, data and Markdown do not count. `patch` is the digest of the diff against the
+    commit, or empty; untracked files are in `source`.
     """
 
     commit: str = ""

@@ -45,7 +45,8 @@ def model(**changed: Any) -> dict[str, Any]:
     plain = {
         "model": "flights", "version": 2, "release": 2, "since": "2026-01-01T00:00:00Z", "actor": "user:ada",
         "as_of": "", "arms": [{"arm": "stable", "release": 2, "weight": 1.0}], "shadow": 0, "rollout": None,
-        "candidates": [], "windows": windows, "alerts": [], "promotions": 1, "refusals": 0, "stopped": 0, "next": "",
+        "candidates": [], "windows": windows, "alerts": [], "promotions": 1, "refusals": 0, "stopped": 0,
+        "unloadable": "", "next": "",
     }  # fmt: skip
     return {**plain, **changed}
 

@@ -186,3 +186,14 @@ def test_a_frame_with_other_dtypes_is_conformed_or_refused() -> None:
         ROWS.conformed(FRAME.drop(columns="wind"))
     with pytest.raises(RowRefused, match="column hour"):
         ROWS.conformed(FRAME.assign(hour=FRAME["hour"] + 0.5))
+
+
+def test_every_column_that_does_not_fit_is_named_at_once() -> None:
+    frame = pd.DataFrame({"fee": [1.5], "plan": ["a"], "age": [3]})
+    rows = Rows(fields_of(frame, names=["fee", "plan", "age"]))
+    with pytest.raises(RowRefused) as error:
+        rows.columns([{"fee": 1.5, "customer_id": 7, "joined_at": "2026-01-01"}])
+    assert error.value.message == (
+        "columns plan, age are missing; columns customer_id, joined_at are no inputs of this model"
+    )
+    assert error.value.hint == "inputs: fee, plan, age; the request's id, key and time (at) stand beside the row"

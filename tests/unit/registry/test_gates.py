@@ -21,7 +21,7 @@ from noria.registry.kinds import champion as champion_gate
 from noria.registry.kinds import latency as latency_gate
 from noria.registry.kinds import metric as metric_gate
 from noria.registry.kinds import slices as slices_gate
-from noria.registry.metrics import METRICS
+from noria.registry.metrics import METRICS, why_absent
 from noria.registry.records import VersionRecord, judgement
 from noria.registry.scored import Sample
 from noria.store.workspace import Workspace
@@ -311,3 +311,29 @@ def test_no_rules_at_all_still_need_a_sound_holdout(policy: Any, register: Regis
     version = register("strong")
     assert judge(version.version, ws=place).passed
     assert not judge(register(odd("nan")).version, ws=place).passed
+
+
+def test_a_version_with_other_columns_than_the_champion_is_refused_unless_callers_change_with_it(
+    register: Register, judge: Judge, policy: Callable[..., Workspace]
+) -> None:
+    weak, strong = register("weak"), register("strong")
+    rules = {"auc": {"min": 0.55}}
+    refused = by_gate(judge(strong.version, weak.version, ws=policy(rules)))["inputs"]
+    assert not refused.passed
+    assert "hour" in refused.text
+    assert judge(strong.version, weak.version, ws=policy({**rules, "inputs": "any"})).passed
+    assert by_gate(judge(weak.version, weak.version, ws=policy(rules)))["inputs"].passed
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "said"),
+    [
+        ("rsme", "regression", "did you mean rmse?"),
+        ("log_los", "binary", "did you mean log_loss?"),
+        ("saved_mony", "binary", "did you mean saved_money?"),
+        ("rmse", "binary", "a metric of regression models"),
+        ("zzzz", "binary", "there are "),
+    ],
+)
+def test_a_metric_that_was_not_measured_names_the_one_that_was_meant(name: str, task: str, said: str) -> None:
+    assert said in why_absent(name, ["saved_money"], task)

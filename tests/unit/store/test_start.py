@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from noria.core.errors import Tampered
 from noria.store import tables
 from noria.store.database import Database, database_url
 from noria.store.failpoint import NAMES, failpoint
@@ -97,3 +98,20 @@ def test_an_armed_failpoint_kills_at_the_given_pass() -> None:
     )
     assert killed.returncode == -signal.SIGKILL
     assert killed.stdout.split() == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("value", ["x", "[1]", '{"a": 1}', '["fact"]'])
+def test_an_altered_note_of_the_record_tables_is_named_and_drops_nothing(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "ledger.db"
+    database = Database(f"sqlite:///{file}")
+    start(database, load_slices(), Seen(None), "x")
+    database.close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE setting SET value = ? WHERE name = 'tables'", (value,))
+        connection.execute("UPDATE setting SET value = 'of another version' WHERE name = 'records'")
+    again = Database(f"sqlite:///{file}")
+    with pytest.raises(Tampered, match="the row 'tables' of the table setting was altered"):
+        start(again, load_slices(), Seen(None), "x")
+    again.close()
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT count(*) FROM fact").fetchone() == (0,)

@@ -56,6 +56,29 @@ def test_pins_do_not_make_it_dirty(tmp_path: Path, objects: Objects) -> None:
     assert not snapshot(root, objects).dirty
 
 
+@pytest.mark.parametrize("name", ["checks/d.toml", "README.md", "data/d.csv", "report.html"])
+def test_what_is_no_code_does_not_make_it_dirty(name: str, tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("first\n")
+    assert not snapshot(root, objects).dirty, "untracked"
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "with it")
+    path.write_text("second\n")
+    code = snapshot(root, objects)
+    assert (code.dirty, code.patch, code.source) == (False, "", ""), "changed"
+
+
+def test_an_untracked_folder_of_code_makes_it_dirty(tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    (root / "lib").mkdir()
+    (root / "lib" / "part.py").write_text("y = 1\n")
+    code = snapshot(root, objects)
+    assert code.dirty
+    assert "lib/part.py" in [entry.path for entry in read_tree(objects, code.source).entries]
+
+
 def test_a_change_is_kept_as_a_patch(tmp_path: Path, objects: Objects) -> None:
     root = repository(tmp_path / "p")
     (root / "pipeline.py").write_text("x = 2\n")

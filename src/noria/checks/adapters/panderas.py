@@ -63,25 +63,32 @@ _TYPES: Mapping[str, tuple[str, ...]] = {
 
 
 def load_schema(root: Path, place: str) -> Any:
-    """The schema that `module:name` names, from the project's folder or an installed package.
+    """The schema that `module:name` names, from a file of the project: nothing else is imported by name.
 
     A model class gives its schema. Raises: UsageError for another form; NotFound; ProjectError if the
     module cannot be run.
     """
     module, _, name = place.partition(":")
-    if not module or not name:
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise UsageError(f"{place!r} names no schema", hint="module:Schema, such as schemas:flights")
+    file = root.joinpath(*module.split("."))
+    if not file.with_suffix(".py").is_file() and not (file / "__init__.py").is_file():
+        raise NotFound(f"there is no module {module!r} in the project", where=f"{file.with_suffix('.py')}")
     sys.path.insert(0, str(root))
+    held = sys.modules.pop(module, None)
     try:
         importlib.invalidate_caches()
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        hint = "pip install 'noria[pandera]'" if error.name == "pandera" else f"is {module}.py in {root.name}/?"
+        hint = "pip install 'noria[pandera]'" if error.name == "pandera" else "install it where Noria runs"
         raise NotFound(f"there is no module {error.name!r}", where=place, hint=hint) from error
     except Exception as raised:  # the boundary to the project's code
         raise ProjectError(f"{module} cannot be run: {type(raised).__name__}: {raised}", where=place) from raised
     finally:
         sys.path.remove(str(root))
+        sys.modules.pop(module, None)
+        if held is not None:
+            sys.modules[module] = held
     if found is None:
         raise NotFound(f"{module} has no {name!r}", where=place)
     schema = found.to_schema() if hasattr(found, "to_schema") else found

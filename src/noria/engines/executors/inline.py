@@ -10,6 +10,7 @@ import contextlib
 import io
 import resource
 import time
+import traceback
 from typing import Any, TextIO
 
 from noria.core.errors import NoriaError, StepFailed
@@ -38,7 +39,8 @@ class InlineExecutor:
                 error = raised
             except MemoryError as raised:
                 error = StepFailed(f"step {task.node.name} ran out of memory", where=failure(raised, task).where)
-            except Exception as raised:  # noqa: BLE001  # the boundary to the project's code
+            except (Exception, SystemExit) as raised:  # noqa: BLE001  # the boundary to the project's code
+                traceback.print_exception(raised, file=log)
                 error = failure(raised, task)
         return Done(
             outputs=outputs,

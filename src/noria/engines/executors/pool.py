@@ -44,6 +44,12 @@ class _Handle:
     def result(self) -> Path:
         return Path(self.folder.name) / "result.json"
 
+    def close(self) -> None:
+        """Give back what an ended child leaves. Idempotent."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.folder.cleanup()
+
 
 class PoolExecutor:
     """See `noria.pipeline.executor.Executor`."""
@@ -70,7 +76,7 @@ class PoolExecutor:
         with task.log.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", CHILD, str(spec)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to: it ends with this process, and the child with it
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -97,6 +103,7 @@ class PoolExecutor:
         if handle.process.poll() is None:
             os.killpg(handle.process.pid, signal.SIGKILL)
             handle.process.wait()
+        handle.close()
 
     def _ended(self, handle: _Handle, code: int) -> Done:
         seconds = time.monotonic() - handle.began
@@ -106,7 +113,7 @@ class PoolExecutor:
         except FileNotFoundError:
             return Done(error=_killed(handle, code), is_killed=True, seconds=seconds)
         finally:
-            handle.folder.cleanup()
+            handle.close()
         cost = {"cpu_seconds": found["cpu_seconds"], "memory_peak_bytes": found["memory_peak_bytes"]}
         if "error" in found:
             told = found["error"]

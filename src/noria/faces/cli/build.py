@@ -205,12 +205,14 @@ def _print(result: Any, command: Command, is_json: bool) -> None:
     if is_json:
         click.echo(verbs.encode(result).decode())
         return
-    text = show.render(command.show, result)
+    text = show.render(command.show, result, empty=command.empty)
     if text:
         click.echo(text)
     field, instead = command.next_without
     is_empty = bool(field) and isinstance(result, Mapping) and not result.get(field)
-    following = show.next_command(instead if is_empty else command.next, result)
+    is_no = command.fail_unless and not result.get(command.fail_unless)
+    usual = show.next_command(instead if is_empty else command.next, result)
+    following = (is_no and show.help_after(command.show, result)) or usual
     if following:
         click.echo(click.style("next: ", dim=True) + following)
 

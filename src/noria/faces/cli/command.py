@@ -17,7 +17,7 @@ class Command:
     option's name; `next` is printed at the end, with the result's fields in braces, or the second of
     `next_without` where the result's field that the first names is empty; `fail_unless` names a
     field of the result that must be true, else the exit code is 1. `fixed` are arguments
-    that the command itself gives. `quick` names a function that answers the same from the project's
+    that the command itself gives; `empty` is said when the result holds nothing. `quick` names a function that answers the same from the project's
     files, without the ledger: `f(project, open_objects, **arguments)`; it is asked when no server is.
     """
 
@@ -30,6 +30,7 @@ class Command:
     fixed: Mapping[str, str | bool] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     show: str = "anything"
+    empty: str = ""
     next: str = ""
     next_without: tuple[str, str] = ("", "")
     fail_unless: str = ""

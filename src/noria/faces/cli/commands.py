@@ -145,6 +145,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria data list", "noria data list --json"),
         show="data_log",
         next="noria data log {name}",
+        empty="no data set yet: noria data add PATH",
     ),
     "data log": Command(
         target="noria.data.versions:log",
@@ -397,6 +398,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria audit export audit", "noria audit export audit --json"),
         is_slow=True,
         next="noria audit verify --from {folder}/checkpoint.txt",
+        show="exported",
     ),
     "admin rebuild": Command(
         target="noria.faces.cli.admin:rebuild_command",
@@ -414,22 +416,29 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.governance.lineage:ancestors",
         summary="Everything that a thing was made from, nearest first",
         examples=("noria governance ancestors release/churn/3", "noria governance ancestors model/churn:14 --depth 2"),
+        show="lineage",
+        empty="no fact says what it was made from",
     ),
     "governance descendants": Command(
         target="noria.governance.lineage:descendants",
         summary="Everything that was made from a thing, nearest first",
         examples=("noria governance descendants dataset/customers@2", "noria governance descendants run/run_01k3"),
+        show="lineage",
+        empty="no fact gives anything that was made from it; noria explain REF shows what it touched",
     ),
     "loop review": Command(
         target="noria.loop.react:review_now",
         summary="Ask for the review of a window now; the trainer does it",
         examples=("noria loop review churn", "noria loop review churn 2026-10"),
         positional=("window",),
+        show="queued",
+        next="noria watch {model}",
     ),
     "monitoring alerts": Command(
         target="noria.monitoring.alerts:list_alerts",
         summary="Alerts that stand, newest first; --every: also those that are over",
         examples=("noria monitoring alerts", "noria monitoring alerts --model churn --every"),
+        empty="no alert stands",
     ),
     "monitoring drift": Command(
         target="noria.monitoring.report:drift",
@@ -460,6 +469,7 @@ COMMANDS: Mapping[str, Command] = {
         positional=("model",),
         show="months",
         next="noria report",
+        empty="no window was measured yet: one is, when it has ended and had requests",
     ),
     "registry export": Command(
         target="noria.registry.export:export_release",
@@ -470,6 +480,8 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.registry.versions:list_models",
         summary="Every model with its newest version, aliases and live release",
         examples=("noria registry list", "noria registry list --json"),
+        show="models",
+        empty="no model yet: noria run makes the first version",
     ),
     "registry move-alias": Command(
         target="noria.registry.versions:move_alias",
@@ -488,16 +500,20 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.registry.release:releases",
         summary="The releases of a model with their states, newest first",
         examples=("noria registry releases churn", "noria registry releases churn --limit 5"),
+        show="releases",
+        empty="no release yet: noria run makes one when the gates pass",
     ),
     "registry show": Command(
         target="noria.registry.versions:show",
         summary="Everything of one version of a model",
         examples=("noria registry show churn:14", "noria registry show churn@champion"),
+        show="version",
     ),
     "registry versions": Command(
         target="noria.registry.versions:versions",
         summary="The versions of a model, newest first",
         examples=("noria registry versions churn", "noria registry versions churn --limit 5"),
+        show="versions",
     ),
     "serving rollout-replay": Command(
         target="noria.serving.advance:replay",
@@ -509,12 +525,15 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.serving.deployment:status",
         summary="What answers now, by model: arms, shares, shadow",
         examples=("noria serving status", "noria serving status --model churn"),
+        show="arms",
+        empty="nothing is deployed: noria deploy MODEL",
     ),
     "tracking log": Command(
         target="noria.tracking.run:log_text",
         summary="What the steps of a run printed",
         examples=("noria tracking log", "noria tracking log run_01k3 --step train"),
         positional=("run",),
+        empty="the steps printed nothing",
     ),
     "tracking show": Command(
         target="noria.tracking.run:show",

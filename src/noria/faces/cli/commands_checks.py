@@ -20,6 +20,7 @@ CHECKS: Mapping[str, Command] = {
         target="noria.checks.suite:history",
         summary="Every run of checks on a data set, newest first",
         examples=("noria checks history customers", "noria checks history customers --json"),
+        empty="no checks were run on it yet",
     ),
     "checks import": Command(
         target="noria.checks.exchange:import_rules",

@@ -85,7 +85,7 @@ class _Group(click.Group):
         except click.UsageError as error:
             import difflib
 
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.6)
             words = f"noria {self.path}{near[0]}" if near else f"noria {self.path}--help".replace("  ", " ")
             asked = f"there is no command {f'{self.path}{args[0]}'!r}"
             raise click.UsageError(f"{asked}\nnext:  {'did you mean `' + words + '`?' if near else words}") from error

@@ -18,22 +18,31 @@ from noria.faces.cli import (
     show_folders,
     show_live,
     show_project,
+    show_registry,
     show_run,
     show_tables,
     show_transfer,
 )
-from noria.faces.cli.text import columns, fields
+from noria.faces.cli.text import columns, day, fields
 
 __all__ = ["RENDERERS", "anything", "next_command", "render"]
 
 Renderer = Callable[[Any], str]
 CELLS_MAX = 9
 WIDTH_MAX = 60
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
-def render(name: str, result: Any) -> str:
-    """The text of a result; `name` is that of a renderer."""
+def render(name: str, result: Any, *, empty: str = "") -> str:
+    """The text of a result; `name` is that of a renderer, `empty` the sentence for one that holds nothing."""
+    if empty and result in ([], ""):
+        return f"  {empty}"
     return RENDERERS[name](result)
+
+
+def help_after(name: str, result: Any) -> str:
+    """The command to go on with after a no, where the result does not name one."""
+    return show_live.audit_help(result) if name == "audit" else ""
 
 
 def next_command(template: str, result: Any) -> str:
@@ -63,7 +72,7 @@ def anything(result: Any) -> str:
                 parts.append(click.style(f"  {name}", bold=True) + "\n" + anything(value))
         return "\n".join(part for part in parts if part)
     if isinstance(result, Sequence) and all(isinstance(row, Mapping) for row in result):
-        names = [name for name in result[0] if not _is_nested(result[0][name])][:CELLS_MAX]
+        names = [name for name in result[0] if not any(_is_nested(row.get(name)) for row in result)][:CELLS_MAX]
         return columns([[_cell(row.get(name)) for name in names] for row in result], names)
     if isinstance(result, Sequence):
         return columns([[_cell(row)] for row in result])
@@ -77,7 +86,7 @@ def _is_nested(value: Any) -> bool:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value in (None, "", [], {}):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -86,12 +95,22 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     text = str(value)
+    if _MOMENT.fullmatch(text):
+        return day(text)
     text = re.sub(r"sha256:([0-9a-f]{12})[0-9a-f]{52}", r"\1", text).replace("\n", " ")
     return text if len(text) <= WIDTH_MAX else text[: WIDTH_MAX - 1] + "…"
 
 
 RENDERERS: Mapping[str, Renderer] = {
     "anything": anything,
+    "models": show_registry.models,
+    "version": show_registry.version,
+    "versions": show_registry.versions,
+    "releases": show_registry.releases,
+    "arms": show_registry.arms,
+    "exported": show_live.exported,
+    "queued": show_live.queued,
+    "lineage": show_live.lineage,
     "data": show_data.version,
     "data_log": show_data.log,
     "data_files": show_folders.files,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from noria.faces.cli.text import count, fields, mark
+from noria.faces.cli.text import columns, count, day, fields, mark, name_of
 
-__all__ = ["audit", "rolled_back", "shipped"]
+__all__ = ["audit", "audit_help", "exported", "lineage", "queued", "rolled_back", "shipped"]
+
+ALTERED_MAX = 5
 
 
 def shipped(found: Mapping[str, Any]) -> str:
@@ -26,7 +28,11 @@ def shipped(found: Mapping[str, Any]) -> str:
 def rolled_back(found: Mapping[str, Any]) -> str:
     """What answers after a rollback, and how long it took."""
     release = click.style(f"{found['model']} r{found['release']}", bold=True)
-    text = f"  live   {release} (was r{found['before']})  {found['ms']:.0f} ms"
+    ended = f"the rollout of r{found['ended']} ended; " if found["ended"] else ""
+    if found["before"] == found["release"]:
+        text = f"  live   {ended}{release} stays live  {found['ms']:.0f} ms"
+    else:
+        text = f"  live   {ended}{release} (was r{found['before']})  {found['ms']:.0f} ms"
     if found["servers"]:
         text += f"   {found['acknowledged']} of {found['servers']} servers acknowledged"
     else:
@@ -39,7 +45,10 @@ def audit(found: Mapping[str, Any]) -> str:
     if not found["ok"]:
         head = click.style("STOP", fg="red", bold=True)
         where = f"the first bad fact is {found['first_bad']}: " if found["first_bad"] else ""
-        return f"  {head}  {where}{found['kind']}\n         {found['message']}"
+        text = f"  {head}  {where}{found['kind']}\n         {found['message']}"
+        places = [f"         .noria/objects/{each[7:9]}/{each[9:]}" for each in found["altered"][:ALTERED_MAX]]
+        more = len(found["altered"]) - ALTERED_MAX
+        return "\n".join([text, *places, *([f"         … {more} more"] if more > 0 else [])])
     parts = {
         "audit": f"{mark('ok')}  {count(found['size'])} facts",
         "root": found["root"],
@@ -47,3 +56,41 @@ def audit(found: Mapping[str, Any]) -> str:
         "note": found["message"],
     }
     return fields(parts)
+
+
+def audit_help(found: Mapping[str, Any]) -> str:
+    """What mends what an audit found."""
+    kept = "; noria audit export DIR keeps the evidence"
+    if found["kind"] == "record":
+        return "noria admin rebuild   (the facts are well: the records are folded from them again)"
+    if found["kind"] == "object":
+        return f"copy these files back from a backup of .noria/objects, then noria audit verify{kept}"
+    return f"stop what writes, restore the whole .noria from the newest backup whose audit is ok{kept}"
+
+
+def exported(found: Mapping[str, Any]) -> str:
+    """Where the ledger was written to."""
+    folder = click.style(found["folder"], bold=True)
+    return f"  export {folder}  {count(found['facts'])} facts\n         {'  '.join(found['files'])}"
+
+
+def queued(found: Mapping[str, Any]) -> str:
+    """A review that was asked for."""
+    data = f"{found['dataset']}@{found['version']}"
+    return f"  review {found['model']} {found['window']} with {data}   asked for as {found['job']}"
+
+
+def lineage(found: Sequence[Mapping[str, Any]]) -> str:
+    """Links of lineage, nearest first."""
+    rows = [
+        [
+            str(each["depth"]),
+            each["role"],
+            name_of(each["ref"], 12),
+            f"{each['kind']} (fact/{each['seq']})",
+            day(each["at"]),
+            each["actor"],
+        ]
+        for each in found
+    ]
+    return columns(rows, ["steps", "role", "what", "by", "when", "who"], right="r")

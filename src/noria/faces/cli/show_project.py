@@ -49,6 +49,10 @@ def _model(found: Mapping[str, Any]) -> str:
     else:
         waiting = ", ".join(f"r{each}" for each in found["candidates"])
         lines = [f"  {name}   nothing live" + (f"; {waiting} waits" if waiting else "")]
+    if found["unloadable"]:
+        lines.append(
+            f"    {click.style('out of force', fg='red', bold=True)} a server cannot load it: {found['unloadable']}"
+        )
     if found["shadow"]:
         lines.append(f"    shadow r{found['shadow']}")
     rollout = found["rollout"]

@@ -40,7 +40,8 @@ def report(found: Mapping[str, Any]) -> str:
     """Everything a run did, in the order in which it happened."""
     parts = [_data(each) for each in found["data"]]
     parts.append(_steps(found["steps"]))
-    parts.append(_metrics(found["metrics"], found["champion"]))
+    is_live = found["state"] == "production"
+    parts.append(_metrics(found["metrics"], is_compared=bool(found["champion"]), is_live=is_live))
     parts.append(_worst(found.get("worst")))
     parts.append(_gates(found))
     return "\n".join(part for part in parts if part)
@@ -73,7 +74,7 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"  {'step ' if number == 0 else '     '}  {line.rstrip()}" for number, line in enumerate(lines))
 
 
-def _metrics(found: Sequence[Mapping[str, Any]], champion: int) -> str:
+def _metrics(found: Sequence[Mapping[str, Any]], *, is_compared: bool, is_live: bool) -> str:
     rows = []
     for each in found:
         compared = ""
@@ -82,7 +83,7 @@ def _metrics(found: Sequence[Mapping[str, Any]], champion: int) -> str:
             compared = f"champion {decimal(each['champion'])}, gain {signed(each['gain'])}, 95% {bounds}"
         rows.append([each["metric"], decimal(each["value"]), interval(each["low"], each["high"]), compared])
     table = columns(rows, indent="         ")
-    note = "" if champion else "   (no champion yet)"
+    note = "" if is_compared else "   (this is the champion)" if is_live else "   (no champion yet)"
     return f"  score{table[7:]}{note}" if table else ""
 
 
@@ -102,7 +103,11 @@ def _gates(found: Mapping[str, Any]) -> str:
     if found["version"]:
         text += f"   model {click.style(found['model'] + ':' + str(found['version']), bold=True)}"
     if found["release"]:
-        text += f"   release r{found['release']} {mark(found['state'])}"
+        is_serving = found["state"] in ("production", "shadow", "canary")
+        if is_serving and not found["ok"]:
+            text += f"   release r{found['release']} stays in {found['state']}: a gate takes nothing down"
+        else:
+            text += f"   release r{found['release']} {mark(found['state'])}"
     if found["size_bytes"]:
         text += f"   {size(found['size_bytes'])}"
     failed = [f"\n           {each['gate']}: {each['text']}" for each in gates if not each["passed"]]

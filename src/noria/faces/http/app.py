@@ -127,7 +127,8 @@ class App:
             return
         handled.close()
         allow = ((b"allow", b"POST"),)
-        await reply(send, 405, error_body(f"{scope['path']} takes POST, not {scope['method']}"), more=allow)
+        text = f"{scope['path'][:200]} takes POST, not {scope['method']}"
+        await reply(send, 405, error_body(text, code=UsageError.code), more=allow)
 
     async def _v2(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         parts = [part for part in path.split("/")[2:] if part]
@@ -178,14 +179,20 @@ class App:
         await reply(send, 200 if is_ready else 503, msgspec.json.encode(document))
 
     def _is_ready(self) -> bool:
-        return self._runtime.stalled_s() < STALL_S and not self._runtime.routes.failed
+        runtime = self._runtime
+        return runtime.stalled_s() < STALL_S and not runtime.routes.failed and runtime.is_recording()
 
 
 def _as_json(request: Request, error: Exception) -> Response:
     """Starlette's own refusals in the form of ours."""
     status = getattr(error, "status_code", 500)
-    text = f"{request.method} {request.url.path[:200]}: {getattr(error, 'detail', 'refused')}"
-    return Response(error_body(text), status, media_type="application/json")
+    path, allow = request.url.path[:200], (getattr(error, "headers", None) or {}).get("Allow", "")
+    if status == 405:
+        body = error_body(f"{path} takes {allow or 'another method'}, not {request.method}", code=UsageError.code)
+    else:
+        hint = "GET /api/v1 lists the verbs; models answer at POST /predict/{model} and below /v2"
+        body = error_body(f"there is no {path}", code=NotFound.code, hint=hint)
+    return Response(body, status, {"allow": allow} if allow else {}, media_type="application/json")
 
 
 def metadata(route: Route, version: str = "") -> Mapping[str, Any]:

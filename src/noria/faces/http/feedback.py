@@ -19,6 +19,7 @@ from noria.core.errors import NoriaError, UsageError
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.infer import text_of, time_of
 from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.serving.routes import Route
 from noria.serving.runtime import Runtime
 from noria.serving.segment import SegmentWriter, folder
 
@@ -61,8 +62,8 @@ class Feedback:
         """Answer one request with `{"accepted": n}`."""
         try:
             body = await read_body(receive, limit=self._limit)
-            self._runtime.routes.of(model)
-            lines = lines_of(body, self._now_us())
+            route = self._runtime.routes.of(model)
+            lines = lines_of(body, self._now_us(), accepted=outcomes_of(route))
             writer = self._writers.get(model)
             if writer is None:
                 writer = self._writers[model] = SegmentWriter(folder(self._state, model, KIND), self._now_us)
@@ -87,8 +88,21 @@ class Feedback:
             writer.close()
 
 
-def lines_of(body: bytes, now_us: int) -> list[bytes]:
-    """The log lines of a feedback body. Raises: UsageError."""
+def outcomes_of(route: Route) -> frozenset[str]:
+    """The outcomes that can come true of a model, as JSON: the classes of what answers; empty for a number."""
+    found = [*route.served.values(), *([route.shadow] if route.shadow else [])]
+    if not found or not all(served.is_binary for served in found):
+        return frozenset()
+    return frozenset(text for served in found for text in (served.negative, served.positive))
+
+
+def lines_of(body: bytes, now_us: int, *, accepted: frozenset[str]) -> list[bytes]:
+    """The log lines of a feedback body; null takes a label back.
+
+    Args:
+        accepted: the classes as JSON; empty: the label is a number.
+    Raises: UsageError; nothing of a body with one label that cannot be is kept.
+    """
     require_shallow(body)
     try:
         asked = _decoder.decode(body)
@@ -103,7 +117,25 @@ def lines_of(body: bytes, now_us: int) -> list[bytes]:
         name = text_of(label.id, "id")
         if not name:
             raise UsageError("a label needs the id of its prediction")
-        value = _encode(label.label).decode()
+        value = _outcome(label, accepted)
         at = time_of(label.at)
         lines.append(f'{{"id":{quote(name)},"label":{value},"at":{quote(at)},"t":{now_us}}}'.encode())
     return lines
+
+
+def _outcome(label: Label, accepted: frozenset[str]) -> str:
+    """A label as the JSON that is kept: 1, 1.0 and true are one class where 1 is. Raises: UsageError."""
+    value = label.label
+    shown = _encode(value).decode()
+    if value is None or shown in accepted:
+        return shown
+    if accepted:
+        for name in accepted:
+            known = msgspec.json.decode(name)
+            if type(known) is not str and type(value) is not str and known == value:
+                return name
+        classes = " or ".join(sorted(accepted))
+        raise UsageError(f"the label of {str(label.id)[:80]!r} must be {classes}, not {shown[:60]}")
+    if isinstance(value, bool | str):
+        raise UsageError(f"the label of {str(label.id)[:80]!r} must be a number, not {shown[:60]}")
+    return shown

@@ -1,12 +1,14 @@
 """The paths that models answer: `/predict`, and the Open Inference Protocol v2.
 
 A request is parsed once into typed values; the row itself stays as the bytes that came, so that
-the log holds what was received. What does not parse is a 4xx with `{"error": …}` and touches no
-model. Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+the log holds what was received. What does not parse is a 4xx with `{"error": {…}}` and touches no
+model. Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md; only the
+error is an object here as on every other surface of ours, where the protocol has a text.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +21,7 @@ import msgspec
 from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.packaging.rows import RowRefused
 from noria.serving.answers import Ask
 from noria.serving.routes import Route
 from noria.serving.runtime import Runtime
@@ -70,6 +73,9 @@ class InferRequest(msgspec.Struct):
 _predict = msgspec.json.Decoder(Predict)
 _infer = msgspec.json.Decoder(InferRequest)
 _row = msgspec.json.Decoder(ROW_TYPE)
+_raw_row = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_value = msgspec.json.Decoder(Value)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _encode = msgspec.json.Encoder().encode
 
 DATATYPES: Mapping[str, tuple[type, ...]] = {
@@ -180,7 +186,10 @@ def rows_of(asked: Predict) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
 
 
 def _row_of(raw: msgspec.Raw) -> tuple[bytes, dict[str, Any]]:
-    decoded = _parsed(_row.decode, raw, "row: ")
+    try:
+        decoded = _row.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _misfit(raw, error) from error
     received = bytes(raw)
     # The log is framed by lines, so a pretty-printed row is stored compact.
     if b"\n" in received or b"\r" in received:
@@ -188,13 +197,34 @@ def _row_of(raw: msgspec.Raw) -> tuple[bytes, dict[str, Any]]:
     return received, decoded
 
 
-def _parsed(decode: Callable[[Any], Any], body: Any, where: str = "") -> Any:
+def _misfit(raw: msgspec.Raw, error: Exception) -> UsageError:
+    """What is wrong with a row that cannot be read, by its first bad column if the rest can."""
+    try:
+        values = _raw_row.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UsageError(f"row: {_reason(error, bytes(raw))}")
+    for name, value in values.items():
+        try:
+            _value.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+            return RowRefused(f"column {name[:80]!r}: {_reason(wrong, bytes(value))}", column=name[:80])
+    return UsageError(f"row: {_reason(error, bytes(raw))}")
+
+
+def _reason(error: Exception, body: bytes) -> str:
+    """Why a text is no JSON for us, in words that name what is there."""
+    if isinstance(error, msgspec.DecodeError) and "truncated" in str(error) and _SURROGATE.search(body):
+        return "half of a character: a lone surrogate, such as \\ud800, is not a text"
+    return "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _parsed(decode: Callable[[Any], Any], body: bytes) -> Any:
     try:
         return decode(body)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{where}{error}") from error
+        raise UsageError(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the body is not valid JSON: {error}") from error
+        raise UsageError(f"the body is not valid JSON: {_reason(error, body)}") from error
     except RecursionError as error:
         raise UsageError("the body nests too deeply") from error
 

@@ -53,8 +53,14 @@ async def drain(receive: Receive) -> None:
 
 
 async def reply_error(send: Send, error: NoriaError, *, rid: str = "") -> None:
-    """Send a failure as `{"error": …}`; a 503 says when to come back."""
-    message = f"{error.message} ({error.hint})" if error.hint else error.message
-    column = getattr(error, "column", "")
+    """Send a failure as `{"error": {code, message, where, hint}}`; a 503 says when to come back."""
     more = (RETRY,) if error.status == 503 else ()
-    await reply(send, error.status, error_body(message, column=column, rid=rid), more=more)
+    body = error_body(
+        error.message,
+        code=error.code,
+        where=error.where,
+        hint=error.hint,
+        column=getattr(error, "column", ""),
+        rid=rid,
+    )
+    await reply(send, error.status, body, more=more)

@@ -27,14 +27,16 @@ from pathlib import Path
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.clock import utc_text
-from noria.core.errors import Conflict, Denied, UsageError
+from noria.core.errors import Conflict, Denied, UsageError, WorldError
 from noria.faces.http.auth import is_loopback
 from noria.faces.logs import start_log
+from noria.store.objects import disk_faults
 
 __all__ = ["CHILDREN", "up"]
 
 log = logging.getLogger("noria.up")
 CHILDREN = ("server", "controller", "trainer")
+NOTE = "up.json"
 STANDBY = "standby"
 STANDBY_AFTER_S = 5.0
 """The stand-by is made when the others have started; loading costs it a second or two of a core."""
@@ -42,6 +44,8 @@ BACKLOG = 2048
 STEADY_S = 5.0
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_S = 10.0
+ORPHANS_S = 20.0
+"""How long the processes of a supervisor that was killed may take: they see it at once, and finish what they answer."""
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 
 
@@ -73,7 +77,7 @@ def up(
     ws = open_workspace(project=project, actor=actor)
     lock = _lock(project)
     try:
-        listening = _listen(host, port)
+        listening = _listen_after(project, host, port)
     except BaseException:
         os.close(lock)
         raise
@@ -112,6 +116,7 @@ class _Supervisor:
         """Start everything, restart what dies, until a signal; then stop everything."""
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
+            self._tell()  # before anything is started or announced: a full disk ends it here
             for name in CHILDREN:
                 self._start(name, 0)
             self._tell()
@@ -216,13 +221,21 @@ class _Supervisor:
             "children": {name: self._children[name].process.pid for name in CHILDREN if name in self._children},
             "started_at": self._started_at,
         }
-        path = self._state / "up.json"
+        path = self._state / NOTE
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            with disk_faults(path):
+                temporary.write_text(json.dumps(document), encoding="utf-8")
+                temporary.replace(path)
+        except WorldError as error:
+            temporary.unlink(missing_ok=True)
+            if not self._children:
+                raise
+            # What answers goes on answering; only the note about it is old.
+            log.error("%s could not be written: %s", path, error)
 
     def _stop(self) -> None:
-        (self._state / "up.json").unlink(missing_ok=True)
+        (self._state / NOTE).unlink(missing_ok=True)
         living = [child.process for child in self._children.values() if child.process.poll() is None]
         for process in living:
             process.terminate()
@@ -246,6 +259,31 @@ def _lock(project: Project) -> int:
         os.close(descriptor)
         raise Conflict(f"{project.name} is up already", hint="noria status; stop the other `noria up` first") from error
     return descriptor
+
+
+def _listen_after(project: Project, host: str, port: int) -> socket.socket:
+    """A listening socket; waits while processes of an earlier `noria up` that was killed let go of it."""
+    limit = time.monotonic() + ORPHANS_S
+    is_told = False
+    while True:
+        try:
+            return _listen(host, port)
+        except Conflict:
+            if not _was_killed(project, port) or time.monotonic() > limit:
+                raise
+        if not is_told:
+            print("noria up was killed before; waiting for its processes to end", file=sys.stderr, flush=True)
+            is_told = True
+        time.sleep(0.1)
+
+
+def _was_killed(project: Project, port: int) -> bool:
+    """Whether an earlier `noria up` of this project, which cannot be alive, left its note and had this port."""
+    try:
+        found = json.loads((project.state / NOTE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(found, dict) and str(found.get("url", "")).endswith(f":{port}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

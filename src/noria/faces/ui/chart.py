@@ -53,7 +53,7 @@ def chart(
 ) -> Chart:
     """The drawing of at least two windows. `live` are estimates with a value; `frozen` may miss some.
 
-    A dot is marked where `marks` says that the loop did something ("train", "stopped", …).
+    A dot is marked where `marks` says that the loop did something ("promoted", "stopped", …).
     """
     known = [each["value"] for each in live] + [value for value in frozen if value is not None]
     known += [each[side] for each in live for side in ("low", "high") if each[side] is not None]

@@ -97,9 +97,20 @@ def _estimate(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 _TONES: Mapping[str, Sequence[str]] = {
-    "good": ("finished", "production", "promote", "promoted", "train", "live"),
+    "good": ("finished", "production", "promote", "promoted", "live"),
     "bad": ("failed", "lost", "rejected", "rolled back", "stopped", "error", "critical"),
-    "wait": ("running", "claimed", "waiting", "shadow", "canary", "warning", "refuse"),
+    "wait": (
+        "running",
+        "claimed",
+        "waiting",
+        "shadow",
+        "canary",
+        "warning",
+        "refused",
+        "held",
+        "training",
+        "on its way",
+    ),
 }
 
 

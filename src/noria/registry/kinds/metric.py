@@ -7,7 +7,7 @@ import math
 from noria.config import GateRule
 from noria.registry.evidence import Evidence
 from noria.registry.facts import Verdict
-from noria.registry.metrics import Metric
+from noria.registry.metrics import Metric, why_absent
 
 __all__ = ["judge"]
 
@@ -18,14 +18,11 @@ def judge(evidence: Evidence) -> list[Verdict]:
     for name, rule in evidence.policy.metrics.items():
         metric = evidence.metrics.get(name)
         if metric is None:
-            found.append(_missing(name))
+            text = why_absent(name, evidence.metrics, evidence.sample.task)
+            found.append(Verdict(gate=f"metric {name}", passed=False, text=text))
         elif rule.min is not None or rule.max is not None:
             found.extend(_limits(name, rule, metric, evidence))
     return found
-
-
-def _missing(name: str) -> Verdict:
-    return Verdict(gate=f"metric {name}", passed=False, text=f"{name} was not measured: no metric has that name")
 
 
 def _limits(name: str, rule: GateRule, metric: Metric, evidence: Evidence) -> list[Verdict]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from noria.registry.evaluate import levels_of
 from noria.registry.evidence import Champion, Evidence
 from noria.registry.facts import Verdict
-from noria.registry.metrics import Metric
+from noria.registry.metrics import Metric, why_absent
 from noria.registry.paired import Paired, compare
 
 __all__ = ["MIN_ROWS", "judge"]
@@ -29,7 +29,7 @@ def judge(evidence: Evidence) -> list[Verdict]:
         metric = evidence.metrics.get(name)
         absent = [column for column in evidence.slices if column not in evidence.sample.rows.columns]
         if metric is None:
-            text = f"{name} was not measured: no metric has that name"
+            text = why_absent(name, evidence.metrics, evidence.sample.task)
             found.append(Verdict(gate=gate, passed=False, text=text))
         elif absent:
             text = f"the holdout has no column {absent[0]}, which the model declares as a slice"
@@ -56,8 +56,9 @@ def _worst(gate: str, metric: Metric, rule: Mapping[str, float], evidence: Evide
     failing = [(place, paired) for place, paired in defined if paired.gain < -max_drop and paired.high < 0]
     place, worst = min(failing or defined, key=lambda item: item[1].gain)
     note = f", {undefined} undefined" if undefined else ""
+    head = "worst slice" if worst.gain < 0 else "no slice is worse than the champion's, the closest"
     text = (
-        f"worst slice {place}: {metric.name} {worst.challenger:.4f} ({worst.gain:+.4f} "
+        f"{head} {place}: {metric.name} {worst.challenger:.4f} ({worst.gain:+.4f} "
         f"[{worst.low:+.4f}, {worst.high:+.4f}], n {worst.n:,}), max drop {max_drop:.4g}; "
         f"{len(failing)} of {len(defined)} slices fail{note}"
     )

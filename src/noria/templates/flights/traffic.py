@@ -4,8 +4,9 @@ A client like any other: its own process, standard library only, HTTP with keep-
 64 connections, one request at a time on each. A request is sent again only if its connection broke
 before the answer came, with the same id, so it counts once. Any answer but 200 is a failure.
 
-It never waits for anybody. Event time is the departure of the newest request; an outcome is posted
-as soon as event time has passed the landing. `traffic/progress.json` is replaced a few times a
+It never stops for anybody; under a rate it goes slower while a month that is long over is still being
+worked on (pace.py). Event time is the departure of the newest request; an outcome is posted as soon as
+event time has passed the landing. `traffic/progress.json` is replaced a few times a
 second; `traffic/answers.jsonl` keeps one line for each request (id, status, ms, prediction_id, release,
 tries), so that anyone can count again; the last line on standard output is a JSON summary.
 
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
+from pace import ASK_EVERY_S, Pace, is_behind, status_of
 from story import months
 
 HERE = Path(__file__).resolve().parent
@@ -205,7 +207,8 @@ class Client:
     def __init__(self, options: argparse.Namespace, log: TextIO) -> None:
         self.url: str = options.url
         self.token = os.environ.get("NORIA_TOKEN", "")
-        self.rate: float = options.rate
+        self.model: str = options.model
+        self.pace = Pace(options.rate, time.monotonic())
         self.log = log
         self.source = requests(options.months)
         self.asking = [Asking(self, f"/predict/{options.model}") for _ in range(options.in_flight)]
@@ -262,7 +265,7 @@ class Client:
         """
         if link.request is not None:
             return
-        if self.rate and self.sent >= self.rate * (time.monotonic() - self.started):
+        if not self.pace.allows(self.sent, time.monotonic()):
             self.parked[link] = None
             return
         request = None if self.is_stopped else next(self.source, None)
@@ -318,8 +321,9 @@ class Client:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop)
         self.spawn(self.ticking())
-        if self.rate:
+        if self.pace.rate:
             self.spawn(self.pacing())
+            self.spawn(self.asking_about())
         await self.done.wait()
         for link in (self.telling, *self.asking):
             link.close()
@@ -344,6 +348,14 @@ class Client:
             waiting, self.parked = list(self.parked), {}
             for link in waiting:
                 self.ready(link)
+
+    async def asking_about(self) -> None:
+        """Look now and then whether the months that are over have been worked on."""
+        while not self.done.is_set():
+            await asyncio.sleep(ASK_EVERY_S)
+            found = await status_of(self.url, self.token)
+            if found is not None:
+                self.pace.is_slow = is_behind(found, self.model, datetime.fromtimestamp(self.at_us / 1e6, UTC))
 
     def write_progress(self, *, is_done: bool) -> None:
         """Replace the progress file."""
@@ -378,6 +390,7 @@ class Client:
             "p50_ms": quantile_ms(ordered, 0.50),
             "p99_ms": quantile_ms(ordered, 0.99),
             "seconds": round(seconds, 2),
+            "slowed_seconds": round(self.pace.slowed_s, 2),
             "per_second": round(len(ordered) / seconds, 1),
             "cpu_us_per_request": round(time.process_time() * 1e6 / max(len(ordered), 1), 1),
             "months": dict(self.by_month),

@@ -1,7 +1,7 @@
 """Plays 2013 against a running Noria: an ordinary script of this project, each step a command you can repeat.
 
 January is the first training set. Then the flights of February to December arrive as requests, sent by
-traffic.py, which waits for nobody. When a month has passed, its file is added as a new version of the
+traffic.py, which never stops. When a month has passed, its file is added as a new version of the
 data; whether to train, and whether the challenger goes live, is Noria's decision under noria.toml.
 story.toml says which month arrives broken first, and whether the server is killed in a canary.
 
@@ -119,12 +119,14 @@ class Traffic:
         """Whether the client has ended."""
         return self.process.poll() is not None
 
+    def has_passed(self, moment: datetime) -> bool:
+        """Whether the traffic has passed an event time, or is over."""
+        at = progress().get("at", "")
+        return self.is_over or bool(at and datetime.fromisoformat(at) >= moment)
+
     def wait_for(self, moment: datetime) -> None:
         """Wait until the traffic has passed an event time, or is over."""
-        while not self.is_over:
-            at = progress().get("at", "")
-            if at and datetime.fromisoformat(at) >= moment:
-                return
+        while not self.has_passed(moment):
             time.sleep(POLL_S)
 
     def summary(self) -> Mapping[str, Any]:
@@ -196,9 +198,9 @@ def wait_until(is_true: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_S * 3)
 
 
-def model_state() -> Mapping[str, Any]:
+def model_of(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """What `noria status` says of the model. Raises: Stopped if it does not know it."""
-    for found in asked("status")["models"]:
+    for found in status["models"]:
         if found["model"] == MODEL:
             return dict(found)
     raise Stopped(f"noria status knows no model {MODEL}")
@@ -225,12 +227,20 @@ def add_month(month: str, told: Story) -> None:
     noria("data", "add", "data/flights", "--name", "flights")
 
 
-def back_and_forward(traffic: Traffic, moment: datetime) -> float | None:
-    """Rollback to the release before and forward again, while requests flow; gives the slower one's milliseconds."""
-    traffic.wait_for(moment)
-    while not traffic.is_over and model_state()["rollout"]:
+def back_and_forward(traffic: Traffic, end: datetime) -> float | None:
+    """Rollback to the release before and forward again, while requests flow; gives the slower one's milliseconds.
+
+    First what is under way has its turn: a rollout until it ends, a review while there is time.
+    """
+    traffic.wait_for(end - timedelta(days=20))
+    while True:
+        is_late = traffic.has_passed(end - timedelta(days=7))
+        found = asked("status")
+        model = model_of(found)
+        if traffic.is_over or not (model["rollout"] or (found["jobs"] and not is_late)):
+            break
         time.sleep(POLL_S)
-    if int(model_state()["release"]) < 2:
+    if int(model["release"]) < 2:
         say("  nothing was promoted, so there is no release to go back to")
         return None
     back = moved("rollback", MODEL)
@@ -255,7 +265,7 @@ def catch_up(wanted: Sequence[str]) -> None:
     """Wait until the months that are due have been reviewed; ask for those that no later request makes due."""
     limit = time.monotonic() + REVIEWS_S
     while time.monotonic() < limit:
-        found = model_state()
+        found = model_of(asked("status"))
         reviewed = {month["month"] for month in asked("project", "months", MODEL) if month["decision"]}
         if found.get("rollout") or reviewed >= set(wanted[:-1]):
             break
@@ -279,7 +289,7 @@ def play(wanted: Sequence[str], told: Story) -> Played:
         for month in wanted[:-1]:
             traffic.wait_for(end_of(month) + SETTLED)
             add_month(month, told)
-        rollback_ms = back_and_forward(traffic, end_of(wanted[-1]) - timedelta(days=5))
+        rollback_ms = back_and_forward(traffic, end_of(wanted[-1]))
         summary = traffic.summary()
     finally:
         traffic.stop()

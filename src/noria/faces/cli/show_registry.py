@@ -1,0 +1,123 @@
+"""What models, versions, releases and deployments look like on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, share, size
+
+__all__ = ["arms", "models", "releases", "version", "versions"]
+
+METRICS_MAX = 3
+JUDGED_MAX = 3
+
+
+def models(found: Sequence[Mapping[str, Any]]) -> str:
+    """Every model with its newest version."""
+    rows = [
+        [
+            each["model"],
+            f"{each['model']}:{each['newest']['version']}",
+            day(each["newest"]["at"]),
+            f"r{each['production']}" if each["production"] else "–",
+            "  ".join(f"{name} → {number}" for name, number in each["aliases"].items()) or "–",
+            _scores(each["newest"]["metrics"]),
+        ]
+        for each in found
+    ]
+    return columns(rows, ["model", "newest", "made", "live", "aliases", ""])
+
+
+def versions(found: Sequence[Mapping[str, Any]]) -> str:
+    """The versions of a model, newest first."""
+    rows = [
+        [
+            f"{each['model']}:{each['version']}",
+            name_of(each["bundle"]),
+            each["run"],
+            _pins(each["pins"]),
+            day(each["at"]),
+            each["actor"],
+            _scores(each["metrics"]),
+        ]
+        for each in found
+    ]
+    return columns(rows, ["version", "bundle", "run", "data", "made", "by", ""])
+
+
+def version(found: Mapping[str, Any]) -> str:
+    """Everything of one version: what it is, what it takes, what the gates said, its releases."""
+    own = found["version"]
+    head = {
+        "bundle": f"{name_of(own['bundle'], 12)}  {found['flavor']}, {found['task']}, {size(found['size_bytes'])}",
+        "threshold": decimal(found["threshold"]) if found["task"] == "binary" else "",
+        "metrics": _scores(own["metrics"]),
+        "run": own["run"],
+        "data": _pins(own["pins"]),
+        "made": f"{day(own['at'])} by {own['actor']}",
+        "aliases": ", ".join(found["aliases"]),
+    }
+    name = click.style(f"{own['model']}:{own['version']}", bold=True)
+    inputs = [[each[0], each[1], "may be null" if each[2] else ""] for each in found["inputs"]]
+    parts = [f"  model  {name}", fields(head), _titled("inputs", columns(inputs, indent="    "))]
+    parts += [_judged(each) for each in found["judgements"][:JUDGED_MAX]]
+    if found["releases"]:
+        parts.append(_titled("releases", releases(found["releases"], indent="    ")))
+    return "\n".join(parts)
+
+
+def releases(found: Sequence[Mapping[str, Any]], *, indent: str = "  ") -> str:
+    """Releases with their states, newest first."""
+    rows = [
+        [
+            f"{each['model']} r{each['release']}",
+            f"{each['model']}:{each['version']}",
+            mark(each["state"]),
+            day(each["moved_at"]),
+            name_of(each["content"]),
+            each["reason"].partition("\n")[0][:80],
+        ]
+        for each in found
+    ]
+    return columns(rows, ["release", "version", "state", "since", "content", "why"], indent=indent)
+
+
+def arms(found: Sequence[Mapping[str, Any]]) -> str:
+    """What answers now, by model."""
+    rows = [
+        [
+            each["model"],
+            ", ".join(f"r{arm['release']} {share(arm['weight'])}" for arm in each["arms"]),
+            f"r{each['shadow']}" if each["shadow"] else "–",
+            ", ".join(f"r{number}" for number in each["kept"]) or "–",
+            each["cause"].partition("\n")[0][:60],
+            day(each["at"]),
+            each["actor"],
+        ]
+        for each in found
+    ]
+    return columns(rows, ["model", "answers", "shadow", "kept warm", "because", "since", "by"])
+
+
+def _judged(found: Mapping[str, Any]) -> str:
+    passed = sum(each["passed"] for each in found["verdicts"])
+    word = click.style("PASS", fg="green") if found["passed"] else click.style("STOP", fg="red", bold=True)
+    against = f"against version {found['champion']}" if found["champion"] else "no champion"
+    rows = [[mark("ok" if each["passed"] else "failed"), each["gate"], each["text"]] for each in found["verdicts"]]
+    head = f"gates  {word} {count(passed)}/{len(found['verdicts'])} {against}, {day(found['at'])}"
+    return _titled(head, columns(rows, indent="    "))
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {decimal(value)}" for name, value in list(metrics.items())[:METRICS_MAX])
+
+
+def _pins(found: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{each['dataset']}@{each['version']}" for each in found)
+
+
+def _titled(title: str, text: str) -> str:
+    return f"  {click.style(title, bold=True)}\n{text}"
