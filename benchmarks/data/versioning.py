@@ -150,7 +150,8 @@ def _life(bench: Bench, tool: Any, told: str, path: str, file: Path) -> None:
     bench.note(f"{told}: push", tool, tool.push())
     other: Any = bench.other(tool)
     bench.note(f"{told}: pull into a clone", tool, tool.pull(other, path))
-    done = subprocess.run(["diff", "-rq", str(place), str(other.folder / path)], capture_output=True, text=True)
+    words = ["diff", "-rq", str(place), str(other.folder / path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{tool.name} gave back something else: {done.stdout[:300]}"
     shutil.rmtree(other.folder)
 
@@ -216,10 +217,11 @@ def show(bench: Bench, grown: Mapping[str, Mapping[str, float]]) -> str:
 
 def _aligned(rows: list[list[str]]) -> str:
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    )  # fmt: skip
+    lines = []
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -85,13 +85,13 @@ def predictions(
     sources = [] if sealed else segment.sources(segment.folder(ws.project.state, model))
     files = {path.name: segment.read(path)[0] for path in sources}
     with ws.ledger.read() as tx:
-        sealed = records.segments(tx, model, environment)
+        pieces = records.segments(tx, model, environment)
     parts = [
         pq.read_table(ws.objects.path(piece.segment))
-        for piece in sealed
+        for piece in pieces
         if (not low or piece.event_max >= low) and (not high or piece.event_min < high)
     ]
-    known = {piece.source for piece in sealed}
+    known = {piece.source for piece in pieces}
     parts += [_table(decode_with_row(lines)) for name, lines in files.items() if lines and name not in known]
     if not parts:
         return _table([])
