@@ -19,7 +19,7 @@ from noria.faces.cli.commands import COMMANDS
 from noria.faces.http import app
 
 DOCS = ROOT / "docs"
-COMMAND = re.compile(r"^\s*(?:\$ )?noria ([a-z][a-z ]*[a-z]|[a-z]+)", re.MULTILINE)
+COMMAND = re.compile(r"^\s*(?:\$ )?noria ([a-z][a-z -]*[a-z]|[a-z]+)", re.MULTILINE)
 
 
 def errors() -> Iterator[type[NoriaError]]:

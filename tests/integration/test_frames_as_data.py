@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ ROWS = {
     "zip": ["02139", "10001", None],
     "level": pd.Categorical(["b", "a", None], categories=["z", "b", "a"], ordered=True),
     "kind": pd.Categorical(["b", "a", "b"], categories=["unused", "b", "a"]),
-    "at": pd.to_datetime(["2020-01-01", "2020-06-01", None]).tz_localize("Europe/Paris"),
+    "at": pd.to_datetime(np.array(["2020-01-01", "2020-06-01", "NaT"], "datetime64[us]")).tz_localize("Europe/Paris"),
     "price": [decimal.Decimal("1.10"), None, decimal.Decimal("3")],
     "f": [1.5, np.nan, -0.0],
     "flag": pd.array([True, None, False], dtype="boolean"),
@@ -35,7 +34,7 @@ ROWS = {
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "noria.toml").write_text('[project]\nname = "t"\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -81,7 +80,7 @@ def test_the_same_table_is_one_version_from_any_library(project: Path) -> None:
     assert nr.add_data([{"a": 1, "s": "02139"}, {"a": 2, "s": None}], name="t") == version
     assert nr.add_data({"a": [1, 2], "s": ["02139", None]}, name="t") == version
     stream = pa.RecordBatchReader.from_batches(
-        pa.schema([("a", pa.int64()), ("s", pa.string())]),
+        pa.schema([pa.field("a", pa.int64()), pa.field("s", pa.string())]),
         iter(pa.table({"a": [1, 2], "s": ["02139", None]}).to_batches(max_chunksize=1)),
     )
     assert nr.add_data(stream, name="t") == version

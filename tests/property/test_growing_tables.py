@@ -19,7 +19,14 @@ from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 
-SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float64()), ("s", pa.string()), ("l", pa.list_(pa.int8()))])
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64()),
+        pa.field("x", pa.float64()),
+        pa.field("s", pa.string()),
+        pa.field("l", pa.list_(pa.int8())),
+    ]
+)
 ROLES = {"key": "id", "time": "", "label": ""}
 
 ids = st.integers(0, 12)
@@ -47,11 +54,8 @@ def table(model: dict[int, dict[str, Any]]) -> pa.Table:
 
 
 def fits(condition: str, key: int, row: dict[str, Any]) -> bool:
-    return {
-        "x is null": row["x"] is None,
-        "s = 'a'": row["s"] == "a",
-        "id >= 6 and id < 9": 6 <= key < 9,
-    }[condition]
+    found = {"x is null": row["x"] is None, "s = 'a'": row["s"] == "a", "id >= 6 and id < 9": 6 <= key < 9}
+    return bool(found[condition])
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +117,11 @@ def test_a_growing_table_is_a_dict_of_rows(
             assert version.rows == len(model)
         low = data.draw(st.integers(0, len(model)))
         high = data.draw(st.integers(low, len(model) + 2))
-        part = read.table(ws, version_or(ws), columns=["s", "id"], rows=(low, high))
+        part = read.table(ws, newest(ws), columns=["s", "id"], rows=(low, high))
         assert part.to_pylist() == table(model).select(["s", "id"]).slice(low, high - low).to_pylist()
-        chosen = read.table(ws, version_or(ws), columns=["id"], condition="s = 'a' or x is null")
+        chosen = read.table(ws, newest(ws), columns=["id"], condition="s = 'a' or x is null")
         assert chosen["id"].to_pylist() == [k for k, row in model.items() if row["s"] == "a" or row["x"] is None]
         assert difference(ws.ledger) == []
     finally:
         ws.ledger.database.close()
         shutil.rmtree(root)
-
-
-def version_or(ws: Workspace) -> records.DatasetVersion:
-    return newest(ws)

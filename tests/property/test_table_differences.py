@@ -20,7 +20,7 @@ from noria.data.records import DatasetVersion
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 
-SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float64()), ("s", pa.string())])
+SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("x", pa.float64()), pa.field("s", pa.string())])
 Row = tuple[float | None, str | None]
 rows = st.tuples(
     st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.0, float("nan")])), st.one_of(st.none(), st.sampled_from("ab"))

@@ -111,6 +111,7 @@ class Conditions:
         self._names = sorted({name for expression in expressions for name in expression.columns})
         self._connection = _connection()
         self.faults: dict[str, str] = {}
+        self._rows = 0
         there = [name for name in self._names if name in schema.names]
         empty = pa.table({name: pa.nulls(0, schema.field(name).type) for name in there})
         for text in self._texts:
@@ -123,11 +124,10 @@ class Conditions:
     def evaluate(self, rows: pa.Table) -> Mapping[str, Codes]:
         """For each expression that can be evaluated: `HOLDS`, `BROKEN` or `SILENT` for every row."""
         wanted = [text for text in self._texts if text not in self.faults]
+        self._rows = rows.num_rows
         table = rows.select([name for name in self._names if name in rows.column_names])
         if not wanted:
             return {}
-        if not table.num_columns:
-            table = pa.table({"": pa.nulls(rows.num_rows)})
         try:
             return self._query(table, wanted)
         except duckdb.Error:
@@ -144,7 +144,8 @@ class Conditions:
         return found
 
     def _query(self, table: pa.Table, texts: list[str]) -> dict[str, Codes]:
-        self._connection.register("rows", table)
+        shown = table if table.num_columns else pa.table({"": pa.nulls(self._rows, pa.int8())})
+        self._connection.register("rows", shown)
         columns = ", ".join(
             f"coalesce((({text})::boolean)::tinyint, -1)::tinyint as c{i}" for i, text in enumerate(texts)
         )
@@ -161,6 +162,8 @@ def _reason(error: Exception) -> str:
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
+    if not text.strip():
+        raise Unreadable("it is empty")
     query = f"select ({text}) from rows"
     found = connection.execute("select json_serialize_sql(?::varchar)", [query]).fetchall()
     document = json.loads(found[0][0])

@@ -21,7 +21,7 @@ from noria.checks.expression import Expression
 from noria.checks.facts import Finding
 from noria.checks.rules import SEVERITIES
 from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows, Tally
+from noria.checks.tally import Places, Rows, Tally, whole
 from noria.core.errors import ProjectError, UsageError
 from noria.core.lazy import lazy
 
@@ -183,7 +183,7 @@ class FunctionCheck:
         return [self.tally.places()] if self._failed else []
 
     def _asked(self) -> str:
-        table = pa.concat_tables(self.tables).unify_dictionaries() if self.tables else self.schema.empty_table()
+        table = whole(self.tables, self.schema)
         self.tables = []
         try:
             answer = self.function.function(_as_asked(self.function.function, table))

@@ -84,7 +84,8 @@ def merged(mine: str, taken: Sequence[Change]) -> str:
         else:
             header = "[" + ".".join(bare(part) for part in section) + "]"
             edits.append((len(lines), len(lines), ["", header, *new]))
-    for first, end, new in sorted(edits, key=lambda edit: (edit[0], edit[1]), reverse=True):
+    ordered = sorted(enumerate(edits), key=lambda edit: (edit[1][0], edit[1][1], edit[0]), reverse=True)
+    for _, (first, end, new) in ordered:  # from the last line up, so that no edit moves the next one
         lines[first:end] = new
     text = "\n".join(_without_empty(lines, wanted)) + "\n"
     _verify(mine, text, wanted)

@@ -10,7 +10,7 @@ from noria.checks.adapters import panderas
 from noria.checks.expression import Expression
 from noria.checks.facts import Finding
 from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows
+from noria.checks.tally import Places, Rows, whole
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class SchemaCheck:
     def __init__(self, schema: Any, names: pa.Schema) -> None:
         self.schema = schema
         self.names = list(names.names)
-        self.empty = pa.table({field.name: pa.nulls(0, field.type) for field in names})
+        self.types = names.remove_metadata()
         self.tables: list[pa.Table] = []
 
     @staticmethod
@@ -51,9 +51,9 @@ class SchemaCheck:
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
         """What the schema says."""
-        whole = pa.concat_tables(self.tables).unify_dictionaries() if self.tables else self.empty
+        rows = whole(self.tables, self.types)
         self.tables = []
-        return panderas.validate(self.schema, whole.select(self.names), file=profile.file)
+        return panderas.validate(self.schema, rows, file=profile.file)
 
     def broken(self) -> list[Places]:
         """None: a schema names failures, not every row."""

@@ -63,7 +63,7 @@ class _Reader:
 
     def unknown(self, key: str, known: tuple[str, ...], place: str, *path: str | int) -> ConfigError:
         """The error of a key that is not known."""
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(known))}"
         return self.wrong(f"{place} has no key {key!r}", *path, key, hint=hint)
 

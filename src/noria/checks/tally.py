@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from noria.checks.arrays import Mask, whole
+from noria.checks import arrays
+from noria.checks.arrays import Mask
 from noria.checks.chunk import Chunk
 from noria.checks.expression import Expression
 from noria.checks.facts import Finding
@@ -23,7 +24,7 @@ else:
     pa = lazy("pyarrow")
     Places = Any
 
-__all__ = ["EXAMPLES", "ROWS", "CannotEvaluate", "Rows", "Tally", "Watcher", "percent"]
+__all__ = ["EXAMPLES", "ROWS", "CannotEvaluate", "Rows", "Tally", "Watcher", "percent", "whole"]
 
 ROWS = 10
 EXAMPLES = 5
@@ -62,6 +63,14 @@ class Rows:
         return pa.table(made)
 
 
+def whole(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Batches as one table with the types of the file, whatever the pass read them as."""
+    if not tables:
+        return pa.table({field.name: pa.nulls(0, field.type) for field in schema})
+    together = pa.concat_tables(tables).unify_dictionaries().select(schema.names)
+    return together.cast(schema)
+
+
 class Tally:
     """Counts rows that break a rule; keeps the first ten, examples, and on request every one."""
 
@@ -92,7 +101,7 @@ class Tally:
             shown = places[:room]
             self.rows += [int(place) + rows.first for place in shown]
             if column and column in rows:
-                self._examples += rows[column].array.take(whole(shown)).to_pylist()
+                self._examples += rows[column].array.take(arrays.whole(shown)).to_pylist()
 
     def places(self) -> Places:
         """Every broken row, ascending; only with `is_keeping`."""

@@ -14,6 +14,7 @@ an error. The shares of false alarms are measured by simulation in the tests.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -310,12 +311,17 @@ def _centre(values: Any, floor: float) -> tuple[float, float]:
     if kept < 1:
         return middle, floor
     gaps = np.sort(np.abs(values - middle))[:kept]
-    part = kept / count
+    return middle, max(math.sqrt(float(np.mean(gaps**2)) / _shrunk(kept / count)), floor)
+
+
+@functools.cache
+def _shrunk(part: float) -> float:
+    """The variance of a normal variable between its middle `part` of values, by its own variance."""
     z = float(stats.norm.ppf((1 + part) / 2))
-    shrunk = 1 - 2 * z * float(stats.norm.pdf(z)) / part
-    return middle, max(math.sqrt(float(np.mean(gaps**2)) / shrunk), floor)
+    return 1 - 2 * z * float(stats.norm.pdf(z)) / part
 
 
+@functools.cache
 def _limit(n: int, share: float) -> float:
     """How many scales from the median of `n` values the next one lies with this probability, two-sided.
 

@@ -19,7 +19,7 @@ else:
 
 __all__ = ["connected", "name", "paths"]
 
-MEMORY = "1GB"
+MEMORY = "512MB"
 THREADS = 2
 
 
@@ -36,6 +36,7 @@ def connected(ws: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
             "autoload_known_extensions": False,
         }
         with duckdb.connect(config=settings) as connection:
+            connection.execute("SET enable_progress_bar = false")
             try:
                 yield connection
             except duckdb.OutOfMemoryException as error:

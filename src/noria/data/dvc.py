@@ -33,6 +33,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _SKIPPED = frozenset({".git", ".dvc", ".noria", ".venv", "venv", "node_modules", "__pycache__", ".tox"})
 _TEXT = frozenset(range(32, 127)) | {8, 9, 10, 12, 13}
 _SNIFFED = 512
+_BLOCK_BYTES = 1 << 20
 _BINARY_SHARE = 0.30
 MANIFEST_MAX_BYTES = 2 << 30
 
@@ -175,18 +176,13 @@ def _output(out: Any, folder: PurePosixPath, tracked_by: str) -> Output:
 def md5_of(path: Path, *, is_legacy: bool) -> str:
     """The md5 that DVC gives a file; DVC 2 takes text with Unix line ends. Memory is bounded."""
     hasher = hashlib.md5(usedforsecurity=False)
+    is_text = False
     with path.open("rb") as stream:
-        head = stream.read(_SNIFFED)
-        is_text = is_legacy and _is_text(head)
-        stream.seek(0)
-        held = b""
-        while block := stream.read(BLOCK_BYTES):
-            if is_text:
-                block = held + block
-                held = b"\r" if block.endswith(b"\r") else b""
-                block = block.removesuffix(b"\r").replace(b"\r\n", b"\n") if held else block.replace(b"\r\n", b"\n")
-            hasher.update(block)
-        hasher.update(held)
+        for number, block in enumerate(iter(lambda: stream.read(_BLOCK_BYTES), b"")):
+            if number == 0:
+                is_text = is_legacy and _is_text(block[:_SNIFFED])
+            # DVC looks at each block alone: a line end that two blocks share stays as it is
+            hasher.update(block.replace(b"\r\n", b"\n") if is_text else block)
     return hasher.hexdigest()
 
 
@@ -299,8 +295,6 @@ def _absolute(url: str, base: Path, known: Mapping[str, DvcRemote]) -> str:
 
 def _is_text(head: bytes) -> bool:
     """DVC 2's guess, from a file's first 512 bytes."""
-    if not head:
-        return True
     if b"\0" in head:
         return False
     return sum(byte not in _TEXT for byte in head) / len(head) <= _BINARY_SHARE

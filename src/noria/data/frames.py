@@ -33,7 +33,9 @@ def arrow_of(frame: Any) -> pa.Table | pa.RecordBatchReader:
     become null. Raises: UsageError naming the column that cannot be kept.
     """
     found = _arrow_of(frame)
-    schema = pa.schema([each.with_type(_viewless(each.type)) for each in found.schema], found.schema.metadata)
+    fields = [each.with_type(_viewless(each.type)) for each in found.schema]
+    metadata: Any = found.schema.metadata
+    schema = pa.schema(fields, metadata)
     if schema.types == found.schema.types:
         return found
     if isinstance(found, pa.Table):

@@ -194,12 +194,13 @@ def _taken(path: Path) -> int | None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_ino == _inode(path):
-                owner = me()
-                text = json.dumps([owner.pid, owner.start, owner.boot, owner.words]).encode()
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, text, 0)
-                return handle
+            with _guarded(path):
+                if os.fstat(handle).st_ino == _inode(path):
+                    owner = me()
+                    text = json.dumps([owner.pid, owner.start, owner.boot, owner.words]).encode()
+                    os.ftruncate(handle, 0)
+                    os.pwrite(handle, text, 0)
+                    return handle
         except BlockingIOError:
             os.close(handle)
             return None
@@ -212,11 +213,18 @@ def _taken(path: Path) -> int | None:
 
 def _replace(path: Path, dead: Owner) -> None:
     """Put a new file in the place of a lock whose owner is dead, unless another waiter just did."""
-    with disk_faults(path), path.with_suffix(".takeover").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    with disk_faults(path), _guarded(path):
         now, silent_s = _read_owner(path)
         if now == dead and is_dead(dead, silent_s):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """For an instant: nobody else says that they own the lock, or that its owner is dead."""
+    with path.with_suffix(".guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
 
 
 def _read_owner(path: Path) -> tuple[Owner | None, float]:

@@ -116,7 +116,12 @@ def committed(tx: Transaction, fact: Stored[DatasetCommitted]) -> None:
     payload = fact.payload
     values: dict[str, Any] = {name: getattr(payload, name) for name in _FIELDS if name not in ("columns", "at")}
     values["content"] = payload.content or payload.tree
-    tx.upsert(_version, **values, columns=json.dumps([list(column) for column in payload.columns]), at=payload.added or fact.at)
+    tx.upsert(
+        _version,
+        **values,
+        columns=json.dumps([list(column) for column in payload.columns]),
+        at=payload.added or fact.at,
+    )
 
 
 @project(DatasetDescribed)

@@ -127,7 +127,7 @@ def heal(ws: Workspace, digest: str) -> str:
         return remote.name
     asked = "; ".join(said) or "there is no remote to ask"
     if ws.objects.has(name):
-        hint = "put it back from a backup, or add the file again"
+        hint = "put it back from a backup, or add the file again with --anew"
         raise Corrupt(f"object {short(name)} was altered and cannot be healed: {asked}", hint=hint)
     raise NotFound(f"object {short(name)} is missing: {asked}", hint="noria data push from where it is")
 
@@ -227,10 +227,9 @@ def _open(ws: Workspace, name: str, config: RemoteConfig) -> Remote:
         )
     if scheme == "s3" and separator:
         _require_s3(name)
-        made = plugins.load("objects", "s3")(
-            config.url.rstrip("/") + "/objects", config.endpoint, config.region, cache / "packs"
-        )
         bucket = plugins.load("bucket", "s3")(config.url, config.endpoint, config.region)
+        below = bucket.below("objects")
+        made = plugins.load("objects", "s3")(below.url, config.endpoint, config.region, cache / "packs", bucket=below)
     else:
         root = (ws.project.root / config.url.removeprefix("file://")).resolve()
         made = plugins.load("objects", "file")(root / "objects")

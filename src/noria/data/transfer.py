@@ -80,6 +80,10 @@ def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bo
     target = open_remote(ws, remote)
     done: list[TransferredVersion] = []
     for name, versions in _asked(ws, refs).items():
+        there = set() if check else trees(target, name)
+        if there.issuperset(version.tree for version in versions):
+            done += [_line(version, target, Copied(0, 0, 0)) for version in versions]
+            continue
         with locked(target, name):
             there = set() if check else trees(target, name)
             for version in versions:
@@ -180,7 +184,7 @@ def _push_version(ws: Workspace, target: Remote, version: DatasetVersion, there:
     wanted = _closure(ws, version, version.parent if version.parent in there else "")
     lacking = missing(target.objects, wanted)
     with task(f"pushing {version.ref} to {target.name}", total=sum(lacking.values())) as advance:
-        copied = copy(ws.objects, target.objects, lacking, partial=_partial(ws), advance=_watched(advance, "push.sent"))
+        copied = copy(ws.objects, target.objects, lacking, partial=_partial(ws), advance=_sent(advance))
     failpoint("push.objects")
     publish(ws, target, version)
     return _line(version, target, copied)
@@ -286,7 +290,7 @@ def _bring(ws: Workspace, source: Remote, found: Published, claim: lock.Claim) -
     lacking = missing(ws.objects, wanted)
     words = f"pulling {found.made.name}@{found.made.version} from {source.name}"
     with task(words, total=sum(lacking.values())) as advance:
-        return copy(source.objects, ws.objects, lacking, partial=_partial(ws), advance=_watched(advance, "pull.got"))
+        return copy(source.objects, ws.objects, lacking, partial=_partial(ws), advance=_got(advance))
 
 
 def _is_whole(ws: Workspace, tree: str) -> bool:
@@ -317,10 +321,18 @@ def _nowhere(name: str, what: str, sources: Sequence[Remote]) -> NotFound:
     )
 
 
-def _watched(advance: Advance, point: str) -> Advance:
+def _sent(advance: Advance) -> Advance:
     def told(done: int) -> None:
         advance(done)
-        failpoint(point)
+        failpoint("push.sent")
+
+    return told
+
+
+def _got(advance: Advance) -> Advance:
+    def told(done: int) -> None:
+        advance(done)
+        failpoint("pull.got")
 
     return told
 

@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
-from noria.store.objects import Objects, disk_faults, hash_file
+from noria.store.objects import Objects, disk_faults
 
 __all__ = ["Copied", "HasChunks", "HasRanges", "HasUploads", "Missing", "copy", "missing"]
 
@@ -180,14 +180,12 @@ def _fetch(source: Objects, target: Objects, name: Digest, size: int, partial: P
     assert read is not None, "looked at before"
     for attempt in (1, 2):
         fetched = waiting.fill(lambda start, length: read(name, start, length), advance if attempt == 1 else _silent)
-        if hash_file(waiting.path) == name:
-            break
+        stored = target.put_file(waiting.path)  # hashed on its way; what is not wanted is collected as garbage
         waiting.remove()
+        if stored == name:
+            return
         if attempt == 2 or fetched == size:  # every part is fresh: the store's bytes are wrong, not ours
             raise _altered(name, "the store that it came from")
-    stored = target.put_file(waiting.path)
-    assert stored == name, "its digest was just compared"
-    waiting.remove()
 
 
 class _Waiting:

@@ -119,25 +119,29 @@ def test_the_owner_on_another_machine_is_dead_when_it_has_been_silent_for_long()
 
 
 def test_two_locks_at_once_never_both_hold(tmp_path: Path) -> None:
-    """Eight processes, one file: the number in it is never lost, though one of them is killed while it holds."""
+    """The number in the file is never lost, though some are killed while they hold, one with a living child."""
     program = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from noria.data.lock import file_lock
-folder = Path(sys.argv[1])
+folder, dies_at = Path(sys.argv[1]), int(sys.argv[2])
 for turn in range(12):
     with file_lock(folder / "x.lock", "x", wait_s=60):
         number = int((folder / "number").read_text())
-        if sys.argv[2] == "dies" and turn == 5:
+        if turn == dies_at:
+            if turn % 2 and os.fork() == 0:
+                os.closerange(0, 3)
+                time.sleep(10)
+                os._exit(0)
             os.kill(os.getpid(), signal.SIGKILL)
         (folder / "number").write_text(str(number + 1))
 """
     (tmp_path / "number").write_text("0")
-    words = ["lives"] * 7 + ["dies"]
-    running = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), word]) for word in words]
+    deaths = [99, 99, 99, 99, 2, 3, 4, 7]
+    running = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(turn)]) for turn in deaths]
     codes = [process.wait(120) for process in running]
-    assert codes == [0] * 7 + [-9]
-    assert int((tmp_path / "number").read_text()) == 7 * 12 + 5
+    assert codes == [0] * 4 + [-9] * 4
+    assert int((tmp_path / "number").read_text()) == 4 * 12 + 2 + 3 + 4 + 7
 
 
 def test_the_mark_of_a_process_is_left_when_the_process_is_gone() -> None:

@@ -91,7 +91,7 @@ def test_a_put_of_what_is_in_the_trash_brings_it_back(yard: Yard) -> None:
     assert yard.here() == set()
     assert [yard.objects.put_bytes(b"loose"), *yard.objects.put_many([b"one"])] == names[:2]
     assert yard.here() == set(names[:2])
-    yard.roots = names[:2]
+    yard.roots = [*names[:2]]
     assert yard.collect(30).purged_bytes in (3, 8), "two is gone, and the old copy of loose where it was made anew"
     assert [yard.objects.get_bytes(name) for name in names[:2]] == [b"loose", b"one"]
 

@@ -127,7 +127,7 @@ def test_a_change_of_a_large_file_costs_what_changed(objects: Objects, tmp_path:
 @pytest.mark.parametrize("name", ["a/one.bin", "large.csv", "noise.jpg", "middle"])
 @pytest.mark.parametrize("change", ["longer", "other", "replaced"])
 def test_a_file_that_changes_while_it_is_added_is_named_and_is_no_version(
-    files: list[Path], tmp_path: Path, name: str, change: str
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: str
 ) -> None:
     changing = next(path for path in files if str(path).endswith(name))
     before = changing.stat()
@@ -155,13 +155,10 @@ def test_a_file_that_changes_while_it_is_added_is_named_and_is_no_version(
 
     done: list[int] = []
     objects = Objects(FileObjects(tmp_path / "objects"), tmp_path / "cache")
-    was = adding.os
-    adding.os = Reading()  # type: ignore[assignment]  # the disk, with a neighbour on it
-    try:
-        with pytest.raises(Conflict, match="changed while it was read") as caught:
-            objects.put_files(files) if change != "replaced" else objects.put_file(changing)
-    finally:
-        adding.os = was
+    monkeypatch.setattr(adding, "os", Reading())  # the disk, with a neighbour on it
+    with pytest.raises(Conflict, match="changed while it was read") as caught:
+        objects.put_files(files) if change != "replaced" else objects.put_file(changing)
+    monkeypatch.undo()
     assert str(changing) in str(caught.value)
     assert objects.put_file(changing) == digest(changing.read_bytes())
 

@@ -136,7 +136,7 @@ def test_up_to_a_thousand_entries_are_one_object_of_the_first_format(objects: Ob
 
 def test_an_old_tree_of_many_entries_in_one_object_is_read_compared_and_changed(objects: Objects) -> None:
     entries = many(3000, random.Random(1))
-    rows = [[each.path, each.digest, each.size_bytes, each.rows] for each in sorted_entries(entries)]
+    rows: list[JSON] = [[e.path, e.digest, e.size_bytes, e.rows] for e in sorted_entries(entries)]
     old = objects.put_json({"format": "tree/1", "entries": rows})
     assert is_tree(objects, old)
     new = written(objects, entries)

@@ -155,10 +155,13 @@ def members_of(known: pa.Array[Any]) -> Callable[[Rule, Rows], Broken]:
 
 
 def _text(rule: Rule, rows: Rows) -> Chunk:
+    """A column as text; a whole number is the text of its digits, so that codes can have a pattern."""
     chunk = rows[rule.column]
-    if chunk.family != "text" and chunk.family != "null":
+    if chunk.family == "text":
+        return chunk
+    if not pa.types.is_integer(chunk.array.type):
         raise CannotEvaluate(f"{rule.column!r} is {chunk.family} ({chunk.array.type}), not text")
-    return chunk if chunk.family == "text" else Chunk(chunk.array.cast(pa.string()))
+    return Chunk(chunk.array.cast(pa.string()))
 
 
 def _by_text(chunk: Chunk, is_wrong: Callable[[pa.Array[Any]], Mask]) -> Broken:

@@ -99,7 +99,7 @@ class OrderCheck(_FileCheck):
         if self.fault:
             return
         chunk = rows[self.rule.column]
-        if chunk.family in ("other", "null"):
+        if chunk.family == "other":
             self.fault = f"{self.rule.column!r} is {chunk.family}, which has no order"
             return
         there = np.flatnonzero(~chunk.missing)
@@ -154,7 +154,7 @@ class StatisticCheck(_FileCheck):
         self.is_counting = rule.statistic in ("distinct", "distinct share")
         self.is_whole = rule.statistic in ("median", "quantile") or self.is_counting
         is_free = self.is_counting or rule.statistic in ("min", "max", "filled share")
-        is_number = not self.fault and family(schema.field(rule.column).type) == "number"
+        is_number = not self.fault and family(schema.field(rule.column).type) in ("number", "null")
         if not self.fault and not is_number and not is_free:
             self.fault = f"{rule.column!r} is {schema.field(rule.column).type}, not a number"
         if rule.statistic == "quantile" and (rule.at is None or not 0 <= rule.at <= 1):
@@ -187,7 +187,7 @@ class StatisticCheck(_FileCheck):
     def message(self, profile: TableProfile) -> str:
         """What the statistic is, if it is not within its bounds."""
         rule = self.rule
-        if not self.values and not self.is_counting and rule.statistic != "filled share":
+        if not self.values and not self.is_counting and rule.statistic not in ("filled share", "sum"):
             return "cannot be evaluated: the column has no values"
         found = self._value()
         if found is None:

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, Protocol
 
 from noria.core.errors import Conflict, Corrupt, NotFound, StoreUnavailable
 from noria.core.identity import Digest
@@ -23,9 +23,6 @@ from noria.store.chunks import CHUNKED_BYTES, Chunker, Recipe, pays
 from noria.store.failpoint import failpoint
 from noria.store.objects import FRESH_S, stamp_of
 from noria.store.packs import Batch, Packs, as_name
-
-if TYPE_CHECKING:
-    from noria.engines.objects.file import FileObjects
 
 __all__ = ["PACKED_BYTES", "Adding", "add_files", "opened"]
 
@@ -39,6 +36,26 @@ _BLOCKS_AHEAD = 3
 _THREADS = 2
 
 Progress = Callable[[int], None]
+
+
+class Store(Protocol):
+    """What adding files asks of the store that they go to."""
+
+    def put(self, source: BinaryIO) -> Digest:
+        """Store a stream as a file of its own."""
+        ...
+
+    def put_sized(self, source: BinaryIO, size_bytes: int) -> Digest:
+        """Store a stream of a known size as a file of its own."""
+        ...
+
+    def put_recipe(self, recipe: Recipe) -> None:
+        """Name an object whose chunks are stored."""
+        ...
+
+    def adding(self, pending: set[bytes]) -> AbstractContextManager[Adding]:
+        """A turn to add small objects."""
+        ...
 
 
 class Adding:
@@ -128,7 +145,7 @@ def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
         os.close(handle)
 
 
-def add_files(store: FileObjects, paths: Sequence[Path], progress: Progress) -> list[Digest]:
+def add_files(store: Store, paths: Sequence[Path], progress: Progress) -> list[Digest]:
     """Store many files; gives their digests in order. See `Objects.put_files`."""
     found: list[Digest] = [Digest("")] * len(paths)
     large: list[int] = []
@@ -175,7 +192,7 @@ def _in_threads(work: Callable[[Sequence[int]], None], parts: Sequence[Sequence[
             raise
 
 
-def add_large(store: FileObjects, path: Path) -> Digest:
+def add_large(store: Store, path: Path) -> Digest:
     """Store one file: as chunks where a sample says that it pays, else whole."""
     with opened(path) as (handle, status), os.fdopen(os.dup(handle), "rb", buffering=0) as stream:
         if status.st_size >= CHUNKED_BYTES and pays(stream, status.st_size):
@@ -186,7 +203,7 @@ def add_large(store: FileObjects, path: Path) -> Digest:
         return store.put_sized(stream, status.st_size)
 
 
-def _add_chunks(store: FileObjects, stream: BinaryIO, size_bytes: int) -> Recipe:
+def _add_chunks(store: Store, stream: BinaryIO, size_bytes: int) -> Recipe:
     """Cut here, hash the whole in one thread and the chunks in another; the disk works beside them."""
     whole = hashlib.sha256()
     chunker = Chunker(size_bytes)

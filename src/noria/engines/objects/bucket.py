@@ -60,8 +60,13 @@ class S3Bucket:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._endpoint, self._region = endpoint, region
-        self._made: S3Client | None = None
-        self._lock = threading.Lock()
+        self._shared = _Shared()
+
+    def below(self, prefix: str) -> S3Bucket:
+        """The part of this bucket below a prefix, on the same connections."""
+        made = S3Bucket(f"{self.url}/{prefix}", self._endpoint, self._region)
+        made._shared = self._shared
+        return made
 
     def open(self, key: str, start: int = 0, length: int = -1) -> BinaryIO:
         """The bytes of a key from `start` on, as a stream that is continued if the connection breaks.
@@ -150,24 +155,27 @@ class S3Bucket:
             raise Corrupt(f"{key} arrived altered: the store says {tag}, sent was {expected}", where=self.url)
 
     def _client(self) -> S3Client:
-        with self._lock:
-            if self._made is None:
+        with self._shared.lock:
+            if self._shared.client is None:
                 settings = Config(
                     connect_timeout=10,
                     read_timeout=60,
                     retries={"mode": "standard", "max_attempts": ATTEMPTS},
                     max_pool_connections=48,
-                    s3={"addressing_style": "path"} if self._endpoint else {},
+                    s3={
+                        "addressing_style": "path" if self._endpoint else "auto",
+                        "payload_signing_enabled": False,  # each body has a checksum, which is signed
+                    },
                 )
                 with self._faults(""):
                     session = boto3.Session()
-                    self._made = session.client(
+                    self._shared.client = session.client(
                         "s3",
                         endpoint_url=self._endpoint or None,
                         region_name=self._region or session.region_name or "us-east-1",
                         config=settings,
                     )
-            return self._made
+            return self._shared.client
 
     @contextlib.contextmanager
     def _faults(self, key: str) -> Iterator[None]:
@@ -213,6 +221,14 @@ class S3Bucket:
             where=self._endpoint or self.url,
             hint="run the command again",
         )
+
+
+class _Shared:
+    """One client for a bucket and the parts of it: making one costs as much as a hundred requests."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.client: S3Client | None = None
 
 
 class _Body(io.RawIOBase):

@@ -55,10 +55,19 @@ class S3Objects:
         url: `s3://bucket/prefix`.
         endpoint, region: as for S3Bucket.
         cache: a folder where the tables of packs are kept between runs; none if it is not given.
+        bucket: that place, where it is open already.
     """
 
-    def __init__(self, url: str, endpoint: str = "", region: str = "", cache: Path | None = None) -> None:
-        self.bucket = S3Bucket(url, endpoint, region)
+    def __init__(
+        self,
+        url: str,
+        endpoint: str = "",
+        region: str = "",
+        cache: Path | None = None,
+        *,
+        bucket: S3Bucket | None = None,
+    ) -> None:
+        self.bucket = bucket or S3Bucket(url, endpoint, region)
         self._places = Places()
         self._cache = (
             cache / hashlib.sha256(f"{endpoint} {self.bucket.url}".encode()).hexdigest()[:16] if cache else None

@@ -25,7 +25,7 @@ from noria.faces.cli import show
 from noria.faces.cli.commands import Command
 from noria.faces.verbs import FoundVerb, Parameter
 
-__all__ = ["build", "run_verb", "text_of_help"]
+__all__ = ["build", "run_verb", "text_of_help", "waiting"]
 
 _TYPES = {"text": click.STRING, "integer": click.INT, "number": click.FLOAT}
 
@@ -77,7 +77,7 @@ def run_verb(
     names a function that answers without opening the workspace.
     """
     remote = _remote(environment)
-    with _waiting(f"noria {found.declaration.name}", is_quiet):
+    with waiting(f"noria {found.declaration.name}", is_quiet):
         if remote is not None:
             checked = verbs.accept(found, arguments)
             return remote.call(found.declaration.capability, found.declaration.name, checked)
@@ -190,7 +190,7 @@ def _login() -> str:
 
 
 @contextlib.contextmanager
-def _waiting(words: str, is_quiet: bool) -> Iterator[None]:
+def waiting(words: str, is_quiet: bool) -> Iterator[None]:
     """What is being done on a terminal's stderr, gone when it is: elapsed time, and bars of what can be counted."""
     if is_quiet or not sys.stderr.isatty():
         yield

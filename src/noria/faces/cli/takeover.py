@@ -29,10 +29,12 @@ def import_dvc_command(path: Path, history: bool, is_json: bool) -> int:
     """
     from noria.bootstrap import open_workspace
     from noria.data.import_dvc import import_dvc, prepare
+    from noria.faces.cli.build import waiting
 
     written = prepare(path)
     workspace = open_workspace(path)
-    done = verbs.builtins(import_dvc(workspace, str(path.absolute()), history=history))
+    with waiting("noria import dvc", is_json):
+        done = verbs.builtins(import_dvc(workspace, str(path.absolute()), history=history))
     if is_json:
         click.echo(verbs.encode(done).decode())
     else:
