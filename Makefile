@@ -17,13 +17,15 @@ export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock postgres benchmarks clean
+PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requirements/peer-*.txt))
+.PHONY: help demo test check format lock postgres peers benchmarks clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
 	@echo "make check    formatting, lint, types, import contracts, unit and architecture tests"
 	@echo "make format   rewrite the formatting"
 	@echo "make lock     resolve the dependencies again"
+	@echo "make peers    the tools that Noria is compared with, each in an environment of its own"
 	@echo "make benchmarks"
 
 demo: $(VENV)/.demo
@@ -36,7 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/unit tests/architecture $(PYTEST_ARGS)
 
-test: $(VENV)/.dev postgres
+test: $(VENV)/.dev postgres peers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -57,10 +59,20 @@ postgres:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
 	else echo "note: Postgres is not installed, and only root on Debian can install it from here"; fi
 
+# Tools that are taken over from, or compared with: never in Noria's own environment.
+peers: $(PEERS)
+
+.venv-peers/%/.done: requirements/peer-%.txt | $(VENV)/.uv
+	@echo "installing $* into .venv-peers/$*"
+	@[ -x .venv-peers/$*/bin/python ] || $(BIN)/python -m venv --without-pip .venv-peers/$*
+	@$(BIN)/uv pip install --quiet --python .venv-peers/$*/bin/python --require-hashes -r $<
+	@touch $@
+
 lock: $(VENV)/.dev
-	$(LOCK) pyproject.toml --extra demo --extra postgres --group dev requirements/build.in -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra demo --extra postgres --extra s3 --extra dvc --extra pandera --group dev requirements/build.in -o requirements/dev.txt
 	$(LOCK) pyproject.toml --extra demo requirements/build.in -c requirements/dev.txt -o requirements/demo.txt
 	$(LOCK) requirements/uv.in -o requirements/uv.txt
+	for each in requirements/peer-*.in; do $(LOCK) $$each -o $${each%.in}.txt || exit 1; done
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,8 +1,17 @@
-"""Settings that all tests share."""
+"""Settings and servers that all tests share."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from s3_server import s3_server  # noqa: E402
+
+__all__ = ["s3_server"]
 
 # a busy machine is no failure: tests that mean to bound time measure it themselves
 settings.register_profile("noria", deadline=None)

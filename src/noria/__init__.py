@@ -11,6 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noria.checks.functions import check
+    from noria.faces.frames import add_data, append_data, read_data, upsert_data
     from noria.faces.python import diff, open, run
     from noria.pipeline.ambient import seed, split_by_time, xy
     from noria.pipeline.define import dataset, metric, model, pipeline
@@ -19,31 +21,41 @@ if TYPE_CHECKING:
 __all__ = [
     "Choice",
     "Log",
+    "add_data",
+    "append_data",
+    "check",
     "dataset",
     "diff",
     "metric",
     "model",
     "open",
     "pipeline",
+    "read_data",
     "run",
     "seed",
     "split_by_time",
     "step",
+    "upsert_data",
     "xy",
 ]
 
 _PLACES = {
     "Choice": "noria.pipeline.step",
     "Log": "noria.pipeline.step",
+    "add_data": "noria.faces.frames",
+    "append_data": "noria.faces.frames",
+    "check": "noria.checks.functions",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",
+    "read_data": "noria.faces.frames",
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",
     "split_by_time": "noria.pipeline.ambient",
     "step": "noria.pipeline.step",
+    "upsert_data": "noria.faces.frames",
     "xy": "noria.pipeline.ambient",
 }
 

@@ -91,6 +91,8 @@ def _object_store(url: str, project: Project, state: Path) -> ObjectStore:
         made = plugins.load("objects", "file")(project.root / url)
     elif scheme == "file":
         made = plugins.load("objects", "file")(Path(rest))
+    elif scheme == "s3":
+        made = plugins.load("objects", "s3")(url, cache=state / "cache" / "packs")
     elif scheme in plugins.names("objects"):
         made = plugins.load("objects", scheme)(url)
     else:

@@ -32,6 +32,7 @@ __all__ = [
     "ModelConfig",
     "MonitorConfig",
     "Project",
+    "RemoteConfig",
     "RetrainConfig",
     "RetrainLimits",
     "ServerConfig",
@@ -185,6 +186,20 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteConfig:
+    """`[remote.NAME]`: where versions of data sets are pushed to: a folder, or `s3://bucket/prefix`.
+
+    `endpoint` is the address of a server that speaks S3 and is not Amazon's. The remote that is the
+    `default` is meant when none is named; a single remote always is. Credentials never stand here.
+    """
+
+    url: str
+    endpoint: str = ""
+    region: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
 
@@ -197,6 +212,7 @@ class Project:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     server: ServerConfig = field(default_factory=ServerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    remotes: Mapping[str, RemoteConfig] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
 
     @property
@@ -239,7 +255,7 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "env")
+    known = ("project", "data", "model", "server", "store", "remote", "env")
     for key in document:
         if key not in known:
             raise _unknown(key, known, where, "")
@@ -266,6 +282,7 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         },
         server=_struct(ServerConfig, server, where, "server"),
         store=_struct(StoreConfig, store, where, "store"),
+        remotes=_remotes(document.get("remote", {}), where),
         environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
     )
 
@@ -286,6 +303,20 @@ def _from_environment(
             server["port"] = int(environment["NORIA_PORT"])
         except ValueError as error:
             raise ConfigError(f"NORIA_PORT={environment['NORIA_PORT']} is not a number", where=where) from error
+
+
+def _remotes(value: Any, where: str) -> dict[str, RemoteConfig]:
+    """Every remote; at most one may be the default."""
+    for name, table in _table(value, where, "remote").items():
+        if not _table(table, where, f"remote.{name}").get("url"):
+            raise ConfigError(
+                f"[remote.{name}] has no url", where=where, hint='url = "s3://BUCKET/PREFIX", or a folder'
+            )
+    found = _named(RemoteConfig, value, where, "remote")
+    chosen = [name for name, remote in found.items() if remote.default]
+    if len(chosen) > 1:
+        raise ConfigError(f"{len(chosen)} remotes are the default: {', '.join(chosen)}", where=where)
+    return found
 
 
 def _model(value: Any, where: str, path: str) -> ModelConfig:

@@ -31,6 +31,16 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "objects": {
         "file": "noria.engines.objects.file:FileObjects",
         "memory": "noria.engines.objects.memory:MemoryObjects",
+        "s3": "noria.engines.objects.s3:S3Objects",
+    },
+    "bucket": {
+        "file": "noria.engines.objects.folder:FolderBucket",
+        "s3": "noria.engines.objects.bucket:S3Bucket",
+    },
+    "source": {
+        "sqlite": "noria.engines.sources.sql:read",
+        "postgresql": "noria.engines.sources.sql:read",
+        "postgres": "noria.engines.sources.sql:read",
     },
     "executor": {
         "inline": "noria.engines.executors.inline:InlineExecutor",
@@ -50,7 +60,21 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "api": "noria.faces.http.api:routes",
         "pages": "noria.faces.ui.pages:routes",
     },
-    "check": {},
+    # a function (rule, rows) -> False, or a mask of the rows that break the rule
+    "check": {
+        "not_null": "noria.checks.kinds.columns:is_there",
+        "null": "noria.checks.kinds.columns:is_missing",
+        "range": "noria.checks.kinds.columns:within",
+        "length": "noria.checks.kinds.columns:is_length",
+        "in": "noria.checks.kinds.columns:inside",
+        "not_in": "noria.checks.kinds.columns:outside",
+        "pattern": "noria.checks.kinds.columns:matches",
+        "not_pattern": "noria.checks.kinds.columns:matches_not",
+        "format": "noria.checks.kinds.columns:reads_as",
+        "json": "noria.checks.kinds.columns:is_json",
+        "row": "noria.checks.kinds.rows:condition",
+        "unique_within_row": "noria.checks.kinds.rows:are_different",
+    },
     "gate": {
         "metric": "noria.registry.kinds.metric:judge",
         "champion": "noria.registry.kinds.champion:judge",

@@ -19,7 +19,7 @@ from noria.faces.cli.commands import COMMANDS
 from noria.faces.http import app
 
 DOCS = ROOT / "docs"
-COMMAND = re.compile(r"^\s*(?:\$ )?noria ([a-z][a-z ]*[a-z]|[a-z]+)", re.MULTILINE)
+COMMAND = re.compile(r"^\s*(?:\$ )?noria ([a-z][a-z -]*[a-z]|[a-z]+)", re.MULTILINE)
 
 
 def errors() -> Iterator[type[NoriaError]]:
@@ -53,7 +53,7 @@ def test_an_error_class_says_what_it_means_and_how_to_exit(kind: type[NoriaError
 def test_every_setting_is_documented_and_no_other() -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE))
-    known = set(_keys(config.Project)) - {"root", "data", "models", "server", "store", "environments"}
+    known = set(_keys(config.Project)) - {"root", "data", "models", "server", "store", "remotes", "environments"}
     nested = {"gate", "deploy", "monitor", "retrain", "metrics", "min", "max", "champion", "margin"}
     inside = {"source", "delay", "cooldown", "per_week", "budget_per_week"}
     assert told - {"server"} == (known | {"checks", "fresh"}) - nested - (inside - {"source"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -16,8 +17,10 @@ import pytest
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Corrupt, NoriaError, StoreFull, StoreUnavailable, Tampered
+from noria.engines.objects.file import FileObjects
 from noria.governance.audit import verify
 from noria.governance.facts import ApprovalGiven
+from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
 WRITER = """
@@ -104,6 +107,58 @@ def test_a_full_disk_is_said_and_the_work_goes_on_when_there_is_space(small_disk
     assert report.ok, report
     assert report.size == acknowledged + 1
     ws.ledger.database.close()
+
+
+def test_packs_and_chunks_on_a_full_disk_are_whole_or_not_there(small_disk: Path) -> None:
+    ws = opened(small_disk / "p")
+    kept = ws.objects.put_many([b"kept %d" % number * 50 for number in range(50)])
+    large = small_disk.parent / "large.csv"
+    large.write_bytes(b"".join(b"%d,%d\n" % (row, row * row) for row in range(150_000)))
+    many = [small_disk.parent / f"small{number}" for number in range(90)]
+    for number, path in enumerate(many):
+        path.write_bytes(random.Random(number).randbytes(50_000))
+    filler = fill(small_disk)
+    calls = (
+        lambda: ws.objects.put_many([os.urandom(60_000) for _ in range(20)]),
+        lambda: ws.objects.put_file(large),
+        lambda: ws.objects.put_files(many),
+    )
+    for call in calls:
+        with pytest.raises(StoreFull) as caught:
+            call()
+        assert len(str(caught.value).splitlines()) <= 6
+        for name in ws.objects.names():
+            ws.objects.verify(name)
+    assert set(kept) <= set(ws.objects.names())
+    filler.unlink()
+    with pytest.raises(StoreFull):
+        ws.objects.put_files([*many, large])
+    for path in many[:20]:
+        path.unlink()
+    names = ws.objects.put_files(many[20:40])
+    assert dict(ws.objects.get_many([*kept, *names])).keys() == {*kept, *names}
+    with pytest.raises(StoreFull):
+        ws.objects.copy_many(
+            [(name, small_disk / "out" / f"{number}{name[7:]}") for number in range(9) for name in names]
+        )
+    assert verify(ws).ok
+    ws.ledger.database.close()
+
+
+def test_packs_on_a_read_only_disk_are_read(small_disk: Path) -> None:
+    ws = opened(small_disk / "p")
+    names = ws.objects.put_many([b"kept %d" % number for number in range(50)])
+    ws.ledger.database.close()
+    del ws
+    gc.collect()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    objects = Objects(FileObjects(small_disk / "p" / ".noria" / "objects"), small_disk / "cache")
+    assert dict(objects.get_many(names))[names[7]] == b"kept 7"
+    assert objects.has_many(names) == set(names)
+    with pytest.raises(StoreUnavailable):
+        objects.put_many([b"new"])
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert objects.put_many([b"new"])
 
 
 def test_a_first_start_on_a_full_disk_is_said_and_succeeds_later(small_disk: Path) -> None:

@@ -30,7 +30,8 @@ from noria.checks.evaluate import Batch, check_column
 from noria.checks.facts import Finding
 from noria.checks.profile import TableProfile, profile_column, profile_table
 from noria.checks.report import report
-from noria.checks.rules import ColumnRules, load
+from noria.checks.rules import ColumnRules
+from noria.checks.suitefile import load
 from noria.config import Project
 from noria.core.errors import ConfigError, GateClosed, NotFound, UsageError
 from noria.data import versions
@@ -315,17 +316,33 @@ def small(ws: Workspace, rows: int = 2000, *, start: int = 0) -> pa.Table:
 
 
 def test_an_edited_suite_is_never_overwritten(ws: Workspace) -> None:
+    """Inferring again shows what it would change; accepting takes only what nobody edited."""
     arrive(ws, small(ws), "a.parquet")
     first = infer.infer(ws, "flights")
-    assert (first.written, first.is_new) == ("checks/flights.toml", True)
-    assert infer.infer(ws, "flights").is_new is False
+    assert (first.suite, first.is_new, first.changes) == ("checks/flights.toml", True, ())
     path = ws.project.root / "checks/flights.toml"
-    path.write_text(path.read_text().replace("nulls = 0.01", "nulls = 0.3", 1))
+    path.write_text(path.read_text().replace("nulls = 0.01", "nulls = 0.3  # agreed with the airport", 1))
     mine = path.read_text()
+    again = infer.infer(ws, "flights", accept=True)
+    assert (again.is_new, again.changes, path.read_text()) == (False, (), mine), "nothing else is inferred now"
+    table = small(ws, 4000).append_column("gate", pa.array(["A", "B"] * 2000))
+    arrive(
+        ws,
+        table.set_column(2, "late", pa.array(np.arange(4000) % 3, pa.int64(), mask=np.arange(4000) % 9 == 0)),
+        "a.parquet",
+    )
     second = infer.infer(ws, "flights")
-    assert (second.written, second.is_new) == ("checks/flights.inferred.toml", True)
-    assert path.read_text() == mine
-    assert load(path) != load(ws.project.root / second.written)
+    assert (second.is_new, path.read_text()) == (False, mine), "shown, not written"
+    kept = {change.key: change.is_kept for change in second.changes}
+    assert kept["columns.late.nulls"]
+    assert not kept["columns.gate.levels"]
+    third = infer.infer(ws, "flights", accept=True)
+    text = path.read_text()
+    assert third.is_accepted
+    assert "nulls = 0.3  # agreed with the airport" in text
+    assert load(path).columns["gate"].levels == ("A", "B")
+    left = infer.infer(ws, "flights").changes
+    assert [change.key for change in left if not change.is_kept] == []
 
 
 def test_the_same_check_again_is_the_same_report_and_no_fact(ws: Workspace) -> None:

@@ -22,6 +22,7 @@ from noria.config import Project
 from noria.governance.audit import verify
 from noria.store.linelog import read_lines
 from noria.store.start import MIGRATIONS
+from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
 
 VICTIM = Path(__file__).with_name("victim.py")
@@ -42,6 +43,19 @@ KILLS_OF_THE_STORE = (
     "object.temp",
     "object.synced",
     "object.renamed",
+    "pack.appended",
+    "pack.marked",
+    "pack.synced",
+    "pack.indexed",
+    "chunks.stored",
+    "recipe.synced",
+    "recipe.renamed",
+    "repack.copied",
+    "repack.moved",
+    "lease.written",
+    "collect.marked",
+    "collect.trashed",
+    "collect.purged",
     "line.written",
     "series.flushed",
     "seal.object",
@@ -101,10 +115,13 @@ def check(root: Path, acknowledged: str) -> None:
     facts = ws.ledger.facts(limit=100_000)
     for fact in facts:
         assert ws.objects.has(fact.payload.digest), "a fact names an object that is not there"
+        if fact.payload.about == "tree":
+            for entry in iter_tree(ws.objects, fact.payload.digest):
+                ws.objects.verify(entry.digest)
     written, _ = read_lines(root / "lines.log")
     for line in acknowledged.splitlines():
         kind, _, value = line.partition(" ")
-        if kind == "object":
+        if kind in ("object", "tree"):
             ws.objects.get_bytes(value)
         elif kind == "fact":
             assert int(value) <= len(facts)

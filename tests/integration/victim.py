@@ -17,13 +17,18 @@ from pathlib import Path
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.governance.facts import ApprovalGiven
+from noria.store.collect import DAY_S, collect
 from noria.store.database import Database, database_url
+from noria.store.leases import Leases
 from noria.store.linelog import LineWriter
 from noria.store.replay import rebuild
 from noria.store.seen import Seen
 from noria.store.slices import load_slices
 from noria.store.start import start
+from noria.store.tree import Entry, Tree, write_tree
 from noria.store.workspace import Workspace
+
+GARBAGE_BYTES = 50_000
 
 
 def acknowledge(*words: object) -> None:
@@ -51,13 +56,42 @@ def work(root: Path, rounds: int) -> None:
             if job is not None:
                 ws.jobs.finish(job.id, "victim")
                 acknowledge("finished", job.id)
+        with_batches(ws, root, number)
         lines.append([b"first", f"line {number}".encode()])
         acknowledge("line", f"line {number}")
         stream = f"run/r{number}"
         if not any(fact.payload.about == stream for fact in ws.ledger.facts(subject=stream)):
             with_metrics(ws, stream)
+    sweep(ws)
     rebuild(ws.ledger)
     acknowledge("done")
+
+
+def with_batches(ws: Workspace, root: Path, number: int) -> None:
+    """Small objects in a pack, a large one in chunks, a tree of them; all under a lease, then a fact."""
+    large = root / "large.csv"
+    large.write_bytes(b"".join(b"%d,%d,%d\n" % (number, row, row * row) for row in range(70_000)))
+    with Leases(ws.project.state / "leases").hold("victim"):
+        names = ws.objects.put_many([f"{ws.ledger.head()} {number} {item}".encode() * 99 for item in range(40)])
+        names.append(ws.objects.put_file(large))
+        entries = [Entry(f"f{place:02d}", name, 1) for place, name in enumerate(names)]
+        tree = write_tree(ws.objects, Tree(tuple(entries)))
+        with ws.ledger.transaction() as tx:
+            tx.append(ApprovalGiven(about="tree", digest=tree, role="r"), outputs=[("content", tree)])
+    acknowledge("tree", tree)
+
+
+def sweep(ws: Workspace) -> None:
+    """Garbage is made and taken away, as if each collection came ten days after the one before."""
+    leases = Leases(ws.project.state / "leases")
+
+    def roots() -> list[str]:
+        return [name for name, size in ws.objects.store.list() if size != GARBAGE_BYTES]
+
+    ws.objects.put_many([os.urandom(GARBAGE_BYTES) for _ in range(240)])
+    for days in (10, 20):
+        collect(ws.objects, roots, leases, now=time.time() + days * DAY_S, dry_run=False)
+        acknowledge("swept", days)
 
 
 def with_metrics(ws: Workspace, stream: str) -> None:

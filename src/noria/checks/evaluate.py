@@ -1,4 +1,4 @@
-"""Rules of one column against one file: pure functions from a column and its profile to findings.
+"""Rules of one column against one file: what an inferred suite asks, looked at batch by batch.
 
 Each rule has a principle, so that seasons pass and faults do not:
 
@@ -11,38 +11,39 @@ Each rule has a principle, so that seasons pass and faults do not:
 - unit: quantiles within three spreads of the reference or the last accepted file, and no known
   conversion whose undoing brings the file several times nearer (see `units`).
 - levels: at most the agreed share of rows with a text that the reference did not have.
+- shift: the distribution is no further from the reference's than was agreed, beyond chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import units
+from noria.checks import shift, units
+from noria.checks.accumulate import NumberState, TextState, state_of
+from noria.checks.arrays import Mask, mask, texts
+from noria.checks.chunk import family
+from noria.checks.expression import Expression
 from noria.checks.facts import Finding
 from noria.checks.lattice import Lattice, off_lattice
-from noria.checks.profile import ColumnProfile, TableProfile, floats
+from noria.checks.repeats import repeated
 from noria.checks.rules import ColumnRules, When
+from noria.checks.summary import ColumnProfile, TableProfile
+from noria.checks.tally import EXAMPLES, ROWS, Places, Rows, Tally, percent
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
-
-    Mask = NDArray[np.bool_]
 else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
-    Mask = Any
 pc = lazy("pyarrow.compute")
 
-__all__ = ["EXAMPLES", "MIN_ROWS", "ROWS", "Batch", "check_column", "holds", "most_by_chance", "rejected"]
+__all__ = ["EXAMPLES", "MIN_ROWS", "ROWS", "Batch", "ColumnCheck", "check_column", "holds", "most_by_chance"]
 
-ROWS = 10
-EXAMPLES = 5
 SLACK = 3.0
 """How many times the reference's own tail or spread a file may lie outside of all that was accepted."""
 STRAYS = 0.001
@@ -61,7 +62,7 @@ _SIGMAS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One file: its rows, its profile, and the profile of the accepted file nearest before it."""
+    """One file in memory: its rows, its profile, and the profile of the accepted file nearest before it."""
 
     file: str
     table: pa.Table
@@ -71,21 +72,20 @@ class Batch:
 
 def check_column(name: str, rules: ColumnRules, batch: Batch) -> list[Finding]:
     """Every rule of a column on one file, passed or failed. A missing column fails its one rule."""
-    if name not in batch.table.column_names:
-        return [_failed("type", name, rules, batch, message="the column is missing")]
-    profile = batch.profile.columns[name]
-    if rules.type and profile.family != rules.type and not (profile.family == "null" and rules.nulls is not None):
-        there = "has no values" if profile.family == "null" else f"is {profile.family} ({profile.type})"
-        return [_failed("type", name, rules, batch, message=f"the column {there}, not {rules.type}")]
-    findings = [_passed("type", name, rules, batch)] if rules.type else []
-    findings += _nulls(name, rules, batch)
-    if profile.family == "number" and profile.values:
-        findings += _numbers(name, rules, batch)
-    if profile.family == "text" and rules.levels:
-        findings.append(_levels(name, rules, batch))
-    if rules.unique:
-        findings.append(_unique(name, rules, batch))
-    return findings
+    check = ColumnCheck(name, rules, batch.table.schema, batch.accepted)
+    check.look(Rows(batch.table, 0))
+    found = check.findings(batch.profile, {})
+    if rules.unique and name in batch.table.column_names:
+        tally = Tally()
+        tally.add(repeated([batch.table[name]]), Rows(batch.table, 0), name)
+        total = batch.table.num_rows
+        message = f"{tally.count} rows share a value"
+        found.append(
+            tally.finding("unique", name, rules.severity, message, total=total, file=batch.file)
+            if tally.count
+            else Finding(rule="unique", column=name, passed=True, severity=rules.severity, total=total, file=batch.file)
+        )
+    return found
 
 
 def most_by_chance(share: float, rows: int) -> float:
@@ -93,82 +93,329 @@ def most_by_chance(share: float, rows: int) -> float:
     return share * rows + _SIGMAS * math.sqrt(max(share * (1 - share), 0.0) * rows)
 
 
-def holds(when: When, table: pa.Table) -> Mask:
+def holds(when: When, rows: Rows) -> Mask:
     """For which rows a condition on another column is true; null is not. Shape (n_rows,)."""
-    values = table[when.column]
+    chunk = rows[when.column]
     if when.sign == "present":
-        return _numpy(pc.is_valid(values))
+        return ~chunk.missing
     if when.sign == "in":
-        texts = values.cast(pa.string()) if not pa.types.is_string(values.type) else values
-        return _numpy(pc.is_in(texts, value_set=pa.array(list(when.levels), pa.string())))
-    numbers = floats(values)
+        known = texts(when.levels)
+        if chunk.family == "text":
+            return chunk.rows_of(mask(pc.is_in(chunk.levels[0], value_set=known)))
+        return mask(pc.is_in(chunk.array.cast(pa.string()), value_set=known))
+    numbers = chunk.floats
     with np.errstate(invalid="ignore"):
         return numbers >= when.bound if when.sign == ">=" else numbers <= when.bound
 
 
-def _nulls(name: str, rules: ColumnRules, batch: Batch) -> Iterator[Finding]:
-    profile = batch.profile.columns[name]
-    if rules.nulls is not None:
-        if profile.nulls > most_by_chance(rules.nulls, profile.rows):
-            missing = _missing(batch.table[name])
-            message = f"null in {_percent(profile.null_share)} of rows (at most {_percent(rules.nulls)})"
-            yield rejected(batch, missing, rule="nulls", column=name, severity=rules.severity, message=message)
+class ColumnCheck:
+    """The rules of one column on one file. Also makes the column's profile, rules or none."""
+
+    def __init__(
+        self,
+        name: str,
+        rules: ColumnRules,
+        schema: pa.Schema,
+        accepted: TableProfile | None = None,
+        *,
+        reference: ColumnProfile | None = None,
+        is_full: bool = False,
+        is_keeping: bool = False,
+    ) -> None:
+        self.name, self.rules, self.reference = name, rules, reference
+        self.kinds = {field.name: field.type for field in schema}
+        self.before = accepted.columns.get(name) if accepted else None
+        self.bases = [b for b in (_reference(rules), self.before) if b is not None and b.quantiles]
+        self.is_there = name in self.kinds
+        self.family = family(self.kinds[name]) if self.is_there else ""
+        self.when = When.read(rules.when) if rules.when and rules.nulls_when is not None else None
+        is_ranked = is_full or rules.unit or rules.step is not None or rules.shift is not None
+        self.state = state_of(self.kinds[name], self.family, is_ranked=is_ranked) if self.is_there else None
+        self.bounds = _bounds(rules, self.bases) if self._has_range() else None
+        self.is_hard = False
+        self.among = 0
+        self._known = texts(rules.levels) if rules.levels and self.family == "text" else None
+        kept = ("nulls", "nulls when", "infinite", "range", "resolution", "levels")
+        self.tallies = {rule: Tally(is_keeping=is_keeping) for rule in kept} | {"any": Tally(), "telling": Tally()}
+        self._failed: set[str] = set()
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The column, and the one that its nulls depend on."""
+        also = {self.when.column} if self.when is not None else set()
+        return frozenset(({self.name} | also) & self.kinds.keys())
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """None."""
+        return ()
+
+    def look(self, rows: Rows) -> None:
+        """Take in a batch: the profile, and the rows that break a rule."""
+        if self.state is None:
+            return
+        chunk = rows[self.name]
+        self.state.add(chunk)
+        if self._type_fault():
+            return
+        tallies = self.tallies
+        if self.rules.nulls is not None and chunk.nulls:
+            tallies["nulls"].add(chunk.missing, rows, self.name)
+        if self._when_fault() is None and self.when is not None:
+            where = holds(self.when, rows)
+            self.among += int(np.count_nonzero(where))
+            if chunk.nulls:
+                tallies["nulls when"].add(where & chunk.missing, rows, self.name)
+        if self.family == "number":
+            self._look_at_numbers(rows)
+        if self._known is not None:
+            words, counts = chunk.levels
+            new = (counts > 0) & ~mask(pc.is_in(words, value_set=self._known))
+            if new.any():
+                tallies["levels"].add(chunk.rows_of(new), rows, self.name)
+
+    def _look_at_numbers(self, rows: Rows) -> None:
+        chunk, tallies = rows[self.name], self.tallies
+        is_ranked = isinstance(self.state, NumberState) and self.state.is_ranked
+        points = chunk.points[0] if is_ranked else None
+        values = chunk.floats
+        least, most = (float(points[0]), float(points[-1])) if points is not None and len(points) else _ends(values)
+        if pa.types.is_floating(chunk.array.type):
+            infinite = np.isinf(values)
+            if infinite.any():
+                tallies["infinite"].add(infinite, rows, self.name)
+                least, most = _ends(values[np.isfinite(values)])
+        if self.bounds is not None and not math.isnan(least):
+            low, high = self.bounds
+            if least < low or most > high:
+                with np.errstate(invalid="ignore"):
+                    tallies["range"].add((values < low) | (values > high), rows, self.name)
+            self.is_hard |= least < _or(self.rules.min, -math.inf) or most > _or(self.rules.max, math.inf)
+        if self.rules.step is not None and points is not None:
+            lattice = Lattice(self.rules.step, self.rules.offset)
+            if off_lattice(points, lattice).any():
+                with np.errstate(invalid="ignore"):
+                    off = off_lattice(chunk.floats, lattice) & np.isfinite(chunk.floats)
+                tallies["resolution"].add(off, rows, self.name)
+        if (self.rules.unit or self.rules.step is not None) and not tallies["telling"].is_full:
+            is_value = np.isfinite(chunk.floats)
+            if not tallies["any"].is_full:
+                tallies["any"].add(is_value, rows, self.name)
+            tallies["telling"].add(is_value & (chunk.floats != 0), rows, self.name)
+
+    def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
+        """Every rule of the column, passed or failed."""
+        self._file, self._total = profile.file, profile.rows
+        if self.state is None:
+            if self.rules == ColumnRules(severity=self.rules.severity):
+                return []
+            return [self._all("type", "the column is missing")]
+        mine = self.state.profile()
+        fault = self._type_fault()
+        if fault:
+            return [self._all("type", fault)]
+        found = [self._passed("type")] if self.rules.type else []
+        found += self._nulls(mine)
+        if self.family == "number" and mine.values:
+            found += self._numbers(mine)
+        if self._known is not None:
+            found.append(self._levels(mine))
+        if self.rules.shift is not None:
+            found.append(self._shift(mine))
+        return found
+
+    def broken(self) -> list[Places]:
+        """The rows that broke a rule which failed."""
+        return [self.tallies[rule].places() for rule in sorted(self._failed) if rule in self.tallies]
+
+    def _has_range(self) -> bool:
+        has_base = self.rules.unit and bool(self.bases)
+        return self.family == "number" and (self.rules.min is not None or self.rules.max is not None or has_base)
+
+    def _type_fault(self) -> str:
+        rules = self.rules
+        if not rules.type or self.family == rules.type or (self.family == "null" and rules.nulls is not None):
+            return ""
+        there = "has no values" if self.family == "null" else f"is {self.family} ({self.kinds[self.name]})"
+        return f"the column {there}, not {rules.type}"
+
+    def _when_fault(self) -> str | None:
+        when = self.when
+        if when is None:
+            return None
+        if when.column not in self.kinds:
+            return f"cannot be evaluated: no column {when.column!r}"
+        if when.sign in (">=", "<=") and family(self.kinds[when.column]) != "number":
+            return f"cannot be evaluated: {when.column!r} is no number"
+        return None
+
+    def _nulls(self, mine: ColumnProfile) -> Iterator[Finding]:
+        rules = self.rules
+        if rules.nulls is not None:
+            message = f"null in {percent(mine.null_share)} of rows (at most {percent(rules.nulls)})"
+            yield self._judged("nulls", mine.nulls > most_by_chance(rules.nulls, mine.rows), message)
+        if self.when is None or rules.nulls_when is None:
+            return
+        fault = self._when_fault()
+        if fault:
+            yield self._all("nulls when", fault)
+            return
+        missing = self.tallies["nulls when"].count
+        is_bad = self.among >= MIN_ROWS and missing > most_by_chance(rules.nulls_when, self.among)
+        share = percent(missing / self.among) if self.among else ""
+        message = f"null in {share} of the rows where {rules.when} (at most {percent(rules.nulls_when)})"
+        yield self._judged("nulls when", is_bad, message, total=self.among if is_bad else 0)
+
+    def _numbers(self, mine: ColumnProfile) -> Iterator[Finding]:
+        rules = self.rules
+        if mine.infinite:
+            self._failed.add("infinite")
+            yield self.tallies["infinite"].finding(
+                "range", self.name, rules.severity, "values are infinite", total=self._total, file=self._file
+            )
+        if self.bounds is not None:
+            yield self._range(mine, *self.bounds)
+        if rules.step is not None:
+            yield self._resolution(mine, Lattice(rules.step, rules.offset))
+        if rules.unit and self.bases:
+            yield self._unit(mine)
+
+    def _range(self, mine: ColumnProfile, low: float, high: float) -> Finding:
+        count = self.tallies["range"].count
+        is_slip = not self.is_hard and count <= max(1.0, STRAYS * mine.values)
+        message = f"{count} values outside of {_number(low)} … {_number(high)}"
+        return self._judged("range", count > 0, message, severity="warn" if is_slip else "")
+
+    def _resolution(self, mine: ColumnProfile, lattice: Lattice) -> Finding:
+        unit = f"multiples of {_number(lattice.step)}" + (f" from {_number(lattice.offset)}" if lattice.offset else "")
+        if lattice == Lattice(1.0, 0.0):
+            unit = "whole numbers"
+        count = self.tallies["resolution"].count
+        if count > most_by_chance(OFF_LATTICE, mine.values):
+            message = f"{percent(count / mine.values)} of values are not {unit}, as they were{self._guess(mine)}"
+            return self._judged("resolution", True, message)
+        coarse = mine.lattice
+        is_telling = mine.values >= MIN_ROWS and mine.distinct >= _MANY_STEPS
+        if coarse is None or coarse.step < 1.5 * lattice.step or not is_telling:
+            return self._passed("resolution")
+        known = [base for base in (_reference(self.rules), self.before) if base is not None]
+        told = [value for base in known for value in (*base.quantiles, *base.body) if value != 0.0]
+        if not told or float(off_lattice(np.array(told), coarse).mean()) <= 1 - COARSE:
+            return self._passed("resolution")
+        message = f"all values are multiples of {_number(coarse.step)}, not of {_number(lattice.step)} as they were"
+        return self._whole("resolution", message + self._guess(mine), mine)
+
+    def _unit(self, mine: ColumnProfile) -> Finding:
+        stick = units.yardstick(self.bases)
+        told = stick.told(mine)
+        if not told or not stick.homes:
+            return self._passed("unit")
+        rules = self.rules
+        is_lively = len(set(rules.typical)) >= _LIVELY and all(len(set(b.quantiles)) >= _LIVELY for b in self.bases)
+        if mine.distinct == 1 and mine.values >= MIN_ROWS and is_lively and len(self.bases) > 1:
+            return self._whole("unit", "all values are the same, which they never were", mine, is_any=True)
+        noise = 3.0 / math.sqrt(mine.values)
+        conversion = None
+        if stick.spread:
+            far = stick.distance(told)
+            if far > rules.drift + noise and mine.values >= MIN_ROWS:
+                known = stick.conversions(told, far / units.NEARER)
+                conversion = next((c for c in known if self._explains(c)), None)
         else:
-            yield _passed("nulls", name, rules, batch)
-    if rules.when and rules.nulls_when is not None:
-        yield _nulls_when(name, rules, rules.nulls_when, batch)
+            far = min(abs(told[2] - home[2]) / _life(home[2]) for home in stick.homes)
+        if conversion is None and far <= SLACK + noise:
+            return self._passed("unit")
+        last = self.bases[-1].body if stick.is_sparse and self.bases[-1].body else self.bases[-1].quantiles
+        message = f"values are far from all that was accepted (median {_number(told[2])}, was {_number(last[2])})"
+        if conversion is not None:
+            message += f": {conversion.name}?"
+        return self._whole("unit", message, mine)
 
+    def _explains(self, conversion: units.Conversion) -> bool:
+        assert isinstance(self.state, NumberState)
+        points, weights = self.state.ranks.all()
+        is_body = points != 0
+        lattice = Lattice(self.rules.step, self.rules.offset) if self.rules.step is not None else None
+        return units.explains(conversion, points[is_body], weights[is_body], lattice)
 
-def _nulls_when(name: str, rules: ColumnRules, most: float, batch: Batch) -> Finding:
-    when = When.read(rules.when)
-    if when.column not in batch.table.column_names:
-        return _failed("nulls when", name, rules, batch, message=f"cannot be evaluated: no column {when.column!r}")
-    if batch.profile.columns[when.column].family != "number" and when.sign in (">=", "<="):
-        return _failed("nulls when", name, rules, batch, message=f"cannot be evaluated: {when.column!r} is no number")
-    where = holds(when, batch.table)
-    among = int(where.sum())
-    missing = where & _missing(batch.table[name])
-    if among < MIN_ROWS or int(missing.sum()) <= most_by_chance(most, among):
-        return _passed("nulls when", name, rules, batch)
-    share = _percent(int(missing.sum()) / among)
-    message = f"null in {share} of the rows where {rules.when} (at most {_percent(most)})"
-    return rejected(
-        batch, missing, rule="nulls when", column=name, severity=rules.severity, message=message, total=among
-    )
+    def _levels(self, mine: ColumnProfile) -> Finding:
+        most, count = self.rules.new_levels or 0.0, self.tallies["levels"].count
+        share = percent(count / mine.values) if mine.values else ""
+        message = f"{share} of values are not among the {len(self.rules.levels)} known (at most {percent(most)})"
+        return self._judged("levels", count > most_by_chance(most, mine.values), message)
 
+    def _shift(self, mine: ColumnProfile) -> Finding:
+        assert self.rules.shift is not None
+        if self.reference is None:
+            return self._all(
+                "shift", "cannot be evaluated: no profile of the reference (noria data check NAME --infer)"
+            )
+        if not isinstance(self.state, NumberState | TextState) or self.reference.family != self.family:
+            return self._all("shift", f"cannot be evaluated: the column is {self.family}, not {self.reference.family}")
+        if not mine.values:
+            return self._all("shift", "cannot be evaluated: the column has no values")
+        far, chance = shift.distance(self.reference, self.state)
+        message = f"the distribution is {far:.3f} from the reference's (at most {_number(self.rules.shift)})"
+        found = self._judged("shift", far > self.rules.shift + chance, message)
+        return found if found.passed else self._all("shift", message, rows=False)
 
-def _numbers(name: str, rules: ColumnRules, batch: Batch) -> Iterator[Finding]:
-    profile = batch.profile.columns[name]
-    if profile.infinite:
-        values = floats(batch.table[name])
-        yield rejected(
-            batch, np.isinf(values), rule="range", column=name, severity=rules.severity, message="values are infinite"
+    def _guess(self, mine: ColumnProfile) -> str:
+        """`: degrees Fahrenheit became Celsius?` if a known conversion explains the file, else nothing."""
+        if not self.bases:
+            return ""
+        stick = units.yardstick(self.bases)
+        told = stick.told(mine)
+        if not told or not stick.spread:
+            return ""
+        known = stick.conversions(told, stick.distance(told) / 2)
+        return f": {known[0].name}?" if known else ""
+
+    def _judged(self, rule: str, is_bad: bool, message: str, *, severity: str = "", total: int = 0) -> Finding:
+        if not is_bad:
+            return self._passed(rule)
+        severity = severity or self.rules.severity
+        if severity == "error":
+            self._failed.add(rule)
+        tally = self.tallies.get(rule, Tally())
+        return tally.finding(rule, self.name, severity, message, total=total or self._total, file=self._file)
+
+    def _whole(self, rule: str, message: str, mine: ColumnProfile, *, is_any: bool = False) -> Finding:
+        """A finding about all values; a few of those that are not zero are shown."""
+        finite = mine.values - mine.infinite
+        telling = finite - round(mine.zeros * finite)
+        is_telling = telling > 0 and not is_any
+        tally = self.tallies["telling" if is_telling else "any"]
+        count = telling if is_telling else finite
+        return tally.finding(
+            rule, self.name, self.rules.severity, message, total=self._total, file=self._file, count=count
         )
-    before = batch.accepted.columns.get(name) if batch.accepted else None
-    bases = [base for base in (_reference(rules), before) if base is not None and base.quantiles]
-    if rules.min is not None or rules.max is not None or (rules.unit and bases):
-        yield _range(name, rules, batch, bases)
-    if rules.step is not None:
-        yield _resolution(name, rules, Lattice(rules.step, rules.offset), batch, before)
-    if rules.unit and bases:
-        yield _unit(name, rules, batch, bases)
+
+    def _passed(self, rule: str) -> Finding:
+        return Finding(
+            rule=rule,
+            column=self.name,
+            passed=True,
+            severity=self.rules.severity,
+            total=self._total,
+            file=self._file,
+        )
+
+    def _all(self, rule: str, message: str, *, rows: bool = True) -> Finding:
+        return Finding(
+            rule=rule,
+            column=self.name,
+            passed=False,
+            severity=self.rules.severity,
+            count=self._total,
+            total=self._total,
+            message=message,
+            rows=tuple(range(min(ROWS, self._total))) if rows else (),
+            file=self._file,
+        )
 
 
-def _range(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnProfile]) -> Finding:
-    profile = batch.profile.columns[name]
-    low, high = _bounds(rules, bases)
-    if profile.low >= low and profile.high <= high:
-        return _passed("range", name, rules, batch)
-    values = floats(batch.table[name])
-    with np.errstate(invalid="ignore"):
-        outside = (values < low) | (values > high)
-        is_hard = bool(np.any(values < _or(rules.min, -math.inf)) or np.any(values > _or(rules.max, math.inf)))
-    count = int(outside.sum())
-    is_slip = not is_hard and count <= max(1.0, STRAYS * profile.values)
-    message = f"{count} values outside of {_number(low)} … {_number(high)}"
-    return rejected(
-        batch, outside, rule="range", column=name, severity="warn" if is_slip else rules.severity, message=message
-    )
+def _ends(values: Any) -> tuple[float, float]:
+    return (float(np.fmin.reduce(values)), float(np.fmax.reduce(values))) if len(values) else (math.inf, -math.inf)
 
 
 def _bounds(rules: ColumnRules, bases: Sequence[ColumnProfile]) -> tuple[float, float]:
@@ -189,84 +436,6 @@ def _reach(base: ColumnProfile, *, is_log: bool) -> float:
     return base.high + SLACK * max(_width(base), base.high - base.quantiles[-1])
 
 
-def _resolution(name: str, rules: ColumnRules, lattice: Lattice, batch: Batch, before: ColumnProfile | None) -> Finding:
-    profile = batch.profile.columns[name]
-    values = floats(batch.table[name])
-    with np.errstate(invalid="ignore"):
-        off = off_lattice(values, lattice) & np.isfinite(values)
-    unit = f"multiples of {_number(lattice.step)}" + (f" from {_number(lattice.offset)}" if lattice.offset else "")
-    if lattice == Lattice(1.0, 0.0):
-        unit = "whole numbers"
-    count = int(off.sum())
-    if count > most_by_chance(OFF_LATTICE, profile.values):
-        guess = _guess(name, rules, batch, before)
-        message = f"{_percent(count / profile.values)} of values are not {unit}, as they were{guess}"
-        return rejected(batch, off, rule="resolution", column=name, severity=rules.severity, message=message)
-    coarse = profile.lattice
-    is_telling = profile.values >= MIN_ROWS and profile.distinct >= _MANY_STEPS
-    if coarse is None or coarse.step < 1.5 * lattice.step or not is_telling:
-        return _passed("resolution", name, rules, batch)
-    known = [base for base in (_reference(rules), before) if base is not None]
-    told = [value for base in known for value in (*base.quantiles, *base.body) if value != 0.0]
-    if not told or float(off_lattice(np.array(told), coarse).mean()) <= 1 - COARSE:
-        return _passed("resolution", name, rules, batch)
-    message = f"all values are multiples of {_number(coarse.step)}, not of {_number(lattice.step)} as they were"
-    message += _guess(name, rules, batch, before)
-    return rejected(
-        batch,
-        np.isfinite(values) & (values != 0),
-        rule="resolution",
-        column=name,
-        severity=rules.severity,
-        message=message,
-    )
-
-
-def _unit(name: str, rules: ColumnRules, batch: Batch, bases: Sequence[ColumnProfile]) -> Finding:
-    profile = batch.profile.columns[name]
-    stick = units.yardstick(bases)
-    told = stick.told(profile)
-    if not told or not stick.homes:
-        return _passed("unit", name, rules, batch)
-    lattice = Lattice(rules.step, rules.offset) if rules.step is not None else None
-    values = floats(batch.table[name])
-    is_value = np.isfinite(values)
-    is_lively = len(set(rules.typical)) >= _LIVELY and all(len(set(base.quantiles)) >= _LIVELY for base in bases)
-    if profile.distinct == 1 and profile.values >= MIN_ROWS and is_lively and len(bases) > 1:
-        return rejected(
-            batch,
-            is_value,
-            rule="unit",
-            column=name,
-            severity=rules.severity,
-            message="all values are the same, which they never were",
-        )
-    noise = 3.0 / math.sqrt(profile.values)
-    conversion = None
-    if stick.spread:
-        far = stick.distance(told)
-        if far > rules.drift + noise and profile.values >= MIN_ROWS:
-            known = stick.conversions(told, far / units.NEARER)
-            conversion = next((c for c in known if units.explains(c, values[is_value & (values != 0)], lattice)), None)
-    else:
-        far = min(abs(told[2] - home[2]) / _life(home[2]) for home in stick.homes)
-    if conversion is None and far <= SLACK + noise:
-        return _passed("unit", name, rules, batch)
-    last = bases[-1].body if stick.is_sparse and bases[-1].body else bases[-1].quantiles
-    message = f"values are far from all that was accepted (median {_number(told[2])}, was {_number(last[2])})"
-    if conversion is not None:
-        message += f": {conversion.name}?"
-    telling = is_value & (values != 0)
-    return rejected(
-        batch,
-        telling if telling.any() else is_value,
-        rule="unit",
-        column=name,
-        severity=rules.severity,
-        message=message,
-    )
-
-
 def _width(base: ColumnProfile) -> float:
     """The scale of a column: its spread; of a constant, fifteen times itself (a month, a year move on)."""
     return base.spread or _life(base.high)
@@ -274,96 +443,6 @@ def _width(base: ColumnProfile) -> float:
 
 def _life(constant: float) -> float:
     return 15 * max(abs(constant), 1.0)
-
-
-def _guess(name: str, rules: ColumnRules, batch: Batch, before: ColumnProfile | None) -> str:
-    """`: degrees Fahrenheit became Celsius?` if a known conversion explains the file, else nothing."""
-    bases = [base for base in (_reference(rules), before) if base is not None and base.quantiles]
-    if not bases:
-        return ""
-    stick = units.yardstick(bases)
-    told = stick.told(batch.profile.columns[name])
-    if not told or not stick.spread:
-        return ""
-    known = stick.conversions(told, stick.distance(told) / 2)
-    return f": {known[0].name}?" if known else ""
-
-
-def _levels(name: str, rules: ColumnRules, batch: Batch) -> Finding:
-    profile = batch.profile.columns[name]
-    most = rules.new_levels or 0.0
-    values = batch.table[name]
-    texts = values.cast(pa.string()) if not pa.types.is_string(values.type) else values
-    known = pa.array(list(rules.levels), pa.string())
-    new = _numpy(pc.and_(pc.is_valid(texts), pc.invert(pc.is_in(texts, value_set=known))))
-    count = int(new.sum())
-    if count <= most_by_chance(most, profile.values):
-        return _passed("levels", name, rules, batch)
-    share, known_count = _percent(count / profile.values), len(rules.levels)
-    message = f"{share} of values are not among the {known_count} known (at most {_percent(most)})"
-    return rejected(batch, new, rule="levels", column=name, severity=rules.severity, message=message)
-
-
-def _unique(name: str, rules: ColumnRules, batch: Batch) -> Finding:
-    values = batch.table[name]
-    ids = values.combine_chunks().dictionary_encode()
-    codes = ids.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    counts = np.bincount(codes[codes >= 0], minlength=len(ids.dictionary))
-    again = (codes >= 0) & (counts[np.maximum(codes, 0)] > 1) if len(counts) else np.zeros(len(codes), bool)
-    if not again.any():
-        return _passed("unique", name, rules, batch)
-    return rejected(
-        batch,
-        again,
-        rule="unique",
-        column=name,
-        severity=rules.severity,
-        message=f"{int(again.sum())} rows share a value",
-    )
-
-
-def rejected(
-    batch: Batch, broken: Mask, *, rule: str, column: str, severity: str, message: str, total: int = 0
-) -> Finding:
-    """A finding that failed, with its count, first rows of the file and examples."""
-    rows = np.flatnonzero(broken)
-    examples: list[str] = []
-    if column in batch.table.column_names and len(rows):
-        found = batch.table[column].take(rows[: ROWS * 5]).to_pylist()
-        examples = list(dict.fromkeys("null" if value is None else str(value) for value in found))[:EXAMPLES]
-    return Finding(
-        rule=rule,
-        column=column,
-        passed=False,
-        severity=severity,
-        count=len(rows),
-        total=total or batch.table.num_rows,
-        message=message,
-        rows=tuple(int(row) for row in rows[:ROWS]),
-        examples=tuple(examples),
-        file=batch.file,
-    )
-
-
-def _passed(rule: str, name: str, rules: ColumnRules, batch: Batch) -> Finding:
-    return Finding(
-        rule=rule, column=name, passed=True, severity=rules.severity, total=batch.table.num_rows, file=batch.file
-    )
-
-
-def _failed(rule: str, name: str, rules: ColumnRules, batch: Batch, *, message: str) -> Finding:
-    total = batch.table.num_rows
-    return Finding(
-        rule=rule,
-        column=name,
-        passed=False,
-        severity=rules.severity,
-        count=total,
-        total=total,
-        message=message,
-        rows=tuple(range(min(ROWS, total))),
-        file=batch.file,
-    )
 
 
 def _reference(rules: ColumnRules) -> ColumnProfile | None:
@@ -384,21 +463,8 @@ def _reference(rules: ColumnRules) -> ColumnProfile | None:
     )
 
 
-def _missing(values: pa.ChunkedArray[Any]) -> Mask:
-    return _numpy(pc.is_null(values, nan_is_null=True))
-
-
-def _numpy(values: pa.ChunkedArray[Any] | pa.Array[Any]) -> Mask:
-    found: Mask = np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False)).astype(bool)
-    return found
-
-
 def _or(value: float | None, other: float) -> float:
     return other if value is None else value
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %" if share < 0.9995 or share >= 1 else ">99.9 %"
 
 
 def _number(value: float) -> str:

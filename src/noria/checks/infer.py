@@ -2,26 +2,32 @@
 
 The widths follow principles, not a fit to later data: a share of nulls may double or rise by five
 points, a fixed resolution must stay, hard bounds are only those that many rows touch. The file
-belongs to the project once it is written; inferring again never overwrites it.
+belongs to the project once it is written: inferring again shows what it would change and why, and
+takes only what nobody edited, and only when told to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import units
+from noria.checks import reference, source, units
+from noria.checks.accumulate import ColumnState
 from noria.checks.evaluate import MIN_ROWS, holds
 from noria.checks.facts import ChecksInferred
-from noria.checks.profile import ColumnProfile, floats, profile_numbers, profile_table
-from noria.checks.rules import ColumnRules, Suite, TableRules, When, load, text_of
+from noria.checks.merge import Change, changes, merged
+from noria.checks.place import base_path, profile_path, shown, suite_path
+from noria.checks.profile import ColumnProfile, floats, profile_numbers
+from noria.checks.rules import ColumnRules, Suite, TableRules, When, count
+from noria.checks.scan import BATCH_ROWS
+from noria.checks.suitefile import read_text, text_of
+from noria.checks.tally import Rows
 from noria.core.errors import UsageError
 from noria.core.identity import short
 from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data import read
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -37,8 +43,9 @@ else:
     pa = lazy("pyarrow")
     Mask = Any
 pc = lazy("pyarrow.compute")
+pq = lazy("pyarrow.parquet")
 
-__all__ = ["SuiteReport", "infer", "infer_suite", "suite_path"]
+__all__ = ["SuiteReport", "infer", "infer_suite"]
 
 NULL_SLACK = 0.05
 NEVER_NULL = 0.01
@@ -53,6 +60,7 @@ _FEW_DISTINCT = 20
 _TOUCHED = 0.01
 """A hard bound is one that at least this share of the values touch exactly."""
 _SAMPLE_ROWS = 50_000
+_UNREST_ROWS = 200_000
 _PARTS = 4
 _MIN_PART_ROWS = 200
 _MANY_ROWS = 1000
@@ -64,80 +72,114 @@ _WHEN_GAIN = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteReport:
-    """What was inferred and where it stands; `is_new` is False when the file was there and says the same.
+    """What was inferred and where it stands. `is_new` says that the file was written.
 
-    `written` differs from `suite` when a suite with other rules was there: compare the two files.
+    `changes` are the keys that are inferred otherwise than the file says: those that a person
+    edited are kept; the others wait, or were taken if `is_accepted`.
     """
 
     dataset: str
     version: int
     suite: str
-    written: str
     is_new: bool
     rules: int
     columns: int
+    changes: tuple[Change, ...] = ()
+    is_accepted: bool = False
 
 
 @verb(permission="checks.infer", where="project")
-def infer(ws: Workspace, dataset: str) -> SuiteReport:
-    """Infer rules from a version and write `checks/NAME.toml`; an existing file is never changed.
+def infer(ws: Workspace, dataset: str, accept: bool = False) -> SuiteReport:
+    """Infer rules from a version and write `checks/NAME.toml`; what a person edited is never changed.
 
-    If there is one with other rules, the new ones go to `checks/NAME.inferred.toml` beside it.
-    Raises: NotFound; UsageError if the version has no rows.
+    If the file is there, the keys that would change are shown: inferred last, yours, and now. What
+    you edited stays; `accept` takes the others, line by line.
+
+    Args:
+        accept: take the changes of keys that nobody edited.
+    Raises: NotFound; UsageError if the version has no rows; ConfigError for a broken file; Conflict.
     Example:
         noria data check flights --infer
     """
     version = resolve(ws, dataset)
     if not version.rows:
         raise UsageError(f"{version.ref} has no rows to infer rules from")
-    suite = infer_suite(ws, version)
+    states = reference.states(source.parts(ws, version))
+    suite = infer_suite(ws, version, states)
     path = suite_path(ws, version.name)
-    comment = (
-        f"Rules for {version.name}, inferred from {version.ref} ({version.rows:,} rows). They are yours: edit them.\n"
-        "A rule that fails stops the pipeline before training. `noria data check` runs them."
-    )
-    written, is_new = path, True
-    if path.exists():
-        is_same = load(path) == suite
-        written, is_new = (path, False) if is_same else (path.with_name(f"{version.name}.inferred.toml"), True)
-    if is_new:
-        with disk_faults(written):
-            written.parent.mkdir(parents=True, exist_ok=True)
-            part = written.with_name(f".{written.name}.part")
-            part.write_text(text_of(suite, comment), encoding="utf-8")
-            part.replace(written)
-        content = ws.objects.put_file(written)
-        with ws.ledger.transaction() as tx:
-            fact = ChecksInferred(dataset=version.name, version=version.version, tree=version.tree, suite=content)
-            tx.append(fact, inputs=[("tree", version.tree)], outputs=[("suite", content)])
+    text = text_of(suite, _comment(version))
+    if not path.is_file():
+        _write(ws, version, path, text, (text, states))
+        return _report(ws, version, path, suite, is_new=True)
+    mine = path.read_text(encoding="utf-8")
+    read_text(mine, str(path))
+    base = base_path(path)
+    found = changes(base.read_text(encoding="utf-8") if base.is_file() else "", mine, text)
+    is_taken = accept and bool(found)
+    if is_taken:
+        _write(ws, version, path, merged(mine, found), (text, states))
+    suite = read_text(path.read_text(encoding="utf-8"), str(path))
+    return _report(ws, version, path, suite, is_new=is_taken, found=found)
+
+
+def _report(
+    ws: Workspace, version: DatasetVersion, path: Path, suite: Suite, *, is_new: bool, found: Sequence[Change] = ()
+) -> SuiteReport:
     return SuiteReport(
         dataset=version.name,
         version=version.version,
-        suite=_shown(ws, path),
-        written=_shown(ws, written),
+        suite=shown(ws, path),
         is_new=is_new,
-        rules=_count(suite, is_wall=ws.project.clock == "wall"),
+        rules=count(suite),
         columns=len(suite.columns),
+        changes=tuple(found),
+        is_accepted=is_new and bool(found),
     )
 
 
-def suite_path(ws: Workspace, name: str) -> Path:
-    """Where the suite of a data set is: `[data.NAME] checks`, by default `checks/NAME.toml`."""
-    config = ws.project.data.get(name)
-    return ws.project.root / (config.checks if config and config.checks else f"checks/{name}.toml")
+def _comment(version: DatasetVersion) -> str:
+    return (
+        f"Rules for {version.name}, inferred from {version.ref} ({version.rows:,} rows). They are yours: edit them.\n"
+        "A rule that fails stops the pipeline before training. `noria data check` runs them."
+    )
 
 
-def infer_suite(ws: Workspace, version: DatasetVersion) -> Suite:
+def _write(
+    ws: Workspace, version: DatasetVersion, path: Path, text: str, inferred: tuple[str, Mapping[str, ColumnState]]
+) -> None:
+    """The suite, what was inferred, and the reference's profile; then the fact."""
+    base, states = inferred
+    profiles = {name: state.profile(is_full=True) for name, state in states.items()}
+    _replace(base_path(path), base.encode())
+    _replace(profile_path(path), reference.encode(version.name, version.ref, profiles))
+    _replace(path, text.encode())
+    content = ws.objects.put_file(path)
+    with ws.ledger.transaction() as tx:
+        fact = ChecksInferred(dataset=version.name, version=version.version, tree=version.tree, suite=content)
+        tx.append(fact, inputs=[("tree", version.tree)], outputs=[("suite", content)])
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(content)
+        part.replace(path)
+
+
+def infer_suite(ws: Workspace, version: DatasetVersion, states: Mapping[str, ColumnState] | None = None) -> Suite:
     """The rules that a version gives as a reference. Pure but for reading the version."""
-    table = read.table(ws, version)
-    profiles = profile_table(table)
-    drifts = _drifts(table, profiles, version.time)
+    parts = source.parts(ws, version)
+    found = states if states is not None else reference.states(parts)
+    profiles = {name: found[name].profile() for name in version.column_names() if name in found}
+    sample = _sample(parts, version, _UNREST_ROWS)
+    drifts = _drifts(sample, profiles, version.time)
     rules = {
         name: _column(profile, role=_role(version, name), drift=drifts.get(name, units.FAR[1]))
         for name, profile in profiles.items()
     }
-    for name, found in _reasons(table, profiles).items():
-        rules[name] = _with_reason(rules[name], *found)
+    for name, reason in _reasons(sample, profiles).items():
+        rules[name] = _with_reason(rules[name], *reason)
     config = ws.project.data.get(version.name)
     return Suite(
         dataset=version.name,
@@ -145,6 +187,28 @@ def infer_suite(ws: Workspace, version: DatasetVersion) -> Suite:
         table=TableRules(key=version.key, time=version.time, fresh=config.fresh if config else ""),
         columns=rules,
     )
+
+
+def _sample(parts: Sequence[source.Part], version: DatasetVersion, rows: int) -> pa.Table:
+    """At most so many rows, evenly taken from all files; all of them if they are fewer."""
+    step = max(1, -(-version.rows // rows))
+    tables = []
+    for part in parts:
+        if step == 1:
+            tables.append(source.columns_of(part, version.column_names()))
+            continue
+        first = 0
+        with pq.ParquetFile(part.path, pre_buffer=False) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                at = np.arange((-first) % step, batch.num_rows, step)
+                tables.append(_plain(pa.Table.from_batches([batch.take(pa.array(at))])))
+                first += batch.num_rows
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in table.columns]
+    return pa.table(columns, names=table.column_names)
 
 
 def allowed_nulls(share: float, rows: int) -> float:
@@ -245,7 +309,8 @@ def _reasons(table: pa.Table, profiles: Mapping[str, ColumnProfile]) -> dict[str
         return {}
     if table.num_rows > _SAMPLE_ROWS:
         table = table.take(np.linspace(0, table.num_rows - 1, _SAMPLE_ROWS).astype(np.int64))
-    conditions = [(when, holds(when, table)) for when in _conditions(profiles)]
+    rows = Rows(table, 0)
+    conditions = [(when, holds(when, rows)) for when in _conditions(profiles)]
     found: dict[str, tuple[When, float]] = {}
     for name in with_nulls:
         missing = np.asarray(pc.is_null(table[name], nan_is_null=True).to_numpy())
@@ -272,19 +337,3 @@ def _conditions(profiles: Mapping[str, ColumnProfile]) -> list[When]:
             for cut in profile.quantiles[1:4]:
                 found += [When(name, ">=", float(f"{cut:.6g}")), When(name, "<=", float(f"{cut:.6g}"))]
     return found
-
-
-def _count(suite: Suite, *, is_wall: bool) -> int:
-    """How many checks the suite makes of a version of one file; under a wall clock times may not be ahead of it."""
-    table = suite.table
-    per_column = sum(
-        sum((bool(r.type), r.nulls is not None, bool(r.when), r.min is not None or r.max is not None or r.unit))
-        + sum((r.step is not None, r.unit, bool(r.levels), r.unique))
-        for r in suite.columns.values()
-    )
-    times = sum((True, is_wall, is_wall and bool(table.fresh))) if table.time else 0
-    return per_column + len(suite.rows) + sum((bool(table.key), True)) + times
-
-
-def _shown(ws: Workspace, path: Path) -> str:
-    return path.relative_to(ws.project.root).as_posix() if path.is_relative_to(ws.project.root) else path.name

@@ -1,48 +1,58 @@
-"""What a suite says: rules for a table and for each column, and the file that holds them.
+"""What a suite says: rules for a table, for each column and for rows, and the file that holds them.
 
 `checks/NAME.toml` is written by `infer` and then belongs to the project: people edit it, Git keeps
-it, an unknown key is an error that names the nearest one. Every number in it can be read and
-judged: the highest share of nulls, the resolution, the levels, what was typical in the reference.
+it, an unknown key is an error that names the nearest one with its line. Every number in it can be
+read and judged: the highest share of nulls, the resolution, the levels, what was typical.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
 import re
-import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from noria.core.errors import ConfigError
+__all__ = [
+    "FAMILIES",
+    "KINDS",
+    "SEVERITIES",
+    "ColumnRules",
+    "Kind",
+    "Leakage",
+    "RowRule",
+    "Rule",
+    "Suite",
+    "TableRules",
+    "When",
+    "count",
+    "is_empty",
+]
 
-__all__ = ["ColumnRules", "RowRule", "Suite", "TableRules", "When", "load", "parse", "text_of"]
-
-T = TypeVar("T")
 SEVERITIES = ("error", "warn")
 FAMILIES = ("number", "text", "bool", "time", "other")
 _WHEN = re.compile(r"(?P<column>.+?) (?P<sign>>=|<=|present|in)(?: (?P<rest>.+))?")
+Value = str | float | bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRules:
     """`[table]`: rules about all rows of a version.
 
-    `key` must be there and be unique; `time` must be there; `min_rows` is of the version, `keep` the
-    share of the last accepted version's rows that must remain; `fresh` is how old the newest time
-    may be ("" or "24h"), under a wall clock.
+    `key` must be there and be unique; `time` must be there; `min_rows` and `max_rows` are of the
+    version, `keep` the share of the last accepted version's rows that must remain, `grow` how many
+    times as many there may be; `fresh` is how old the newest time may be ("" or "24h"), under a wall
+    clock; `closed` says that a column without rules is a fault.
     """
 
     key: str = ""
     time: str = ""
     min_rows: int = 1
+    max_rows: int | None = None
     keep: float = 0.5
+    grow: float | None = None
     fresh: str = ""
+    closed: bool = False
     severity: str = "error"
 
 
@@ -85,6 +95,13 @@ class ColumnRules:
     reference and the last accepted file, or that lies further than `drift` spreads from them and
     that undoing a known conversion brings home.
     levels, new_levels: known texts, and the highest share of rows with another one.
+    allowed, forbidden: the only values that may be there, and those that may not.
+    pattern: a regular expression (RE2) that is found in every text; ^ and $ tie it to the ends.
+    length: the least and greatest number of characters. earliest, latest: bounds of a time column.
+    order: "increasing" or "decreasing" from row to row. unique: no value twice in a version.
+    references: "customers.id": every value is in that column of the newest version there.
+    shift: how far the distribution may be from the reference's, from 0 to 1 (of numbers the
+    Kolmogorov-Smirnov distance, of texts the total variation), beyond what chance gives.
     """
 
     type: str = ""
@@ -102,7 +119,16 @@ class ColumnRules:
     seen: tuple[float, ...] = ()
     levels: tuple[str, ...] = ()
     new_levels: float | None = None
+    allowed: tuple[Value, ...] = ()
+    forbidden: tuple[Value, ...] = ()
+    pattern: str = ""
+    length: tuple[int, ...] = ()
+    earliest: str = ""
+    latest: str = ""
+    order: str = ""
     unique: bool = False
+    references: str = ""
+    shift: float | None = None
     severity: str = "error"
 
 
@@ -117,139 +143,155 @@ class RowRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`[[rules]]`: one rule of a kind, with a tolerance and a condition of its own.
+
+    rule: the kind, one of `KINDS` or of the plug-ins of the seam `check`. name: how findings call it.
+    share: of the rows that the rule is about, so many may break it. where: only the rows for which
+    this SQL condition holds. source: where an imported rule came from. The others are the kind's own.
+    """
+
+    rule: str
+    name: str = ""
+    column: str = ""
+    columns: tuple[str, ...] = ()
+    share: float = 0.0
+    severity: str = "error"
+    where: str = ""
+    condition: str = ""
+    min: float | str | None = None
+    max: float | str | None = None
+    strict_min: bool = False
+    strict_max: bool = False
+    values: tuple[Value, ...] = ()
+    pattern: str = ""
+    patterns: tuple[str, ...] = ()
+    match: str = ""
+    format: str = ""
+    types: tuple[str, ...] = ()
+    order: str = ""
+    strict: bool = False
+    statistic: str = ""
+    at: float | None = None
+    dataset: str = ""
+    source: str = ""
+
+    @property
+    def called(self) -> str:
+        """The name in findings."""
+        return self.name or self.rule
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a kind of rule needs and may have, beside rule, name, severity and source."""
+
+    needs: tuple[str, ...]
+    may: tuple[str, ...] = ()
+    is_per_row: bool = True
+
+    def fields(self) -> tuple[str, ...]:
+        """Every key that a rule of this kind may have."""
+        shared = ("rule", "name", "severity", "source")
+        return (*shared, *self.needs, *self.may, *(("share", "where") if self.is_per_row else ()))
+
+
+_BOUNDS = ("min", "max", "strict_min", "strict_max")
+KINDS: Mapping[str, Kind] = {
+    "not_null": Kind(("column",)),
+    "null": Kind(("column",)),
+    "range": Kind(("column",), _BOUNDS),
+    "length": Kind(("column",), _BOUNDS),
+    "in": Kind(("column", "values")),
+    "not_in": Kind(("column", "values")),
+    "pattern": Kind(("column",), ("pattern", "patterns", "match")),
+    "not_pattern": Kind(("column",), ("pattern", "patterns")),
+    "format": Kind(("column", "format")),
+    "json": Kind(("column",)),
+    "references": Kind(("column", "dataset")),
+    "row": Kind(("condition",)),
+    "unique_within_row": Kind(("columns",)),
+    "unique": Kind((), ("column", "columns", "share"), is_per_row=False),
+    "order": Kind(("column",), ("order", "strict", "share"), is_per_row=False),
+    "type": Kind(("column", "types"), is_per_row=False),
+    "statistic": Kind(("column", "statistic"), (*_BOUNDS, "at", "match"), is_per_row=False),
+    "distinct": Kind(("column", "values"), ("match",), is_per_row=False),
+    "columns": Kind((), ("columns", "match", "min", "max"), is_per_row=False),
+    "rows": Kind((), ("min", "max", "dataset"), is_per_row=False),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leakage:
+    """`[leakage]`: what a training set may not know of its holdout.
+
+    holdout: the other data set ("churn_holdout" or "churn_holdout@3"). duplicates: the highest share
+    of its rows that are here too, compared on every column both have but those in `ignore`; with
+    `key`, rows with the same key count. time: every time here is before every time there. copies: no
+    column tells the label by itself: a number correlates less than this, a text or code does not
+    map one to one.
+    """
+
+    holdout: str = ""
+    duplicates: float = 0.0
+    key: str = ""
+    time: str = ""
+    label: str = ""
+    copies: float = 0.999
+    ignore: tuple[str, ...] = ()
+    severity: str = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """All rules for one data set, and the version that they were inferred from."""
+    """All rules for one data set, and the version that they were inferred from.
+
+    `pandera` names a Pandera schema (`module:Schema`) that every new file must pass too.
+    """
 
     dataset: str
     reference: str = ""
+    pandera: str = ""
     table: TableRules = TableRules()
     columns: Mapping[str, ColumnRules] = field(default_factory=dict)
     rows: tuple[RowRule, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    leakage: Leakage | None = None
 
 
-def load(path: Path) -> Suite:
-    """The suite of a file. Raises: ConfigError naming the key that is wrong."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the checks are not valid TOML: {error}", where=str(path)) from error
-    return parse(document, str(path))
+def is_empty(suite: Suite) -> bool:
+    """Whether nothing would be checked but that there are rows."""
+    has_columns = any(rules != ColumnRules(severity=rules.severity) for rules in suite.columns.values())
+    has_table = suite.table != TableRules(severity=suite.table.severity)
+    return not (has_columns or has_table or suite.rows or suite.rules or suite.leakage or suite.pandera)
 
 
-def parse(document: Mapping[str, Any], where: str) -> Suite:
-    """The suite that a parsed file describes. Raises: ConfigError."""
-    known = ("dataset", "reference", "table", "columns", "rows")
-    for key in document:
-        if key not in known:
-            raise _unknown(key, known, where, "the file")
-    if not isinstance(document.get("dataset"), str):
-        raise ConfigError('the checks need dataset = "…"', where=where)
-    columns = document.get("columns", {})
-    rows = document.get("rows", [])
-    if not isinstance(columns, Mapping) or not isinstance(rows, list):
-        raise ConfigError("[columns.NAME] are tables and [[rows]] is a list of tables", where=where)
-    suite = Suite(
-        dataset=document["dataset"],
-        reference=str(document.get("reference", "")),
-        table=_struct(TableRules, document.get("table", {}), where, "table"),
-        columns={name: _struct(ColumnRules, item, where, f"columns.{name}") for name, item in columns.items()},
-        rows=tuple(_struct(RowRule, item, where, "rows") for item in rows),
+def count(suite: Suite) -> int:
+    """How many rules a suite holds."""
+    per_column = sum(_count_column(rules) for rules in suite.columns.values())
+    table = suite.table
+    per_table = 1 + sum((bool(table.key), bool(table.time), bool(table.fresh), table.closed))
+    leakage = 0 if suite.leakage is None else 1 + bool(suite.leakage.time) + bool(suite.leakage.label)
+    return per_column + per_table + len(suite.rows) + len(suite.rules) + leakage + bool(suite.pandera)
+
+
+def _count_column(rules: ColumnRules) -> int:
+    told: tuple[Any, ...] = (
+        rules.type,
+        rules.nulls is not None,
+        rules.when,
+        rules.min is not None or rules.max is not None or rules.unit,
+        rules.step is not None,
+        rules.unit,
+        rules.levels,
+        rules.allowed,
+        rules.forbidden,
+        rules.pattern,
+        rules.length,
+        rules.earliest or rules.latest,
+        rules.order,
+        rules.unique,
+        rules.references,
+        rules.shift is not None,
     )
-    for name, rules in suite.columns.items():
-        _sensible(rules, where, f"columns.{name}")
-    return suite
-
-
-def text_of(suite: Suite, comment: str) -> str:
-    """The file of a suite; `parse` gives the same suite back."""
-    lines = [f"# {line}" for line in comment.splitlines()]
-    lines += [f"dataset = {_toml(suite.dataset)}", f"reference = {_toml(suite.reference)}", "", "[table]"]
-    lines += _fields(suite.table)
-    for name, rules in suite.columns.items():
-        lines += ["", f"[columns.{_key(name)}]", *_fields(rules)]
-    for rule in suite.rows:
-        lines += ["", "[[rows]]", *_fields(rule)]
-    return "\n".join(lines) + "\n"
-
-
-def _sensible(rules: ColumnRules, where: str, path: str) -> None:
-    if rules.type and rules.type not in FAMILIES:
-        raise ConfigError(f"{path}.type is {rules.type!r}, not one of {', '.join(FAMILIES)}", where=where)
-    if rules.severity not in SEVERITIES:
-        raise ConfigError(f'{path}.severity is {rules.severity!r}, not "error" or "warn"', where=where)
-    if rules.step is not None and rules.step <= 0:
-        raise ConfigError(f"{path}.step must be above 0", where=where)
-    for name, size in (("typical", 5), ("typical_nonzero", 5), ("seen", 2)):
-        if len(getattr(rules, name)) not in (0, size):
-            raise ConfigError(f"{path}.{name} needs {size} numbers", where=where)
-    if rules.unit and not (rules.typical and rules.seen):
-        raise ConfigError(f"{path}.unit needs typical and seen", where=where, hint="infer the checks again")
-    if rules.when:
-        try:
-            When.read(rules.when)
-        except ValueError as error:
-            raise ConfigError(f"{path}.when: {error}", where=where) from error
-
-
-def _struct(kind: type[T], value: Any, where: str, path: str) -> T:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{path} must be a table", where=where)
-    hints = typing.get_type_hints(kind)
-    for key in value:
-        if key not in hints:
-            raise _unknown(key, tuple(hints), where, f"[{path}]")
-    missing = [
-        item.name
-        for item in dataclasses.fields(kind)  # type: ignore[arg-type]  # T is one of the dataclasses above
-        if item.default is dataclasses.MISSING and item.name not in value
-    ]
-    if missing:
-        raise ConfigError(f"[{path}] needs {missing[0]}", where=where)
-    return kind(**{key: _value(hints[key], item, where, f"{path}.{key}") for key, item in value.items()})
-
-
-def _value(expected: Any, value: Any, where: str, path: str) -> Any:
-    origin = typing.get_origin(expected)
-    if origin in (typing.Union, types.UnionType):
-        return _value(typing.get_args(expected)[0], value, where, path)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"{path} must be a list", where=where)
-        return tuple(_value(typing.get_args(expected)[0], item, where, path) for item in value)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        word = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[expected]
-        raise ConfigError(f"{path} must be {word}, not {value!r}", where=where)
-    return value
-
-
-def _fields(value: Any) -> list[str]:
-    """One line for each field that is not at its default; required and telling ones always."""
-    lines = []
-    for item in dataclasses.fields(value):
-        found = getattr(value, item.name)
-        if found is None or (found == item.default and item.name not in ("type", "nulls")):
-            continue
-        lines.append(f"{item.name} = {_toml(found)}")
-    return lines
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return repr(value)
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
-
-
-def _unknown(key: str, known: tuple[str, ...], where: str, place: str) -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(known))}"
-    return ConfigError(f"{place} has no key {key!r}", where=where, hint=hint)
+    return sum(map(bool, told))

@@ -1,37 +1,30 @@
-"""Run a suite on a version: only what is new is read, and it is compared with what was accepted.
+"""Run a suite on a version, remember what it found, and stop what follows when it says no.
 
-The files of a version that were not in the last accepted one are checked each on its own, so one
-broken month is not averaged away by eleven good ones; the version as a whole is checked for its
-key, its times and its rows. A run appends one fact; its report keeps the findings and the profiles,
-which are the memory that the next run compares with.
+A run appends one fact; its report keeps the findings and the profiles, which are the memory that
+the next run compares with.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from noria.checks import records, wholes
-from noria.checks.evaluate import Batch, check_column
+from noria.checks import records
+from noria.checks.examine import Examined, StoredReport, examine, is_failure
 from noria.checks.facts import ChecksFinished, Finding
-from noria.checks.infer import suite_path
-from noria.checks.profile import TableProfile, profile_table
+from noria.checks.place import suite_path
+from noria.checks.prepare import prepare
 from noria.checks.records import ChecksRecord
-from noria.checks.rules import Suite, load
+from noria.checks.suitefile import load
 from noria.core.errors import GateClosed, NotFound
 from noria.core.identity import Digest
 from noria.core.verb import verb
-from noria.data import formats, read
 from noria.data.versions import DatasetVersion, resolve
-from noria.store.tree import Entry, read_tree
 from noria.store.workspace import Workspace
 
-__all__ = ["ChecksReport", "StoredReport", "history", "latest", "require", "run", "stop_message"]
-
-_REPORT = "checks/1"
+__all__ = ["ChecksReport", "StoredReport", "again", "history", "latest", "require", "run", "stop_message"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,22 +54,6 @@ class ChecksReport:
         return self.passed + self.failed + self.warned
 
 
-class StoredReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The report object: a version of a data set against a suite."""
-
-    format: str
-    dataset: str
-    version: int
-    tree: str
-    suite: str
-    baseline: str
-    rows: int
-    new_files: tuple[str, ...]
-    passed: int
-    findings: tuple[Finding, ...]
-    profiles: tuple[TableProfile, ...]
-
-
 @verb(permission="checks.run", where="project")
 def run(ws: Workspace, dataset: str) -> ChecksReport:
     """Check a version with its suite. The same version, suite and past give the stored report again.
@@ -95,18 +72,27 @@ def run(ws: Workspace, dataset: str) -> ChecksReport:
             hint=f"noria data check {version.name} --infer",
         )
     suite, content = load(path), ws.objects.put_file(path)
+    prepared = prepare(ws, suite)
     with ws.ledger.read() as tx:
         last = records.latest(tx, version.name, version.tree)
-        base = records.accepted(tx, version.name, before=version.version)
-    baseline = _stored(ws, base) if base is not None and base.suite == content else None
-    if last is not None and last.suite == content and not suite.table.fresh:
+    baseline, base = _baseline(ws, version, content)
+    if last is not None and last.suite == content and prepared.is_repeatable:
         known = _stored(ws, last)
-        if known.baseline == (base.report if base and baseline else ""):
+        if (known.baseline, known.depends) == (base, prepared.depends):
             return _report(known, last.report, version, seconds=time.perf_counter() - started)
-    made = _check(ws, version, suite, content, baseline, base.report if base and baseline else "")
+    made = examine(ws, version, prepared, suite=content, baseline=baseline, base=base).report
     digest = ws.objects.put_bytes(msgspec.json.encode(made))
     _append(ws, version, made, content, digest)
     return _report(made, digest, version, seconds=time.perf_counter() - started)
+
+
+def again(ws: Workspace, version: DatasetVersion) -> Examined:
+    """The examination once more, with every row that broke an error rule. Nothing is recorded."""
+    path = suite_path(ws, version.name)
+    suite, content = load(path), ws.objects.put_file(path)
+    baseline, base = _baseline(ws, version, content)
+    prepared = prepare(ws, suite, is_keeping=True)
+    return examine(ws, version, prepared, suite=content, baseline=baseline, base=base)
 
 
 @verb(permission="checks.read", changes=False)
@@ -149,85 +135,17 @@ def stop_message(report: ChecksReport) -> str:
     return "\n".join(lines)
 
 
-def _check(
-    ws: Workspace, version: DatasetVersion, suite: Suite, content: Digest, baseline: StoredReport | None, base: str
-) -> StoredReport:
-    entries = [entry for entry in read_tree(ws.objects, version.tree).entries if formats.format_of(entry.path)]
-    known = {(profile.file, profile.digest): profile for profile in baseline.profiles} if baseline else {}
-    fresh = [entry for entry in entries if (entry.path, entry.digest) not in known]
-    profiles = {entry.path: known[(entry.path, entry.digest)] for entry in entries if entry not in fresh}
-    accepted = list(profiles.values())
-    if baseline:
-        accepted += [profile for profile in baseline.profiles if profile not in accepted]
-    findings: list[Finding] = []
-    batches: list[Batch] = []
-    for batch in _in_order(_load(ws, version, fresh, suite)):
-        batch = Batch(batch.file, batch.table, batch.profile, _before(accepted, batch.profile))
-        found = _file(suite, batch)
-        findings += found
-        batches.append(batch)
-        profiles[batch.file] = batch.profile
-        if not any(_is_failure(finding) for finding in found):
-            accepted.append(batch.profile)
-    rows = baseline.rows if baseline else 0
-    findings += wholes.check_table(ws, version, suite.table, batches, accepted_rows=rows)
-    return StoredReport(
-        format=_REPORT,
-        dataset=version.name,
-        version=version.version,
-        tree=version.tree,
-        suite=content,
-        baseline=base,
-        rows=version.rows,
-        new_files=tuple(batch.file for batch in batches),
-        passed=sum(finding.passed for finding in findings),
-        findings=tuple(sorted((f for f in findings if not f.passed), key=_rank)),
-        profiles=tuple(profiles[entry.path] for entry in entries),
-    )
-
-
-def _load(ws: Workspace, version: DatasetVersion, entries: Sequence[Entry], suite: Suite) -> list[Batch]:
-    """The files that are new, each with its profile."""
-    tables = read.tables(ws, version, files=[entry.path for entry in entries]) if entries else {}
-    found = []
-    for entry in entries:
-        table = tables[entry.path]
-        low, high = wholes.times_of(table, suite.table.time, entry.path)
-        profile = TableProfile(
-            file=entry.path,
-            digest=entry.digest,
-            rows=table.num_rows,
-            time_min=low,
-            time_max=high,
-            columns=profile_table(table),
-        )
-        found.append(Batch(entry.path, table, profile))
-    return found
-
-
-def _in_order(batches: list[Batch]) -> list[Batch]:
-    """By time where there is one, else by path: each file is compared with the accepted one before it."""
-    return sorted(batches, key=lambda batch: (batch.profile.time_min, batch.file))
-
-
-def _before(accepted: Sequence[TableProfile], profile: TableProfile) -> TableProfile | None:
-    """The accepted file that ends last before this one begins; failing that, the nearest in order."""
-    if not accepted:
-        return None
-    ordered = sorted(accepted, key=lambda other: (other.time_min, other.file))
-    earlier = [other for other in ordered if (other.time_min, other.file) <= (profile.time_min, profile.file)]
-    return earlier[-1] if earlier else ordered[0]
-
-
-def _file(suite: Suite, batch: Batch) -> list[Finding]:
-    if not batch.table.num_rows:
-        return [Finding(rule="rows", column="", passed=True, file=batch.file, message="an empty file")]
-    findings = [finding for name, rules in suite.columns.items() for finding in check_column(name, rules, batch)]
-    return findings + [wholes.check_rows(rule, batch) for rule in suite.rows]
+def _baseline(ws: Workspace, version: DatasetVersion, content: Digest) -> tuple[StoredReport | None, str]:
+    """The report that the last accepted version left, if it was made by the same suite, and its digest."""
+    with ws.ledger.read() as tx:
+        found = records.accepted(tx, version.name, before=version.version)
+    if found is None or found.suite != content:
+        return None, ""
+    return _stored(ws, found), found.report
 
 
 def _append(ws: Workspace, version: DatasetVersion, made: StoredReport, content: Digest, digest: Digest) -> None:
-    failures = [finding for finding in made.findings if _is_failure(finding)]
+    failures = [finding for finding in made.findings if is_failure(finding)]
     payload = ChecksFinished(
         dataset=version.name,
         version=version.version,
@@ -255,7 +173,7 @@ def _stored(ws: Workspace, record: ChecksRecord) -> StoredReport:
 
 
 def _report(made: StoredReport, digest: str, version: DatasetVersion, *, seconds: float) -> ChecksReport:
-    failed = sum(_is_failure(finding) for finding in made.findings)
+    failed = sum(is_failure(finding) for finding in made.findings)
     return ChecksReport(
         dataset=version.name,
         version=version.version,
@@ -270,11 +188,3 @@ def _report(made: StoredReport, digest: str, version: DatasetVersion, *, seconds
         new_files=made.new_files,
         seconds=round(seconds, 4),
     )
-
-
-def _is_failure(finding: Finding) -> bool:
-    return not finding.passed and finding.severity == "error"
-
-
-def _rank(finding: Finding) -> tuple[bool, float, str, str]:
-    return (finding.severity != "error", -finding.count, finding.column, finding.rule)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.lattice import Lattice, off_lattice
-from noria.checks.profile import ColumnProfile
+from noria.checks.summary import ColumnProfile
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -152,15 +152,18 @@ def _has_long_tail(quantiles: Sequence[float]) -> bool:
     return low > 0 and high - middle > _LONG_TAIL * (middle - low)
 
 
-def explains(conversion: Conversion, values: Floats, lattice: Lattice | None) -> bool:
+def explains(conversion: Conversion, points: Floats, weights: Floats, lattice: Lattice | None) -> bool:
     """Whether undoing a conversion puts values back on the lattice, as far as rounding lets one see.
 
     Converted values are often rounded to the step that they had before, which costs half a step.
+
+    Args:
+        points: distinct values, shape (n,); weights: how many rows have each, shape (n,).
     """
-    if lattice is None or not len(values):
+    if lattice is None or not len(points):
         return True
     rounding = 1.01 * lattice.step / 2 / conversion.scale
     if rounding >= lattice.step / 2:
         return True
-    off = off_lattice(conversion.undo(values), lattice, slack=rounding)
-    return float(off.mean()) <= 1 - _ON_LATTICE
+    off = off_lattice(conversion.undo(points), lattice, slack=rounding)
+    return float(weights[off].sum()) <= (1 - _ON_LATTICE) * float(weights.sum())

@@ -1,209 +1,338 @@
-"""Rules about a version as a whole: its key, its times, how many rows, and SQL conditions on rows.
+"""Rules about a version as a whole: its keys, its times, how many rows it has, which columns.
 
-The files of a version are joined here and nowhere else in checks, and only the columns that a rule
-names are read. Row numbers are those of the file that a finding names, from 0.
+Keys are compared exactly. The columns of a key are gathered in the pass over the new files, and read
+again only from files that were accepted before; a version of many millions of rows is sorted out by
+DuckDB within a limit of memory. Row numbers are those of the file that a finding names, from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from noria.checks.evaluate import Batch, rejected
+from noria.checks import source
+from noria.checks.arrays import whole
+from noria.checks.evaluate import Batch
+from noria.checks.expression import Conditions, Expression, Unreadable, read
 from noria.checks.facts import Finding
-from noria.checks.rules import RowRule, TableRules
+from noria.checks.hashing import Hasher, Hashes, hashes_of, met
+from noria.checks.repeats import repeated, repeated_on_disk
+from noria.checks.rulecheck import RuleCheck, as_rule
+from noria.checks.rules import RowRule, Rule, Suite, TableRules
+from noria.checks.source import Part
+from noria.checks.summary import TableProfile
+from noria.checks.tally import Places, Rows, Tally, percent
 from noria.core.clock import duration, instant, utc_text
 from noria.core.lazy import lazy
-from noria.data import formats, read
-from noria.data.versions import DatasetVersion
+from noria.data.versions import DatasetVersion, resolve
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    import duckdb
     import numpy as np
     import pyarrow as pa
 else:
-    duckdb = lazy("duckdb")
     np = lazy("numpy")
     pa = lazy("pyarrow")
-pc = lazy("pyarrow.compute")
 
-__all__ = ["check_rows", "check_table"]
+__all__ = ["KeyWatch", "check_rows", "check_table", "key_finding", "keys_of", "row_counts"]
 
 AHEAD = timedelta(days=1)
 """A time may be this far in the future of the wall clock: clocks and time zones differ."""
+KEY_ROWS_MAX = 50_000_000
+"""Keys of larger versions are compared on disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Columns that name a row: how findings call the rule, and how many rows may share their key."""
+
+    columns: tuple[str, ...]
+    rule: str
+    severity: str
+    share: float = 0.0
+    are_nulls_keys: bool = False
+
+
+class KeyWatch:
+    """Hashes the key of each row of a new file."""
+
+    def __init__(self, key: Key, schema: pa.Schema, *, is_gathering: bool = True) -> None:
+        self.key = key
+        self.names = frozenset(key.columns) & frozenset(schema.names) if is_gathering else frozenset[str]()
+        self.hashes: list[Hashes] = []
+        self._hasher: Hasher | None = None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of the key that the file has."""
+        return self.names
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """None."""
+        return ()
+
+    def look(self, rows: Rows) -> None:
+        """Hash the keys of a batch."""
+        if self._hasher is None:
+            self._hasher = Hasher(self.key.columns)
+        self.hashes.append(self._hasher.hash(rows.table(sorted(self.names))))
+
+    def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
+        """None here: a key is judged over the whole version."""
+        if self._hasher is not None:
+            self._hasher.close()
+            self._hasher = None
+        return []
+
+    def broken(self) -> list[Places]:
+        """None here."""
+        return []
+
+
+def keys_of(suite: Suite) -> list[Key]:
+    """Every key of a suite: the table's, those of unique columns, and the composite ones."""
+    severity = suite.table.severity
+    found = []
+    if suite.table.key:
+        found.append(Key(columns=(suite.table.key,), rule="unique", severity=severity, are_nulls_keys=True))
+    for name, rules in suite.columns.items():
+        if rules.unique and name != suite.table.key:
+            found.append(Key(columns=(name,), rule="unique", severity=rules.severity))
+    for rule in suite.rules:
+        if rule.rule == "unique":
+            columns = rule.columns or (rule.column,)
+            found.append(Key(columns=columns, rule=rule.called, severity=rule.severity, share=rule.share))
+    return found
+
+
+def key_finding(
+    ws: Workspace, version: DatasetVersion, key: Key, new: Mapping[str, KeyWatch], parts: Sequence[Part]
+) -> tuple[Finding, dict[str, Places]]:
+    """Every row has a key of its own, also against the files that were accepted before.
+
+    Gives the finding and, by new file, the rows that share their key.
+    """
+    column = ", ".join(key.columns)
+    missing = next((name for name in key.columns if name not in version.column_names()), None)
+    if missing is not None:
+        return _failed(key.rule, column, key.severity, version.rows, f"no column {missing!r}", version.rows), {}
+    ordered = [part for part in parts if part.file in new] + [part for part in parts if part.file not in new]
+    if version.rows > KEY_ROWS_MAX:
+        count, by_file = repeated_on_disk(
+            [part.path for part in ordered], len(new), key.columns, ws.project.state / "cache", key.are_nulls_keys
+        )
+        rows = {part.file: places for part, places in zip(ordered, by_file, strict=False) if len(places)}
+    else:
+        count, rows = _in_memory(key, new, ordered)
+    if count <= key.share * version.rows:
+        return (
+            Finding(rule=key.rule, column=column, passed=True, severity=key.severity, total=version.rows),
+            {},
+        )
+    message = f"{count} rows share their key with another row"
+    if key.share:
+        message += f" ({percent(count / version.rows)}, at most {percent(key.share)})"
+    first = next((part for part in ordered if part.file in rows), None)
+    if first is None:
+        return _failed(key.rule, column, key.severity, count, message, version.rows), {}
+    places = rows[first.file]
+    shown = source.columns_of(first, key.columns).take(whole(places[:50])) if len(places) else None
+    tally = Tally()
+    tally.count, tally.rows = len(places), [int(place) for place in places[:10]]
+    found = tally.finding(key.rule, column, key.severity, message, total=version.rows, file=first.file)
+    texts = [] if shown is None else [", ".join(map(str, row.values())) for row in shown.to_pylist()]
+    return _with_examples(found, texts), rows
+
+
+def _in_memory(key: Key, new: Mapping[str, KeyWatch], ordered: Sequence[Part]) -> tuple[int, dict[str, Places]]:
+    """Hashes first; where they meet, the values themselves."""
+    hashes = []
+    for part in ordered:
+        watch = new.get(part.file)
+        hashes.append(np.concatenate(watch.hashes) if watch is not None and watch.hashes else _read(part, key))
+    suspects = met(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+    if not len(suspects):
+        return 0, {}
+    places = [np.flatnonzero(np.isin(mine, suspects)) for mine in hashes]
+    tables = [
+        source.columns_of(part, key.columns).take(whole(at))
+        for part, at in zip(ordered, places, strict=True)
+        if len(at)
+    ]
+    together = pa.concat_tables(tables, promote_options="permissive")
+    again = repeated([together[name] for name in key.columns], are_nulls_equal=key.are_nulls_keys)
+    rows: dict[str, Places] = {}
+    first = 0
+    for part, at in zip(ordered, places, strict=True):
+        mine = at[again[first : first + len(at)]]
+        first += len(at)
+        if part.file in new and len(mine):
+            rows[part.file] = mine
+    return int(np.count_nonzero(again)), rows
+
+
+def _read(part: Part, key: Key) -> Hashes:
+    return hashes_of(part.path, key.columns)
 
 
 def check_table(
-    ws: Workspace, version: DatasetVersion, rules: TableRules, new: Sequence[Batch], *, accepted_rows: int
+    ws: Workspace, version: DatasetVersion, suite: Suite, new: Sequence[TableProfile], *, accepted_rows: int
 ) -> list[Finding]:
-    """Row count, growth, key and time of a version; `new` are the files that were not accepted before."""
+    """Row count, growth, columns and time of a version; `new` are the files that were not accepted before."""
+    rules = suite.table
     findings = [_count(version, rules, accepted_rows)]
-    if rules.key:
-        findings.append(_key(ws, version, rules, new))
+    if rules.max_rows is not None or rules.grow is not None:
+        findings.append(_growth(version, rules, accepted_rows))
+    if rules.closed:
+        findings.append(_closed(version, suite))
     if rules.time:
-        findings += [_time(rules, batch) for batch in new]
-        if ws.project.clock == "wall":
-            findings.append(_ahead(ws, version, rules))
-            if rules.fresh:
-                findings.append(_fresh(ws, version, rules))
+        findings += [_time(version, rules, profile) for profile in new]
+    if rules.time and ws.project.clock == "wall":
+        findings.append(_ahead(ws, version, rules))
+    if rules.fresh:
+        findings.append(_fresh(ws, version, rules))
     return findings
 
 
-def check_rows(rule: RowRule, batch: Batch) -> Finding:
-    """An SQL condition on the rows of one file; one that cannot be evaluated fails."""
-    total = batch.table.num_rows
-    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-        connection.register("rows", batch.table)
-        try:
-            query = f"select coalesce(({rule.where})::boolean, true) as held from rows"
-            held = connection.execute(query).fetchnumpy()["held"]
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0].partition("Candidate")[0][:160]
-            return Finding(
-                rule=rule.name,
-                column="",
-                passed=False,
-                severity=rule.severity,
-                count=total,
-                total=total,
-                message=f"cannot be evaluated: {reason}",
-                file=batch.file,
+def row_counts(ws: Workspace, version: DatasetVersion, rules: Sequence[Rule]) -> list[Finding]:
+    """The rules about how many rows a version has, by number or as another data set."""
+    found = []
+    for rule in rules:
+        if rule.rule != "rows":
+            continue
+        low, high = rule.min, rule.max
+        if rule.dataset:
+            other = resolve(ws, rule.dataset)
+            low = high = float(other.rows)
+        numbers = [value for value in (low, high) if value is not None]
+        if any(not isinstance(value, float) for value in numbers):
+            found.append(
+                _failed(rule.called, "", rule.severity, version.rows, "cannot be evaluated: no number", version.rows)
             )
-    broken = ~np.asarray(held).astype(bool)
-    if int(broken.sum()) <= rule.share * total:
-        return Finding(rule=rule.name, column="", passed=True, severity=rule.severity, total=total, file=batch.file)
-    message = f"{int(broken.sum())} rows break: {rule.where}"
-    return rejected(batch, broken, rule=rule.name, column="", severity=rule.severity, message=message)
+            continue
+        is_low = isinstance(low, float) and version.rows < low
+        is_high = isinstance(high, float) and version.rows > high
+        wanted = (
+            f"{low:g}"
+            if low == high
+            else f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
+        )
+        message = f"{version.rows:,} rows, not {wanted}" + (f" as {rule.dataset} has" if rule.dataset else "")
+        found.append(
+            _failed(rule.called, "", rule.severity, version.rows, message, version.rows)
+            if is_low or is_high
+            else Finding(rule=rule.called, column="", passed=True, severity=rule.severity, total=version.rows)
+        )
+    return found
+
+
+def check_rows(rule: RowRule, batch: Batch) -> Finding:
+    """An SQL condition on the rows of one table in memory; one that cannot be evaluated fails."""
+    made = as_rule(rule)
+    try:
+        found: Expression | Unreadable = read(rule.where, batch.table.column_names)
+    except Unreadable as fault:
+        found = fault
+    check = RuleCheck(made, batch.table.schema, {rule.where: found})
+    rows = Rows(batch.table, 0)
+    faults: Mapping[str, str] = {}
+    if isinstance(found, Expression):
+        conditions = Conditions([found], batch.table.schema)
+        rows.said = conditions.evaluate(batch.table)
+        faults = conditions.faults
+        conditions.close()
+        check.look(rows)
+    profile = TableProfile(file=batch.file, digest="", rows=batch.table.num_rows, time_min="", time_max="", columns={})
+    return check.findings(profile, faults)[0]
 
 
 def _count(version: DatasetVersion, rules: TableRules, accepted_rows: int) -> Finding:
     least = max(rules.min_rows, 1, int(rules.keep * accepted_rows))
-    message = ""
-    if version.rows < least:
-        message = f"{version.rows:,} rows, at least {least:,}"
-        if accepted_rows:
-            message += f" (the last accepted version has {accepted_rows:,})"
-    return Finding(
-        rule="rows",
-        column="",
-        passed=not message,
-        severity=rules.severity,
-        count=least - version.rows if message else 0,
-        total=version.rows,
-        message=message,
-    )
+    if version.rows >= least:
+        return Finding(rule="rows", column="", passed=True, severity=rules.severity, total=version.rows)
+    message = f"{version.rows:,} rows, at least {least:,}"
+    if accepted_rows:
+        message += f" (the last accepted version has {accepted_rows:,})"
+    return _failed("rows", "", rules.severity, least - version.rows, message, version.rows)
 
 
-def _key(ws: Workspace, version: DatasetVersion, rules: TableRules, new: Sequence[Batch]) -> Finding:
-    """Every row has a key of its own, also against the files that were accepted before."""
-    if rules.key not in version.column_names():
-        return _missing(version, rules, "unique", rules.key)
-    keys = read.tables(ws, version, columns=[rules.key])
-    parts = [part[rules.key] for part in keys.values() if rules.key in part.column_names]
-    every = pa.chunked_array([chunk for part in parts for chunk in part.cast(parts[0].type).chunks], parts[0].type)
-    if pc.count_distinct(every, mode="all").as_py() == len(every):
-        return Finding(rule="unique", column=rules.key, passed=True, severity=rules.severity, total=version.rows)
-    counts = pc.value_counts(every)
-    again = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
-    values = pc.struct_field(again, "values")
-    count = pc.sum(pc.struct_field(again, "counts")).as_py()
-    for batch in new:
-        if rules.key in batch.table.column_names:
-            column = batch.table[rules.key]
-            shared = np.asarray(pc.is_in(column.cast(values.type), value_set=values).to_numpy())
-            if shared.any():
-                message = f"{count} rows share their key with another row"
-                return rejected(
-                    batch,
-                    shared,
-                    rule="unique",
-                    column=rules.key,
-                    severity=rules.severity,
-                    message=message,
-                    total=version.rows,
-                )
-    return Finding(
-        rule="unique",
-        column=rules.key,
-        passed=False,
-        severity=rules.severity,
-        count=count,
-        total=version.rows,
-        message=f"{count} rows share their key with another row",
-    )
+def _growth(version: DatasetVersion, rules: TableRules, accepted_rows: int) -> Finding:
+    limits = [] if rules.max_rows is None else [rules.max_rows]
+    if rules.grow is not None and accepted_rows:
+        limits.append(int(rules.grow * accepted_rows))
+    if not limits or version.rows <= min(limits):
+        return Finding(rule="growth", column="", passed=True, severity=rules.severity, total=version.rows)
+    message = f"{version.rows:,} rows, at most {min(limits):,}"
+    if accepted_rows:
+        message += f" (the last accepted version has {accepted_rows:,})"
+    return _failed("growth", "", rules.severity, version.rows - min(limits), message, version.rows)
 
 
-def _time(rules: TableRules, batch: Batch) -> Finding:
+def _closed(version: DatasetVersion, suite: Suite) -> Finding:
+    extra = [name for name in version.column_names() if name not in suite.columns]
+    if not extra:
+        return Finding(rule="columns", column="", passed=True, severity=suite.table.severity, total=version.rows)
+    message = f"columns without rules: {', '.join(extra[:8])}" + (" …" if len(extra) > 8 else "")
+    return _failed("columns", "", suite.table.severity, len(extra), message, version.rows)
+
+
+def _time(version: DatasetVersion, rules: TableRules, profile: TableProfile) -> Finding:
+    """Every row has a time. The rows without one are named by the rule about nulls, where there is one."""
     column = rules.time
-    if column not in batch.table.column_names:
+    mine = profile.columns.get(column)
+    message, count = "", 0
+    if mine is None:
+        message, count = "the column is missing", profile.rows
+    elif mine.nulls:
+        message, count = f"{mine.nulls} rows have no time", mine.nulls
+    if not message:
         return Finding(
-            rule="time",
-            column=column,
-            passed=False,
-            severity=rules.severity,
-            count=batch.table.num_rows,
-            total=batch.table.num_rows,
-            message="the column is missing",
-            file=batch.file,
+            rule="time", column=column, passed=True, severity=rules.severity, total=profile.rows, file=profile.file
         )
-    missing = np.asarray(pc.is_null(batch.table[column]).to_numpy())
-    if missing.any():
-        message = f"{int(missing.sum())} rows have no time"
-        return rejected(batch, missing, rule="time", column=column, severity=rules.severity, message=message)
-    return Finding(
-        rule="time", column=column, passed=True, severity=rules.severity, total=batch.table.num_rows, file=batch.file
-    )
+    return _failed("time", column, rules.severity, count, message, profile.rows, file=profile.file)
 
 
 def _ahead(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding:
     """No row is from the future. Only under a wall clock: a replayed history has no future of its own."""
     limit = utc_text(ws.clock.now() + AHEAD)
     late = version.time_max if version.time == rules.time else ""
-    message = f"times reach {late[:19]}, after tomorrow" if late > limit else ""
-    return Finding(
-        rule="time range",
-        column=rules.time,
-        passed=not message,
-        severity=rules.severity,
-        count=1 if message else 0,
-        total=version.rows,
-        message=message,
+    if late <= limit:
+        return Finding(rule="time range", column=rules.time, passed=True, severity=rules.severity, total=version.rows)
+    return _failed(
+        "time range", rules.time, rules.severity, 1, f"times reach {late[:19]}, after tomorrow", version.rows
     )
 
 
 def _fresh(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding:
+    """The newest time is young enough. It fails if nothing says how old the data are."""
     message = ""
-    if version.time != rules.time or not version.time_max:
+    if not rules.time:
+        message = "cannot be evaluated: [table] names no time column"
+    elif version.time != rules.time or not version.time_max:
         message = f"cannot be evaluated: {version.ref} does not say that {rules.time!r} is its time"
-    elif ws.clock.now() - instant(version.time_max) > duration(rules.fresh):
+    elif ws.project.clock == "wall" and ws.clock.now() - instant(version.time_max) > duration(rules.fresh):
         message = f"the newest time is {version.time_max[:19]}, older than {rules.fresh}"
-    return Finding(
-        rule="fresh",
-        column=rules.time,
-        passed=not message,
-        severity=rules.severity,
-        count=version.rows if message else 0,
-        total=version.rows,
-        message=message,
-    )
+    if not message:
+        return Finding(rule="fresh", column=rules.time, passed=True, severity=rules.severity, total=version.rows)
+    return _failed("fresh", rules.time, rules.severity, version.rows, message, version.rows)
 
 
-def _missing(version: DatasetVersion, rules: TableRules, rule: str, column: str) -> Finding:
+def _failed(rule: str, column: str, severity: str, count: int, message: str, total: int, *, file: str = "") -> Finding:
     return Finding(
         rule=rule,
         column=column,
         passed=False,
-        severity=rules.severity,
-        count=version.rows,
-        total=version.rows,
-        message="the column is missing",
+        severity=severity,
+        count=count,
+        total=total,
+        message=message,
+        file=file,
     )
 
 
-def times_of(table: pa.Table, column: str, name: str) -> tuple[str, str]:
-    """The range of a file's time column as UTC texts; empty if there is none. Raises: UsageError."""
-    if not column or column not in table.column_names:
-        return "", ""
-    return formats.time_range(table[column], column, name)
+def _with_examples(found: Finding, texts: Sequence[Any]) -> Finding:
+    values = {name: getattr(found, name) for name in Finding.__slots__}
+    return Finding(**(values | {"examples": tuple(dict.fromkeys(str(text) for text in texts))[:5]}))

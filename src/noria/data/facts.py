@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.core.fact import fact
 
-__all__ = ["FACTS", "DatasetCommitted", "DatasetDescribed", "DatasetTagged"]
+__all__ = ["FACTS", "DatasetCommitted", "DatasetDescribed", "DatasetTagged", "DatasetUntagged"]
 
 
 @fact("dataset.committed", subject="dataset/{name}")
@@ -12,7 +12,13 @@ class DatasetCommitted:
     """A new version of a data set: a tree of files, named by content.
 
     `columns` is the Arrow schema as (name, type, nullable) triples; `time_min` and `time_max` are
-    UTC texts of the time column's range, or empty.
+    UTC texts of the time column's range, or empty. `content` names what the version says, whatever
+    the bytes of its files: equal tables have equal `content`; empty for a version of plain files,
+    which its tree names. `operation` is how it came to be (append, upsert, delete, compact, merge,
+    predictions; empty: added whole), `watermark` how far an append has come in its column
+    (`COLUMN=VALUE`), `code` the Git commit that the project stood on. `added` is when a version that was
+    pulled was added where it comes from; empty for one that was added here. With `as_files` the tables among
+    its files were not looked into.
     """
 
     name: str
@@ -30,6 +36,12 @@ class DatasetCommitted:
     time_max: str = ""
     source: str = ""
     note: str = ""
+    content: str = ""
+    operation: str = ""
+    watermark: str = ""
+    code: str = ""
+    as_files: bool = False
+    added: str = ""
 
 
 @fact("dataset.described", subject="dataset/{name}")
@@ -54,4 +66,13 @@ class DatasetTagged:
     version: int
 
 
-FACTS = (DatasetCommitted, DatasetDescribed, DatasetTagged)
+@fact("dataset.untagged", subject="dataset/{name}")
+class DatasetUntagged:
+    """A tag of a data set was taken away; the version that it named stays."""
+
+    name: str
+    tag: str
+    version: int
+
+
+FACTS = (DatasetCommitted, DatasetDescribed, DatasetTagged, DatasetUntagged)

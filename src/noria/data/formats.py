@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from noria.core.clock import utc_text
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
-from noria.data import text
+from noria.data import exact, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ pacsv = lazy("pyarrow.csv")
 pajson = lazy("pyarrow.json")
 pq = lazy("pyarrow.parquet")
 
-__all__ = ["Columns", "Inspected", "as_utc", "format_of", "inspect", "read_file", "time_range", "unify"]
+__all__ = ["Columns", "Inspected", "as_utc", "format_of", "inspect", "read_file", "stream", "time_range", "unify"]
 
 Columns = tuple[tuple[str, str, bool], ...]
 """(name, Arrow type as text, may be null), in the file's order."""
@@ -50,6 +50,7 @@ _SUFFIXES = {
 }
 _BLOCK_BYTES = 16 * 1024 * 1024
 _HEADER_BYTES = 1024 * 1024
+_STREAM_ROWS = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS: Mapping[str, int | Fraction] = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": Fraction(1, 1000)}
 
@@ -65,12 +66,12 @@ class Inspected:
 
 
 def format_of(name: str) -> str:
-    """`csv`, `parquet`, `jsonl`, or "" for a file that is no table."""
-    path = Path(name.lower())
-    if path.suffix == ".gz":
-        inner = _SUFFIXES.get(path.with_suffix("").suffix, "")
-        return inner if inner != "parquet" else ""
-    return _SUFFIXES.get(path.suffix, "")
+    """`csv`, `parquet`, `jsonl`, or "" for a file that is no table. Asked of every file, so without a Path."""
+    last = name.lower().rpartition("/")[2]
+    inner = last.removesuffix(".gz")
+    dot = inner.rfind(".")
+    found = _SUFFIXES.get(inner[dot:], "") if dot > 0 else ""
+    return "" if found == "parquet" and inner != last else found
 
 
 def inspect(path: Path, name: str, time: str = "") -> Inspected:
@@ -88,7 +89,8 @@ def inspect(path: Path, name: str, time: str = "") -> Inspected:
         return _inspect_csv(path, name, time)
     if kind == "parquet":
         file = _parquet(path, name)
-        schema, rows = file.schema_arrow, file.metadata.num_rows
+        schema = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
+        rows = file.metadata.num_rows
         low, high = time_range(_parquet_column(file, time, name), time, name) if time in schema.names else ("", "")
     else:
         table = _read_json(path, name)
@@ -111,7 +113,7 @@ def read_file(path: Path, name: str, kinds: Mapping[str, str], columns: list[str
         file = _parquet(path, name)
         wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
         try:
-            table = file.read(columns=wanted)
+            table = exact.restored(file.read(columns=wanted), file.metadata.metadata)
         except (pa.ArrowInvalid, OSError) as error:
             raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}") from error
     elif kind == "jsonl":
@@ -122,6 +124,26 @@ def read_file(path: Path, name: str, kinds: Mapping[str, str], columns: list[str
         table = table.select([c for c in columns if c in table.column_names])
     plain: pa.Table = table.replace_schema_metadata(None)
     return plain
+
+
+def stream(path: Path, name: str, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
+    """The rows of a table file as a stream of batches, in its order.
+
+    Args:
+        kinds: the type of each column of a CSV file, as `inspect` found it or the data set has it.
+    Raises: UsageError for a broken file, or a CSV value that its kind does not take, while it is read.
+    """
+    kind = format_of(name)
+    if kind == "csv":
+        names = _named(_header(path, name)[0])
+        known = {column: kinds.get(column, "string") for column in names}
+        schema = pa.schema([(column, text.arrow_type(known[column])) for column in names])
+        return pa.RecordBatchReader.from_batches(schema, _typed(path, name, known))
+    if kind == "jsonl":
+        return _read_json(path, name).to_reader(max_chunksize=_STREAM_ROWS)
+    file = _parquet(path, name)
+    schema = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
+    return pa.RecordBatchReader.from_batches(schema, _parquet_batches(file, name))
 
 
 def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
@@ -284,6 +306,28 @@ def _header(path: Path, name: str) -> tuple[list[str], str]:
         raise UsageError(f"{name} has no header", hint="the first line names the columns")
     _unique(_named(names), name)
     return names, delimiter
+
+
+def _typed(path: Path, name: str, kinds: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    for batch in _batches(path, name):
+        arrays = []
+        for column, values in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                arrays.append(text.cast(pa.chunked_array([values]), kinds[column]).combine_chunks())
+            except pa.ArrowInvalid as error:
+                raise UsageError(
+                    f"column {column!r} of {name} holds a value that is no {kinds[column]}",
+                    hint="the data set has that type: mend the value, or add the table as another data set",
+                ) from error
+        yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _parquet_batches(file: Any, name: str) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in file.iter_batches(_STREAM_ROWS):
+            yield from exact.restored(pa.Table.from_batches([batch]), file.metadata.metadata).to_batches()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}") from error
 
 
 def _named(names: list[str]) -> list[str]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, Select, String, Text, select
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Select, String, Text, select
 
 from noria.core.fact import Stored
-from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetTagged
+from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetTagged, DatasetUntagged
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 
@@ -18,11 +18,15 @@ __all__ = [
     "PROJECTIONS",
     "TABLES",
     "DatasetVersion",
+    "added_by",
+    "by_content",
     "by_number",
     "by_tree",
     "by_tree_prefix",
+    "ended_by",
     "names",
     "newest",
+    "nth_newest",
     "tagged",
     "tags",
     "versions",
@@ -35,7 +39,9 @@ class DatasetVersion:
 
     `columns` are (name, Arrow type, nullable); `key`, `time` and `label` name the columns with
     these roles, or are empty; `time_min` and `time_max` bound the time column (UTC texts).
-    `source` is where it was added from, `at` when (UTC text).
+    `source` is where it was added from, `at` when (UTC text). `content` names what it says: the
+    tree, or for a table its logical columns whatever the bytes of its Parquet. `operation`,
+    `watermark`, `code` and `as_files` are as in the fact.
     """
 
     name: str
@@ -54,6 +60,11 @@ class DatasetVersion:
     source: str = ""
     note: str = ""
     at: str = ""
+    content: str = ""
+    operation: str = ""
+    watermark: str = ""
+    code: str = ""
+    as_files: bool = False
 
     @property
     def ref(self) -> str:
@@ -83,6 +94,11 @@ _version = record_table(
     Column("source", Text, nullable=False),
     Column("note", Text, nullable=False),
     Column("at", String(32), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("watermark", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("as_files", Boolean, nullable=False),
 )
 _tag = record_table(
     "dataset_tag",
@@ -99,7 +115,13 @@ def committed(tx: Transaction, fact: Stored[DatasetCommitted]) -> None:
     """A version appears."""
     payload = fact.payload
     values: dict[str, Any] = {name: getattr(payload, name) for name in _FIELDS if name not in ("columns", "at")}
-    tx.upsert(_version, **values, columns=json.dumps([list(column) for column in payload.columns]), at=fact.at)
+    values["content"] = payload.content or payload.tree
+    tx.upsert(
+        _version,
+        **values,
+        columns=json.dumps([list(column) for column in payload.columns]),
+        at=payload.added or fact.at,
+    )
 
 
 @project(DatasetDescribed)
@@ -123,7 +145,13 @@ def tag_set(tx: Transaction, fact: Stored[DatasetTagged]) -> None:
     tx.upsert(_tag, name=fact.payload.name, tag=fact.payload.tag, version=fact.payload.version)
 
 
-PROJECTIONS = (committed, described, tag_set)
+@project(DatasetUntagged)
+def tag_removed(tx: Transaction, fact: Stored[DatasetUntagged]) -> None:
+    """A tag goes away."""
+    tx.delete(_tag, name=fact.payload.name, tag=fact.payload.tag)
+
+
+PROJECTIONS = (committed, described, tag_set, tag_removed)
 
 
 def names(tx: Reader) -> list[str]:
@@ -141,6 +169,11 @@ def newest(tx: Reader, name: str) -> DatasetVersion | None:
     return _one(tx, _of(name).order_by(_version.c.version.desc()).limit(1))
 
 
+def nth_newest(tx: Reader, name: str, back: int) -> DatasetVersion | None:
+    """The version so many before the newest one; numbers may have gaps where versions came from elsewhere."""
+    return _one(tx, _of(name).order_by(_version.c.version.desc()).offset(back).limit(1))
+
+
 def by_number(tx: Reader, name: str, version: int) -> DatasetVersion | None:
     """The version with this number."""
     return _one(tx, _of(name).where(_version.c.version == version))
@@ -151,10 +184,28 @@ def by_tree(tx: Reader, name: str, tree: str) -> DatasetVersion | None:
     return _one(tx, _of(name).where(_version.c.tree == tree).order_by(_version.c.version.desc()).limit(1))
 
 
+def by_content(tx: Reader, name: str, content: str) -> DatasetVersion | None:
+    """The newest version that says this, whatever the bytes of its files; of plain files, the tree names it."""
+    return _one(tx, _of(name).where(_version.c.content == content).order_by(_version.c.version.desc()).limit(1))
+
+
 def by_tree_prefix(tx: Reader, name: str, prefix: str) -> list[DatasetVersion]:
-    """Every version whose tree begins with these hex digits, newest first."""
-    found = _of(name).where(_version.c.tree.startswith(f"sha256:{prefix}", autoescape=True))
+    """Every version whose tree, or content, begins with these hex digits, newest first."""
+    start = f"sha256:{prefix}"
+    fits = _version.c.tree.startswith(start, autoescape=True) | _version.c.content.startswith(start, autoescape=True)
+    found = _of(name).where(fits)
     return [_read(row) for row in tx.rows(found.order_by(_version.c.version.desc()))]
+
+
+def added_by(tx: Reader, name: str, moment: str) -> DatasetVersion | None:
+    """The newest version that was added by a moment (UTC text)."""
+    return _one(tx, _of(name).where(_version.c.at <= moment).order_by(_version.c.version.desc()).limit(1))
+
+
+def ended_by(tx: Reader, name: str, moment: str) -> DatasetVersion | None:
+    """The newest version whose time column ends by a moment (UTC text); None where there are no times."""
+    ends = (_version.c.time_max != "") & (_version.c.time_max <= moment)
+    return _one(tx, _of(name).where(ends).order_by(_version.c.version.desc()).limit(1))
 
 
 def tagged(tx: Reader, name: str, tag: str) -> DatasetVersion | None:

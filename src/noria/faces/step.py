@@ -78,7 +78,7 @@ def _run(spec: dict[str, Any]) -> dict[str, Any]:
             given[name] = binding.value
         else:
             given[name] = values.read(ws.objects, Value(*item["value"]), root)
-    ambient = Ambient(spec["seed"], tuple(DatasetRole(*role) for role in spec["roles"]))
+    ambient = Ambient(spec["seed"], tuple(DatasetRole(*role) for role in spec["roles"]), spec["made_in"])
     task = Task(
         ws=ws,
         definition=definition,

@@ -127,7 +127,7 @@ def _objects(ws: Workspace) -> tuple[int, list[_Bad]]:
     for name in ws.objects.names():
         known.add(str(name))
         try:
-            ws.objects.get_bytes(name)
+            ws.objects.verify(name)
         except (Corrupt, NotFound):
             altered.add(str(name))
     bad: dict[str, _Bad] = {}

@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from noria.checks import suite
-from noria.checks.infer import infer, suite_path
+from noria.checks.infer import infer
+from noria.checks.place import suite_path
 from noria.core.errors import GateClosed, NotFound, ProjectError
+from noria.core.identity import short
 from noria.data import records as data
 from noria.data import versions
+from noria.data.pins import pin_path, read_pin
 from noria.data.records import DatasetVersion
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.step import DatasetRole
@@ -130,13 +133,20 @@ def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:
 
 
 def _newest(ws: Workspace, role: DatasetRole) -> DatasetVersion:
+    """What the source holds now; without it, as in a fresh clone, the version that the pin names."""
     config = ws.project.data.get(role.name)
-    if config is not None and config.source:
-        return versions.add(
-            ws, str(ws.project.root / config.source), role.name, key=role.key, time=role.time, label=role.label
-        )
+    pin = read_pin(ws.project.root, role.name)
+    source = ws.project.root / config.source if config is not None and config.source else None
+    if source is not None and (pin is None or source.exists()):
+        return versions.add(ws, str(source), role.name, key=role.key, time=role.time, label=role.label)
     with ws.ledger.read() as tx:
-        found = data.newest(tx, role.name)
+        found = data.by_tree(tx, role.name, pin.tree) if pin is not None else data.newest(tx, role.name)
+    if found is None and pin is not None:
+        raise NotFound(
+            f"the data set {role.name} is pinned to {short(pin.tree)}, which is not here",
+            where=str(pin_path(ws.project.root, role.name)),
+            hint=f"noria data pull {role.name}",
+        )
     if found is None:
         raise NotFound(
             f"the data set {role.name} has no version",

@@ -73,11 +73,13 @@ class Labels:
         return len(self.ids)
 
 
-def read(ws: Workspace, model: str, *, since: str = "") -> Labels:
+def read(ws: Workspace, model: str, *, since: str = "", as_of: str = "") -> Labels:
     """Every label of a model, newest revision of each id.
 
     Args:
         since: leave out labels whose event time is before this (ISO text); labels without one stay.
+        as_of: what was known then (ISO text): leave out what became known later, by its event time,
+            else by when it was received.
     """
     with ws.ledger.read() as tx:
         sealed = records.label_segments(tx, model)
@@ -93,6 +95,11 @@ def read(ws: Workspace, model: str, *, since: str = "") -> Labels:
     whole = pa.concat_tables(parts) if parts else _table([])
     if since:
         whole = whole.filter(pc.or_(pc.equal(whole["at"], ""), pc.greater_equal(whole["at"], since)))
+    if as_of:
+        moment = instant(as_of)
+        received = pc.less_equal(whole["t"], int(moment.timestamp() * 1e6))
+        known = pc.if_else(pc.equal(whole["at"], ""), received, pc.less_equal(whole["at"], utc_text(moment)))
+        whole = whole.filter(known)
     return _newest(whole)
 
 

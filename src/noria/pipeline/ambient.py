@@ -27,10 +27,14 @@ np = lazy("numpy")
 
 @dataclass(frozen=True, slots=True)
 class Ambient:
-    """The surroundings of one step: its seed, and the data sets above it, nearest first."""
+    """The surroundings of one step: its seed, the data sets above it, nearest first, and which step of which run it is.
+
+    `made_in` is `RUN/STEP`: what the step adds to the ledger names it; it is no part of any key.
+    """
 
     seed: int
     roles: tuple[DatasetRole, ...] = ()
+    made_in: str = ""
 
 
 _AROUND: contextvars.ContextVar[Ambient | None] = contextvars.ContextVar("noria_ambient", default=None)
@@ -44,6 +48,12 @@ def around(ambient: Ambient) -> Iterator[None]:
         yield
     finally:
         _AROUND.reset(token)
+
+
+def made_in() -> str:
+    """`RUN/STEP` while a step runs, else ""."""
+    ambient = _AROUND.get()
+    return "" if ambient is None else ambient.made_in
 
 
 def seed_of(project_seed: int, step: str) -> int:

@@ -236,7 +236,7 @@ class _Drive:
             definition=self.definition,
             node=node,
             arguments=self.arguments.of(node, planned.bindings, self.outputs),
-            ambient=planned.ambient,
+            ambient=replace(planned.ambient, made_in=f"{self.run}/{node.name}"),
             log=self.ws.project.state / "runs" / self.run / f"{node.name}.log",
             memory=self.arguments.memory,
             is_watched=not planned.opaque,

@@ -25,6 +25,7 @@ from typing import Any
 from noria.core.clock import instant
 from noria.core.errors import Conflict, NotFound, UsageError, WorldError
 from noria.data import formats
+from noria.data.gitlink import ATTRIBUTES, link_folder
 
 __all__ = ["Created", "Table", "init", "look", "templates"]
 
@@ -100,7 +101,7 @@ def init(folder: Path, template: str = "tabular", table: Table | None = None) ->
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Conflict(f"{folder} is not empty; nothing was written", hint="choose another name, or an empty folder")
     words = _words(name, folder, table)
-    files = dict(sorted(_rendered(template, words).items()))
+    files = dict(sorted({**_rendered(template, words), ".gitattributes": f"{ATTRIBUTES}\n".encode()}.items()))
     _write(folder, files)
     commit, note = _commit(folder)
     is_waiting = template == "tabular" and table is None
@@ -341,6 +342,7 @@ def _commit(folder: Path) -> tuple[str, str]:
         return "", "git is not installed: the code of runs is then kept as a tree of files"
     inside = _git(folder, "rev-parse", "--is-inside-work-tree").returncode == 0
     if inside and _git(folder.parent, "check-ignore", "--quiet", "--", folder.name).returncode != 0:
+        link_folder(folder)
         return "", "the folder belongs to a git repository already: commit it there"
     author: list[str] = []
     for key, value in (("user.name", "noria"), ("user.email", "noria@localhost")):
@@ -363,6 +365,7 @@ def _commit(folder: Path) -> tuple[str, str]:
         done = _git(folder, *words)
         if done.returncode != 0:
             return "", f"git {words[-1] if len(words) < 3 else words[0]} failed: {done.stderr.strip()[:200]}"
+    link_folder(folder)
     return _git(folder, "rev-parse", "--short", "HEAD").stdout.strip(), ""
 
 

@@ -127,12 +127,14 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataLine:
-    """The newest version of a data set."""
+    """The newest version of a data set; one without tables has files and no rows. `size_bytes` is that of its files."""
 
     dataset: str
     version: int
     rows: int
     at: str
+    files: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,15 @@ def status(ws: Workspace) -> Status:
         models=tuple(models),
         runs=tuple(runs),
         datasets=tuple(
-            DataLine(dataset=item.name, version=item.version, rows=item.rows, at=item.at) for item in newest
+            DataLine(
+                dataset=item.name,
+                version=item.version,
+                rows=item.rows,
+                at=item.at,
+                files=item.files,
+                size_bytes=item.size_bytes,
+            )
+            for item in newest
         ),
         jobs=tuple(JobLine(job=job.id, kind=job.kind, state=job.state, about=job.key) for job in ws.jobs.waiting()),
         next=_next(models, len(newest)),

@@ -68,6 +68,7 @@ def predictions(
     end: str = "",
     *,
     every: bool = False,
+    sealed: bool = False,
     environment: str = "local",
 ) -> pa.Table:
     """Logged rows whose event time is in [start, end), by event time, first answer per client id.
@@ -76,21 +77,21 @@ def predictions(
     none, the time of the answer), at_time (the same as timestamp), key, dep, rel, arm, pi, st, us,
     b, e, x_<column> as received, y, c. Rows that were not answered with 200 and the lines of
     shadows come only with `every` (then also sh, lc, ls, refused: the row as JSON, and no answer
-    is left out as a repetition).
+    is left out as a repetition). With `sealed` only what facts name: not the files still written to.
     """
     low = utc_text(instant(start)) if start else ""
     high = utc_text(instant(end)) if end else ""
     # Files first: what is sealed and removed from here on is still found among the segments.
-    sources = segment.sources(segment.folder(ws.project.state, model))
+    sources = [] if sealed else segment.sources(segment.folder(ws.project.state, model))
     files = {path.name: segment.read(path)[0] for path in sources}
     with ws.ledger.read() as tx:
-        sealed = records.segments(tx, model, environment)
+        pieces = records.segments(tx, model, environment)
     parts = [
         pq.read_table(ws.objects.path(piece.segment))
-        for piece in sealed
+        for piece in pieces
         if (not low or piece.event_max >= low) and (not high or piece.event_min < high)
     ]
-    known = {piece.source for piece in sealed}
+    known = {piece.source for piece in pieces}
     parts += [_table(decode_with_row(lines)) for name, lines in files.items() if lines and name not in known]
     if not parts:
         return _table([])

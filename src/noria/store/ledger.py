@@ -249,9 +249,11 @@ class Ledger:
         """The signed note of the tree as it is now. Keep one elsewhere: it proves later changes."""
         with self.database.read() as connection:
             head = head_of(connection)
-            if head == 0:
-                return self.signer.sign(0, EMPTY_ROOT)
-            note = connection.execute(select(tables.checkpoint.c.note).where(tables.checkpoint.c.size == head)).scalar()
+            return self.note(connection, head) if head else self.signer.sign(0, EMPTY_ROOT)
+
+    def note(self, connection: Connection, size: int) -> str:
+        """The signed note of the tree of that size, on a connection that is open. Raises: Tampered."""
+        note = connection.execute(select(tables.checkpoint.c.note).where(tables.checkpoint.c.size == size)).scalar()
         if note is None:
-            raise Tampered(f"the newest fact, {head}, is not signed", hint="noria audit verify names what is wrong")
+            raise Tampered(f"the newest fact, {size}, is not signed", hint="noria audit verify names what is wrong")
         return str(note)

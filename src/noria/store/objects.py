@@ -1,33 +1,62 @@
 """Immutable bytes named by their sha-256: the seam for stores, and the verified face on it.
 
-An `ObjectStore` only moves bytes. `Objects` is what everybody uses: it never hands out bytes whose
-digest it has not checked, and it turns the machine's failures into the error tree. Objects are
-written before the fact that names them, so a crash leaves an orphan object at worst. Nothing here
-knows what the bytes mean, and nothing here deletes.
+An `ObjectStore` only moves bytes; what else a store can do well it says by the optional protocols.
+`Objects` is what everybody uses: it never hands out bytes whose digest it has not checked, and it
+turns the machine's failures into the error tree. Objects are written before the fact that names them,
+so a crash leaves an orphan object at worst. Nothing here knows what the bytes mean, and nothing here deletes.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
 import os
 import threading
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast, runtime_checkable
 
 from noria.core import identity
-from noria.core.errors import Conflict, Corrupt, NotFound, StoreFull, StoreUnavailable
+from noria.core.errors import Conflict, Corrupt, NotFound, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
+from noria.store.chunks import ChunkReader, Recipe
+from noria.store.copies import altered, copy_stream, write_copy
+from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_files, sync_folder
 
-__all__ = ["HasPaths", "ObjectStore", "Objects", "disk_faults", "hash_file", "sync_folder"]
+__all__ = [
+    "BLOCK_BYTES",
+    "HasBatches",
+    "HasChunks",
+    "HasFiles",
+    "HasForms",
+    "HasPaths",
+    "HasTrash",
+    "ObjectStore",
+    "Objects",
+    "Progress",
+    "Trashed",
+    "disk_faults",
+    "hash_file",
+    "ignore_progress",
+    "stamp_of",
+    "sync_folder",
+]
 
-BLOCK_BYTES = 1 << 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FRESH_S = 3600
+"""A store notes that an object was asked for again only when it was last noted this long ago, at the most."""
+
+_SMALL_BYTES = 1 << 20
+_THREADS = 2
+_AT_ONCE = 512
+
+Progress = Callable[[int], None]
+"""Called with the bytes done since the last call, from any thread."""
+
+
+def ignore_progress(size_bytes: int) -> None:
+    """Nobody looks."""
 
 
 class ObjectStore(Protocol):
@@ -60,44 +89,116 @@ class ObjectStore(Protocol):
 
 @runtime_checkable
 class HasPaths(Protocol):
-    """A store whose objects are already files on this machine, so that no copy is needed."""
+    """A store whose objects may be files on this machine already, so that no copy is needed."""
 
     def path_of(self, digest: Digest) -> Path:
-        """Where the object would be; it need not exist."""
+        """Where the object's file would be; it need not exist, also where the object does."""
         ...
 
 
-@contextmanager
-def disk_faults(where: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into StoreFull and StoreUnavailable."""
-    try:
-        yield
-    except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, "EIO")
-        if error.errno in _FULL:
-            raise StoreFull(
-                f"no space is left ({name})", where=str(where), hint="free some space, then run the command again"
-            ) from error
-        raise StoreUnavailable(
-            f"the store cannot be used: {error.strerror or error} ({name})",
-            where=str(where),
-            hint="check the folder's permissions and that the disk is mounted for writing",
-        ) from error
+@runtime_checkable
+class HasBatches(Protocol):
+    """A store that moves many small objects in few operations."""
+
+    def put_many(self, items: Iterable[bytes]) -> list[Digest]:
+        """Store small things; gives their names in order."""
+        ...
+
+    def has_many(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those that are there."""
+        ...
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """The raw bytes of each, in the order that suits the store. Raises: NotFound."""
+        ...
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+@runtime_checkable
+class HasChunks(Protocol):
+    """A store that may keep a large object as a list of chunks, which are objects themselves."""
+
+    def chunks_of(self, digest: Digest) -> tuple[tuple[Digest, int], ...] | None:
+        """Digest and size of each chunk in order, or None for an object that is stored whole. Raises: NotFound."""
+        ...
+
+    def put_chunked(self, digest: Digest, chunks: Sequence[tuple[Digest, int]]) -> None:
+        """Make an object of chunks that are stored already. Raises: NotFound; Corrupt."""
+        ...
 
 
-def hash_file(path: Path) -> Digest:
-    """The digest of a file's bytes, read in blocks."""
-    with path.open("rb") as stream:
-        return Digest("sha256:" + hashlib.file_digest(stream, "sha256").hexdigest())
+@runtime_checkable
+class HasFiles(Protocol):
+    """A store that takes the files of this machine in better ways than as streams."""
+
+    def put_file(self, path: Path) -> Digest:
+        """Store a file's bytes. Raises: NotFound; Conflict if it changes while it is read."""
+        ...
+
+    def put_files(self, paths: Sequence[Path], progress: Progress) -> list[Digest]:
+        """Store many files; gives their names in order. Raises: NotFound; Conflict."""
+        ...
+
+
+@runtime_checkable
+class HasForms(Protocol):
+    """A store that keeps objects in several forms and knows which."""
+
+    def size_of(self, digest: Digest) -> int:
+        """The object's size in bytes. Raises: NotFound."""
+        ...
+
+    def packed(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Those that are small, in the order in which they are best read."""
+        ...
+
+    def quarantine(self, digest: Digest) -> None:
+        """Move what is altered of an object out of the way, so that a put stores it anew. Raises: NotFound."""
+        ...
+
+
+class Trashed(NamedTuple):
+    """An object in the trash: its name, its size in bytes, and since when (seconds since the epoch)."""
+
+    digest: Digest
+    size_bytes: int
+    since: int
+
+
+@runtime_checkable
+class HasTrash(Protocol):
+    """A store that can be collected: nothing is deleted that was not in its trash for long.
+
+    What is in the trash is not there for `has` and `list`, is given by `get` all the same, and is
+    brought back by a put of the same bytes. All are atomic for each object, against every process.
+    """
+
+    def ages(self) -> Iterator[tuple[Digest, int, float]]:
+        """Every object that is not in the trash: name, size, when it was stored or put again last."""
+        ...
+
+    def chunked(self) -> Iterator[Digest]:
+        """Every object that is a list of chunks, in the trash or not."""
+        ...
+
+    def trash(self, digests: Sequence[Digest], *, at: int, unseen_since: float) -> list[Digest]:
+        """Move to the trash, as of `at`, those that nobody put since; gives them."""
+        ...
+
+    def trashed(self) -> Iterator[Trashed]:
+        """Everything in the trash."""
+        ...
+
+    def restore(self, digests: Sequence[Digest]) -> None:
+        """Bring back those that are in the trash."""
+        ...
+
+    def purge(self, items: Sequence[Trashed]) -> list[Digest]:
+        """Delete what is still in the trash since the same moment; gives what went."""
+        ...
+
+    def compact(self) -> int:
+        """Give back the space of what went; how many bytes that is."""
+        ...
 
 
 class Objects:
@@ -127,6 +228,8 @@ class Objects:
 
         Raises: NotFound if there is no such file; Conflict if it changes while it is read.
         """
+        if isinstance(self._store, HasFiles):
+            return self._store.put_file(path)
         try:
             stream = path.open("rb")
         except (FileNotFoundError, IsADirectoryError) as error:
@@ -134,11 +237,31 @@ class Objects:
         except OSError as error:
             raise StoreUnavailable(f"the file cannot be read: {error.strerror}", where=str(path)) from error
         with stream:
-            before = _stamp(os.fstat(stream.fileno()))
+            before = stamp_of(os.fstat(stream.fileno()))
             stored = self._store.put(stream)
-            if _stamp(os.fstat(stream.fileno())) != before:
+            if stamp_of(os.fstat(stream.fileno())) != before:
                 raise Conflict("the file changed while it was read", where=str(path), hint="run the command again")
         return stored
+
+    def put_many(self, items: Iterable[bytes]) -> list[Digest]:
+        """Store small things, together where the store can; gives their names in order."""
+        if isinstance(self._store, HasBatches):
+            return self._store.put_many(items)
+        return [self.put_bytes(content) for content in items]
+
+    def put_files(self, paths: Sequence[Path], progress: Progress = ignore_progress) -> list[Digest]:
+        """Store many files, small ones together; gives their names in order. The files are not touched.
+
+        Raises: NotFound, or Conflict if one changes while it is read; both name the file, and then no
+        name is given for any.
+        """
+        if isinstance(self._store, HasFiles):
+            return self._store.put_files(paths, progress)
+        found = []
+        for path in paths:
+            found.append(self.put_file(path))
+            progress(path.stat().st_size)
+        return found
 
     def put_json(self, value: JSON) -> Digest:
         """Store a JSON value by its canonical bytes."""
@@ -151,8 +274,36 @@ class Objects:
             content = stream.read()
         found = identity.digest(content)
         if found != name:
-            raise _corrupt(name, found)
+            raise altered(name, found)
         return content
+
+    def get_many(self, digests: Iterable[str]) -> Iterator[tuple[Digest, bytes]]:
+        """The bytes of small objects, each verified, in the order that suits the store. Raises: NotFound; Corrupt."""
+        names = [_parsed(text) for text in digests]
+        if isinstance(self._store, HasBatches):
+            for name, content in self._store.get_many(names):
+                found = identity.digest(content)
+                if found != name:
+                    raise altered(name, found)
+                yield name, content
+        else:
+            for name in dict.fromkeys(names):
+                yield name, self.get_bytes(name)
+
+    def open(self, digest: str) -> BinaryIO:
+        """The object as a seekable stream whose bytes are verified before they are given.
+
+        Of a chunked object only the chunks that are read are fetched; others are verified as a whole,
+        once per process. The caller closes it. Raises: NotFound; Corrupt, for a chunk when it is read.
+        """
+        name = _parsed(digest)
+        chunks = self.chunks_of(name)
+        if chunks is not None:
+            reader = ChunkReader(Recipe(name, chunks), self.get_many)
+            return cast("BinaryIO", io.BufferedReader(reader, BLOCK_BYTES))
+        if self._is_packed(name):
+            return io.BytesIO(self.get_bytes(name))
+        return self.path(name).open("rb")
 
     def get_json(self, digest: str) -> Any:
         """The JSON value of an object. Raises: NotFound; Corrupt."""
@@ -171,11 +322,22 @@ class Objects:
         name = _parsed(digest)
         if isinstance(self._store, HasPaths):
             place = self._store.path_of(name)
-        else:
-            place = self._cache / name[7:9] / name[9:]
-            if not place.exists():
-                self.copy_to(name, place)
-        self._verify(name, place)
+            if place.exists() or not isinstance(self._store, HasForms):
+                self._verify(name, place)
+                return place
+        place = self._cache / name[7:9] / name[9:]
+        if place.exists():
+            try:
+                self._verify(name, place)
+            except Corrupt:
+                if isinstance(self._store, HasForms):
+                    place.unlink()  # only a copy; the object itself is asked below
+                else:
+                    raise
+        if not place.exists():
+            self.copy_to(name, place)
+            place.chmod(0o444)
+            self._verify(name, place)
         return place
 
     def copy_to(self, digest: str, target: Path) -> None:
@@ -184,28 +346,55 @@ class Objects:
         A file that is there is replaced. Raises: NotFound; Corrupt; StoreFull.
         """
         name = _parsed(digest)
-        hasher = hashlib.sha256()
-        with self._open(name) as source, disk_faults(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            try:
-                with temporary.open("xb") as sink:
-                    while block := source.read(BLOCK_BYTES):
-                        hasher.update(block)
-                        sink.write(block)
-                    sink.flush()
-                    os.fsync(sink.fileno())
-                found = "sha256:" + hasher.hexdigest()
-                if found != name:
-                    raise _corrupt(name, found)
-                temporary.replace(target)
-                sync_folder(target.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with self._open(name) as source:
+            copy_stream(name, source, target, is_synced=True, progress=ignore_progress)
+
+    def copy_many(self, pairs: Sequence[tuple[str, Path]], progress: Progress = ignore_progress) -> None:
+        """Write objects to files, each verified before it is written; all are durable when this returns.
+
+        A file that is there is replaced atomically, one that is not is made in place: after a crash it may
+        be there in part. Made for a folder that gets its name at the end. The targets are on one file system.
+        Raises: NotFound; Corrupt, naming the first bad object; StoreFull. What was written by then stays.
+        """
+        wanted: dict[Digest, list[Path]] = {}
+        for text, target in pairs:
+            wanted.setdefault(_parsed(text), []).append(target)
+        small = self._store.packed(wanted) if isinstance(self._store, HasForms) else []
+        large = list(wanted.keys() - set(small))
+        stop = threading.Event()
+
+        def copy_small(names: Sequence[Digest]) -> None:
+            for start in range(0, len(names), _AT_ONCE):
+                for name, content in self.get_many(names[start : start + _AT_ONCE]):
+                    if stop.is_set():
+                        return
+                    for target in wanted[name]:
+                        write_copy(name, content, target)
+                        progress(len(content))
+
+        def copy_large(names: Sequence[Digest]) -> None:
+            for name in names:
+                for target in wanted[name]:
+                    if stop.is_set():
+                        return
+                    with self._open(name) as source:
+                        copy_stream(name, source, target, is_synced=False, progress=progress)
+
+        if pairs:
+            with disk_faults(pairs[0][1]):
+                _in_two(stop, (copy_small, small), (copy_large, large))
+                sync_files([target for _, target in pairs])
 
     def has(self, digest: str) -> bool:
         """Whether the object is there; its bytes are not looked at."""
         return self._store.has(_parsed(digest))
+
+    def has_many(self, digests: Iterable[str]) -> set[Digest]:
+        """Those of the objects that are there; their bytes are not looked at."""
+        names = [_parsed(text) for text in digests]
+        if isinstance(self._store, HasBatches):
+            return self._store.has_many(names)
+        return {name for name in names if self._store.has(name)}
 
     def names(self) -> Iterator[Digest]:
         """The name of every object, in no order; their bytes are not looked at."""
@@ -214,6 +403,8 @@ class Objects:
     def size(self, digest: str) -> int:
         """The object's size in bytes. Raises: NotFound."""
         name = _parsed(digest)
+        if isinstance(self._store, HasForms):
+            return self._store.size_of(name)
         if isinstance(self._store, HasPaths):
             try:
                 return self._store.path_of(name).stat().st_size
@@ -222,12 +413,42 @@ class Objects:
         with self._open(name) as stream:
             return stream.seek(0, io.SEEK_END) if stream.seekable() else _length(stream)
 
+    def chunks_of(self, digest: str) -> tuple[tuple[Digest, int], ...] | None:
+        """Digest and size of each chunk in order, or None for an object that is stored whole. Raises: NotFound."""
+        name = _parsed(digest)
+        return self._store.chunks_of(name) if isinstance(self._store, HasChunks) else None
+
+    def verify(self, digest: str) -> None:
+        """Read the whole object anew and compare it with its name, in flat memory. Raises: NotFound; Corrupt."""
+        name = _parsed(digest)
+        hasher = hashlib.sha256()
+        with self._open(name) as stream, disk_faults(self._cache):
+            while block := stream.read(BLOCK_BYTES):
+                hasher.update(block)
+        found = "sha256:" + hasher.hexdigest()
+        if found != name:
+            raise altered(name, found)
+
+    def quarantine(self, digest: str) -> None:
+        """Move what is altered of an object out of the way; what is well stays. A put then stores it anew.
+
+        Stores that replace altered objects by themselves have nothing to do. Raises: NotFound.
+        """
+        name = _parsed(digest)
+        if isinstance(self._store, HasForms):
+            self._store.quarantine(name)
+        elif not self._store.has(name):
+            raise NotFound(f"there is no object {short(name)}")
+
+    def _is_packed(self, name: Digest) -> bool:
+        return isinstance(self._store, HasForms) and bool(self._store.packed([name]))
+
     def _open(self, name: Digest) -> BinaryIO:
         return self._store.get(name)
 
     def _verify(self, name: Digest, place: Path) -> None:
         try:
-            stamp = _stamp(place.stat())
+            stamp = stamp_of(place.stat())
         except FileNotFoundError as error:
             raise NotFound(f"there is no object {short(name)}") from error
         with self._lock:
@@ -236,7 +457,7 @@ class Objects:
         with disk_faults(place):
             found = hash_file(place)
         if found != name:
-            raise _corrupt(name, found)
+            raise altered(name, found)
         with self._lock:
             self._verified[name] = stamp
 
@@ -254,12 +475,18 @@ def _parsed(text: str) -> Digest:
     return Digest(text)
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _corrupt(name: str, found: str) -> Corrupt:
-    return Corrupt(
-        f"object {short(name)} was altered: its bytes are now {short(found)}",
-        hint="it was not handed out; noria audit verify says what it is; restore it from a backup",
-    )
+def _in_two(stop: threading.Event, *works: tuple[Callable[[Sequence[Digest]], None], Sequence[Digest]]) -> None:
+    """Each work on halves of its names, in two threads; the first failure ends them all."""
+    parts = [
+        (work, names[len(names) * number // _THREADS : len(names) * (number + 1) // _THREADS])
+        for work, names in works
+        for number in range(_THREADS)
+    ]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="noria-copy") as pool:
+        futures = [pool.submit(work, part) for work, part in parts if part]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            stop.set()
+            raise

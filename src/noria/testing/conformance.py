@@ -33,7 +33,7 @@ from noria.pipeline.ambient import Ambient
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.executor import Done, Executor, Task
 from noria.pipeline.sources import project_on_path
-from noria.store.objects import ObjectStore
+from noria.store.objects import HasBatches, HasChunks, HasTrash, ObjectStore
 from noria.store.workspace import Workspace
 from noria.testing.workspace import open_memory
 
@@ -128,6 +128,81 @@ class ObjectStoreConformance:
         assert dict(store.list()) == {name: self.large_bytes}
         with store.get(name) as stream:
             assert sum(len(block) for block in _blocks(stream)) == self.large_bytes
+
+    def test_batches_are_as_good_as_one_at_a_time(self, store: ObjectStore) -> None:
+        """put_many names in order, has_many and get_many know what put stored, and the other way round."""
+        if not isinstance(store, HasBatches):
+            return  # an optional part of the seam
+        contents = [bytes([number % 256]) * (number * 37 % 5000) for number in range(300)]
+        alone = store.put(io.BytesIO(contents[7]))
+        names = store.put_many(iter(contents))
+        assert names == [digest(content) for content in contents]
+        assert names[7] == alone
+        assert store.put_many([]) == []
+        absent = digest(b"never stored")
+        assert store.has_many([*names, absent]) == set(names)
+        assert dict(store.get_many(names)) == dict(zip(names, contents, strict=True))
+        assert list(store.get_many([])) == []
+        with pytest.raises(NotFound):
+            list(store.get_many([names[0], absent]))
+        assert {name: _read(store, name) for name in set(names)} == dict(zip(names, contents, strict=True))
+        assert dict(store.list()) == {name: len(content) for name, content in zip(names, contents, strict=True)}
+        assert len(list(store.list())) == len(set(names))
+        assert store.put(io.BytesIO(contents[9])) == names[9]
+        assert store.put_many(contents[:20]) == names[:20]
+        store.delete(names[9])
+        assert not store.has(names[9])
+        assert store.has_many(names) == set(names) - {names[9]}
+        with pytest.raises(NotFound):
+            store.get(names[9])
+
+    def test_an_object_of_chunks_is_an_object_like_others(self, store: ObjectStore) -> None:
+        """put_chunked joins what is there, and refuses what is not."""
+        if not isinstance(store, HasChunks) or not isinstance(store, HasBatches):
+            return  # an optional part of the seam
+        parts = [bytes([number]) * (70_000 + number) for number in range(20)]
+        chunks = [(name, len(part)) for name, part in zip(store.put_many(parts), parts, strict=True)]
+        whole = b"".join(parts)
+        store.put_chunked(digest(whole), chunks)
+        assert store.has(digest(whole))
+        assert _read(store, digest(whole)) == whole
+        assert store.chunks_of(digest(whole)) == tuple(chunks)
+        assert store.chunks_of(chunks[0][0]) is None
+        assert dict(store.list())[digest(whole)] == len(whole)
+        with store.get(digest(whole)) as stream:
+            stream.seek(700_000)
+            assert stream.read(10) == whole[700_000:700_010]
+        with pytest.raises(NotFound):
+            store.chunks_of(digest(b"never stored"))
+        store.delete(digest(whole))
+        assert not store.has(digest(whole))
+        assert store.has(chunks[0][0])
+
+    def test_the_trash_takes_what_is_old_and_gives_it_back(self, store: ObjectStore) -> None:
+        """trash, restore and purge move exactly what they are told to, and only what is as old as that."""
+        if not isinstance(store, HasTrash) or not isinstance(store, HasBatches):
+            return  # an optional part of the seam
+        now = time.time()
+        names = [store.put(io.BytesIO(b"alone")), *store.put_many([b"one", b"two", b"three"])]
+        assert {name: size for name, size, _ in store.ages()} == dict(store.list())
+        assert all(abs(seen - now) < 60 for _, _, seen in store.ages())
+        assert store.trash(names, at=int(now), unseen_since=now - 100) == [], "they are younger than that"
+        assert set(store.trash(names[:3], at=int(now), unseen_since=now + 100)) == set(names[:3])
+        assert store.has_many(names) == {names[3]}
+        assert [name for name, _ in store.list()] == [names[3]]
+        assert {item.digest for item in store.trashed()} == set(names[:3])
+        assert _read(store, names[0]) == b"alone"
+        store.restore([names[0], names[3]])
+        assert store.put_many([b"one"]) == [names[1]]
+        assert store.has_many(names) == {names[0], names[1], names[3]}
+        (item,) = [each for each in store.trashed() if each.digest == names[2]]
+        assert store.purge([item._replace(since=item.since - 1)]) == [], "it went there at another time"
+        assert store.purge([item]) == [names[2]]
+        assert store.purge([item]) == []
+        with pytest.raises(NotFound):
+            store.get(names[2])
+        assert store.compact() >= 0
+        assert {name: _read(store, name) for name in (names[0], names[1], names[3])}
 
     def test_many_threads_put_get_and_list_at_once(self, store: ObjectStore) -> None:
         """Equal and different objects from eight threads: every read gives whole, right bytes."""

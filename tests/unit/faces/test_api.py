@@ -102,6 +102,15 @@ async def test_a_client_names_no_place_outside_of_the_project(client: httpx.Asyn
     assert "error" in answer.json()
 
 
+@pytest.mark.parametrize(("verb", "name"), [("data/add", "path"), ("data/append", "source"), ("data/upsert", "source")])
+@pytest.mark.parametrize("place", ["sqlite:////etc/shadow", "postgresql://db/x", "s3://others", "/etc/passwd"])
+async def test_a_client_names_no_source_that_the_project_does_not_name(
+    client: httpx.AsyncClient, verb: str, name: str, place: str
+) -> None:
+    answer = await client.post(f"/api/v1/{verb}", json={"name": "rows", name: place})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "denied")
+
+
 async def test_a_link_that_leads_outside_is_no_place_inside(
     client: httpx.AsyncClient, ws: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

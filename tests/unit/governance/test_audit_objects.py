@@ -8,6 +8,7 @@ import pytest
 
 from noria.bootstrap import open_workspace
 from noria.config import Project
+from noria.core.identity import Digest
 from noria.data import versions
 from noria.governance import audit
 from noria.store.workspace import Workspace
@@ -40,19 +41,18 @@ def test_every_object_is_read_and_a_flipped_byte_is_named(ws: Workspace, tmp_pat
 def test_an_object_that_is_gone_and_one_inside_of_a_tree_are_named_with_the_fact(ws: Workspace, tmp_path: Path) -> None:
     version = versions.add(ws, "rows.csv", "rows")
     [entry] = versions.show(ws, "rows").entries
-    stored = [tmp_path / ".noria" / "objects" / name[7:9] / name[9:] for name in (entry.digest, version.tree)]
-    content = stored[0].read_bytes()
-    stored[0].chmod(0o644)
-    stored[0].write_bytes(content[:-1] + b"!")
+    content = (tmp_path / "rows.csv").read_bytes()
+    [pack] = (tmp_path / ".noria" / "objects" / "packs").glob("*.pack")
+    pack.write_bytes(pack.read_bytes().replace(content, content[:-1] + b"!"))
     inside = audit.verify(ws)
     assert (inside.ok, inside.altered) == (False, (entry.digest,))
     assert inside.message.endswith(
         f"{entry.digest[7:19]} is altered (rows.csv in the tree of dataset.committed, fact 1)"
     )
-    stored[0].unlink()
+    ws.objects.store.delete(Digest(entry.digest))
     gone = audit.verify(ws)
     assert (gone.ok, gone.kind, gone.first_bad, gone.altered) == (False, "object", 1, (entry.digest,))
     assert "is gone (rows.csv in the tree of dataset.committed, fact 1)" in gone.message
-    stored[0].write_bytes(content)
-    stored[1].unlink()
+    assert ws.objects.put_many([content]) == [entry.digest]
+    ws.objects.store.delete(Digest(version.tree))
     assert "is gone (tree of dataset.committed, fact 1)" in audit.verify(ws).message

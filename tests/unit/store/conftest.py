@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,17 @@ def ws(tmp_path: Path) -> Iterator[Workspace]:
     made = open_memory(root=tmp_path / "project")
     yield made
     made.ledger.database.close()
+
+
+@pytest.fixture
+def make_read_only() -> Iterator[Callable[[Path], None]]:
+    """Makes a folder and all in it unwritable, also for root (by the immutable mark), until the test ends."""
+    done: list[Path] = []
+
+    def make(folder: Path) -> None:
+        done.append(folder)
+        subprocess.run(["chattr", "-R", "+i", str(folder)], check=True, capture_output=True)
+
+    yield make
+    for folder in done:
+        subprocess.run(["chattr", "-R", "-i", str(folder)], check=True)

@@ -386,8 +386,8 @@ def test_a_service_that_is_not_there_is_unavailable_and_worth_a_retry(tmp_path: 
 
 
 def test_an_unknown_object_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="s3"):
-        open_workspace(project=Project(name="p", root=tmp_path, store=StoreConfig(objects="s3://bucket")))
+    with pytest.raises(UsageError, match="gopher"):
+        open_workspace(project=Project(name="p", root=tmp_path, store=StoreConfig(objects="gopher://bucket")))
     for number, url in enumerate(("elsewhere", f"file://{tmp_path}/third")):
         made = open_workspace(project=Project(name="p", root=tmp_path, store=StoreConfig(objects=url)))
         made.objects.put_bytes(b"x")

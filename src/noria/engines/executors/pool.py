@@ -65,6 +65,7 @@ class PoolExecutor:
             "step": task.node.name,
             "arguments": {name: _argument(task, name, value) for name, value in task.arguments.items()},
             "seed": task.ambient.seed,
+            "made_in": task.ambient.made_in,
             "roles": [[role.name, role.key, role.time, role.label] for role in task.ambient.roles],
             "is_watched": task.is_watched,
             "memory_bytes": task.node.step.options.memory_bytes,

@@ -7,6 +7,7 @@ Either way the result becomes plain values before it is shown, so both ways prin
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import os
 import re
@@ -24,7 +25,7 @@ from noria.faces.cli import show
 from noria.faces.cli.commands import Command
 from noria.faces.verbs import FoundVerb, Parameter
 
-__all__ = ["build", "run_verb", "text_of_help"]
+__all__ = ["build", "run_verb", "text_of_help", "waiting"]
 
 _TYPES = {"text": click.STRING, "integer": click.INT, "number": click.FLOAT}
 
@@ -42,7 +43,13 @@ def build(path: str, command: Command) -> click.Command:
 
     def callback(is_json: bool, asked_environment: str, **given: Any) -> int:
         arguments = {**_given(shown, given, command), **command.fixed}
-        result = run_verb(found, arguments, environment=asked_environment, is_quiet=is_json or not command.is_slow)
+        result = run_verb(
+            found,
+            arguments,
+            environment=asked_environment,
+            is_quiet=is_json or not command.is_slow,
+            quick=command.quick,
+        )
         _print(result, command, is_json)
         return 1 if command.fail_unless and not result.get(command.fail_unless) else 0
 
@@ -56,19 +63,41 @@ def build(path: str, command: Command) -> click.Command:
     )
 
 
-def run_verb(found: FoundVerb, arguments: Mapping[str, Any], *, environment: str = "", is_quiet: bool = True) -> Any:
+def run_verb(
+    found: FoundVerb,
+    arguments: Mapping[str, Any],
+    *,
+    environment: str = "",
+    is_quiet: bool = True,
+    quick: str = "",
+) -> Any:
     """Call a verb on the server that the environment names, else on the local workspace.
 
-    Gives the result as plain values. While it runs on a terminal, the elapsed time is shown.
+    Gives the result as plain values. While it runs on a terminal, the elapsed time is shown. `quick`
+    names a function that answers without opening the workspace.
     """
     remote = _remote(environment)
-    with _waiting(f"noria {found.declaration.name}", is_quiet):
+    with waiting(f"noria {found.declaration.name}", is_quiet):
         if remote is not None:
             checked = verbs.accept(found, arguments)
             return remote.call(found.declaration.capability, found.declaration.name, checked)
+        if quick:
+            return verbs.builtins(_quickly(quick, verbs.accept(found, arguments)))
         from noria.bootstrap import open_workspace
 
         return verbs.builtins(verbs.call(open_workspace(), found, arguments))
+
+
+def _quickly(target: str, arguments: Mapping[str, Any]) -> Any:
+    """Answer from the project's files; the object store is opened only if it is needed."""
+    module, _, name = target.partition(":")
+
+    def objects() -> Any:
+        from noria.bootstrap import open_workspace
+
+        return open_workspace().objects
+
+    return getattr(importlib.import_module(module), name)(load_project(find_project(Path.cwd())), objects, **arguments)
 
 
 def text_of_help(found: FoundVerb, command: Command) -> str:
@@ -160,17 +189,14 @@ def _login() -> str:
 
 
 @contextlib.contextmanager
-def _waiting(words: str, is_quiet: bool) -> Iterator[None]:
-    """A line with the elapsed time on a terminal's stderr, gone when the work is done."""
+def waiting(words: str, is_quiet: bool) -> Iterator[None]:
+    """What is being done on a terminal's stderr, gone when it is: elapsed time, and bars of what can be counted."""
     if is_quiet or not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from noria.faces.cli.bars import bars
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(words)
+    with bars(words):
         yield
 
 
@@ -181,8 +207,11 @@ def _print(result: Any, command: Command, is_json: bool) -> None:
     text = show.render(command.show, result, empty=command.empty)
     if text:
         click.echo(text)
+    field, instead = command.next_without
+    is_empty = bool(field) and isinstance(result, Mapping) and not result.get(field)
     is_no = command.fail_unless and not result.get(command.fail_unless)
-    following = (is_no and show.help_after(command.show, result)) or show.next_command(command.next, result)
+    usual = show.next_command(instead if is_empty else command.next, result)
+    following = (is_no and show.help_after(command.show, result)) or usual
     if following:
         click.echo(click.style("next: ", dim=True) + following)
 

@@ -8,35 +8,11 @@ exactly one command, and every command's target exists.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from noria.faces.cli.command import Command
+from noria.faces.cli.commands_checks import CHECKS
 
 __all__ = ["COMMANDS", "GROUPS", "Command"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """One command.
-
-    `target` names a verb, or with `is_own` a click command of this package. `positional` are
-    arguments with a default that may be given without their name; `rename` maps a parameter to the
-    option's name; `next` is printed at the end, with the result's fields in braces; `fail_unless`
-    names a field of the result that must be true, else the exit code is 1. `fixed` are arguments
-    that the command itself gives; `empty` is said when the result holds nothing.
-    """
-
-    target: str
-    summary: str
-    examples: tuple[str, ...]
-    is_own: bool = False
-    positional: tuple[str, ...] = ()
-    rename: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, str | bool] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    show: str = "anything"
-    empty: str = ""
-    next: str = ""
-    fail_unless: str = ""
-    is_slow: bool = False
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -45,6 +21,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "ship": ("approve", "deploy", "promote", "rollback"),
     "live": ("watch", "explain", "report"),
     "trust": ("audit",),
+    "come and go": ("import", "export"),
     "run it": ("admin",),
 }
 
@@ -69,23 +46,69 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "data add": Command(
         target="noria.data.versions:add",
-        summary="Add a file or a folder as a version of a data set",
-        examples=("noria data add customers.csv --name customers", "noria data add data/flights --note 'March'"),
+        summary="Add a file, a folder, a database's table or a prefix of an object store",
+        examples=(
+            "noria data add customers.csv --name customers",
+            "noria data add data/photos --note 'March'",
+            "noria data add sqlite:///shop.db --table orders --name orders",
+        ),
         show="data",
         next="noria data check {name}",
+        next_without=("columns", "noria data status {name}"),
+        is_slow=True,
+    ),
+    "data append": Command(
+        target="noria.data.incremental:append",
+        summary="Append the rows of a source that lie beyond the last watermark",
+        examples=(
+            "noria data append orders new.csv --watermark id",
+            "noria data append orders postgresql://db/shop --table orders --watermark id --late",
+        ),
+        show="appended",
+        is_slow=True,
+    ),
+    "data blame": Command(
+        target="noria.data.blame:blame",
+        summary="Every version that made, changed or removed a row, with old and new values",
+        examples=("noria data blame customers --key 17", "noria data blame customers --key a@b.example --column email"),
+        show="row_history",
         is_slow=True,
     ),
     "data check": Command(
         target="noria.faces.cli.data:check_command",
-        summary="Check a version against its rules; --infer writes the rules first",
+        summary="Check a version against its rules; --infer learns them, --quarantine divides",
         examples=(),
         is_own=True,
     ),
     "data checkout": Command(
-        target="noria.data.versions:checkout",
-        summary="Write the files of a version into a new folder",
-        examples=("noria data checkout customers@2 /tmp/customers", "noria data checkout customers@latest~1 before"),
+        target="noria.data.checkout:checkout",
+        summary="Write the files of a version into a folder, or a part of them",
+        examples=(
+            "noria data checkout customers@2 /tmp/customers",
+            "noria data checkout photos@2013-03 --path train/cats --into data/photos",
+            "noria data checkout photos@latest~1",
+        ),
+        positional=("to",),
+        show="checked_out",
         next="ls {to}",
+        is_slow=True,
+    ),
+    "data compact": Command(
+        target="noria.data.incremental:compact",
+        summary="Write a table that grew by segments as one file again; its rows stay",
+        examples=("noria data compact orders", "noria data compact orders --note 'end of year'"),
+        show="compacted",
+        is_slow=True,
+    ),
+    "data delete": Command(
+        target="noria.data.incremental:delete",
+        summary="Remove rows from a table, by key or by condition",
+        examples=(
+            "noria data delete customers --key-values 17 --key-values 18",
+            "noria data delete customers --where \"country = 'DE' and amount < 0\"",
+        ),
+        rename={"condition": "where"},
+        show="deleted",
         is_slow=True,
     ),
     "data describe": Command(
@@ -106,6 +129,16 @@ COMMANDS: Mapping[str, Command] = {
         show="table_diff",
         is_slow=True,
     ),
+    "data from-predictions": Command(
+        target="noria.monitoring.feedback:from_predictions",
+        summary="Answered predictions with their labels as a version of a data set",
+        examples=(
+            "noria data from-predictions --model churn --name churn-feedback",
+            "noria data from-predictions --model churn --name churn-feedback --since 2026-10-01 --as-of 2026-11-01",
+        ),
+        show="from_predictions",
+        is_slow=True,
+    ),
     "data list": Command(
         target="noria.data.versions:list_datasets",
         summary="The newest version of every data set",
@@ -117,21 +150,149 @@ COMMANDS: Mapping[str, Command] = {
     "data log": Command(
         target="noria.data.versions:log",
         summary="Every version of a data set, newest first",
-        examples=("noria data log customers", "noria data log customers --json"),
+        examples=("noria data log customers", "noria data log customers --limit 5"),
         show="data_log",
         next="noria data show {name}",
     ),
     "data show": Command(
         target="noria.data.versions:show",
         summary="A version with its columns, files and tags",
-        examples=("noria data show customers", "noria data show customers@2 --json"),
+        examples=("noria data show customers", "noria data show photos@2 train/cats"),
+        positional=("path",),
         show="data_files",
+    ),
+    "data status": Command(
+        target="noria.data.status:status",
+        summary="What has changed on disk since the versions that the project stands on",
+        examples=("noria data status", "noria data status photos"),
+        positional=("names",),
+        show="data_status",
+        is_slow=True,
+        quick="noria.data.worktree:statuses",
     ),
     "data tag": Command(
         target="noria.data.versions:tag",
         summary="Name a version with a tag; a tag that exists moves",
         examples=("noria data tag customers@3 audited", "noria data tag customers q4"),
         show="data",
+    ),
+    "data upsert": Command(
+        target="noria.data.incremental:upsert",
+        summary="Insert rows whose key is new, replace those whose key is there",
+        examples=("noria data upsert customers changed.csv --key id", "noria data upsert customers changed.parquet"),
+        show="upserted",
+        is_slow=True,
+    ),
+    "data remove-tag": Command(
+        target="noria.data.versions:remove_tag",
+        summary="Take a tag away; the version that it named stays",
+        examples=("noria data remove-tag customers audited", "noria data remove-tag customers q4 --json"),
+        show="data",
+    ),
+    "data verify": Command(
+        target="noria.data.verify:verify",
+        summary="Read every stored byte anew, and heal from a remote what is altered or missing",
+        examples=("noria data verify", "noria data verify customers@3 photos"),
+        positional=("refs",),
+        show="data_verify",
+        fail_unless="ok",
+        is_slow=True,
+    ),
+    "data gc": Command(
+        target="noria.data.collect:gc",
+        summary="Say what nothing names any more; --sweep takes it away, with a week's grace",
+        examples=("noria data gc", "noria data gc --sweep"),
+        show="data_gc",
+        is_slow=True,
+    ),
+    "data push": Command(
+        target="noria.data.transfer:push",
+        summary="Send versions to a remote; what it has is not sent again",
+        examples=("noria data push", "noria data push customers@3 --remote backup"),
+        positional=("refs",),
+        show="transferred",
+        is_slow=True,
+    ),
+    "data pull": Command(
+        target="noria.data.transfer:pull",
+        summary="Bring the versions that the pins in noria.lock/ name, or others, from a remote",
+        examples=("noria data pull", "noria data pull customers --history --remote origin"),
+        positional=("refs",),
+        show="transferred",
+        is_slow=True,
+    ),
+    "data link": Command(
+        target="noria.data.gitlink:link",
+        summary="Let git merge data sets in this clone; --hooks: push data with their pins",
+        examples=("noria data link", "noria data link --hooks"),
+    ),
+    "data hook": Command(
+        target="noria.faces.cli.git:hook_command",
+        summary="Let pushes to a bare repository start the pipeline",
+        examples=(),
+        is_own=True,
+    ),
+    "data received": Command(
+        target="noria.faces.cli.git:received_command",
+        summary="What the post-receive hook of git calls",
+        examples=(),
+        is_own=True,
+    ),
+    "data merge-driver": Command(
+        target="noria.faces.cli.git:merge_driver_command",
+        summary="What git calls for a pin that two branches changed",
+        examples=(),
+        is_own=True,
+    ),
+    "data before-push": Command(
+        target="noria.faces.cli.git:before_push_command",
+        summary="What the pre-push hook of git calls",
+        examples=(),
+        is_own=True,
+    ),
+    "data after-merge": Command(
+        target="noria.faces.cli.git:after_merge_command",
+        summary="What the post-merge hook of git calls",
+        examples=(),
+        is_own=True,
+    ),
+    "data import-dvc": Command(
+        target="noria.data.import_dvc:import_dvc",
+        summary="Take over a DVC repository into a project that is there",
+        examples=("noria data import-dvc", "noria data import-dvc ../old --history"),
+        positional=("path",),
+        show="taken_over",
+        fail_unless="ok",
+        is_slow=True,
+    ),
+    "data watch": Command(
+        target="noria.checks.watch:watch",
+        summary="Anomalies of volume, freshness, schema and nulls in the newest versions",
+        examples=("noria data watch", "noria data watch customers --json"),
+        positional=("dataset",),
+        show="watched",
+        fail_unless="ok",
+        is_slow=True,
+    ),
+    "import dvc": Command(
+        target="noria.faces.cli.takeover:import_dvc_command",
+        summary="Take over a DVC repository in place, with its history",
+        examples=(),
+        is_own=True,
+    ),
+    "export files": Command(
+        target="noria.data.export:export_files",
+        summary="Write data sets as plain files, with sums that other tools check",
+        examples=("noria export files backup", "noria export files backup customers --history"),
+        positional=("refs",),
+        is_slow=True,
+    ),
+    "export dvc": Command(
+        target="noria.data.export:export_dvc",
+        summary="Write data sets as a repository that DVC reads",
+        examples=("noria export dvc ../as-dvc", "noria export dvc ../as-dvc customers@3"),
+        positional=("refs",),
+        is_slow=True,
     ),
     "run": Command(
         target="noria.loop.run:run",
@@ -250,39 +411,6 @@ COMMANDS: Mapping[str, Command] = {
         summary="What an error code means and what to do",
         examples=(),
         is_own=True,
-    ),
-    "checks history": Command(
-        target="noria.checks.suite:history",
-        summary="Every run of checks on a data set, newest first",
-        examples=("noria checks history customers", "noria checks history customers --json"),
-        empty="no checks were run on it yet",
-    ),
-    "checks infer": Command(
-        target="noria.checks.infer:infer",
-        summary="Write checks/NAME.toml from a version; never changes an existing file",
-        examples=("noria checks infer customers", "noria checks infer customers@1"),
-        show="suite",
-        next="noria checks run {dataset}",
-    ),
-    "checks latest": Command(
-        target="noria.checks.suite:latest",
-        summary="The last report on a version, without checking again",
-        examples=("noria checks latest customers", "noria checks latest customers@2 --json"),
-        show="checks",
-        fail_unless="ok",
-    ),
-    "checks report": Command(
-        target="noria.checks.report:report",
-        summary="Write the last report on a version as one HTML page",
-        examples=("noria checks report customers", "noria checks report customers@2 --to checks.html"),
-    ),
-    "checks run": Command(
-        target="noria.checks.suite:run",
-        summary="Check a version with its suite",
-        examples=("noria checks run customers", "noria checks run customers@2 --json"),
-        show="checks",
-        fail_unless="ok",
-        next="noria run",
     ),
     "governance ancestors": Command(
         target="noria.governance.lineage:ancestors",
@@ -413,4 +541,5 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria tracking show", "noria tracking show run_01k3 --json"),
         positional=("run",),
     ),
+    **CHECKS,
 }

@@ -12,7 +12,17 @@ from typing import Any
 
 import click
 
-from noria.faces.cli import show_data, show_live, show_project, show_registry, show_run
+from noria.faces.cli import (
+    show_checks,
+    show_data,
+    show_folders,
+    show_live,
+    show_project,
+    show_registry,
+    show_run,
+    show_tables,
+    show_transfer,
+)
 from noria.faces.cli.text import columns, day, fields
 
 __all__ = ["RENDERERS", "anything", "next_command", "render"]
@@ -103,9 +113,25 @@ RENDERERS: Mapping[str, Renderer] = {
     "lineage": show_live.lineage,
     "data": show_data.version,
     "data_log": show_data.log,
-    "data_files": show_data.files,
-    "checks": show_data.checks,
-    "suite": show_data.suite,
+    "data_files": show_folders.files,
+    "data_status": show_folders.status,
+    "data_verify": show_folders.verify,
+    "data_gc": show_folders.gc,
+    "checked_out": show_folders.checked_out,
+    "appended": show_tables.appended,
+    "upserted": show_tables.upserted,
+    "deleted": show_tables.deleted,
+    "compacted": show_tables.compacted,
+    "row_history": show_tables.history,
+    "from_predictions": show_tables.from_predictions,
+    "transferred": show_transfer.transferred,
+    "taken_over": show_transfer.taken_over,
+    "checks": show_checks.checks,
+    "suite": show_checks.suite,
+    "quarantined": show_checks.quarantined,
+    "watched": show_checks.watched,
+    "imported": show_checks.imported,
+    "exported": show_checks.exported,
     "run": show_run.report,
     "runs": show_run.runs,
     "shipped": show_live.shipped,

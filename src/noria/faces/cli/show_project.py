@@ -26,10 +26,10 @@ def status(found: Mapping[str, Any]) -> str:
     parts = [head, *(_model(each) for each in found["models"])]
     if found["datasets"]:
         rows = [
-            [f"{each['dataset']}@{each['version']}", f"{count(each['rows'])} rows", day(each["at"])]
+            [f"{each['dataset']}@{each['version']}", _amount(each), size(each["size_bytes"]), day(each["at"])]
             for each in found["datasets"]
         ]
-        parts.append(_titled("data", columns(rows, right=" r")))
+        parts.append(_titled("data", columns(rows, right=" rr")))
     if found["runs"]:
         rows = []
         for each in found["runs"][:RUNS_MAX]:
@@ -292,6 +292,13 @@ def months(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _gain(first: float | None, live: float | None) -> str:
     return "–" if first is None or live is None else signed(live - first)
+
+
+def _amount(each: Mapping[str, Any]) -> str:
+    """The rows of a data set; the files of one that holds no table."""
+    if each["rows"] or not each["files"]:
+        return f"{count(each['rows'])} rows"
+    return f"{count(each['files'])} {'file' if each['files'] == 1 else 'files'}"
 
 
 def _titled(title: str, text: str) -> str:

@@ -29,8 +29,8 @@ __all__ = ["failure", "routes"]
 msgspec = lazy("msgspec")
 msgspec_json = lazy("msgspec.json")
 log = logging.getLogger("noria.api")
-PLACES = frozenset({"path", "to", "junit"})
-"""Arguments of verbs that are files or folders."""
+PLACES = frozenset({"path", "to", "junit", "source"})
+"""Arguments of verbs that are files or folders, or sources elsewhere."""
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -76,11 +76,17 @@ def _call(workspace: Workspace, capability: str, name: str, given: Mapping[str, 
 def _require_inside(workspace: Workspace, given: Mapping[str, Any]) -> None:
     """A path that a client names is a place inside the project, links followed; nothing else is read or written.
 
+    A database or an object store that a client may name is one that noria.toml names as a source.
     Raises: Denied. Source of the rule: the path traversal class, CVE-2023-1177 and its kin.
     """
     root = workspace.project.root.resolve()
     for name in PLACES & given.keys():
         place = given[name]
+        if isinstance(place, str) and "://" in place:
+            if place not in {config.source for config in workspace.project.data.values()}:
+                hint = "[data.NAME] source in noria.toml names it for everybody"
+                raise Denied(f"{name} is a source that the project does not name", hint=hint)
+            continue
         if isinstance(place, str) and place and not (root / place).resolve().is_relative_to(root):
             raise Denied(f"{name} is outside of the project", hint="a client may name places inside the project only")
 

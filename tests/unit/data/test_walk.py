@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from noria.core.errors import NoriaError, NotFound, UsageError
-from noria.data.files import scan
+from noria.data.walk import located, walk
 
 
 def folder(root: Path, *names: str) -> Path:
@@ -17,12 +17,12 @@ def folder(root: Path, *names: str) -> Path:
 
 
 def names(path: Path) -> list[str]:
-    return [source.name for source in scan(path)]
+    return [found.prefix + file[0] for found in walk(located(path)) for file in found.files]
 
 
 def test_files_are_found_below_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:
     folder(tmp_path, "b.csv", "a/z.csv", "a/README.md", ".hidden", ".git/config", "ü ber.csv")
-    assert names(tmp_path) == ["a/README.md", "a/z.csv", "b.csv", "ü ber.csv"]
+    assert sorted(names(tmp_path)) == ["a/README.md", "a/z.csv", "b.csv", "ü ber.csv"]
 
 
 def test_a_single_file_is_its_own_data_set(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_link_given_by_the_user_is_followed(tmp_path: Path) -> None:
 
 def refused(path: Path, kind: type[NoriaError] = UsageError) -> str:
     with pytest.raises(kind) as caught:
-        scan(path)
+        names(path)
     return str(caught.value)
 
 
@@ -58,9 +58,23 @@ def test_a_link_to_nowhere_is_refused(tmp_path: Path) -> None:
     assert "the link y.csv leads nowhere" in refused(tmp_path)
 
 
-def test_a_link_to_a_file_that_is_already_there_is_refused_since_its_rows_would_count_twice(tmp_path: Path) -> None:
-    (folder(tmp_path, "x.csv") / "y.csv").symlink_to("x.csv")
-    assert "once more" in refused(tmp_path)
+def test_a_link_to_a_file_that_is_already_there_is_said_to_be_one(tmp_path: Path) -> None:
+    (folder(tmp_path, "x.csv", ".kept/z.csv") / "y.csv").symlink_to("x.csv")
+    (tmp_path / "z.csv").symlink_to(".kept/z.csv")
+    assert [found.repeated for found in walk(tmp_path)] == [frozenset({"y.csv"})]
+    assert names(tmp_path) == ["x.csv", "y.csv", "z.csv"]
+
+
+def test_a_link_to_a_folder_is_followed_once_where_the_folder_is_no_part_by_itself(tmp_path: Path) -> None:
+    (folder(tmp_path, ".kept/z.csv") / "shown").symlink_to(".kept")
+    assert names(tmp_path) == ["shown/z.csv"]
+    (tmp_path / "again").symlink_to(".kept")
+    assert "already part" in refused(tmp_path)
+
+
+def test_folders_come_in_the_order_that_their_paths_have(tmp_path: Path) -> None:
+    folder(tmp_path, "a/x", "a-b/x", "a/b/x", "a0/x", "a.txt", "A/x")
+    assert [found.prefix for found in walk(tmp_path)] == ["", "A/", "a-b/", "a/", "a/b/", "a0/"]
 
 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
@@ -86,9 +100,7 @@ def test_a_name_is_kept_in_one_unicode_form(tmp_path: Path) -> None:
     assert "different Unicode forms" in refused(tmp_path)
 
 
-def test_what_is_not_there_or_empty_or_no_table_is_said(tmp_path: Path) -> None:
+def test_what_is_not_there_or_no_file_is_said(tmp_path: Path) -> None:
     assert "there is no file or folder" in refused(tmp_path / "nothing", NotFound)
-    (tmp_path / "empty").mkdir()
-    assert "holds no files" in refused(tmp_path / "empty")
-    (tmp_path / "a.txt").write_text("x")
-    assert "a.txt is not a table" in refused(tmp_path / "a.txt")
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a file nor a folder" in refused(tmp_path / "pipe")

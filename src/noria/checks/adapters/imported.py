@@ -1,0 +1,23 @@
+"""What an import made of each rule of another tool: a rule of Noria, or a refusal with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from noria.checks.rules import Rule
+
+__all__ = ["Imported", "Refused"]
+
+
+class Refused(ValueError):
+    """A rule that has no equal here; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """One rule of the other tool. `rules` are what it became; empty if `refused` says why not."""
+
+    source: str
+    column: str
+    rules: tuple[Rule, ...] = ()
+    refused: str = ""

@@ -1,0 +1,154 @@
+"""A suite as a Python file with a Pandera schema, for those who want to check where Noria is not.
+
+The file validates everything, always: its `check` collects a lazy frame, turns validation on, asks
+for schema and data, and for every failure instead of the first. Rules that need more than one file
+(units against the last version, growth, other data sets) are listed as comments, not dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from noria.checks.rulecheck import short_forms
+from noria.checks.rules import ColumnRules, Rule, Suite
+
+__all__ = ["text_of"]
+
+_HEAD = '''"""Checks of {dataset} as a Pandera schema, from {suite} (noria checks export pandera {dataset})."""
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.config import ValidationDepth, config_context
+
+
+def _is(family):
+    """A check of a column's type by family, since a number may be stored in many ways."""
+    kinds = {{
+        "number": lambda s: pd.api.types.is_numeric_dtype(s) and not pd.api.types.is_bool_dtype(s),
+        "text": lambda s: s.map(lambda v: isinstance(v, str) or v is None or v != v).all(),
+        "bool": lambda s: s.dropna().map(lambda v: isinstance(v, bool) or str(v) in ("True", "False")).all(),
+        "time": lambda s: pd.api.types.is_datetime64_any_dtype(s) or s.dropna().map(lambda v: hasattr(v, "year")).all(),
+        "other": lambda s: True,
+    }}
+    return pa.Check(lambda s: bool(kinds[family](s)), name=f"type: {{family}}", ignore_na=False)
+
+
+def _share(name, holds, share, **options):
+    """A check that so many of the values may break."""
+    return pa.Check(lambda s: len(s) == 0 or float((~holds(s)).mean()) <= share, name=name, **options)
+
+
+'''
+_TAIL = '''
+
+def check(frame):
+    """Validate a frame completely; a lazy one is collected first. Raises pandera.errors.SchemaErrors."""
+    frame = frame.collect() if hasattr(frame, "collect") else frame
+    frame = frame.to_pandas() if hasattr(frame, "to_pandas") else frame
+    with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+        return schema.validate(frame, lazy=True)
+'''
+
+
+def text_of(suite: Suite, name: str) -> tuple[str, list[str]]:
+    """The Python text of a suite's schema, and the rules that it does not hold.
+
+    Args:
+        name: the suite's file, for the heading.
+    """
+    left: list[str] = []
+    rules: dict[str, list[str]] = {}
+    nullable: dict[str, bool] = {}
+    for column, found in suite.columns.items():
+        nullable[column] = found.nulls != 0.0
+        rules[column] = [*_of_column(column, found, left)]
+        for short in short_forms(column, found):
+            rules[column] += _of_rule(short, left)
+    for rule in suite.rules:
+        if rule.column and rule.rule != "unique":
+            rules.setdefault(rule.column, [])
+            if rule.rule == "not_null" and not rule.share and not rule.where and rule.severity == "error":
+                nullable[rule.column] = False
+            else:
+                rules[rule.column] += _of_rule(rule, left)
+        elif rule.rule != "unique":
+            left.append(rule.called)
+    left += [f"rows: {row.name}" for row in suite.rows]
+    unique = [column for column, found in suite.columns.items() if found.unique] + [suite.table.key]
+    unique += [rule.column for rule in suite.rules if rule.rule == "unique" and rule.column]
+    together = [list(rule.columns) for rule in suite.rules if rule.rule == "unique" and rule.columns]
+    left += [f"unique: {', '.join(names)}" for names in together[1:]]
+    lines = [_HEAD.format(dataset=suite.dataset, suite=name), "schema = pa.DataFrameSchema(\n    {\n"]
+    for column, checks in rules.items():
+        lines.append(f"        {column!r}: pa.Column(\n            checks=[\n")
+        lines += [f"                {each},\n" for each in checks]
+        lines.append(f"            ],\n            nullable={nullable.get(column, True)},\n")
+        lines.append(f"            unique={column in unique},\n        ),\n")
+    lines.append(f"    }},\n    strict={suite.table.closed},\n    unique={together[0] if together else None!r},\n")
+    lines.append(f"    name={suite.dataset!r},\n)\n")
+    if left:
+        lines.append("# Not held by this schema:\n" + "".join(f"#   {each}\n" for each in left))
+    return "".join(lines) + _TAIL, left
+
+
+def _of_column(column: str, rules: ColumnRules, left: list[str]) -> Iterator[str]:
+    warn = ", raise_warning=True" if rules.severity == "warn" else ""
+    if rules.type:
+        yield f"_is({rules.type!r})"
+    if rules.nulls:
+        yield f"_share('nulls', lambda s: s.notna(), {rules.nulls!r}, ignore_na=False{warn})"
+    if rules.min is not None:
+        yield f"pa.Check.ge({rules.min!r}{warn})"
+    if rules.max is not None:
+        yield f"pa.Check.le({rules.max!r}{warn})"
+    if rules.levels:
+        levels = list(rules.levels)
+        yield f"_share('levels', lambda s: s.isin({levels!r}), {rules.new_levels or 0.0!r}{warn})"
+    if rules.step is not None:
+        step, offset = rules.step, rules.offset
+        yield (
+            f"_share('resolution', lambda s: (((s - {offset!r}) / {step!r}) - ((s - {offset!r}) / {step!r}).round())"
+            f".abs() < 0.004, 0.01{warn})"
+        )
+    left += [f"{column}: {word}" for word, is_there in (("unit", rules.unit), ("nulls_when", rules.when)) if is_there]
+    if rules.shift is not None:
+        left.append(f"{column}: shift")
+
+
+def _of_rule(rule: Rule, left: list[str]) -> list[str]:
+    """A rule on one column as a check, or nothing and a word in `left`."""
+    holds = {
+        "not_null": "s.notna()",
+        "in": f"s.isin({_values(rule)})",
+        "not_in": f"~s.isin({_values(rule)})",
+        "pattern": f"s.astype(str).str.contains({rule.pattern or (rule.patterns or ('',))[0]!r}, regex=True)",
+        "not_pattern": f"~s.astype(str).str.contains({rule.pattern or (rule.patterns or ('',))[0]!r}, regex=True)",
+        "length": _ends("s.str.len()", rule),
+        "range": _ends("s", rule),
+    }.get(rule.rule)
+    warn = ", raise_warning=True" if rule.severity == "warn" else ""
+    name = rule.called
+    if rule.rule == "order" and not rule.share:
+        what = "decreasing" if rule.order == "decreasing" else "increasing"
+        unique = " and s.is_unique" if rule.strict else ""
+        return [f"pa.Check(lambda s: bool(s.dropna().is_monotonic_{what}{unique}), name={name!r}{warn})"]
+    if holds is None or rule.where or len(rule.patterns) > 1 or rule.rule == "references":
+        left.append(f"{rule.column}: {name}")
+        return []
+    ignore = ", ignore_na=False" if rule.rule == "not_null" else ""
+    if rule.share:
+        return [f"_share({name!r}, lambda s: {holds}, {rule.share!r}{ignore}{warn})"]
+    return [f"pa.Check(lambda s: {holds}, name={name!r}{ignore}{warn})"]
+
+
+def _values(rule: Rule) -> str:
+    return repr(list(rule.values))
+
+
+def _ends(value: str, rule: Rule) -> str:
+    parts = []
+    if rule.min is not None:
+        parts.append(f"({value} {'>' if rule.strict_min else '>='} {rule.min!r})")
+    if rule.max is not None:
+        parts.append(f"({value} {'<' if rule.strict_max else '<='} {rule.max!r})")
+    return " & ".join(parts) or "s.notna()"

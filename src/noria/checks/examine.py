@@ -1,0 +1,239 @@
+"""One examination of a version by a suite: only what is new is read, and compared with what was accepted.
+
+The files of a version that were not in the last accepted one are checked each on its own, so one
+broken month is not averaged away by eleven good ones; the version as a whole is checked for its
+keys, its times and its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria.checks import source, wholes
+from noria.checks.evaluate import ColumnCheck
+from noria.checks.facts import Finding
+from noria.checks.kinds import leakage
+from noria.checks.prepare import Prepared
+from noria.checks.rules import is_empty
+from noria.checks.scan import Shape, scan, shape_of
+from noria.checks.source import Part
+from noria.checks.summary import TableProfile
+from noria.checks.tally import Places
+from noria.checks.wholes import KeyWatch
+from noria.core.lazy import lazy
+from noria.data.versions import DatasetVersion
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = lazy("numpy")
+
+__all__ = ["Examined", "StoredReport", "examine", "is_failure"]
+
+REPORT = "checks/1"
+
+
+class StoredReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The report object: a version of a data set against a suite.
+
+    `depends` are the versions of other data sets that rules looked at.
+    """
+
+    format: str
+    dataset: str
+    version: int
+    tree: str
+    suite: str
+    baseline: str
+    rows: int
+    new_files: tuple[str, ...]
+    passed: int
+    findings: tuple[Finding, ...]
+    profiles: tuple[TableProfile, ...]
+    depends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The report, and (when asked for) the rows of each new file that broke an error rule, ascending."""
+
+    report: StoredReport
+    broken: dict[str, Places] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _File:
+    part: Part
+    shape: Shape
+    time: tuple[str, str]
+
+
+def examine(
+    ws: Workspace,
+    version: DatasetVersion,
+    prepared: Prepared,
+    *,
+    suite: str,
+    baseline: StoredReport | None,
+    base: str,
+) -> Examined:
+    """Check the files that are new since the baseline, then the version as a whole.
+
+    Args:
+        suite: the digest of the suite's text; base: that of the baseline's report, or "".
+    """
+    rules = prepared.suite
+    parts = source.parts(ws, version)
+    known = {(profile.file, profile.digest): profile for profile in baseline.profiles} if baseline else {}
+    new = [part for part in parts if (part.file, part.digest) not in known]
+    profiles = {part.file: known[(part.file, part.digest)] for part in parts if part not in new}
+    accepted = list(profiles.values())
+    if baseline:
+        accepted += [profile for profile in baseline.profiles if profile not in accepted]
+    prepared.is_hashing = version.rows <= wholes.KEY_ROWS_MAX
+    findings: list[Finding] = []
+    broken: dict[str, list[Places]] = {}
+    watches: dict[str, dict[str, KeyWatch]] = {}
+    made: list[TableProfile] = []
+    for file in _in_order([_open(part, rules.table.time) for part in new]):
+        profile, found, rows, keys = _check_file(file, prepared, _before(accepted, file))
+        findings += found
+        broken[profile.file] = rows
+        for key, watch in keys.items():
+            watches.setdefault(key, {})[profile.file] = watch
+        profiles[profile.file] = profile
+        made.append(profile)
+        if not any(is_failure(finding) for finding in found):
+            accepted.append(profile)
+    findings += _whole(ws, version, prepared, made, watches, parts, broken, baseline.rows if baseline else 0)
+    report = StoredReport(
+        format=REPORT,
+        dataset=version.name,
+        version=version.version,
+        tree=version.tree,
+        suite=suite,
+        baseline=base,
+        rows=version.rows,
+        new_files=tuple(profile.file for profile in made),
+        passed=sum(finding.passed for finding in findings),
+        findings=tuple(sorted((f for f in findings if not f.passed), key=_rank)),
+        profiles=tuple(profiles[part.file] for part in parts),
+        depends=prepared.depends,
+    )
+    return Examined(report, {file: _joined(rows) for file, rows in broken.items()} if prepared.is_keeping else {})
+
+
+def is_failure(finding: Finding) -> bool:
+    """Whether a finding stops the pipeline."""
+    return not finding.passed and finding.severity == "error"
+
+
+def _open(part: Part, time: str) -> _File:
+    shape = shape_of(part.path, part.file)
+    return _File(part, shape, source.time_span(part, time, shape.schema.names))
+
+
+def _in_order(files: list[_File]) -> list[_File]:
+    """By time where there is one, else by path: each file is compared with the accepted one before it."""
+    return sorted(files, key=lambda file: (file.time[0], file.part.file))
+
+
+def _before(accepted: Sequence[TableProfile], file: _File) -> TableProfile | None:
+    """The accepted file that ends last before this one begins; failing that, the nearest in order."""
+    if not accepted:
+        return None
+    ordered = sorted(accepted, key=lambda other: (other.time_min, other.file))
+    earlier = [other for other in ordered if (other.time_min, other.file) <= (file.time[0], file.part.file)]
+    return earlier[-1] if earlier else ordered[0]
+
+
+def _check_file(
+    file: _File, prepared: Prepared, before: TableProfile | None
+) -> tuple[TableProfile, list[Finding], list[Places], dict[str, KeyWatch]]:
+    part, shape = file.part, file.shape
+    watchers = prepared.watchers(shape.schema, before)
+    faults = scan(part.path, part.file, shape, watchers)
+    columns = {
+        each.name: each.state.profile() for each in watchers if isinstance(each, ColumnCheck) and each.state is not None
+    }
+    profile = TableProfile(
+        file=part.file,
+        digest=part.digest,
+        rows=shape.rows,
+        time_min=file.time[0],
+        time_max=file.time[1],
+        columns=columns,
+    )
+    keys = {_name(watch): watch for watch in watchers if isinstance(watch, KeyWatch)}
+    if not shape.rows:
+        empty = Finding(
+            rule="rows",
+            column="",
+            passed=False,
+            severity="warn",
+            message="an empty file: no rule could be evaluated",
+            file=part.file,
+        )
+        return profile, [empty], [], keys
+    findings = [finding for watcher in watchers for finding in watcher.findings(profile, faults)]
+    return profile, findings, [rows for watcher in watchers for rows in watcher.broken()], keys
+
+
+def _whole(
+    ws: Workspace,
+    version: DatasetVersion,
+    prepared: Prepared,
+    made: Sequence[TableProfile],
+    watches: dict[str, dict[str, KeyWatch]],
+    parts: Sequence[Part],
+    broken: dict[str, list[Places]],
+    accepted_rows: int,
+) -> list[Finding]:
+    suite = prepared.suite
+    findings = wholes.check_table(ws, version, suite, made, accepted_rows=accepted_rows)
+    for key in prepared.keys:
+        watch = next((each for each in (watches.get(_named(key), {}),) if each), {})
+        found, rows = wholes.key_finding(ws, version, key, watch, parts)
+        findings.append(found)
+        if is_failure(found):
+            for file, places in rows.items():
+                broken.setdefault(file, []).append(places)
+    findings += wholes.row_counts(ws, version, prepared.rules)
+    if suite.leakage is not None:
+        found_all, leaked = leakage.check(ws, version, suite.leakage, parts, [profile.file for profile in made])
+        findings += found_all
+        for file, places in leaked.items():
+            broken.setdefault(file, []).append(places)
+    if is_empty(suite) and not prepared.functions:
+        findings.append(
+            Finding(
+                rule="suite",
+                column="",
+                passed=False,
+                count=version.rows,
+                total=version.rows,
+                message=f"the suite has no rules: nothing was checked (noria data check {version.name} --infer)",
+            )
+        )
+    return findings
+
+
+def _name(watch: KeyWatch) -> str:
+    return _named(watch.key)
+
+
+def _named(key: Any) -> str:
+    return f"{key.rule} {key.columns}"
+
+
+def _joined(rows: list[Places]) -> Places:
+    return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+
+
+def _rank(finding: Finding) -> tuple[bool, float, str, str]:
+    return (finding.severity != "error", -finding.count, finding.column, finding.rule)

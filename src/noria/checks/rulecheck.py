@@ -1,0 +1,203 @@
+"""One rule of `[[rules]]` or `[[rows]]`, or a short form of `[columns.NAME]`, watching a file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from noria import plugins
+from noria.checks.expression import HOLDS, Expression, Unreadable
+from noria.checks.facts import Finding
+from noria.checks.kinds.columns import members_of, needs
+from noria.checks.rules import KINDS, ColumnRules, RowRule, Rule
+from noria.checks.summary import TableProfile
+from noria.checks.tally import CannotEvaluate, Places, Rows, Tally, percent
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+else:
+    np = lazy("numpy")
+    pa = lazy("pyarrow")
+
+__all__ = ["RuleCheck", "as_rule", "short_forms"]
+
+Ask = Callable[[Rule, Rows], Any]
+_ABOUT_NULLS = ("not_null", "null")
+
+
+class RuleCheck:
+    """A rule that is asked row by row.
+
+    The rows that it is about are those with a value (all, for a rule about nulls or across columns)
+    for which its `where` holds; more than `share` of them must break it for it to fail.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        schema: pa.Schema,
+        read: Mapping[str, Expression | Unreadable],
+        *,
+        known: pa.Array[Any] | None = None,
+        is_keeping: bool = False,
+    ) -> None:
+        self.rule = rule
+        self.fault = ""
+        self._asked = [read[text] for text in (rule.where, rule.condition) if text]
+        unread = next((each for each in self._asked if isinstance(each, Unreadable)), None)
+        if unread is not None:
+            self.fault = str(unread)
+        wanted = [*needs(rule), *(name for each in self.expressions for name in each.columns)]
+        missing = next((name for name in wanted if name not in schema.names), None)
+        if missing is not None:
+            near = difflib.get_close_matches(missing, schema.names, n=1, cutoff=0.5)
+            self.fault = f"no column {missing!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        self._columns = frozenset(wanted) if not self.fault else frozenset[str]()
+        if not self.fault and not self._columns:  # a condition of constants needs rows, a plug-in may ask any column
+            self._columns = frozenset(schema.names[:1] if rule.rule in KINDS else schema.names)
+        self._ask: Ask = members_of(known) if known is not None else plugins.load("check", rule.rule)
+        self.tally = Tally(is_keeping=is_keeping)
+        self.considered = 0
+        self._failed = False
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that it looks at."""
+        return self._columns
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Its condition, and the condition of the rows that it is about."""
+        return () if self.fault else tuple(each for each in self._asked if isinstance(each, Expression))
+
+    def look(self, rows: Rows) -> None:
+        """Ask the rule of a batch."""
+        if self.fault or not self._is_said(rows):
+            return
+        rule = self.rule
+        try:
+            is_void = bool(rule.column) and rule.rule not in _ABOUT_NULLS and rows[rule.column].family == "null"
+            broken = False if is_void else self._ask(rule, rows)
+        except CannotEvaluate as fault:
+            self.fault = str(fault)
+            return
+        except Exception as raised:  # noqa: BLE001  # the boundary of plug-ins: a rule that fails to answer fails
+            self.fault = f"{type(raised).__name__}: {raised}"
+            return
+        has_nulls = bool(rule.column) and rule.rule not in _ABOUT_NULLS
+        if not rule.where:
+            self.considered += rows.count - (rows[rule.column].nulls if has_nulls else 0)
+            about = None
+        else:
+            about = rows.said[rule.where] == HOLDS
+            if has_nulls:
+                about = about & ~rows[rule.column].missing
+            self.considered += int(np.count_nonzero(about))
+        if broken is False:
+            return
+        mask = np.asarray(broken)
+        if mask.dtype != bool or mask.shape != (rows.count,):
+            self.fault = f"the rule gave {type(broken).__name__}, not a mask of {rows.count} rows"
+            return
+        if about is not None:
+            mask = mask & about
+        elif has_nulls and rows[rule.column].nulls:
+            mask = mask & ~rows[rule.column].missing
+        self.tally.add(mask, rows, rule.column or (rule.columns[0] if rule.columns else ""))
+
+    def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
+        """The one finding of the rule."""
+        rule, total = self.rule, profile.rows
+        column = rule.column or ", ".join(rule.columns)
+        fault = self.fault or next((faults[each.text] for each in self.expressions if each.text in faults), "")
+        if fault:
+            return [
+                Finding(
+                    rule=rule.called,
+                    column=column,
+                    passed=False,
+                    severity=rule.severity,
+                    count=total,
+                    total=total,
+                    message=f"cannot be evaluated: {fault}",
+                    file=profile.file,
+                )
+            ]
+        if self.tally.count <= rule.share * self.considered + 1e-9:
+            passed = Finding(
+                rule=rule.called, column=column, passed=True, severity=rule.severity, total=total, file=profile.file
+            )
+            return [passed]
+        self._failed = rule.severity == "error"
+        message = words(rule, self.tally.count)
+        if rule.share:
+            message += f" ({percent(self.tally.count / self.considered)}, at most {percent(rule.share)})"
+        return [
+            self.tally.finding(
+                rule.called, column, rule.severity, message, total=self.considered or total, file=profile.file
+            )
+        ]
+
+    def broken(self) -> list[Places]:
+        """The rows that broke the rule, if it failed."""
+        return [self.tally.places()] if self._failed else []
+
+    def _is_said(self, rows: Rows) -> bool:
+        return all(each.text in rows.said for each in self.expressions)
+
+
+def words(rule: Rule, count: int) -> str:
+    """What is wrong with the rows that break a rule. No row value."""
+    ends = f"{'above' if rule.strict_min else 'at least'} {rule.min}" if rule.min is not None else ""
+    if rule.max is not None:
+        ends += (" and " if ends else "") + f"{'below' if rule.strict_max else 'at most'} {rule.max}"
+    patterns = " or ".join(rule.patterns or (rule.pattern,))
+    told = {
+        "not_null": "have no value",
+        "null": "have a value",
+        "range": f"are not {ends}",
+        "length": f"have not {ends} characters",
+        "in": f"are not among the {len(rule.values)} allowed",
+        "not_in": f"are among the {len(rule.values)} forbidden",
+        "pattern": f"do not match {patterns}",
+        "not_pattern": f"match {patterns}",
+        "format": f"are not written as {rule.format}",
+        "json": "are not JSON",
+        "references": f"are not in {rule.dataset}",
+        "row": f"break: {rule.condition}",
+        "unique_within_row": "hold one value in two columns",
+    }
+    where = f" where {rule.where}" if rule.where else ""
+    noun = "rows" if rule.rule in ("row", "unique_within_row") or rule.rule not in told else "values"
+    return f"{count} {noun} {told.get(rule.rule, f'break {rule.called}')}{where}"
+
+
+def as_rule(row: RowRule) -> Rule:
+    """A condition of `[[rows]]` as a rule."""
+    return Rule(rule="row", name=row.name, condition=row.where, share=row.share, severity=row.severity)
+
+
+def short_forms(name: str, rules: ColumnRules) -> Sequence[Rule]:
+    """What the short forms of `[columns.NAME]` mean as rules."""
+    severity = rules.severity
+    found = []
+    if rules.allowed:
+        found.append(Rule(rule="in", name="allowed", column=name, values=rules.allowed, severity=severity))
+    if rules.forbidden:
+        found.append(Rule(rule="not_in", name="forbidden", column=name, values=rules.forbidden, severity=severity))
+    if rules.pattern:
+        found.append(Rule(rule="pattern", column=name, pattern=rules.pattern, severity=severity))
+    if rules.length:
+        low, high = map(float, rules.length)
+        found.append(Rule(rule="length", column=name, min=low, max=high, severity=severity))
+    if rules.earliest or rules.latest:
+        first, last = rules.earliest or None, rules.latest or None
+        found.append(Rule(rule="range", name="time", column=name, severity=severity, min=first, max=last))
+    if rules.references:
+        found.append(Rule(rule="references", column=name, dataset=rules.references, severity=severity))
+    if rules.order:
+        found.append(Rule(rule="order", column=name, order=rules.order, severity=severity))
+    return found

@@ -1,0 +1,399 @@
+"""From a version to files: into a new folder whole or not at all, or into a folder that is there.
+
+Every byte is verified before its name appears. A folder that is there is brought to the version as
+Git does it: what differs between the version that lies there and the wanted one is written,
+replaced or taken away; what the user has changed is never touched. If a changed file is in the way,
+the error names it and nothing was done. A killed checkout leaves whole files only, and the next one
+goes on. A missing or altered object is asked of the remotes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
+from noria.core.identity import Digest
+from noria.core.progress import task
+from noria.core.verb import verb
+from noria.data import lock, read, remotes, segments
+from noria.data.pins import read_pin
+from noria.data.records import DatasetVersion
+from noria.data.select import choose
+from noria.data.statcache import NEVER, StatCache, cache_path
+from noria.data.walk import File
+from noria.data.worktree import source_of
+from noria.store.failpoint import failpoint
+from noria.store.objects import disk_faults, hash_file
+from noria.store.tree import Entry, iter_tree
+from noria.store.workspace import Workspace
+
+__all__ = ["CheckedOut", "checkout", "part_of"]
+
+SHOWN = 3
+_FOLDER = "folder"
+_PART = re.compile(r"\.(?:.+)\.(\d+-\d+-[0-9a-f]{8})\.[0-9a-f]{8}\.part")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedOut:
+    """What a checkout wrote, and where.
+
+    `files` and `size_bytes` are those of the version (or of the part that was asked for); of these
+    `written` had to be written. `removed` files of the version that lay there before were taken
+    away, `kept` were changed by the user and left. `choice` says why a date meant this version.
+    """
+
+    dataset: str
+    version: int
+    to: str
+    files: int
+    size_bytes: int
+    written: int = 0
+    removed: int = 0
+    kept: int = 0
+    choice: str = ""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be done in a folder that is there."""
+
+    write: list[Entry] = field(default_factory=list)
+    remove: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+    files: int = 0
+    size_bytes: int = 0
+
+
+@verb(permission="data.read", changes=False, where="project")
+def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: bool = False) -> CheckedOut:
+    """Write the files of a version into a folder, every byte verified.
+
+    A new folder appears whole or not at all. With --into a folder that is there is brought to the
+    version; so is, without TO, the place that the data set was added from. Files that you changed are
+    never overwritten or removed: where one is in the way, nothing is done and it is named.
+
+    Args:
+        ref: such as flights, flights@3, flights@gold or flights@2013-03.
+        to: the folder; by default where the data set lies in the project.
+        path: only this file, or the files of this folder; in the version, not on disk.
+        into: write into a folder that is there.
+    Raises: NotFound; Conflict if something is in the way; Corrupt if a stored file was altered and no
+        remote has it; StoreFull; StoreUnavailable.
+    Example:
+        noria data checkout flights@2 /tmp/flights
+    """
+    chosen = choose(ws, ref)
+    version = chosen.version
+    target = Path(to).absolute() if to else _home(ws, version)
+    is_new = not into and bool(to)
+    if is_new and (target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir())))):
+        raise Conflict(f"{to} exists and is not an empty folder", hint="name a new folder, or say --into")
+    if path and next(part_of(ws, version, path), None) is None:
+        raise NotFound(f"{version.ref} has no {path!r}", hint=f"noria data show {version.ref}")
+    if version.columns and read.is_segmented(ws, version):
+        return _merged(ws, version, target, path, is_new=is_new, choice=chosen.choice)
+    if is_new or not target.exists():
+        done = _new(ws, version, target, path)
+    else:
+        guard = ws.project.state / "locks" / f"checkout-{version.name}.lock"
+        with lock.file_lock(guard, f"the place of {version.name}"):
+            done = _into(ws, version, target, path)
+    return CheckedOut(
+        dataset=version.name,
+        version=version.version,
+        to=str(target),
+        files=done.files,
+        size_bytes=done.size_bytes,
+        written=len(done.write),
+        removed=len(done.remove),
+        kept=len(done.kept),
+        choice=chosen.choice,
+    )
+
+
+def part_of(ws: Workspace, version: DatasetVersion, path: str) -> Iterator[Entry]:
+    """The files of a version that are a path or lie below it; all for ""."""
+    return iter_tree(ws.objects, version.tree, path.strip("/"))
+
+
+def _home(ws: Workspace, version: DatasetVersion) -> Path:
+    """The folder that the files of a data set lie in. Raises: UsageError if it is not in the project."""
+    cache = StatCache(cache_path(ws.project.state, version.name))
+    try:
+        place = _source(ws, version, cache)
+    finally:
+        cache.close()
+    if place is None:
+        hint = f"noria data checkout {version.ref} FOLDER"
+        raise UsageError(f"{version.name} has no place in the project", hint=hint)
+    return place
+
+
+def _source(ws: Workspace, version: DatasetVersion, cache: StatCache) -> Path | None:
+    pin = read_pin(ws.project.root, version.name)
+    place = source_of(ws.project, pin, cache) if pin is not None else None
+    if place is None and version.source and "://" not in version.source:
+        place = ws.project.root / version.source
+    if place is None:
+        return None
+    entries = list(_first(part_of(ws, version, ""), 2))
+    is_file = len(entries) == 1 and entries[0].path == place.name and not place.is_dir()
+    return (place.parent if is_file else place).absolute()
+
+
+def _first(entries: Iterator[Entry], count: int) -> Iterator[Entry]:
+    for _, entry in zip(range(count), entries, strict=False):
+        yield entry
+
+
+def _new(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Plan:
+    """Stage beside the target, then rename: the folder appears whole."""
+    plan = _Plan(write=list(part_of(ws, version, path)))
+    plan.files, plan.size_bytes = len(plan.write), sum(entry.size_bytes for entry in plan.write)
+    with disk_faults(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
+        part = _part(target.parent, target.name)
+        part.mkdir()
+    try:
+        _write(ws, plan.write, part)
+        failpoint("checkout.staged")
+        with disk_faults(target):
+            part.rename(target)
+        failpoint("checkout.placed")
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    if not path:
+        _remember(ws, version, target, plan.write)
+    return plan
+
+
+def _into(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Plan:
+    if not target.is_dir() or target.is_symlink():
+        raise Conflict(f"{target} is no folder", hint="name a folder")
+    plan = _planned(ws, version, target, path)
+    if plan.blocked:
+        more = f" and {len(plan.blocked) - SHOWN} more" if len(plan.blocked) > SHOWN else ""
+        raise Conflict(
+            f"{', '.join(plan.blocked[:SHOWN])}{more} would be lost: here is something else; nothing was done",
+            where=str(target),
+            hint="noria data add them, move them away, or check out into a new folder",
+        )
+    if plan.write or plan.remove:
+        with disk_faults(target):
+            _sweep(target)
+            part = _part(target, "checkout")
+            part.mkdir()
+        try:
+            _write(ws, plan.write, part)
+            failpoint("checkout.staged")
+            _place(target, part, plan)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    if not path and not plan.kept:
+        _remember(ws, version, target, part_of(ws, version, ""))
+    return plan
+
+
+def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Plan:
+    """Compare what lies there with what lay there last and with what shall lie there."""
+    cache = StatCache(cache_path(ws.project.state, version.name))
+    try:
+        root = cache.root(str(target))
+        known = cache.all_known(root)
+        tree = cache.tree(root)
+        if not tree and target == _source(ws, version, cache):
+            tree = lock.pinned(ws.project.root, version.name)
+        before = _before(ws, tree, path)
+    finally:
+        cache.close()
+    plan = _Plan()
+    for entry in part_of(ws, version, path):
+        plan.files += 1
+        plan.size_bytes += entry.size_bytes
+        old = before.pop(entry.path, "")
+        here = _content(target, entry.path, known)
+        if here == entry.digest:
+            continue
+        if not here or here in (old, _FOLDER):
+            plan.write.append(entry)
+        elif old == entry.digest:
+            plan.kept.append(entry.path)
+        else:
+            plan.blocked.append(entry.path)
+    for name, old in before.items():
+        here = _content(target, name, known)
+        if here == old:
+            plan.remove.append(name)
+        elif here:
+            plan.kept.append(name)
+    removed = set(plan.remove)
+    for entry in plan.write:
+        way = _in_the_way(target, entry.path, removed)
+        if way:
+            plan.blocked.append(way)
+    return plan
+
+
+def _before(ws: Workspace, tree: str, path: str) -> dict[str, str]:
+    """The digests by path of the version that lay there last; empty if none did."""
+    if not tree or not ws.objects.has(tree):
+        return {}
+    return {entry.path: entry.digest for entry in iter_tree(ws.objects, tree, path.strip("/"))}
+
+
+def _content(target: Path, path: str, known: dict[str, tuple[File, str]]) -> str:
+    """The digest of the file that lies at a path; "" if nothing does, else what lies there instead."""
+    place = f"{target}/{path}"
+    try:
+        found = os.lstat(place)  # a Path costs three times the call
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    if not stat.S_ISREG(found.st_mode):
+        return _FOLDER if stat.S_ISDIR(found.st_mode) else "link"
+    held = known.get(path)
+    stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    if held is not None and held[0][1:] == stamp:
+        return held[1]
+    with disk_faults(Path(place)):
+        return hash_file(Path(place))
+
+
+def _in_the_way(target: Path, path: str, removed: set[str]) -> str:
+    """The part of a path that is no folder but should be one, or is a link that may lead anywhere."""
+    parts = path.split("/")
+    for depth in range(1, len(parts)):
+        name = "/".join(parts[:depth])
+        place = target / name
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            return "" if name in removed else name
+    return _left_in(target, path, removed) if (target / path).is_dir() else ""
+
+
+def _left_in(target: Path, path: str, removed: set[str]) -> str:
+    """What of a folder stays when the removed files are gone, if it should give way to a file."""
+    for place in (target / path).rglob("*"):
+        name = place.relative_to(target).as_posix()
+        if (place.is_symlink() or not place.is_dir()) and name not in removed:
+            return name
+    return ""
+
+
+def _write(ws: Workspace, entries: Sequence[Entry], part: Path) -> None:
+    """Every file of the entries below a folder, verified. What is missing or altered is asked of the remotes."""
+    with disk_faults(part):
+        for folder in sorted({entry.path.rpartition("/")[0] for entry in entries}):
+            (part / folder).mkdir(parents=True, exist_ok=True)
+    pairs = [(Digest(entry.digest), part / entry.path) for entry in entries]
+    with task("writing", total=sum(entry.size_bytes for entry in entries)) as advance:
+        try:
+            ws.objects.copy_many(pairs, advance)
+        except (NotFound, Corrupt):
+            _heal(ws, {entry.digest for entry in entries})
+            ws.objects.copy_many(pairs)
+
+
+def _heal(ws: Workspace, digests: Iterable[str]) -> None:
+    """Put right every one that is missing or altered. Raises: Corrupt; NotFound naming the remotes that were asked."""
+    for digest in digests:
+        try:
+            ws.objects.verify(digest)
+        except (NotFound, Corrupt):
+            remotes.heal(ws, digest)
+
+
+def _place(target: Path, part: Path, plan: _Plan) -> None:
+    """Take away what goes, then put each staged file to its name: a killed process leaves whole files only."""
+    with disk_faults(target):
+        for name in plan.remove:
+            (target / name).unlink(missing_ok=True)
+        for folder in sorted({name.rpartition("/")[0] for name in plan.remove}, reverse=True):
+            _remove_empty(target, folder)
+        failpoint("checkout.removed")
+        for folder in sorted({entry.path.rpartition("/")[0] for entry in plan.write}):
+            (target / folder).mkdir(parents=True, exist_ok=True)
+        for entry in plan.write:
+            (part / entry.path).replace(target / entry.path)
+            failpoint("checkout.placed")
+
+
+def _remove_empty(target: Path, folder: str) -> None:
+    while folder:
+        try:
+            (target / folder).rmdir()
+        except OSError:
+            return  # something is still in it: the user's, or of the version
+        folder = folder.rpartition("/")[0]
+
+
+def _merged(
+    ws: Workspace, version: DatasetVersion, target: Path, path: str, *, is_new: bool, choice: str
+) -> CheckedOut:
+    """A table that is stored with later changes apart is written as the plain table that it is."""
+    if path or not (is_new or not target.exists()):
+        raise UsageError(f"{version.ref} is one table", hint=f"noria data checkout {version.ref} NEW-FOLDER")
+    with disk_faults(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
+        part = _part(target.parent, target.name)
+        part.mkdir()
+    try:
+        segments.write_merged(ws, version, part)
+        sizes = [file.stat().st_size for file in part.rglob("*") if file.is_file()]
+        with disk_faults(target):
+            part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return CheckedOut(
+        dataset=version.name,
+        version=version.version,
+        to=str(target),
+        files=len(sizes),
+        size_bytes=sum(sizes),
+        written=len(sizes),
+        choice=choice,
+    )
+
+
+def _remember(ws: Workspace, version: DatasetVersion, target: Path, entries: Iterable[Entry]) -> None:
+    """Note which version lies at a place. Its files are too young for their stamps to be trusted: see `statcache`."""
+    cache = StatCache(cache_path(ws.project.state, version.name))
+    by_folder: dict[str, list[tuple[File, str]]] = {}
+    for prefix, group in groupby(entries, key=lambda entry: entry.path.rpartition("/")[0]):
+        rows = by_folder.setdefault(f"{prefix}/" if prefix else "", [])
+        rows += [((e.path.rpartition("/")[2], e.size_bytes, NEVER, NEVER, 0), e.digest) for e in group]
+    changed = []
+    for prefix, rows in by_folder.items():
+        rows.sort()
+        body = b"".join(bytes.fromhex(digest[7:]) for _, digest in rows)
+        changed.append((prefix, [file for file, _ in rows], body))
+    try:
+        cache.save(cache.root(str(target)), version.tree, changed, removed=None, is_source=False)
+    finally:
+        cache.close()
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / f".{name}.{lock.mark()}.{uuid.uuid4().hex[:8]}.part"
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what killed checkouts left."""
+    for place in folder.glob(".*.part"):
+        found = _PART.fullmatch(place.name)
+        try:
+            if found and place.is_dir() and lock.is_left(found[1], time.time() - place.stat().st_mtime):
+                shutil.rmtree(place)
+        except FileNotFoundError:
+            continue  # another process swept it

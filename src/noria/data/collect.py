@@ -1,0 +1,102 @@
+"""`noria data gc`: what nothing names any more, and taking it away without ever taking what somebody needs.
+
+The roots are everything that the facts of this clone and of every other that shares the store name,
+the pins of their working folders, and those in their branches and tags. A version of a data set must
+be here whole, else nothing is collected; other digests count where they are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from noria.core.clock import duration
+from noria.core.errors import UsageError
+from noria.core.verb import verb
+from noria.data.lock import leases
+from noria.data.roots import Roots, find_roots
+from noria.store.collect import collect, present
+from noria.store.workspace import Workspace
+
+__all__ = ["CollectReport", "gc"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectReport:
+    """What a collection found, and with `swept` what it did.
+
+    `live` objects are in use; of the others, `unnamed` go (or went) to the trash, `young` are too
+    young to judge, `trashed` wait in the trash, and `purged` go (or went) for good. `restored` came
+    back from the trash because something names them again; `freed_bytes` is what the disk got back.
+    `clones` and `refs` (branches, tags, worktrees) were read for what they name.
+    """
+
+    swept: bool
+    clones: int
+    refs: int
+    live: int
+    young: int
+    unnamed: int
+    unnamed_bytes: int
+    trashed: int
+    trashed_bytes: int
+    restored: int
+    purged: int
+    purged_bytes: int
+    freed_bytes: int
+
+
+@verb(permission="data.collect", name="gc", where="project")
+def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d") -> CollectReport:
+    """Say which stored objects nothing names any more; with --sweep take them away.
+
+    Named means: by any fact, by a pin, in any branch or tag, here or in another clone that shares the
+    store, or by work that is going on. What is swept first waits in a trash, where it can still be read,
+    and comes back when it is named or added again. Anything that cannot be read stops it: nothing goes.
+
+    Args:
+        sweep: do it; else this only looks.
+        min_age: younger objects are left alone.
+        grace: how long they wait in the trash; a week at least.
+    Raises: UsageError; Conflict while another one is under way; Corrupt or StoreUnavailable if something that
+        is in use, or a clone, cannot be read: then nothing was moved.
+    Example:
+        noria data gc --sweep
+    """
+    found: list[Roots] = []
+
+    def roots() -> Iterable[str]:
+        found.append(find_roots(ws))
+        return [*found[-1].versions, *present(ws.objects, found[-1].named - found[-1].versions)]
+
+    done = collect(
+        ws.objects,
+        roots,
+        leases(ws),
+        now=ws.clock.now().timestamp(),
+        dry_run=not sweep,
+        min_age_s=_seconds(min_age, "min_age"),
+        grace_s=_seconds(grace, "grace"),
+    )
+    return CollectReport(
+        swept=sweep,
+        clones=found[-1].clones,
+        refs=found[-1].refs,
+        live=done.reachable,
+        young=done.young,
+        unnamed=done.trashed,
+        unnamed_bytes=done.trashed_bytes,
+        trashed=done.waiting,
+        trashed_bytes=done.waiting_bytes,
+        restored=done.restored,
+        purged=done.purged,
+        purged_bytes=done.purged_bytes,
+        freed_bytes=done.freed_bytes,
+    )
+
+
+def _seconds(text: str, argument: str) -> float:
+    try:
+        return duration(text).total_seconds()
+    except ValueError as error:
+        raise UsageError(f"{argument}: {error}", hint="such as 12h or 7d") from error

@@ -1,0 +1,137 @@
+"""The pin files: `noria.lock/NAME.toml` says which version of a data set the project stands on.
+
+One small file for each data set and one line for each field, so that a change of data is a small
+difference in Git and two branches that change different data sets never touch the same file. Only
+text here: no ledger and no database, so that `noria data status` starts quickly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noria.core.errors import ConfigError
+from noria.core.identity import is_digest
+from noria.store.objects import disk_faults
+
+__all__ = ["FOLDER", "Pin", "parse_pin", "pin_path", "pin_text", "pins", "read_pin", "write_pin"]
+
+FOLDER = "noria.lock"
+FIELDS = (
+    "name",
+    "version",
+    "tree",
+    "rows",
+    "size_bytes",
+    "files",
+    "key",
+    "time",
+    "label",
+    "time_min",
+    "time_max",
+    "source",
+)
+_HEAD = "# Written by `noria data add`: the version of this data set that the project stands on."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """What a pin file says. `version` is the number it had where it was written; `tree` is what counts."""
+
+    name: str
+    version: int
+    tree: str
+    rows: int = 0
+    size_bytes: int = 0
+    files: int = 0
+    key: str = ""
+    time: str = ""
+    label: str = ""
+    time_min: str = ""
+    time_max: str = ""
+    source: str = ""
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The columns that are key, time and label; "" for none."""
+        return {"key": self.key, "time": self.time, "label": self.label}
+
+
+def pin_path(root: Path, name: str) -> Path:
+    """Where the pin of a data set is, or would be."""
+    return root / FOLDER / f"{name}.toml"
+
+
+def pins(root: Path) -> list[Pin]:
+    """Every pin of a project, by name. Raises: ConfigError for a broken file."""
+    folder = root / FOLDER
+    names = sorted(path.stem for path in folder.glob("*.toml")) if folder.is_dir() else []
+    return [found for name in names if (found := read_pin(root, name)) is not None]
+
+
+def read_pin(root: Path, name: str) -> Pin | None:
+    """The pin of a data set, or None. Raises: ConfigError for a broken file."""
+    path = pin_path(root, name)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_pin(content, str(path))
+
+
+def parse_pin(content: bytes, where: str) -> Pin:
+    """The pin that a file's bytes hold. Raises: ConfigError."""
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        hint = "settle the merge, or noria data add again"
+        raise ConfigError(f"the pin is not valid TOML: {error}", where=where, hint=hint) from error
+    tree, name = document.get("tree"), document.get("name")
+    if not isinstance(tree, str) or not is_digest(tree) or not isinstance(name, str):
+        raise ConfigError("the pin names no tree", where=where, hint="add the data again")
+    return Pin(
+        name=name,
+        version=_number(document, "version"),
+        tree=tree,
+        rows=_number(document, "rows"),
+        size_bytes=_number(document, "size_bytes"),
+        files=_number(document, "files"),
+        **{field: str(document.get(field, "")) for field in ("key", "time", "label", "time_min", "time_max", "source")},
+    )
+
+
+def pin_text(version: Any) -> str:
+    """The text of the pin of a version (anything with the fields of a pin)."""
+    lines = [_HEAD]
+    lines += [f"{field} = {json.dumps(getattr(version, field), ensure_ascii=False)}" for field in FIELDS]
+    return "\n".join(lines) + "\n"
+
+
+def write_pin(root: Path, name: str, text: str) -> Path:
+    """Put a pin into its place: atomic and durable. Raises: StoreFull; StoreUnavailable."""
+    target = pin_path(root, name)
+    with disk_faults(target):
+        target.parent.mkdir(exist_ok=True)
+        if target.is_file() and target.read_text(encoding="utf-8", errors="replace") == text:
+            return target
+        part = target.parent / f".{name}.{uuid.uuid4().hex}.part"
+        try:
+            with part.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    return target
+
+
+def _number(document: Mapping[str, Any], field: str) -> int:
+    found = document.get(field, 0)
+    return found if isinstance(found, int) else 0

@@ -1,0 +1,158 @@
+"""Which version a text names: `flights`, `flights@3`, `flights@gold`, `flights@2013-03`, `flights@latest~1`.
+
+A date means the newest version that was added by the end of that date (UTC). A date before the
+first one was added cannot mean that; it then means event time: the newest version whose own times
+end by then. `added:2026-11` and `until:2013-03` say which of the two is meant. Whoever chose by a
+date is told so in words: `choice`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from noria.core.clock import utc_text
+from noria.core.errors import NotFound, UsageError
+from noria.core.identity import is_digest, short
+from noria.data import records
+from noria.data.records import DatasetVersion
+from noria.store.ledger import Reader
+from noria.store.workspace import Workspace
+
+__all__ = ["Chosen", "checked_name", "choose", "is_date", "no_dataset", "resolve"]
+
+_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_HEX = re.compile(r"[0-9a-f]{4,64}")
+_DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})?)?)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A version, and in words why a date meant it; empty for any other way to name one."""
+
+    version: DatasetVersion
+    choice: str = ""
+
+
+def resolve(ws: Workspace, ref: str) -> DatasetVersion:
+    """The version that a text names.
+
+    `flights` and `flights@latest` are the newest, `flights@latest~1` the one before; `flights@3` is
+    by number, `flights@TAG` by tag, `flights@2013-03` by date, `flights@7c1e` by the first hex digits
+    (four or more) of its tree; tried in this order.
+    Raises: NotFound, naming what there is; UsageError if a prefix fits several contents.
+    """
+    return choose(ws, ref).version
+
+
+def choose(ws: Workspace, ref: str) -> Chosen:
+    """The same, with the words that say what a date meant. Raises: NotFound; UsageError."""
+    name, _, selector = ref.partition("@")
+    with ws.ledger.read() as tx:
+        last = records.newest(tx, name)
+        if last is None:
+            raise no_dataset(tx, name)
+        found = Chosen(version=last) if selector in ("", "latest") else _selected(tx, last, selector)
+        if found is None:
+            names = ", ".join(sorted(records.tags(tx, name))) or "none"
+            raise NotFound(
+                f"{name} has no version {selector!r}",
+                hint=f"versions 1 to {last.version}, latest~N, a date such as {last.at[:10]}; tags: {names}",
+            )
+    return found
+
+
+def is_date(text: str) -> bool:
+    """Whether a text could be read as a date, and so cannot be a tag."""
+    return _DATE.fullmatch(text) is not None
+
+
+def checked_name(name: str) -> str:
+    """A name that a data set may have. Raises: UsageError."""
+    if not _ALLOWED.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a data set", hint="give --name: letters, digits, dot, dash, underscore"
+        )
+    return name
+
+
+def no_dataset(tx: Reader, name: str) -> NotFound:
+    """The error for a name that no data set has."""
+    known: Sequence[str] = records.names(tx)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = (
+        f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(known[:12]) or 'none; noria data add PATH'}"
+    )
+    return NotFound(f"there is no data set {name!r}", hint=hint)
+
+
+def _selected(tx: Reader, last: DatasetVersion, selector: str) -> Chosen | None:
+    back = re.fullmatch(r"latest~(\d{1,9})", selector)
+    if back:
+        return _chosen(records.nth_newest(tx, last.name, int(back[1])))
+    if selector.isdigit() and len(selector) < 10:
+        found = records.by_number(tx, last.name, int(selector))
+        if found is not None:
+            return _chosen(found)
+    found = records.tagged(tx, last.name, selector)
+    if found is not None:
+        return _chosen(found)
+    which, _, date = selector.rpartition(":") if selector.startswith(("added:", "until:")) else ("", "", selector)
+    if is_date(date):
+        return _by_date(tx, last.name, which, date)
+    if is_digest(selector):
+        return _chosen(records.by_tree(tx, last.name, selector) or records.by_content(tx, last.name, selector))
+    if not _HEX.fullmatch(selector):
+        return None
+    fitting = records.by_tree_prefix(tx, last.name, selector)
+    if len({version.content for version in fitting}) > 1:
+        trees = ", ".join(sorted({short(version.tree) for version in fitting}))
+        raise UsageError(f"{last.name}@{selector} fits several contents: {trees}", hint="give more digits")
+    return _chosen(fitting[0] if fitting else None)
+
+
+def _chosen(version: DatasetVersion | None) -> Chosen | None:
+    return None if version is None else Chosen(version=version)
+
+
+def _by_date(tx: Reader, name: str, which: str, date: str) -> Chosen | None:
+    end = _end_of(date)
+    if which != "until":
+        found = records.added_by(tx, name, end)
+        if found is not None:
+            words = f"{found.ref} is the newest version added by {date} (UTC); it was added {found.at[:16]}"
+            return Chosen(version=found, choice=words.replace("T", " "))
+    if which != "added":
+        found = records.ended_by(tx, name, end)
+        if found is not None:
+            before = "" if which else f", since none was added by {date}"
+            return Chosen(
+                version=found,
+                choice=f"{found.ref} is the newest version whose times end by {date}, at {found.time_max[:16]}{before}",
+            )
+    return None
+
+
+def _end_of(date: str) -> str:
+    """The last microsecond of a day or month, or the moment itself, as UTC text. Raises: UsageError."""
+    year, month, day, clock = _groups(date)
+    try:
+        if clock:
+            moment = datetime.fromisoformat(date)
+            return utc_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        start = datetime(year, month, day or 1, tzinfo=UTC)
+        after = start + timedelta(days=1) if day else datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        return utc_text(after - timedelta(microseconds=1))
+    except ValueError as error:
+        raise UsageError(
+            f"{date} is no date: {error}", hint="such as 2013-03, 2013-03-31 or 2013-03-31T12:00Z"
+        ) from error
+
+
+def _groups(date: str) -> tuple[int, int, int, str]:
+    found = _DATE.fullmatch(date)
+    assert found is not None, "the caller has looked"
+    return int(found[1]), int(found[2]), int(found[3] or 0), found[4] or ""

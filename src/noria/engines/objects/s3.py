@@ -1,0 +1,415 @@
+"""Objects in S3, or in any store that speaks its protocol.
+
+Below the prefix lie `ab/cdef…` (one object), `packs/NAME.pack` (many small ones, see packfile.py) and
+`ab/cdef….chunks` (a large object as the list of its pieces, which are objects themselves, so that a
+changed gigabyte costs what changed). Everything is written once, under the name of its content, with
+If-None-Match, so writers need no lock. What packs hold is remembered in a cache folder that may be
+deleted at any time. Readers verify, as for every store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import struct
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
+
+from noria.core import identity
+from noria.core.errors import Corrupt, NotFound
+from noria.core.identity import Digest, short
+from noria.engines.objects.bucket import S3Bucket
+from noria.engines.objects.packfile import ROW_BYTES, TAIL_BYTES, Place, Places, pack, table_of, table_size
+from noria.store.objects import BLOCK_BYTES
+
+__all__ = ["S3Objects"]
+
+T = TypeVar("T")
+Group = list[tuple[Digest, bytes]]
+Span = list[tuple[Digest, Place]]
+Names = list[Digest]
+PACK_BYTES = 16 << 20
+PACKED_MAX_BYTES = 1 << 20
+"""Larger objects are keys of their own."""
+THREADS = 8
+ASK_EACH_MAX = 256
+"""Up to so many objects are asked for one by one; for more the keys are listed."""
+_GAP_BYTES = 256 << 10
+_TAIL_READ_BYTES = 128 << 10
+_CHUNKS = ".chunks"
+_RECIPE = struct.Struct(">32sI")
+_RECIPE_MARK = b"noriach1"
+
+
+class S3Objects:
+    """An object store in a bucket. Safe for many threads, processes and machines.
+
+    Args:
+        url: `s3://bucket/prefix`.
+        endpoint, region: as for S3Bucket.
+        cache: a folder where the tables of packs are kept between runs; none if it is not given.
+        bucket: that place, where it is open already.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint: str = "",
+        region: str = "",
+        cache: Path | None = None,
+        *,
+        bucket: S3Bucket | None = None,
+    ) -> None:
+        self.bucket = bucket or S3Bucket(url, endpoint, region)
+        self._places = Places()
+        self._cache = (
+            cache / hashlib.sha256(f"{endpoint} {self.bucket.url}".encode()).hexdigest()[:16] if cache else None
+        )
+        self._lock = threading.Lock()
+        self._is_listed = False
+
+    def put(self, source: BinaryIO) -> Digest:
+        """Store the bytes of a stream; see the protocol. Raises: StoreUnavailable; StoreFull; Denied."""
+        hasher = hashlib.sha256()
+        size = 0
+        with tempfile.SpooledTemporaryFile(max_size=PACK_BYTES) as spool:
+            while block := source.read(BLOCK_BYTES):
+                hasher.update(block)
+                size += len(block)
+                spool.write(block)
+            name = Digest("sha256:" + hasher.hexdigest())
+            self.put_known(name, cast("BinaryIO", spool), size)
+        return name
+
+    def put_known(
+        self, digest: Digest, source: BinaryIO, size: int, sent: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Store a seekable stream whose digest is known: in parts, in parallel, continuing what was broken off.
+
+        The caller has verified the bytes. `sent` is told the bytes as they arrive.
+        """
+        self.bucket.upload(_key(digest), source, size, sent)
+
+    def get(self, digest: Digest) -> BinaryIO:
+        """The raw bytes of an object, as a stream that can seek. Raises: NotFound."""
+        place = self._places.find([digest]).get(digest)
+        if place is None:
+            with contextlib.suppress(NotFound):  # then it is packed, or in pieces
+                return self.bucket.open(_key(digest))
+            place = self._place(digest)
+        if place is not None:
+            return io.BytesIO(self.bucket.read(_pack_key(place.pack), place.offset, place.size))
+        chunks = self.chunks_of(digest)
+        assert chunks is not None, "it is neither whole nor packed"
+        return cast("BinaryIO", io.BufferedReader(_Joined(self, chunks), BLOCK_BYTES))
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the object is there."""
+        return self._has_key(digest) or self._place(digest) is not None
+
+    def list(self) -> Iterator[tuple[Digest, int]]:
+        """Every object with its size in bytes."""
+        self._refresh()
+        seen: set[Digest] = set()
+        for name, size in self._places.all():
+            seen.add(name)
+            yield name, size
+        for key, size in self._keys(""):
+            name = _named(key)
+            if name not in seen:
+                seen.add(name)
+                if key.endswith(_CHUNKS):
+                    size = sum(length for _, length in self.chunks_of(name) or ())
+                yield name, size
+
+    def delete(self, digest: Digest) -> None:
+        """Take an object away; one that is packed takes its pack to be written anew. Raises: NotFound."""
+        is_there = False
+        for key in (_key(digest), _key(digest) + _CHUNKS):
+            if self.bucket.stat(key) is not None:
+                self.bucket.delete(key)
+                is_there = True
+        while (place := self._place(digest, is_fresh=True)) is not None:
+            self._rewrite(place.pack, digest)
+            is_there = True
+        if not is_there:
+            raise NotFound(f"there is no object {short(digest)}", where=self.bucket.url)
+
+    def put_many(self, items: Iterable[bytes]) -> Names:
+        """Store many small objects in few requests; gives their names in order.
+
+        A pack is there whole or not at all. Raises: as put.
+        """
+        names: Names = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            running: deque[Future[None]] = deque()
+            for group in _grouped(items, names):
+                running.append(pool.submit(self._put_group, group))
+                while len(running) > THREADS:
+                    running.popleft().result()
+            for each in running:
+                each.result()
+        return names
+
+    def has_many(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those that are there."""
+        wanted = list(dict.fromkeys(digests))
+        self._refresh()
+        found = set(self._places.find(wanted))
+        rest = [name for name in wanted if name not in found]
+        if len(rest) <= ASK_EACH_MAX:
+            with ThreadPoolExecutor(THREADS) as pool:
+                return found | {
+                    name for name, is_there in zip(rest, pool.map(self._has_key, rest), strict=True) if is_there
+                }
+        with ThreadPoolExecutor(THREADS) as pool:
+            shards = sorted({name[7:9] for name in rest})
+            listed = pool.map(lambda shard: {_named(key) for key, _ in self._keys(f"{shard}/")}, shards)
+            there = set().union(*listed)
+        return found | (there & set(rest))
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """The bytes of many objects, in the order that costs least. Raises: NotFound."""
+        wanted = list(dict.fromkeys(digests))
+        places = self._places.find(wanted)
+        if len(places) < len(wanted):
+            self._refresh()
+            places = self._places.find(wanted)
+        tasks: list[Callable[[], Group]] = [partial(self._read_span, span) for span in _spans(places)]
+        tasks += [partial(self._read_one, name) for name in wanted if name not in places]
+        for answer in _windowed(tasks):
+            yield from answer
+
+    def read_range(self, digest: Digest, start: int, length: int) -> bytes:
+        """Some bytes of a large object in one request; may be fewer at its end. Raises: NotFound."""
+        with contextlib.suppress(NotFound):
+            return self.bucket.read(_key(digest), start, length)
+        with self.get(digest) as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    def chunks_of(self, digest: Digest) -> tuple[tuple[Digest, int], ...] | None:
+        """The pieces of an object in order, with their sizes; None if it is stored whole. Raises: NotFound."""
+        try:
+            content = self.bucket.read(_key(digest) + _CHUNKS)
+        except NotFound as error:
+            if self.has(digest):
+                return None
+            raise NotFound(f"there is no object {short(digest)}", where=self.bucket.url) from error
+        if not content.startswith(_RECIPE_MARK) or (len(content) - len(_RECIPE_MARK)) % _RECIPE.size:
+            raise Corrupt(f"the list of pieces of {short(digest)} was altered", where=self.bucket.url)
+        found = _RECIPE.iter_unpack(content[len(_RECIPE_MARK) :])
+        return tuple((Digest(f"sha256:{raw.hex()}"), size) for raw, size in found)
+
+    def put_chunked(self, digest: Digest, chunks: Sequence[tuple[Digest, int]]) -> None:
+        """Say of which pieces an object is made; they are stored already."""
+        rows = [_RECIPE.pack(bytes.fromhex(name[7:]), size) for name, size in chunks]
+        content = b"".join([_RECIPE_MARK, *rows])
+        self.bucket.upload(_key(digest) + _CHUNKS, io.BytesIO(content), len(content))
+
+    def mend(self, digest: Digest, content: BinaryIO, size: int) -> None:
+        """Replace whatever is stored under a name by these bytes, which the caller has verified."""
+        with contextlib.suppress(NotFound):  # where nothing is, it is simply put
+            self.delete(digest)
+        self.put_known(digest, content, size)
+
+    def _has_key(self, digest: Digest) -> bool:
+        return self.bucket.stat(_key(digest)) is not None or self.bucket.stat(_key(digest) + _CHUNKS) is not None
+
+    def _keys(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for item in self.bucket.list(prefix):
+            if len(item.key.partition("/")[0]) == 2:
+                yield item.key, item.size_bytes
+
+    def _put_group(self, group: Group) -> None:
+        if len(group) == 1 and len(group[0][1]) > PACKED_MAX_BYTES:
+            self.put_known(group[0][0], io.BytesIO(group[0][1]), len(group[0][1]))
+            return
+        content = pack(group)
+        name = identity.digest(content)[7:]
+        self.bucket.upload(_pack_key(name), io.BytesIO(content), len(content))
+        self._learn(name, content[-table_size(content, name) :], len(content))
+
+    def _read_one(self, name: Digest) -> Group:
+        with self.get(name) as stream:
+            return [(name, stream.read())]
+
+    def _read_span(self, span: Span) -> Group:
+        """Objects that lie side by side in one pack, by one request."""
+        start = span[0][1].offset
+        end = max(place.offset + place.size for _, place in span)
+        content = self.bucket.read(_pack_key(span[0][1].pack), start, end - start) if end > start else b""
+        found = []
+        for name, place in span:
+            at = place.offset - start
+            found.append((name, content[at : at + place.size]))
+        return found
+
+    def _place(self, digest: Digest, *, is_fresh: bool = False) -> Place | None:
+        found = None if is_fresh else self._places.find([digest]).get(digest)
+        if found is None:
+            self._refresh()
+            found = self._places.find([digest]).get(digest)
+        return found
+
+    def _refresh(self) -> None:
+        """Learn the packs that are there now."""
+        with self._lock:
+            there = {Path(item.key).stem: item.size_bytes for item in self.bucket.list("packs/")}
+            self._places.keep(there)
+            fresh = [name for name in there if name not in self._places.packs()]
+            with ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(lambda name: self._learn_from_store(name, there[name]), fresh))
+
+    def _learn_from_store(self, name: str, size: int) -> None:
+        kept = self._cache / name if self._cache else None
+        if kept is not None and kept.is_file():
+            self._places.add(name, table_of(kept.read_bytes(), size, f"{self.bucket.url}/{_pack_key(name)}"))
+            return
+        tail = self.bucket.read(_pack_key(name), max(size - _TAIL_READ_BYTES, 0))
+        length = table_size(tail, f"{self.bucket.url}/{_pack_key(name)}")
+        if length > len(tail):
+            tail = self.bucket.read(_pack_key(name), max(size - length, 0))
+        self._learn(name, tail[-length:], size)
+
+    def _learn(self, name: str, tail: bytes, size: int) -> None:
+        self._places.add(name, table_of(tail, size, f"{self.bucket.url}/{_pack_key(name)}"))
+        if self._cache is not None:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            part = self._cache / f".{name}.{threading.get_ident()}.{id(tail)}"
+            part.write_bytes(tail)
+            part.replace(self._cache / name)
+
+    def _rewrite(self, name: str, without: Digest) -> None:
+        """A pack without one object; the new pack is there before the old one goes."""
+        content = self.bucket.read(_pack_key(name))
+        table = table_of(content, len(content), name)
+        group = []
+        for row in table:
+            each = Digest(f"sha256:{bytes(row['digest']).hex()}")
+            if each != without:
+                at = int(row["offset"])
+                group.append((each, content[at : at + int(row["size"])]))
+        if group:
+            self._put_group(group)
+        self.bucket.delete(_pack_key(name))
+        self._places.keep(self._places.packs() - {name})
+
+
+class _Joined(io.RawIOBase):
+    """The pieces of an object as one stream; a few pieces are read at a time."""
+
+    AHEAD = 64
+
+    def __init__(self, store: S3Objects, chunks: Sequence[tuple[Digest, int]]) -> None:
+        self._store, self._chunks = store, chunks
+        self._ready: dict[Digest, bytes] = {}
+        self._number, self._inside, self._at = 0, 0, 0
+        self._size = sum(size for _, size in chunks)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
+        self._number, self._inside = 0, self._at
+        while self._number < len(self._chunks) and self._inside >= self._chunks[self._number][1]:
+            self._inside -= self._chunks[self._number][1]
+            self._number += 1
+        return self._at
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast("bytearray", buffer)).cast("B")
+        while self._number < len(self._chunks):
+            name, _ = self._chunks[self._number]
+            if name not in self._ready:
+                ahead = dict.fromkeys(each for each, _ in self._chunks[self._number : self._number + self.AHEAD])
+                self._ready = dict(self._store.get_many(ahead))
+            content = self._ready[name][self._inside : self._inside + len(view)]
+            if content:
+                view[: len(content)] = content
+                self._inside += len(content)
+                self._at += len(content)
+                return len(content)
+            self._number, self._inside = self._number + 1, 0
+        return 0
+
+
+def _grouped(items: Iterable[bytes], names: list[Digest]) -> Iterator[list[tuple[Digest, bytes]]]:
+    """The objects in groups that make a pack, each once; `names` gets every name in order."""
+    group: list[tuple[Digest, bytes]] = []
+    seen: set[Digest] = set()
+    held = 0
+    for content in items:
+        name = identity.digest(content)
+        names.append(name)
+        if name in seen:
+            continue
+        seen.add(name)
+        if len(content) > PACKED_MAX_BYTES:
+            yield [(name, content)]
+            continue
+        group.append((name, content))
+        held += len(content) + ROW_BYTES
+        if held + TAIL_BYTES >= PACK_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _spans(places: dict[Digest, Place]) -> Iterator[list[tuple[Digest, Place]]]:
+    """Objects of one pack that lie near each other, at most a pack's size together."""
+    ordered = sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset))
+    span: list[tuple[Digest, Place]] = []
+    for name, place in ordered:
+        if span:
+            first, last = span[0][1], span[-1][1]
+            is_near = place.pack == first.pack and place.offset - (last.offset + last.size) <= _GAP_BYTES
+            if not is_near or place.offset + place.size - first.offset > PACK_BYTES:
+                yield span
+                span = []
+        span.append((name, place))
+    if span:
+        yield span
+
+
+def _windowed(tasks: Sequence[Callable[[], T]]) -> Iterator[T]:
+    """The answers of tasks in order, a few of them running ahead."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        running: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                running.append(pool.submit(task))
+                if len(running) > THREADS:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for each in running:
+                each.cancel()
+
+
+def _key(digest: Digest) -> str:
+    return f"{digest[7:9]}/{digest[9:]}"
+
+
+def _pack_key(name: str) -> str:
+    return f"packs/{name}.pack"
+
+
+def _named(key: str) -> Digest:
+    return Digest(f"sha256:{key.replace('/', '').removesuffix(_CHUNKS)}")

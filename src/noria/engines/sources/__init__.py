@@ -1,0 +1,1 @@
+"""Places that tables are read from: databases."""

@@ -1,0 +1,143 @@
+"""What checks, their rules and their anomalies look like on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from noria.faces.cli.text import columns, count
+
+__all__ = ["checks", "exported", "imported", "quarantined", "suite", "watched"]
+
+FINDINGS_MAX = 20
+CHANGES_MAX = 40
+_BARS = "▁▂▃▄▅▆▇█"
+_SPARK = 24
+
+
+def suite(found: Mapping[str, Any]) -> str:
+    """What was inferred, where it stands, and what inferring again would change."""
+    state = "accepted" if found["is_accepted"] else "written" if found["is_new"] else "unchanged"
+    text = f"  checks {found['suite']}  {state}: {count(found['rules'])} rules over {count(found['columns'])} columns"
+    changes = found["changes"]
+    if not changes:
+        return text
+    kept = sum(each["is_kept"] for each in changes)
+    news = len(changes) - kept
+    word = "taken" if found["is_accepted"] else "would change"
+    lines = [text, f"         {news} {'key' if news == 1 else 'keys'} {word}, {kept} kept as you edited them"]
+    for each in changes[:CHANGES_MAX]:
+        lines += _change(each)
+    if len(changes) > CHANGES_MAX:
+        lines.append(f"    … {len(changes) - CHANGES_MAX} more")
+    return "\n".join(lines)
+
+
+def checks(found: Mapping[str, Any]) -> str:
+    """The outcome of a suite on a version, each failed rule with its count, share, rows and examples."""
+    ref = f"{found['dataset']}@{found['version']}"
+    total = found["passed"] + found["failed"]
+    head = f"  checks {ref}  {found['passed']}/{total} ok"
+    if found.get("warned"):
+        head += f"  {found['warned']} warnings"
+    bad = [each for each in found["findings"] if not each["passed"]]
+    if not bad:
+        return head
+    if not found["ok"]:
+        label = click.style("STOP", fg="red", bold=True)
+        head = f"  {label} {ref}: {found['failed']} of {total} checks failed."
+    rows = [_finding(each) for each in bad[:FINDINGS_MAX]]
+    more = f"\n    … {len(bad) - FINDINGS_MAX} more" if len(bad) > FINDINGS_MAX else ""
+    return head + "\n" + columns(rows, indent="    ") + more
+
+
+def quarantined(found: Mapping[str, Any]) -> str:
+    """What was set apart."""
+    ref = f"{found['dataset']}@{found['version']}"
+    if not found["failing"]:
+        text = f"  quarantine {ref}: no row breaks a rule"
+    else:
+        rest = found["rows"] - found["failing"]
+        text = f"  quarantine {ref}: {count(found['failing'])} rows → {found['quarantine']}"
+        text += f"   {count(rest)} rows → {found['clean']}" if found["clean"] else "   no row is left"
+    for each in found["whole"][:FINDINGS_MAX]:
+        text += f"\n    {click.style('still', fg='yellow')} {each}"
+    return text
+
+
+def watched(found: Mapping[str, Any]) -> str:
+    """Each data set with its last row counts, and what is out of the ordinary."""
+    lines = []
+    for each in found["datasets"]:
+        sign = click.style("ok", fg="green") if each["ok"] else click.style("LOOK", fg="red", bold=True)
+        spark = _spark([*each["rows_before"], each["rows"]])
+        ref = f"{each['dataset']}@{each['version']}"
+        lines.append(f"  {sign} {click.style(ref, bold=True)}  {count(each['rows'])} rows  {spark}")
+        if each["history"] < 5:
+            lines.append(f"       {each['history']} earlier versions: too few to know what is usual")
+        for anomaly in each["anomalies"]:
+            colour = "red" if anomaly["severity"] == "error" else "yellow"
+            place = f"{anomaly['column']}: " if anomaly["column"] and anomaly["question"] == "nulls" else ""
+            lines.append(f"       {click.style(anomaly['question'], fg=colour)}  {place}{anomaly['message']}")
+        if each["unread"]:
+            shown = ", ".join(map(str, each["unread"][:8]))
+            lines.append(f"       nulls unknown in versions that are not here: {shown}")
+    return "\n".join(lines) or "  no data sets"
+
+
+def imported(found: Mapping[str, Any]) -> str:
+    """Each rule of the other tool: mapped, or refused with its reason."""
+    told = f"{found['mapped']} mapped ({found['added']} rules added), {found['refused']} refused"
+    head = f"  checks {found['suite']}  {told}"
+    rows = []
+    for each in found["expectations"]:
+        told = click.style("refused", fg="yellow") if each["refused"] else ", ".join(each["rules"])
+        rows.append([each["source"], each["column"], told, each["refused"]])
+    return head + "\n" + columns(rows, indent="    ")
+
+
+def exported(found: Mapping[str, Any]) -> str:
+    """Where the schema is, and what it cannot say."""
+    text = f"  schema {found['to']}"
+    if found["left"]:
+        text += f"\n         it does not hold: {', '.join(found['left'][:12])}"
+        text += f" … {len(found['left']) - 12} more" if len(found["left"]) > 12 else ""
+    return text
+
+
+def _finding(each: Mapping[str, Any]) -> list[str]:
+    places = ", ".join(map(str, each["rows"][:4])) + (" …" if each["count"] > 4 and each["rows"] else "")
+    where = f"rows {places}" if places else ""
+    if where and each["file"]:
+        where += f" of {each['file']}"
+    share = f"{each['count'] / each['total']:.1%}" if each["total"] and each["rows"] else ""
+    examples = ", ".join(str(text)[:24] for text in each["examples"][:3])
+    word = "" if each["severity"] == "error" else each["severity"]
+    return [each["column"] or "(table)", each["rule"], each["message"] or each["rule"], share, examples, where, word]
+
+
+def _change(each: Mapping[str, Any]) -> list[str]:
+    """A key as a diff: - what is there, + what is inferred now."""
+    yours, now = each["yours"], each["now"]
+    if each["is_kept"]:
+        edited = f"yours {_cut(yours) or '(removed)'}; inferred {_cut(now) or '(nothing)'}"
+        return [f"    {click.style('=', fg='yellow')} {each['key']}  {edited}"]
+    lines = []
+    if yours:
+        lines.append(click.style(f"    - {each['key']} = {_cut(yours)}", fg="red"))
+    if now:
+        lines.append(click.style(f"    + {each['key']} = {_cut(now)}", fg="green"))
+    return lines
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _spark(values: Sequence[int]) -> str:
+    """Row counts as a line of small bars, from zero."""
+    shown = values[-_SPARK:]
+    top = max(shown) or 1
+    return "".join(_BARS[min(int(value / top * len(_BARS)), len(_BARS) - 1)] for value in shown)

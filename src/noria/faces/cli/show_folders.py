@@ -1,0 +1,115 @@
+"""What folders of data look like on a terminal: versions with their files, what changed, what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from noria.faces.cli.show_data import version
+from noria.faces.cli.text import columns, count, name_of, size
+
+__all__ = ["checked_out", "files", "gc", "status", "verify"]
+
+FILES_MAX = 40
+FINDINGS_MAX = 20
+_SIGNS = {"+": "green", "-": "red", "~": "yellow"}
+
+
+def files(found: Mapping[str, Any]) -> str:
+    """A version with its columns, tags and files."""
+    dataset, entries = found["dataset"], found["entries"]
+    kinds = columns([[name, kind, "may be null" if nullable else ""] for name, kind, nullable in dataset["columns"]])
+    rows = [
+        [each["path"], count(each["rows"]) if each["rows"] else "", size(each["size_bytes"]), name_of(each["digest"])]
+        for each in entries
+    ]
+    rest = "  … more: name a folder, such as noria data show NAME FOLDER"
+    is_cut = found.get("more") or len(rows) > FILES_MAX
+    tags = "         tags " + ", ".join(found["tags"]) if found["tags"] else ""
+    parts = [version(dataset), tags, _choice(found), kinds, columns(rows[:FILES_MAX], right=" rr")]
+    return "\n".join([part for part in parts if part] + ([rest] if is_cut else []))
+
+
+def status(found: Sequence[Mapping[str, Any]]) -> str:
+    """Each data set: the same, or what is new, gone and changed."""
+    if not found:
+        return "  the project stands on no data: noria data add PATH"
+    return "\n".join(_one(each) for each in found)
+
+
+def checked_out(found: Mapping[str, Any]) -> str:
+    """What was written, taken away and left."""
+    text = f"  data   {click.style(_ref(found), bold=True)}  in {found['to']}"
+    text += f"   {_files(found['files'])}  {size(found['size_bytes'])}"
+    told = [f"{count(found[word])} {word}" for word in ("written", "removed") if found[word]]
+    if found["kept"]:
+        told.append(f"{count(found['kept'])} that you changed left as they are")
+    lines = [text, "         " + (", ".join(told) or "nothing had to be written")]
+    return "\n".join([*lines, *filter(None, [_choice(found)])])
+
+
+def verify(found: Mapping[str, Any]) -> str:
+    """What was read, and each object that is not what its name says."""
+    read = f"{count(found['versions'])} versions, {_files(found['files'])}, {size(found['size_bytes'])} read"
+    if not found["bad"]:
+        return f"  data   {read}: every byte is what it was"
+    rows = []
+    for each in found["findings"][:FINDINGS_MAX]:
+        place = f"{each['dataset']}@{each['version']} {each['path'] or '(its list of files)'}"
+        end = click.style(f"healed from {each['healed']}", fg="green") if each["healed"] else each["why"]
+        rows.append([place, f"expected {name_of(each['expected'], 12)}", f"found {name_of(each['found'], 12)}", end])
+    left = found["bad"] - found["healed"]
+    label = click.style("STOP", fg="red", bold=True) if left else "data  "
+    head = f"  {label} {read}: {count(found['bad'])} objects were altered or gone, {count(found['healed'])} healed"
+    more = len(found["findings"]) - len(rows)
+    return "\n".join([head, columns(rows, indent="    "), *([f"    … {more} more"] if more > 0 else [])])
+
+
+def gc(found: Mapping[str, Any]) -> str:
+    """What nothing names any more."""
+    roots = f"{count(found['live'])} objects are named by facts, pins, branches, tags and leases of"
+    clones = f"{found['clones']} {'clone' if found['clones'] == 1 else 'clones'}"
+    rows = [
+        ["unnamed", count(found["unnamed"]), size(found["unnamed_bytes"])],
+        ["too young to judge", count(found["young"]), ""],
+        ["in the trash", count(found["trashed"]), size(found["trashed_bytes"])],
+        ["gone for good", count(found["purged"]), size(found["purged_bytes"])],
+    ]
+    shown = [row for row in rows if row[1] != "0"]
+    head = f"  data   {roots} {clones}"
+    tail = [] if found["swept"] or not found["unnamed"] else ["         nothing was changed: this was a dry run"]
+    return "\n".join([head, *([columns(shown, indent="         ", right=" rr")] if shown else []), *tail])
+
+
+def _one(each: Mapping[str, Any]) -> str:
+    ref = click.style(_ref(each), bold=True)
+    place = each["place"] or "nowhere"
+    if each["state"] == "elsewhere":
+        return f"  data   {ref}  {place}: not a folder of this project"
+    if each["state"] == "absent":
+        return f"  data   {ref}  {place} is not here: noria data checkout {each['dataset']}"
+    here = f"{_files(each['files'])}  {size(each['size_bytes'])}"
+    if each["state"] == "same":
+        return f"  data   {ref}  {place}   {here}   {click.style('unchanged', fg='green')}"
+    counts = [f"{count(each[word])} {name}" for word, name in _WORDS if each[word]]
+    total = sum(each[word] for word, _ in _WORDS)
+    lines = [click.style(f"         {path}", fg=_SIGNS.get(path[:1])) for path in each["paths"]]
+    more = [f"         … {count(total - len(lines))} more"] if total > len(lines) else []
+    return "\n".join([f"  data   {ref}  {place}   {here}   {', '.join(counts)}", *lines, *more])
+
+
+_WORDS = (("added", "new"), ("removed", "gone"), ("changed", "changed"))
+
+
+def _choice(found: Mapping[str, Any]) -> str:
+    return f"         {found['choice']}" if found.get("choice") else ""
+
+
+def _files(number: int) -> str:
+    return f"{count(number)} {'file' if number == 1 else 'files'}"
+
+
+def _ref(found: Mapping[str, Any]) -> str:
+    return f"{found.get('name') or found['dataset']}@{found['version']}"

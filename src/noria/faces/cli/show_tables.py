@@ -1,0 +1,86 @@
+"""What growing tables and the history of a row look like on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from noria.faces.cli.show_data import version
+from noria.faces.cli.text import columns, count, day, size
+
+__all__ = ["appended", "compacted", "deleted", "from_predictions", "history", "upserted"]
+
+VALUES_MAX = 12
+
+
+def appended(found: Mapping[str, Any]) -> str:
+    """What an append brought, and what it left out."""
+    lines = [version(found["dataset"])]
+    known = f"  {count(found['known'])} known" if found["known"] else ""
+    lines.append(f"         +{count(found['appended'])} rows{known}  watermark {found['watermark']}")
+    if found["late"]:
+        few = ", ".join(found["late_examples"])
+        words = f"{count(found['late'])} late rows, at or before the watermark and not in the data set: {few}"
+        lines.append(f"         {click.style(words, fg='yellow')}")
+    if found["unordered"]:
+        column = found["watermark"].partition("=")[0]
+        lines.append(f"         {count(found['unordered'])} rows left out: they have no {column}")
+    return "\n".join(lines)
+
+
+def upserted(found: Mapping[str, Any]) -> str:
+    """What an upsert changed."""
+    told = (
+        f"+{count(found['inserted'])} rows  {count(found['updated'])} changed  {count(found['unchanged'])} as they were"
+    )
+    return f"{version(found['dataset'])}\n         {told}"
+
+
+def deleted(found: Mapping[str, Any]) -> str:
+    """What a deletion removed."""
+    missing = f"  {count(found['missing'])} keys named no row" if found["missing"] else ""
+    return f"{version(found['dataset'])}\n         −{count(found['deleted'])} rows{missing}"
+
+
+def compacted(found: Mapping[str, Any]) -> str:
+    """What a compaction folded together."""
+    dataset = found["dataset"]
+    before = f"{count(found['files_before'])} files, {size(found['size_before'])}"
+    after = f"{count(dataset['files'])} files, {size(dataset['size_bytes'])}"
+    return f"{version(dataset)}\n         {before} → {after}, the same rows"
+
+
+def history(found: Mapping[str, Any]) -> str:
+    """Each version that did something to a row, oldest first."""
+    state = "is there" if found["is_there"] else "is gone"
+    head = f"  {found['name']}  {found['column']} = {click.style(found['key'], bold=True)}  {state}"
+    blocks = [head]
+    for each in found["changes"]:
+        told = [
+            f"@{each['version']}",
+            each["change"],
+            day(each["at"]),
+            each["actor"],
+            f"{each['operation']} {each['source']}",
+        ]
+        about = [*each["made_by"], *([f"code {each['code'][:12]}"] if each["code"] else []), each["note"]]
+        line = "  ".join(part for part in told if part.strip())
+        blocks.append(f"    {click.style(line, bold=True)}" + "".join(f"\n      {part}" for part in about if part))
+        rows = [[v["column"], _value(v["before"]), "→", _value(v["after"])] for v in each["values"]]
+        more = f"\n      … {len(rows) - VALUES_MAX} more" if len(rows) > VALUES_MAX else ""
+        blocks.append(columns(rows[:VALUES_MAX], indent="      ") + more)
+    return "\n".join(blocks)
+
+
+def from_predictions(found: Mapping[str, Any]) -> str:
+    """What became of logged predictions and their labels, with what to beware of."""
+    lines = [version(found["dataset"])]
+    lines.append(f"         {count(found['labelled'])} of {count(found['answered'])} answers have a label")
+    lines += [f"         {click.style(each, fg='yellow')}" for each in found["warnings"]]
+    return "\n".join(lines)
+
+
+def _value(value: str | None) -> str:
+    return "–" if value is None else value

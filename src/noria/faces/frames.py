@@ -1,0 +1,123 @@
+"""Data sets for a script, a notebook or a step: `nr.add_data`, `nr.read_data`, and tables that grow.
+
+Frames go in and come out as they are: pandas, polars, Arrow. Each function works on the project of
+the current folder, or of `root`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noria.bootstrap import open_workspace
+from noria.core.errors import UsageError
+from noria.core.fact import Edge
+from noria.core.lazy import lazy
+from noria.data import frames, incremental, read, select, tables, versions
+from noria.data.incremental import Appended, Upserted
+from noria.data.records import DatasetVersion
+from noria.pipeline.ambient import made_in
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = lazy("pyarrow")
+
+__all__ = ["add_data", "append_data", "read_data", "upsert_data"]
+
+
+def add_data(
+    frame: Any,
+    *,
+    name: str = "",
+    note: str = "",
+    key: str = "",
+    time: str = "",
+    label: str = "",
+    root: str = "",
+) -> DatasetVersion:
+    """Add a frame, or a path or address as `noria data add` takes it, as a version of a data set.
+
+    Columns keep their exact types: text such as "02139" stays text, categories keep their levels
+    and order, whole numbers with gaps stay whole, times their zones, decimals their digits. The same
+    columns and values give the same version, whatever library they came from.
+
+    Args:
+        frame: pandas, polars or Arrow (a table or a stream of batches), a list of rows, or a path.
+        name: of the data set; a frame needs one.
+        key, time, label: columns with these roles; by default as in the version before.
+        root: the project's folder, if it is not the current one or above it.
+    Raises: UsageError for a column that cannot be kept as it is, naming it.
+    Example:
+        version = nr.add_data(frame, name="customers", key="id")
+    """
+    ws = _workspace(root)
+    if not frames.is_frame(frame):
+        return versions.add(ws, os.fspath(frame), name, note, key=key, time=time, label=label)
+    if not name:
+        raise UsageError("a frame has no name of its own", hint='nr.add_data(frame, name="NAME")')
+    roles = {"key": key, "time": time, "label": label}
+    rows = frames.arrow_of(frame)
+    return tables.add_table(ws, rows, name, roles=roles, source=_source(), note=note, inputs=_edges())
+
+
+def append_data(
+    frame: Any, *, name: str, watermark: str = "", note: str = "", late: bool = False, root: str = ""
+) -> Appended:
+    """Append the rows of a frame that lie beyond the last watermark, as `noria data append` does."""
+    rows = _stream(frame)
+    return incremental.append_rows(_workspace(root), name, rows, watermark, source=_source(), note=note, late=late)
+
+
+def upsert_data(frame: Any, *, name: str, key: str = "", note: str = "", root: str = "") -> Upserted:
+    """Insert rows whose key is new and replace those whose key is there, as `noria data upsert` does."""
+    return incremental.upsert_rows(_workspace(root), name, _stream(frame), key, source=_source(), note=note)
+
+
+def read_data(
+    ref: str,
+    *,
+    columns: Sequence[str] | None = None,
+    rows: tuple[int, int] | None = None,
+    where: str = "",
+    root: str = "",
+) -> pa.Table:
+    """The rows of a version as an Arrow table; `.to_pandas()` and `polars.from_arrow` give frames.
+
+    What is not asked for is not fetched: other columns, and row groups outside of the rows or the
+    condition. pandas' own dtypes come back where the whole table is read.
+
+    Args:
+        ref: `flights`, `flights@3`, a tag, a date, an id.
+        columns: only these, in this order.
+        rows: only rows [first, last), counted from 0.
+        where: only rows that fit, such as "amount > 100 and zip = '02139'".
+    Raises: NotFound; UsageError for an unknown column or a condition that cannot be read; Corrupt.
+    Example:
+        nr.read_data("flights@latest", columns=["dest"], where="dep_delay > 60").to_pandas()
+    """
+    ws = _workspace(root)
+    return read.table(ws, select.resolve(ws, ref), columns=columns, rows=rows, condition=where)
+
+
+def _workspace(root: str) -> Workspace:
+    return open_workspace(Path(root) if root else None)
+
+
+def _stream(frame: Any) -> pa.RecordBatchReader:
+    found = frames.arrow_of(frame)
+    return found.to_reader() if isinstance(found, pa.Table) else found
+
+
+def _source() -> str:
+    """Where a frame comes from, as far as is known."""
+    place = made_in()
+    return f"step {place.partition('/')[2]}" if place else "a frame"
+
+
+def _edges() -> list[Edge]:
+    place = made_in()
+    return [("run", f"run/{place.partition('/')[0]}")] if place else []

@@ -1,0 +1,279 @@
+"""Large objects as lists of content-defined chunks: what did not change is stored once.
+
+A boundary stands where a hash of the sixteen bytes before it is small, so an insertion moves the
+boundaries with the bytes. The list of an object is its recipe; its chunks are objects like others.
+The chunker is a function of the bytes and of the size of the file alone, and the recipe says by
+which rule it cut, but a reader needs only the list. What does not compress is not chunked, because
+equal parts are not to be expected in it, save Parquet, whose pages a writer can make repeat.
+
+Source: Xia et al., FastCDC (USENIX ATC 2016), for the three sizes and the two thresholds; the hash
+is another one, made of multiplications of 4-byte words, because those run at the speed of the
+vector unit without a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from noria.core.errors import Corrupt, NotFound
+from noria.core.identity import Digest, short
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["CHUNKED_BYTES", "ChunkReader", "Chunker", "Recipe", "pack_recipe", "pays", "read_recipe"]
+
+np = lazy("numpy")
+
+CHUNKED_BYTES = 1 << 20
+"""Objects below this size are never chunked."""
+
+_MAGIC = b"noria chunks/1\n"
+_HEAD = struct.Struct("<QI16s")
+_PART = struct.Struct("<32sI")
+_WINDOW = 16
+_STEP = 1 << 20
+_SAMPLES, _SAMPLE_BYTES, _WORTH = 16, 32 << 10, 0.98
+_LARGE_FILE = 1 << 30
+_K1, _K2, _K3 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The chunks of an object in order, each with its size in bytes."""
+
+    digest: Digest
+    chunks: tuple[tuple[Digest, int], ...]
+    rule: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the object."""
+        return sum(size for _, size in self.chunks)
+
+
+class Chunker:
+    """Cuts a stream of blocks into chunks of `mean` bytes on average, from a quarter to four times that."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.mean = (64 << 10) if size_bytes < _LARGE_FILE else (1 << 20)
+        self.rule = f"cdc/1 {self.mean >> 10}K"
+        self._min, self._max = self.mean // 4, self.mean * 4
+        self._rest = b""
+        self._hard: list[int] = []
+        self._easy: list[int] = []
+        self._scanned = 0
+        self._scratch = _Scratch()
+
+    def feed(self, block: bytes) -> list[memoryview]:
+        """The chunks that are complete with this block; what is left waits for the next."""
+        self._rest = self._rest + block if self._rest else block
+        return self._cut(is_last=False)
+
+    def finish(self) -> list[memoryview]:
+        """The chunks of what is left."""
+        return self._cut(is_last=True)
+
+    def _cut(self, *, is_last: bool) -> list[memoryview]:
+        self._scan()
+        whole, begin, cuts = memoryview(self._rest), 0, []
+        while len(whole) - begin > self._max or (is_last and begin < len(whole)):
+            end = self._next(begin, len(whole))
+            cuts.append(whole[begin:end])
+            begin = end
+        self._rest = bytes(whole[begin:])
+        self._hard = [at - begin for at in self._hard[bisect_right(self._hard, begin) :]]
+        self._easy = [at - begin for at in self._easy[bisect_right(self._easy, begin) :]]
+        self._scanned -= begin
+        return cuts
+
+    def _next(self, begin: int, end: int) -> int:
+        """The first strict boundary before the mean size, else the first easy one, else the largest size."""
+        strict = bisect_left(self._hard, begin + self._min)
+        if strict < len(self._hard) and self._hard[strict] <= begin + self.mean:
+            return self._hard[strict]
+        easy = bisect_left(self._easy, begin + self.mean)
+        if easy < len(self._easy) and self._easy[easy] <= begin + self._max:
+            return self._easy[easy]
+        return min(begin + self._max, end)
+
+    def _scan(self) -> None:
+        """Find the boundaries in what is new."""
+        begin = max(self._scanned - _WINDOW + 1, 0)
+        one_in_hard, one_in_easy = (1 << 32) // (4 * self.mean), (1 << 32) // (self.mean // 4)
+        for start in range(begin, len(self._rest) - _WINDOW + 1, _STEP):
+            size = min(_STEP + _WINDOW - 1, len(self._rest) - start)
+            hard, easy = _boundaries(self._rest, start, size, self._scratch, hard=one_in_hard, easy=one_in_easy)
+            self._hard += hard
+            self._easy += easy
+        self._scanned = max(len(self._rest), self._scanned)
+
+
+class _Scratch:
+    """Memory for one step of the search, kept between steps: fresh pages would cost more than the work."""
+
+    def __init__(self) -> None:
+        self.mixed = np.empty(_STEP // 4 + _WINDOW, np.uint32)
+        self.spare = np.empty(_STEP // 4 + _WINDOW, np.uint32)
+        self.hits = np.empty(_STEP // 4 + _WINDOW, np.bool_)
+
+
+def _boundaries(
+    block: bytes, start: int, size: int, scratch: _Scratch, *, hard: int, easy: int
+) -> tuple[list[int], list[int]]:
+    """Where a chunk may end in a part of a block: offsets behind windows of 16 bytes with a great hash.
+
+    Great, not small: the hash of nothing but zeros is 0, and they are no boundary.
+    """
+    ends, strict = [], []
+    for lane in range(4):
+        count = (size - lane) // 4
+        if count < 4:
+            continue
+        words = np.frombuffer(block, "<u4", count, start + lane)
+        mixed, spare = scratch.mixed[:count], scratch.spare[:count]
+        np.multiply(words, np.uint32(_K1), out=mixed)
+        np.right_shift(mixed, np.uint32(15), out=spare)
+        np.bitwise_xor(mixed, spare, out=mixed)
+        np.multiply(mixed[:-1], np.uint32(_K2), out=spare[:-1])
+        np.add(mixed[1:], spare[:-1], out=spare[:-1])
+        np.multiply(spare[:-3], np.uint32(_K3), out=mixed[:-3])
+        np.add(mixed[:-3], spare[2:-1], out=mixed[:-3])
+        hits = np.greater(mixed[:-3], np.uint32((1 << 32) - easy), out=scratch.hits[: count - 3])
+        at = np.flatnonzero(hits)
+        ends.append(at * 4 + (start + lane + _WINDOW))
+        strict.append(mixed[at] > np.uint32((1 << 32) - hard))
+    if not ends:
+        return [], []
+    every, is_hard = np.concatenate(ends), np.concatenate(strict)
+    order = np.argsort(every)
+    every = every[order]
+    return every[is_hard[order]].tolist(), every.tolist()
+
+
+def pays(source: BinaryIO, size_bytes: int) -> bool:
+    """Whether a sample says that parts of the file may be found again in its next version.
+
+    The stream is read at sixteen places and left at its beginning.
+    """
+    if size_bytes < CHUNKED_BYTES:
+        return False
+    try:
+        if source.read(4) == b"PAR1":
+            return True
+        raw = packed = 0
+        for number in range(_SAMPLES):
+            source.seek((size_bytes - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+            sample = source.read(_SAMPLE_BYTES)
+            raw, packed = raw + len(sample), packed + len(zlib.compress(sample, 1))
+        return packed < _WORTH * raw
+    finally:
+        source.seek(0)
+
+
+def pack_recipe(recipe: Recipe) -> bytes:
+    """The bytes of a recipe: what it is of, the chunks, and a digest of all that."""
+    parts = [
+        _MAGIC,
+        bytes.fromhex(recipe.digest[7:]),
+        _HEAD.pack(recipe.size_bytes, len(recipe.chunks), recipe.rule.encode()),
+        *(_PART.pack(bytes.fromhex(name[7:]), size) for name, size in recipe.chunks),
+    ]
+    body = b"".join(parts)
+    return body + hashlib.sha256(body).digest()
+
+
+def read_recipe(digest: Digest, content: bytes, where: Path) -> Recipe:
+    """The recipe in a file. Raises: Corrupt if it was altered, or is that of another object."""
+    body, seal = content[:-32], content[-32:]
+    start = len(_MAGIC) + 32 + _HEAD.size
+    is_well = hashlib.sha256(body).digest() == seal and body.startswith(_MAGIC + bytes.fromhex(digest[7:]))
+    if not is_well or len(body) < start:
+        raise Corrupt(
+            f"the chunk list of object {short(digest)} was altered",
+            where=str(where),
+            hint="it was not used; put the object again, or heal it from a remote",
+        )
+    size, count, rule = _HEAD.unpack_from(body, len(_MAGIC) + 32)
+    chunks = tuple((Digest("sha256:" + key.hex()), length) for key, length in _PART.iter_unpack(body[start:]))
+    recipe = Recipe(digest, chunks, rule.rstrip(b"\0").decode())
+    assert (recipe.size_bytes, len(chunks)) == (size, count), "the seal is right, so are the sums"
+    return recipe
+
+
+class ChunkReader(io.RawIOBase):
+    """A chunked object as a seekable stream: only the chunks that are read are fetched.
+
+    `fetch` gives the bytes of some chunks in any order, whole and as they should be.
+    """
+
+    def __init__(
+        self, recipe: Recipe, fetch: Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]], *, ahead: int = 16
+    ) -> None:
+        super().__init__()
+        self._chunks = recipe.chunks
+        self._ends = list(accumulate(size for _, size in recipe.chunks))
+        self._fetch = fetch
+        self._ahead = ahead
+        self._at = 0
+        self._next = -1
+        self._known: dict[Digest, bytes] = {}
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to an offset; nothing is read."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1] if self._ends else 0}[whence]
+        if origin + offset < 0:
+            raise ValueError(f"negative seek position {origin + offset}")
+        self._at = origin + offset
+        return self._at
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        """Fill `target` from the chunk at hand; 0 at the end."""
+        number = bisect_right(self._ends, self._at)
+        if number == len(self._ends):
+            return 0
+        content = self._chunk(number)
+        begin = self._at - (self._ends[number] - len(content))
+        view = memoryview(target).cast("B")
+        part = content[begin : begin + len(view)]
+        view[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def _chunk(self, number: int) -> bytes:
+        """A chunk, and those behind it where the reading goes straight on."""
+        name, size = self._chunks[number]
+        if name not in self._known:
+            ahead = self._ahead if number == self._next else 1
+            wanted = list(dict.fromkeys(each for each, _ in self._chunks[number : number + ahead]))
+            try:
+                self._known = dict(self._fetch(wanted))
+            except (Corrupt, NotFound):
+                self._known = dict(self._fetch([name]))  # a bad chunk ahead is for whoever comes to it
+            self._next = number + ahead
+        content = self._known[name]
+        if len(content) != size:
+            raise Corrupt(f"chunk {short(name)} has {len(content)} bytes, not {size}")
+        return content

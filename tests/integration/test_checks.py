@@ -1,0 +1,524 @@
+"""Checks as a project uses them: files, versions, other data sets, a command that says no."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from noria.bootstrap import open_workspace
+from noria.checks import exchange, infer, quarantine, report, schemarun, suite, watch, wholes
+from noria.checks.rules import Suite
+from noria.config import DataConfig, Project
+from noria.core.errors import ConfigError, Corrupt, GateClosed, NotFound, ProjectError, UsageError
+from noria.data import read, versions
+from noria.store import replay
+from noria.store.workspace import Workspace
+
+HEAD = 'dataset = "orders"\n'
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    root = tmp_path / "project"
+    (root / "checks").mkdir(parents=True)
+    workspace = open_workspace(project=Project(name="test", root=root), actor="user:test")
+    yield workspace
+    assert replay.difference(workspace.ledger) == []
+
+
+def orders(rows: int = 400, *, start: int = 0, **changes: Any) -> pa.Table:
+    dice = np.random.default_rng(rows + start)
+    table = pa.table(
+        {
+            "id": [f"o{i}" for i in range(start, start + rows)],
+            "customer": pa.array(dice.integers(0, 50, rows)),
+            "amount": np.round(dice.gamma(3, 20, rows), 2),
+            "paid": np.round(dice.gamma(3, 5, rows), 2),
+            "country": dice.choice(["DE", "FR", "PT"], rows),
+            "at": pa.array(np.datetime64("2026-01-01", "us") + np.arange(start, start + rows).astype("timedelta64[m]")),
+        }
+    )
+    for name, values in changes.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    return table
+
+
+def add(
+    ws: Workspace, table: pa.Table, name: str = "orders", file: str = "a.parquet", **roles: str
+) -> versions.DatasetVersion:
+    folder = ws.project.root / "data" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / file)
+    return versions.add(ws, str(folder), name, **roles)
+
+
+def rules(ws: Workspace, text: str, name: str = "orders") -> Path:
+    path = ws.project.root / "checks" / f"{name}.toml"
+    path.write_text(HEAD.replace("orders", name) + text)
+    return path
+
+
+def failed(found: suite.ChecksReport) -> dict[tuple[str, str], Any]:
+    return {(f.rule, f.column): f for f in found.findings if not f.passed}
+
+
+ALL = """
+[table]
+key = "id"
+time = "at"
+min_rows = 10
+closed = true
+
+[columns.id]
+type = "text"
+nulls = 0.0
+pattern = "^o[0-9]+$"
+length = [2, 12]
+
+[columns.customer]
+references = "customers.id"
+
+[columns.amount]
+min = 0.0
+max = 100000.0
+
+[columns.paid]
+nulls = 0.0
+
+[columns.country]
+allowed = ["DE", "FR", "PT"]
+
+[columns.at]
+order = "increasing"
+earliest = "2025-01-01"
+
+[[rows]]
+name = "paid before it is due"
+where = "paid <= amount * 100"
+
+[[rules]]
+rule = "unique"
+columns = ["id", "at"]
+"""
+
+
+def test_every_sort_of_rule_passes_on_good_data_and_names_its_rows_on_bad(ws: Workspace) -> None:
+    add(ws, pa.table({"id": np.arange(50)}), "customers")
+    add(ws, orders(), time="at", key="id")
+    rules(ws, ALL)
+    good = suite.run(ws, "orders")
+    assert good.ok, failed(good)
+    assert good.total >= 16
+    bad = orders().to_pydict()
+    bad["id"][3] = "x3"
+    bad["customer"][5] = 77
+    bad["amount"][7] = -1.0
+    bad["paid"][9] = None
+    bad["country"][11] = "XX"
+    bad["at"][13] = bad["at"][2]
+    bad["paid"][15] = bad["amount"][15] * 101
+    bad["id"][17], bad["at"][17] = bad["id"][16], bad["at"][16]
+    add(ws, pa.table(bad))
+    found = failed(suite.run(ws, "orders"))
+    rows = {key: finding.rows for key, finding in found.items()}
+    assert rows == {
+        ("pattern", "id"): (3,),
+        ("references", "customer"): (5,),
+        ("range", "amount"): (7,),
+        ("nulls", "paid"): (9,),
+        ("allowed", "country"): (11,),
+        ("order", "at"): (13,),
+        ("paid before it is due", ""): (7, 15),
+        ("unique", "id"): (16, 17),
+        ("unique", "id, at"): (16, 17),
+    }
+    assert found["references", "customer"].examples == ("77",)
+    assert found["allowed", "country"].message == "1 values are not among the 3 allowed"
+    with pytest.raises(GateClosed):
+        suite.require(ws, "orders")
+
+
+def test_csv_and_json_lines_are_checked_like_parquet(ws: Workspace) -> None:
+    folder = ws.project.root / "data" / "orders"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("zip,n\n02139,1\n10001,2\n")
+    (folder / "b.jsonl").write_text('{"zip": "0213", "n": 3}\n{"zip": "94110", "n": null}\n')
+    versions.add(ws, str(folder), "orders")
+    rules(ws, '[columns.zip]\ntype = "text"\nlength = [5, 5]\n[columns.n]\nnulls = 0.0\n')
+    found = failed(suite.run(ws, "orders"))
+    assert {(key, f.file, f.rows) for key, f in found.items()} == {
+        (("length", "zip"), "b.jsonl", (0,)),
+        (("nulls", "n"), "b.jsonl", (1,)),
+    }
+
+
+def test_nothing_passes_by_being_skipped(ws: Workspace) -> None:
+    add(ws, orders(50))
+    path = rules(ws, "")
+    empty = suite.run(ws, "orders")
+    assert [(f.rule, f.passed) for f in empty.findings] == [("suite", False)]
+    assert "no rules" in empty.findings[0].message
+    path.write_text(HEAD + '[columns.nosuch]\nnulls = 0.5\n[[rows]]\nname = "r"\nwhere = "nosuch > 1"\n')
+    assert set(failed(suite.run(ws, "orders"))) == {("type", "nosuch"), ("r", "")}
+    path.write_text(HEAD + '[columns.id]\nreferences = "gone.id"\n')
+    assert "no data set" in failed(suite.run(ws, "orders"))["references", "id"].message.replace("there is ", "")
+    path.write_text(HEAD + "[columns.amount]\nshift = 0.1\n")
+    assert "no profile of the reference" in failed(suite.run(ws, "orders"))["shift", "amount"].message
+    path.write_text(HEAD + '[table]\nfresh = "1d"\n')
+    assert "cannot be evaluated" in failed(suite.run(ws, "orders"))["fresh", ""].message
+    path.write_text(HEAD + '[[rules]]\nrule = "rows"\ndataset = "orders"\n[leakage]\nholdout = "gone"\n')
+    assert "cannot be evaluated" in failed(suite.run(ws, "orders"))["leakage", ""].message
+
+
+def test_empty_data_fail_and_an_empty_file_is_told(ws: Workspace) -> None:
+    with pytest.raises(UsageError, match="no rows"):
+        add(ws, orders(0))
+    (ws.project.root / "data/orders/b.parquet").unlink(missing_ok=True)
+    pq.write_table(orders(10), ws.project.root / "data/orders/b.parquet")
+    version = versions.add(ws, str(ws.project.root / "data/orders"), "orders")
+    rules(ws, "[columns.id]\nnulls = 0.0\n")
+    found = suite.run(ws, "orders")
+    none = wholes.check_table(ws, dataclasses.replace(version, rows=0), Suite(dataset="orders"), [], accepted_rows=0)
+    assert [(f.rule, f.passed, f.message) for f in none] == [("rows", False, "0 rows, at least 1")]
+    assert (found.ok, [(f.rule, f.severity, f.file) for f in found.findings]) == (True, [("rows", "warn", "a.parquet")])
+
+
+def test_growth_columns_and_row_counts(ws: Workspace) -> None:
+    add(ws, orders(100))
+    rules(ws, '[table]\ngrow = 1.5\nkeep = 0.9\n[columns.id]\nnulls = 0.0\n[[rules]]\nrule = "rows"\nmax = 180\n')
+    assert suite.run(ws, "orders").ok
+    add(ws, orders(200))
+    assert set(failed(suite.run(ws, "orders"))) == {("growth", ""), ("rows", "")}
+    add(ws, orders(80))
+    assert set(failed(suite.run(ws, "orders@3"))) == {("rows", "")}
+    rules(ws, "[table]\nclosed = true\n[columns.id]\nnulls = 0.0\n")
+    assert "customer, amount" in failed(suite.run(ws, "orders@1"))["columns", ""].message
+
+
+def test_a_distribution_is_held_against_the_reference(ws: Workspace) -> None:
+    add(ws, orders(3000))
+    infer.infer(ws, "orders")
+    path = ws.project.root / "checks/orders.toml"
+    path.write_text(path.read_text().replace("[columns.amount]\n", "[columns.amount]\nshift = 0.1\n"))
+    path.write_text(path.read_text().replace("[columns.country]\n", "[columns.country]\nshift = 0.1\n"))
+    assert suite.run(ws, "orders").ok
+    same = orders(3000, start=3000)
+    add(ws, same, file="b.parquet")
+    assert suite.run(ws, "orders").ok
+    moved = same["amount"].to_numpy() * 1.6
+    add(ws, orders(3000, start=6000, amount=np.round(moved, 2), country=["PT"] * 3000), file="c.parquet")
+    found = failed(suite.run(ws, "orders"))
+    assert {("shift", "amount"), ("shift", "country")} <= set(found)
+    assert "from the reference's (at most 0.1)" in found["shift", "amount"].message
+    (ws.project.root / "checks/.inferred/orders.profile.json").write_text("{")
+    with pytest.raises(Corrupt):
+        suite.run(ws, "orders@1")
+
+
+def test_a_report_is_used_again_only_while_nothing_it_looked_at_has_changed(ws: Workspace) -> None:
+    add(ws, pa.table({"id": np.arange(50)}), "customers")
+    add(ws, orders())
+    rules(ws, '[columns.customer]\nreferences = "customers.id"\n')
+    assert suite.run(ws, "orders").ok
+    head = ws.ledger.head()
+    assert suite.run(ws, "orders").ok
+    assert ws.ledger.head() == head
+    add(ws, pa.table({"id": np.arange(10)}), "customers")
+    found = suite.run(ws, "orders")
+    assert not found.ok, "another version of the data set that it refers to"
+    assert failed(found)["references", "customer"].count > 100
+
+
+def test_python_functions_stop_data_and_are_asked_every_time(ws: Workspace) -> None:
+    add(ws, orders())
+    rules(ws, "[columns.id]\nnulls = 0.0\n")
+    (ws.project.root / "checks" / "mine.py").write_text(
+        "import noria as nr\nimport pandas as pd\n\n"
+        "@nr.check('orders', columns=['amount', 'paid'])\n"
+        "def paid_is_less(rows: pd.DataFrame):\n    return rows['paid'] < rows['amount'] + 60\n"
+    )
+    found = suite.run(ws, "orders")
+    pairs = orders().select(["amount", "paid"]).to_pandas()
+    expected = np.flatnonzero(~(pairs["paid"] < pairs["amount"] + 60))
+    assert (found.ok, set(failed(found))) == (len(expected) == 0, {("paid_is_less", "")} if len(expected) else set())
+    (ws.project.root / "checks" / "mine.py").write_text(
+        "import noria as nr\n@nr.check('orders')\ndef never(rows):\n    return rows.num_rows > 10**6\n"
+    )
+    assert set(failed(suite.run(ws, "orders"))) == {("never", "")}
+    (ws.project.root / "checks" / "mine.py").write_text("1 / 0\n")
+    with pytest.raises(ProjectError):
+        suite.run(ws, "orders")
+
+
+def test_failing_rows_are_set_apart_and_the_rest_passes(ws: Workspace) -> None:
+    add(ws, orders(), key="id", time="at")
+    rules(ws, ALL.replace('[columns.customer]\nreferences = "customers.id"\n', "[columns.customer]\nnulls = 0.0\n"))
+    assert suite.run(ws, "orders").ok
+    bad = orders(300, start=400).to_pydict()
+    bad["id"][3], bad["amount"][7], bad["country"][11] = "x3", -1.0, "XX"
+    bad["id"][20] = "o5"  # also in the file that was accepted before
+    bad["amount"][11] = -2.0
+    add(ws, pa.table(bad), file="b.parquet")
+    assert not suite.run(ws, "orders").ok
+    found = quarantine.quarantine(ws, "orders")
+    assert (found.rows, found.failing, found.quarantine, found.clean) == (
+        700,
+        4,
+        "orders.quarantine@1",
+        "orders.clean@1",
+    )
+    apart = read.table(ws, versions.resolve(ws, "orders.quarantine"))
+    assert apart["id"].to_pylist() == ["x3", bad["id"][7], bad["id"][11], "o5"]
+    clean = versions.resolve(ws, "orders.clean")
+    assert (clean.rows, clean.key, clean.time) == (696, "id", "at")
+    rules(ws, (ws.project.root / "checks/orders.toml").read_text().replace(HEAD, ""), "orders.clean")
+    assert suite.run(ws, "orders.clean").ok
+    assert not suite.latest(ws, "orders").ok, "the version that was checked is as it was"
+    again = quarantine.quarantine(ws, "orders")
+    assert (again.quarantine, again.clean) == (found.quarantine, found.clean), "the same rows are the same version"
+
+
+def test_a_rule_about_the_whole_accuses_no_row(ws: Workspace) -> None:
+    add(ws, orders(100))
+    rules(ws, "[table]\nmin_rows = 1000\n[columns.id]\nnulls = 0.0\n")
+    found = quarantine.quarantine(ws, "orders")
+    assert (found.failing, found.quarantine, found.whole) == (0, "", ("table: rows: 100 rows, at least 1,000",))
+
+
+def test_leakage_between_training_and_holdout(ws: Workspace) -> None:
+    dice = np.random.default_rng(1)
+    late = dice.integers(0, 2, 600)
+    train = (
+        orders(600)
+        .append_column("late", pa.array(late))
+        .append_column("delay", pa.array(late * 30.0 + dice.random(600)))
+    )
+    train = train.append_column("verdict", pa.array(np.where(late == 1, "y", "n")))
+    train = train.append_column("hint", pa.array(late * 1.0 + dice.normal(0, 2, 600)))
+    hold = orders(200, start=600).append_column("late", pa.array(dice.integers(0, 2, 200)))
+    mixed = pa.concat_tables([hold, train.slice(100, 7).select(hold.column_names)])
+    add(ws, train, time="at")
+    add(ws, hold, "holdout", time="at")
+    text = '[leakage]\nholdout = "holdout"\ntime = "at"\n'
+    rules(ws, text)
+    assert suite.run(ws, "orders").ok
+    add(ws, mixed, "holdout", time="at")
+    found = failed(suite.run(ws, "orders"))
+    assert set(found) == {("leakage: duplicates", ""), ("leakage: time", "at")}
+    assert found["leakage: duplicates", ""].rows == tuple(range(100, 107))
+    assert "7 rows of holdout@2" in found["leakage: duplicates", ""].message
+    rules(ws, '[leakage]\nholdout = "holdout"\nduplicates = 0.05\n')
+    assert suite.run(ws, "orders").ok, "7 of 207 are less than 5 %"
+    rules(ws, '[leakage]\nholdout = "holdout"\nkey = "id"\nlabel = "late"\n')
+    found = failed(suite.run(ws, "orders"))
+    assert set(found) == {
+        ("leakage: duplicates", "id"), ("leakage: copies", "delay"), ("leakage: copies", "verdict"),
+    }  # fmt: skip
+    assert "area under the ROC curve 1.0000" in found["leakage: copies", "delay"].message
+    rules(ws, '[leakage]\nlabel = "late"\nignore = ["delay", "verdict"]\n')
+    assert suite.run(ws, "orders").ok, "an id, a time and a weak hint are no copies"
+    rules(ws, '[leakage]\nlabel = "nosuch"\n')
+    assert "no column" in failed(suite.run(ws, "orders"))["leakage: copies", "nosuch"].message
+
+
+def test_a_number_as_label_is_copied_by_what_orders_it_alike(ws: Workspace) -> None:
+    amounts = orders(500)["amount"].to_numpy()
+    table = orders(500).append_column("cents", pa.array((amounts * 100) ** 1.5))
+    add(ws, table)
+    rules(ws, '[leakage]\nlabel = "amount"\n')
+    assert set(failed(suite.run(ws, "orders"))) == {("leakage: copies", "cents")}
+
+
+def test_a_pandera_schema_checks_alone_and_as_part_of_a_suite(ws: Workspace) -> None:
+    (ws.project.root / "schemas.py").write_text(
+        "import pandera.pandas as pa\nOrders = pa.DataFrameSchema({'amount': pa.Column(float, pa.Check.ge(0)),"
+        " 'country': pa.Column(str, pa.Check.isin(['DE', 'FR', 'PT']))})\n"
+    )
+    add(ws, orders())
+    assert schemarun.check_schema(ws, "orders", "schemas:Orders").ok
+    rules(ws, 'pandera = "schemas:Orders"\n')
+    assert suite.run(ws, "orders").ok
+    add(ws, orders(country=["XX"] * 400))
+    alone = schemarun.check_schema(ws, "orders", "schemas:Orders")
+    assert (alone.ok, {f.column for f in alone.findings}) == (False, {"country"})
+    inside = suite.run(ws, "orders")
+    assert (inside.ok, {f.column for f in inside.findings}) == (False, {"country"})
+    rules(ws, 'pandera = "schemas:Gone"\n')
+    with pytest.raises(NotFound):
+        suite.run(ws, "orders")
+
+
+def test_rules_of_other_tools_are_added_once_and_refusals_are_written_down(ws: Workspace) -> None:
+    add(ws, orders())
+    path = rules(ws, "[columns.id]\nnulls = 0.0  # mine\n")
+    text = json.dumps(
+        {
+            "name": "s",
+            "expectations": [
+                {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "id"}},
+                {
+                    "type": "expect_column_values_to_be_in_set",
+                    "kwargs": {"column": "country", "value_set": ["DE"], "mostly": 0.5},
+                },
+                {"type": "expect_column_values_to_be_dateutil_parseable", "kwargs": {"column": "at"}},
+            ],
+        }
+    )
+    (ws.project.root / "suite.json").write_text(text)
+    found = exchange.import_rules(ws, "gx", "suite.json", "orders")
+    assert (found.mapped, found.refused, found.added) == (2, 1, 2)
+    written = path.read_text()
+    assert "nulls = 0.0  # mine" in written
+    assert "# refused: expect_column_values_to_be_dateutil_parseable (at): no rule here says the same" in written
+    again = exchange.import_rules(ws, "gx", "suite.json", "orders")
+    assert (again.added, path.read_text()) == (0, written)
+    report_ = suite.run(ws, "orders")
+    assert set(failed(report_)) == {("column values to be in set", "country")}
+    exported = exchange.export_rules(ws, "pandera", "orders", to=str(ws.project.root / "out.py"))
+    compile(Path(exported.to).read_text(), exported.to, "exec")
+    fresh = exchange.import_rules(ws, "gx", "suite.json", "customers")
+    assert (ws.project.root / "checks/customers.toml").is_file()
+    assert fresh.added == 2
+
+
+def test_versions_are_watched_before_any_model_sees_them(ws: Workspace) -> None:
+    for index in range(8):
+        add(ws, orders(500 + index, start=index))
+    assert watch.watch(ws).ok
+    burst = orders(509).to_pydict()
+    burst["amount"][100:300] = [None] * 200
+    add(ws, pa.table(burst))
+    found = watch.watch(ws, "orders")
+    assert (found.ok, [(a.question, a.column, a.severity) for a in found.datasets[0].anomalies]) == (
+        False, [("nulls", "amount", "error")],
+    )  # fmt: skip
+    add(ws, orders(90).drop_columns(["paid"]))
+    questions = {(a.question, a.column, a.severity) for a in watch.watch(ws).datasets[0].anomalies}
+    assert {("volume", "", "error"), ("schema", "paid", "error")} <= questions
+    assert ("nulls", "amount", "error") not in questions, "an old anomaly is not the newest version's"
+
+
+def test_the_page_holds_everything_and_fetches_nothing(ws: Workspace) -> None:
+    bad = orders().to_pydict()
+    bad["country"][4] = '<script>alert("x")</script>'
+    add(ws, orders())
+    rules(ws, '[columns.country]\nallowed = ["DE", "FR", "PT"]\n[columns.amount]\nmin = 0.0\n')
+    suite.run(ws, "orders")
+    add(ws, pa.table(bad), file="b.parquet")
+    assert not suite.run(ws, "orders").ok
+    made = report.report(ws, "orders")
+    assert Path(made.to) == ws.project.state / "reports" / "orders@2.html"
+    page = Path(made.to).read_text()
+    assert "<script" not in page
+    for part in ("&lt;script&gt;", "allowed", "1 of 400", "row numbers", ">4 <", "<svg", "b.parquet", "DE 3"):
+        assert part in page, part
+    for word in ("http://", "https://", "src=", "@import", "url("):
+        assert word not in page
+
+
+def test_a_key_in_a_far_file_is_found_on_disk_too(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(ws, orders())
+    rules(ws, '[table]\nkey = "id"\n')
+    assert suite.run(ws, "orders").ok
+    add(ws, orders(100, start=395), file="b.parquet")
+    usual = failed(suite.run(ws, "orders"))["unique", "id"]
+    monkeypatch.setattr(wholes, "KEY_ROWS_MAX", 100)
+    rules(ws, '[table]\nkey = "id"\n\n')
+    found = failed(suite.run(ws, "orders"))["unique", "id"]
+    assert (usual.rows, usual.count, usual.file, usual.message) == (
+        (0, 1, 2, 3, 4), 5, "b.parquet", "10 rows share their key with another row",
+    )  # fmt: skip
+    assert (found.message, found.examples[0]) == (usual.message, "o395")
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def noria(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "noria", *words], cwd=root, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_command_says_no_with_1_and_a_broken_suite_with_2(tmp_path: Path) -> None:
+    (tmp_path / "noria.toml").write_text('[project]\nname = "p"\n')
+    pq.write_table(orders(2000), tmp_path / "orders.parquet")
+    assert noria(tmp_path, "data", "add", "orders.parquet", "--name", "orders").returncode == 0
+    first = noria(tmp_path, "data", "check", "orders", "--infer")
+    assert (first.returncode, "checks/orders.toml  written" in first.stdout) == (0, True), first.stdout + first.stderr
+    bad = orders(2000).to_pydict()
+    bad["amount"][10:400] = [None] * 390
+    pq.write_table(pa.table(bad), tmp_path / "orders.parquet")
+    noria(tmp_path, "data", "add", "orders.parquet", "--name", "orders")
+    said = noria(tmp_path, "data", "check", "orders", "--quarantine")
+    assert said.returncode == 1
+    for part in (
+        "STOP orders@2",
+        "amount",
+        "nulls",
+        "19.5",
+        "rows 10, 11, 12, 13 …",
+        "390 rows → orders.quarantine@1",
+        "page ",
+    ):
+        assert part in said.stdout, said.stdout
+    assert (tmp_path / ".noria/reports/orders@2.html").is_file()
+    plain = noria(tmp_path, "data", "check", "orders", "--json")
+    assert (plain.returncode, json.loads(plain.stdout)["ok"]) == (1, False)
+    path = tmp_path / "checks/orders.toml"
+    path.write_text(path.read_text().replace("[columns.amount]\ntype", "[columns.amount]\ntpye"))
+    wrong = noria(tmp_path, "data", "check", "orders")
+    assert wrong.returncode == 2
+    assert "did you mean 'type'?" in wrong.stderr
+    assert "line " in wrong.stderr
+    assert noria(tmp_path, "data", "check", "orders", "--accept").returncode == 2
+    watched = noria(tmp_path, "data", "watch")
+    assert (watched.returncode, "orders@2" in watched.stdout) == (0, True)
+
+
+def test_inferring_again_shows_a_diff_and_accept_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "noria.toml").write_text('[project]\nname = "p"\n')
+    pq.write_table(orders(2000), tmp_path / "orders.parquet")
+    noria(tmp_path, "data", "add", "orders.parquet", "--name", "orders")
+    noria(tmp_path, "data", "check", "orders", "--infer")
+    path = tmp_path / "checks/orders.toml"
+    path.write_text(path.read_text().replace("[columns.paid]\n", "[columns.paid]\n# watched by finance\n", 1))
+    pq.write_table(orders(2000, country=["DE", "SE"] * 1000), tmp_path / "orders.parquet")
+    noria(tmp_path, "data", "add", "orders.parquet", "--name", "orders")
+    before = path.read_text()
+    shown = noria(tmp_path, "data", "check", "orders", "--infer")
+    assert '- columns.country.levels = ["DE", "FR", "PT"]' in shown.stdout
+    assert '+ columns.country.levels = ["DE", "SE"]' in shown.stdout
+    assert path.read_text() == before
+    taken = noria(tmp_path, "data", "check", "orders", "--infer", "--accept")
+    assert taken.returncode == 0, taken.stdout + taken.stderr
+    assert 'levels = ["DE", "SE"]' in path.read_text()
+    assert "# watched by finance" in path.read_text()
+
+
+def test_configured_freshness_is_inferred_and_judged(tmp_path: Path) -> None:
+    config = {"orders": DataConfig(fresh="24h")}
+    ws = open_workspace(project=Project(name="t", root=tmp_path, data=config), actor="user:test")
+    add(ws, orders(), time="at")
+    infer.infer(ws, "orders")
+    assert 'fresh = "24h"' in (tmp_path / "checks/orders.toml").read_text()
+    assert ("fresh", "at") in failed(suite.run(ws, "orders")) or ws.clock.now().year < 2026
+
+
+def test_a_suite_with_a_typo_stops_before_anything_is_read(ws: Workspace) -> None:
+    add(ws, orders())
+    rules(ws, "[columns.id]\nnuls = 0.0\n")
+    head = ws.ledger.head()
+    with pytest.raises(ConfigError):
+        suite.run(ws, "orders")
+    assert ws.ledger.head() == head

@@ -1,0 +1,352 @@
+"""Tables that grow in a real store: late rows, keys, history of a row, partial reads, many writers."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from noria.bootstrap import open_workspace
+from noria.config import Project
+from noria.core.errors import Conflict, NotFound, UsageError
+from noria.data import blame, commit, diff, incremental, layout, read, segments, tables, versions
+from noria.data.tables import logical_digest
+from noria.store import replay
+from noria.store.objects import Objects
+from noria.store.workspace import Workspace
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    root = tmp_path / "project"
+    root.mkdir()
+    workspace = open_workspace(project=Project(name="test", root=root), actor="user:test")
+    yield workspace
+    assert replay.difference(workspace.ledger) == [], "records are the fold of the facts"
+
+
+def put(ws: Workspace, name: str, text: str) -> str:
+    path = ws.project.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def added(ws: Workspace, rows: pa.Table, name: str = "t", key: str = "id") -> versions.DatasetVersion:
+    return tables.add_table(ws, rows, name, roles={"key": key, "time": "", "label": ""}, source="test")
+
+
+def test_an_append_takes_what_lies_beyond_the_watermark_and_reports_what_came_late(ws: Workspace) -> None:
+    put(ws, "a.csv", "id,zip,at\n1,02139,2013-01-01T00:00:00Z\n2,10001,2013-01-02T00:00:00Z\n")
+    first = incremental.append(ws, "t", str(ws.project.root / "a.csv"), watermark="at")
+    assert (first.dataset.ref, first.appended, first.watermark) == ("t@1", 2, "at=2013-01-02 00:00:00.000000Z")
+    put(
+        ws,
+        "b.csv",
+        "id,zip,at\n2,10001,2013-01-02T00:00:00Z\n9,00501,2013-01-01T12:00:00Z\n3,10002,2013-01-03T00:00:00Z\n4,1,\n",
+    )
+    second = incremental.append(ws, "t", str(ws.project.root / "b.csv"))
+    assert (second.appended, second.known, second.late, second.unordered) == (1, 1, 1, 1)
+    assert second.late_examples == ("2013-01-01 12:00:00+00",)
+    found = read.table(ws, second.dataset)
+    assert found["id"].to_pylist() == [1, 2, 3]
+    assert found["zip"].to_pylist() == ["02139", "10001", "10002"]
+    assert second.dataset.operation == "append"
+    again = incremental.append(ws, "t", str(ws.project.root / "b.csv"))
+    assert (again.appended, again.late, again.dataset) == (0, 1, second.dataset), "nothing new: no version"
+    late = incremental.append(ws, "t", str(ws.project.root / "b.csv"), late=True)
+    assert (late.appended, late.watermark) == (1, "at=2013-01-03 00:00:00.000000Z")
+    assert read.table(ws, late.dataset)["id"].to_pylist() == [1, 2, 3, 9]
+    assert incremental.append(ws, "t", str(ws.project.root / "b.csv")).late == 0
+
+
+def test_rows_that_repeat_are_late_as_often_as_they_are_missing(ws: Workspace) -> None:
+    incremental.append_rows(ws, "t", pa.table({"n": [1, 1, 5]}).to_reader(), "n")
+    found = incremental.append_rows(ws, "t", pa.table({"n": [1, 1, 1, 5, 4]}).to_reader(), "n")
+    assert (found.known, found.late, found.appended) == (3, 2, 0)
+
+
+def test_what_was_deleted_does_not_come_back_with_the_next_append(ws: Workspace) -> None:
+    incremental.append_rows(ws, "t", pa.table({"n": [1, 2, 3]}).to_reader(), "n")
+    incremental.delete(ws, "t", condition="n = 3")
+    found = incremental.append_rows(ws, "t", pa.table({"n": [1, 2, 3, 4]}).to_reader(), "n")
+    assert found.appended == 1
+    assert read.table(ws, found.dataset)["n"].to_pylist() == [1, 2, 4]
+
+
+def test_an_append_names_the_table_without_reading_it_again(ws: Workspace) -> None:
+    rows = pa.table({"id": pa.array(np.arange(150_000)), "x": pa.array(np.arange(150_000) % 97)})
+    version = added(ws, rows.slice(0, 140_000), key="")
+    assert read.parts(ws, version)[0].physical_rows == 140_000
+    grown = incremental.append_rows(ws, "t", rows.to_reader(), "id").dataset
+    assert grown.content == logical_digest(rows), "the same id as if all had been added at once"
+    whole = added(ws, rows, name="whole")
+    assert grown.content == whole.content
+    assert versions.resolve(ws, "t").tree != whole.tree
+
+
+def test_columns_widen_and_come_new_without_a_value_lost(ws: Workspace) -> None:
+    incremental.append_rows(ws, "t", pa.table({"n": [1], "x": [1]}).to_reader(), "n")
+    found = incremental.append_rows(ws, "t", pa.table({"n": [2], "x": [2.5], "new": ["a"]}).to_reader(), "n").dataset
+    assert read.table(ws, found).to_pydict() == {"n": [1, 2], "x": [1.0, 2.5], "new": [None, "a"]}
+    assert found.content == logical_digest(pa.table({"n": [1, 2], "x": [1.0, 2.5], "new": [None, "a"]}))
+    with pytest.raises(UsageError, match="column 'x' is string in the rows but double in t"):
+        incremental.append_rows(ws, "t", pa.table({"n": [3], "x": ["?"]}).to_reader(), "n")
+
+
+def test_an_upsert_writes_only_what_changed(ws: Workspace) -> None:
+    rows = pa.table({"id": pa.array(np.arange(200_000)), "x": pa.array(np.random.default_rng(0).normal(size=200_000))})
+    base = added(ws, rows)
+    changed = pa.table({"id": [5, 7, 200_000], "x": [0.5, rows["x"][7].as_py(), 1.5]})
+    done = incremental.upsert_rows(ws, "t", changed.to_reader())
+    assert (done.inserted, done.updated, done.unchanged) == (1, 1, 1)
+    assert done.dataset.size_bytes - base.size_bytes < 12_000
+    before, after = read.parts(ws, base), read.parts(ws, done.dataset)
+    assert before[0].digest == after[0].digest
+    found = read.table(ws, done.dataset)
+    assert found["x"][5].as_py() == 0.5
+    assert found.num_rows == 200_001
+    assert incremental.upsert_rows(ws, "t", changed.to_reader()).dataset == done.dataset, "nothing to do: no version"
+
+
+def test_a_table_of_text_files_takes_upserts_too(ws: Workspace) -> None:
+    put(ws, "d/a.csv", "id,zip\n1,02139\n2,10001\n")
+    put(ws, "d/b.csv", "id,zip\n3,00501\n")
+    put(ws, "d/README.md", "about")
+    versions.add(ws, str(ws.project.root / "d"), "t", key="id")
+    put(ws, "new.csv", "id,zip\n2,00000\n4,99999\n")
+    done = incremental.upsert(ws, "t", str(ws.project.root / "new.csv"))
+    found = read.tables(ws, done.dataset)
+    assert [t["zip"].to_pylist() for t in found.values()] == [["02139", "00000"], ["00501"], ["99999"]]
+    placed = read.find_rows(ws, done.dataset, "id", "2")
+    assert [(p.file, p.row, p.values["zip"]) for p in placed] == [("a.csv", 1, "00000")]
+    out = segments.write_merged(ws, done.dataset, ws.project.root / "out")
+    assert [path.name for path in out] == ["a.parquet", "b.csv", "00004.parquet"]
+    merged = pa.concat_tables([pq.read_table(out[0]), pq.read_table(out[2])])
+    assert merged["zip"].to_pylist() == ["02139", "00000", "99999"]
+    assert out[1].read_text() == "id,zip\n3,00501\n"
+
+
+def test_a_key_that_is_null_or_names_two_rows_is_refused(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 1, 2], "x": [1, 2, 3]}))
+    with pytest.raises(UsageError, match="names several rows of the data set"):
+        incremental.upsert_rows(ws, "t", pa.table({"id": [1], "x": [9]}).to_reader())
+    with pytest.raises(UsageError, match="names 1 rows of the rows twice"):
+        incremental.upsert_rows(ws, "t", pa.table({"id": [2, 2], "x": [9, 8]}).to_reader())
+    with pytest.raises(UsageError, match="'id' is null"):
+        incremental.upsert_rows(ws, "t", pa.table({"id": [None], "x": [9]}).cast(pa.schema([("id", pa.int64()), ("x", pa.int64())])).to_reader())  # fmt: skip  # noqa: E501
+    added(ws, pa.table({"id": [1]}), name="u", key="")
+    with pytest.raises(UsageError, match="has no key yet"):
+        incremental.upsert_rows(ws, "u", pa.table({"id": [1]}).to_reader())
+    with pytest.raises(NotFound, match="no data set 'nosuch'"):
+        incremental.upsert_rows(ws, "nosuch", pa.table({"id": [1]}).to_reader(), "id")
+    with pytest.raises(UsageError, match="cannot be the name"):
+        incremental.compact(ws, "../../x")
+
+
+def test_a_key_of_two_columns_works(ws: Workspace) -> None:
+    added(ws, pa.table({"a": [1, 1], "b": ["x", "y"], "v": [1, 2]}), key="")
+    done = incremental.upsert_rows(ws, "t", pa.table({"a": [1, 2], "b": ["y", "y"], "v": [9, 3]}).to_reader(), "a, b")
+    assert read.table(ws, done.dataset).to_pydict() == {"a": [1, 1, 2], "b": ["x", "y", "y"], "v": [1, 9, 3]}
+    with pytest.raises(UsageError, match="is kept by the key a, b, not a"):
+        incremental.upsert_rows(ws, "t", pa.table({"a": [1], "b": ["x"], "v": [0]}).to_reader(), "a")
+    history = blame.blame(ws, "t", key="1, y")
+    assert [(c.version, c.change) for c in history.changes] == [(1, "added"), (2, "changed")]
+
+
+def test_the_history_of_a_row_names_every_version_that_touched_it(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 2], "x": [1.0, None], "s": ["a", "b"]}))
+    incremental.upsert_rows(
+        ws, "t", pa.table({"id": [1], "x": [1.0], "s": ["z"]}).to_reader(), source="crm", note="fix"
+    )
+    incremental.upsert_rows(ws, "t", pa.table({"id": [2], "x": [2.0], "s": ["b"]}).to_reader())
+    incremental.compact(ws, "t")
+    incremental.delete(ws, "t", key_values=["1"], note="asked to be forgotten")
+    incremental.upsert_rows(ws, "t", pa.table({"id": [1], "x": [None], "s": ["new"]}).to_reader())
+    found = blame.blame(ws, "t", key="1")
+    assert [(c.version, c.change, c.operation, c.source, c.note) for c in found.changes] == [
+        (1, "added", "add", "test", ""),
+        (2, "changed", "upsert", "crm", "fix"),
+        (5, "removed", "delete", "1 keys", "asked to be forgotten"),
+        (6, "added", "upsert", "", ""),
+    ]
+    assert {c.actor for c in found.changes} == {"user:test"}
+    assert [(v.column, v.before, v.after) for v in found.changes[1].values] == [("s", "a", "z")]
+    assert [(v.column, v.before, v.after) for v in found.changes[2].values] == [
+        ("id", "1", None),
+        ("x", "1.0", None),
+        ("s", "z", None),
+    ]
+    assert (found.is_there, found.versions) == (True, 6)
+    other = blame.blame(ws, "t", key="z", column="s")
+    assert [(c.version, c.change) for c in other.changes] == [(2, "added"), (5, "removed")], (
+        "a column that upserts change"
+    )
+    with pytest.raises(NotFound, match="no version of t has a row"):
+        blame.blame(ws, "t", key="99")
+
+
+def test_the_history_names_the_commit_of_the_code(ws: Workspace) -> None:
+    root = ws.project.root
+    git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    added(ws, pa.table({"id": [1]}))
+    assert blame.blame(ws, "t", key="1").changes[0].code == head
+
+
+class Counted:
+    """An object store that counts the bytes that leave it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def put(self, source: BinaryIO) -> Any:
+        return self.inner.put(source)
+
+    def get(self, digest: Any) -> BinaryIO:
+        with self.inner.get(digest) as source:
+            content = source.read()
+        self.bytes += len(content)
+        return io.BytesIO(content)
+
+    def has(self, digest: Any) -> bool:
+        return bool(self.inner.has(digest))
+
+    def list(self) -> Any:
+        return self.inner.list()
+
+    def delete(self, digest: Any) -> None:
+        self.inner.delete(digest)
+
+    def get_many(self, digests: Any) -> Any:
+        for digest, content in self.inner.get_many(digests):
+            self.bytes += len(content)
+            yield digest, content
+
+    def has_many(self, digests: Any) -> Any:
+        return self.inner.has_many(digests)
+
+    def put_many(self, items: Any) -> Any:
+        return self.inner.put_many(items)
+
+    def chunks_of(self, digest: Any) -> Any:
+        return self.inner.chunks_of(digest)
+
+    def put_chunked(self, digest: Any, chunks: Any) -> None:
+        self.inner.put_chunked(digest, chunks)
+
+
+def test_a_column_a_stretch_of_rows_or_a_condition_fetches_no_more_than_it_needs(ws: Workspace, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = 1_500_000
+    noise = [pa.array(rng.normal(size=rows)) for _ in range(2)]
+    numbers = np.arange(rows)
+    table = pa.table({"id": pa.array(numbers), "x": noise[0], "y": noise[1], "k": pa.array(numbers // 1000)})
+    version = added(ws, table)
+    assert ws.objects.chunks_of(read.parts(ws, version)[0].digest) is not None, "a large Parquet is kept in chunks"
+    counted = Counted(ws.objects.store)
+
+    def cost(**asked: Any) -> tuple[int, pa.Table]:
+        import dataclasses
+
+        looked = dataclasses.replace(ws, objects=Objects(counted, tmp_path / f"cache-{counted.bytes}"))
+        counted.bytes = 0
+        found = read.table(looked, version, **asked)
+        return counted.bytes, found
+
+    whole, everything = cost()
+    assert everything.num_rows == rows
+    assert whole > 0.95 * version.size_bytes
+    column, _ = cost(columns=["k"])
+    assert column < 0.2 * whole
+    stretch, found = cost(rows=(100, 200))
+    assert found["id"].to_pylist() == list(range(100, 200))
+    assert stretch < 0.75 * whole
+    condition, found = cost(condition="id >= 1499990")
+    assert found["id"].to_pylist() == list(range(1_499_990, rows))
+    assert condition < 0.75 * whole
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from noria.bootstrap import open_workspace
+from noria.data import incremental
+number, root = int(sys.argv[1]), Path(sys.argv[2])
+ws = open_workspace(root)
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(5):
+    incremental.upsert_rows(ws, "t", pa.table({"id": [number * 100 + turn], "x": [turn]}).to_reader(), "id")
+"""
+
+
+def test_two_writers_at_once_lose_nothing(ws: Workspace) -> None:
+    (ws.project.root / "noria.toml").write_text('[project]\nname = "test"\n')
+    added(ws, pa.table({"id": [0], "x": [0]}))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(number), str(ws.project.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in (1, 2)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        process.communicate("go\n", timeout=120)
+    assert [process.returncode for process in running] == [0, 0]
+    newest = versions.resolve(ws, "t")
+    ids = [0, *(number * 100 + turn for number in (1, 2) for turn in range(5))]
+    assert sorted(read.table(ws, newest)["id"].to_numpy().tolist()) == ids
+    assert newest.version == 11
+
+
+def test_a_writer_who_decided_on_an_older_version_looks_again(ws: Workspace) -> None:
+    """What another machine on a shared ledger does between our look and our commit."""
+    version = added(ws, pa.table({"id": [1], "x": [1]}))
+    content = tables.store(ws, pa.table({"id": [9], "x": [9]}), "t")
+    added(ws, pa.table({"id": [2], "x": [2]}))
+    with pytest.raises(Conflict, match="has moved on"):
+        commit.commit(ws, "t", content, roles=segments.roles(version), source="", parent=version.tree, anew=True)
+
+
+def test_compacting_keeps_the_content_and_lets_go_of_the_segments(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 2], "x": [1, 2]}))
+    incremental.delete(ws, "t", condition="x < 2")
+    last = incremental.upsert_rows(ws, "t", pa.table({"id": [3], "x": [3]}).to_reader()).dataset
+    done = incremental.compact(ws, "t")
+    assert done.dataset.content == last.content
+    assert (done.files_before, done.dataset.files) == (4, 1)
+    assert not layout.layout_of(ws.objects, done.dataset).is_segmented
+    assert incremental.compact(ws, "t").dataset == done.dataset
+    assert diff.diff(ws, last.ref, done.dataset.ref).is_same
+
+
+def test_two_branches_of_a_keyed_table_merge_by_row(ws: Workspace) -> None:
+    base = added(ws, pa.table({"id": [1, 2, 3], "x": [1, 2, 3]}))
+    ours = added(ws, pa.table({"id": [1, 2, 3, 4], "x": [9, 2, 3, 4]}))
+    theirs = added(ws, pa.table({"id": [1, 2], "x": [1, 7]}))
+    made = segments.merge_versions(ws, base, ours, theirs)
+    assert read.table(ws, made).to_pydict() == {"id": [1, 2, 4], "x": [9, 7, 4]}
+    other = added(ws, pa.table({"id": [1, 2, 3], "x": [5, 2, 3]}))
+    with pytest.raises(Conflict, match="1 rows of t were changed on both sides: id 1"):
+        segments.merge_versions(ws, base, ours, other)
