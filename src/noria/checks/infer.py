@@ -130,7 +130,7 @@ def _report(
         version=version.version,
         suite=shown(ws, path),
         is_new=is_new,
-        rules=count(suite),
+        rules=count(suite, is_wall=ws.project.clock == "wall"),
         columns=len(suite.columns),
         changes=tuple(found),
         is_accepted=is_new and bool(found),

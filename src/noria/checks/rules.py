@@ -266,11 +266,12 @@ def is_empty(suite: Suite) -> bool:
     return not (has_columns or has_table or suite.rows or suite.rules or suite.leakage or suite.pandera)
 
 
-def count(suite: Suite) -> int:
-    """How many rules a suite holds."""
+def count(suite: Suite, *, is_wall: bool = False) -> int:
+    """How many rules a suite holds; under a wall clock one more where there are times: none may be ahead of it."""
     per_column = sum(_count_column(rules) for rules in suite.columns.values())
     table = suite.table
-    per_table = 1 + sum((bool(table.key), bool(table.time), bool(table.fresh), table.closed))
+    per_table = 1 + sum((bool(table.key), bool(table.time), is_wall and bool(table.time)))
+    per_table += sum((bool(table.fresh), table.closed))
     leakage = 0 if suite.leakage is None else 1 + bool(suite.leakage.time) + bool(suite.leakage.label)
     return per_column + per_table + len(suite.rows) + len(suite.rules) + leakage + bool(suite.pandera)
 
