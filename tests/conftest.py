@@ -9,7 +9,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from s3_server import s3_server  # noqa: E402
+from s3_server import s3_server
 
 __all__ = ["s3_server"]
 

@@ -48,7 +48,11 @@ class S3Server:
         import boto3
 
         return boto3.client(
-            "s3", endpoint_url=self.endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+            region_name="us-east-1",
         )
 
 
@@ -65,7 +69,8 @@ def started(folder: Path) -> Iterator[S3Server]:
     s3, filer, master, volume = free_ports(4)
     words = [
         program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3 + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}",
+        "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3 + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        f"-s3.config={folder / 's3.json'}",
         "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer + 10000}",
         f"-master.port={master}", f"-master.port.grpc={master + 10000}",
         f"-volume.port={volume}", f"-volume.port.grpc={volume + 10000}",
@@ -107,8 +112,8 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None
             client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
             return
         except (BotoCoreError, ClientError) as error:
-            assert process.poll() is None, f"weed ended: {log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"weed is not ready: {error}"
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"weed is not ready: {log.read_text()[-2000:]}") from error
             time.sleep(0.2)
 
 

@@ -428,6 +428,35 @@ def test_the_pin_and_the_folder_agree_on_what_is_meant(ws: Workspace) -> None:
     assert status(ws)[0].state == "same"
 
 
+PEAK = """
+import re
+from pathlib import Path
+from noria.faces.cli.main import run
+code = run(["data", "status", "--json"])
+print(code, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+"""The peak is this process's own; getrusage would count what its parent held before it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_cache", [True, False], ids=["by the cache", "by the tree"])
+def test_the_memory_of_the_status_does_not_grow_with_the_folder(ws: Workspace, has_cache: bool) -> None:
+    peaks = []
+    (ws.project.root / "noria.toml").write_text('[project]\nname = "test"\n')
+    for folders in (2, 120):
+        fill(ws.project.root / "d", {f"{i:03d}/{j:03d}": b"%d" % i for i in range(folders) for j in range(500)})
+        versions.add(ws, "d")
+        if not has_cache:
+            cache_path(ws.project.state, "d").unlink()
+        command = [sys.executable, "-c", PEAK]
+        done = subprocess.run(command, cwd=ws.project.root, capture_output=True, text=True, timeout=250, check=True)
+        assert '"state":"same"' in done.stdout
+        code, peak = done.stdout.splitlines()[-1].split()
+        assert code == "0"
+        peaks.append(int(peak))
+    assert peaks[1] - peaks[0] < 20_000, f"{peaks} kB for 1,000 and 60,000 files"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_gibibyte_goes_in_and_out_in_flat_memory(ws: Workspace, tmp_path: Path) -> None:
@@ -438,11 +467,11 @@ def test_a_gibibyte_goes_in_and_out_in_flat_memory(ws: Workspace, tmp_path: Path
     assert place.stat().st_size == 1 << 30
     digest = file_digest(place)
     program = (
-        "import resource, sys; from pathlib import Path; from noria.bootstrap import open_workspace;"
+        "import re, sys; from pathlib import Path; from noria.bootstrap import open_workspace;"
         "from noria.config import Project; from noria.data import versions;"
         "ws = open_workspace(project=Project(name='test', root=Path(sys.argv[1])), actor='user:test');"
         "versions.add(ws, 'large.bin'); versions.checkout(ws, 'large', sys.argv[2]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
     command = [sys.executable, "-c", program, str(ws.project.root), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ws.project.root, capture_output=True, text=True, timeout=500, check=True)

@@ -16,6 +16,7 @@ Each rule has a principle, so that seasons pass and faults do not:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -203,6 +204,12 @@ class ColumnCheck:
                 tallies["any"].add(is_value, rows, self.name)
             tallies["telling"].add(is_value & (chunk.floats != 0), rows, self.name)
 
+    @functools.cached_property
+    def profile(self) -> ColumnProfile:
+        """The profile of the column, when every batch was looked at. The column is there."""
+        assert self.state is not None
+        return self.state.profile()
+
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
         """Every rule of the column, passed or failed."""
         self._file, self._total = profile.file, profile.rows
@@ -210,7 +217,7 @@ class ColumnCheck:
             if self.rules == ColumnRules(severity=self.rules.severity):
                 return []
             return [self._all("type", "the column is missing")]
-        mine = self.state.profile()
+        mine = self.profile
         fault = self._type_fault()
         if fault:
             return [self._all("type", fault)]

@@ -158,9 +158,7 @@ def _check_file(
     part, shape = file.part, file.shape
     watchers = prepared.watchers(shape.schema, before)
     faults = scan(part.path, part.file, shape, watchers)
-    columns = {
-        each.name: each.state.profile() for each in watchers if isinstance(each, ColumnCheck) and each.state is not None
-    }
+    columns = {each.name: each.profile for each in watchers if isinstance(each, ColumnCheck) and each.state is not None}
     profile = TableProfile(
         file=part.file,
         digest=part.digest,
