@@ -5,6 +5,7 @@
     │   ├── NotAProject       no noria.toml here or above
     │   ├── ConfigError       noria.toml is broken; names the nearest valid key
     │   ├── NotFound          a named thing does not exist
+    │   │   └── ObjectGone    stored bytes that something names are gone (3)
     │   ├── Conflict          somebody else moved first, or the state forbids it
     │   └── Denied            the actor may not do this
     ├── GateClosed            a gate, a check or an approval said no       exit 1
@@ -34,6 +35,7 @@ __all__ = [
     "NoriaError",
     "NotAProject",
     "NotFound",
+    "ObjectGone",
     "ProjectError",
     "StepFailed",
     "StepKilled",
@@ -96,6 +98,16 @@ class NotFound(UsageError):
     """A named thing does not exist."""
 
     code, status = "not-found", 404
+
+
+class ObjectGone(NotFound):
+    """Stored bytes that something names are not in the store: the machine's failure, not the caller's."""
+
+    code, exit_code, status = "object-gone", 3, 500
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        usual = "noria audit verify says what it belonged to; noria data verify heals it from a remote"
+        super().__init__(message, where=where, hint=hint or usual)
 
 
 class Conflict(UsageError):

@@ -19,7 +19,7 @@ from noria.core.verb import verb
 from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_checkpoint, parse_verifier
 from noria.store.objects import disk_faults
 from noria.store.replay import difference
-from noria.store.tree import is_tree, read_tree
+from noria.store.tree import is_tree, iter_tree, tree_nodes
 from noria.store.verify import verify as verify_log
 from noria.store.workspace import Workspace
 
@@ -151,9 +151,20 @@ def _given(ws: Workspace, readable: set[str]) -> Iterator[tuple[int, str, str]]:
                 yield stored.seq, f"{role} of {document['kind']}", ref
                 if ref in readable and ref not in expanded and is_tree(ws.objects, ref):
                     expanded.add(ref)
-                    for entry in read_tree(ws.objects, ref).entries:
-                        yield stored.seq, f"{entry.path} in the {role} of {document['kind']}", entry.digest
+                    for part, digest in _in_tree(ws, ref):
+                        yield stored.seq, f"{part} the {role} of {document['kind']}", digest
             after = stored.seq
+
+
+def _in_tree(ws: Workspace, tree: str) -> Iterator[tuple[str, str]]:
+    """(what it is, digest) of every node and file of a tree, as far as its nodes can be read."""
+    try:
+        for node in tree_nodes(ws.objects, tree):
+            yield "a part of", node
+        for entry in iter_tree(ws.objects, tree):
+            yield f"{entry.path} in", entry.digest
+    except (Corrupt, NotFound):
+        return  # the node that cannot be read was named before it was read
 
 
 def _object_message(bad: list[_Bad]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast, runtime_checkable
 
 from noria.core import identity
-from noria.core.errors import Conflict, Corrupt, NotFound, StoreUnavailable
+from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
 from noria.store.copies import altered, copy_stream, write_copy
@@ -409,7 +409,7 @@ class Objects:
             try:
                 return self._store.path_of(name).stat().st_size
             except FileNotFoundError as error:
-                raise NotFound(f"there is no object {short(name)}") from error
+                raise ObjectGone(f"there is no object {short(name)}") from error
         with self._open(name) as stream:
             return stream.seek(0, io.SEEK_END) if stream.seekable() else _length(stream)
 
@@ -438,7 +438,7 @@ class Objects:
         if isinstance(self._store, HasForms):
             self._store.quarantine(name)
         elif not self._store.has(name):
-            raise NotFound(f"there is no object {short(name)}")
+            raise ObjectGone(f"there is no object {short(name)}")
 
     def _is_packed(self, name: Digest) -> bool:
         return isinstance(self._store, HasForms) and bool(self._store.packed([name]))
@@ -450,7 +450,7 @@ class Objects:
         try:
             stamp = stamp_of(place.stat())
         except FileNotFoundError as error:
-            raise NotFound(f"there is no object {short(name)}") from error
+            raise ObjectGone(f"there is no object {short(name)}") from error
         with self._lock:
             if self._verified.get(name) == stamp:
                 return

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from noria.core.errors import Corrupt, NotFound
+from noria.core.errors import Corrupt, NotFound, ObjectGone
 from noria.core.identity import Digest, short
 from noria.engines.objects.adding import PACKED_BYTES, Adding, add_files, add_large
 from noria.engines.objects.loose import RECIPE, Loose
@@ -413,7 +413,7 @@ class FileObjects:
         self._loose.set_aside(digest, RECIPE)
 
     def _absent(self, digest: Digest) -> NotFound:
-        return NotFound(f"there is no object {short(digest)}", where=str(self._root))
+        return ObjectGone(f"there is no object {short(digest)}", where=str(self._root))
 
 
 def _write_all(handle: int, block: bytes) -> None:

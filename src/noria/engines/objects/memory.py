@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from noria.core import identity
-from noria.core.errors import NotFound
+from noria.core.errors import ObjectGone
 from noria.core.identity import Digest, short
 from noria.store.objects import Trashed
 
@@ -33,7 +33,7 @@ class MemoryObjects:
         """The bytes of an object. Raises: NotFound."""
         content = self._contents.get(digest, self._trash.get(digest, (None, 0))[0])
         if content is None:
-            raise NotFound(f"there is no object {short(digest)}")
+            raise ObjectGone(f"there is no object {short(digest)}")
         return io.BytesIO(content)
 
     def has(self, digest: Digest) -> bool:
@@ -48,7 +48,7 @@ class MemoryObjects:
     def delete(self, digest: Digest) -> None:
         """Take an object away. Raises: NotFound."""
         if self._contents.pop(digest, None) is None and self._trash.pop(digest, None) is None:
-            raise NotFound(f"there is no object {short(digest)}")
+            raise ObjectGone(f"there is no object {short(digest)}")
 
     def put_many(self, items: Iterable[bytes]) -> Names:
         """Store many things; gives their names in order."""

@@ -19,7 +19,8 @@ class Command:
     field of the result that must be true, else the exit code is 1. `fixed` are arguments that the
     command itself gives; `empty` is said when the result holds nothing. `quick` names a function that
     answers the same from the project's files, without the ledger:
-    `f(project, open_objects, **arguments)`; it is asked when no server is.
+    `f(project, open_objects, **arguments)`; it is asked when no server is. Lists leave out what is
+    `is_hidden`: git calls it.
     """
 
     target: str
@@ -36,4 +37,5 @@ class Command:
     next_without: tuple[str, str] = ("", "")
     fail_unless: str = ""
     is_slow: bool = False
+    is_hidden: bool = False
     quick: str = ""

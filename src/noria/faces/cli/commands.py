@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from noria.faces.cli.command import Command
 from noria.faces.cli.commands_checks import CHECKS
 
-__all__ = ["COMMANDS", "GROUPS", "Command"]
+__all__ = ["COMMANDS", "GROUPS", "SUMMARIES", "Command"]
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -24,6 +24,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "come and go": ("import", "export"),
     "run it": ("admin",),
 }
+
+SUMMARIES: Mapping[str, str] = {
+    "data": "Versions of files, folders and tables: add, status, diff, check, push, pull, checkout, blame, …",
+}
+"""What a group of many commands holds; of the others the commands are listed."""
 
 COMMANDS: Mapping[str, Command] = {
     "init": Command(
@@ -237,24 +242,28 @@ COMMANDS: Mapping[str, Command] = {
         summary="What the post-receive hook of git calls",
         examples=(),
         is_own=True,
+        is_hidden=True,
     ),
     "data merge-driver": Command(
         target="noria.faces.cli.git:merge_driver_command",
         summary="What git calls for a pin that two branches changed",
         examples=(),
         is_own=True,
+        is_hidden=True,
     ),
     "data before-push": Command(
         target="noria.faces.cli.git:before_push_command",
         summary="What the pre-push hook of git calls",
         examples=(),
         is_own=True,
+        is_hidden=True,
     ),
     "data after-merge": Command(
         target="noria.faces.cli.git:after_merge_command",
         summary="What the post-merge hook of git calls",
         examples=(),
         is_own=True,
+        is_hidden=True,
     ),
     "data import-dvc": Command(
         target="noria.data.import_dvc:import_dvc",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import click
 
-from noria.faces.cli.commands import COMMANDS, GROUPS, Command
+from noria.faces.cli.commands import COMMANDS, GROUPS, SUMMARIES, Command
 
 __all__ = ["run"]
 
@@ -66,8 +66,8 @@ class _Group(click.Group):
         self.path = path
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        words = {key.removeprefix(self.path).split()[0] for key in COMMANDS if key.startswith(self.path)}
-        return sorted(words)
+        shown = [key for key, command in COMMANDS.items() if key.startswith(self.path) and not command.is_hidden]
+        return sorted({key.removeprefix(self.path).split()[0] for key in shown})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         path = f"{self.path}{cmd_name}"
@@ -120,8 +120,10 @@ def _summary(path: str) -> str:
     """What a command does; for a group, what it holds."""
     if path in COMMANDS:
         return COMMANDS[path].summary
-    words = [key.removeprefix(f"{path} ") for key in COMMANDS if key.startswith(f"{path} ")]
-    return ", ".join(words)
+    if path in SUMMARIES:
+        return SUMMARIES[path]
+    shown = [key for key, command in COMMANDS.items() if key.startswith(f"{path} ") and not command.is_hidden]
+    return ", ".join(key.removeprefix(f"{path} ") for key in shown)
 
 
 def _load(path: str, command: Command) -> click.Command:
