@@ -13,7 +13,7 @@ CHECKS: Mapping[str, Command] = {
         target="noria.checks.exchange:export_rules",
         summary="Write a suite as a Python file with a Pandera schema",
         examples=("noria checks export pandera customers", "noria checks export pandera customers --to schema.py"),
-        show="exported",
+        show="suite_exported",
         next="python -c 'import {dataset}_schema'",
     ),
     "checks history": Command(

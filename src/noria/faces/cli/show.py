@@ -131,7 +131,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "quarantined": show_checks.quarantined,
     "watched": show_checks.watched,
     "imported": show_checks.imported,
-    "exported": show_checks.exported,
+    "suite_exported": show_checks.exported,
     "run": show_run.report,
     "runs": show_run.runs,
     "shipped": show_live.shipped,
