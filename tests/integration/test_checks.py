@@ -441,6 +441,34 @@ def test_a_key_in_a_far_file_is_found_on_disk_too(ws: Workspace, monkeypatch: py
     assert (found.message, found.examples[0]) == (usual.message, "o395")
 
 
+PEAK = """
+import sys
+from pathlib import Path
+from noria.bootstrap import open_workspace
+from noria.checks import suite
+from noria.config import Project
+ws = open_workspace(project=Project(name="t", root=Path(sys.argv[1])), actor="user:t")
+assert suite.run(ws, sys.argv[2]).ok
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_file(ws: Workspace) -> None:
+    """Ten times the rows (160 MB as columns) may cost what their hashes take, and little more."""
+    dice = np.random.default_rng(1)
+    peaks = []
+    for rows in (250_000, 2_500_000):
+        columns: dict[str, Any] = {f"x{i}": dice.integers(0, 10**6, rows).astype(float) for i in range(8)}
+        add(ws, pa.table({"id": np.arange(rows), **columns}), file="big.parquet")
+        lines = "".join(f"[columns.x{i}]\nnulls = 0.0\nmin = 0.0\nmax = 1000000.0\n" for i in range(8))
+        rules(ws, f'[table]\nkey = "id"\nkeep = 0.0\n{lines}')
+        script = [sys.executable, "-c", PEAK, str(ws.project.root), "orders"]
+        done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120)
+        peaks.append(int(done.stdout))
+    assert peaks[1] < 300, peaks
+    assert peaks[1] - peaks[0] < 100, peaks
+
+
 # --- the command -----------------------------------------------------------------------------------
 
 

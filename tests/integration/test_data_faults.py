@@ -329,14 +329,14 @@ def copy_all(objects: Objects, other: FileObjects) -> None:
 # -- kills
 
 
-ADD_POINTS = (
+KILLS_OF_AN_ADD = (
     "lease.written", "object.temp", "object.synced", "object.renamed", "pack.appended", "pack.synced", "pack.indexed",
     "chunks.stored", "recipe.synced", "recipe.renamed", "data.copied", "append.fact", "commit.before", "commit.after",
     "data.committed",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("point", ADD_POINTS)
+@pytest.mark.parametrize("point", KILLS_OF_AN_ADD)
 def test_an_add_killed_at_any_point_leaves_all_or_nothing_and_the_next_finishes_it(ws: Workspace, point: str) -> None:
     contents = {
         "small": b"s",
@@ -361,7 +361,10 @@ def test_an_add_killed_at_any_point_leaves_all_or_nothing_and_the_next_finishes_
     assert audit(ws).ok
 
 
-@pytest.mark.parametrize("point", ["checkout.staged", "checkout.removed", "checkout.placed:1", "checkout.placed:2"])
+KILLS_OF_A_CHECKOUT = ("checkout.staged", "checkout.removed", "checkout.placed:1", "checkout.placed:2")
+
+
+@pytest.mark.parametrize("point", KILLS_OF_A_CHECKOUT)
 def test_a_checkout_killed_at_any_point_is_finished_by_the_next(ws: Workspace, tmp_path: Path, point: str) -> None:
     one = {"same": b"same", "changed": b"one", "gone/x": b"gone", "more": b"1"}
     two = {"same": b"same", "changed": b"two", "new/y": b"new", "more": b"2"}

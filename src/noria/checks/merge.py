@@ -77,17 +77,18 @@ def merged(mine: str, taken: Sequence[Change]) -> str:
             edits.append((place.first, place.end, [line + _comment(lines, place)] if change.now else []))
         elif change.now:
             added.setdefault(change.path[:-1], []).append(line)
+    tail: list[str] = []
     for section, new in added.items():
         end = _end_of(section, found)
         if end is not None:
             edits.append((end, end, new))
         else:
             header = "[" + ".".join(bare(part) for part in section) + "]"
-            edits.append((len(lines), len(lines), ["", header, *new]))
+            tail += ["", header, *new]
     ordered = sorted(enumerate(edits), key=lambda edit: (edit[1][0], edit[1][1], edit[0]), reverse=True)
     for _, (first, end, new) in ordered:  # from the last line up, so that no edit moves the next one
         lines[first:end] = new
-    text = "\n".join(_without_empty(lines, wanted)) + "\n"
+    text = "\n".join(_without_empty(lines + tail, wanted)) + "\n"
     _verify(mine, text, wanted)
     return text
 

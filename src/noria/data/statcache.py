@@ -47,7 +47,7 @@ FORMAT = 1
 CHECKOUTS = 16
 """So many places that were only checked out are remembered."""
 WAIT_S = 60.0
-_PAGE = 512
+_PAGE = 64
 
 _SCHEMA = """
 create table root (id integer primary key, path text not null unique, tree text not null, used real not null,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from noria.checks.merge import changes, merged
@@ -93,6 +93,8 @@ def written(found: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@settings(max_examples=1000)
+@example({}, {"d.e": {}}, {"a": {}, "b c": {"type": '"number"'}, "d.e": {"type": '"number"'}})
 @given(columns, columns, columns)
 def test_any_three_texts_merge_to_every_edit_and_every_other_change(
     base: dict[str, dict[str, str]], mine: dict[str, dict[str, str]], theirs: dict[str, dict[str, str]]
