@@ -105,10 +105,6 @@ class ObjectGone(NotFound):
 
     code, exit_code, status = "object-gone", 3, 500
 
-    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
-        usual = "noria audit verify says what it belonged to; noria data verify heals it from a remote"
-        super().__init__(message, where=where, hint=hint or usual)
-
 
 class Conflict(UsageError):
     """The state has moved on, or forbids the change; look again and retry."""

@@ -38,6 +38,7 @@ __all__ = [
     "Progress",
     "Trashed",
     "disk_faults",
+    "gone",
     "hash_file",
     "ignore_progress",
     "stamp_of",
@@ -57,6 +58,12 @@ Progress = Callable[[int], None]
 
 def ignore_progress(size_bytes: int) -> None:
     """Nobody looks."""
+
+
+def gone(name: str, where: str = "") -> ObjectGone:
+    """The error of an object that is not there, with the way back."""
+    hint = "noria audit verify says what it belonged to; noria data verify heals it from a remote"
+    return ObjectGone(f"there is no object {short(name)}", where=where, hint=hint)
 
 
 class ObjectStore(Protocol):
@@ -409,7 +416,7 @@ class Objects:
             try:
                 return self._store.path_of(name).stat().st_size
             except FileNotFoundError as error:
-                raise ObjectGone(f"there is no object {short(name)}") from error
+                raise gone(name) from error
         with self._open(name) as stream:
             return stream.seek(0, io.SEEK_END) if stream.seekable() else _length(stream)
 
@@ -438,7 +445,7 @@ class Objects:
         if isinstance(self._store, HasForms):
             self._store.quarantine(name)
         elif not self._store.has(name):
-            raise ObjectGone(f"there is no object {short(name)}")
+            raise gone(name)
 
     def _is_packed(self, name: Digest) -> bool:
         return isinstance(self._store, HasForms) and bool(self._store.packed([name]))
@@ -450,7 +457,7 @@ class Objects:
         try:
             stamp = stamp_of(place.stat())
         except FileNotFoundError as error:
-            raise ObjectGone(f"there is no object {short(name)}") from error
+            raise gone(name) from error
         with self._lock:
             if self._verified.get(name) == stamp:
                 return

@@ -19,13 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from noria.core.errors import Corrupt, NotFound, ObjectGone
+from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
 from noria.engines.objects.adding import PACKED_BYTES, Adding, add_files, add_large
 from noria.engines.objects.loose import RECIPE, Loose
 from noria.store.chunks import ChunkReader, Recipe, pack_recipe, read_recipe
 from noria.store.failpoint import failpoint
-from noria.store.objects import BLOCK_BYTES, Progress, Trashed, disk_faults, hash_file, ignore_progress
+from noria.store.objects import BLOCK_BYTES, Progress, Trashed, disk_faults, gone, hash_file, ignore_progress
 from noria.store.packs import Packs, as_key, as_name
 
 __all__ = ["FileObjects"]
@@ -413,7 +413,7 @@ class FileObjects:
         self._loose.set_aside(digest, RECIPE)
 
     def _absent(self, digest: Digest) -> NotFound:
-        return ObjectGone(f"there is no object {short(digest)}", where=str(self._root))
+        return gone(digest, where=str(self._root))
 
 
 def _write_all(handle: int, block: bytes) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from noria.core import identity
-from noria.core.errors import ObjectGone
-from noria.core.identity import Digest, short
-from noria.store.objects import Trashed
+from noria.core.identity import Digest
+from noria.store.objects import Trashed, gone
 
 __all__ = ["MemoryObjects"]
 
@@ -33,7 +32,7 @@ class MemoryObjects:
         """The bytes of an object. Raises: NotFound."""
         content = self._contents.get(digest, self._trash.get(digest, (None, 0))[0])
         if content is None:
-            raise ObjectGone(f"there is no object {short(digest)}")
+            raise gone(digest)
         return io.BytesIO(content)
 
     def has(self, digest: Digest) -> bool:
@@ -48,7 +47,7 @@ class MemoryObjects:
     def delete(self, digest: Digest) -> None:
         """Take an object away. Raises: NotFound."""
         if self._contents.pop(digest, None) is None and self._trash.pop(digest, None) is None:
-            raise ObjectGone(f"there is no object {short(digest)}")
+            raise gone(digest)
 
     def put_many(self, items: Iterable[bytes]) -> Names:
         """Store many things; gives their names in order."""

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from noria.core import identity
-from noria.core.errors import Corrupt, NotFound, ObjectGone
+from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
 from noria.engines.objects.bucket import S3Bucket
 from noria.engines.objects.packfile import ROW_BYTES, TAIL_BYTES, Place, Places, pack, table_of, table_size
-from noria.store.objects import BLOCK_BYTES
+from noria.store.objects import BLOCK_BYTES, gone
 
 __all__ = ["S3Objects"]
 
@@ -140,7 +140,7 @@ class S3Objects:
             self._rewrite(place.pack, digest)
             is_there = True
         if not is_there:
-            raise ObjectGone(f"there is no object {short(digest)}", where=self.bucket.url)
+            raise gone(digest, where=self.bucket.url)
 
     def put_many(self, items: Iterable[bytes]) -> Names:
         """Store many small objects in few requests; gives their names in order.
@@ -202,7 +202,7 @@ class S3Objects:
         except NotFound as error:
             if self.has(digest):
                 return None
-            raise ObjectGone(f"there is no object {short(digest)}", where=self.bucket.url) from error
+            raise gone(digest, where=self.bucket.url) from error
         if not content.startswith(_RECIPE_MARK) or (len(content) - len(_RECIPE_MARK)) % _RECIPE.size:
             raise Corrupt(f"the list of pieces of {short(digest)} was altered", where=self.bucket.url)
         found = _RECIPE.iter_unpack(content[len(_RECIPE_MARK) :])
