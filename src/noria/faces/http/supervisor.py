@@ -43,6 +43,7 @@ STANDBY_AFTER_S = 5.0
 BACKLOG = 2048
 STEADY_S = 5.0
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+ROOM_BYTES = 64 * 1024
 STOP_S = 10.0
 ORPHANS_S = 20.0
 """How long the processes of a supervisor that was killed may take: they see it at once, and finish what they answer."""
@@ -116,7 +117,7 @@ class _Supervisor:
         """Start everything, restart what dies, until a signal; then stop everything."""
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._tell()  # before anything is started or announced: a full disk ends it here
+            self._require_room()
             for name in CHILDREN:
                 self._start(name, 0)
             self._tell()
@@ -228,11 +229,18 @@ class _Supervisor:
                 temporary.write_text(json.dumps(document), encoding="utf-8")
                 temporary.replace(path)
         except WorldError as error:
-            temporary.unlink(missing_ok=True)
-            if not self._children:
-                raise
             # What answers goes on answering; only the note about it is old.
+            temporary.unlink(missing_ok=True)
             log.error("%s could not be written: %s", path, error)
+
+    def _require_room(self) -> None:
+        """A full or read-only disk ends it before anything is started or announced. Raises: StoreFull."""
+        place = self._state / "up.tmp"
+        try:
+            with disk_faults(place):
+                place.write_bytes(bytes(ROOM_BYTES))
+        finally:
+            place.unlink(missing_ok=True)
 
     def _stop(self) -> None:
         (self._state / NOTE).unlink(missing_ok=True)
