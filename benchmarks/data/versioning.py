@@ -241,27 +241,19 @@ def main() -> None:
     try:
         with s3_server.started(folder / "weed") as server:
             bench = Bench(kinds, folder, server, scale)
+            bench.notes += missing
             works = {"folder": a_folder, "large": a_large_file, "million": many_files, "sparse": a_sparse_file}
             for name, work in works.items():
                 if name in asked.only:
                     work(bench)
+                    keep(bench, grown, asked.json)
             if "table" in asked.only:
                 (folder / "table").mkdir()
                 grown = edits.growth(folder / "table", int(asked.rows * scale), with_dvc=Dvc in kinds)
+                keep(bench, grown, asked.json)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    bench.notes = [*missing, *bench.notes]
     print(show(bench, grown))
-    if asked.json:
-        document = {
-            "versions": versions(kinds),
-            "scale": scale,
-            "load": os.getloadavg(),
-            "seconds": {work: {name: vars_of(cost) for name, cost in row.items()} for work, row in bench.rows.items()},
-            "growth": grown,
-            "notes": bench.notes,
-        }
-        asked.json.write_text(json.dumps(document, indent=1))
     ratios = [
         theirs.wall_s / mine.wall_s
         for row in bench.rows.values()
@@ -269,6 +261,21 @@ def main() -> None:
     ]
     if ratios:
         print(f"median ratio to dvc over {len(ratios)} works: {statistics.median(ratios):.1f}x")
+
+
+def keep(bench: Bench, grown: Mapping[str, Mapping[str, float]], path: Path | None) -> None:
+    """Write what is known so far: a long run that is broken off has told something."""
+    if path is None:
+        return
+    document = {
+        "versions": versions(bench.kinds),
+        "scale": bench.scale,
+        "load": os.getloadavg(),
+        "seconds": {work: {name: vars_of(cost) for name, cost in row.items()} for work, row in bench.rows.items()},
+        "growth": grown,
+        "notes": bench.notes,
+    }
+    path.write_text(json.dumps(document, indent=1))
 
 
 def vars_of(cost: Cost | None) -> dict[str, float] | None:
