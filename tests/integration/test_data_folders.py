@@ -492,3 +492,25 @@ def file_digest(path: Path) -> str:
 
 def stored_bytes(ws: Workspace) -> int:
     return sum(path.stat().st_size for path in (ws.project.state / "objects").rglob("*") if path.is_file())
+
+
+def test_in_place_a_file_follows_the_pin_of_its_branch_and_an_edit_of_yours_stays(tmp_path: Path) -> None:
+    ws = open_workspace(project=Project(name="p", root=tmp_path), actor="user:test")
+    (tmp_path / "data").mkdir()
+    place = tmp_path / "data" / "x.bin"
+    for content in (b"one", b"two"):
+        place.write_bytes(content)
+        versions.add(ws, "data/x.bin", "x")
+        pin = (tmp_path / "noria.lock" / "x.toml").read_bytes()
+        (tmp_path / content.decode()).write_bytes(pin)
+    done = versions.checkout(ws, "x@1")
+    assert (done.version, done.written, done.kept) == (1, 1, 0)
+    assert place.read_bytes() == b"one"
+    for branch in ("two", "one"):  # as git checkout does: the pin changes under the file
+        (tmp_path / "noria.lock" / "x.toml").write_bytes((tmp_path / branch).read_bytes())
+        assert versions.checkout(ws, "x").written == 1
+        assert place.read_bytes() == branch.encode()
+    place.write_bytes(b"mine")
+    with pytest.raises(Conflict, match="would be lost"):
+        versions.checkout(ws, "x@2")
+    assert place.read_bytes() == b"mine"

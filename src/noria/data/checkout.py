@@ -21,10 +21,10 @@ from itertools import groupby
 from pathlib import Path
 
 from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
-from noria.core.identity import Digest
+from noria.core.identity import Digest, is_digest
 from noria.core.progress import task
 from noria.core.verb import verb
-from noria.data import lock, read, remotes, segments
+from noria.data import lock, read, records, remotes, segments
 from noria.data.pins import read_pin
 from noria.data.records import DatasetVersion
 from noria.data.select import choose
@@ -33,7 +33,7 @@ from noria.data.walk import File
 from noria.data.worktree import source_of
 from noria.store.failpoint import failpoint
 from noria.store.objects import disk_faults, hash_file
-from noria.store.tree import Entry, iter_tree
+from noria.store.tree import Entry, find_entry, iter_tree
 from noria.store.workspace import Workspace
 
 __all__ = ["CheckedOut", "checkout", "part_of"]
@@ -84,7 +84,8 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
     never overwritten or removed: where one is in the way, nothing is done and it is named.
 
     Args:
-        ref: such as flights, flights@3, flights@gold or flights@2013-03.
+        ref: such as flights, flights@3, flights@gold or flights@2013-03; flights alone is what
+            noria.lock/ pins, so that it follows the branch.
         to: the folder; by default where the data set lies in the project.
         path: only this file, or the files of this folder; in the version, not on disk.
         into: write into a folder that is there.
@@ -93,7 +94,8 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
     Example:
         noria data checkout flights@2 /tmp/flights
     """
-    chosen = choose(ws, ref)
+    pin = lock.pinned(ws.project.root, ref) if "@" not in ref else ""
+    chosen = choose(ws, f"{ref}@{pin}" if pin and _is_known(ws, ref, pin) else ref)
     version = chosen.version
     target = Path(to).absolute() if to else _home(ws, version)
     is_new = not into and bool(to)
@@ -120,6 +122,11 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
         kept=len(done.kept),
         choice=chosen.choice,
     )
+
+
+def _is_known(ws: Workspace, name: str, tree: str) -> bool:
+    with ws.ledger.read() as tx:
+        return records.by_tree(tx, name, tree) is not None
 
 
 def part_of(ws: Workspace, version: DatasetVersion, path: str) -> Iterator[Entry]:
@@ -219,6 +226,7 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
     finally:
         cache.close()
     plan = _Plan()
+    others = _Versions(ws, version.name)
     for entry in part_of(ws, version, path):
         plan.files += 1
         plan.size_bytes += entry.size_bytes
@@ -226,7 +234,7 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
         here = _content(target, entry.path, known)
         if here == entry.digest:
             continue
-        if not here or here in (old, _FOLDER):
+        if not here or here in (old, _FOLDER) or others.hold(entry.path, here):
             plan.write.append(entry)
         elif old == entry.digest:
             plan.kept.append(entry.path)
@@ -234,7 +242,7 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
             plan.blocked.append(entry.path)
     for name, old in before.items():
         here = _content(target, name, known)
-        if here == old:
+        if here == old or (here and others.hold(name, here)):
             plan.remove.append(name)
         elif here:
             plan.kept.append(name)
@@ -244,6 +252,26 @@ def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) ->
         if way:
             plan.blocked.append(way)
     return plan
+
+
+class _Versions:
+    """The versions of a data set: what one of them holds at a path is nobody's unsaved change."""
+
+    def __init__(self, ws: Workspace, name: str) -> None:
+        self._ws = ws
+        self._name = name
+        self._trees: list[str] | None = None
+
+    def hold(self, path: str, digest: str) -> bool:
+        """Whether some version that is here has exactly these bytes at this path."""
+        if not is_digest(digest):
+            return False
+        if self._trees is None:
+            with self._ws.ledger.read() as tx:
+                known = records.versions(tx, self._name)
+            self._trees = [each.tree for each in reversed(known) if self._ws.objects.has(each.tree)]
+        found = (find_entry(self._ws.objects, tree, path) for tree in self._trees)
+        return any(entry is not None and entry.digest == digest for entry in found)
 
 
 def _before(ws: Workspace, tree: str, path: str) -> dict[str, str]:

@@ -315,7 +315,15 @@ def _upserted(
     mark: str = "",
 ) -> Upserted | None:
     names = _key(version, before, key)
-    schema = _widened(read.schema_of(ws, version), given.schema, version.name)
+    known = read.schema_of(ws, version)
+    lacking = [column for column in known.names if column not in given.column_names]
+    if lacking:
+        more = f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""
+        raise UsageError(
+            f"the rows have no column {', '.join(lacking[:6])}{more}: an upsert replaces whole rows of {version.ref}",
+            hint="give every column; what should become empty, as an empty value",
+        )
+    schema = _widened(known, given.schema, version.name)
     rows = pa.Table.from_batches(list(segments.conformed(given.to_batches(), schema)), schema)
     key_codes([("the rows", rows)], names)
     parts = read.parts(ws, version)

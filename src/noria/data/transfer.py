@@ -119,9 +119,23 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
             "there is nothing to pull: noria.lock/ holds no pin", hint="noria data pull NAME asks the remote for NAME"
         )
     done: list[TransferredVersion] = []
+    lacking: list[NotFound] = []
     for ref in names:
-        done += _pull_history(ws, sources, ref) if history else [_pull_ref(ws, sources, ref)]
+        try:
+            done += _pull_history(ws, sources, ref) if history else [_pull_ref(ws, sources, ref)]
+        except NotFound as error:
+            lacking.append(error)  # the others are brought all the same; it is said at the end
+    if lacking:
+        raise _incomplete(lacking, done)
     return _told(done, "pulled from", sources[0])
+
+
+def _incomplete(lacking: Sequence[NotFound], done: Sequence[TransferredVersion]) -> NotFound:
+    if len(lacking) == 1 and not done:
+        return lacking[0]
+    told = "; ".join(error.message for error in lacking[:3]) + (f"; {len(lacking) - 3} more" if lacking[3:] else "")
+    brought = f"{len(done)} others are here now" if done else "nothing was brought"
+    return NotFound(f"{told} ({brought})", where=lacking[0].where, hint=lacking[0].hint)
 
 
 def pull_version(ws: Workspace, name: str, tree: str) -> DatasetVersion:

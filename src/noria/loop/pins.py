@@ -28,6 +28,8 @@ from noria.tracking.facts import Pin
 __all__ = ["DataLine", "check", "checked", "pins_of", "resolve"]
 
 MAX_SHOWN = 3
+GROWN = frozenset({"append", "upsert", "delete", "compact", "merge"})
+"""What makes a version out of the one before, not out of a source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +135,17 @@ def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:
 
 
 def _newest(ws: Workspace, role: DatasetRole) -> DatasetVersion:
-    """What the source holds now; without it, as in a fresh clone, the version that the pin names."""
+    """What the source holds now; what the pin names without it, as in a fresh clone, or once the table grew.
+
+    A table that was appended to, changed by key or merged is no longer what its first source holds.
+    """
     config = ws.project.data.get(role.name)
     pin = read_pin(ws.project.root, role.name)
     source = ws.project.root / config.source if config is not None and config.source else None
+    with ws.ledger.read() as tx:
+        pinned = data.by_tree(tx, role.name, pin.tree) if pin is not None else None
+    if pinned is not None and pinned.operation in GROWN:
+        return pinned
     if source is not None and (pin is None or source.exists()):
         return versions.add(ws, str(source), role.name, key=role.key, time=role.time, label=role.label)
     with ws.ledger.read() as tx:

@@ -12,6 +12,9 @@ from noria.faces.cli.text import columns, count, day, decimal, interval, mark, n
 __all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "watched", "why"]
 
 WINDOWS_MAX = 12
+PATHS_MAX = 12
+INNER = ("deltas/", "rows/")
+"""Where a table that grew keeps its segments: its rows tell more than their names."""
 SHIFTS_MAX = 12
 RUNS_MAX = 5
 ITEMS_MAX = 12
@@ -194,6 +197,7 @@ def table_diff(found: Mapping[str, Any]) -> str:
     rows = [[each["column"], each["before"] or "new", "→", each["after"] or "gone"] for each in found["schema"]]
     if rows:
         lines.append(_titled("schema", columns(rows, indent="    ")))
+    lines += _changed(found["rows"], found["files"])
     moved = [
         each
         for each in found["shifts"]
@@ -219,6 +223,32 @@ def table_diff(found: Mapping[str, Any]) -> str:
     if rows:
         lines.append(_titled(f"columns that moved ({found['compared']})", columns(rows, indent="    ", right=" r")))
     return "\n".join(lines)
+
+
+def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
+    """Rows by key with examples and the columns that differ in them; of folders, the paths."""
+    lines = []
+    told = [
+        [word, count(rows[name]), _few(rows[f"{name}_keys"])]
+        for word, name in (("new", "added"), ("gone", "removed"), ("changed", "changed"))
+        if rows[name]
+    ]
+    if told:
+        key = f" by {rows['key']}" if rows["key"] else ""
+        lines.append(_titled(f"rows{key}", columns(told, indent="    ", right=" r")))
+    if rows["changed_columns"]:
+        cells = [[column, f"in {count(number)} rows"] for column, number in rows["changed_columns"][:SHIFTS_MAX]]
+        lines.append(_titled("changed in", columns(cells, indent="    ")))
+    paths = [
+        [word, path]
+        for word, name in (("new", "added"), ("gone", "removed"), ("changed", "changed"))
+        for path in files[name]
+        if not path.startswith(INNER)
+    ]
+    if paths:
+        more = [["…", f"{len(paths) - PATHS_MAX} more; --json has all"]] if len(paths) > PATHS_MAX else []
+        lines.append(_titled("files", columns([*paths[:PATHS_MAX], *more], indent="    ")))
+    return lines
 
 
 def why(found: Mapping[str, Any]) -> str:
