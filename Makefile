@@ -11,6 +11,10 @@ ARGS ?=
 PYTEST_ARGS ?=
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 
+# uv trusts its own list of certificates unless it is told of the system's, where a firm's own stand.
+export UV_SYSTEM_CERTS ?= true
+export UV_NATIVE_TLS ?= true
+
 # uv reads its own settings, not pip's: hand over an index that was chosen for pip.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
