@@ -24,6 +24,7 @@ from noria.checks.summary import TableProfile
 from noria.checks.tally import Places, Rows, Tally, whole
 from noria.core.errors import ProjectError, UsageError
 from noria.core.lazy import lazy
+from noria.core.zones import keep_zones
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,6 +124,7 @@ def _module(path: Path) -> Any:
         ) from raised
     finally:
         sys.modules.pop(name, None)
+        keep_zones()
     return module
 
 

@@ -153,7 +153,10 @@ def import_fresh(file: Path, root: Path) -> ModuleType:
             sys.modules.pop(name, None)
     importlib.invalidate_caches()
     name = ".".join(file.relative_to(root).with_suffix("").parts)
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    finally:
+        keep_zones()
 
 
 class SourceFile:

@@ -22,7 +22,7 @@ from noria.registry.records import ReleaseRecord
 from noria.registry.versions import resolve
 from noria.serving import advance as judging
 from noria.serving import again, follow, records, rollout
-from noria.serving.facts import Arm, DeploymentChanged, RolloutStarted
+from noria.serving.facts import Arm, DeploymentChanged, RolloutStarted, SmokeFinished
 from noria.serving.line import decode
 from noria.serving.plan import Plan, plan
 from noria.serving.records import DeploymentRecord
@@ -41,6 +41,7 @@ LOAD_S = 60.0
 """How long bringing a release into traffic waits for the servers to load it; seconds on a quiet machine."""
 _REF = re.compile(r"(?P<model>[^:@\s]+)(?:@r(?P<release>\d+)|:(?P<rest>\S+))?")
 _SHIPPABLE = ("validated", "staging")
+_UNTESTED = ("validated", "rolled back")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +185,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     if dry_run:
         action = "deployed" if live is None else "rollout started"
         return _shipped(target, environment, action, live.release if live else 0, 0, dry_run=True, way=way)
-    if state == "rolled back":
-        releases.move(ws, target.model, target.release, "validated", reason="promoted again", environment=environment)
-    if state in ("validated", "rolled back"):
-        smoke(ws, target.model, target.release, environment=environment)
+    tested = smoke(ws, target.model, target.release, environment=environment) if state in _UNTESTED else None
     with ws.ledger.transaction() as tx:
         found = registry_records.production(tx, target.model, environment)
         if (found.release if found else 0) != (live.release if live else 0):
@@ -195,6 +193,8 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
         other = records.open_rollout(tx, target.model, environment)
         if other is not None:
             raise _on_its_way(target.model, other.release)
+        if tested is not None:
+            _stage(ws, tx, target, tested, environment)
         if found is None:
             seq = _first(ws, tx, target, environment)
             rollout_id = ""
@@ -205,6 +205,15 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     action = "rollout started" if rollout_id else "deployed"
     before = live.release if live else 0
     return _shipped(target, environment, action, before, seq, dry_run=False, way=way, rollout_id=rollout_id)
+
+
+def _stage(ws: Workspace, tx: Transaction, target: ReleaseRecord, tested: SmokeFinished, environment: str) -> None:
+    """A tested release is in staging from the moment that its way begins; who loses a race stays where it was."""
+    about = (ws, tx, target.model, target.release)
+    if releases.state_in(tx, target, environment) == "rolled back":
+        releases.transition(*about, "validated", reason="promoted again", environment=environment)
+    reason = f"smoke test: {tested.rows} golden rows in a fresh process"
+    releases.transition(*about, "staging", reason=reason, environment=environment)
 
 
 def _on_its_way(model: str, release: int) -> Conflict:

@@ -22,6 +22,7 @@ from noria.checks.rules import Rule
 from noria.checks.tally import EXAMPLES, ROWS
 from noria.core.errors import NotFound, ProjectError, UsageError
 from noria.core.lazy import lazy
+from noria.core.zones import keep_zones
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,6 +86,7 @@ def load_schema(root: Path, place: str) -> Any:
     except Exception as raised:  # the boundary to the project's code
         raise ProjectError(f"{module} cannot be run: {type(raised).__name__}: {raised}", where=place) from raised
     finally:
+        keep_zones()
         sys.path.remove(str(root))
         sys.modules.pop(module, None)
         if held is not None:

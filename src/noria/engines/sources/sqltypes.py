@@ -134,7 +134,7 @@ class Look:
             return replace(self._column, kind=pa.date32(), is_open=False, convert=datetime.date.fromisoformat)
         if self._forms["zoned"]:
             kind = pa.timestamp("us", tz="UTC")
-            return replace(self._column, kind=kind, is_open=False, convert=datetime.datetime.fromisoformat)
+            return replace(self._column, kind=kind, is_open=False, convert=_moment)
         if self._forms["time"]:
             return replace(
                 self._column, kind=pa.timestamp("us"), is_open=False, convert=datetime.datetime.fromisoformat
@@ -159,6 +159,15 @@ class Look:
             return
         self._scale = max(self._scale, -exponent)
         self._whole = max(self._whole, len(digits) + exponent if any(digits) else 0)
+
+
+def _moment(text: str) -> datetime.datetime:
+    return _in_utc(datetime.datetime.fromisoformat(text))
+
+
+def _in_utc(moment: datetime.datetime) -> datetime.datetime:
+    """The same moment, said in UTC here: PYARROW_IGNORE_TIMEZONE, which pandera's import sets, drops offsets."""
+    return moment.astimezone(datetime.UTC)
 
 
 def declared(columns: Sequence[tuple[str, str]]) -> list[Column]:
@@ -284,7 +293,7 @@ _POSTGRES: dict[str, Callable[[], tuple[Any, Callable[[Any], Any] | None]]] = {
     "date": lambda: (pa.date32(), None),
     "time": lambda: (pa.time64("us"), None),
     "timestamp": lambda: (pa.timestamp("us"), None),
-    "timestamptz": lambda: (pa.timestamp("us", tz="UTC"), None),
+    "timestamptz": lambda: (pa.timestamp("us", tz="UTC"), _in_utc),
     "uuid": lambda: (pa.string(), str),
     **{name: lambda: (pa.string(), None) for name in _PG_TEXT},
 }
