@@ -59,7 +59,7 @@ from noria.config import Project
 from noria.checks import suite
 from noria.checks.examine import examine
 from noria.checks.prepare import prepare
-from noria.checks.suitefile import load
+from noria.checks.suites.suitefile import load
 from noria.data import versions
 imported = time.perf_counter() - begin
 root = Path(path).with_suffix(".project")

@@ -19,7 +19,7 @@ from tools import Dvc, Noria
 
 import noria
 from noria.bootstrap import open_workspace
-from noria.data import incremental
+from noria.data.tabular import incremental
 
 Edit = Callable[[pa.Table, np.random.Generator], pa.Table]
 SHARE = 100

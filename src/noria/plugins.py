@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from noria.core.errors import NotFound
 
-__all__ = ["BUILTIN", "load", "names"]
+__all__ = ["BUILTIN", "keep_zones", "load", "names"]
 
 BUILTIN: Mapping[str, Mapping[str, str]] = {
     # a slice is a capability with facts.py (FACTS) and records.py (TABLES, PROJECTIONS)
@@ -105,3 +106,12 @@ def load(seam: str, name: str) -> Any:
 
 def _points(seam: str) -> list[importlib.metadata.EntryPoint]:
     return list(importlib.metadata.entry_points(group=f"noria.{seam}"))
+
+
+def keep_zones() -> None:
+    """Take back PYARROW_IGNORE_TIMEZONE, after code that is not Noria's own was imported.
+
+    Where it is set pyarrow drops the offset of each aware datetime, so 10:00+02:00 is stored as
+    10:00 UTC. Importing pandera sets it for the whole process (pandera/external_config.py).
+    """
+    os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)

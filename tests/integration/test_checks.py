@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria.bootstrap import open_workspace
-from noria.checks import exchange, infer, quarantine, report, schemarun, suite, watch, wholes
-from noria.checks.rules import Suite
+from noria.checks import infer, quarantine, report, schemarun, suite, watch, wholes
+from noria.checks.adapters import exchange
+from noria.checks.suites.rules import Suite
 from noria.config import DataConfig, Project
 from noria.core.errors import ConfigError, Corrupt, GateClosed, NotFound, ProjectError, UsageError
-from noria.data import read, versions
+from noria.data import versions
+from noria.data.rows import read
 from noria.store import replay
 from noria.store.workspace import Workspace
 

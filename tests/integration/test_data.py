@@ -19,8 +19,9 @@ from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
 from noria.data import diff as diffs
-from noria.data import lock, read, records, versions
-from noria.data.statcache import cache_path
+from noria.data import lock, records, versions
+from noria.data.folders.statcache import cache_path
+from noria.data.rows import read
 from noria.governance import audit
 from noria.store import replay
 from noria.store.workspace import Workspace

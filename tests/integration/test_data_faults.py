@@ -18,9 +18,9 @@ from noria.bootstrap import open_workspace
 from noria.config import Project, RemoteConfig
 from noria.core.errors import Conflict, Corrupt, NotFound, StoreFull, StoreUnavailable, UsageError
 from noria.data import collect, lock, records, versions
+from noria.data.folders.worktree import statuses
 from noria.data.status import status
 from noria.data.verify import verify
-from noria.data.worktree import statuses
 from noria.engines.objects.file import FileObjects
 from noria.governance.audit import verify as audit
 from noria.store.objects import Objects, Progress

@@ -17,8 +17,8 @@ from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.progress import Advance, shown
 from noria.data import lock, versions
+from noria.data.folders.statcache import cache_path
 from noria.data.pins import pin_path
-from noria.data.statcache import cache_path
 from noria.data.status import status
 from noria.store import replay
 from noria.store.tree import iter_tree

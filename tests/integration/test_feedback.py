@@ -11,7 +11,8 @@ import pytest
 
 from noria.config import LabelsConfig, ModelConfig, MonitorConfig, Project
 from noria.core.errors import NotFound, UsageError
-from noria.data import blame, read
+from noria.data.rows import read
+from noria.data.tabular import blame
 from noria.governance import lineage
 from noria.monitoring.feedback import from_predictions
 from noria.serving.answers import Ids

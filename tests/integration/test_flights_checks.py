@@ -25,13 +25,14 @@ import pytest
 
 import noria
 from noria.bootstrap import open_workspace
-from noria.checks import infer, suite, units
+from noria.checks import infer, suite
 from noria.checks.evaluate import Batch, check_column
 from noria.checks.facts import Finding
-from noria.checks.profile import TableProfile, profile_column, profile_table
 from noria.checks.report import report
-from noria.checks.rules import ColumnRules
-from noria.checks.suitefile import load
+from noria.checks.scanning import units
+from noria.checks.scanning.profile import TableProfile, profile_column, profile_table
+from noria.checks.suites.rules import ColumnRules
+from noria.checks.suites.suitefile import load
 from noria.config import Project
 from noria.core.errors import ConfigError, GateClosed, NotFound, UsageError
 from noria.data import versions

@@ -17,8 +17,10 @@ import pytest
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
-from noria.data import blame, commit, diff, incremental, layout, read, segments, tables, versions
-from noria.data.tables import logical_digest
+from noria.data import commit, diff, versions
+from noria.data.rows import layout, read
+from noria.data.tabular import blame, incremental, segments, tables
+from noria.data.tabular.tables import logical_digest
 from noria.store import replay
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
@@ -286,7 +288,7 @@ import sys
 from pathlib import Path
 import pyarrow as pa
 from noria.bootstrap import open_workspace
-from noria.data import incremental
+from noria.data.tabular import incremental
 number, root = int(sys.argv[1]), Path(sys.argv[2])
 ws = open_workspace(root)
 print("ready", flush=True)

@@ -21,8 +21,9 @@ from git_project import noria
 from noria.bootstrap import open_workspace
 from noria.core.errors import ConfigError, Corrupt, NotFound, StoreUnavailable, Tampered
 from noria.core.identity import Digest
-from noria.data import remotes, transfer, versions
+from noria.data import versions
 from noria.data.records import DatasetVersion
+from noria.data.remote import remotes, transfer
 from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
 

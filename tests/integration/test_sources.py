@@ -19,7 +19,9 @@ from test_postgres import Server
 from noria.bootstrap import open_workspace
 from noria.config import Project, RemoteConfig
 from noria.core.errors import NotFound, StoreUnavailable, UsageError
-from noria.data import incremental, read, sources, versions
+from noria.data import versions
+from noria.data.rows import read
+from noria.data.tabular import incremental, sources
 from noria.store.workspace import Workspace
 from s3_server import S3Server
 

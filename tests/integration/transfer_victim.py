@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
-from noria.data import transfer
+from noria.data.remote import transfer
 
 if __name__ == "__main__":
     verb, root = sys.argv[1], Path(sys.argv[2])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from dvc_repository import as_version_2, commit, dvc, make, run
 
-from noria.data.dvc import outputs_of
+from noria.data.takeover.dvc import outputs_of
 
 if TYPE_CHECKING:
     from s3_server import S3Server

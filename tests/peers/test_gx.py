@@ -22,8 +22,8 @@ import pytest
 from noria.bootstrap import open_workspace
 from noria.checks import suite
 from noria.checks.adapters.gx import KNOWN, read
-from noria.checks.rules import Suite
-from noria.checks.suitefile import text_of
+from noria.checks.suites.rules import Suite
+from noria.checks.suites.suitefile import text_of
 from noria.config import Project
 from noria.data import versions
 

@@ -13,8 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noria.data import incremental, logical, read, records, tables
+from noria.data import records
 from noria.data.commit import commit
+from noria.data.forms import logical
+from noria.data.rows import read
+from noria.data.tabular import incremental, tables
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.testing import open_memory

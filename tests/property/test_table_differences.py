@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from noria.core.errors import UsageError
-from noria.data import diff, incremental, segments, tables
+from noria.data import diff
 from noria.data.commit import commit
 from noria.data.records import DatasetVersion
+from noria.data.tabular import incremental, segments, tables
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 

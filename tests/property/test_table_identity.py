@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.core.errors import UsageError
-from noria.data import exact, logical, parquet
-from noria.data.tables import logical_digest
+from noria.data.forms import exact, logical, parquet
+from noria.data.tabular.tables import logical_digest
 
 UTC = datetime.UTC
 ONE = decimal.Decimal("1.0")

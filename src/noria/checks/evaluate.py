@@ -22,17 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import shift, units
-from noria.checks.accumulate import NumberState, TextState, state_of
-from noria.checks.arrays import Mask, mask, texts
-from noria.checks.chunk import family
-from noria.checks.expression import Expression
 from noria.checks.facts import Finding
-from noria.checks.lattice import Lattice, off_lattice
-from noria.checks.repeats import repeated
-from noria.checks.rules import ColumnRules, When
-from noria.checks.summary import ColumnProfile, TableProfile
-from noria.checks.tally import EXAMPLES, ROWS, Places, Rows, Tally, percent
+from noria.checks.scanning import shift, units
+from noria.checks.scanning.accumulate import NumberState, TextState, state_of
+from noria.checks.scanning.arrays import Mask, mask, texts
+from noria.checks.scanning.chunk import family
+from noria.checks.scanning.expression import Expression
+from noria.checks.scanning.lattice import Lattice, off_lattice
+from noria.checks.scanning.repeats import repeated
+from noria.checks.scanning.summary import ColumnProfile, TableProfile
+from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, Tally, percent
+from noria.checks.suites.rules import ColumnRules, When
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.checks import source, wholes
+from noria.checks import wholes
 from noria.checks.evaluate import ColumnCheck
 from noria.checks.facts import Finding
 from noria.checks.kinds import leakage
 from noria.checks.prepare import Prepared
-from noria.checks.rules import is_empty
-from noria.checks.scan import Shape, scan, shape_of
-from noria.checks.source import Part
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Places
+from noria.checks.scanning import source
+from noria.checks.scanning.scan import Shape, scan, shape_of
+from noria.checks.scanning.source import Part
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Places
+from noria.checks.suites.rules import is_empty
 from noria.checks.wholes import KeyWatch
 from noria.core.lazy import lazy
 from noria.data.versions import DatasetVersion

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from noria.checks.arrays import is_null, mask
-from noria.checks.expression import Expression
 from noria.checks.facts import Finding
-from noria.checks.rules import SEVERITIES
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows, Tally, whole
+from noria.checks.scanning.arrays import is_null, mask
+from noria.checks.scanning.expression import Expression
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Places, Rows, Tally, whole
+from noria.checks.suites.rules import SEVERITIES
 from noria.core.errors import ProjectError, UsageError
 from noria.core.lazy import lazy
-from noria.core.zones import keep_zones
+from noria.plugins import keep_zones
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import reference, source, units
-from noria.checks.accumulate import ColumnState
+from noria.checks import reference
 from noria.checks.evaluate import MIN_ROWS, holds
 from noria.checks.facts import ChecksInferred
-from noria.checks.merge import Change, changes, merged
-from noria.checks.place import base_path, profile_path, shown, suite_path
-from noria.checks.profile import ColumnProfile, floats, profile_numbers
-from noria.checks.rules import ColumnRules, Suite, TableRules, When, count
-from noria.checks.scan import BATCH_ROWS
-from noria.checks.suitefile import read_text, text_of
-from noria.checks.tally import Rows
+from noria.checks.scanning import source, units
+from noria.checks.scanning.accumulate import ColumnState
+from noria.checks.scanning.profile import ColumnProfile, floats, profile_numbers
+from noria.checks.scanning.scan import BATCH_ROWS
+from noria.checks.scanning.tally import Rows
+from noria.checks.suites.merge import Change, changes, merged
+from noria.checks.suites.place import base_path, profile_path, shown, suite_path
+from noria.checks.suites.rules import ColumnRules, Suite, TableRules, When, count
+from noria.checks.suites.suitefile import read_text, text_of
 from noria.core.errors import UsageError
 from noria.core.identity import short
 from noria.core.lazy import lazy

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from noria.checks.examine import StoredReport, is_failure
 from noria.checks.facts import Finding
-from noria.checks.summary import ColumnProfile
+from noria.checks.scanning.summary import ColumnProfile
 
 __all__ = ["page"]
 

@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import arrays, expression, reference, source
+from noria.checks import reference
 from noria.checks.evaluate import ColumnCheck
-from noria.checks.expression import Expression, Unreadable
 from noria.checks.functions import CheckFunction, FunctionCheck, load_functions
 from noria.checks.kinds.files import FILE_KINDS
-from noria.checks.place import suite_path
 from noria.checks.rulecheck import RuleCheck, as_rule, short_forms
-from noria.checks.rules import KINDS, ColumnRules, Rule, Suite
+from noria.checks.scanning import arrays, expression, source
+from noria.checks.scanning.expression import Expression, Unreadable
+from noria.checks.scanning.summary import ColumnProfile, TableProfile
+from noria.checks.scanning.tally import Watcher
 from noria.checks.schemacheck import SchemaCheck
-from noria.checks.summary import ColumnProfile, TableProfile
-from noria.checks.tally import Watcher
+from noria.checks.suites.place import suite_path
+from noria.checks.suites.rules import KINDS, ColumnRules, Rule, Suite
 from noria.checks.wholes import Key, KeyWatch, keys_of
 from noria.core.errors import NoriaError, NotFound
 from noria.core.lazy import lazy

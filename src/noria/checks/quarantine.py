@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import source
-from noria.checks.arrays import whole
 from noria.checks.examine import is_failure
 from noria.checks.facts import Finding
-from noria.checks.place import suite_path
-from noria.checks.scan import BATCH_ROWS
-from noria.checks.source import Part
+from noria.checks.scanning import source
+from noria.checks.scanning.arrays import whole
+from noria.checks.scanning.scan import BATCH_ROWS
+from noria.checks.scanning.source import Part
+from noria.checks.scanning.tally import Places
 from noria.checks.suite import again
-from noria.checks.tally import Places
+from noria.checks.suites.place import suite_path
 from noria.core.errors import NotFound
 from noria.core.lazy import lazy
 from noria.core.verb import verb

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from noria.checks.accumulate import ColumnState
 from noria.checks.evaluate import ColumnCheck
-from noria.checks.place import profile_path, suite_path
-from noria.checks.rules import ColumnRules
-from noria.checks.scan import scan, shape_of
-from noria.checks.source import Part
-from noria.checks.summary import ColumnProfile
+from noria.checks.scanning.accumulate import ColumnState
+from noria.checks.scanning.scan import scan, shape_of
+from noria.checks.scanning.source import Part
+from noria.checks.scanning.summary import ColumnProfile
+from noria.checks.suites.place import profile_path, suite_path
+from noria.checks.suites.rules import ColumnRules
 from noria.core.errors import Corrupt
 from noria.store.workspace import Workspace
 

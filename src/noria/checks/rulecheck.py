@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
-from noria.checks.expression import HOLDS, Expression, Unreadable
 from noria.checks.facts import Finding
 from noria.checks.kinds.columns import members_of, needs
-from noria.checks.rules import KINDS, ColumnRules, RowRule, Rule
-from noria.checks.summary import TableProfile
-from noria.checks.tally import CannotEvaluate, Places, Rows, Tally, percent
+from noria.checks.scanning.expression import HOLDS, Expression, Unreadable
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import CannotEvaluate, Places, Rows, Tally, percent
+from noria.checks.suites.rules import KINDS, ColumnRules, RowRule, Rule
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.adapters import panderas
-from noria.checks.expression import Expression
 from noria.checks.facts import Finding
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows, whole
+from noria.checks.scanning.expression import Expression
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Places, Rows, whole
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:

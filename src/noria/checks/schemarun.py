@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 
-from noria.checks import source
 from noria.checks.adapters import panderas
 from noria.checks.examine import is_failure
 from noria.checks.facts import Finding
+from noria.checks.scanning import source
 from noria.checks.suite import ChecksReport
 from noria.core.verb import verb
 from noria.data.versions import resolve

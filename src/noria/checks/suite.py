@@ -14,10 +14,10 @@ import msgspec
 from noria.checks import records
 from noria.checks.examine import Examined, StoredReport, examine, is_failure
 from noria.checks.facts import ChecksFinished, Finding
-from noria.checks.place import suite_path
 from noria.checks.prepare import prepare
 from noria.checks.records import ChecksRecord
-from noria.checks.suitefile import load
+from noria.checks.suites.place import suite_path
+from noria.checks.suites.suitefile import load
 from noria.core.errors import GateClosed, NotFound
 from noria.core.identity import Digest
 from noria.core.verb import verb

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.checks import source
 from noria.checks.evaluate import ColumnCheck
-from noria.checks.rules import ColumnRules
-from noria.checks.scan import scan, shape_of
+from noria.checks.scanning import source
+from noria.checks.scanning.scan import scan, shape_of
+from noria.checks.suites.rules import ColumnRules
 from noria.core.clock import duration, instant
 from noria.core.errors import Corrupt, NotFound
 from noria.core.lazy import lazy

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import source
-from noria.checks.arrays import whole
 from noria.checks.evaluate import Batch
-from noria.checks.expression import Conditions, Expression, Unreadable, read
 from noria.checks.facts import Finding
-from noria.checks.hashing import Hasher, Hashes, hashes_of, met
-from noria.checks.repeats import repeated, repeated_on_disk
 from noria.checks.rulecheck import RuleCheck, as_rule
-from noria.checks.rules import RowRule, Rule, Suite, TableRules
-from noria.checks.source import Part
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows, Tally, percent
+from noria.checks.scanning import source
+from noria.checks.scanning.arrays import whole
+from noria.checks.scanning.expression import Conditions, Expression, Unreadable, read
+from noria.checks.scanning.hashing import Hasher, Hashes, hashes_of, met
+from noria.checks.scanning.repeats import repeated, repeated_on_disk
+from noria.checks.scanning.source import Part
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Places, Rows, Tally, percent
+from noria.checks.suites.rules import RowRule, Rule, Suite, TableRules
 from noria.core.clock import duration, instant, utc_text
 from noria.core.lazy import lazy
 from noria.data.versions import DatasetVersion, resolve

@@ -24,13 +24,16 @@ from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
 from noria.core.identity import Digest, is_digest
 from noria.core.progress import task
 from noria.core.verb import verb
-from noria.data import lock, read, records, remotes, segments
+from noria.data import lock, records
+from noria.data.folders.statcache import NEVER, StatCache, cache_path
+from noria.data.folders.walk import File
+from noria.data.folders.worktree import source_of
 from noria.data.pins import read_pin
 from noria.data.records import DatasetVersion
+from noria.data.remote import remotes
+from noria.data.rows import read
 from noria.data.select import choose
-from noria.data.statcache import NEVER, StatCache, cache_path
-from noria.data.walk import File
-from noria.data.worktree import source_of
+from noria.data.tabular import segments
 from noria.store.failpoint import failpoint
 from noria.store.objects import disk_faults, hash_file
 from noria.store.tree import Entry, find_entry, iter_tree

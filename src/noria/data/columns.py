@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from noria.core.errors import UsageError
-from noria.data import formats, read, text
-from noria.data.files import DataFile
+from noria.data.folders.files import DataFile
+from noria.data.forms import formats, text
 from noria.data.records import DatasetVersion
+from noria.data.rows import read
 from noria.store.tree import Entry
 from noria.store.workspace import Workspace
 

@@ -18,7 +18,7 @@ from noria.core.identity import short
 from noria.data import lock, records
 from noria.data.columns import check_roles, roles_of
 from noria.data.facts import DatasetCommitted, DatasetDescribed
-from noria.data.formats import Columns
+from noria.data.forms.formats import Columns
 from noria.data.records import DatasetVersion
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Transaction

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from noria.core.errors import UsageError
 from noria.core.progress import task
-from noria.data import columns, formats
+from noria.data import columns
 from noria.data.commit import Content
-from noria.data.files import DataFile
+from noria.data.folders.files import DataFile
+from noria.data.forms import formats
 from noria.store.tree import Entry, write_sorted
 from noria.store.workspace import Workspace
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data import read, rowdiff
-from noria.data.layout import MANIFEST
 from noria.data.records import DatasetVersion
-from noria.data.rowdiff import RowChanges
+from noria.data.rows import read
+from noria.data.rows.layout import MANIFEST
 from noria.data.select import resolve
+from noria.data.tabular import rowdiff
+from noria.data.tabular.rowdiff import RowChanges
 from noria.store.tree import diff_trees
 from noria.store.workspace import Workspace
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from noria.core.verb import verb
-from noria.data.worktree import DatasetStatus, statuses
+from noria.data.folders.worktree import DatasetStatus, statuses
 
 if TYPE_CHECKING:
     from noria.store.workspace import Workspace

@@ -15,8 +15,9 @@ from noria.core.errors import Corrupt, NoriaError, NotFound
 from noria.core.identity import Digest
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
-from noria.data import records, remotes
+from noria.data import records
 from noria.data.records import DatasetVersion
+from noria.data.remote import remotes
 from noria.data.select import no_dataset, resolve
 from noria.store.objects import BLOCK_BYTES, Objects
 from noria.store.tree import iter_tree, tree_nodes

@@ -16,18 +16,21 @@ from pathlib import Path
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
-from noria.data import columns, formats, lock, read, records, sources
+from noria.data import columns, lock, records
 from noria.data.checkout import CheckedOut, checkout, part_of
 from noria.data.columns import NoSuchColumn, roles_of
 from noria.data.commit import commit
 from noria.data.commit import describe as describe_version
 from noria.data.content import content_of_files
 from noria.data.facts import DatasetTagged, DatasetUntagged
-from noria.data.files import gather
+from noria.data.folders.files import gather
+from noria.data.folders.statcache import StatCache, cache_path
+from noria.data.folders.walk import located
+from noria.data.forms import formats
 from noria.data.records import DatasetVersion
+from noria.data.rows import read
 from noria.data.select import checked_name, choose, is_date, no_dataset, resolve
-from noria.data.statcache import StatCache, cache_path
-from noria.data.walk import located
+from noria.data.tabular import sources
 from noria.store.tree import Entry
 from noria.store.workspace import Workspace
 

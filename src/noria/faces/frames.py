@@ -15,9 +15,12 @@ from noria.bootstrap import open_workspace
 from noria.core.errors import UsageError
 from noria.core.fact import Edge
 from noria.core.lazy import lazy
-from noria.data import frames, incremental, read, select, tables, versions
-from noria.data.incremental import Appended, Upserted
+from noria.data import select, versions
+from noria.data.forms import frames
 from noria.data.records import DatasetVersion
+from noria.data.rows import read
+from noria.data.tabular import incremental, tables
+from noria.data.tabular.incremental import Appended, Upserted
 from noria.pipeline.ambient import made_in
 from noria.store.workspace import Workspace
 

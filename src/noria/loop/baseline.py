@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
-from noria.data import read
 from noria.data.records import DatasetVersion
+from noria.data.rows import read
 from noria.monitoring import reference
 from noria.monitoring.window import days_of
 from noria.packaging.predictor import Predictor

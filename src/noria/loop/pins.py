@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from noria.checks import suite
 from noria.checks.infer import infer
-from noria.checks.place import suite_path
+from noria.checks.suites.place import suite_path
 from noria.core.errors import GateClosed, NotFound, ProjectError
 from noria.core.identity import short
 from noria.data import records as data

@@ -18,10 +18,11 @@ from noria.core.errors import NotFound, UsageError
 from noria.core.fact import Edge
 from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data import lock, tables
+from noria.data import lock
 from noria.data.commit import commit
 from noria.data.records import DatasetVersion
 from noria.data.select import checked_name
+from noria.data.tabular import tables
 from noria.monitoring import labels as label_log
 from noria.monitoring import records
 from noria.monitoring.live import as_of as newest_moment

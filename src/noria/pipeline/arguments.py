@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noria.core.lazy import lazy
-from noria.data import read as data_read
 from noria.data.records import DatasetVersion
+from noria.data.rows import read as data_read
 from noria.pipeline import values
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.keys import table_form

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 from noria.pipeline.syntax import Summary, summary
+from noria.plugins import keep_zones
 
 __all__ = [
     "ProjectLoader",

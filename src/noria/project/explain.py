@@ -17,8 +17,8 @@ from noria.core.identity import is_digest, short
 from noria.core.verb import verb
 from noria.data import records as data
 from noria.data import versions as datasets
-from noria.data.read import find_rows
 from noria.data.records import DatasetVersion
+from noria.data.rows.read import find_rows
 from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring

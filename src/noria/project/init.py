@@ -24,8 +24,8 @@ from typing import Any
 
 from noria.core.clock import instant
 from noria.core.errors import Conflict, NotFound, UsageError, WorldError
-from noria.data import formats
-from noria.data.gitlink import ATTRIBUTES, link_folder
+from noria.data.forms import formats
+from noria.data.git.gitlink import ATTRIBUTES, link_folder
 
 __all__ = ["Created", "Table", "init", "look", "templates"]
 

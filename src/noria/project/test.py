@@ -25,8 +25,8 @@ from typing import Any
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data import read
 from noria.data.records import DatasetVersion
+from noria.data.rows import read
 from noria.loop import pins
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.store.workspace import Workspace

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from noria.checks.accumulate import (
+from noria.checks.scanning.accumulate import (
     EXACT_DISTINCT,
     LEVELS_KEPT,
     LEVELS_MAX,
@@ -21,8 +21,8 @@ from noria.checks.accumulate import (
     PlainState,
     TextState,
 )
-from noria.checks.chunk import Chunk, family
-from noria.checks.shift import distance
+from noria.checks.scanning.chunk import Chunk, family
+from noria.checks.scanning.shift import distance
 
 numbers = st.lists(st.one_of(st.none(), st.integers(-50, 50).map(float), st.floats(-1e6, 1e6)), max_size=60)
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.checks import infer, units
+from noria.checks import infer
 from noria.checks.evaluate import Batch, check_column, most_by_chance
 from noria.checks.facts import Finding
-from noria.checks.profile import TableProfile, profile_column, profile_table
-from noria.checks.rules import ColumnRules, RowRule
+from noria.checks.scanning import units
+from noria.checks.scanning.profile import TableProfile, profile_column, profile_table
+from noria.checks.suites.rules import ColumnRules, RowRule
 from noria.checks.wholes import check_rows
 
 

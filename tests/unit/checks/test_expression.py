@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from noria.checks.expression import BROKEN, HOLDS, SILENT, Conditions, Unreadable, read, read_all
+from noria.checks.scanning.expression import BROKEN, HOLDS, SILENT, Conditions, Unreadable, read, read_all
 
 TABLE = pa.table({"a": [1, 2, 3, None], "b": [3, 2, 1, 1], "c": ["x", "y", None, "z"], "my col": [1.0, 2.0, 3.0, 4.0]})
 

@@ -13,8 +13,8 @@ import pytest
 
 import noria as nr
 from noria.checks.functions import CheckFunction, FunctionCheck, check, load_functions
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Rows
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Rows
 from noria.core.errors import ProjectError, UsageError
 
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "x"]})

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.checks.expression import Conditions, Expression, read_all
 from noria.checks.kinds.files import FILE_KINDS
 from noria.checks.rulecheck import RuleCheck
-from noria.checks.rules import Rule
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Rows
+from noria.checks.scanning.expression import Conditions, Expression, read_all
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Rows
+from noria.checks.suites.rules import Rule
 
 
 def judge(rule: Rule, table: pa.Table, *, size: int = 7, known: Any = None) -> Any:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.checks.lattice import Lattice, find_lattice, off_lattice
+from noria.checks.scanning.lattice import Lattice, find_lattice, off_lattice
 
 
 def lattice_of(values: object) -> Lattice | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from noria.checks.merge import changes, merged
+from noria.checks.suites.merge import changes, merged
 from noria.core.errors import Conflict
 
 BASE = """# Rules for d

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from noria.checks.places import line_of, places
+from noria.checks.suites.places import line_of, places
 
 TEXT = """# a comment
 dataset = "d"  # "quoted"

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.checks.profile import QUANTILES, profile_column
+from noria.checks.scanning.profile import QUANTILES, profile_column
 
 
 def column(values: list[Any], kind: Any = None) -> pa.ChunkedArray[Any]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.checks.rules import ColumnRules, RowRule, Suite, TableRules, When
-from noria.checks.suitefile import parse, text_of
+from noria.checks.suites.rules import ColumnRules, RowRule, Suite, TableRules, When
+from noria.checks.suites.suitefile import parse, text_of
 from noria.core.errors import ConfigError
 
 FULL = Suite(

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from noria.checks import scan as scanning
 from noria.checks.evaluate import ColumnCheck
-from noria.checks.expression import Expression, read
 from noria.checks.facts import Finding
-from noria.checks.hashing import hashes_of, met
-from noria.checks.repeats import repeated, repeated_on_disk
-from noria.checks.rules import ColumnRules
-from noria.checks.scan import scan, shape_of
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows
+from noria.checks.scanning import scan as scanning
+from noria.checks.scanning.expression import Expression, read
+from noria.checks.scanning.hashing import hashes_of, met
+from noria.checks.scanning.repeats import repeated, repeated_on_disk
+from noria.checks.scanning.scan import scan, shape_of
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Places, Rows
+from noria.checks.suites.rules import ColumnRules
 from noria.core.errors import UsageError
 
 ROWS = 150_000

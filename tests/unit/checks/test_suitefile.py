@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from noria.checks.rules import KINDS, ColumnRules, Leakage, Rule, Suite, is_empty
-from noria.checks.suitefile import load, read_text, text_of
+from noria.checks.suites.rules import KINDS, ColumnRules, Leakage, Rule, Suite, is_empty
+from noria.checks.suites.suitefile import load, read_text, text_of
 from noria.core.errors import ConfigError
 
 HEAD = 'dataset = "d"\n\n[columns.fare]\ntype = "number"\n'

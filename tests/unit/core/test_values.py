@@ -132,7 +132,7 @@ def test_a_verb_is_marked_and_not_wrapped() -> None:
     def drop_table(ws: object) -> int:
         return 1
 
-    drop_table.__module__ = "noria.data.tables"
+    drop_table.__module__ = "noria.data.tabular.tables"
     marked = verb(permission="data.write", where="project")(drop_table)
     assert marked is drop_table
     found = verb_of(marked)

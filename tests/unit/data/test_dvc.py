@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.core.errors import Corrupt, NotFound, UsageError
-from noria.data.dvc import Layouts, md5_of, outputs_of, remotes_of, root_of, tracking_files
-from noria.data.import_dvc import _names
+from noria.data.takeover.dvc import Layouts, md5_of, outputs_of, remotes_of, root_of, tracking_files
+from noria.data.takeover.import_dvc import _names
 
 MD5 = "0" * 31 + "1"
 

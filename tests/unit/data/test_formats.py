@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria.core.errors import UsageError
-from noria.data import formats
-from noria.data.formats import format_of, inspect, read_file, unify
+from noria.data.forms import formats
+from noria.data.forms.formats import format_of, inspect, read_file, unify
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from noria.data.hooks import what_starts
+from noria.data.git.hooks import what_starts
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria.core.errors import ConfigError
-from noria.data import incremental, pins, read, records, versions
-from noria.data.merge import Unmerged, merge_pins
+from noria.data import pins, records, versions
+from noria.data.git.merge import Unmerged, merge_pins
 from noria.data.pins import Pin, parse_pin, pin_text
 from noria.data.records import DatasetVersion
+from noria.data.rows import read
+from noria.data.tabular import incremental
 from noria.store.workspace import Workspace
 from noria.testing.workspace import open_memory
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.data.merge_lines import NotMergeable, merge_lines
+from noria.data.git.merge_lines import NotMergeable, merge_lines
 
 HEAD = "id,x\n"
 rows = st.dictionaries(st.integers(0, 12).map(str), st.sampled_from(["a", "b", "c d", '"q,1"', '"l\n2"']), max_size=8)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from noria.data import statcache
-from noria.data.statcache import NEVER, StatCache, packed, unpacked, without_racy
-from noria.data.walk import File, Folder
+from noria.data.folders import statcache
+from noria.data.folders.statcache import NEVER, StatCache, packed, unpacked, without_racy
+from noria.data.folders.walk import File, Folder
 
 DIGEST = bytes(range(32))
 OLD = 1_000_000_000

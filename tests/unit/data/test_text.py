@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.data import text
+from noria.data.forms import text
 
 
 def kind(*values: str) -> str:

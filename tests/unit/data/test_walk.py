@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from noria.core.errors import NoriaError, NotFound, UsageError
-from noria.data.walk import located, walk
+from noria.data.folders.walk import located, walk
 
 
 def folder(root: Path, *names: str) -> Path:

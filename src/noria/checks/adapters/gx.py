@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from noria.checks import patterns
 from noria.checks.adapters.imported import Imported, Refused
 from noria.checks.adapters.rowconditions import literal, quoted, sql
-from noria.checks.rules import Rule
+from noria.checks.suites import patterns
+from noria.checks.suites.rules import Rule
 from noria.core.errors import UsageError
 
 __all__ = ["KNOWN", "read"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noria.checks.rules import Rule
+from noria.checks.suites.rules import Rule
 
 __all__ = ["Imported", "Refused"]
 

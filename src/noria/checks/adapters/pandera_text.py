@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from noria.checks.rulecheck import short_forms
-from noria.checks.rules import ColumnRules, Rule, Suite
+from noria.checks.suites.rules import ColumnRules, Rule, Suite
 
 __all__ = ["text_of"]
 

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import patterns
 from noria.checks.adapters.imported import Imported, Refused
 from noria.checks.facts import Finding
-from noria.checks.rules import Rule
-from noria.checks.tally import EXAMPLES, ROWS
+from noria.checks.scanning.tally import EXAMPLES, ROWS
+from noria.checks.suites import patterns
+from noria.checks.suites.rules import Rule
 from noria.core.errors import NotFound, ProjectError, UsageError
 from noria.core.lazy import lazy
-from noria.core.zones import keep_zones
+from noria.plugins import keep_zones
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.arrays import Mask, mask, texts, view
-from noria.checks.chunk import Chunk
-from noria.checks.rules import Rule
-from noria.checks.tally import CannotEvaluate, Rows
+from noria.checks.scanning.arrays import Mask, mask, texts, view
+from noria.checks.scanning.chunk import Chunk
+from noria.checks.scanning.tally import CannotEvaluate, Rows
+from noria.checks.suites.rules import Rule
 from noria.core.clock import instant
 from noria.core.lazy import lazy
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.accumulate import Moments
-from noria.checks.arrays import doubles, mask, whole
-from noria.checks.chunk import family
-from noria.checks.expression import Expression
 from noria.checks.facts import Finding
-from noria.checks.rules import Rule
-from noria.checks.summary import TableProfile
-from noria.checks.tally import Places, Rows, Tally
+from noria.checks.scanning.accumulate import Moments
+from noria.checks.scanning.arrays import doubles, mask, whole
+from noria.checks.scanning.chunk import family
+from noria.checks.scanning.expression import Expression
+from noria.checks.scanning.summary import TableProfile
+from noria.checks.scanning.tally import Places, Rows, Tally
+from noria.checks.suites.rules import Rule
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:

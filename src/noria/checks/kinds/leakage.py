@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import source
-from noria.checks.arrays import is_null, whole
-from noria.checks.chunk import family, floats
 from noria.checks.facts import Finding
-from noria.checks.hashing import hashes_of
-from noria.checks.repeats import codes_of
-from noria.checks.rules import Leakage
-from noria.checks.source import Part
-from noria.checks.tally import Places, percent
+from noria.checks.scanning import source
+from noria.checks.scanning.arrays import is_null, whole
+from noria.checks.scanning.chunk import family, floats
+from noria.checks.scanning.hashing import hashes_of
+from noria.checks.scanning.repeats import codes_of
+from noria.checks.scanning.source import Part
+from noria.checks.scanning.tally import Places, percent
+from noria.checks.suites.rules import Leakage
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
 from noria.data.versions import DatasetVersion, resolve

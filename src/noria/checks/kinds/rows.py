@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.arrays import Mask, mask
-from noria.checks.expression import BROKEN
-from noria.checks.rules import Rule
-from noria.checks.tally import CannotEvaluate, Rows
+from noria.checks.scanning.arrays import Mask, mask
+from noria.checks.scanning.expression import BROKEN
+from noria.checks.scanning.tally import CannotEvaluate, Rows
+from noria.checks.suites.rules import Rule
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, Command] = {
         is_slow=True,
     ),
     "data append": Command(
-        target="noria.data.incremental:append",
+        target="noria.data.tabular.incremental:append",
         summary="Append the rows of a source that lie beyond the last watermark",
         examples=(
             "noria data append orders new.csv --watermark id",
@@ -73,7 +73,7 @@ COMMANDS: Mapping[str, Command] = {
         is_slow=True,
     ),
     "data blame": Command(
-        target="noria.data.blame:blame",
+        target="noria.data.tabular.blame:blame",
         summary="Every version that made, changed or removed a row, with old and new values",
         examples=("noria data blame customers --key 17", "noria data blame customers --key a@b.example --column email"),
         show="row_history",
@@ -99,14 +99,14 @@ COMMANDS: Mapping[str, Command] = {
         is_slow=True,
     ),
     "data compact": Command(
-        target="noria.data.incremental:compact",
+        target="noria.data.tabular.incremental:compact",
         summary="Write a table that grew by segments as one file again; its rows stay",
         examples=("noria data compact orders", "noria data compact orders --note 'end of year'"),
         show="compacted",
         is_slow=True,
     ),
     "data delete": Command(
-        target="noria.data.incremental:delete",
+        target="noria.data.tabular.incremental:delete",
         summary="Remove rows from a table, by key or by condition",
         examples=(
             "noria data delete customers --key-values 17 --key-values 18",
@@ -173,7 +173,7 @@ COMMANDS: Mapping[str, Command] = {
         positional=("names",),
         show="data_status",
         is_slow=True,
-        quick="noria.data.worktree:statuses",
+        quick="noria.data.folders.worktree:statuses",
     ),
     "data tag": Command(
         target="noria.data.versions:tag",
@@ -182,7 +182,7 @@ COMMANDS: Mapping[str, Command] = {
         show="data",
     ),
     "data upsert": Command(
-        target="noria.data.incremental:upsert",
+        target="noria.data.tabular.incremental:upsert",
         summary="Insert rows whose key is new, replace those whose key is there",
         examples=("noria data upsert customers changed.csv --key id", "noria data upsert customers changed.parquet"),
         show="upserted",
@@ -211,7 +211,7 @@ COMMANDS: Mapping[str, Command] = {
         is_slow=True,
     ),
     "data push": Command(
-        target="noria.data.transfer:push",
+        target="noria.data.remote.transfer:push",
         summary="Send versions to a remote; what it has is not sent again",
         examples=("noria data push", "noria data push customers@3 --remote backup"),
         positional=("refs",),
@@ -219,7 +219,7 @@ COMMANDS: Mapping[str, Command] = {
         is_slow=True,
     ),
     "data pull": Command(
-        target="noria.data.transfer:pull",
+        target="noria.data.remote.transfer:pull",
         summary="Bring the versions that the pins in noria.lock/ name, or others, from a remote",
         examples=("noria data pull", "noria data pull customers --history --remote origin"),
         positional=("refs",),
@@ -227,7 +227,7 @@ COMMANDS: Mapping[str, Command] = {
         is_slow=True,
     ),
     "data link": Command(
-        target="noria.data.gitlink:link",
+        target="noria.data.git.gitlink:link",
         summary="Let git merge data sets in this clone; --hooks: push data with their pins",
         examples=("noria data link", "noria data link --hooks"),
     ),
@@ -266,7 +266,7 @@ COMMANDS: Mapping[str, Command] = {
         is_hidden=True,
     ),
     "data import-dvc": Command(
-        target="noria.data.import_dvc:import_dvc",
+        target="noria.data.takeover.import_dvc:import_dvc",
         summary="Take over a DVC repository into a project that is there",
         examples=("noria data import-dvc", "noria data import-dvc ../old --history"),
         positional=("path",),
@@ -290,14 +290,14 @@ COMMANDS: Mapping[str, Command] = {
         is_own=True,
     ),
     "export files": Command(
-        target="noria.data.export:export_files",
+        target="noria.data.takeover.export:export_files",
         summary="Write data sets as plain files, with sums that other tools check",
         examples=("noria export files backup", "noria export files backup customers --history"),
         positional=("refs",),
         is_slow=True,
     ),
     "export dvc": Command(
-        target="noria.data.export:export_dvc",
+        target="noria.data.takeover.export:export_dvc",
         summary="Write data sets as a repository that DVC reads",
         examples=("noria export dvc ../as-dvc", "noria export dvc ../as-dvc customers@3"),
         positional=("refs",),

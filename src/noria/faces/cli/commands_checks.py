@@ -10,7 +10,7 @@ __all__ = ["CHECKS"]
 
 CHECKS: Mapping[str, Command] = {
     "checks export": Command(
-        target="noria.checks.exchange:export_rules",
+        target="noria.checks.adapters.exchange:export_rules",
         summary="Write a suite as a Python file with a Pandera schema",
         examples=("noria checks export pandera customers", "noria checks export pandera customers --to schema.py"),
         show="suite_exported",
@@ -23,7 +23,7 @@ CHECKS: Mapping[str, Command] = {
         empty="no checks were run on it yet",
     ),
     "checks import": Command(
-        target="noria.checks.exchange:import_rules",
+        target="noria.checks.adapters.exchange:import_rules",
         summary="Take over a Great Expectations suite or a Pandera schema as rules",
         examples=(
             "noria checks import gx suites/customers.json customers",

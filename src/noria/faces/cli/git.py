@@ -40,7 +40,7 @@ def hook_command(repository: Path, branch: str, is_json: bool) -> int:
     A pushed change of a pin, a setting, a rule or code is checked out beside the repository, its data
     are pulled, and `noria run` runs. The pusher sees the output and how it ended; a log is kept.
     """
-    from noria.data.hooks import install
+    from noria.data.git.hooks import install
 
     made = install(repository, branch)
     click.echo(verbs.encode(made).decode() if is_json else fields(verbs.builtins(made)))
@@ -62,7 +62,7 @@ def received_command(repository: Path, branch: str, is_json: bool) -> int:
 
     Reads git's lines OLD NEW REF. The exit code is the pipeline's.
     """
-    from noria.data.hooks import receive
+    from noria.data.git.hooks import receive
 
     say = (lambda line: click.echo(line, err=True)) if is_json else click.echo
     done = receive(repository, branch, sys.stdin, say)
@@ -89,7 +89,7 @@ def merge_driver_command(base: Path, ours: Path, theirs: Path, path: str, is_jso
     The merged pin is written to OURS. Exit code 1 and the paths or keys if both sides changed the same.
     """
     from noria.bootstrap import open_workspace
-    from noria.data.merge import merge_files, told
+    from noria.data.git.merge import merge_files, told
 
     found = merge_files(open_workspace(_project_of(path)), base, ours, theirs)
     if is_json:
@@ -117,7 +117,7 @@ def before_push_command(remote: str, url: str, project: str, is_json: bool) -> i
     A push of commits whose data could not be sent is stopped.
     """
     from noria.bootstrap import open_workspace
-    from noria.data.transfer import push_pinned
+    from noria.data.remote.transfer import push_pinned
 
     done = push_pinned(open_workspace(Path.cwd() / project))
     click.echo(verbs.encode(done).decode() if is_json else f"noria: {done.summary}", err=not is_json)
@@ -137,7 +137,7 @@ Examples:
 def after_merge_command(squashed: str, project: str, is_json: bool) -> int:
     """What the post-merge hook calls: say which pinned versions are not here yet."""
     from noria.bootstrap import open_workspace
-    from noria.data.transfer import absent_pins
+    from noria.data.remote.transfer import absent_pins
 
     absent = absent_pins(open_workspace(Path.cwd() / project))
     if is_json:

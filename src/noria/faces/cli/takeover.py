@@ -28,7 +28,7 @@ def import_dvc_command(path: Path, history: bool, is_json: bool) -> int:
     changed. Doing it again adds nothing. Exit code 1 if something was left out or differs.
     """
     from noria.bootstrap import open_workspace
-    from noria.data.import_dvc import import_dvc, prepare
+    from noria.data.takeover.import_dvc import import_dvc, prepare
     from noria.faces.cli.build import waiting
 
     written = prepare(path)

@@ -10,8 +10,8 @@ import pytest
 from noria.checks.adapters.gx import KNOWN, read
 from noria.checks.adapters.imported import Refused
 from noria.checks.adapters.rowconditions import sql
-from noria.checks.expression import read as read_expression
-from noria.checks.rules import Rule
+from noria.checks.scanning.expression import read as read_expression
+from noria.checks.suites.rules import Rule
 from noria.core.errors import UsageError
 
 

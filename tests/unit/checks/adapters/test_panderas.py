@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from noria.checks.adapters import pandera_text, panderas
-from noria.checks.rules import ColumnRules, Rule, Suite, TableRules
+from noria.checks.suites.rules import ColumnRules, Rule, Suite, TableRules
 from noria.core.errors import NotFound, ProjectError, UsageError
 
 GOOD = pa.table({"a": [1, 2, 3], "s": ["x1", "x2", None]})

@@ -1,0 +1,1 @@
+"""Folders of files: walking them, what is known of each file, and what has changed."""

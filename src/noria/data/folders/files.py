@@ -1,0 +1,286 @@
+"""From a folder to a stored tree: every new file read once, every known one not at all.
+
+Nothing is stored before every new table among the files was found to be whole, and nothing is told
+about files that were changed while they were read: the error names them. The files themselves are
+never moved or changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.identity import Digest
+from noria.core.progress import task
+from noria.data.folders.statcache import StatCache, Step, digest_at, without_racy
+from noria.data.folders.walk import Folder, stamp_of, walk
+from noria.data.forms import formats
+from noria.data.forms.formats import Inspected
+from noria.data.lock import Claim
+from noria.store.objects import Objects
+from noria.store.tree import Entry, update_tree, write_sorted
+
+__all__ = ["DataFile", "Gathered", "gather"]
+
+UPDATE_SHARE = 0.1
+"""Up to this part of the files, a changed tree is made from the one before."""
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Inspected)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A stored file of a data set; `inspected` is None for a file that is no table."""
+
+    name: str
+    digest: str
+    size_bytes: int
+    inspected: Inspected | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A stored tree. `tables` are the tables among its files, or None where they were not looked at."""
+
+    tree: Digest
+    files: int
+    size_bytes: int
+    tables: tuple[DataFile, ...] | None
+
+
+@dataclass(slots=True)
+class _Known:
+    """A folder with the digests of its files as far as they are known, "" where they are not."""
+
+    folder: Folder
+    digests: list[str]
+    is_changed: bool
+
+    def fresh(self) -> Iterator[int]:
+        """The places of files that must be read."""
+        return (place for place, digest in enumerate(self.digests) if not digest)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the walk found: `known` are the folders that matter, the others only count."""
+
+    known: list[_Known] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    files: int = 0
+    size_bytes: int = 0
+
+
+def gather(
+    objects: Objects,
+    cache: StatCache,
+    place: Path,
+    *,
+    time: str = "",
+    as_files: bool = False,
+    anew: bool = False,
+    base: str = "",
+    has_tables: bool = False,
+    claim: Claim = lambda digests=(): None,
+) -> Gathered:
+    """Store what is new under a folder (or the one file), and the tree of all of it.
+
+    Args:
+        place: as `walk.located` gives it; time: the column whose range is wanted, or "".
+        as_files: tables are not looked into.
+        anew: every file is read again and stored again, whatever is known of it.
+        base: a stored tree whose files need not be looked at again if the cache says that they are
+            still those; "" looks at all. has_tables: among them are tables, so that any change
+            means looking at all.
+        claim: called before anything is stored, with the digests that are relied on without being stored again.
+    Raises: UsageError for what cannot be part of a data set or is no whole table; Conflict naming a
+        file that changes meanwhile; StoreFull; StoreUnavailable.
+    """
+    root = cache.root(str(place))
+    mark = cache.tree(root)
+    is_quick = bool(base) and base == mark and not anew
+    seen = _look(cache, root, place, is_quick=is_quick, anew=anew)
+    if not seen.files:
+        raise UsageError(f"the folder {place} holds no files", hint="names that start with a dot are left out")
+    if is_quick and not seen.known and not seen.gone:
+        return Gathered(tree=Digest(base), files=seen.files, size_bytes=seen.size_bytes, tables=None)
+    if is_quick and has_tables:
+        return gather(objects, cache, place, time=time, as_files=as_files, claim=claim)
+    if is_quick:
+        claim([base])
+    else:
+        _forget_absent(objects, seen, claim)
+    looks = _Looks(cache, time) if not as_files else None
+    inspected = looks.all(seen.known) if looks else {}
+    now_ns = cache.now_ns()
+    _store(objects, seen)
+    entries = [entry for known in seen.known for entry in _entries(known, inspected)]
+    changed = sum(len(known.digests) for known in seen.known) + len(seen.lost)
+    if is_quick and changed <= max(UPDATE_SHARE * seen.files, 1000):
+        changes: dict[str, Entry | None] = dict.fromkeys(seen.lost)
+        tree = update_tree(objects, base, changes | {entry.path: entry for entry in entries})
+    elif is_quick:
+        return gather(objects, cache, place, time=time, as_files=as_files, claim=claim)
+    else:
+        entries.sort(key=lambda entry: entry.path)
+        tree = write_sorted(objects, entries)
+    if looks:
+        looks.keep(seen.known, inspected)
+    rows = [_row(known, now_ns) for known in seen.known if known.is_changed or not is_quick]
+    cache.save(root, tree, rows, removed=seen.gone, is_source=True)
+    tables = tuple(
+        DataFile(entry.path, entry.digest, entry.size_bytes, inspected[entry.path])
+        for entry in entries
+        if entry.path in inspected
+    )
+    return Gathered(tree=tree, files=seen.files, size_bytes=seen.size_bytes, tables=tables)
+
+
+def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: bool) -> _Seen:
+    """Walk, and find out what is known. Quick: an unchanged folder is only counted."""
+    seen = _Seen()
+    for step in cache.steps(root, walk(place)):
+        if step.folder is None:
+            assert step.row is not None, "a step has a folder or a row"
+            seen.gone.append(step.row.prefix)
+            seen.lost |= {step.row.prefix + name for name in cache.known(step.row)}
+            continue
+        seen.files += len(step.folder.files)
+        seen.size_bytes += sum(file[1] for file in step.folder.files)
+        if is_quick and step.is_same:
+            continue
+        if not step.folder.files and step.row is None:
+            continue
+        seen.known.append(_known(cache, step, seen, anew=anew))
+    return seen
+
+
+def _known(cache: StatCache, step: Step, seen: _Seen, *, anew: bool) -> _Known:
+    assert step.folder is not None, "the caller has looked"
+    files = step.folder.files
+    if anew or step.row is None:
+        return _Known(step.folder, [""] * len(files), True)
+    if step.is_same:
+        body = cache.digests(step.row)
+        if body is None:
+            return _Known(step.folder, [""] * len(files), True)
+        return _Known(step.folder, [digest_at(body, place) for place in range(len(files))], False)
+    before = cache.known(step.row)
+    digests = []
+    for file in files:
+        found = before.pop(file[0], None)
+        digests.append(found[1] if found is not None and found[0] == file else "")
+    seen.lost |= {step.folder.prefix + name for name in before}
+    return _Known(step.folder, digests, True)
+
+
+def _forget_absent(objects: Objects, seen: _Seen, claim: Claim) -> None:
+    """What is known but not stored any more is read and stored again. Claimed before it is looked for."""
+    digests = {digest for known in seen.known for digest in known.digests if digest}
+    claim(digests)
+    absent = digests - objects.has_many(digests) if digests else set()
+    if absent:
+        for known in seen.known:
+            known.digests = ["" if digest in absent else digest for digest in known.digests]
+            known.is_changed = True
+
+
+class _Looks:
+    """What the tables among the files hold, each content looked at once for a time column."""
+
+    def __init__(self, cache: StatCache, time: str) -> None:
+        self._cache = cache
+        self._time = time
+        self._notes: dict[str, dict[str, bytes]] = {}
+
+    def all(self, found: Sequence[_Known]) -> dict[str, Inspected]:
+        """By path: what each table file holds. Raises: UsageError for one that is not whole, or repeated by a link."""
+        inspected = {}
+        for known in found:
+            for place, file in enumerate(known.folder.files):
+                if not formats.format_of(file[0]):
+                    continue
+                path = known.folder.prefix + file[0]
+                if file[0] in known.folder.repeated:
+                    raise UsageError(f"the link {path} is a file of the folder once more", hint="remove the link")
+                held = self._held(known.digests[place], file[0])
+                inspected[path] = held or _inspect(known.folder.path(file[0]), path, self._time)
+        return inspected
+
+    def keep(self, found: Sequence[_Known], inspected: dict[str, Inspected]) -> None:
+        """Note what was found."""
+        made: dict[str, list[tuple[str, bytes]]] = {}
+        for known in found:
+            for place, file in enumerate(known.folder.files):
+                path = known.folder.prefix + file[0]
+                if path in inspected and self._held(known.digests[place], file[0]) is None:
+                    note = known.digests[place], _encoder.encode(inspected[path])
+                    made.setdefault(self._kind(file[0]), []).append(note)
+        for kind, notes in made.items():
+            self._cache.keep_notes(kind, notes)
+
+    def _held(self, digest: str, name: str) -> Inspected | None:
+        kind = self._kind(name)
+        if kind not in self._notes:
+            self._notes[kind] = self._cache.notes(kind)
+        content = self._notes[kind].get(digest)
+        try:
+            return None if content is None else _decoder.decode(content)
+        except msgspec.DecodeError:
+            return None  # a broken note is none: the file is looked at again
+
+    def _kind(self, name: str) -> str:
+        return f"{formats.format_of(name)}{'.gz' if name.lower().endswith('.gz') else ''}:{self._time}"
+
+
+def _inspect(place: str, path: str, time: str) -> Inspected:
+    try:
+        return formats.inspect(Path(place), path, time)
+    except FileNotFoundError as error:
+        raise Conflict(f"{path} went away while it was added", hint="run the command again") from error
+    except PermissionError as error:
+        raise UsageError(f"{path} may not be read", hint="check its permissions") from error
+
+
+def _store(objects: Objects, seen: _Seen) -> None:
+    """Store every file whose digest is not known, and see that none changed since the walk."""
+    waiting = [(known, place) for known in seen.known for place in known.fresh()]
+    if not waiting:
+        return
+    total = sum(known.folder.files[place][1] for known, place in waiting)
+    paths = [known.folder.path(known.folder.files[place][0]) for known, place in waiting]
+    with task("storing", total=total) as advance:
+        try:
+            digests = objects.put_files([Path(path) for path in paths], advance)
+        except NotFound as error:
+            raise Conflict(f"a file went away while it was added: {error.message}", hint="run it again") from error
+    changed = []
+    for (known, place), path, digest in zip(waiting, paths, digests, strict=True):
+        name, *stamp = known.folder.files[place]
+        if list(stamp_of(path, known.folder.prefix + name)) != stamp:
+            changed.append(known.folder.prefix + name)
+        known.digests[place] = digest
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise Conflict(
+            f"{', '.join(changed[:3])}{more} changed while it was added" if len(changed) == 1
+            else f"{', '.join(changed[:3])}{more} changed while they were added",
+            hint="nothing was versioned; run the command again when they are at rest",
+        )  # fmt: skip
+
+
+def _entries(known: _Known, inspected: dict[str, Inspected]) -> Iterable[Entry]:
+    for file, digest in zip(known.folder.files, known.digests, strict=True):
+        path = known.folder.prefix + file[0]
+        held = inspected.get(path)
+        yield Entry(path, digest, file[1], held.rows if held is not None else 0)
+
+
+def _row(known: _Known, now_ns: int) -> tuple[str, list[tuple[str, int, int, int, int]], bytes]:
+    body = b"".join(bytes.fromhex(digest[7:]) for digest in known.digests)
+    return known.folder.prefix, without_racy(known.folder.files, now_ns), body

@@ -1,0 +1,1 @@
+"""Git: pins that follow a clone, hooks, and the merge driver."""

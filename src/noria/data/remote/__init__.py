@@ -1,0 +1,1 @@
+"""Remotes: what is pushed and pulled, checked at both ends."""

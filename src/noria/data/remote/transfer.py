@@ -1,0 +1,377 @@
+"""Push and pull: versions of data sets to and from a remote.
+
+A push sends every object of a version that the remote lacks, and last the record that says the
+version is there: who sees the record can pull the version whole. A pull brings the objects, and last
+appends the version's fact: what a kill leaves behind is objects that the next try finds. A clean
+clone that has only `noria.lock/` pulls what its pins name, with numbers, dates and roles as where
+they were made. Both ends compare every object with its digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from noria.core.errors import NotFound, UsageError
+from noria.core.identity import Digest, short
+from noria.core.progress import Advance, task
+from noria.core.verb import verb
+from noria.data import commit, lock, pins, records
+from noria.data.columns import roles_of
+from noria.data.records import DatasetVersion
+from noria.data.remote.published import Published, find, publish, published, trees
+from noria.data.remote.remotes import Remote, locked, open_remote, remotes, require_there
+from noria.data.select import choose, no_dataset
+from noria.store.failpoint import failpoint
+from noria.store.transfer import Copied, copy, missing
+from noria.store.tree import diff_trees, iter_tree, tree_nodes
+from noria.store.workspace import Workspace
+
+__all__ = [
+    "Transferred",
+    "TransferredVersion",
+    "absent_pins",
+    "pull",
+    "pull_version",
+    "push",
+    "push_pinned",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferredVersion:
+    """What one version cost: objects and bytes that travelled; none if it was there. `note` says what was not done."""
+
+    dataset: str
+    version: int
+    tree: str
+    objects: int
+    size_bytes: int
+    remote: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred:
+    """Everything that a push or a pull did."""
+
+    versions: tuple[TransferredVersion, ...]
+    objects: int
+    size_bytes: int
+    summary: str
+
+
+@verb(permission="data.push")
+def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bool = False) -> Transferred:
+    """Send versions to a remote: all of every data set, or those that are named.
+
+    `flights` is every version of it that is here, `flights@3` that one. What the remote has is not
+    sent again, and a push that was broken off goes on where it stopped.
+
+    Args:
+        refs: data sets or versions; all data sets if none is named.
+        remote: its name in noria.toml; else the default one.
+        check: ask for every object instead of believing the remote's records of whole versions.
+    Raises: NotFound; ConfigError without a remote; StoreUnavailable if it cannot be reached; Corrupt.
+    Example:
+        noria data push flights --remote origin
+    """
+    target = open_remote(ws, remote)
+    done: list[TransferredVersion] = []
+    for name, versions in _asked(ws, refs).items():
+        there = set() if check else trees(target, name)
+        if there.issuperset(version.tree for version in versions):
+            done += [_line(version, target, Copied(0, 0, 0)) for version in versions]
+            continue
+        with locked(target, name):
+            there = set() if check else trees(target, name)
+            for version in versions:
+                done.append(_push_version(ws, target, version, there))
+                there.add(version.tree)
+    return _told(done, "pushed to", target)
+
+
+@verb(permission="data.add")
+def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: bool = False) -> Transferred:
+    """Bring versions from a remote: those that the pins in noria.lock/ name, or those that are named.
+
+    `flights` is what its pin names, else the newest that a remote has; `flights@3` and `flights@7c1e`
+    are by number and by tree. What is here is not brought again, and a pull that was broken off goes
+    on where it stopped.
+
+    Args:
+        refs: data sets or versions; every pin if none is named.
+        remote: its name in noria.toml; else every remote is asked, the default one first.
+        history: every version that the remote has, not only one.
+    Raises: NotFound naming the remotes that were asked; ConfigError without a remote; StoreUnavailable; Corrupt.
+    Example:
+        noria data pull
+    """
+    sources = [open_remote(ws, remote)] if remote or not ws.project.remotes else remotes(ws)
+    names = list(refs) or [pin.name for pin in pins.pins(ws.project.root)]
+    for ref in names:
+        pins.read_pin(ws.project.root, ref.partition("@")[0])  # a pin with conflict marks is said first
+    if len(sources) == 1:
+        require_there(ws, sources[0])
+    if not names:
+        raise UsageError(
+            "there is nothing to pull: noria.lock/ holds no pin", hint="noria data pull NAME asks the remote for NAME"
+        )
+    done: list[TransferredVersion] = []
+    lacking: list[NotFound] = []
+    for ref in names:
+        try:
+            done += _pull_history(ws, sources, ref) if history else [_pull_ref(ws, sources, ref)]
+        except NotFound as error:
+            lacking.append(error)  # the others are brought all the same; it is said at the end
+    if lacking:
+        raise _incomplete(lacking, done)
+    return _told(done, "pulled from", sources[0])
+
+
+def _incomplete(lacking: Sequence[NotFound], done: Sequence[TransferredVersion]) -> NotFound:
+    if len(lacking) == 1 and not done:
+        return lacking[0]
+    told = "; ".join(error.message for error in lacking[:3]) + (f"; {len(lacking) - 3} more" if lacking[3:] else "")
+    brought = f"{len(done)} others are here now" if done else "nothing was brought"
+    return NotFound(f"{told} ({brought})", where=lacking[0].where, hint=lacking[0].hint)
+
+
+def pull_version(ws: Workspace, name: str, tree: str) -> DatasetVersion:
+    """The version with this tree, brought from a remote if it is not here. Raises: NotFound; StoreUnavailable."""
+    _pull_tree(ws, remotes(ws), name, tree)
+    with ws.ledger.read() as tx:
+        found = records.by_tree(tx, name, tree)
+    assert found is not None, "the pull appended it"
+    return found
+
+
+def push_pinned(ws: Workspace) -> Transferred:
+    """Send what the pins name, before the pins themselves are pushed.
+
+    Raises: as push; NotFound for a pin whose data are not here.
+    """
+    refs: list[str] = []
+    for pin in pins.pins(ws.project.root):
+        with ws.ledger.read() as tx:
+            found = records.by_tree(tx, pin.name, pin.tree)
+        if found is None:
+            raise NotFound(f"the pin of {pin.name} names {short(pin.tree)}, which is not here", hint="noria data pull")
+        refs.append(found.ref)
+    if not refs:
+        return Transferred(versions=(), objects=0, size_bytes=0, summary="there is no pin")
+    return push(ws, refs)
+
+
+def absent_pins(ws: Workspace) -> list[str]:
+    """The data sets whose pinned version is not here."""
+    with ws.ledger.read() as tx:
+        return [pin.name for pin in pins.pins(ws.project.root) if records.by_tree(tx, pin.name, pin.tree) is None]
+
+
+def _asked(ws: Workspace, refs: Sequence[str]) -> dict[str, list[DatasetVersion]]:
+    """The versions to push by data set, oldest first."""
+    found: dict[str, list[DatasetVersion]] = {}
+    with ws.ledger.read() as tx:
+        names = list(refs) or records.names(tx)
+        for ref in names:
+            name, _, selector = ref.partition("@")
+            if selector:
+                version = choose(ws, ref).version
+                found.setdefault(name, []).append(version)
+                continue
+            versions = records.versions(tx, name)
+            if not versions:
+                raise no_dataset(tx, name)
+            found[name] = versions
+    if not found:
+        raise NotFound("there is no data set to push", hint="noria data add PATH")
+    return found
+
+
+def _push_version(ws: Workspace, target: Remote, version: DatasetVersion, there: set[str]) -> TransferredVersion:
+    if version.tree in there:
+        return _line(version, target, Copied(0, 0, 0))
+    if not ws.objects.has(version.tree):
+        return _line(version, target, Copied(0, 0, 0), note="its files are not here, so it was not pushed")
+    wanted = _closure(ws, version, version.parent if version.parent in there else "")
+    lacking = missing(target.objects, wanted)
+    with task(f"pushing {version.ref} to {target.name}", total=sum(lacking.values())) as advance:
+        copied = copy(ws.objects, target.objects, lacking, partial=_partial(ws), advance=_sent(advance))
+    failpoint("push.objects")
+    publish(ws, target, version)
+    return _line(version, target, copied)
+
+
+def _closure(ws: Workspace, version: DatasetVersion, parent: str) -> dict[Digest, int]:
+    """Every object of a version with its size; only what its parent does not have, if that is on the other side."""
+    objects, tree = ws.objects, Digest(version.tree)
+    if parent and objects.has(parent):
+        known = set(tree_nodes(objects, Digest(parent)))
+        nodes = [node for node in tree_nodes(objects, tree) if node not in known]
+        entries = [new for _, new in diff_trees(objects, Digest(parent), tree) if new is not None]
+    else:
+        nodes, entries = list(tree_nodes(objects, tree)), list(iter_tree(objects, tree))
+    wanted = {Digest(entry.digest): entry.size_bytes for entry in entries}
+    return {**wanted, **{node: objects.size(node) for node in nodes}}
+
+
+def _pull_ref(ws: Workspace, sources: Sequence[Remote], ref: str) -> TransferredVersion:
+    name, _, selector = ref.partition("@")
+    pin = pins.read_pin(ws.project.root, name)
+    if not selector and pin is not None:
+        return _pull_tree(ws, sources, name, pin.tree, pin=pin)
+    tree = _tree_of(ws, sources, name, selector)
+    done = _pull_tree(ws, sources, name, tree)
+    if pin is None and not selector:
+        with ws.ledger.read() as tx:
+            found = records.by_tree(tx, name, tree)
+        assert found is not None, "the pull appended it"
+        lock.pin(ws, found)
+    return done
+
+
+def _pull_history(ws: Workspace, sources: Sequence[Remote], ref: str) -> list[TransferredVersion]:
+    name, _, selector = ref.partition("@")
+    if selector:
+        raise UsageError(f"{ref} is one version: --history goes with the name alone", hint=f"noria data pull {name}")
+    known: dict[str, tuple[Remote, Published]] = {}
+    for source in sources:
+        for each in published(ws, source, name):
+            known.setdefault(each.made.tree, (source, each))
+    if not known:
+        raise _nowhere(name, "", sources)
+    ordered = sorted(known.values(), key=lambda item: item[1].made.version)
+    return [_pull_tree(ws, [source], name, each.made.tree) for source, each in ordered]
+
+
+def _tree_of(ws: Workspace, sources: Sequence[Remote], name: str, selector: str) -> str:
+    """The tree that a selector names on the remotes: a number, the first digits of a tree, or "" for the newest."""
+    for source in sources:
+        found = published(ws, source, name)
+        if selector.isdigit() and len(selector) < 10:
+            found = [each for each in found if each.made.version == int(selector)] or found
+            if found and found[-1].made.version != int(selector):
+                continue
+        elif selector:
+            digits = selector.removeprefix("sha256:")
+            found = [each for each in found if each.made.tree[7:].startswith(digits)]
+        if len({each.made.tree for each in found}) > 1 and selector:
+            raise UsageError(
+                f"{name}@{selector} fits several versions on {source.name}", hint="give the digits of its tree"
+            )
+        if found:
+            return found[-1].made.tree
+    raise _nowhere(name, selector, sources)
+
+
+def _pull_tree(
+    ws: Workspace, sources: Sequence[Remote], name: str, tree: str, pin: pins.Pin | None = None
+) -> TransferredVersion:
+    """Bring one version and append its fact, unless both are here."""
+    with ws.ledger.read() as tx:
+        here = records.by_tree(tx, name, tree)
+    if here is not None and _is_whole(ws, tree):
+        return _line(here, None, Copied(0, 0, 0))
+    for source in sources:
+        found = find(ws, source, name, tree)
+        if found is None:
+            continue
+        with lock.leased(ws, f"data pull {name}") as claim:
+            copied = _bring(ws, source, found, claim)
+            failpoint("pull.objects")
+            version = commit.adopt(ws, found.made, added=found.added, inputs=[("remote", f"remote/{source.name}")])
+        return _line(_with_roles(ws, version, pin), source, copied)
+    raise _nowhere(name, short(tree), sources)
+
+
+def _bring(ws: Workspace, source: Remote, found: Published, claim: lock.Claim) -> Copied:
+    tree = Digest(found.made.tree)
+    nodes = list(tree_nodes(source.objects, tree))
+    wanted: dict[Digest, int] = {}
+    files = size_bytes = rows = 0
+    for entry in iter_tree(source.objects, tree):
+        wanted[Digest(entry.digest)] = entry.size_bytes
+        files, size_bytes, rows = files + 1, size_bytes + entry.size_bytes, rows + entry.rows
+    if (files, size_bytes) != (found.made.files, found.made.size_bytes):
+        raise NotFound(
+            f"the tree {short(tree)} has {files} files of {size_bytes} bytes, not the {found.made.files} of its record",
+            where=source.told,
+        )
+    claim([*nodes, *wanted])
+    wanted |= dict.fromkeys(nodes, 0)
+    lacking = missing(ws.objects, wanted)
+    words = f"pulling {found.made.name}@{found.made.version} from {source.name}"
+    with task(words, total=sum(lacking.values())) as advance:
+        return copy(source.objects, ws.objects, lacking, partial=_partial(ws), advance=_got(advance))
+
+
+def _is_whole(ws: Workspace, tree: str) -> bool:
+    """Whether every object of a tree is here; their bytes are not looked at."""
+    if not ws.objects.has(tree):
+        return False
+    nodes: Iterable[Digest] = tree_nodes(ws.objects, Digest(tree))
+    try:
+        wanted = {*nodes, *(Digest(entry.digest) for entry in iter_tree(ws.objects, Digest(tree)))}
+    except NotFound:
+        return False  # a node is gone: it is pulled again
+    return not missing(ws.objects, dict.fromkeys(wanted, 0))
+
+
+def _with_roles(ws: Workspace, version: DatasetVersion, pin: pins.Pin | None) -> DatasetVersion:
+    """The roles that the pin says, where they were changed after the version was added."""
+    if pin is None or roles_of(version) == pin.roles:
+        return version
+    with ws.ledger.transaction() as tx:
+        return commit.describe(tx, version, pin.roles, pin.time_min, pin.time_max)
+
+
+def _nowhere(name: str, what: str, sources: Sequence[Remote]) -> NotFound:
+    asked = ", ".join(source.told for source in sources)
+    ref = f"{name}@{what}" if what else name
+    return NotFound(
+        f"{ref} is on no remote; asked: {asked or 'none'}", hint=f"noria data push {name}, from where it was added"
+    )
+
+
+def _sent(advance: Advance) -> Advance:
+    def told(done: int) -> None:
+        advance(done)
+        failpoint("push.sent")
+
+    return told
+
+
+def _got(advance: Advance) -> Advance:
+    def told(done: int) -> None:
+        advance(done)
+        failpoint("pull.got")
+
+    return told
+
+
+def _partial(ws: Workspace) -> Path:
+    return ws.project.state / "cache" / "partial"
+
+
+def _line(version: DatasetVersion, remote: Remote | None, copied: Copied, note: str = "") -> TransferredVersion:
+    return TransferredVersion(
+        dataset=version.name,
+        version=version.version,
+        tree=version.tree,
+        objects=copied.objects,
+        size_bytes=copied.size_bytes,
+        remote=remote.name if remote is not None else "",
+        note=note,
+    )
+
+
+def _told(done: Sequence[TransferredVersion], words: str, remote: Remote) -> Transferred:
+    moved = [each for each in done if each.objects]
+    objects, size_bytes = sum(each.objects for each in done), sum(each.size_bytes for each in done)
+    left = [each for each in done if each.note]
+    text = f"{len(moved)} of {len(done)} versions {words} {remote.told}" if moved else "everything is there"
+    if left:
+        text += f"; {len(left)} left out"
+    return Transferred(versions=tuple(done), objects=objects, size_bytes=size_bytes, summary=text)

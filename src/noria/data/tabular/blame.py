@@ -1,0 +1,253 @@
+"""The history of a row: every version, and whoever made it, that brought, changed or removed it.
+
+A file of rows that several versions share is searched once; a delta is asked only for the places
+that the row has. So a long history costs about as much as its distinct files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from noria.core.errors import NotFound, UsageError
+from noria.core.fact import Stored
+from noria.core.lazy import lazy
+from noria.core.verb import verb
+from noria.data import records
+from noria.data.facts import DatasetCommitted
+from noria.data.forms import where
+from noria.data.records import DatasetVersion
+from noria.data.rows import layout
+from noria.data.rows.parts import Part, parts_of
+from noria.data.rows.rowmerge import equal
+from noria.data.select import no_dataset
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+else:
+    np = lazy("numpy")
+    pa = lazy("pyarrow")
+pc = lazy("pyarrow.compute")
+
+__all__ = ["RowChange", "RowHistory", "ValueChange", "blame"]
+
+_MADE = ("run", "step", "segment", "labels", "release", "merged")
+"""Roles of edges that say what a version was made from, besides its parent."""
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueChange:
+    """A column of a row before and after, as text; None is null, or that there was no row."""
+
+    column: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChange:
+    """One version that did something to a row: `change` is added, changed or removed.
+
+    `operation` is how the version came to be, `source` from where, `made_by` the runs, steps and
+    segments that the ledger names as its origin, `code` the Git commit. `values` has the columns
+    that differ; of a row that came or went, all of them. `rows` counts rows with the key then.
+    """
+
+    version: int
+    change: str
+    at: str
+    actor: str
+    operation: str
+    source: str
+    note: str
+    code: str
+    made_by: tuple[str, ...]
+    rows: int
+    values: tuple[ValueChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowHistory:
+    """What happened to the row with a key, oldest first. `is_there` says whether the newest version has it."""
+
+    name: str
+    column: str
+    key: str
+    is_there: bool
+    versions: int
+    changes: tuple[RowChange, ...]
+
+
+@verb(permission="data.read", changes=False)
+def blame(ws: Workspace, name: str, *, key: str = "", column: str = "") -> RowHistory:
+    """Every version that made, changed or removed the row with a key: who, when, from what, old and new values.
+
+    Args:
+        key: the row's key, as text; of a key of several columns, the values with commas.
+        column: the column that holds it, or several with commas; by default the data set's key.
+    Raises: NotFound if no version ever had the row; UsageError without a key column.
+    Example:
+        noria data blame customers --key 17
+    """
+    if not key:
+        raise UsageError("say which row", hint=f"noria data blame {name} --key VALUE")
+    with ws.ledger.read() as tx:
+        versions = records.versions(tx, name)
+        if not versions:
+            raise no_dataset(tx, name)
+    columns = _columns(ws, versions, column)
+    wanted = [part.strip() for part in key.split(",")] if len(columns) > 1 else [key]
+    if len(wanted) != len(columns):
+        raise UsageError(f"{key!r} has {len(wanted)} values for the key {', '.join(columns)}")
+    facts = dict(_facts(ws, name))
+    finder = _Finder(ws, columns, wanted)
+    changes: list[RowChange] = []
+    before: list[dict[str, Any]] = []
+    for version in versions:
+        after = finder.rows(version)
+        if not _same(before, after):
+            changes.append(_change(version, before, after, facts.get(version.version)))
+        before = after
+    if not changes:
+        raise NotFound(
+            f"no version of {name} has a row with {', '.join(columns)} = {key}", hint=f"noria data log {name}"
+        )
+    return RowHistory(
+        name=name,
+        column=", ".join(columns),
+        key=key,
+        is_there=bool(before),
+        versions=len(versions),
+        changes=tuple(changes),
+    )
+
+
+class _Finder:
+    """Finds the rows with a key in versions, each distinct file once."""
+
+    def __init__(self, ws: Workspace, columns: Sequence[str], values: Sequence[str]) -> None:
+        self._ws = ws
+        self._columns = list(columns)
+        self._values = list(values)
+        self._raw: dict[tuple[str, str], Any] = {}
+        self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+
+    def rows(self, version: DatasetVersion) -> list[dict[str, Any]]:
+        """The rows of a version that have the key, values by column."""
+        if not version.columns:
+            return []
+        placed = layout.layout_of(self._ws.objects, version)
+        kinds = {name: kind for name, kind, _ in version.columns}
+        found: list[dict[str, Any]] = []
+        for number, part in enumerate(parts_of(self._ws, placed, kinds, version.column_names())):
+            if any(name not in part.schema.names for name in self._columns):
+                continue
+            known = (part.file, part.state)
+            if known not in self._rows:
+                self._rows[known] = self._of_part(placed, number, part, kinds)
+            found += self._rows[known]
+        return found
+
+    def _of_part(
+        self, placed: layout.Layout, number: int, part: Part, kinds: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        is_kept_by_key = set(self._columns) <= set(placed.key)
+        if part.is_changed and not is_kept_by_key:
+            places = self._places(part)  # a delta may have changed the column itself
+        else:
+            raw = (part.file, part.digest)
+            if raw not in self._raw:
+                plain = layout.Layout((placed.rows[number],))
+                self._raw[raw] = self._places(parts_of(self._ws, plain, kinds, part.schema.names)[0])
+            places = np.setdiff1d(self._raw[raw], part.gone)
+        return part.take(places).to_pylist() if len(places) else []
+
+    def _places(self, part: Part) -> Any:
+        """The places in the file whose rows have the key."""
+        expression: Any = None
+        for name, value in zip(self._columns, self._values, strict=True):
+            kind: Any = part.schema.field(name).type
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            try:
+                fits = pc.field(name) == where.value_as(value, plain)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+                return np.zeros(0, dtype=np.int64)  # this version's column cannot hold the value
+            expression = fits if expression is None else expression & fits
+        condition = where.Condition(expression, tuple(self._columns))
+        found = [
+            np.asarray(batch.column(layout.AT_ROW))
+            for _, batch in part.batches(self._columns, where=condition, places=True)
+        ]
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def _columns(ws: Workspace, versions: Sequence[DatasetVersion], column: str) -> list[str]:
+    names = [name.strip() for name in column.split(",") if name.strip()]
+    if not names and versions[-1].key:
+        names = [versions[-1].key]
+    if not names and versions[-1].columns:
+        names = list(layout.layout_of(ws.objects, versions[-1]).key)
+    if not names:
+        name = versions[-1].name
+        raise UsageError(f"{name} has no key", hint=f"--column NAME, or noria data describe {name} --key NAME")
+    for name in names:
+        if not any(name in version.column_names() for version in versions):
+            raise UsageError(f"no version of {versions[-1].name} has a column {name!r}")
+    return names
+
+
+def _facts(ws: Workspace, name: str) -> Iterator[tuple[int, Stored[DatasetCommitted]]]:
+    after = 0
+    while page := ws.ledger.facts(after=after, kind="dataset.committed", subject=f"dataset/{name}", limit=_PAGE):
+        for fact in page:
+            yield fact.payload.version, fact
+        after = page[-1].seq
+
+
+def _change(
+    version: DatasetVersion,
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    fact: Stored[DatasetCommitted] | None,
+) -> RowChange:
+    change = "added" if not before else "removed" if not after else "changed"
+    edges = fact.fact.inputs if fact is not None else ()
+    return RowChange(
+        version=version.version,
+        change=change,
+        at=version.at,
+        actor=fact.actor if fact is not None else "",
+        operation=version.operation or "add",
+        source=version.source,
+        note=version.note,
+        code=version.code,
+        made_by=tuple(f"{role} {ref}" for role, ref in edges if role in _MADE),
+        rows=len(after),
+        values=_values(before, after),
+    )
+
+
+def _values(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> tuple[ValueChange, ...]:
+    """Column by column; of several rows with one key, all their values together."""
+    names = list(dict.fromkeys([*(name for row in before for name in row), *(name for row in after for name in row)]))
+    found = []
+    for name in names:
+        one, other = [row.get(name) for row in before], [row.get(name) for row in after]
+        if not before or not after or not equal(one, other):
+            found.append(ValueChange(column=name, before=_text(one), after=_text(other)))
+    return tuple(found)
+
+
+def _text(values: Sequence[Any]) -> str | None:
+    told = [None if value is None else str(value) for value in values]
+    return told[0] if len(told) == 1 else None if not told else ", ".join("null" if v is None else v for v in told)
+
+
+def _same(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> bool:
+    return len(before) == len(after) and all(
+        equal(dict(one), dict(other)) for one, other in zip(before, after, strict=True)
+    )

@@ -1,0 +1,270 @@
+"""Where rows come from: table files, a folder of them, a database, an object-store prefix.
+
+An address with `://` is a source that an engine reads, chosen by its scheme in `plugins.py`:
+`sqlite:///file.db?table=T`, `postgresql://host/name`, `s3://bucket/prefix`. What is under a prefix
+is kept file by file with the digests of its bytes, as a folder would be; a table of a database is
+kept as Parquet of its columns. Passwords never reach a fact, a message or a pin.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from noria import plugins
+from noria.core import identity
+from noria.core.errors import NotFound, UsageError
+from noria.core.identity import Digest
+from noria.core.lazy import lazy
+from noria.core.progress import task
+from noria.data import columns, lock
+from noria.data.commit import Content, commit
+from noria.data.folders.files import DataFile
+from noria.data.folders.walk import located, walk
+from noria.data.forms import formats
+from noria.data.records import DatasetVersion
+from noria.data.tabular import tables
+from noria.data.tabular.segments import conformed
+from noria.store.bucket import Bucket, Item
+from noria.store.objects import disk_faults
+from noria.store.tree import Entry, Tree, write_tree
+from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = lazy("pyarrow")
+
+__all__ = ["add_source", "default_name", "is_source", "open_rows", "shown"]
+
+_THREADS = 8
+_BLOCK_BYTES = 1 << 20
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What is known of a key of a bucket while its tag stays."""
+
+    tag: str
+    size: int
+    digest: str
+    inspected: formats.Inspected | None
+
+
+def is_source(text: str) -> bool:
+    """Whether a text is the address of a source rather than a path."""
+    return "://" in text
+
+
+def shown(text: str) -> str:
+    """An address without user, password and settings, for facts and messages."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    place = rest.partition("?")[0]
+    host, slash, path = place.partition("/")
+    return f"{scheme.partition('+')[0]}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def default_name(text: str, table: str = "") -> str:
+    """The name of a data set from such a source: that of the table, or the last part of the address."""
+    query = text.partition("?")[2]
+    named = next((part[6:] for part in query.split("&") if part.startswith("table=")), "")
+    chosen = table or named or shown(text).rstrip("/").rpartition("/")[2]
+    return PurePosixPath(chosen.rpartition(".")[2] if table or named else chosen).stem
+
+
+def add_source(
+    ws: Workspace,
+    text: str,
+    name: str,
+    *,
+    query: str = "",
+    table: str = "",
+    note: str = "",
+    roles: Mapping[str, str],
+) -> DatasetVersion:
+    """Add what a source holds as a version of a data set. The same content gives the same version.
+
+    Args:
+        query, table: of a database; one of them, or `?table=` in the address.
+    Raises: UsageError for an unknown source, a query that is refused, no rows; NotFound; StoreUnavailable.
+    """
+    with lock.dataset_lock(ws, name), lock.leased(ws, f"data add {name}") as claim:
+        claim()
+        if _scheme(text) in plugins.names("bucket"):
+            if query or table:
+                raise UsageError("a prefix of an object store has no query or table", where=shown(text))
+            content = _of_bucket(ws, text, roles.get("time", ""))
+        else:
+            with open_rows(ws, text, query=query, table=table) as rows:
+                content = tables.store(ws, rows, name, time=roles.get("time", ""))
+        told = shown(text) + (f" {' '.join(query.split())}" if query else f" table {table}" if table else "")
+        return commit(ws, name, content, roles=roles, source=told, note=note)
+
+
+@contextmanager
+def open_rows(
+    ws: Workspace, source: str, *, query: str = "", table: str = "", kinds: Mapping[str, str] | None = None
+) -> Iterator[pa.RecordBatchReader]:
+    """The rows of a file, a folder of tables, a database or a prefix, as one stream.
+
+    Args:
+        kinds: types that columns of text files (CSV) have, where they are known; else they are inferred.
+    Raises: NotFound; UsageError; StoreUnavailable.
+    """
+    if not is_source(source):
+        if query or table:
+            raise UsageError(f"{source} is a file: it has no query or table", hint="sqlite:///FILE names a database")
+        path = Path(source).expanduser()
+        yield _of_files(path if path.is_absolute() or path.exists() else ws.project.root / path, kinds or {})
+        return
+    scheme = _scheme(source)
+    if scheme in plugins.names("bucket"):
+        with tables.scratch(ws) as folder:
+            _download(ws, source, folder)
+            yield _of_files(folder, kinds or {})
+        return
+    if scheme not in plugins.names("source"):
+        known = sorted({*plugins.names("source"), *plugins.names("bucket")})
+        raise UsageError(f"{scheme!r} is not a source that is known", hint=f"one of: {', '.join(known)}")
+    reader = plugins.load("source", scheme)
+    with reader(source, query, table, folder=ws.project.root) as rows:
+        yield rows
+
+
+def _scheme(text: str) -> str:
+    return text.partition("://")[0].partition("+")[0].lower()
+
+
+def _of_files(path: Path, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
+    places = {
+        f"{folder.prefix}{name}": Path(folder.path(name))
+        for folder in walk(located(path))
+        for name, *_ in folder.files
+        if formats.format_of(name)
+    }
+    if not places:
+        raise UsageError(f"{path.name} holds no table", hint="Noria reads .csv, .tsv, .parquet and .jsonl files")
+    inspected = {name: formats.inspect(places[name], name) for name in sorted(places)}
+    known = {**columns.csv_kinds({name: each.columns for name, each in inspected.items()}), **kinds}
+    streams = {name: formats.stream(places[name], name, known) for name in inspected}
+    if len(streams) == 1:
+        return next(iter(streams.values()))
+    schema = formats.unify({name: stream.schema for name, stream in streams.items()})
+    return conformed((batch for stream in streams.values() for batch in stream), schema)
+
+
+def _bucket(ws: Workspace, text: str) -> Bucket:
+    """The bucket of an address, at the endpoint of the remote that has the same bucket, if there is one."""
+    place = shown(text)
+    host = place.partition("://")[2].partition("/")[0]
+    endpoint = region = ""
+    for remote in ws.project.remotes.values():
+        if _scheme(remote.url) == _scheme(text) and remote.url.partition("://")[2].partition("/")[0] == host:
+            endpoint, region = remote.endpoint, remote.region
+            break
+    made: Bucket = plugins.load("bucket", _scheme(text))(place, endpoint=endpoint, region=region)
+    return made
+
+
+def _items(bucket: Bucket) -> list[Item]:
+    """Every key below the prefix that is a file of the data set, sorted."""
+    found = []
+    for item in bucket.list(""):
+        parts = item.key.split("/")
+        if item.key and not item.key.endswith("/") and not any(part.startswith(".") for part in parts):
+            found.append(item)
+    return sorted(found, key=lambda item: item.key)
+
+
+def _download(ws: Workspace, text: str, folder: Path) -> None:
+    bucket = _bucket(ws, text)
+    items = _items(bucket)
+    if not items:
+        raise NotFound(f"there is nothing under {shown(text)}")
+    with task(f"reading {shown(text)}", total=sum(item.size_bytes for item in items)) as advance:
+        for item in items:
+            _fetch(bucket, item, folder / item.key, advance)
+
+
+def _of_bucket(ws: Workspace, text: str, time: str) -> Content:
+    bucket = _bucket(ws, text)
+    items = _items(bucket)
+    if not items:
+        raise NotFound(f"there is nothing under {shown(text)}", hint="is the prefix right?")
+    note = (
+        ws.project.state / "cache" / "sources" / f"{identity.digest(json.dumps([bucket.url, time]).encode())[7:]}.json"
+    )
+    known = _remembered(note)
+    with (
+        tables.scratch(ws) as folder,
+        task(f"reading {shown(text)}", total=sum(i.size_bytes for i in items)) as advance,
+    ):
+        one = functools.partial(_kept, ws, bucket, folder, known, time, advance)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            kept = list(pool.map(one, items))
+    _remember(note, {item.key: each for item, each in zip(items, kept, strict=True)})
+    found = [DataFile(item.key, each.digest, each.size, each.inspected) for item, each in zip(items, kept, strict=True)]
+    inspected = [each.inspected for each in kept if each.inspected is not None]
+    return Content(
+        tree=write_tree(ws.objects, Tree(tuple(_entry(file) for file in found))),
+        files=len(found),
+        size_bytes=sum(file.size_bytes for file in found),
+        rows=sum(each.rows for each in inspected),
+        columns=columns.union(ws, [file for file in found if file.inspected is not None]),
+        time_min=min((each.time_min for each in inspected if each.time_min), default=""),
+        time_max=max((each.time_max for each in inspected), default=""),
+    )
+
+
+def _kept(
+    ws: Workspace, bucket: Bucket, folder: Path, known: Mapping[str, _Kept], time: str, advance: Any, item: Item
+) -> _Kept:
+    """A key's bytes in the object store: those that are known by the key's tag, else downloaded."""
+    before = known.get(item.key)
+    if before and (before.tag, before.size) == (item.tag, item.size_bytes) and ws.objects.has(Digest(before.digest)):
+        advance(item.size_bytes)
+        return before
+    place = folder / item.key
+    _fetch(bucket, item, place, advance)
+    inspected = formats.inspect(place, item.key, time) if formats.format_of(item.key) else None
+    digest = ws.objects.put_file(place)
+    place.unlink()
+    return _Kept(item.tag, item.size_bytes, digest, inspected)
+
+
+def _fetch(bucket: Bucket, item: Item, place: Path, advance: Any) -> None:
+    if any(part in ("", ".", "..") for part in item.key.split("/")) or "\\" in item.key:
+        raise UsageError(f"the key {item.key[:80]!r} cannot be the path of a file", hint="rename it")
+    with disk_faults(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with bucket.open(item.key) as source, place.open("wb") as sink:
+            while block := source.read(_BLOCK_BYTES):
+                sink.write(block)
+                advance(len(block))
+
+
+def _entry(file: DataFile) -> Entry:
+    return Entry(file.name, file.digest, file.size_bytes, file.inspected.rows if file.inspected else 0)
+
+
+def _remembered(note: Path) -> dict[str, _Kept]:
+    try:
+        return msgspec.json.decode(note.read_bytes(), type=dict[str, _Kept])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+
+
+def _remember(note: Path, known: Mapping[str, _Kept]) -> None:
+    with disk_faults(note):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        part = note.with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(known))
+        part.replace(note)

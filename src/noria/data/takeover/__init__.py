@@ -1,0 +1,1 @@
+"""Other tools' repositories taken over, and plain files given back."""
