@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+# Files of tests side by side; those that measure a whole demo have the machine to themselves.
+WORKERS ?= 2
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 
 # uv trusts its own list of certificates unless it is told of the system's, where a firm's own stand.
@@ -40,14 +42,15 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -q tests/unit tests/architecture $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/architecture $(PYTEST_ARGS)
 
 test: $(VENV)/.dev postgres peers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -q tests $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
+	$(BIN)/pytest -q tests/e2e tests/peers $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

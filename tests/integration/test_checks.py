@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -355,6 +357,9 @@ def test_a_pandera_schema_checks_alone_and_as_part_of_a_suite(ws: Workspace) -> 
     assert (alone.ok, {f.column for f in alone.findings}) == (False, {"country"})
     inside = suite.run(ws, "orders")
     assert (inside.ok, {f.column for f in inside.findings}) == (False, {"country"})
+    assert "PYARROW_IGNORE_TIMEZONE" not in os.environ, "pandera sets it, and pyarrow then drops offsets"
+    moment = datetime.datetime(2020, 1, 1, 10, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    assert pa.array([moment], pa.timestamp("us", tz="UTC"))[0].as_py() == moment
     rules(ws, 'pandera = "schemas:Gone"\n')
     with pytest.raises(NotFound):
         suite.run(ws, "orders")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,32 @@ def test_a_stopped_release_whose_gates_no_longer_hold_is_judged_again_first(ws: 
     with pytest.raises(GateClosed) as refused:
         promote(open_workspace(ws.project.root), f"{MODEL}:2")
     assert "noria run judges it again, then noria promote late:2" in refused.value.hint
+
+
+@pytest.mark.parametrize("is_again", [False, True])
+def test_of_two_promotions_at_once_one_wins_and_the_other_stays_where_it_was(is_again: bool, ws: Workspace) -> None:
+    make_release(ws, 2)
+    if is_again:
+        promote(ws, f"{MODEL}:3")
+        rollback(ws, MODEL)
+    before = {2: state(ws, 2), 3: state(ws, 3)}
+    assert before == {2: "validated", 3: "rolled back" if is_again else "validated"}
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "noria", "promote", f"{MODEL}:{version}", "--json"],
+            cwd=ws.project.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for version in before
+    ]
+    said = [racer.communicate(timeout=120) for racer in racers]
+    codes = [racer.returncode for racer in racers]
+    assert sorted(codes) == [0, 1], said
+    winner, loser = (2, 3) if codes[0] == 0 else (3, 2)
+    assert state(ws, winner) == "shadow"
+    assert state(ws, loser) == before[loser]
+    assert b"is on its way to production" in b"".join(said[loser - 2])
 
 
 def test_a_rollout_says_its_step_and_what_happened(ws: Workspace) -> None:
