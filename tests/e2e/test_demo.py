@@ -442,3 +442,17 @@ def test_the_report_is_one_readable_file(left: Left) -> None:
         assert month in text
     assert "<script src" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_second_play_of_the_same_year_is_refused_and_changes_nothing(left: Left) -> None:
+    """Each flight is sent once; who asks again is told what to do, and the project is as it was."""
+    before, models = len(left.lines), left.figures["promotions"]
+    done = noria(left.root.parent, "up", "--demo", "--exit", "--json", "--months", "1", "--port", "0", check=False)
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "were already played" in done.stderr
+    assert "noria data add" not in done.stdout
+    noria(left.root, "audit", "export", "ledger-after")
+    after = (left.root / "ledger-after" / "facts.jsonl").read_text(encoding="utf-8").splitlines()
+    kinds = {json.loads(json.loads(line)["fact"])["kind"] for line in after[before:]}
+    assert models > 0
+    assert not kinds & {"dataset.committed", "run.started", "release.made", "deployment.changed"}, kinds

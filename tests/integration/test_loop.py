@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loop_project import World, month_rows
 
 from noria.core.errors import GateClosed
 from noria.governance import audit
-from noria.loop import react, records
-from noria.loop.run import run
+from noria.loop import challenge, comparison, react, records
+from noria.loop.review import decision_ref
+from noria.loop.run import RunReport, run
 from noria.monitoring import labels, performance, report
 from noria.monitoring import records as monitoring
 from noria.project import explain, months, status, watch
@@ -23,6 +25,8 @@ from noria.project import report as html
 from noria.registry import records as registry
 from noria.serving import deployment
 from noria.store.replay import difference
+from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
 
 VICTIM = Path(__file__).with_name("loop_victim.py")
 KILLS_OF_A_REVIEW = (
@@ -85,6 +89,44 @@ def test_a_challenger_that_is_not_worth_it_is_refused_with_its_numbers(world: Wo
     assert release.reason == judged.reason
     assert live is not None
     assert live.release == judged.champion == 1
+
+
+@pytest.mark.parametrize("restless", [False, True])
+def test_a_challenger_is_compared_with_the_champion_that_is_live(
+    world: World, monkeypatch: pytest.MonkeyPatch, restless: bool
+) -> None:
+    """A rollback while it trained: the record never gives the scores of one champion to another."""
+    made = run(world.ws, params={"train.iterations": 31})
+    deployment.promote(world.ws, f"m:{made.version}")
+    february(world)
+    world.pass_time("2013-03-03")
+    perform = challenge.perform
+
+    def moved(ws: Workspace, *args: Any, **options: Any) -> RunReport:
+        done = perform(ws, *args, **options)
+        with ws.ledger.read() as tx:
+            live = registry.production(tx, "m")
+        assert live is not None
+        if restless or live.release == 2:
+            deployment.rollback(ws, "m", to=3 - live.release)
+        return done
+
+    monkeypatch.setattr(challenge, "perform", moved)
+    world.drain()
+    with world.ws.ledger.read() as tx:
+        (judged,) = records.judgements(tx, "m")
+        kept = {a.name: a for a in tracking.artifacts(tx, judged.run)}[comparison.ARTIFACT]
+        [decision] = records.decisions(tx, "m")
+    cause = decision_ref("m", "2013-02", decision.dataset_version)
+    asked = [stored.payload.run for stored in world.ws.ledger.facts(kind="run.started", ref=cause)]
+    scores = comparison.read(world.ws.objects.get_bytes(kept.digest))
+    assert len(asked) == (challenge.COMPARED if restless else 2)
+    assert (judged.champion, judged.champion_score) == (scores.champion, scores.champion_score)
+    assert judged.champion == (2 if restless else 1)
+    assert ("is live now" in judged.reason) == restless
+    done = [stored.payload for stored in world.ws.ledger.facts(kind="step.finished", limit=1_000)]
+    trained = [step.status for step in done if step.run in asked and step.step == "train"]
+    assert trained == ["done", *["cached"] * (len(asked) - 1)], "it is trained once"
 
 
 def test_a_world_that_turned_brings_a_better_model_into_production(world: World) -> None:

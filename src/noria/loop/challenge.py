@@ -27,6 +27,7 @@ from noria.registry.records import JudgementRecord, ReleaseRecord
 from noria.serving import deployment
 from noria.serving import records as serving
 from noria.store.failpoint import failpoint
+from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 from noria.tracking.run import reap
@@ -36,6 +37,8 @@ __all__ = ["ALERT", "Busy", "challenge"]
 ALERT = "loop"
 ATTEMPTS = 2
 """How often a run that the loop asked for may fail before a person is called."""
+COMPARED = 3
+"""How often a challenger is compared anew because the champion changed meanwhile; its training is not repeated."""
 _DONE = ("finished", "stopped")
 
 
@@ -79,24 +82,53 @@ def challenge(ws: Workspace, decision: DecisionRecord) -> dict[str, JSON]:
 
 
 def _trained(ws: Workspace, decision: DecisionRecord) -> _Trained | None:
-    """The finished run of a decision, made now if there is none; None if it has failed too often."""
-    cause = decision_ref(decision.model, decision.window, decision.dataset_version)
+    """The finished run of a decision, made now if there is none; None if it has failed too often.
+
+    A run that was compared with a champion which is no longer live is made again: what it trained is
+    there already, so only the comparison and the gates are new.
+    """
     reap(ws)
+    made = _finished(ws, decision)
+    if made == []:
+        return None
+    while not made or (len(made) < COMPARED and _is_outdated(ws, decision.model, made[-1])):
+        ref = f"{decision.dataset}@{decision.dataset_version}"
+        cause = decision_ref(decision.model, decision.window, decision.dataset_version)
+        report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}))
+        newest = _made(ws, decision.model, report.run)
+        if newest is None:
+            return None
+        made = [*(made or ()), newest]
+    return made[-1]
+
+
+def _finished(ws: Workspace, decision: DecisionRecord) -> list[_Trained] | None:
+    """What the runs of a decision made, oldest first: None if one is to be made, empty if it failed too often."""
+    cause = decision_ref(decision.model, decision.window, decision.dataset_version)
     started = [stored.payload.run for stored in ws.ledger.facts(kind="run.started", ref=cause)]
     with ws.ledger.read() as tx:
         runs = [found for run in started if (found := tracking.run(tx, run)) is not None]
-    for run in reversed(runs):
-        if run.status in _DONE:
-            made = _made(ws, decision.model, run.run)
-            if made is not None:
-                return made
-        if run.status == "running":
-            raise Busy(f"{run.run} is still running", hint="it ends, or its lease does")
-    if sum(run.status == "failed" for run in runs) >= ATTEMPTS:
-        return None
-    ref = f"{decision.dataset}@{decision.dataset_version}"
-    report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}))
-    return _made(ws, decision.model, report.run)
+        judged = [run.run for run in runs if records.judged(tx, decision.model, run.run) is not None]
+    done = [run.run for run in runs if run.status in _DONE]
+    made = [item for run in judged or done if (item := _made(ws, decision.model, run)) is not None]
+    if judged:
+        return made
+    running = next((run.run for run in runs if run.status == "running"), "")
+    if running:
+        raise Busy(f"{running} is still running", hint="it ends, or its lease does")
+    if made:
+        return made
+    return [] if sum(run.status == "failed" for run in runs) >= ATTEMPTS else None
+
+
+def _is_outdated(ws: Workspace, model: str, made: _Trained) -> bool:
+    """Whether what it was compared with is live no longer. What was judged, or not compared, stays as it is."""
+    with ws.ledger.read() as tx:
+        live = registry.production(tx, model)
+        is_judged = records.judged(tx, model, made.run) is not None
+    if is_judged or made.comparison is None or live is None:
+        return False
+    return live.version not in (made.comparison.champion, made.release.version)
 
 
 def _made(ws: Workspace, model: str, run: str) -> _Trained | None:
@@ -127,11 +159,12 @@ def _judged(ws: Workspace, decision: DecisionRecord, trained: _Trained) -> Judge
         quality = monitoring.quality(tx, model, decision.window)
         traffic = max(drift.rows if drift else 0, quality.rows if quality else 0)
         gain, answer = _answer(trained, live, traffic, policy_of=retrain)
+        against = _against(tx, model, trained, live)
         payload = ChallengerJudged(
             model=model,
             window=decision.window,
             run=trained.run,
-            champion=live.release if live else 0,
+            champion=against,
             challenger=trained.release.release,
             metric=trained.comparison.metric if trained.comparison else "log_loss",
             champion_score=gain.champion,
@@ -151,7 +184,7 @@ def _judged(ws: Workspace, decision: DecisionRecord, trained: _Trained) -> Judge
                 ("decision", decision_ref(model, decision.window, decision.dataset_version)),
                 ("run", f"run/{trained.run}"),
                 ("challenger", f"release/{model}/{trained.release.release}"),
-                *((("champion", f"release/{model}/{live.release}"),) if live else ()),
+                *((("champion", f"release/{model}/{against}"),) if against else ()),
             ],
         )
         is_waiting = trained.release.state in ("candidate", "validated", "staging")
@@ -162,6 +195,14 @@ def _judged(ws: Workspace, decision: DecisionRecord, trained: _Trained) -> Judge
     failpoint("review.judged")
     assert made is not None, "the projection writes what was appended"
     return made
+
+
+def _against(tx: Reader, model: str, trained: _Trained, live: ReleaseRecord | None) -> int:
+    """The release that the scores on record are of, which may be live no longer; 0 for none."""
+    champion = trained.comparison.champion if trained.comparison is not None else 0
+    if live is not None and champion in (0, live.version):
+        return live.release
+    return next((item.release for item in registry.releases(tx, model) if item.version == champion), 0)
 
 
 def _answer(

@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from noria.core.clock import instant
-from noria.core.errors import NotFound
+from noria.core.errors import NotFound, UsageError
 from noria.monitoring import labels
 from noria.monitoring.tail import newest_in
-from noria.monitoring.window import Window, containing, named, previous
+from noria.monitoring.window import Window, containing, following, named, previous
 from noria.registry import records as registry
 from noria.registry.release import Release, content
+from noria.serving import capture, segment
 from noria.serving import records as serving
-from noria.serving import segment
 from noria.store.workspace import Workspace
 
-__all__ = ["as_of", "first_release", "live_release", "models", "window_of"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "OTHER",
+    "as_of",
+    "first_release",
+    "live_release",
+    "models",
+    "the_model",
+    "window_of",
+    "window_with_requests",
+]
+
+OTHER = "WINDOW   (noria project months lists those that were measured; a window is such as 2013-02 or 2013-W05)"
 
 
 def models(ws: Workspace, environment: str = "local") -> list[str]:
     """The models that have a release in production."""
     with ws.ledger.read() as tx:
         return [name for name in registry.models(tx) if registry.production(tx, name, environment) is not None]
+
+
+def the_model(ws: Workspace, model: str) -> str:
+    """A model by its name, or the one that answers. Raises: UsageError if there are several, NotFound if none."""
+    if model:
+        return model
+    found = models(ws)
+    if not found:
+        raise NotFound("no model is in production", hint="noria deploy brings one there")
+    if len(found) > 1:
+        raise UsageError("several models are in production: name one", hint=", ".join(found))
+    return found[0]
 
 
 def live_release(ws: Workspace, model: str, environment: str = "local") -> Release:
@@ -67,3 +94,17 @@ def window_of(ws: Workspace, model: str, name: str = "") -> Window:
     if now is None:
         raise NotFound(f"{model} has answered nothing yet", hint="send it a request, then ask again")
     return previous(containing(now, ws.project.model(model).monitor.window))
+
+
+def window_with_requests(ws: Workspace, model: str, name: str = "") -> tuple[Window, pa.Table]:
+    """A window and its answered requests: the one of that name, or the newest that has ended.
+
+    While the newest that has ended had no request, it is the one that is under way. Raises: NotFound
+    before any event.
+    """
+    chosen = window_of(ws, model, name)
+    table = capture.predictions(ws, model, chosen.start_text, chosen.end_text)
+    if name or table.num_rows:
+        return chosen, table
+    now = following(chosen)
+    return now, capture.predictions(ws, model, now.start_text, now.end_text)

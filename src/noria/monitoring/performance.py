@@ -20,14 +20,13 @@ from noria.core.verb import verb
 from noria.monitoring import labels as label_log
 from noria.monitoring import records
 from noria.monitoring.facts import Estimate, QualityMeasured
-from noria.monitoring.live import as_of, first_release, window_of
+from noria.monitoring.live import OTHER, as_of, first_release, the_model, window_with_requests
 from noria.monitoring.records import QualityRecord
 from noria.monitoring.window import Window
 from noria.packaging.bundle import load
 from noria.packaging.predictor import Predictor
 from noria.registry.metrics import METRICS, measure
 from noria.registry.scored import numbers_of
-from noria.serving import capture
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,23 +56,24 @@ class _Scored:
 
 
 @verb(permission="monitoring.measure")
-def quality(ws: Workspace, model: str, window: str = "") -> QualityRecord:
+def quality(ws: Workspace, model: str = "", window: str = "") -> QualityRecord:
     """Measure the labelled quality of a window: live against the first release, with 95 % intervals.
 
     Args:
-        window: such as 2013-02; by default the newest that has ended.
+        model: the one that answers, where there is only one.
+        window: such as 2013-02; by default the newest that has ended, or the one under way while that had no request.
     Raises: NotFound if the window has no answered request.
-    Example: noria monitoring quality flights --window 2013-02
+    Example: noria monitoring quality flights 2013-02
     """
-    bounds = window_of(ws, model, window)
-    table = capture.predictions(ws, model, bounds.start_text, bounds.end_text)
+    model = the_model(ws, model)
+    bounds, table = window_with_requests(ws, model, window)
     return measured(ws, model, bounds, table)
 
 
 def measured(ws: Workspace, model: str, window: Window, table: pa.Table) -> QualityRecord:
     """The quality of a window whose requests are at hand; appends one fact unless nothing has changed."""
     if not table.num_rows:
-        raise NotFound(f"{window.name} has no answered request", hint="noria status says what was answered")
+        raise NotFound(f"{window.name} has no answered request", hint=f"noria monitoring quality {model} {OTHER}")
     first = first_release(ws, model)
     predictor = load(ws, first.bundle)
     found = _scored(ws, model, window, table, predictor, first.release)

@@ -19,13 +19,12 @@ from noria.monitoring import records
 from noria.monitoring.alerts import raise_alert, resolve
 from noria.monitoring.compare import MIN_ROWS, ColumnDrift, alert_rate, compare, profiles_of, rate_for
 from noria.monitoring.facts import DriftMeasured
-from noria.monitoring.live import live_release, window_of
+from noria.monitoring.live import OTHER, live_release, the_model, window_of, window_with_requests
 from noria.monitoring.profile import Profile, measured, values_of
 from noria.monitoring.records import DriftRecord
 from noria.monitoring.reference import PREDICTION, Reference, read
 from noria.monitoring.window import Window, days_of, previous
 from noria.registry.release import Release
-from noria.serving import capture
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,16 +64,18 @@ class DriftReport:
 
 
 @verb(permission="monitoring.measure")
-def drift(ws: Workspace, model: str, window: str = "") -> DriftReport:
+def drift(ws: Workspace, model: str = "", window: str = "") -> DriftReport:
     """Compare a window of requests with the data that the live release was trained on.
 
     Args:
-        window: such as 2013-02 or 2013-W05; by default the newest that has ended.
+        model: the one that answers, where there is only one.
+        window: such as 2013-02 or 2013-W05; by default the newest that has ended, or the one under way while that
+            had no request.
     Raises: NotFound if nothing is live or the window has no request.
-    Example: noria monitoring drift flights --window 2013-02
+    Example: noria monitoring drift flights 2013-02
     """
-    bounds = window_of(ws, model, window)
-    table = capture.predictions(ws, model, bounds.start_text, bounds.end_text)
+    model = the_model(ws, model)
+    bounds, table = window_with_requests(ws, model, window)
     return measure(ws, model, bounds, table)
 
 
@@ -86,7 +87,7 @@ def measure(ws: Workspace, model: str, window: Window, table: pa.Table) -> Drift
     if table.num_rows < MIN_ROWS:
         raise NotFound(
             f"{window.name} has {table.num_rows} answered requests, and {MIN_ROWS} are the least to compare",
-            hint=f"noria monitoring drift {model} --window ANOTHER",
+            hint=f"noria monitoring drift {model} {OTHER}",
         )
     reference = read(ws.objects, release.baseline)
     monitor = ws.project.model(model).monitor
@@ -122,9 +123,7 @@ def show(ws: Workspace, model: str, window: str) -> DriftReport:
         found = records.drift(tx, model, window)
         before = records.drift(tx, model, previous(window_of(ws, model, window)).name)
     if found is None:
-        raise NotFound(
-            f"the drift of {window} was not measured", hint=f"noria monitoring drift {model} --window {window}"
-        )
+        raise NotFound(f"the drift of {window} was not measured", hint=f"noria monitoring drift {model} {window}")
     document = ws.objects.get_json(found.report)
     return DriftReport(
         model=model,

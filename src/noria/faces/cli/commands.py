@@ -452,15 +452,15 @@ COMMANDS: Mapping[str, Command] = {
     "monitoring drift": Command(
         target="noria.monitoring.report:drift",
         summary="Compare a window of requests with what the live release was trained on",
-        examples=("noria monitoring drift churn", "noria monitoring drift churn 2026-10"),
-        positional=("window",),
+        examples=("noria monitoring drift", "noria monitoring drift churn 2026-10"),
+        positional=("model", "window"),
         is_slow=True,
     ),
     "monitoring quality": Command(
         target="noria.monitoring.performance:quality",
         summary="The labelled quality of a window, live against the first release",
-        examples=("noria monitoring quality churn", "noria monitoring quality churn 2026-10"),
-        positional=("window",),
+        examples=("noria monitoring quality", "noria monitoring quality churn 2026-10"),
+        positional=("model", "window"),
         is_slow=True,
     ),
     "monitoring resolve": Command(

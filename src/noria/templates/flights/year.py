@@ -99,6 +99,17 @@ def progress() -> Mapping[str, Any]:
     return found
 
 
+def require_unplayed() -> None:
+    """Each flight is sent once in the life of a project. Raises: Stopped if some were sent already."""
+    at = str(progress().get("at", ""))
+    if at:
+        raise Stopped(
+            f"the flights up to {at[:10]} were already played in {HERE}, and each is sent once\n"
+            f"  to look at what is there: cd {HERE.name} && noria up, or open report.html\n"
+            f"  to play anew: mv {HERE.name} {HERE.name}.1, then the same command again"
+        )
+
+
 def end_of(month: str) -> datetime:
     """The first moment after a month, in UTC."""
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
@@ -354,6 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         running()
         wanted = months(text)
+        require_unplayed()
         played = play(wanted, told)
         figures = closing(played, wanted, started)
     except (Stopped, ValueError) as error:
