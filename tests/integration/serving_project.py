@@ -14,6 +14,7 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from noria.bootstrap import open_workspace
 from noria.packaging import bundle as bundles
+from noria.registry import records
 from noria.registry import release as releases
 from noria.registry.facts import GateJudged
 from noria.registry.gates import policy_digest
@@ -65,11 +66,12 @@ def make_release(ws: Workspace, seed: int = 0, numbers: int = 8, iterations: int
     pins: tuple[Pin, ...] = ()
     version = register(ws, bundle, model=MODEL, run=run, metrics={"auc": 0.7}, pins=pins)
     with ws.ledger.transaction() as tx:
+        live = records.production(tx, MODEL)
         tx.append(
             GateJudged(
                 model=MODEL,
                 version=version.version,
-                champion=max(0, version.version - 1),
+                champion=live.version if live is not None else 0,
                 passed=True,
                 verdicts=(),
                 policy=policy_digest(ws, MODEL),

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from loop_project import World, month_rows
 
-from noria.core.errors import GateClosed
+from noria.core.errors import GateClosed, NotFound, ProjectError
+from noria.faces import verbs
+from noria.faces.cli import show
 from noria.governance import audit
 from noria.loop import challenge, comparison, react, records
 from noria.loop.review import decision_ref
@@ -321,3 +323,38 @@ def test_a_promotion_by_hand_goes_the_same_way(world: World) -> None:
     again = run(world.ws)
     assert (again.version, again.release, again.state) == (found.version, found.release, "production")
     assert {step.status for step in again.steps} == {"cached"}
+
+
+def test_a_run_says_what_it_could_not_look_at_and_what_it_wrote(world: World) -> None:
+    [line] = run(world.ws).data
+    assert line.note == "checks/events.toml was not there: written from this version" or not line.note
+    (world.root / "data").rename(world.root / "elsewhere")
+    [line] = run(world.ws).data
+    assert line.note == "its source data is not here; this is the version that is pinned"
+    assert line.note in show.render("run", verbs.builtins(run(world.ws)))
+
+
+def test_a_metric_that_does_not_exist_is_named_before_anything_is_trained(world: World) -> None:
+    pipeline = world.root / "pipeline.py"
+    pipeline.write_text(pipeline.read_text().replace('metrics=["auc", "log_loss"]', 'metrics=["auk", "log_loss"]'))
+    with world.ws.ledger.read() as tx:
+        before = len(tracking.runs(tx))
+    with pytest.raises(ProjectError, match="there is no metric 'auk'") as refused:
+        run(world.ws)
+    assert "did you mean auc?" in refused.value.hint
+    with world.ws.ledger.read() as tx:
+        assert len(tracking.runs(tx)) == before
+
+
+def test_the_only_model_and_the_window_with_requests_need_no_name(world: World) -> None:
+    with pytest.raises(NotFound, match="has answered nothing yet"):
+        performance.quality(world.ws)
+    world.serve(month_rows(2))
+    assert performance.quality(world.ws).window == "2013-02", "it has not ended, and the one before had no request"
+    assert report.drift(world.ws).window == "2013-02"
+    world.pass_time("2013-03-10")
+    world.serve(month_rows(3))
+    assert performance.quality(world.ws).window == "2013-02"
+    with pytest.raises(NotFound, match="2012-12 has no answered request") as refused:
+        performance.quality(world.ws, "m", "2012-12")
+    assert "noria monitoring quality m WINDOW" in refused.value.hint

@@ -22,6 +22,7 @@ from noria.project.explain import explain
 from noria.project.status import status
 from noria.project.watch import watch
 from noria.registry import records as registry
+from noria.registry.facts import GateJudged, Verdict
 from noria.serving import advance, follow, records
 from noria.serving.deployment import deploy, promote, rollback
 from noria.serving.facts import SmokeFinished
@@ -128,6 +129,42 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_stays_where_it_was(is_
     assert state(ws, winner) == "shadow"
     assert state(ws, loser) == before[loser]
     assert b"is on its way to production" in b"".join(said[loser - 2])
+
+
+def test_what_was_validated_under_other_rules_or_against_another_champion_is_not_shipped(ws: Workspace) -> None:
+    make_release(ws, 2)
+    promote(ws, f"{MODEL}:2", dry_run=True)
+    rules = ws.project.root / "noria.toml"
+    before = rules.read_text(encoding="utf-8")
+    rules.write_text(before + "[model.late.gate]\nauc = { min = 0.99 }\n", encoding="utf-8")
+    for verb in (deploy, promote):
+        with pytest.raises(GateClosed, match="late r2 cannot be shipped: its gates were judged under other rules"):
+            verb(open_workspace(ws.project.root), f"{MODEL}:2")
+    rules.write_text(
+        before.replace('path = ["shadow 100 requests", "canary 20% 60 requests", "100%"]', 'path = ["100%"]')
+    )
+    again = open_workspace(ws.project.root)
+    promote(again, f"{MODEL}:2")
+    assert state(again, 2) == "production"
+    with pytest.raises(GateClosed, match="judged against version 1, and version 2 is live now") as refused:
+        promote(again, f"{MODEL}:3")
+    assert refused.value.hint.startswith("noria run")
+    assert state(again, 3) == "validated"
+
+
+def test_a_newer_verdict_counts(ws: Workspace) -> None:
+    with ws.ledger.transaction() as tx:
+        judged = registry.judgement(tx, MODEL, 2)
+        assert judged is not None
+        no = Verdict(gate="auc", passed=False, text="auc 0.51, at least 0.6")
+        tx.append(
+            GateJudged(
+                model=MODEL, version=2, champion=1, passed=False, verdicts=(no,), policy=judged.policy, report=""
+            )
+        )
+    with pytest.raises(GateClosed, match=r"its newest verdict is no: auc: auc 0\.51"):
+        deploy(ws, f"{MODEL}:2")
+    assert state(ws, 2) == "validated"
 
 
 def test_a_rollout_says_its_step_and_what_happened(ws: Workspace) -> None:

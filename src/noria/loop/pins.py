@@ -37,7 +37,7 @@ class DataLine:
     """One data set of a run: its version, rows gained since the version before, and its checks.
 
     `checks` is how many rules were evaluated, `failed` how many of them said no; 0 of 0 without a
-    suite. `failures` say column, rule, count and rows.
+    suite. `failures` say column, rule, count and rows; `note` what a person would want to know beside it.
     """
 
     dataset: str
@@ -50,6 +50,7 @@ class DataLine:
     failed: int = 0
     ok: bool = True
     failures: tuple[str, ...] = ()
+    note: str = ""
 
 
 def resolve(
@@ -111,11 +112,24 @@ def check(ws: Workspace, version: DatasetVersion) -> DataLine:
         added=version.rows - parent.rows if parent is not None else version.rows,
         before=parent.version if parent is not None else 0,
     )
+    is_first = not suite_path(ws, version.name).is_file()
+    line = replace(line, note=_gone(ws, version))
     if not _has_suite(ws, version):
         return line
+    if is_first:
+        written = f"{ws.project.data[version.name].checks} was not there: written from this version"
+        line = replace(line, note="; ".join(filter(None, (line.note, written))))
     report = suite.run(ws, version.ref)
     failures = () if report.ok else tuple(suite.stop_message(report).split("\n")[1:])
     return replace(line, checks=report.total, failed=report.failed, ok=report.ok, failures=failures)
+
+
+def _gone(ws: Workspace, version: DatasetVersion) -> str:
+    """What to say of a source that noria.toml names and that is not there: the run takes what the pin names."""
+    config = ws.project.data.get(version.name)
+    if config is None or not config.source or "://" in config.source or (ws.project.root / config.source).exists():
+        return ""
+    return f"its source {config.source} is not here; this is the version that is pinned"
 
 
 def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from noria.config import CONFIG_NAME
-from noria.core.errors import ConfigError, NoriaError, NotFound, StepFailed, UsageError
+from noria.core.errors import ConfigError, NoriaError, NotFound, ProjectError, StepFailed, UsageError
 from noria.core.identity import JSON, canonical
 from noria.core.lazy import lazy
 from noria.core.verb import verb
@@ -174,6 +174,7 @@ def perform(
     if pipeline and pipeline != definition.name:
         raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
     _require_policies(ws, definition)
+    _require_metrics(ws, definition)
     found = pins.resolve(ws, definition, challenge.datasets)
     handle = tracking.start(
         ws,
@@ -213,6 +214,19 @@ def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
                     where=str(ws.project.root / CONFIG_NAME),
                     hint=f"did you mean [{kind}.{near[0]}]?" if near else f"{ws.project.pipeline} has: {_names(known)}",
                 )
+
+
+def _require_metrics(ws: Workspace, definition: PipelineDefinition) -> None:
+    """Every metric that the pipeline names exists, before anything is trained. Raises: ProjectError."""
+    for name in definition.model.metrics if definition.model else ():
+        if isinstance(name, str) and name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(METRICS))}"
+            raise ProjectError(
+                f"there is no metric {name!r}",
+                where=f"nr.model({definition.model.name!r}) in {ws.project.pipeline}" if definition.model else "",
+                hint=f"{known}  (one of your own: @nr.metric)",
+            )
 
 
 def _names(known: set[str]) -> str:

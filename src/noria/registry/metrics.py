@@ -106,6 +106,8 @@ def resolve(names: Iterable[str | CustomMetric], task: str) -> dict[str, Metric]
 def why_absent(name: str, declared: Iterable[str], task: str) -> str:
     """Why a metric that a policy names was not measured, with the name that was perhaps meant."""
     other = METRICS.get(name)
+    if other is not None and other.task == task:
+        return f"{name} was not measured: pipeline.py declares {', '.join(sorted(declared)) or 'no metric'}"
     if other is not None:
         return f"{name} was not measured: it is a metric of {other.task} models, and this one is {task}"
     known = {*declared, *(each for each, metric in METRICS.items() if metric.task == task)}

@@ -39,6 +39,7 @@ __all__ = [
     "releases",
     "state_in",
     "transition",
+    "why_gates_do_not_hold",
 ]
 
 FORMAT = "noria/release/1"
@@ -240,11 +241,24 @@ def state_in(tx: Reader, record: ReleaseRecord, environment: str) -> str:
 def gates_hold(ws: Workspace, tx: Reader, record: ReleaseRecord, environment: str = "local") -> bool:
     """Whether the newest verdict on a release still answers the question: it passed, under the rules
     of now, against the version that is now in production (or with none, when there is none)."""
+    return not why_gates_do_not_hold(ws, tx, record, environment)
+
+
+def why_gates_do_not_hold(ws: Workspace, tx: Reader, record: ReleaseRecord, environment: str = "local") -> str:
+    """What makes the newest verdict on a release no answer any more; empty while it is one."""
     judged = records.judgement(tx, record.model, record.version)
-    if judged is None or not judged.passed or judged.policy != policy_digest(ws, record.model):
-        return False
+    if judged is None:
+        return "its gates were never judged"
+    if not judged.passed:
+        closed = next((verdict for verdict in judged.verdicts if not verdict.passed), None)
+        return f"its newest verdict is no: {closed.gate}: {closed.text}" if closed else "its newest verdict is no"
+    if judged.policy != policy_digest(ws, record.model):
+        return "its gates were judged under other rules than those of now"
     live = records.production(tx, record.model, environment)
-    return live is None or judged.champion == live.version or live.release == record.release
+    if live is None or judged.champion == live.version or live.release == record.release:
+        return ""
+    against = f"against version {judged.champion}" if judged.champion else "without a champion"
+    return f"its gates were judged {against}, and version {live.version} is live now"
 
 
 @verb(permission="registry.promote")

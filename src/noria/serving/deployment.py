@@ -179,6 +179,8 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
         return _shipped(target, environment, "already live", live.release, current.seq, dry_run=dry_run)
     if state == "rolled back":
         again.require(ws, target, environment)
+    elif state in _SHIPPABLE:
+        _require_gates(ws, target, environment)
     way = plan(config, where=where, slow_us=_slow_us(ws, target.model, live, config.path))
     _require_approval(ws, target, config.approve)
     _require_parts(ws, target)
@@ -205,6 +207,14 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     action = "rollout started" if rollout_id else "deployed"
     before = live.release if live else 0
     return _shipped(target, environment, action, before, seq, dry_run=False, way=way, rollout_id=rollout_id)
+
+
+def _require_gates(ws: Workspace, target: ReleaseRecord, environment: str) -> None:
+    """What was validated once may have been overtaken by new rules, a new verdict or another champion."""
+    with ws.ledger.read() as tx:
+        why = releases.why_gates_do_not_hold(ws, tx, target, environment)
+    if why:
+        raise GateClosed(f"{target.ref} cannot be shipped: {why}", hint="noria run judges its model as things are now")
 
 
 def _stage(ws: Workspace, tx: Transaction, target: ReleaseRecord, tested: SmokeFinished, environment: str) -> None:

@@ -15,6 +15,7 @@ NORMAL), so what a power cut leaves is always a prefix, with everything that was
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import sqlite3
 import threading
@@ -212,6 +213,8 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
+            if importlib.util.find_spec("psycopg") is None:
+                raise ConfigError("PostgreSQL needs psycopg, which is not here", hint="pip install 'noria[postgres]'")
             return sqlalchemy.create_engine(
                 self._url,
                 pool_size=POOL_SIZE,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sqlite3
 import threading
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from noria.bootstrap import open_workspace
 from noria.config import Project, StoreConfig
-from noria.core.errors import Corrupt, NotFound, StoreUnavailable, Tampered, UsageError
+from noria.core.errors import ConfigError, Corrupt, NotFound, StoreUnavailable, Tampered, UsageError
 from noria.core.fact import fact
 from noria.governance import records
 from noria.governance.facts import ApprovalGiven
@@ -395,3 +396,10 @@ def test_an_unknown_object_store_is_refused(tmp_path: Path) -> None:
         made.ledger.database.close()
     with pytest.raises(NotFound):
         made.objects.get_bytes("sha256:" + "0" * 64)
+
+
+def test_postgres_without_its_driver_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs psycopg") as refused:
+        Database("postgresql+psycopg://localhost/nowhere")
+    assert refused.value.hint == "pip install 'noria[postgres]'"

@@ -11,6 +11,7 @@ A table is read in the order of its primary key; a query in the order that it as
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,8 @@ def _parsed(url: str, table: str, folder: Path | None) -> tuple[URL, str]:
     found = found.difference_update_query(["table"])
     backend = found.get_backend_name()
     if backend in ("postgres", "postgresql"):
+        if importlib.util.find_spec("psycopg") is None:
+            raise UsageError("PostgreSQL needs psycopg, which is not here", hint="pip install 'noria[postgres]'")
         return found.set(drivername="postgresql+psycopg"), table or str(named)
     if backend != "sqlite":
         raise UsageError(f"{backend!r} is not a database that is read", hint="sqlite:///file.db or postgresql://…")

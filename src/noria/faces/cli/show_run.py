@@ -56,7 +56,8 @@ def _data(found: Mapping[str, Any]) -> str:
         text += f"   checks {passed}/{found['checks']} {mark('ok' if found['ok'] else 'failed')}"
     else:
         text += f"   no checks: noria data check {found['dataset']} --infer"
-    return text + "".join(f"\n           {line}" for line in found["failures"])
+    notes = [found["note"]] if found["note"] else []
+    return text + "".join(f"\n           {line}" for line in [*notes, *found["failures"]])
 
 
 def _steps(found: Sequence[Mapping[str, Any]]) -> str:
