@@ -241,7 +241,7 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
     """Read `root`/noria.toml and the environment. Raises: ConfigError naming the line or the key."""
     path = root / CONFIG_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the text
         document = tomllib.loads(text)
     except FileNotFoundError as error:
         raise NotAProject(f"{path} does not exist", hint="noria init NAME makes a project") from error
@@ -260,12 +260,12 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         if key not in known:
             raise _unknown(key, known, where, "")
     head = _table(document.get("project", {}), where, "project")
-    if not isinstance(head.get("name"), str) or not head["name"]:
-        raise ConfigError('[project] needs name = "…"', where=where)
     scalars = ("name", "pipeline", "clock", "seed")
     for key in head:
         if key not in scalars:
             raise _unknown(key, scalars, where, "project")
+    if not isinstance(head.get("name"), str) or not head["name"]:
+        raise ConfigError('[project] needs name = "…"', where=where)
     server = dict(_table(document.get("server", {}), where, "server"))
     store = dict(_table(document.get("store", {}), where, "store"))
     _from_environment(environment, server, store, where)

@@ -17,6 +17,7 @@ from noria.core.errors import Corrupt, NotFound, Tampered, UsageError
 from noria.core.identity import is_digest, short
 from noria.core.verb import verb
 from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_checkpoint, parse_verifier
+from noria.store.linelog import read_lines
 from noria.store.objects import disk_faults
 from noria.store.replay import difference
 from noria.store.tree import is_tree, iter_tree, tree_nodes
@@ -26,6 +27,8 @@ from noria.store.workspace import Workspace
 __all__ = ["AuditReport", "Export", "export", "verify"]
 
 PAGE = 2000
+LOGS = ("predictions", "labels")
+BLOCK = 8 << 20
 SIGNERS = "signers"
 """A file in `.noria/` with verifier keys of other machines that write the same ledger, one a line."""
 
@@ -35,10 +38,11 @@ class AuditReport:
     """What an audit found. `first_bad` is the first wrong sequence number, 0 if all is well.
 
     `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree, damaged,
-    record (facts are well, but a record is not their fold), or object (facts and records are well, but
-    a stored object is altered or gone; `first_bad` is then the first fact that gave it). `root` is hex;
-    `compared` says with what, `objects` how many were read (none if the facts are not well), `altered` which
-    are altered or gone.
+    record (facts are well, but a record is not their fold), object (facts and records are well, but
+    a stored object is altered or gone; `first_bad` is then the first fact that gave it), or log (all of
+    that is well, but a file of predictions or labels that no fact has sealed yet holds damaged lines).
+    `root` is hex; `compared` says with what, `objects` how many were read (none if the facts are not
+    well), `altered` which objects or log files are altered or gone, `lines` how many lines of logs were read.
     """
 
     ok: bool
@@ -51,6 +55,7 @@ class AuditReport:
     compared: tuple[str, ...]
     objects: int = 0
     altered: tuple[str, ...] = ()
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,9 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
     first = found.first_bad
     if not kind and bad:
         kind, first, message = "object", bad[0].seq, _object_message(bad)
+    lines, torn = _logs(ws.project.state)
+    if not kind and torn:
+        kind, message = "log", f"a log is not what was written: {'; '.join(torn.values())}"
     return AuditReport(
         ok=not kind,
         size=found.size,
@@ -99,11 +107,32 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         checkpoint="" if kind else ws.ledger.checkpoint(),
         first_bad=first,
         kind=kind,
-        message=message or f"{found.size} facts match their signed tree, {count} objects are what they were",
+        message=message
+        or f"{found.size} facts match their signed tree, {count} objects and {lines} lines of logs are what they were",
         compared=tuple(compared),
         objects=count,
-        altered=tuple(each.digest for each in bad),
+        altered=tuple(torn) if kind == "log" else tuple(each.digest for each in bad),
+        lines=lines,
     )
+
+
+def _logs(state: Path) -> tuple[int, dict[str, str]]:
+    """Read every line that is not sealed yet; gives how many there are, and what is wrong by file.
+
+    A torn last line is no damage: nobody was answered for it. A file that is sealed and removed
+    meanwhile is an object by then.
+    """
+    count, wrong = 0, {}
+    for path in sorted(file for kind in LOGS for file in (state / kind).glob("*/*.log")):
+        offset, is_going = 0, True
+        try:
+            while is_going:
+                lines, after = read_lines(path, offset, limit_bytes=BLOCK)
+                count, is_going, offset = count + len(lines), after > offset, after
+        except Corrupt as error:
+            name = str(path.relative_to(state))
+            wrong[name] = f"{name}: {error.message}"
+    return count, wrong
 
 
 @dataclass(frozen=True, slots=True)

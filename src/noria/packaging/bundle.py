@@ -227,8 +227,9 @@ def _probed(flavor: Flavor, model: object, fields: tuple[Field, ...], holdout: p
     the model would fail on is refused by name instead.
     """
     base = Rows(fields).plain(_spread(holdout, 4))
+    whole = holdout.dropna(subset=[f.name for f in fields])
 
-    def takes(changed: Mapping[str, Any], candidates: tuple[Field, ...]) -> bool:
+    def takes(changed: Mapping[str, Any], candidates: tuple[Field, ...], base: Sequence[Any] = base) -> bool:
         rows = Rows(candidates)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -242,6 +243,8 @@ def _probed(flavor: Flavor, model: object, fields: tuple[Field, ...], holdout: p
     refused = set() if takes(nullable, fields) else {n for n in nullable if not takes({n: None}, fields)}
     holds_null = {n for n in refused if holdout[n].isna().any()}
     if holds_null:
+        if len(whole) and not takes({}, fields, Rows(fields).plain(_spread(whole, 4))):
+            raise ModelFailed("the model gives no finite score, not even for rows without nulls")
         raise ModelFailed(f"the holdout has nulls in column {min(holds_null)}, and the model cannot take them")
     found = tuple(
         replace(f, column=replace(f.column, nullable=f.column.nullable and f.name not in refused)) for f in fields

@@ -11,6 +11,7 @@ from noria.config import Project
 from noria.core.identity import Digest
 from noria.data import versions
 from noria.governance import audit
+from noria.store.linelog import LineWriter
 from noria.store.workspace import Workspace
 
 
@@ -56,3 +57,20 @@ def test_an_object_that_is_gone_and_one_inside_of_a_tree_are_named_with_the_fact
     assert ws.objects.put_many([content]) == [entry.digest]
     ws.objects.store.delete(Digest(version.tree))
     assert "is gone (tree of dataset.committed, fact 1)" in audit.verify(ws).message
+
+
+def test_a_damaged_line_of_a_log_that_is_not_sealed_is_named_and_a_torn_one_is_not(ws: Workspace) -> None:
+    path = ws.project.state / "predictions" / "churn" / "7-1.log"
+    writer = LineWriter(path)
+    writer.append([b'{"id":"pred_%d"}' % number for number in range(3)])
+    writer.close()
+    assert audit.verify(ws).lines == 3
+    with path.open("ab") as stream:
+        stream.write(b"0badc0de {half of a li")
+    assert audit.verify(ws).ok, "nobody was answered for a torn line"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"pred_1") + 5] ^= 1
+    path.write_bytes(bytes(content))
+    found = audit.verify(ws)
+    assert (found.ok, found.kind, found.altered) == (False, "log", ("predictions/churn/7-1.log",))
+    assert "byte 25" in found.message

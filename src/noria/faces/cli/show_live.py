@@ -18,7 +18,7 @@ def shipped(found: Mapping[str, Any]) -> str:
     """What a deploy or a promotion set going."""
     release = click.style(f"{found['model']} r{found['release']}", bold=True)
     would = "would: " if found["is_dry_run"] else ""
-    was = f" (was r{found['before']})" if found["before"] else ""
+    was = f" (was r{found['before']})" if found["before"] not in (0, found["release"]) else ""
     text = f"  {would}{found['action']}  {release}, model version {found['version']}, in {found['environment']}{was}"
     if found["steps"]:
         text += "\n  path   " + "  →  ".join(found["steps"])
@@ -46,7 +46,7 @@ def audit(found: Mapping[str, Any]) -> str:
         head = click.style("STOP", fg="red", bold=True)
         where = f"the first bad fact is {found['first_bad']}: " if found["first_bad"] else ""
         text = f"  {head}  {where}{found['kind']}\n         {found['message']}"
-        places = [f"         .noria/objects/{each[7:9]}/{each[9:]}" for each in found["altered"][:ALTERED_MAX]]
+        places = [f"         {_place(each)}" for each in found["altered"][:ALTERED_MAX]]
         more = len(found["altered"]) - ALTERED_MAX
         return "\n".join([text, *places, *([f"         … {more} more"] if more > 0 else [])])
     parts = {
@@ -58,6 +58,11 @@ def audit(found: Mapping[str, Any]) -> str:
     return fields(parts)
 
 
+def _place(name: str) -> str:
+    """Where an object or a log file lies, from the project's folder."""
+    return f".noria/objects/{name[7:9]}/{name[9:]}" if name.startswith("sha256:") else f".noria/{name}"
+
+
 def audit_help(found: Mapping[str, Any]) -> str:
     """What mends what an audit found."""
     kept = "; noria audit export DIR keeps the evidence"
@@ -65,6 +70,8 @@ def audit_help(found: Mapping[str, Any]) -> str:
         return "noria admin rebuild   (the facts are well: the records are folded from them again)"
     if found["kind"] == "object":
         return f"copy these files back from a backup of .noria/objects, then noria audit verify{kept}"
+    if found["kind"] == "log":
+        return f"copy these files back from a backup of .noria, then noria audit verify{kept}"
     return f"stop what writes, restore the whole .noria from the newest backup whose audit is ok{kept}"
 
 

@@ -81,7 +81,8 @@ def _metrics(found: Sequence[Mapping[str, Any]], *, is_compared: bool, is_live: 
         compared = ""
         if each["champion"] is not None:
             bounds = interval(each["gain_low"], each["gain_high"])
-            compared = f"champion {decimal(each['champion'])}, gain {signed(each['gain'])}, 95% {bounds}"
+            compared = f"champion {decimal(each['champion'])}, gain {signed(each['gain'])}"
+            compared += f", 95% {bounds}" if bounds else ""
         rows.append([each["metric"], decimal(each["value"]), interval(each["low"], each["high"]), compared])
     table = columns(rows, indent="         ")
     note = "" if is_compared else "   (this is the champion)" if is_live else "   (no champion yet)"
@@ -107,6 +108,8 @@ def _gates(found: Mapping[str, Any]) -> str:
         is_serving = found["state"] in ("production", "shadow", "canary")
         if is_serving and not found["ok"]:
             text += f"   release r{found['release']} stays in {found['state']}: a gate takes nothing down"
+        elif not found["ok"] and found["state"] in ("validated", "staging"):
+            text += f"   release r{found['release']} cannot be shipped as the rules are now"
         else:
             text += f"   release r{found['release']} {mark(found['state'])}"
     if found["size_bytes"]:

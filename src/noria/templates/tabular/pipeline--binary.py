@@ -47,7 +47,10 @@ def inputs(rows: pd.DataFrame) -> pd.DataFrame:
 def split(rows: pd.DataFrame, holdout: float = 0.2) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All but the newest fifth to learn from, and that fifth to be judged on: never a random split."""
     first = rows[TIME].iloc[int(len(rows) * (1 - holdout))]
-    return rows[rows[TIME] < first], rows[rows[TIME] >= first]
+    learn, newest = rows[rows[TIME] < first], rows[rows[TIME] >= first]
+    if learn.empty:
+        raise ValueError(f"no row is older than {first}: the column {TIME} cannot tell old rows from new ones")
+    return learn, newest
 
 
 @nr.step(timeout="30m")
