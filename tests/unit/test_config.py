@@ -54,6 +54,7 @@ def test_a_typo_names_the_nearest_key(document: dict[str, Any], said: str, hint:
     ("document", "said"),
     [
         ({"project": {}}, 'needs name = "…"'),
+        ({"project": {"nam": "x"}}, "nam"),
         ({"project": {"name": ""}}, "needs name"),
         ({"project": {"name": 3}}, "needs name"),
         ({"project": []}, "project must be a table"),
@@ -132,6 +133,7 @@ def test_a_project_is_found_from_below_and_not_from_outside(tmp_path: Path) -> N
         (b"[project", "not valid TOML"),
         (b"name = \xff", "not UTF-8"),
         (b"", "needs name"),
+        (b"\xef\xbb\xbf[project]\nnam = 'x'", "nam"),
         (b'[project]\nname="x"\nname="y"', "TOML"),
     ],
 )

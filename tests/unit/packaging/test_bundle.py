@@ -365,6 +365,25 @@ def test_what_is_no_usable_model_is_said(ws: Workspace) -> None:
     assert ws.ledger.facts(kind="artifact.logged") == []
 
 
+def test_a_model_without_a_finite_score_is_not_blamed_on_nulls(ws: Workspace) -> None:
+    class Lost(Own):
+        def predict_proba(self, frame: pd.DataFrame) -> Any:
+            return super().predict_proba(frame) * np.nan
+
+    class Wary(Own):
+        def predict_proba(self, frame: pd.DataFrame) -> Any:
+            return super().predict_proba(frame) * np.where(frame["wind"].isna(), np.nan, 1.0)[:, None]
+
+    holdout = HOLDOUT[["wind", "late"]].copy()
+    holdout.loc[holdout.index[::2], "wind"] = np.nan
+    for model, why in (
+        (Lost(), "no finite score, not even for rows without nulls"),
+        (Wary(), "has nulls in column wind"),
+    ):
+        with pytest.raises(ModelFailed, match=why):
+            bundle.build(ws, model.fit(X, Y), holdout=holdout, run="r", label="late")
+
+
 def test_a_model_that_raises_is_a_failed_model(ws: Workspace) -> None:
     class Moody(Own):
         def predict_proba(self, frame: pd.DataFrame) -> Any:
