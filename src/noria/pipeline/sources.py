@@ -42,13 +42,19 @@ _HERE = os.path.realpath(Path(__file__).parents[1]) + os.sep
 
 def is_project_file(file: str | None, root: Path) -> bool:
     """Whether a source file is the project's own: inside its folder, but not in an environment of it."""
-    if not file:
+    return bool(file) and _is_inside(os.path.realpath(file or ""), os.path.realpath(root))
+
+
+def _is_inside(real: str, root: str) -> bool:
+    if not real.startswith(root.rstrip(os.sep) + os.sep):
         return False
-    try:
-        inside = Path(os.path.realpath(file)).relative_to(os.path.realpath(root))
-    except ValueError:
-        return False
-    return not any(part in _OUTSIDE for part in inside.parts)
+    return not any(part in _OUTSIDE for part in Path(real[len(root) :]).parts)
+
+
+@functools.cache
+def _imported_from(file: str) -> str:
+    """Where the file of an imported module really lies: asked of thousands of modules at each load of a project."""
+    return os.path.realpath(file)
 
 
 def is_own_file(file: str, root: Path) -> bool:
@@ -146,10 +152,12 @@ def import_fresh(file: Path, root: Path) -> ModuleType:
     Inside `project_on_path`. Modules that our loader made for another project are forgotten too,
     so that two projects with a `pipeline.py` each do not see the other's. Raises: what the file raises.
     """
+    folder = os.path.realpath(root)
     for name, module in list(sys.modules.items()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        origin = getattr(module, "__file__", None)
         if isinstance(loader, ProjectLoader) or (
-            name != "__main__" and is_project_file(getattr(module, "__file__", None), root)
+            name != "__main__" and origin and _is_inside(_imported_from(origin), folder)
         ):
             sys.modules.pop(name, None)
     importlib.invalidate_caches()
