@@ -86,6 +86,10 @@ class Program:
                     queue.append(ref)
         return found
 
+    def runs_the_other_module(self) -> bool:
+        """Whether a function that is reached imports it and names nothing of it: all that it does may matter then."""
+        return any(self.things[index].kind == "inner import" for index in self.reached())
+
 
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
@@ -256,7 +260,8 @@ def test_a_changed_number_changes_the_identity_exactly_if_the_step_reaches_it(pr
             now, new = look(root, after)
             is_reached = at in program.reached()
             assert (now != result) is is_reached, "the test's own arithmetic"
-            assert (new != identity) is is_reached, thing
+            if is_reached or not (thing.is_far and program.runs_the_other_module()):
+                assert (new != identity) is is_reached, thing
 
 
 @settings(max_examples=60)
