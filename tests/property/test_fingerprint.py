@@ -221,7 +221,8 @@ class Writer:
             if text.startswith(("def ", "class ")):
                 inside = indent + "    "
                 yield from self.chance.choice([[], [f'{inside}"""Says what it does."""'], [f"{inside}pass", ""]])
-        yield from self.chance.choice([[], ["def nobody_calls_it(x):", "    return x * 99"], ["# the end"]])
+        unused = [] if self.program.runs_the_other_module() else ["def nobody_calls_it(x):", "    return x * 99"]
+        yield from self.chance.choice([[], unused, ["# the end"]])
 
 
 @contextmanager
