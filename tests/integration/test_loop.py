@@ -349,12 +349,22 @@ def test_a_metric_that_does_not_exist_is_named_before_anything_is_trained(world:
 def test_the_only_model_and_the_window_with_requests_need_no_name(world: World) -> None:
     with pytest.raises(NotFound, match="has answered nothing yet"):
         performance.quality(world.ws)
-    world.serve(month_rows(2))
+    world.serve(month_rows(2).head(1_500))
     assert performance.quality(world.ws).window == "2013-02", "it has not ended, and the one before had no request"
     assert report.drift(world.ws).window == "2013-02"
-    world.pass_time("2013-03-10")
-    world.serve(month_rows(3))
-    assert performance.quality(world.ws).window == "2013-02"
+    world.serve(month_rows(3).head(1_500))
+    assert performance.quality(world.ws).window == "2013-02", "March is under way"
     with pytest.raises(NotFound, match="2012-12 has no answered request") as refused:
         performance.quality(world.ws, "m", "2012-12")
     assert "noria monitoring quality m WINDOW" in refused.value.hint
+
+
+def test_a_holdout_without_rows_closes_the_gate(world: World) -> None:
+    pipeline = world.root / "pipeline.py"
+    text = pipeline.read_text().replace("return nr.split_by_time(rows, holdout)", "return rows, rows.head(0)")
+    pipeline.write_text(text)
+    with pytest.raises(GateClosed, match="the holdout of m has no rows"):
+        run(world.ws)
+    with world.ws.ledger.read() as tx:
+        assert registry.last_release(tx, "m") == 1
+        assert tracking.runs(tx)[0].status == "stopped"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from noria.config import CONFIG_NAME
-from noria.core.errors import ConfigError, NoriaError, NotFound, ProjectError, StepFailed, UsageError
+from noria.core.errors import ConfigError, GateClosed, NoriaError, NotFound, ProjectError, StepFailed, UsageError
 from noria.core.identity import JSON, canonical
 from noria.core.lazy import lazy
 from noria.core.verb import verb
@@ -344,8 +344,10 @@ def _holdout(ws: Workspace, node: ModelNode, done: Execution) -> pd.DataFrame:
             hint="return a DataFrame with the label column",
         )
     if not len(found):
-        raise StepFailed(
-            f"the holdout of {node.name} has no rows, so nothing can be judged", where=f"step {node.holdout.node}"
+        raise GateClosed(
+            f"the holdout of {node.name} has no rows, so nothing can be judged",
+            where=f"step {node.holdout.node}",
+            hint="keep labelled rows aside, such as nr.split_by_time(rows, '7d')",
         )
     return found
 
