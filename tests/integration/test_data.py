@@ -84,7 +84,8 @@ def test_the_content_of_an_older_version_is_that_version_and_its_pin(ws: Workspa
     put(ws, "a.csv", "x\n1\n")
     assert versions.add(ws, "a.csv") == first
     assert lock.pinned(ws.project.root, "a") == first.tree
-    assert versions.resolve(ws, "a").version == 2
+    assert versions.resolve(ws, "a") == first, "a name alone is what is pinned"
+    assert versions.resolve(ws, "a@latest").version == 2
 
 
 def test_the_pin_has_one_line_for_each_field(ws: Workspace) -> None:

@@ -114,7 +114,7 @@ def test_tables_grow_and_are_read_in_part_from_python(project: Path) -> None:
     nr.append_data(pd.DataFrame({"id": [1, 2], "x": ["a", "b"]}), name="t", watermark="id")
     nr.append_data(pl.DataFrame({"id": [2, 3], "x": ["b", "c"]}), name="t")
     done = nr.upsert_data(pa.table({"id": [1], "x": ["z"]}), name="t", key="id")
-    assert (done.updated, done.dataset.key) == (1, "id")
+    assert (done.updated, done.key, done.ref) == (1, "id", "t@3")
     assert nr.read_data("t", columns=["x"], rows=(0, 2)).to_pydict() == {"x": ["z", "b"]}
     assert nr.read_data("t@1", where="x = 'a' or id = 2")["id"].to_pylist() == [1, 2]
 
@@ -125,11 +125,11 @@ def test_growing_tables_from_the_command_line(project: Path, capsys: pytest.Capt
     (project / "c.csv").write_text("id,x\n1,z\n4,d\n")
     assert run(["data", "append", "t", "a.csv", "--watermark", "id"]) == 0
     assert run(["data", "append", "t", "b.csv"]) == 0
-    assert "+1 rows  1 known  watermark id=3" in capsys.readouterr().out
+    assert "+1 row  1 known  watermark id=3" in capsys.readouterr().out
     assert run(["data", "upsert", "t", "c.csv", "--key", "id"]) == 0
-    assert "+1 rows  1 changed  0 as they were" in capsys.readouterr().out
+    assert "+1 row  1 changed  0 as they were" in capsys.readouterr().out
     assert run(["data", "delete", "t", "--key-values", "2", "--key-values", "99"]) == 0
-    assert "−1 rows  1 keys named no row" in capsys.readouterr().out
+    assert "−1 row  1 key named no row" in capsys.readouterr().out
     assert run(["data", "delete", "t", "--where", "x = 'c' and id > 2"]) == 0
     assert run(["data", "compact", "t"]) == 0
     assert "the same rows" in capsys.readouterr().out

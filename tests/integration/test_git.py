@@ -245,7 +245,7 @@ class TestPipeline:
     ) -> None:
         noria(project, "data", "link", "--hooks")
         told = self.pushed(project)
-        assert "1 of 1 versions pushed" in told
+        assert "1 version pushed" in told
         assert "22 rows" in told
         shutil.rmtree(tmp_path / "remote")
         add(project, "prices", {"a.csv": csv(ROWS[:4])})

@@ -141,7 +141,7 @@ def test_a_key_that_is_null_or_names_two_rows_is_refused(ws: Workspace) -> None:
     added(ws, pa.table({"id": [1, 1, 2], "x": [1, 2, 3]}))
     with pytest.raises(UsageError, match="names several rows of the data set"):
         incremental.upsert_rows(ws, "t", pa.table({"id": [1], "x": [9]}).to_reader())
-    with pytest.raises(UsageError, match="names 1 rows of the rows twice"):
+    with pytest.raises(UsageError, match="twice in the rows"):
         incremental.upsert_rows(ws, "t", pa.table({"id": [2, 2], "x": [9, 8]}).to_reader())
     with pytest.raises(UsageError, match="'id' is null"):
         incremental.upsert_rows(ws, "t", pa.table({"id": [None], "x": [9]}).cast(pa.schema([("id", pa.int64()), ("x", pa.int64())])).to_reader())  # fmt: skip  # noqa: E501
@@ -177,7 +177,7 @@ def test_the_history_of_a_row_names_every_version_that_touched_it(ws: Workspace)
     assert [(c.version, c.change, c.operation, c.source, c.note) for c in found.changes] == [
         (1, "added", "add", "test", ""),
         (2, "changed", "upsert", "crm", "fix"),
-        (5, "removed", "delete", "1 keys", "asked to be forgotten"),
+        (5, "removed", "delete", "1 key", "asked to be forgotten"),
         (6, "added", "upsert", "", ""),
     ]
     assert {c.actor for c in found.changes} == {"user:test"}
@@ -352,3 +352,86 @@ def test_two_branches_of_a_keyed_table_merge_by_row(ws: Workspace) -> None:
     other = added(ws, pa.table({"id": [1, 2, 3], "x": [5, 2, 3]}))
     with pytest.raises(Conflict, match="1 rows of t were changed on both sides: id 1"):
         segments.merge_versions(ws, base, ours, other)
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+@pytest.mark.parametrize("key", ["id", ""])
+def test_what_was_deleted_does_not_come_back_with_late_rows(ws: Workspace, key: str, *, is_compacted: bool) -> None:
+    rows = pa.table({"id": [1, 2, 3, 5], "x": ["a", "b", "c", "e"]})
+    added(ws, rows, key=key)
+    if key:
+        incremental.delete(ws, "t", key_values=["2"])
+    else:
+        incremental.delete(ws, "t", condition="id = 2")
+    incremental.delete(ws, "t", condition="id >= 5")
+    if is_compacted:
+        incremental.compact(ws, "t")
+    put(ws, "b.csv", "id,x\n2,b\n4,d\n5,e\n1,a\n6,f\n")
+    before = versions.resolve(ws, "t")
+    left = incremental.append(ws, "t", str(ws.project.root / "b.csv"), watermark="id")
+    assert (left.appended, left.known, left.late, left.deleted) == (1, 1, 1, 2), "5 was deleted: it is not beyond"
+    assert left.late_examples == ("4",)
+    assert left.dataset.version == before.version + 1
+    again = incremental.append(ws, "t", str(ws.project.root / "b.csv"), late=True)
+    assert (again.appended, again.late, again.deleted) == (1, 1, 2)
+    assert sorted(read.table(ws, again.dataset)["id"].to_pylist()) == [1, 3, 4, 6]
+    if key:
+        incremental.upsert(ws, "t", str(ws.project.root / "b.csv"))
+        assert incremental.append(ws, "t", str(ws.project.root / "b.csv"), late=True).deleted == 0, "it was put back"
+
+
+def test_a_row_that_is_there_twice_and_was_deleted_once_is_told_apart(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 1, 2, 9], "x": ["a", "a", "b", "z"]}), key="")
+    incremental.delete(ws, "t", condition="id = 2")
+    put(ws, "b.csv", "id,x\n1,a\n1,a\n1,a\n2,b\n2,b\n")
+    done = incremental.append(ws, "t", str(ws.project.root / "b.csv"), watermark="id", late=True)
+    assert (done.appended, done.known, done.late, done.deleted) == (2, 2, 2, 1)
+    assert sorted(read.table(ws, done.dataset)["id"].to_pylist()) == [1, 1, 1, 2, 9]
+
+
+def test_without_the_history_late_rows_are_not_appended_blindly(ws: Workspace, tmp_path: Path) -> None:
+    added(ws, pa.table({"id": [1, 2, 3]}))
+    incremental.delete(ws, "t", key_values=["2"])
+    newest = incremental.compact(ws, "t").dataset
+    other = open_workspace(project=Project(name="other", root=tmp_path / "other"), actor="user:test")
+    for digest in ws.objects.names():
+        other.objects.put_bytes(ws.objects.get_bytes(digest))
+    made = next(f.payload for f in ws.ledger.facts(kind="dataset.committed") if f.payload.version == newest.version)
+    commit.adopt(other, made, added=newest.at)
+    put(other, "b.csv", "id\n2\n4\n")
+    with pytest.raises(UsageError, match="version before t@3 is not here") as caught:
+        incremental.append(other, "t", str(other.project.root / "b.csv"), watermark="id", late=True)
+    assert "--history" in caught.value.hint
+    assert incremental.append(other, "t", str(other.project.root / "b.csv"), watermark="id").appended == 1
+    other.ledger.database.close()
+
+
+def test_a_key_that_is_there_twice_is_named_with_its_rows(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 2], "x": ["a", "b"]}))
+    put(ws, "b.csv", "id,x\n7,a\n3,b\n7,c\n3,d\n7,e\n9,f\n")
+    with pytest.raises(UsageError, match="twice") as caught:
+        incremental.upsert(ws, "t", str(ws.project.root / "b.csv"))
+    assert "id = 7 (rows 1, 3, 5); id = 3 (rows 2, 4)" in caught.value.message
+
+
+def test_several_keys_may_be_given_with_commas_unless_they_are_text(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [17, 18, 19], "x": ["a", "a,b", "b"]}))
+    done = incremental.delete(ws, "t", key_values=["18,19"])
+    assert (done.deleted, done.missing) == (2, 0)
+    found = blame.blame(ws, "t", key_values=["18, 19", "17"])
+    assert [(each.key, each.is_there) for each in (found, *found.more)] == [("18", False), ("19", False), ("17", True)]
+    added(ws, pa.table({"id": ["a", "b", "a,b"]}), name="text")
+    assert incremental.delete(ws, "text", key_values=["a,b"]).deleted == 1
+    assert sorted(read.table(ws, versions.resolve(ws, "text"))["id"].to_pylist()) == ["a", "b"]
+    with pytest.raises(UsageError, match="'x' cannot be a key"):
+        incremental.delete(ws, "t", key_values=["17,x"])
+
+
+@pytest.mark.parametrize("rows", [(-1, 2), (2, 1), (-3, -1)])
+def test_a_range_of_rows_that_is_none_is_said(ws: Workspace, rows: tuple[int, int]) -> None:
+    version = added(ws, pa.table({"id": [1, 2, 3]}))
+    with pytest.raises(UsageError, match="is no range of rows") as caught:
+        read.table(ws, version, rows=rows)
+    assert "counted from 0" in caught.value.hint
+    assert read.table(ws, version, rows=(2, 9)).num_rows == 1
+    assert read.table(ws, version, rows=(1, 1)).num_rows == 0

@@ -19,9 +19,10 @@ from test_postgres import Server
 from noria.bootstrap import open_workspace
 from noria.config import Project, RemoteConfig
 from noria.core.errors import NotFound, StoreUnavailable, UsageError
-from noria.data import versions
+from noria.core.identity import digest
+from noria.data import status, versions
 from noria.data.rows import read
-from noria.data.tabular import incremental, sources
+from noria.data.tabular import asking, incremental, sources
 from noria.store.workspace import Workspace
 from s3_server import S3Server
 
@@ -58,7 +59,7 @@ def shop(ws: Workspace) -> Path:
 
 def test_a_table_of_sqlite_keeps_its_types_and_has_the_order_of_its_key(ws: Workspace, shop: Path) -> None:
     version = versions.add(ws, "sqlite:///shop.db?table=orders", key="id")
-    assert (version.name, version.source, version.rows) == ("orders", "sqlite:///shop.db", 2)
+    assert (version.name, version.source, version.rows) == ("orders", "sqlite:///shop.db table orders", 2)
     kinds = {name: kind for name, kind, _ in version.columns}
     assert kinds == {
         "id": "int64", "zip": "string", "price": "decimal128(10, 2)", "at": "timestamp[us]",
@@ -170,6 +171,38 @@ def test_a_table_of_postgres_keeps_every_type(ws: Workspace, postgres: Server) -
         versions.add(ws, url, "x", query="delete from t returning 1")
 
 
+def test_a_table_of_postgres_has_the_id_of_the_csv_that_says_the_same(ws: Workspace, postgres: Server) -> None:
+    url = postgres.database("ids")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "create table t (id bigint primary key, zip text, x double precision, d date, at timestamp,"
+            " z timestamptz, ok boolean, n integer)"
+        )
+        connection.execute(
+            "insert into t values (2, null, null, null, null, null, null, 2),"
+            " (1, '02139', 1.5, '2020-01-02', '2020-01-02 10:00', '2020-01-02 10:00+02', true, 1)"
+        )
+    columns = "id, zip, x, d, at, z, ok"
+    table = versions.add(ws, url, "q", query=f"select {columns} from t order by id")
+    text = "id,zip,x,d,at,z,ok\n1,02139,1.5,2020-01-02,2020-01-02 10:00:00,2020-01-02T08:00:00Z,true\n2,,,,,,\n"
+    (ws.project.root / "a.csv").write_text(text)
+    assert versions.add(ws, "a.csv", "c").content == table.content
+    (asked,) = asking.ask(ws, ["q"])
+    assert (asked.state, asked.note) == ("same", "asked: the same rows")
+    (told,) = status.status(ws, ["q"])
+    assert (told.state, "known only to postgresql" in told.note) == ("elsewhere", True)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("update t set x = 2 where id = 1")
+    assert asking.ask(ws, ["q"])[0].state == "changed"
+    number = versions.add(ws, url, "n", query="select n from t order by id")
+    (ws.project.root / "n.csv").write_text("n\n1\n2\n")
+    assert versions.add(ws, "n.csv", "m").content != number.content, "an int32 is another column than an int64"
+    postgres.stop("immediate")
+    (asked,) = asking.ask(ws, ["q"])
+    assert (asked.state, asked.note.startswith("could not be asked")) == ("elsewhere", True)
+    postgres.start()
+
+
 def test_a_database_that_is_not_up_is_told_without_the_password(ws: Workspace) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be read") as caught:
         versions.add(ws, "postgresql://u:s3cr3t@127.0.0.1:1/db", "t", table="t")
@@ -207,6 +240,28 @@ def test_a_prefix_of_a_bucket_is_a_folder_of_files(tmp_path: Path, s3_server: S3
     ]
     with pytest.raises(NotFound, match="there is nothing under"):
         versions.add(ws, f"s3://{bucket}/{prefix}/nosuch/", "n")
+    ws.ledger.database.close()
+
+
+def test_an_address_of_one_key_is_that_file_with_its_id(tmp_path: Path, s3_server: S3Server) -> None:
+    bucket, _, prefix = s3_server.new_bucket().removeprefix("s3://").partition("/")
+    client = s3_server.client()
+    client.put_object(Bucket=bucket, Key=f"{prefix}/in/a.csv", Body=b"x\n1\n")
+    client.put_object(Bucket=bucket, Key=f"{prefix}/in/a.csv.bin", Body=b"\0")
+    root = tmp_path / "p"
+    root.mkdir()
+    remotes = {"origin": RemoteConfig(url=f"s3://{bucket}/store", endpoint=s3_server.endpoint)}
+    ws = open_workspace(project=Project(name="t", root=root, remotes=remotes), actor="user:test")
+    version = versions.add(ws, f"s3://{bucket}/{prefix}/in/a.csv")
+    assert (version.name, version.files, version.rows) == ("a", 1, 1)
+    (root / "other.csv").write_text("x\n1\n")
+    assert versions.add(ws, "other.csv", "b").content == version.content
+    assert asking.ask(ws, ["a"])[0].state == "same"
+    client.put_object(Bucket=bucket, Key=f"{prefix}/in/a.csv", Body=b"x\n2\n")
+    assert asking.ask(ws, ["a"])[0].paths == ("~ a.csv",)
+    assert versions.add(ws, f"s3://{bucket}/{prefix}/in/a.csv.bin", "bin").content == digest(b"\0")
+    with pytest.raises(NotFound, match="there is nothing under"):
+        versions.add(ws, f"s3://{bucket}/{prefix}/in/none.csv")
     ws.ledger.database.close()
 
 

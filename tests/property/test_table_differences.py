@@ -158,5 +158,5 @@ def test_a_key_of_two_columns_merges_and_one_that_repeats_is_refused() -> None:
     )
     assert merged.to_pydict() == {"a": [1, 1, 2], "b": ["x", "y", "x"], "v": [9, 3, 4]}
     assert conflicts == []
-    with pytest.raises(UsageError, match="names 1 rows of ours twice"):
+    with pytest.raises(UsageError, match="twice in ours"):
         segments.merge_rows(base.slice(0, 1), base, base, "a")

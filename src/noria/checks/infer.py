@@ -184,7 +184,7 @@ def infer_suite(ws: Workspace, version: DatasetVersion, states: Mapping[str, Col
     config = ws.project.data.get(version.name)
     return Suite(
         dataset=version.name,
-        reference=f"{version.ref} {short(version.tree)}",
+        reference=f"{version.ref} {short(version.content)}",
         table=TableRules(key=version.key, time=version.time, fresh=config.fresh if config else ""),
         columns=rules,
     )

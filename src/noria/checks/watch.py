@@ -132,7 +132,7 @@ def watch(ws: Workspace, dataset: str = "") -> WatchReport:
     Example:
         noria data watch flights
     """
-    names = [dataset] if dataset else [version.name for version in list_datasets(ws)]
+    names = [dataset] if dataset else [version.name for version in list_datasets(ws) if version.at]
     found = tuple(_watched(ws, name) for name in names)
     return WatchReport(ok=all(each.ok for each in found), datasets=found)
 

@@ -16,18 +16,20 @@ import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
 from noria.core.identity import Digest, is_digest
+from noria.core.printable import printable
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.data import lock, records
 from noria.data.folders.statcache import NEVER, StatCache, cache_path
 from noria.data.folders.walk import File
 from noria.data.folders.worktree import source_of
+from noria.data.forms import formats
 from noria.data.pins import read_pin
 from noria.data.records import DatasetVersion
 from noria.data.remote import remotes
@@ -66,6 +68,24 @@ class CheckedOut:
     choice: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where files go: a folder, or in it one file, under the name that it has there whatever the version calls it."""
+
+    folder: Path
+    file: str = ""
+
+    @property
+    def root(self) -> str:
+        """What the stat cache calls it."""
+        return str(self.folder.resolve() / self.file) if self.file else str(self.folder)
+
+    def entries(self, ws: Workspace, version: DatasetVersion, path: str) -> Iterator[Entry]:
+        """The files of a version below a path, by the names that they have here."""
+        found = part_of(ws, version, path)
+        return (replace(entry, path=self.file) for entry in found) if self.file else found
+
+
 @dataclass(slots=True)
 class _Plan:
     """What is to be done in a folder that is there."""
@@ -86,6 +106,8 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
     version; so is, without TO, the place that the data set was added from. Files that you changed are
     never overwritten or removed: where one is in the way, nothing is done and it is named.
 
+    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+
     Args:
         ref: such as flights, flights@3, flights@gold or flights@2013-03; flights alone is what
             noria.lock/ pins, so that it follows the branch.
@@ -97,10 +119,10 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
     Example:
         noria data checkout flights@2 /tmp/flights
     """
-    pin = lock.pinned(ws.project.root, ref) if "@" not in ref else ""
-    chosen = choose(ws, f"{ref}@{pin}" if pin and _is_known(ws, ref, pin) else ref)
+    chosen = choose(ws, ref)
     version = chosen.version
-    target = Path(to).absolute() if to else _home(ws, version)
+    place = _Place(Path(to).absolute()) if to else _home(ws, version)
+    target = place.folder
     is_new = not into and bool(to)
     if is_new and (target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir())))):
         raise Conflict(f"{to} exists and is not an empty folder", hint="name a new folder, or say --into")
@@ -109,15 +131,15 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
     if version.columns and read.is_segmented(ws, version):
         return _merged(ws, version, target, path, is_new=is_new, choice=chosen.choice)
     if is_new or not target.exists():
-        done = _new(ws, version, target, path)
+        done = _new(ws, version, place, path)
     else:
         guard = ws.project.state / "locks" / f"checkout-{version.name}.lock"
         with lock.file_lock(guard, f"the place of {version.name}"):
-            done = _into(ws, version, target, path)
+            done = _into(ws, version, place, path)
     return CheckedOut(
         dataset=version.name,
         version=version.version,
-        to=str(target),
+        to=os.path.normpath(target),
         files=done.files,
         size_bytes=done.size_bytes,
         written=len(done.write),
@@ -127,18 +149,13 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
     )
 
 
-def _is_known(ws: Workspace, name: str, tree: str) -> bool:
-    with ws.ledger.read() as tx:
-        return records.by_tree(tx, name, tree) is not None
-
-
 def part_of(ws: Workspace, version: DatasetVersion, path: str) -> Iterator[Entry]:
     """The files of a version that are a path or lie below it; all for ""."""
     return iter_tree(ws.objects, version.tree, path.strip("/"))
 
 
-def _home(ws: Workspace, version: DatasetVersion) -> Path:
-    """The folder that the files of a data set lie in. Raises: UsageError if it is not in the project."""
+def _home(ws: Workspace, version: DatasetVersion) -> _Place:
+    """Where the files of a data set lie. Raises: UsageError if it is not in the project."""
     cache = StatCache(cache_path(ws.project.state, version.name))
     try:
         place = _source(ws, version, cache)
@@ -147,29 +164,39 @@ def _home(ws: Workspace, version: DatasetVersion) -> Path:
     if place is None:
         hint = f"noria data checkout {version.ref} FOLDER"
         raise UsageError(f"{version.name} has no place in the project", hint=hint)
-    return place
+    return _Place(place.parent, place.name) if _is_at_file(ws, version, place) else _Place(place)
 
 
 def _source(ws: Workspace, version: DatasetVersion, cache: StatCache) -> Path | None:
     pin = read_pin(ws.project.root, version.name)
     place = source_of(ws.project, pin, cache) if pin is not None else None
-    if place is None and version.source and "://" not in version.source:
+    if place is None and version.source and "://" not in version.source and not version.operation:
         place = ws.project.root / version.source
-    if place is None:
-        return None
-    entries = list(_first(part_of(ws, version, ""), 2))
-    is_file = len(entries) == 1 and entries[0].path == place.name and not place.is_dir()
-    return (place.parent if is_file else place).absolute()
+    return place.absolute() if place is not None else None
 
 
-def _first(entries: Iterator[Entry], count: int) -> Iterator[Entry]:
-    for _, entry in zip(range(count), entries, strict=False):
-        yield entry
+def _is_at_file(ws: Workspace, version: DatasetVersion, place: Path) -> bool:
+    """Whether a version is one file that lies at a place itself, rather than in the folder there.
+
+    Raises: UsageError if a file of another kind is there: Parquet is no .csv, whatever it says.
+    """
+    if place.is_dir():
+        return False
+    kinds = {PurePosixPath(entry.path).suffix.lower() for entry in part_of(ws, version, "")}
+    if version.files == 1 and kinds == {place.suffix.lower()}:
+        return version.is_one_file or find_entry(ws.objects, version.tree, place.name) is not None
+    if place.exists() or formats.format_of(place.name):
+        raise UsageError(
+            f"{version.ref} is kept as {', '.join(sorted(kinds))}, which does not fit its place {place.name}",
+            hint=f"noria data checkout {version.ref} NEW-FOLDER",
+        )
+    return False
 
 
-def _new(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Plan:
+def _new(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -> _Plan:
     """Stage beside the target, then rename: the folder appears whole."""
-    plan = _Plan(write=list(part_of(ws, version, path)))
+    target = place.folder
+    plan = _Plan(write=list(place.entries(ws, version, path)))
     plan.files, plan.size_bytes = len(plan.write), sum(entry.size_bytes for entry in plan.write)
     with disk_faults(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -185,18 +212,20 @@ def _new(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Pl
     finally:
         shutil.rmtree(part, ignore_errors=True)
     if not path:
-        _remember(ws, version, target, plan.write)
+        _remember(ws, version, place, plan.write)
     return plan
 
 
-def _into(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Plan:
+def _into(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -> _Plan:
+    target = place.folder
     if not target.is_dir() or target.is_symlink():
         raise Conflict(f"{target} is no folder", hint="name a folder")
-    plan = _planned(ws, version, target, path)
+    plan = _planned(ws, version, place, path)
     if plan.blocked:
         more = f" and {len(plan.blocked) - SHOWN} more" if len(plan.blocked) > SHOWN else ""
+        named = ", ".join(map(printable, plan.blocked[:SHOWN]))
         raise Conflict(
-            f"{', '.join(plan.blocked[:SHOWN])}{more} would be lost: here is something else; nothing was done",
+            f"{named}{more} would be lost: here is something else; nothing was done",
             where=str(target),
             hint="noria data add them, move them away, or check out into a new folder",
         )
@@ -212,25 +241,26 @@ def _into(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _P
         finally:
             shutil.rmtree(part, ignore_errors=True)
     if not path and not plan.kept:
-        _remember(ws, version, target, part_of(ws, version, ""))
+        _remember(ws, version, place, place.entries(ws, version, ""))
     return plan
 
 
-def _planned(ws: Workspace, version: DatasetVersion, target: Path, path: str) -> _Plan:
+def _planned(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -> _Plan:
     """Compare what lies there with what lay there last and with what shall lie there."""
+    target = place.folder
     cache = StatCache(cache_path(ws.project.state, version.name))
     try:
-        root = cache.root(str(target))
+        root = cache.root(place.root)
         known = cache.all_known(root)
         tree = cache.tree(root)
-        if not tree and target == _source(ws, version, cache):
+        if not tree and target / place.file == _source(ws, version, cache):
             tree = lock.pinned(ws.project.root, version.name)
-        before = _before(ws, tree, path)
+        before = _before(ws, tree, path) if not place.file else _before_file(ws, tree, place.file, known)
     finally:
         cache.close()
     plan = _Plan()
     others = _Versions(ws, version.name)
-    for entry in part_of(ws, version, path):
+    for entry in place.entries(ws, version, path):
         plan.files += 1
         plan.size_bytes += entry.size_bytes
         old = before.pop(entry.path, "")
@@ -274,7 +304,13 @@ class _Versions:
                 known = records.versions(tx, self._name)
             self._trees = [each.tree for each in reversed(known) if self._ws.objects.has(each.tree)]
         found = (find_entry(self._ws.objects, tree, path) for tree in self._trees)
-        return any(entry is not None and entry.digest == digest for entry in found)
+        return any(entry is not None and entry.digest == digest for entry in found) or digest in self._single()
+
+    def _single(self) -> set[str]:
+        """The digests of versions that are one file: its name is not content."""
+        with self._ws.ledger.read() as tx:
+            known = [each for each in records.versions(tx, self._name) if each.is_one_file]
+        return {e.digest for each in known if self._ws.objects.has(each.tree) for e in part_of(self._ws, each, "")}
 
 
 def _before(ws: Workspace, tree: str, path: str) -> dict[str, str]:
@@ -282,6 +318,14 @@ def _before(ws: Workspace, tree: str, path: str) -> dict[str, str]:
     if not tree or not ws.objects.has(tree):
         return {}
     return {entry.path: entry.digest for entry in iter_tree(ws.objects, tree, path.strip("/"))}
+
+
+def _before_file(ws: Workspace, tree: str, name: str, known: dict[str, tuple[File, str]]) -> dict[str, str]:
+    """The same of one file. An `add` may have found that it says what a version says in other bytes."""
+    if tree and name in known:
+        return {name: known[name][1]}
+    digests = list(_before(ws, tree, "").values())
+    return {name: digests[0]} if digests else {}
 
 
 def _content(target: Path, path: str, known: dict[str, tuple[File, str]]) -> str:
@@ -386,10 +430,11 @@ def _merged(
             part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    _remember(ws, version, _Place(target), _written(target))
     return CheckedOut(
         dataset=version.name,
         version=version.version,
-        to=str(target),
+        to=os.path.normpath(target),
         files=len(sizes),
         size_bytes=sum(sizes),
         written=len(sizes),
@@ -397,7 +442,14 @@ def _merged(
     )
 
 
-def _remember(ws: Workspace, version: DatasetVersion, target: Path, entries: Iterable[Entry]) -> None:
+def _written(target: Path) -> list[Entry]:
+    """The files of a folder that was just written, sorted by path."""
+    files = [place for place in target.rglob("*") if place.is_file()]
+    entries = [Entry(place.relative_to(target).as_posix(), hash_file(place), place.stat().st_size) for place in files]
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def _remember(ws: Workspace, version: DatasetVersion, place: _Place, entries: Iterable[Entry]) -> None:
     """Note which version lies at a place. Its files are too young for their stamps to be trusted: see `statcache`."""
     cache = StatCache(cache_path(ws.project.state, version.name))
     by_folder: dict[str, list[tuple[File, str]]] = {}
@@ -410,7 +462,7 @@ def _remember(ws: Workspace, version: DatasetVersion, target: Path, entries: Ite
         body = b"".join(bytes.fromhex(digest[7:]) for _, digest in rows)
         changed.append((prefix, [file for file, _ in rows], body))
     try:
-        cache.save(cache.root(str(target)), version.tree, changed, removed=None, is_source=False)
+        cache.save(cache.root(place.root), version.tree, changed, removed=None, is_source=False)
     finally:
         cache.close()
 

@@ -32,7 +32,7 @@ _REF_HOPS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """A tree that is stored, and what is true of it. `content` is the logical identity of a table, else empty."""
+    """A tree that is stored, and what is true of it. `content` names a table or a single file; empty for a folder."""
 
     tree: str
     files: int
@@ -94,7 +94,7 @@ def commit(
         last = records.newest(tx, name)
         if parent is not None and parent != (last.tree if last else ""):
             raise Conflict(
-                f"{name} has moved on to {last.ref if last else 'nothing'} ({short(last.tree) if last else ''})",
+                f"{name} has moved on to {last.ref if last else 'nothing'} ({short(last.content) if last else ''})",
                 hint="somebody else added a version; try again",
             )
         version, is_new = _decide(tx, payload, last, inputs, anew=anew)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,17 +15,21 @@ from noria.data.forms import formats
 from noria.store.tree import Entry, write_sorted
 from noria.store.workspace import Workspace
 
-__all__ = ["content_of", "content_of_files"]
+__all__ = ["content_of", "content_of_files", "content_of_one"]
 
 
-def content_of(ws: Workspace, files: Sequence[tuple[str, Path]], *, time: str = "") -> Content:
-    """Store files under their names: the tree is the one that `add` of a folder with them would give.
+def content_of(ws: Workspace, files: Sequence[tuple[str, Path]], *, time: str = "", is_one: bool = False) -> Content:
+    """Store files under their names: what `add` of a folder with them would give, or with `is_one` of the one file.
 
     Tables among them are looked into; if they do not fit together, or are broken, all are plain files.
     Raises: NotFound; Conflict if one changes meanwhile; StoreFull; StoreUnavailable.
     """
     try:
-        inspected = {name: formats.inspect(place, name, time) for name, place in files if formats.format_of(name)}
+        inspected = {
+            name: formats.inspect(place, name, time, is_named=is_one)
+            for name, place in files
+            if formats.format_of(name)
+        }
     except UsageError:
         inspected = {}
         as_files = True
@@ -37,11 +42,16 @@ def content_of(ws: Workspace, files: Sequence[tuple[str, Path]], *, time: str = 
         for (name, place), digest in zip(files, digests, strict=True)
     ]
     if as_files:
-        return _as_files(ws, found)
+        return _as_files(ws, found, is_one=is_one)
     try:
-        return content_of_files(ws, found)
+        return dataclasses.replace(content_of_files(ws, found), content=content_of_one(found[0]) if is_one else "")
     except UsageError:
-        return _as_files(ws, found)
+        return _as_files(ws, found, is_one=is_one)
+
+
+def content_of_one(file: DataFile) -> str:
+    """What names a single file, whatever its own name: the table in it if it was looked into, else its bytes."""
+    return file.inspected.logical if file.inspected is not None else file.digest
 
 
 def content_of_files(ws: Workspace, found: Sequence[DataFile], tree: str = "") -> Content:
@@ -63,10 +73,11 @@ def content_of_files(ws: Workspace, found: Sequence[DataFile], tree: str = "") -
     )
 
 
-def _as_files(ws: Workspace, found: Sequence[DataFile]) -> Content:
+def _as_files(ws: Workspace, found: Sequence[DataFile], *, is_one: bool) -> Content:
     plain = [DataFile(file.name, file.digest, file.size_bytes, None) for file in found]
     size_bytes = sum(file.size_bytes for file in plain)
-    return Content(tree=_tree(ws, plain), files=len(plain), size_bytes=size_bytes, as_files=True)
+    content = content_of_one(plain[0]) if is_one else ""
+    return Content(tree=_tree(ws, plain), files=len(plain), size_bytes=size_bytes, as_files=True, content=content)
 
 
 def _tree(ws: Workspace, found: Sequence[DataFile]) -> str:

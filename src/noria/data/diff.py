@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.core.words import counted
+from noria.data import records
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.data.rows.layout import MANIFEST
@@ -117,17 +119,20 @@ class TableDiff:
 
 @verb(permission="data.read", changes=False)
 def diff(ws: Workspace, a: str, b: str = "") -> TableDiff:
-    """Compare two versions; with one name only, its newest version with the one before.
+    """Compare two versions; one alone is compared with the version before it.
 
+    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+
+    Args:
+        a: such as flights@2 or flights@2013-03; flights alone is what noria.lock/ pins, else the newest.
+        b: likewise.
     Raises: NotFound; UsageError if there is nothing to compare with.
     Example:
         noria data diff flights@2 flights@3
     """
     if not b:
         new = resolve(ws, a)
-        if new.version == 1:
-            raise UsageError(f"{new.ref} is the first version: there is nothing before it", hint="name two versions")
-        old = resolve(ws, f"{new.name}@{new.version - 1}")
+        old = _before(ws, new)
     else:
         old, new = resolve(ws, a), resolve(ws, b)
     files = _files(ws, old, new)
@@ -144,7 +149,7 @@ def diff(ws: Workspace, a: str, b: str = "") -> TableDiff:
     return TableDiff(
         before=old.ref,
         after=new.ref,
-        summary=_summary(files, schema, rows, shifts, is_same=is_same),
+        summary=_summary(files, schema, rows if old.columns or new.columns else None, shifts, is_same=is_same),
         is_same=is_same,
         files=files,
         schema=schema,
@@ -152,6 +157,18 @@ def diff(ws: Workspace, a: str, b: str = "") -> TableDiff:
         compared=compared,
         shifts=shifts,
     )
+
+
+def _before(ws: Workspace, new: DatasetVersion) -> DatasetVersion:
+    """The version with the next lower number; numbers may have gaps where versions came from elsewhere."""
+    with ws.ledger.read() as tx:
+        found = [each for each in records.versions(tx, new.name) if each.version < new.version]
+    if not found:
+        raise UsageError(
+            f"{new.ref} is the first version here: there is nothing before it",
+            hint="name two versions, or noria data pull --history",
+        )
+    return found[-1]
 
 
 def _files(ws: Workspace, old: DatasetVersion, new: DatasetVersion) -> FileChanges:
@@ -194,7 +211,7 @@ def _shifts(
     count = sum(part.rows for part in read.parts(ws, new, files))
     if not old.rows or not count:
         return "", ()
-    compared = f"{count:,} new rows with {old.rows:,} before" if fresh else "all rows with all rows"
+    compared = f"{counted(count, 'new row')} with {old.rows:,} before" if fresh else "all rows with all rows"
     skipped = {old.key, new.key, old.time, new.time}
     names = [name for name in new.column_names() if name in old.column_names() and name not in skipped]
     found = []
@@ -308,18 +325,20 @@ def _shares(values: pa.ChunkedArray[Any]) -> Mapping[str, float]:
 def _summary(
     files: FileChanges,
     schema: Sequence[ColumnChange],
-    rows: RowChanges,
+    rows: RowChanges | None,
     shifts: Sequence[ColumnShift],
     *,
     is_same: bool,
 ) -> str:
-    """One sentence: `+24,951 rows in 1 new file; 3 columns moved: temp ↑ 37.9 → 53.1, …`."""
+    """One sentence: `+24,951 rows in 1 new file; 3 columns moved: temp ↑ 37.9 → 53.1, …`; no rows without tables."""
     if is_same:
         return "the same content"
     parts = []
-    told = [f"+{rows.added:,} rows"] * (rows.added > 0) + [f"−{rows.removed:,} rows"] * (rows.removed > 0)
-    told += [f"{rows.changed:,} rows changed"] * (rows.changed > 0)
-    parts.append(", ".join(told) or "the same rows")
+    if rows is not None:
+        told = [f"+{counted(rows.added, 'row')}"] * (rows.added > 0)
+        told += [f"−{counted(rows.removed, 'row')}"] * (rows.removed > 0)
+        told += [f"{counted(rows.changed, 'row')} changed"] * (rows.changed > 0)
+        parts.append(", ".join(told) or "the same rows")
     where = zip(files.counts, ("new", "gone", "changed"), strict=True)
     parts.append(", ".join(f"{count:,} {word} file{'s' * (count != 1)}" for count, word in where if count))
     if schema:

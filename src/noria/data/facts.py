@@ -12,10 +12,11 @@ class DatasetCommitted:
     """A new version of a data set: a tree of files, named by content.
 
     `columns` is the Arrow schema as (name, type, nullable) triples; `time_min` and `time_max` are
-    UTC texts of the time column's range, or empty. `content` names what the version says, whatever
-    the bytes of its files: equal tables have equal `content`; empty for a version of plain files,
-    which its tree names. `operation` is how it came to be (append, upsert, delete, compact, merge,
-    predictions; empty: added whole), `watermark` how far an append has come in its column
+    UTC texts of the time column's range, or empty. `content` is the id of the version, which depends on
+    what it says alone: of one table its columns and values, whatever the bytes of its file; of one other
+    file its bytes, whatever its name; empty for a folder, whose tree is its id. (Before single files had
+    one, theirs was empty too.) `operation` is how it came to be (append, upsert, delete, compact, merge,
+    predictions, frame; empty: added whole from its source), `watermark` how far an append has come in its column
     (`COLUMN=VALUE`), `code` the Git commit that the project stood on. `added` is when a version that was
     pulled was added where it comes from; empty for one that was added here. With `as_files` the tables among
     its files were not looked into.

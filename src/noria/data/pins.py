@@ -26,6 +26,7 @@ FOLDER = "noria.lock"
 FIELDS = (
     "name",
     "version",
+    "content",
     "tree",
     "rows",
     "size_bytes",
@@ -36,13 +37,20 @@ FIELDS = (
     "time_min",
     "time_max",
     "source",
+    "operation",
 )
+_TEXTS = ("key", "time", "label", "time_min", "time_max", "source", "operation")
 _HEAD = "# Written by `noria data add`: the version of this data set that the project stands on."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """What a pin file says. `version` is the number it had where it was written; `tree` is what counts."""
+    """What a pin file says. `version` is the number it had where it was written; `tree` is what counts.
+
+    `content` is the version's id, which a file's name and a table's format do not change; an older pin has
+    none, and its tree is its id. `operation` is how the version came to be; with one, `source` is where its
+    last rows came from, not where the data set lies.
+    """
 
     name: str
     version: int
@@ -56,6 +64,18 @@ class Pin:
     time_min: str = ""
     time_max: str = ""
     source: str = ""
+    content: str = ""
+    operation: str = ""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it was added whole from `source`, rather than made from rows that came from there."""
+        return self.operation in ("", "merge")
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether it is one file or table, of which the name is not content."""
+        return self.files == 1 and self.content != self.tree
 
     @property
     def roles(self) -> dict[str, str]:
@@ -102,7 +122,8 @@ def parse_pin(content: bytes, where: str) -> Pin:
         rows=_number(document, "rows"),
         size_bytes=_number(document, "size_bytes"),
         files=_number(document, "files"),
-        **{field: str(document.get(field, "")) for field in ("key", "time", "label", "time_min", "time_max", "source")},
+        content=str(document.get("content", "")) or tree,
+        **{field: str(document.get(field, "")) for field in _TEXTS},
     )
 
 

@@ -35,13 +35,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetVersion:
-    """One version of a data set, named by the digest of its tree of files.
+    """One version of a data set; its files are those of `tree`, its id is `content`.
 
     `columns` are (name, Arrow type, nullable); `key`, `time` and `label` name the columns with
     these roles, or are empty; `time_min` and `time_max` bound the time column (UTC texts).
-    `source` is where it was added from, `at` when (UTC text). `content` names what it says: the
-    tree, or for a table its logical columns whatever the bytes of its Parquet. `operation`,
-    `watermark`, `code` and `as_files` are as in the fact.
+    `source` is where it was added from, `at` when (UTC text). `content` is its id, a function of what it
+    says alone: of a folder the tree, of a table its logical columns, of any other file its bytes.
+    `operation`, `watermark`, `code` and `as_files` are as in the fact.
     """
 
     name: str
@@ -70,6 +70,11 @@ class DatasetVersion:
     def ref(self) -> str:
         """How to name it: `flights@3`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether it is one file or table, of which the name is not content."""
+        return self.files == 1 and self.content != self.tree
 
     def column_names(self) -> tuple[str, ...]:
         """The names of its columns, in order."""

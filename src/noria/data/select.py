@@ -1,5 +1,8 @@
 """Which version a text names: `flights`, `flights@3`, `flights@gold`, `flights@2013-03`, `flights@latest~1`.
 
+A name alone is the version that this working tree stands on: the one that `noria.lock/` pins, so that
+it follows the branch; without a pin, the newest. `flights@latest` is the newest in any case.
+
 A date means the newest version that was added by the end of that date (UTC). A date before the
 first one was added cannot mean that; it then means event time: the newest version whose own times
 end by then. `added:2026-11` and `until:2013-03` say which of the two is meant. Whoever chose by a
@@ -13,11 +16,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound, UsageError
 from noria.core.identity import is_digest, short
 from noria.data import records
+from noria.data.pins import pin_path, read_pin
 from noria.data.records import DatasetVersion
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
@@ -40,10 +45,12 @@ class Chosen:
 def resolve(ws: Workspace, ref: str) -> DatasetVersion:
     """The version that a text names.
 
-    `flights` and `flights@latest` are the newest, `flights@latest~1` the one before; `flights@3` is
-    by number, `flights@TAG` by tag, `flights@2013-03` by date, `flights@7c1e` by the first hex digits
-    (four or more) of its tree; tried in this order.
-    Raises: NotFound, naming what there is; UsageError if a prefix fits several contents.
+    `flights` is what the pin in `noria.lock/` names, or the newest without one; `flights@latest` is the
+    newest, `flights@latest~1` the one before; `flights@3` is by number, `flights@TAG` by tag,
+    `flights@2013-03` by date, `flights@7c1e` by the first hex digits (four or more) of its id, or of its
+    tree; tried in this order.
+    Raises: NotFound, naming what there is; UsageError if a prefix fits several contents; ConfigError for a
+        broken pin.
     """
     return choose(ws, ref).version
 
@@ -54,8 +61,10 @@ def choose(ws: Workspace, ref: str) -> Chosen:
     with ws.ledger.read() as tx:
         last = records.newest(tx, name)
         if last is None:
-            raise no_dataset(tx, name)
-        found = Chosen(version=last) if selector in ("", "latest") else _selected(tx, last, selector)
+            raise no_dataset(tx, name, ws.project.root)
+        if not selector:
+            return Chosen(version=_pinned(ws, tx, last))
+        found = Chosen(version=last) if selector == "latest" else _selected(tx, last, selector)
         if found is None:
             names = ", ".join(sorted(records.tags(tx, name))) or "none"
             raise NotFound(
@@ -79,14 +88,29 @@ def checked_name(name: str) -> str:
     return name
 
 
-def no_dataset(tx: Reader, name: str) -> NotFound:
-    """The error for a name that no data set has."""
+def no_dataset(tx: Reader, name: str, root: Path) -> NotFound:
+    """The error for a name that no data set has here; one that is pinned only has to be pulled."""
+    if _ALLOWED.fullmatch(name) and pin_path(root, name).is_file():
+        return NotFound(f"the data set {name!r} is pinned, but not here yet", hint=f"noria data pull {name}")
     known: Sequence[str] = records.names(tx)
     near = difflib.get_close_matches(name, known, n=1)
     hint = (
         f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(known[:12]) or 'none; noria data add PATH'}"
     )
     return NotFound(f"there is no data set {name!r}", hint=hint)
+
+
+def _pinned(ws: Workspace, tx: Reader, last: DatasetVersion) -> DatasetVersion:
+    pin = read_pin(ws.project.root, last.name) if _ALLOWED.fullmatch(last.name) else None
+    if pin is None:
+        return last
+    found = records.by_tree(tx, last.name, pin.tree)
+    if found is None:
+        raise NotFound(
+            f"the pin of {last.name} names {short(pin.content)}, which is not here",
+            hint=f"noria data pull {last.name}, or {last.name}@latest for {last.ref}",
+        )
+    return found
 
 
 def _selected(tx: Reader, last: DatasetVersion, selector: str) -> Chosen | None:
@@ -109,8 +133,8 @@ def _selected(tx: Reader, last: DatasetVersion, selector: str) -> Chosen | None:
         return None
     fitting = records.by_tree_prefix(tx, last.name, selector)
     if len({version.content for version in fitting}) > 1:
-        trees = ", ".join(sorted({short(version.tree) for version in fitting}))
-        raise UsageError(f"{last.name}@{selector} fits several contents: {trees}", hint="give more digits")
+        ids = ", ".join(sorted({short(version.content) for version in fitting}))
+        raise UsageError(f"{last.name}@{selector} fits several contents: {ids}", hint="give more digits")
     return _chosen(fitting[0] if fitting else None)
 
 
@@ -123,17 +147,23 @@ def _by_date(tx: Reader, name: str, which: str, date: str) -> Chosen | None:
     if which != "until":
         found = records.added_by(tx, name, end)
         if found is not None:
-            words = f"{found.ref} is the newest version added by {date} (UTC); it was added {found.at[:16]}"
-            return Chosen(version=found, choice=words.replace("T", " "))
+            words = f"{found.ref} is the newest version added by {_told(date)}; it was added {found.at[:16]}Z"
+            return Chosen(version=found, choice=words)
     if which != "added":
         found = records.ended_by(tx, name, end)
         if found is not None:
-            before = "" if which else f", since none was added by {date}"
+            before = "" if which else f", since none was added by {_told(date)}"
             return Chosen(
                 version=found,
-                choice=f"{found.ref} is the newest version whose times end by {date}, at {found.time_max[:16]}{before}",
+                choice=f"{found.ref} is the newest version whose times end by {_told(date)}, at"
+                f" {found.time_max[:16]}Z{before}",
             )
     return None
+
+
+def _told(date: str) -> str:
+    """A date as it was given, with the zone that it was taken in."""
+    return date if re.search(r"(Z|[+-]\d{2}:\d{2})\Z", date) and "T" in date else f"{date} (UTC)"
 
 
 def _end_of(date: str) -> str:

@@ -18,7 +18,8 @@ __all__ = ["DatasetStatus", "status"]
 def status(ws: Workspace, names: Sequence[str] = (), path: str = "") -> list[DatasetStatus]:
     """Compare what lies on disk with the versions that the project stands on, those of noria.lock.
 
-    A folder that has not changed is only walked: its files are not read. Nothing is changed.
+    A folder that has not changed is only walked: its files are not read. Of a source that is no folder
+    it is said what is known here, without asking it: `noria data ask` does. Nothing is changed.
 
     Args:
         names: of data sets; by default every one that has a pin.

@@ -121,7 +121,7 @@ def _asked(ws: Workspace, ref: str) -> list[DatasetVersion]:
     with ws.ledger.read() as tx:
         found = records.versions(tx, ref)
         if not found:
-            raise no_dataset(tx, ref)
+            raise no_dataset(tx, ref, ws.project.root)
     return found
 
 

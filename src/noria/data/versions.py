@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
@@ -27,6 +28,7 @@ from noria.data.folders.files import gather
 from noria.data.folders.statcache import StatCache, cache_path
 from noria.data.folders.walk import located
 from noria.data.forms import formats
+from noria.data.pins import Pin, pins
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.data.select import checked_name, choose, is_date, no_dataset, resolve
@@ -39,6 +41,7 @@ __all__ = [
     "DatasetFiles",
     "DatasetVersion",
     "NoSuchColumn",
+    "Tagged",
     "add",
     "checked_name",
     "checkout",
@@ -68,6 +71,18 @@ class DatasetFiles:
     tags: tuple[str, ...]
     more: bool = False
     choice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged(DatasetVersion):
+    """A version whose tag was set or taken away; `before` is the version that the tag named until then, 0 for none.
+
+    `did` says what happened between the two: names, moved to, stays at, was taken from.
+    """
+
+    tag: str
+    did: str
+    before: int = 0
 
 
 @verb(permission="data.add", where="project")
@@ -118,7 +133,16 @@ def add(
         before = _newest(ws, name)
         as_files = as_files or (before is not None and before.as_files)
         roles = roles_of(before, key=key, time=time, label=label)
-        return _add_files(ws, place, name, note, roles=roles, as_files=as_files, anew=anew, source=_text(ws, place))
+        return _add_files(
+            ws,
+            place,
+            name,
+            note,
+            roles=roles,
+            as_files=as_files,
+            anew=anew,
+            source=sources.named_source(ws, str(place)),
+        )
 
 
 def _add_files(
@@ -155,8 +179,12 @@ def _add_files(
                 files=found.files,
                 size_bytes=found.size_bytes,
                 as_files=as_files,
+                content=found.content,
             )
-            return commit(ws, name, content, roles=roles, source=source, note=note)
+            made = commit(ws, name, content, roles=roles, source=source, note=note)
+            if made.tree != found.tree:  # it says the same under another name, or written otherwise
+                cache.stands_for(cache.root(str(place)), made.tree)
+            return made
     finally:
         cache.close()
 
@@ -178,6 +206,8 @@ def _base(
 def describe(ws: Workspace, ref: str, key: str = "", time: str = "", label: str = "") -> DatasetVersion:
     """Say which columns of a version are its key, time and label; an empty one stays as it is.
 
+    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+
     Raises: NotFound; NoSuchColumn; UsageError for a column that holds no times.
     """
     version = resolve(ws, ref)
@@ -194,10 +224,36 @@ def describe(ws: Workspace, ref: str, key: str = "", time: str = "", label: str 
 
 @verb(permission="data.read", changes=False, name="list")
 def list_datasets(ws: Workspace) -> list[DatasetVersion]:
-    """The newest version of every data set, by name."""
+    """The newest version of every data set, by name.
+
+    A data set of noria.lock/ that is not here yet, as in a fresh clone, is listed by what its pin says: `at` is
+    empty, and `note` tells how to get it.
+    Raises: ConfigError for a broken pin.
+    """
     with ws.ledger.read() as tx:
-        found = [records.newest(tx, name) for name in records.names(tx)]
-    return [version for version in found if version is not None]
+        found = {name: version for name in records.names(tx) if (version := records.newest(tx, name)) is not None}
+    for pin in pins(ws.project.root):
+        if pin.name not in found:
+            found[pin.name] = _unpulled(pin)
+    return [found[name] for name in sorted(found)]
+
+
+def _unpulled(pin: Pin) -> DatasetVersion:
+    return DatasetVersion(
+        name=pin.name,
+        version=pin.version,
+        tree=pin.tree,
+        content=pin.content,
+        rows=pin.rows,
+        size_bytes=pin.size_bytes,
+        files=pin.files,
+        columns=(),
+        source=pin.source,
+        note=f"not here yet: noria data pull {pin.name}",
+        key=pin.key,
+        time=pin.time,
+        label=pin.label,
+    )
 
 
 @verb(permission="data.read", changes=False)
@@ -205,13 +261,14 @@ def log(ws: Workspace, name: str, limit: int = 0) -> list[DatasetVersion]:
     """Every version of a data set, newest first.
 
     Args:
+        name: of the data set, without a version.
         limit: at most so many; 0 gives all.
     Raises: NotFound.
     """
     with ws.ledger.read() as tx:
         found = records.versions(tx, name)
         if not found:
-            raise no_dataset(tx, name)
+            raise no_dataset(tx, name, ws.project.root)
     return found[::-1][: limit or None]
 
 
@@ -219,7 +276,10 @@ def log(ws: Workspace, name: str, limit: int = 0) -> list[DatasetVersion]:
 def show(ws: Workspace, ref: str, path: str = "", limit: int = ENTRIES) -> DatasetFiles:
     """A version, its files and its tags.
 
+    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+
     Args:
+        ref: such as flights@3; flights alone is what noria.lock/ pins, else the newest.
         path: only this file, or the files of this folder; in the version, not on disk.
         limit: at most so many files.
     Raises: NotFound.
@@ -241,9 +301,14 @@ def show(ws: Workspace, ref: str, path: str = "", limit: int = ENTRIES) -> Datas
 
 
 @verb(permission="data.add")
-def tag(ws: Workspace, ref: str, tag: str) -> DatasetVersion:
+def tag(ws: Workspace, ref: str, tag: str) -> Tagged:
     """Name a version with a tag; a tag that exists moves.
 
+    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+
+    Args:
+        ref: such as flights@3; flights alone is what noria.lock/ pins, else the newest.
+        tag: letters, digits, dot, dash, underscore; not a number or a date.
     Raises: NotFound; UsageError for a tag that could be taken for a number or a date.
     """
     if not _NAME.fullmatch(tag) or tag == "latest" or tag.isdigit() or is_date(tag):
@@ -252,25 +317,31 @@ def tag(ws: Workspace, ref: str, tag: str) -> DatasetVersion:
         )
     version = resolve(ws, ref)
     with ws.ledger.transaction() as tx:
-        if records.tags(tx, version.name).get(tag) != version.version:
+        before = records.tags(tx, version.name).get(tag, 0)
+        if before != version.version:
             tx.append(
                 DatasetTagged(name=version.name, tag=tag, version=version.version), inputs=[("tree", version.tree)]
             )
-    return version
+    done = "stays at" if before == version.version else "moved to" if before else "names"
+    return Tagged(tag=tag, did=done, before=before, **_fields(version))
 
 
 @verb(permission="data.add")
-def remove_tag(ws: Workspace, name: str, tag: str) -> DatasetVersion:
+def remove_tag(ws: Workspace, name: str, tag: str) -> Tagged:
     """Take a tag away; the version that it named stays, and is the result. Raises: NotFound."""
     with ws.ledger.transaction() as tx:
         if records.newest(tx, name) is None:
-            raise no_dataset(tx, name)
+            raise no_dataset(tx, name, ws.project.root)
         version = records.tagged(tx, name, tag)
         if version is None:
             known = ", ".join(sorted(records.tags(tx, name))) or "none"
             raise NotFound(f"{name} has no tag {tag!r}", hint=f"tags: {known}")
         tx.append(DatasetUntagged(name=name, tag=tag, version=version.version), inputs=[("tree", version.tree)])
-    return version
+    return Tagged(tag=tag, did="was taken from", before=version.version, **_fields(version))
+
+
+def _fields(version: DatasetVersion) -> dict[str, Any]:
+    return {each.name: getattr(version, each.name) for each in dataclasses.fields(DatasetVersion)}
 
 
 def _newest(ws: Workspace, name: str) -> DatasetVersion | None:
@@ -299,9 +370,3 @@ def _default_name(ws: Workspace, place: Path) -> str:
 def _name_of_source(ws: Workspace, source: str, table: str) -> str:
     found = [name for name, config in ws.project.data.items() if config.source == source]
     return found[0] if found else sources.default_name(source, table)
-
-
-def _text(ws: Workspace, place: Path) -> str:
-    """Where it came from, without the machine's folders outside the project."""
-    root = ws.project.root.resolve()
-    return place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name

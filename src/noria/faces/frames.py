@@ -1,13 +1,16 @@
 """Data sets for a script, a notebook or a step: `nr.add_data`, `nr.read_data`, and tables that grow.
 
 Frames go in and come out as they are: pandas, polars, Arrow. Each function works on the project of
-the current folder, or of `root`.
+the current folder, or of `root`. Those that write give the version that the data set has now, a
+`DatasetVersion`; what an append or an upsert did is told by further fields of it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,6 @@ from noria.data.forms import frames
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.data.tabular import incremental, tables
-from noria.data.tabular.incremental import Appended, Upserted
 from noria.pipeline.ambient import made_in
 from noria.store.workspace import Workspace
 
@@ -29,7 +31,28 @@ if TYPE_CHECKING:
 else:
     pa = lazy("pyarrow")
 
-__all__ = ["add_data", "append_data", "read_data", "upsert_data"]
+__all__ = ["AppendedVersion", "UpsertedVersion", "add_data", "append_data", "read_data", "upsert_data"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendedVersion(DatasetVersion):
+    """The version that an append left, and how many rows it took, knew, and left out; as in `Appended`."""
+
+    appended: int
+    known: int
+    late: int
+    unordered: int
+    deleted: int
+    late_examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsertedVersion(DatasetVersion):
+    """The version that an upsert left, and how many rows are new, changed, and as they were."""
+
+    inserted: int
+    updated: int
+    unchanged: int
 
 
 def add_data(
@@ -64,20 +87,51 @@ def add_data(
         raise UsageError("a frame has no name of its own", hint='nr.add_data(frame, name="NAME")')
     roles = {"key": key, "time": time, "label": label}
     rows = frames.arrow_of(frame)
-    return tables.add_table(ws, rows, name, roles=roles, source=_source(), note=note, inputs=_edges())
+    return tables.add_table(
+        ws, rows, name, roles=roles, source=_source(), note=note, inputs=_edges(), operation="frame"
+    )
 
 
 def append_data(
     frame: Any, *, name: str, watermark: str = "", note: str = "", late: bool = False, root: str = ""
-) -> Appended:
-    """Append the rows of a frame that lie beyond the last watermark, as `noria data append` does."""
+) -> AppendedVersion:
+    """Append the rows of a frame that lie beyond the last watermark, as `noria data append` does.
+
+    Args:
+        watermark: the column that only grows; by default that of the last append.
+        late: append rows that came late too.
+    Raises: UsageError for a column that is not there or rows that do not fit; Conflict.
+    Example:
+        version = nr.append_data(frame, name="orders", watermark="id")
+        print(version.ref, version.appended, version.late)
+    """
     rows = _stream(frame)
-    return incremental.append_rows(_workspace(root), name, rows, watermark, source=_source(), note=note, late=late)
+    done = incremental.append_rows(_workspace(root), name, rows, watermark, source=_source(), note=note, late=late)
+    return AppendedVersion(
+        **_fields(done.dataset),
+        appended=done.appended,
+        known=done.known,
+        late=done.late,
+        unordered=done.unordered,
+        deleted=done.deleted,
+        late_examples=done.late_examples,
+    )
 
 
-def upsert_data(frame: Any, *, name: str, key: str = "", note: str = "", root: str = "") -> Upserted:
-    """Insert rows whose key is new and replace those whose key is there, as `noria data upsert` does."""
-    return incremental.upsert_rows(_workspace(root), name, _stream(frame), key, source=_source(), note=note)
+def upsert_data(frame: Any, *, name: str, key: str = "", note: str = "", root: str = "") -> UpsertedVersion:
+    """Insert rows whose key is new and replace those whose key is there, as `noria data upsert` does.
+
+    Args:
+        key: the column that names a row, or several with commas; by default the data set's.
+    Raises: NotFound; UsageError for a key that is null or there twice, or rows that do not fit; Conflict.
+    Example:
+        version = nr.upsert_data(frame, name="customers", key="id")
+        print(version.ref, version.inserted, version.updated)
+    """
+    done = incremental.upsert_rows(_workspace(root), name, _stream(frame), key, source=_source(), note=note)
+    return UpsertedVersion(
+        **_fields(done.dataset), inserted=done.inserted, updated=done.updated, unchanged=done.unchanged
+    )
 
 
 def read_data(
@@ -104,6 +158,10 @@ def read_data(
     """
     ws = _workspace(root)
     return read.table(ws, select.resolve(ws, ref), columns=columns, rows=rows, condition=where)
+
+
+def _fields(version: DatasetVersion) -> dict[str, Any]:
+    return {each.name: getattr(version, each.name) for each in dataclasses.fields(DatasetVersion)}
 
 
 def _workspace(root: str) -> Workspace:

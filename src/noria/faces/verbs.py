@@ -20,10 +20,12 @@ from typing import Any, Literal
 from noria import plugins
 from noria.core.errors import NotFound, UsageError
 from noria.core.lazy import lazy
+from noria.core.printable import printable
 from noria.core.verb import Verb, verb_of
 
 __all__ = ["FoundVerb", "Parameter", "accept", "builtins", "call", "collect", "describe", "encode", "find", "load"]
 
+msgspec = lazy("msgspec")
 msgspec_json = lazy("msgspec.json")
 
 Kind = Literal["text", "integer", "number", "flag", "list", "mapping"]
@@ -146,8 +148,22 @@ def builtins(result: Any) -> Any:
 
 def encode(result: Any) -> bytes:
     """The result as one line of JSON. NaN becomes null."""
-    encoded: bytes = msgspec_json.encode(result, enc_hook=_plain)
+    try:
+        encoded: bytes = msgspec_json.encode(result, enc_hook=_plain)
+    except UnicodeEncodeError:  # a file name that is no UTF-8, which JSON cannot say
+        plain = msgspec.to_builtins(result, enc_hook=_plain, str_keys=True)
+        encoded = msgspec_json.encode(_without_surrogates(plain))
     return encoded
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return "".join(printable(mark) if "\ud800" <= mark <= "\udfff" else mark for mark in value)
+    if isinstance(value, Mapping):
+        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(each) for each in value]
+    return value
 
 
 def _modules(root: str) -> list[Any]:

@@ -70,7 +70,7 @@ def diff(ws: Workspace, a: str, b: str) -> Difference:
         )
     if kinds[0] == "data set version":
         table = data_diff.diff(ws, a, b)
-        same = versions.resolve(ws, a).tree == versions.resolve(ws, b).tree
+        same = versions.resolve(ws, a).content == versions.resolve(ws, b).content
         return Difference(kind=kinds[0], a=a, b=b, is_same=same, table=table)
     lines = {"run": _runs, "model version": _versions, "release": _releases}[kinds[0]](ws, a, b)
     return Difference(kind=kinds[0], a=a, b=b, is_same=not lines, lines=tuple(lines))

@@ -294,9 +294,10 @@ def _dataset_link(ws: Workspace, version: DatasetVersion, what: str) -> Link:
     return Link(
         what=what,
         ref=f"dataset/{version.ref}",
-        text=f"{version.ref}: {version.rows:,} rows in {many}{span}, {short(version.tree)}",
+        text=f"{version.ref}: {version.rows:,} rows in {many}{span}, {short(version.content)}",
         at=version.at,
         details={
+            "id": version.content,
             "tree": version.tree,
             "rows": version.rows,
             "source": version.source,
@@ -350,7 +351,7 @@ def _source_rows(ws: Workspace, record: ReleaseRecord, found: Mapping[str, Any])
     links = []
     for pin in content.pins:
         trained = datasets.resolve(ws, f"{pin.dataset}@{pin.version}")
-        newest = datasets.resolve(ws, pin.dataset)
+        newest = datasets.resolve(ws, f"{pin.dataset}@latest")
         if not newest.key:
             continue
         candidates = _keys(found, newest.key)
@@ -444,13 +445,14 @@ def _of_dataset(ws: Workspace, name: str) -> Chain | None:
 
 
 def _of_tree(ws: Workspace, name: str) -> Chain | None:
-    """A version of a data set by the digest of its tree, or the first digits of it."""
+    """A version of a data set by its id or the digest of its tree, or the first digits of it."""
     match = _DIGITS.fullmatch(name)
     if match is None:
         return None
     with ws.ledger.read() as tx:
         versions = [item for known in data.names(tx) for item in data.versions(tx, known)]
-    fits = {item.tree: item for item in versions if item.tree.startswith(f"sha256:{match[1]}")}
+    start = f"sha256:{match[1]}"
+    fits = {item.content: item for item in versions if item.tree.startswith(start) or item.content.startswith(start)}
     return _of_dataset(ws, next(iter(fits.values())).ref) if len(fits) == 1 else None
 
 

@@ -561,5 +561,5 @@ def _in_order(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 def _check(path: str) -> None:
     inside = f"/{path}/"
-    if "//" in inside or "/./" in inside or "/../" in inside or "\\" in path or "\0" in path:
+    if "//" in inside or "/./" in inside or "/../" in inside or "\0" in path:
         raise UsageError(f"{path!r} cannot be a path in a tree")

@@ -87,17 +87,30 @@ def test_pipes_are_refused_without_being_opened(tmp_path: Path) -> None:
     assert "pipe.csv is not a regular file" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", [b"\xff.csv", b"a\nb.csv", b"a\\b.csv", b"a\x01.csv"])
-def test_names_that_mean_something_else_elsewhere_are_refused(tmp_path: Path, name: bytes) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [b"\xff.csv", b"a\nb.csv", b"a\\b.csv", b"a\x01.csv", "u\u0308.csv".encode(), "\u202egnp.csv".encode(), b" a .csv"],
+)
+def test_a_name_is_kept_byte_by_byte(tmp_path: Path, name: bytes) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("a\n1\n")
-    assert len(refused(tmp_path).splitlines()) <= 6
+    assert [os.fsencode(found) for found in names(tmp_path)] == [name]
 
 
-def test_a_name_is_kept_in_one_unicode_form(tmp_path: Path) -> None:
-    folder(tmp_path, "u\u0308.csv")
-    assert names(tmp_path) == ["ü.csv"]
-    folder(tmp_path, "ü.csv")
-    assert "different Unicode forms" in refused(tmp_path)
+def test_two_unicode_forms_of_a_name_are_two_files(tmp_path: Path) -> None:
+    folder(tmp_path, "u\u0308.csv", "ü.csv")
+    assert names(tmp_path) == ["u\u0308.csv", "ü.csv"]
+
+
+def test_everything_that_cannot_be_kept_is_named_at_once(tmp_path: Path) -> None:
+    folder(tmp_path, "in/x.csv", "in/sub/y.csv", "out/secret.csv")
+    (tmp_path / "in/gone").symlink_to("nowhere")
+    (tmp_path / "in/sub/out").symlink_to("../../out")
+    os.mkfifo(tmp_path / "in/sub/pi\npe")
+    told = refused(tmp_path / "in")
+    assert told.startswith("3 paths cannot be part of a data set: ")
+    for words in ("the link gone leads nowhere", "the link sub/out leaves the folder", r"sub/pi\npe is not a regular"):
+        assert words in told
+    assert len(told.splitlines()) <= 6
 
 
 def test_what_is_not_there_or_no_file_is_said(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.identity import Digest
+from noria.core.printable import printable
 from noria.core.progress import task
 from noria.data.folders.statcache import StatCache, Step, digest_at, without_racy
 from noria.data.folders.walk import Folder, stamp_of, walk
@@ -44,12 +45,17 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """A stored tree. `tables` are the tables among its files, or None where they were not looked at."""
+    """A stored tree. `tables` are the tables among its files, or None where they were not looked at.
+
+    `content` is what names the one file that was asked for, whatever its own name: the digest of the table
+    in it, else of its bytes. Empty for a folder, whose paths are content, and where nothing was looked at.
+    """
 
     tree: Digest
     files: int
     size_bytes: int
     tables: tuple[DataFile, ...] | None
+    content: str = ""
 
 
 @dataclass(slots=True)
@@ -109,13 +115,14 @@ def gather(
         raise UsageError(f"the folder {place} holds no files", hint="names that start with a dot are left out")
     if is_quick and not seen.known and not seen.gone:
         return Gathered(tree=Digest(base), files=seen.files, size_bytes=seen.size_bytes, tables=None)
-    if is_quick and has_tables:
+    if is_quick and (has_tables or place.is_file()):
         return gather(objects, cache, place, time=time, as_files=as_files, claim=claim)
     if is_quick:
         claim([base])
     else:
         _forget_absent(objects, seen, claim)
-    looks = _Looks(cache, time) if not as_files else None
+    is_one = place.is_file()
+    looks = _Looks(cache, time, is_named=is_one) if not as_files else None
     inspected = looks.all(seen.known) if looks else {}
     now_ns = cache.now_ns()
     _store(objects, seen)
@@ -138,7 +145,10 @@ def gather(
         for entry in entries
         if entry.path in inspected
     )
-    return Gathered(tree=tree, files=seen.files, size_bytes=seen.size_bytes, tables=tables)
+    content = next((entry.digest for entry in entries), "") if is_one else ""
+    if is_one and tables and tables[0].inspected is not None:
+        content = tables[0].inspected.logical
+    return Gathered(tree=tree, files=seen.files, size_bytes=seen.size_bytes, tables=tables, content=content)
 
 
 def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: bool) -> _Seen:
@@ -191,11 +201,15 @@ def _forget_absent(objects: Objects, seen: _Seen, claim: Claim) -> None:
 
 
 class _Looks:
-    """What the tables among the files hold, each content looked at once for a time column."""
+    """What the tables among the files hold, each content looked at once for a time column.
 
-    def __init__(self, cache: StatCache, time: str) -> None:
+    With `is_named` every value is read too, for the digest of what the table says.
+    """
+
+    def __init__(self, cache: StatCache, time: str, *, is_named: bool) -> None:
         self._cache = cache
         self._time = time
+        self._is_named = is_named
         self._notes: dict[str, dict[str, bytes]] = {}
 
     def all(self, found: Sequence[_Known]) -> dict[str, Inspected]:
@@ -207,9 +221,11 @@ class _Looks:
                     continue
                 path = known.folder.prefix + file[0]
                 if file[0] in known.folder.repeated:
-                    raise UsageError(f"the link {path} is a file of the folder once more", hint="remove the link")
+                    raise UsageError(
+                        f"the link {printable(path)} is a file of the folder once more", hint="remove the link"
+                    )
                 held = self._held(known.digests[place], file[0])
-                inspected[path] = held or _inspect(known.folder.path(file[0]), path, self._time)
+                inspected[path] = held or self._look(known.folder.path(file[0]), path)
         return inspected
 
     def keep(self, found: Sequence[_Known], inspected: dict[str, Inspected]) -> None:
@@ -235,16 +251,16 @@ class _Looks:
             return None  # a broken note is none: the file is looked at again
 
     def _kind(self, name: str) -> str:
-        return f"{formats.format_of(name)}{'.gz' if name.lower().endswith('.gz') else ''}:{self._time}"
+        packed = ".gz" if name.lower().endswith(".gz") else ""
+        return f"{formats.format_of(name)}{packed}:{self._time}{':named' if self._is_named else ''}"
 
-
-def _inspect(place: str, path: str, time: str) -> Inspected:
-    try:
-        return formats.inspect(Path(place), path, time)
-    except FileNotFoundError as error:
-        raise Conflict(f"{path} went away while it was added", hint="run the command again") from error
-    except PermissionError as error:
-        raise UsageError(f"{path} may not be read", hint="check its permissions") from error
+    def _look(self, place: str, path: str) -> Inspected:
+        try:
+            return formats.inspect(Path(place), printable(path), self._time, is_named=self._is_named)
+        except FileNotFoundError as error:
+            raise Conflict(f"{printable(path)} went away while it was added", hint="run the command again") from error
+        except PermissionError as error:
+            raise UsageError(f"{printable(path)} may not be read", hint="check its permissions") from error
 
 
 def _store(objects: Objects, seen: _Seen) -> None:
@@ -263,7 +279,7 @@ def _store(objects: Objects, seen: _Seen) -> None:
     for (known, place), path, digest in zip(waiting, paths, digests, strict=True):
         name, *stamp = known.folder.files[place]
         if list(stamp_of(path, known.folder.prefix + name)) != stamp:
-            changed.append(known.folder.prefix + name)
+            changed.append(printable(known.folder.prefix + name))
         known.digests[place] = digest
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -61,6 +61,7 @@ create table note (digest blob not null, kind text not null, found blob not null
 """
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[File])
+_decoder_of_bytes = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, int, int]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class StatCache:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._connection = self._opened()
+        self._connection.text_factory = _text
 
     def close(self) -> None:
         """Let the file go."""
@@ -103,7 +105,8 @@ class StatCache:
         if not found:
             with self._writing():
                 self._connection.execute(
-                    "insert or ignore into root (path, tree, used) values (?, '', ?)", (place, time.time())
+                    "insert or ignore into root (path, tree, used) values (cast(? as text), '', ?)",
+                    (_bytes(place), time.time()),
                 )
             found = self._root(place)
         return found
@@ -184,12 +187,13 @@ class StatCache:
         with self._writing():
             if removed is None:
                 self._connection.execute("delete from folder where root = ?", (root,))
-            gone = [(root, prefix) for prefix in removed or ()]
-            self._connection.executemany("delete from folder where root = ? and prefix = ?", gone)
+            gone = [(root, _bytes(prefix)) for prefix in removed or ()]
+            self._connection.executemany("delete from folder where root = ? and prefix = cast(? as text)", gone)
             self._connection.executemany(
-                "insert or replace into folder (root, prefix, sign, body, checksum) values (?, ?, ?, ?, ?)",
+                "insert or replace into folder (root, prefix, sign, body, checksum)"
+                " values (?, cast(? as text), ?, ?, ?)",
                 (
-                    (root, prefix, sign, body, zlib.crc32(body, zlib.crc32(sign)))
+                    (root, _bytes(prefix), sign, body, zlib.crc32(body, zlib.crc32(sign)))
                     for prefix, files, body in changed
                     for sign in (packed(files),)
                 ),
@@ -199,6 +203,11 @@ class StatCache:
                 (tree, time.time(), is_source, root),
             )
             self._forget_old_roots()
+
+    def stands_for(self, root: int, tree: str) -> None:
+        """What lies at a root says the same as a tree whose bytes or names are others: unchanged, it is that tree."""
+        with self._writing():
+            self._connection.execute("update root set tree = ? where id = ?", (tree, root))
 
     def refresh(self, root: int, tree: str, changed: Iterable[tuple[Row, list[File], bytes]]) -> None:
         """Write new stamps of files whose content was found unchanged; rows that another process rewrote are left."""
@@ -236,8 +245,9 @@ class StatCache:
             if len(found) < _PAGE:
                 return
             found = self._connection.execute(
-                "select id, prefix, sign from folder where root = ? and prefix > ? order by prefix limit ?",
-                (root, after, _PAGE),
+                "select id, prefix, sign from folder where root = ? and prefix > cast(? as text) order by prefix"
+                " limit ?",
+                (root, _bytes(after), _PAGE),
             ).fetchall()
 
     def _forget_old_roots(self) -> None:
@@ -247,7 +257,9 @@ class StatCache:
         self._connection.execute(f"delete from root where id in ({old})", (CHECKOUTS,))
 
     def _root(self, place: str) -> int:
-        found = self._connection.execute("select id from root where path = ?", (place,)).fetchone()
+        found = self._connection.execute(
+            "select id from root where path = cast(? as text)", (_bytes(place),)
+        ).fetchone()
         return 0 if found is None else int(found[0])
 
     def _one(self, query: str, values: tuple[object, ...]) -> object:
@@ -271,6 +283,7 @@ class StatCache:
     def _replace_by_memory(self) -> None:
         self._connection.close()
         self._connection = _memory()
+        self._connection.text_factory = _text
 
     def _opened(self) -> sqlite3.Connection:
         for _ in range(2):
@@ -316,14 +329,23 @@ class StatCache:
 
 def packed(files: list[File]) -> bytes:
     """A folder's files as bytes: equal if and only if every name and stamp is."""
-    return _encoder.encode(files)
+    try:
+        return _encoder.encode(files)
+    except UnicodeEncodeError:  # a name that is no UTF-8: it is kept as bytes
+        return _encoder.encode([(_bytes(file[0]), *file[1:]) for file in files])
 
 
 def unpacked(sign: bytes) -> list[File]:
     """The files of a sign; none if it is broken."""
     try:
         return _decoder.decode(sign)
+    except msgspec.ValidationError:
+        pass  # names that are no UTF-8: see `packed`
     except msgspec.DecodeError:
+        return []
+    try:
+        return [(_text(file[0]), *file[1:]) for file in _decoder_of_bytes.decode(sign)]
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return []
 
 
@@ -338,6 +360,15 @@ def without_racy(files: list[File], now_ns: int) -> list[File]:
     return [
         file if file[2] < oldest and file[3] < oldest else (file[0], file[1], NEVER, NEVER, file[4]) for file in files
     ]
+
+
+def _bytes(text: str) -> bytes:
+    """A name or path as SQLite and msgpack can hold it; its order is that of the text, also where it is no UTF-8."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogatepass")
 
 
 def _create(connection: sqlite3.Connection) -> None:

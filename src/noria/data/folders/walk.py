@@ -1,24 +1,28 @@
 """The files under a folder, a folder at a time, in the order of their paths in the data set.
 
-The walk refuses what has no one meaning on another machine: links that leave the folder, sockets
-and devices, names that are not UTF-8 or hold control characters or backslashes, two names that
-differ only in their Unicode form. Names starting with a dot are left out, as Git and shells do.
-Only one folder is in memory at a time, and a file costs one `stat`: a million files take seconds.
+A name is kept as it is, byte by byte: in any encoding (bytes that are no UTF-8 as Python has them,
+lone surrogates), in the Unicode form that it has, with line ends and backslashes. What cannot be kept
+is refused, all of it in one error at the end of the walk: links that leave the folder, lead nowhere
+or to a folder that is part of it anyhow, sockets and devices, folders that may not be read. Names
+starting with a dot are left out, as Git and shells do. Only one folder is in memory at a time, and a
+file costs one `stat`: a million files take seconds.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.printable import printable
+from noria.core.words import counted
 
 __all__ = ["File", "Folder", "located", "stamp_of", "walk"]
 
+_SHOWN = 12
 File = tuple[str, int, int, int, int]
 """(name in its folder, size, mtime_ns, ctime_ns, inode). What follows the name is the file's stamp."""
 
@@ -27,20 +31,26 @@ File = tuple[str, int, int, int, int]
 class Folder:
     """One folder: `prefix` is "" or ends with a slash; files and folders are sorted as paths are.
 
-    `names` maps a name in the data set to the one on disk where they differ; `repeated` are links
-    to files that are part of the data set by another name.
+    `repeated` are links to files that are part of the data set by another name.
     """
 
     place: str
     prefix: str
     files: list[File]
     folders: list[str]
-    names: Mapping[str, str] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
 
     def path(self, name: str) -> str:
         """Where a file is on disk."""
-        return f"{self.place}/{self.names.get(name, name) if self.names else name}"
+        return f"{self.place}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What cannot be part of a data set, and what to do about it."""
+
+    message: str
+    hint: str
 
 
 def located(path: Path) -> Path:
@@ -61,20 +71,22 @@ def located(path: Path) -> Path:
 def walk(root: Path) -> Iterator[Folder]:
     """Every folder under `root` (as `located` gives it), parents first; a file is a folder with that one file.
 
-    Raises: UsageError for what cannot be part of a data set; Conflict if something goes away meanwhile.
+    Raises: UsageError at the end, for everything that cannot be part of a data set; Conflict if something goes
+        away meanwhile.
     """
     if root.is_file():
-        name = _name(root.name, "")
-        names = {} if name == root.name else {name: root.name}
-        yield Folder(str(root.parent), "", [(name, *stamp_of(str(root), name))], [], names)
+        yield Folder(str(root.parent), "", [(root.name, *stamp_of(str(root), root.name))], [])
         return
     waiting = [(str(root), "")]
     linked: set[str] = set()
+    refused: list[_Refusal] = []
     while waiting:
         place, prefix = waiting.pop()
-        folder, targets = _read(place, prefix, str(root), linked)
+        folder, targets = _read(place, prefix, str(root), linked, refused)
         yield folder
         waiting += [(targets.get(name) or folder.path(name), f"{prefix}{name}/") for name in reversed(folder.folders)]
+    if refused:
+        raise _told(refused)
 
 
 def stamp_of(place: str, name: str) -> tuple[int, int, int, int]:
@@ -84,96 +96,99 @@ def stamp_of(place: str, name: str) -> tuple[int, int, int, int]:
     except FileNotFoundError as error:
         raise _gone(name) from error
     if not stat.S_ISREG(found.st_mode):
-        raise _irregular(name)
+        irregular = _irregular(name)
+        raise UsageError(irregular.message, hint=irregular.hint)
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _read(place: str, prefix: str, root: str, linked: set[str]) -> tuple[Folder, dict[str, str]]:
-    """A folder, and where its linked folders really are."""
+def _read(
+    place: str, prefix: str, root: str, linked: set[str], refused: list[_Refusal]
+) -> tuple[Folder, dict[str, str]]:
+    """A folder, and where its linked folders really are. What cannot be kept is left out and told to `refused`."""
     files: list[File] = []
     folders: list[str] = []
-    names: dict[str, str] = {}
     targets: dict[str, str] = {}
     repeated: set[str] = set()
     try:
         with os.scandir(place) as entries:
             for entry in entries:
-                raw = entry.name
-                if raw[0] == ".":
+                name = entry.name
+                if name[0] == ".":
                     continue
-                name = raw if raw.isascii() and raw.isprintable() and "\\" not in raw else _name(raw, prefix)
-                if name is not raw and name != raw:
-                    names[name] = raw
                 if entry.is_file(follow_symlinks=False):
                     found = entry.stat(follow_symlinks=False)
                     files.append((name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(name)
                 elif entry.is_symlink():
-                    target, is_inside = _followed(entry.path, root, prefix + name)
-                    if Path(target).is_dir():
-                        if is_inside or target in linked:
-                            raise UsageError(
-                                f"the link {prefix}{name} leads to a folder that is already part of the data set"
-                            )
-                        linked.add(target)
+                    followed = _followed(entry.path, root, prefix + name, linked)
+                    if isinstance(followed, _Refusal):
+                        refused.append(followed)
+                    elif followed.is_folder:
+                        linked.add(followed.target)
                         folders.append(name)
-                        targets[name] = target
+                        targets[name] = followed.target
                     else:
-                        files.append((name, *stamp_of(target, prefix + name)))
-                        if is_inside:
+                        files.append((name, *followed.stamp))
+                        if followed.is_inside:
                             repeated.add(name)
                 else:
-                    raise _irregular(prefix + name)
-    except PermissionError as error:
-        raise UsageError(f"the folder {prefix or place} may not be read", hint="check its permissions") from error
+                    refused.append(_irregular(prefix + name))
+    except PermissionError:
+        refused.append(_Refusal(f"the folder {printable(prefix or place)} may not be read", "check its permissions"))
     except FileNotFoundError as error:
         raise _gone(prefix or place) from error
     files.sort()
     folders.sort(key=_as_folder)
-    _refuse_twins(prefix, files, folders)
-    return Folder(place, prefix, files, folders, names, frozenset(repeated)), targets
+    return Folder(place, prefix, files, folders, frozenset(repeated)), targets
 
 
 def _as_folder(name: str) -> str:
     return f"{name}/"
 
 
-def _refuse_twins(prefix: str, files: list[File], folders: list[str]) -> None:
-    names = [file[0] for file in files] + folders
-    if len(set(names)) == len(names):
-        return
-    twin = next(name for index, name in enumerate(names) if name in names[:index])
-    raise UsageError(f"two files have the name {prefix + twin!r} in different Unicode forms", hint="rename one")
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """Where a link leads; `is_inside`: to what is part of the data set anyhow (not where a name has a dot first)."""
+
+    target: str
+    is_folder: bool
+    is_inside: bool
+    stamp: tuple[int, int, int, int]
 
 
-def _followed(link: str, root: str, name: str) -> tuple[str, bool]:
-    """Where a link leads, and whether that is part of the data set anyhow (it is not where a name has a dot first)."""
+def _followed(link: str, root: str, name: str, linked: set[str]) -> _Followed | _Refusal:
+    told = printable(name)
     try:
         target = Path(link).resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"the link {name} leads nowhere", hint="remove it, or mend its target") from error
+    except (OSError, RuntimeError):
+        return _Refusal(f"the link {told} leads nowhere", "remove it, or mend its target")
     if not target.is_relative_to(root):
-        raise UsageError(f"the link {name} leaves the folder", hint="copy the file in, or add the folder it is in")
-    is_hidden = any(part.startswith(".") for part in target.relative_to(root).parts)
-    return str(target), not is_hidden
+        return _Refusal(f"the link {told} leaves the folder", "copy the file in, or add the folder it is in")
+    is_inside = not any(part.startswith(".") for part in target.relative_to(root).parts)
+    if target.is_dir():
+        if is_inside or str(target) in linked:
+            words = f"the link {told} leads to a folder that is already part of the data set"
+            return _Refusal(words, "remove the link")
+        return _Followed(str(target), True, is_inside, (0, 0, 0, 0))
+    if not target.is_file():
+        return _irregular(name)
+    return _Followed(str(target), False, is_inside, stamp_of(str(target), name))
 
 
-def _name(name: str, prefix: str) -> str:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"the file name {os.fsencode(prefix + name)!r} is not UTF-8", hint="rename it, such as with convmv"
-        ) from error
-    if "\\" in name or any(unicodedata.category(mark) == "Cc" for mark in name):
-        raise UsageError(f"the file name {prefix + name!r} holds a backslash or a control character", hint="rename it")
-    return unicodedata.normalize("NFC", name)
+def _irregular(name: str) -> _Refusal:
+    return _Refusal(f"{printable(name)} is not a regular file", "pipes, sockets and devices cannot be versioned")
 
 
-def _irregular(name: str) -> UsageError:
-    return UsageError(f"{name} is not a regular file", hint="pipes, sockets and devices cannot be versioned")
+def _told(refused: list[_Refusal]) -> UsageError:
+    """Everything that was refused, in one error."""
+    shown = "; ".join(each.message for each in refused[:_SHOWN])
+    if len(refused) == 1:
+        return UsageError(shown, hint=refused[0].hint)
+    more = f"; and {counted(len(refused) - _SHOWN, 'more path')}" if len(refused) > _SHOWN else ""
+    hints = "; ".join(dict.fromkeys(each.hint for each in refused))
+    return UsageError(f"{len(refused)} paths cannot be part of a data set: {shown}{more}", hint=hints)
 
 
 def _gone(name: str) -> Conflict:
-    return Conflict(f"{name} went away while it was added", hint="run the command again")
+    return Conflict(f"{printable(name)} went away while it was added", hint="run the command again")

@@ -9,6 +9,7 @@ and no database of records is needed, so that the command starts quickly.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.printable import printable
 from noria.core.progress import Advance, task
+from noria.data.folders import elsewhere
 from noria.data.folders.statcache import DIGEST_BYTES, Row, StatCache, Step, cache_path, digest_at, without_racy
 from noria.data.folders.walk import File, Folder, located, walk
 from noria.data.pins import Pin, pins, read_pin
@@ -33,8 +36,8 @@ class DatasetStatus:
     """How a folder differs from the version that the project stands on.
 
     `state` is same, changed, absent (there is no such folder or file here) or elsewhere (the source
-    is no folder: a database, an object store, a DataFrame). `paths` are the first that differ, each
-    with a sign: + new, - gone, ~ other content. `files` counts what lies there.
+    is no folder: a database, an object store, a DataFrame). `note` says what else is known. `paths` are
+    the first that differ, each with a sign: + new, - gone, ~ other content. `files` counts what lies there.
     """
 
     dataset: str
@@ -48,6 +51,7 @@ class DatasetStatus:
     removed: int = 0
     changed: int = 0
     paths: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def ref(self) -> str:
@@ -96,20 +100,33 @@ def source_of(project: Project, pin: Pin, cache: StatCache | None = None) -> Pat
     text = config.source if config is not None and config.source else ""
     if not text and cache is not None and "://" not in pin.source:
         text = cache.newest_source()
-    text = text or pin.source
+    text = text or (pin.source if pin.is_placed else "")
     return None if not text or "://" in text else project.root / text
 
 
-def compare(objects: Callable[[], Objects], cache: StatCache, place: Path, tree: str, differing: Differing) -> None:
+def compare(
+    objects: Callable[[], Objects],
+    cache: StatCache,
+    place: Path,
+    tree: str,
+    differing: Differing,
+    *,
+    is_one_file: bool = False,
+) -> None:
     """Tell every change between a tree and what lies at a place (as `located` gives it).
 
+    With `is_one_file` the tree is of one file, whose name is not content: a file at the place may have another.
     Raises: UsageError for what cannot be part of a data set; Conflict if something goes away meanwhile.
     """
     root = cache.root(str(place))
     if cache.tree(root) == tree:
         _with_rows(cache, root, place, differing)
     else:
-        _with_tree(cache, root, place, iter_tree(objects(), tree), differing)
+        entries = iter_tree(objects(), tree)
+        if is_one_file and place.is_file():
+            (folder,) = walk(place)
+            entries = (dataclasses.replace(entry, path=folder.files[0][0]) for entry in entries)
+        _with_tree(cache, root, place, entries, differing)
     if differing.refreshed:
         cache.refresh(root, cache.tree(root), differing.refreshed)
 
@@ -120,24 +137,25 @@ def _status(project: Project, objects: Callable[[], Objects], pin: Pin, path: st
         source = Path(path) if path else source_of(project, pin, cache)
         told = str(source.relative_to(project.root)) if source and source.is_relative_to(project.root) else source
         if source is None:
-            return DatasetStatus(
-                dataset=pin.name, version=pin.version, tree=pin.tree, place=pin.source, state="elsewhere"
-            )
+            return _without(pin, pin.source, "elsewhere", elsewhere.about(project, pin))
         try:
             place = located(source)
         except NotFound:
-            return DatasetStatus(dataset=pin.name, version=pin.version, tree=pin.tree, place=str(told), state="absent")
+            return _without(pin, str(told), "absent")
+        tree, note = _compared(cache, place, pin)
+        if not tree:
+            return _without(pin, str(told), "elsewhere", f"{elsewhere.about(project, pin)}; {note}")
         paths: list[str] = []
         counts = {"+": 0, "-": 0, "~": 0}
 
         def on_change(change: Change) -> None:
             counts[change.sign] += 1
             if len(paths) < SHOWN:
-                paths.append(f"{change.sign} {change.path}")
+                paths.append(f"{change.sign} {printable(change.path)}")
 
         with task(f"comparing {pin.name}", total=pin.files or None, unit="files") as advance:
             differing = Differing(on_change, advance)
-            compare(objects, cache, place, pin.tree, differing)
+            compare(objects, cache, place, tree, differing, is_one_file=pin.is_one_file)
     finally:
         cache.close()
     return DatasetStatus(
@@ -152,7 +170,28 @@ def _status(project: Project, objects: Callable[[], Objects], pin: Pin, path: st
         removed=counts["-"],
         changed=counts["~"],
         paths=tuple(paths),
+        note=note,
     )
+
+
+def _without(pin: Pin, place: str, state: str, note: str = "") -> DatasetStatus:
+    """The status of a data set whose files are not compared."""
+    return DatasetStatus(dataset=pin.name, version=pin.version, tree=pin.tree, place=place, state=state, note=note)
+
+
+def _compared(cache: StatCache, place: Path, pin: Pin) -> tuple[str, str]:
+    """The tree that what lies at a place is compared with, and what to say of it; "" for none.
+
+    A version that grew from the one that lies there has its rows in the store, not in these files.
+    """
+    mark = cache.tree(cache.root(str(place)))
+    if pin.is_placed or mark == pin.tree:
+        return pin.tree, ""
+    ref = f"{pin.name}@{pin.version}"
+    hint = f"noria data checkout {ref} FOLDER writes them"
+    if not mark:
+        return "", f"what lies here was never compared with it: {hint}"
+    return mark, f"the rows of {ref} come from a later {pin.operation}, and are kept by Noria: {hint}"
 
 
 def _pin(project: Project, name: str) -> Pin:
@@ -293,10 +332,11 @@ def _hash(folder: Folder, file: File) -> str:
     try:
         return hash_file(path)
     except FileNotFoundError as error:
-        raise Conflict(f"{folder.prefix}{file[0]} went away while it was looked at", hint="try again") from error
+        name = printable(folder.prefix + file[0])
+        raise Conflict(f"{name} went away while it was looked at", hint="try again") from error
     except OSError as error:
         hint = "check its permissions"
-        raise UsageError(f"{folder.prefix}{file[0]} cannot be read: {error.strerror}", hint=hint) from error
+        raise UsageError(f"{printable(folder.prefix + file[0])} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _gone(differing: Differing, paths: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ is a `UsageError` with the file and the row, never a value of the row.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import io
 import re
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from noria.core.clock import utc_text
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
-from noria.data.forms import exact, text
+from noria.data.forms import exact, logical, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +58,16 @@ _MICROSECONDS: Mapping[str, int | Fraction] = {"s": 1_000_000, "ms": 1000, "us":
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What a table file holds; `time_min` and `time_max` are UTC texts, or empty without a time column."""
+    """What a table file holds; `time_min` and `time_max` are UTC texts, or empty without a time column.
+
+    `logical` is the digest of its columns and values, where it was asked for.
+    """
 
     rows: int
     columns: Columns
     time_min: str = ""
     time_max: str = ""
+    logical: str = ""
 
 
 def format_of(name: str) -> str:
@@ -74,14 +79,23 @@ def format_of(name: str) -> str:
     return "" if found == "parquet" and inner != last else found
 
 
-def inspect(path: Path, name: str, time: str = "") -> Inspected:
+def inspect(path: Path, name: str, time: str = "", *, is_named: bool = False) -> Inspected:
     """Read a table file's schema, number of rows and time range. Streams CSV: memory is bounded.
 
     Args:
         name: the name in messages, whose suffix gives the format.
         time: the time column, or "".
+        is_named: also read every value, for the digest of what the table says.
     Raises: UsageError if the file is empty, broken, or its time column holds no times.
     """
+    found = _inspect(path, name, time)
+    if not is_named:
+        return found
+    kinds = {column: kind for column, kind, _ in found.columns}
+    return dataclasses.replace(found, logical=logical.digest(stream(path, name, kinds)))
+
+
+def _inspect(path: Path, name: str, time: str) -> Inspected:
     kind = format_of(name)
     if path.stat().st_size == 0:
         raise UsageError(f"{name} is empty: it has no bytes", hint="remove the file, or write it again")
@@ -253,7 +267,7 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
 
 def _parquet(path: Path, name: str) -> Any:
     try:
-        return pq.ParquetFile(path, memory_map=False)
+        return pq.ParquetFile(_openable(path), memory_map=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}", hint="write it again") from error
 
@@ -268,13 +282,34 @@ def _parquet_column(file: Any, column: str, name: str) -> pa.ChunkedArray[Any]:
 
 def _read_json(path: Path, name: str) -> pa.Table:
     try:
-        with pa.input_stream(str(path), compression=_compression(name)) as stream:
+        with pa.input_stream(_openable(path), compression=_compression(name)) as stream:
             rows: pa.Table = pajson.read_json(stream, read_options=pajson.ReadOptions(block_size=_BLOCK_BYTES))
             return rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UsageError(
             f"{name} is not JSON lines: {_reason(error)}", hint="one JSON object a line, each with the same keys"
         ) from error
+
+
+class _SelfClosing(io.FileIO):
+    """A file that is closed when Arrow, which was given it, lets it go."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _openable(path: Path) -> str | io.FileIO:
+    """A file as Arrow opens it; one whose name is no UTF-8, which Arrow cannot say, as Python opened it."""
+    name = str(path)
+    return name if _is_utf8(name) else _SelfClosing(name)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _compression(name: str) -> Any:
@@ -349,7 +384,7 @@ def _batches(path: Path, name: str) -> Iterator[pa.RecordBatch]:
     yield pa.RecordBatch.from_pylist([], schema=schema)
     try:
         with (
-            pa.input_stream(str(path), compression=_compression(name)) as stream,
+            pa.input_stream(_openable(path), compression=_compression(name)) as stream,
             pacsv.open_csv(stream, read, parse, convert) as reader,
         ):
             for batch in reader:
@@ -362,7 +397,7 @@ def _broken_csv(path: Path, name: str, parse: Any, convert: Any, error: Exceptio
     """Read again on one thread, where Arrow counts the rows, to name the row that does not fit."""
     text_of = str(error)
     try:
-        pacsv.read_csv(path, pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES), parse, convert)
+        pacsv.read_csv(_openable(path), pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES), parse, convert)
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as again:
         text_of = str(again)
     found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", text_of)

@@ -20,7 +20,7 @@ from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.data import records
 from noria.data.commit import Content, commit
-from noria.data.content import content_of_files
+from noria.data.content import content_of_files, content_of_one
 from noria.data.folders.files import DataFile
 from noria.data.forms import formats
 from noria.data.git.gitlink import clean_environment
@@ -80,7 +80,7 @@ def merge_pins(ws: Workspace, base: Pin | None, ours: Pin, theirs: Pin) -> str |
     roles, clashes = _roles(base, ours, theirs)
     if clashes:
         return Unmerged(ours.name, tuple(clashes))
-    if ours.tree == theirs.tree or (base is not None and theirs.tree == base.tree):
+    if ours.content == theirs.content or (base is not None and theirs.tree == base.tree):
         return pin_text(_with_roles(_version(ws, ours), roles))
     if base is not None and ours.tree == base.tree:
         return pin_text(_with_roles(_version(ws, theirs), roles))
@@ -136,9 +136,11 @@ def _merged(
 def _content(ws: Workspace, tree: Digest, ours: DatasetVersion, theirs: DatasetVersion, time: str) -> Content:
     """What is true of the merged tree. Only where the columns of the two sides differ are all tables read."""
     entries = list(iter_tree(ws.objects, tree))
+    is_one = ours.is_one_file and theirs.is_one_file and len(entries) == 1
+    one = content_of_one(_file(ws, entries[0], time, as_files=ours.as_files, is_named=True)) if is_one else ""
     if ours.columns and [each[:2] for each in ours.columns] != [each[:2] for each in theirs.columns]:
-        found = [DataFile(each.path, each.digest, each.size_bytes, _inspected(ws, each, time)) for each in entries]
-        return content_of_files(ws, found, tree)
+        found = [_file(ws, each, time) for each in entries]
+        return dataclasses.replace(content_of_files(ws, found, tree), content=one)
     null = {name for name, _, is_null in (*ours.columns, *theirs.columns) if is_null}
     made = Content(
         tree=tree,
@@ -147,6 +149,7 @@ def _content(ws: Workspace, tree: Digest, ours: DatasetVersion, theirs: DatasetV
         rows=sum(entry.rows for entry in entries),
         columns=tuple((name, kind, name in null) for name, kind, _ in ours.columns),
         as_files=ours.as_files,
+        content=one,
     )
     if time and made.columns:
         low, high = read.time_range(ws, dataclasses.replace(ours, tree=tree, content="", columns=made.columns), time)
@@ -154,10 +157,12 @@ def _content(ws: Workspace, tree: Digest, ours: DatasetVersion, theirs: DatasetV
     return made
 
 
-def _inspected(ws: Workspace, entry: Entry, time: str) -> formats.Inspected | None:
-    if not formats.format_of(entry.path):
-        return None
-    return formats.inspect(ws.objects.path(entry.digest), entry.path, time)
+def _file(ws: Workspace, entry: Entry, time: str, *, as_files: bool = False, is_named: bool = False) -> DataFile:
+    """A stored file and what it holds, if it is a table."""
+    inspected = None
+    if formats.format_of(entry.path) and not as_files:
+        inspected = formats.inspect(ws.objects.path(entry.digest), entry.path, time, is_named=is_named)
+    return DataFile(entry.path, entry.digest, entry.size_bytes, inspected)
 
 
 def _merged_rows(

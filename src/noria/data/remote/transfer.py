@@ -17,6 +17,7 @@ from noria.core.errors import NotFound, UsageError
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data import commit, lock, pins, records
 from noria.data.columns import roles_of
 from noria.data.records import DatasetVersion
@@ -50,6 +51,7 @@ class TransferredVersion:
     size_bytes: int
     remote: str
     note: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +185,7 @@ def _asked(ws: Workspace, refs: Sequence[str]) -> dict[str, list[DatasetVersion]
                 continue
             versions = records.versions(tx, name)
             if not versions:
-                raise no_dataset(tx, name)
+                raise no_dataset(tx, name, ws.project.root)
             found[name] = versions
     if not found:
         raise NotFound("there is no data set to push", hint="noria data add PATH")
@@ -360,6 +362,7 @@ def _line(version: DatasetVersion, remote: Remote | None, copied: Copied, note: 
         dataset=version.name,
         version=version.version,
         tree=version.tree,
+        content=version.content,
         objects=copied.objects,
         size_bytes=copied.size_bytes,
         remote=remote.name if remote is not None else "",
@@ -371,7 +374,8 @@ def _told(done: Sequence[TransferredVersion], words: str, remote: Remote) -> Tra
     moved = [each for each in done if each.objects]
     objects, size_bytes = sum(each.objects for each in done), sum(each.size_bytes for each in done)
     left = [each for each in done if each.note]
-    text = f"{len(moved)} of {len(done)} versions {words} {remote.told}" if moved else "everything is there"
+    count = f"{len(moved)} of " if len(moved) < len(done) else ""
+    text = f"{count}{counted(len(done), 'version')} {words} {remote.told}" if moved else "everything is there"
     if left:
         text += f"; {len(left)} left out"
     return Transferred(versions=tuple(done), objects=objects, size_bytes=size_bytes, summary=text)

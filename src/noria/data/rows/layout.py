@@ -83,10 +83,17 @@ def write_layout(objects: Objects, layout: Layout) -> tuple[Digest, tuple[Entry,
         "rows": [entry.path for entry in layout.rows],
         "deltas": [[delta.entry.path, delta.kind] for delta in layout.deltas],
     }
-    content = canonical(document)
+    content = _encoded(document)
     manifest = Entry(MANIFEST, objects.put_bytes(content), len(content))
     entries = (*layout.rows, *(delta.entry for delta in layout.deltas), *layout.others, manifest)
     return write_tree(objects, Tree(entries)), entries
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    try:
+        return canonical(document)
+    except ValueError:  # a path that is no UTF-8: JSON can say it with escapes
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def table_entries(objects: Objects, version: DatasetVersion) -> Sequence[Entry]:

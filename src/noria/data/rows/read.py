@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
+from noria.core.words import counted
 from noria.data.forms import formats, where
 from noria.data.records import DatasetVersion
 from noria.data.rows import layout
@@ -74,7 +75,8 @@ def table(
         columns: only these, in this order; files: only these files of the version.
         rows: only rows [first, last) of the version, counted from 0.
         condition: only rows that fit, such as "amount > 100 and zip = '02139'".
-    Raises: UsageError for an unknown column or a condition that cannot be read; Corrupt if a stored file was altered.
+    Raises: UsageError for an unknown column, a range that is none, or a condition that cannot be read; Corrupt if
+        a stored file was altered.
     """
     found = parts(ws, version, files)
     if not found:
@@ -94,6 +96,12 @@ def stream(
     condition: str = "",
 ) -> pa.RecordBatchReader:
     """The same as a stream of batches: memory holds a few of them, whatever the size of the version."""
+    if rows is not None and not 0 <= rows[0] <= rows[1]:
+        raise UsageError(
+            f"({rows[0]}, {rows[1]}) is no range of rows",
+            hint=f"[first, last) counted from 0, such as (0, {min(version.rows, 1000)}); {version.ref} has"
+            f" {counted(version.rows, 'row')}",
+        )
     found = parts(ws, version, files)
     _known(version, columns)
     whole = _target(found, version)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
+from noria.core.words import counted
 from noria.data.forms import formats
 from noria.data.rows.parts import conform_table
 
@@ -23,6 +24,9 @@ else:
 pc = lazy("pyarrow.compute")
 
 __all__ = ["equal", "key_codes", "merge_rows", "same_rows"]
+
+_SHOWN_KEYS = 3
+_SHOWN_ROWS = 4
 
 
 def merge_rows(
@@ -69,7 +73,8 @@ def key_codes(tables: Sequence[tuple[str, pa.Table]], key: Sequence[str]) -> lis
             if name not in table.column_names:
                 raise UsageError(f"{where} has no column {name!r}, the key")
             if table[name].null_count:
-                raise UsageError(f"{table[name].null_count:,} rows of {where} have no key: {name!r} is null")
+                lacking = counted(table[name].null_count, "row")
+                raise UsageError(f"{lacking} of {where} without a key: {name!r} is null")
         values = pa.chunked_array([chunk for _, table in tables for chunk in _undictionary(table)[name].chunks])
         if not len(values):
             continue
@@ -81,14 +86,27 @@ def key_codes(tables: Sequence[tuple[str, pa.Table]], key: Sequence[str]) -> lis
         else:
             combined = codes
     found = np.split(combined, np.cumsum(lengths)[:-1])
-    for (where, _), codes in zip(tables, found, strict=True):
-        twice = len(codes) - len(np.unique(codes))
-        if twice:
+    for number, ((where, _), codes) in enumerate(zip(tables, found, strict=True)):
+        if len(np.unique(codes)) < len(codes):
             raise UsageError(
-                f"{', '.join(map(repr, key))} names {twice:,} rows of {where} twice",
-                hint="give a key that names one row",
+                f"a key is there twice in {where}: {_doubles(tables[number][1], codes, key)}",
+                hint="keep one row of each key, or give a key that names one row",
             )
     return found
+
+
+def _doubles(table: pa.Table, codes: Any, key: Sequence[str]) -> str:
+    """The first keys that name several rows, with the numbers of these rows, counted from 1."""
+    values, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    order = np.argsort(np.where(counts > 1, first, len(codes)), kind="stable")[: int((counts > 1).sum())]
+    told = []
+    for place in order[:_SHOWN_KEYS]:
+        rows = np.flatnonzero(codes == values[place])
+        named = ", ".join(f"{name} = {table[name][int(rows[0])].as_py()}" for name in key)
+        numbers = ", ".join(f"{row + 1:,}" for row in rows[:_SHOWN_ROWS])
+        told.append(f"{named} (rows {numbers}{', …' if len(rows) > _SHOWN_ROWS else ''})")
+    more = f", and {counted(len(order) - len(told), 'more key')}" if len(order) > len(told) else ""
+    return "; ".join(told) + more
 
 
 def same_rows(left: pa.Table, right: pa.Table) -> Any:

@@ -6,6 +6,7 @@ that the row has. So a long history costs about as much as its distinct files.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,10 @@ class RowChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowHistory:
-    """What happened to the row with a key, oldest first. `is_there` says whether the newest version has it."""
+    """What happened to the row with a key, oldest first. `is_there` says whether the newest version has it.
+
+    `more` are the histories of further keys, where several were asked for.
+    """
 
     name: str
     column: str
@@ -80,30 +84,53 @@ class RowHistory:
     is_there: bool
     versions: int
     changes: tuple[RowChange, ...]
+    more: tuple[RowHistory, ...] = ()
 
 
 @verb(permission="data.read", changes=False)
-def blame(ws: Workspace, name: str, *, key: str = "", column: str = "") -> RowHistory:
+def blame(ws: Workspace, name: str, *, key: str = "", column: str = "", key_values: Sequence[str] = ()) -> RowHistory:
     """Every version that made, changed or removed the row with a key: who, when, from what, old and new values.
 
     Args:
         key: the row's key, as text; of a key of several columns, the values with commas.
         column: the column that holds it, or several with commas; by default the data set's key.
+        key_values: keys of several rows, as `noria data delete` takes them.
     Raises: NotFound if no version ever had the row; UsageError without a key column.
     Example:
         noria data blame customers --key 17
     """
-    if not key:
+    if not key and not key_values:
         raise UsageError("say which row", hint=f"noria data blame {name} --key VALUE")
     with ws.ledger.read() as tx:
         versions = records.versions(tx, name)
         if not versions:
-            raise no_dataset(tx, name)
+            raise no_dataset(tx, name, ws.project.root)
     columns = _columns(ws, versions, column)
+    asked = list(dict.fromkeys([*([key] if key else []), *_split(versions[-1], columns, key_values)]))
+    facts = dict(_facts(ws, name))
+    first, *rest = [_history(ws, versions, facts, columns, each) for each in asked]
+    return dataclasses.replace(first, more=tuple(rest))
+
+
+def _split(newest: DatasetVersion, columns: Sequence[str], key_values: Sequence[str]) -> list[str]:
+    """Keys with commas between them; where the key is text, or of several columns, a comma divides nothing."""
+    kinds = {name: kind for name, kind, _ in newest.columns}
+    if len(columns) > 1 or "string" in kinds.get(columns[0], "string"):
+        return list(key_values)
+    return [part.strip() for text in key_values for part in text.split(",")]
+
+
+def _history(
+    ws: Workspace,
+    versions: Sequence[DatasetVersion],
+    facts: Mapping[int, Stored[DatasetCommitted]],
+    columns: Sequence[str],
+    key: str,
+) -> RowHistory:
+    name = versions[-1].name
     wanted = [part.strip() for part in key.split(",")] if len(columns) > 1 else [key]
     if len(wanted) != len(columns):
         raise UsageError(f"{key!r} has {len(wanted)} values for the key {', '.join(columns)}")
-    facts = dict(_facts(ws, name))
     finder = _Finder(ws, columns, wanted)
     changes: list[RowChange] = []
     before: list[dict[str, Any]] = []
@@ -221,7 +248,7 @@ def _change(
         change=change,
         at=version.at,
         actor=fact.actor if fact is not None else "",
-        operation=version.operation or "add",
+        operation="add" if version.operation in ("", "frame") else version.operation,
         source=version.source,
         note=version.note,
         code=version.code,

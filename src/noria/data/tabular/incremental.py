@@ -11,11 +11,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Conflict, UsageError
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data import lock, records
 from noria.data.columns import check_roles
 from noria.data.commit import commit
@@ -26,6 +28,7 @@ from noria.data.rows.layout import AT_FILE, AT_ROW, Layout
 from noria.data.rows.rowmerge import key_codes
 from noria.data.select import checked_name, no_dataset
 from noria.data.tabular import segments, sources, tables
+from noria.data.tabular.deleted import deleted_rows
 from noria.data.tabular.late import LateRows
 from noria.store.workspace import Workspace
 
@@ -60,7 +63,8 @@ class Appended:
     """What an append did. `watermark` is how far the column has come now.
 
     `late` rows lie at or before the watermark of before and are not in the data set: they were left
-    out, unless they were asked for; `unordered` ones have no value in the watermark's column.
+    out, unless they were asked for; `unordered` ones have no value in the watermark's column; `deleted`
+    ones were taken out by a deletion, and are left out in any case.
     """
 
     dataset: DatasetVersion
@@ -70,6 +74,7 @@ class Appended:
     unordered: int
     watermark: str
     late_examples: tuple[str, ...] = ()
+    deleted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +120,8 @@ def append(
     """Append the rows of a source that lie beyond the last watermark; a data set that is not there begins with them.
 
     Rows at or before the watermark that the data set does not hold came late: they are counted and
-    left out, or appended with `late`. Where the data set has a key, they are told by it.
+    left out, or appended with `late`. Where the data set has a key, they are told by it. Rows that were
+    deleted stay out; `upsert` puts one back.
 
     Args:
         source: a file, a folder, or an address such as postgresql://host/name or s3://bucket/prefix.
@@ -128,7 +134,7 @@ def append(
         noria data append orders postgresql://db/shop --table orders --watermark id
     """
     with sources.open_rows(ws, source, query=query, table=table, kinds=_kinds(ws, name)) as rows:
-        told = sources.shown(source) + (f" table {table}" if table else "")
+        told = sources.named_source(ws, source, query, table)
         return append_rows(ws, name, rows, watermark, source=told, note=note, late=late)
 
 
@@ -151,7 +157,7 @@ def upsert(
         noria data upsert customers changed.csv --key id
     """
     with sources.open_rows(ws, source, query=query, table=table, kinds=_kinds(ws, name)) as rows:
-        told = sources.shown(source) + (f" table {table}" if table else "")
+        told = sources.named_source(ws, source, query, table)
         return upsert_rows(ws, name, rows, key, source=told, note=note)
 
 
@@ -164,13 +170,13 @@ def delete(
     The version before keeps them; to erase them for good is another matter.
 
     Args:
-        key_values: keys of rows, as text; may be given many times.
+        key_values: keys of rows, as text; may be given many times, and keys that are no text also with commas.
         condition: such as "country = 'DE' and amount < 0".
         key: the column that names a row; by default the data set's.
         note: a remark that the version keeps.
     Raises: NotFound; UsageError for a condition that cannot be read; Conflict.
     Example:
-        noria data delete customers --key-values 17 --note "asked to be forgotten"
+        noria data delete customers --key-values 17,18 --note "asked to be forgotten"
     """
     if bool(key_values) == bool(condition):
         raise UsageError("say which rows: by key or by condition", hint='--key-values 17, or --where "age < 0"')
@@ -277,8 +283,14 @@ def _appended(
     schema = read.schema_of(ws, version)
     if watermark not in schema.names:
         raise UsageError(f"{version.ref} has no column {watermark!r} to be the watermark")
-    last = _last_mark(ws, version, watermark, schema)
-    found = held.split(version, schema, last)
+    gone = deleted_rows(ws, version, schema)
+    last = _last_mark(ws, version, watermark, schema, gone.rows)
+    found = held.split(version, schema, last, gone.rows)
+    if late and found.late and gone.lacking:
+        raise UsageError(
+            f"the version before {gone.lacking} is not here, so late rows cannot be told from deleted ones",
+            hint=f"noria data pull {version.name} --history, or noria data upsert what shall be there",
+        )
     mark = _mark(watermark, found.newest if found.newest is not None else last)
     told = Appended(
         dataset=version,
@@ -288,6 +300,7 @@ def _appended(
         unordered=found.unordered,
         watermark=mark,
         late_examples=found.examples,
+        deleted=found.deleted,
     )
     fresh = found.rows(with_late=late)
     if not found.beyond and not (late and found.late):
@@ -392,7 +405,7 @@ def _deleted(
         return Deleted(dataset=version, deleted=0, missing=missing)
     made = segments.with_deltas(ws, before, updates=None, deletes=gone, key=names)
     content = segments.described(ws, version, made)
-    told = f"where {condition}" if condition else f"{len(key_values)} keys"
+    told = f"where {condition}" if condition else counted(gone.num_rows + missing, "key")
     committed = _commit(ws, version, content, operation="delete", source=told, note=note, watermark=version.watermark)
     return None if committed is None else Deleted(dataset=committed, deleted=gone.num_rows, missing=missing)
 
@@ -413,11 +426,17 @@ def _fitting(
     return pa.concat_tables(found) if found else target.empty_table()
 
 
+def _split_keys(text: str, kind: pa.DataType) -> list[str]:
+    """Keys that were given with commas between them. A text may hold a comma itself, and so is one key."""
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
+    return [text] if is_text else [part.strip() for part in text.split(",")]
+
+
 def _typed_keys(values: Sequence[str], name: str, schema: pa.Schema) -> pa.Table:
     kind: Any = schema.field(name).type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     typed = []
-    for value in dict.fromkeys(values):
+    for value in dict.fromkeys(each for given in values for each in _split_keys(given, plain)):
         try:
             typed.append(where.value_as(value, plain).as_py())
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
@@ -439,7 +458,7 @@ def _attempts(ws: Workspace, name: str) -> Iterator[tuple[DatasetVersion, Layout
         with ws.ledger.read() as tx:
             version = records.newest(tx, name)
             if version is None:
-                raise no_dataset(tx, name)
+                raise no_dataset(tx, name, ws.project.root)
         if not version.columns:
             raise UsageError(f"{version.ref} holds no table", hint="only the rows of tables can be changed")
         yield version, layout.layout_of(ws.objects, version)
@@ -544,15 +563,16 @@ def _mark(column: str, value: Any) -> str:
     return f"{column}={'' if value is None else value.cast(pa.string()).as_py()}"
 
 
-def _last_mark(ws: Workspace, version: DatasetVersion, column: str, schema: pa.Schema) -> Any:
-    """The greatest value that an append has seen, or that the version holds, as a scalar; None for none."""
+def _last_mark(ws: Workspace, version: DatasetVersion, column: str, schema: pa.Schema, gone: pa.Table) -> Any:
+    """The greatest value that an append has seen, or that the version holds or held, as a scalar; None for none."""
     kind: Any = schema.field(column).type
     if not (
         pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_string(kind)
     ) or pa.types.is_boolean(kind):
         raise UsageError(f"column {column!r} is {kind} and cannot be a watermark", hint="a number, a time or a text")
     greatest = None
-    for batch in read.stream(ws, version, columns=[column]):
+    removed = gone.select([column]).to_batches()
+    for batch in chain(read.stream(ws, version, columns=[column]), removed):
         found = pc.max(batch.column(0))
         if found.is_valid and (greatest is None or pc.greater(found, greatest).as_py()):
             greatest = found

@@ -1,8 +1,8 @@
-"""What a source gives an append: rows beyond the watermark, rows that are known, rows that came late.
+"""What a source gives an append: rows beyond the watermark, known ones, late ones, and ones that were deleted.
 
 The source is read once and laid down, so that the data set can be looked at again if another writer
 was first. A row at or before the watermark is known if the data set has it (by its key, else the
-whole row, as often as it is there), and late if not.
+whole row, as often as it is there), deleted if `noria data delete` took it out, and late otherwise.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Split:
     newest: Any
     late_rows: Any
     examples: tuple[str, ...]
+    deleted: int = 0
 
     @property
     def late(self) -> int:
@@ -117,8 +118,8 @@ class LateRows:
                 yield start, batch
                 start += batch.num_rows
 
-    def split(self, version: DatasetVersion, schema: pa.Schema, last: Any) -> Split:
-        """The rows against a version whose watermark has come to `last`."""
+    def split(self, version: DatasetVersion, schema: pa.Schema, last: Any, gone: pa.Table) -> Split:
+        """The rows against a version whose watermark has come to `last`; `gone` are rows that were deleted."""
         beyond = rest = 0
         for _, batch in self.numbered():
             values = batch.column(self.watermark)
@@ -127,19 +128,28 @@ class LateRows:
             rest += len(values) - values.null_count - count
         late: Any = np.zeros(0, dtype=np.int64)
         examples: tuple[str, ...] = ()
+        deleted = 0
         if rest:
-            late, examples = self._late(version, schema, last)
+            late, examples, deleted = self._late(version, schema, last, gone)
         newest = _greater(last, self._newest)
-        return Split(self, last, beyond, rest - len(late), self.unordered, newest, late, examples)
+        known = rest - len(late) - deleted
+        return Split(self, last, beyond, known, self.unordered, newest, late, examples, deleted)
 
-    def _late(self, version: DatasetVersion, schema: pa.Schema, last: Any) -> tuple[Any, tuple[str, ...]]:
-        """The numbers of rows at or before the watermark that the version does not hold, and some by name."""
+    def _late(
+        self, version: DatasetVersion, schema: pa.Schema, last: Any, gone: pa.Table
+    ) -> tuple[Any, tuple[str, ...], int]:
+        """The numbers of rows at or before the watermark that never were in the data set, some by name; how many
+        others were deleted.
+        """
         key = layout.layout_of(self._ws.objects, version).key or ((version.key,) if version.key else ())
         names = [name for name in (key or self.schema.names) if name in schema.names and name in self.schema.names]
         looked = list(dict.fromkeys([*names, self.watermark]))
         place = self._path.with_name("rest.parquet")
         with disk_faults(place):
             self._write_rest(place, looked, last)
+        removed = self._path.with_name("gone.parquet")
+        with disk_faults(removed):
+            pq.write_table(pa.table({name: _plain_column(gone[name]) for name in names}), removed)
         with duck.connected(self._ws) as connection:
             there = duck.paths([part.path for part in read.parts(self._ws, version)])
             listed = ", ".join(map(duck.name, names))
@@ -149,14 +159,17 @@ class LateRows:
                 f"""
                 WITH r AS (SELECT *, row_number() OVER (PARTITION BY {listed} ORDER BY {_AT}) AS __n
                            FROM read_parquet({duck.paths([place])})),
-                v AS (SELECT {listed}, count(*) AS __c FROM read_parquet({there}, union_by_name=true)
+                v AS (SELECT {listed}, count(*) FILTER (NOT __g) AS __c, count(*) FILTER (__g) AS __d FROM (
+                        SELECT {listed}, false AS __g FROM read_parquet({there}, union_by_name=true)
+                        UNION ALL SELECT {listed}, true AS __g FROM read_parquet({duck.paths([removed])}))
                       GROUP BY {listed})
-                SELECT r.{_AT}, {told}
+                SELECT r.{_AT}, __n <= coalesce(__c + __d, 0), {told}
                 FROM r LEFT JOIN v ON {same} WHERE __n > coalesce(__c, 0) ORDER BY r.{_AT}
                 """
             ).fetchall()
-        examples = tuple(", ".join(map(str, row[1:])) for row in found[:_EXAMPLES])
-        return np.array([row[0] for row in found], dtype=np.int64), examples
+        late = [row for row in found if not row[1]]
+        examples = tuple(", ".join(map(str, row[2:])) for row in late[:_EXAMPLES])
+        return np.array([row[0] for row in late], dtype=np.int64), examples, len(found) - len(late)
 
     def _write_rest(self, place: Path, names: Sequence[str], last: Any) -> None:
         plain = pa.schema([pa.field(name, _value_type(self.schema.field(name).type)) for name in names])
@@ -189,6 +202,10 @@ def _greater(one: Any, other: Any) -> Any:
 
 def _plain(values: Any) -> Any:
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def _plain_column(values: Any) -> Any:
+    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
 
 
 def _value_type(kind: Any) -> Any:

@@ -13,8 +13,10 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -23,9 +25,13 @@ from noria.core import identity
 from noria.core.errors import NotFound, UsageError
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
+from noria.core.printable import printable
 from noria.core.progress import task
+from noria.core.words import counted
 from noria.data import columns, lock
 from noria.data.commit import Content, commit
+from noria.data.content import content_of_one
+from noria.data.folders import elsewhere
 from noria.data.folders.files import DataFile
 from noria.data.folders.walk import located, walk
 from noria.data.forms import formats
@@ -42,9 +48,21 @@ if TYPE_CHECKING:
 else:
     pa = lazy("pyarrow")
 
-__all__ = ["add_source", "default_name", "is_source", "open_rows", "shown"]
+__all__ = [
+    "add_source",
+    "default_name",
+    "is_bucket",
+    "is_source",
+    "known_tags",
+    "listed",
+    "named_source",
+    "open_rows",
+    "shown",
+]
 
 _THREADS = 8
+_SHOWN = 12
+_DOTS = (".", "..")
 _BLOCK_BYTES = 1 << 20
 
 
@@ -72,12 +90,43 @@ def shown(text: str) -> str:
     return f"{scheme.partition('+')[0]}://{host.rpartition('@')[2]}{slash}{path}"
 
 
+def named_source(ws: Workspace, source: str, query: str = "", table: str = "") -> str:
+    """Where rows came from, for facts and people: without secrets, and without the machine's folders."""
+    if not is_source(source):
+        place = Path(source).expanduser()
+        place = (place if place.is_absolute() or place.exists() else ws.project.root / place).resolve()
+        root = ws.project.root.resolve()
+        return printable(place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name)
+    table = table or _table_of(source)
+    return shown(source) + (f" {' '.join(query.split())}" if query else f" table {table}" if table else "")
+
+
 def default_name(text: str, table: str = "") -> str:
     """The name of a data set from such a source: that of the table, or the last part of the address."""
-    query = text.partition("?")[2]
-    named = next((part[6:] for part in query.split("&") if part.startswith("table=")), "")
+    named = _table_of(text)
     chosen = table or named or shown(text).rstrip("/").rpartition("/")[2]
     return PurePosixPath(chosen.rpartition(".")[2] if table or named else chosen).stem
+
+
+def _table_of(text: str) -> str:
+    """The table that an address names itself, or ""."""
+    query = text.partition("?")[2]
+    return next((unquote_plus(part[6:]) for part in query.split("&") if part.startswith("table=")), "")
+
+
+def is_bucket(text: str) -> bool:
+    """Whether an address is a prefix of an object store."""
+    return is_source(text) and _scheme(text) in plugins.names("bucket")
+
+
+def listed(ws: Workspace, text: str) -> list[Item]:
+    """Every key that is a file of the data set, sorted. Raises: StoreUnavailable."""
+    return _found(ws, text).items
+
+
+def known_tags(ws: Workspace, text: str, time: str) -> Mapping[str, _Kept]:
+    """What the last `add` of a prefix has seen, by key."""
+    return _remembered(_note(ws, text, time))
 
 
 def add_source(
@@ -105,8 +154,10 @@ def add_source(
         else:
             with open_rows(ws, text, query=query, table=table) as rows:
                 content = tables.store(ws, rows, name, time=roles.get("time", ""))
-        told = shown(text) + (f" {' '.join(query.split())}" if query else f" table {table}" if table else "")
-        return commit(ws, name, content, roles=roles, source=told, note=note)
+        told = named_source(ws, text, query, table)
+        made = commit(ws, name, content, roles=roles, source=told, note=note)
+        elsewhere.remember(ws.project, name, text, made.content)
+        return made
 
 
 @contextmanager
@@ -174,19 +225,63 @@ def _bucket(ws: Workspace, text: str) -> Bucket:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an address of an object store names: the keys below a prefix, or with `is_one` the one key that it is."""
+
+    bucket: Bucket
+    items: list[Item]
+    is_one: bool = False
+
+
+def _found(ws: Workspace, text: str) -> _Found:
+    bucket = _bucket(ws, text)
+    items = _items(bucket)
+    folder, _, name = shown(text).rstrip("/").rpartition("/")
+    if items or not name or folder.endswith(":/") or text.endswith("/"):
+        return _Found(bucket, items)
+    above = _bucket(ws, folder)
+    item = above.stat(name)
+    return _Found(above, [item], is_one=True) if item is not None else _Found(bucket, [])
+
+
+def _note(ws: Workspace, text: str, time: str) -> Path:
+    key = identity.digest(json.dumps([shown(text), time]).encode())
+    return ws.project.state / "cache" / "sources" / f"{key[7:]}.json"
+
+
 def _items(bucket: Bucket) -> list[Item]:
-    """Every key below the prefix that is a file of the data set, sorted."""
+    """Every key below the prefix that is a file of the data set, sorted.
+
+    Raises: UsageError naming every key that cannot be the path of a file.
+    """
     found = []
     for item in bucket.list(""):
-        parts = item.key.split("/")
-        if item.key and not item.key.endswith("/") and not any(part.startswith(".") for part in parts):
+        is_hidden = any(part.startswith(".") for part in item.key.split("/") if part not in _DOTS)
+        if item.key and not item.key.endswith("/") and not is_hidden:
             found.append(item)
+    keys = {item.key for item in found}
+    odd = [key for key in keys if any(part in ("", *_DOTS) for part in key.split("/")) or "\0" in key]
+    odd += [key for key in keys if any(folder in keys for folder in _folders(key))]
+    if odd:
+        shown = ", ".join(repr(printable(key)[:80]) for key in sorted(odd)[:_SHOWN])
+        more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        raise UsageError(
+            f"{counted(len(odd), 'key')} cannot be the path of a file: {shown}{more}",
+            where=bucket.url,
+            hint="no part of a key may be empty, . or .., and no file may have the name of a folder: rename them",
+        )
     return sorted(found, key=lambda item: item.key)
 
 
+def _folders(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
 def _download(ws: Workspace, text: str, folder: Path) -> None:
-    bucket = _bucket(ws, text)
-    items = _items(bucket)
+    found = _found(ws, text)
+    bucket, items = found.bucket, found.items
     if not items:
         raise NotFound(f"there is nothing under {shown(text)}")
     with task(f"reading {shown(text)}", total=sum(item.size_bytes for item in items)) as advance:
@@ -195,19 +290,17 @@ def _download(ws: Workspace, text: str, folder: Path) -> None:
 
 
 def _of_bucket(ws: Workspace, text: str, time: str) -> Content:
-    bucket = _bucket(ws, text)
-    items = _items(bucket)
+    listing = _found(ws, text)
+    items = listing.items
     if not items:
         raise NotFound(f"there is nothing under {shown(text)}", hint="is the prefix right?")
-    note = (
-        ws.project.state / "cache" / "sources" / f"{identity.digest(json.dumps([bucket.url, time]).encode())[7:]}.json"
-    )
+    note = _note(ws, text, time)
     known = _remembered(note)
     with (
         tables.scratch(ws) as folder,
         task(f"reading {shown(text)}", total=sum(i.size_bytes for i in items)) as advance,
     ):
-        one = functools.partial(_kept, ws, bucket, folder, known, time, advance)
+        one = functools.partial(_kept, ws, listing, folder, known, time, advance)
         with ThreadPoolExecutor(_THREADS) as pool:
             kept = list(pool.map(one, items))
     _remember(note, {item.key: each for item, each in zip(items, kept, strict=True)})
@@ -221,11 +314,12 @@ def _of_bucket(ws: Workspace, text: str, time: str) -> Content:
         columns=columns.union(ws, [file for file in found if file.inspected is not None]),
         time_min=min((each.time_min for each in inspected if each.time_min), default=""),
         time_max=max((each.time_max for each in inspected), default=""),
+        content=content_of_one(found[0]) if listing.is_one else "",
     )
 
 
 def _kept(
-    ws: Workspace, bucket: Bucket, folder: Path, known: Mapping[str, _Kept], time: str, advance: Any, item: Item
+    ws: Workspace, found: _Found, folder: Path, known: Mapping[str, _Kept], time: str, advance: Any, item: Item
 ) -> _Kept:
     """A key's bytes in the object store: those that are known by the key's tag, else downloaded."""
     before = known.get(item.key)
@@ -233,16 +327,15 @@ def _kept(
         advance(item.size_bytes)
         return before
     place = folder / item.key
-    _fetch(bucket, item, place, advance)
-    inspected = formats.inspect(place, item.key, time) if formats.format_of(item.key) else None
+    _fetch(found.bucket, item, place, advance)
+    is_table = bool(formats.format_of(item.key))
+    inspected = formats.inspect(place, item.key, time, is_named=found.is_one) if is_table else None
     digest = ws.objects.put_file(place)
     place.unlink()
     return _Kept(item.tag, item.size_bytes, digest, inspected)
 
 
 def _fetch(bucket: Bucket, item: Item, place: Path, advance: Any) -> None:
-    if any(part in ("", ".", "..") for part in item.key.split("/")) or "\\" in item.key:
-        raise UsageError(f"the key {item.key[:80]!r} cannot be the path of a file", hint="rename it")
     with disk_faults(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         with bucket.open(item.key) as source, place.open("wb") as sink:

@@ -87,6 +87,7 @@ def add_table(
     source: str,
     note: str = "",
     inputs: Sequence[Edge] = (),
+    operation: str = "",
 ) -> DatasetVersion:
     """Add a table as a version of a data set; equal columns and values give the same version.
 
@@ -98,7 +99,7 @@ def add_table(
             before = records.newest(tx, name)
         named = roles_of(before, **roles)
         content = store(ws, rows, name, time=named["time"])
-        return commit(ws, name, content, roles=named, source=source, note=note, inputs=inputs)
+        return commit(ws, name, content, roles=named, source=source, note=note, inputs=inputs, operation=operation)
 
 
 def store_file(

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from noria.core.errors import Conflict, NotFound
 from noria.core.progress import task
 from noria.core.verb import verb
-from noria.data import checkout, pins, records
+from noria.data import checkout, records
 from noria.data.records import DatasetVersion
 from noria.data.select import resolve
 from noria.store.objects import BLOCK_BYTES, disk_faults
@@ -68,7 +68,7 @@ def export_files(ws: Workspace, to: str, refs: Sequence[str] = (), *, history: b
             checkout.checkout(ws, version.ref, str(place))
             for file in _files_in(place):
                 digest, size = _digest(file, "sha256")
-                sums.append(f"{digest}  {file.relative_to(folder).as_posix()}\n")
+                sums.append(_sum_line(digest, file.relative_to(folder).as_posix()))
                 count, size_bytes = count + 1, size_bytes + size
         with disk_faults(folder):
             (folder / SUMS).write_text("".join(sums), encoding="utf-8", errors="surrogateescape")
@@ -135,15 +135,13 @@ def _chosen(ws: Workspace, refs: Sequence[str], *, history: bool) -> list[Datase
         if history:
             found = [version for name in names for version in records.versions(tx, name.partition("@")[0])]
             return list(dict.fromkeys(found))
-    return [_pinned(ws, name) if "@" not in name else resolve(ws, name) for name in names]
+    return [resolve(ws, name) for name in names]
 
 
-def _pinned(ws: Workspace, name: str) -> DatasetVersion:
-    """The version that the pin names, else the newest."""
-    pin = pins.read_pin(ws.project.root, name)
-    with ws.ledger.read() as tx:
-        found = records.by_tree(tx, name, pin.tree) if pin is not None else None
-    return found or resolve(ws, name)
+def _sum_line(digest: str, path: str) -> str:
+    """A line as sha256sum reads it: one that begins with a backslash has an escaped name."""
+    escaped = path.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"{chr(92) if escaped != path else ''}{digest}  {escaped}\n"
 
 
 def _place(version: DatasetVersion) -> str:

@@ -20,11 +20,11 @@ from noria.config import CONFIG_NAME
 from noria.core.errors import Corrupt, NotFound, UsageError
 from noria.core.progress import task
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data import lock, records
 from noria.data.commit import commit
 from noria.data.content import content_of
 from noria.data.git.gitlink import git
-from noria.data.records import DatasetVersion
 from noria.data.tabular.tables import scratch
 from noria.data.takeover.dvc import DvcRemote, Layouts, Output, md5_of, outputs_of, remotes_of, root_of, tracking_files
 from noria.store.objects import disk_faults
@@ -154,8 +154,7 @@ def _take(
         with ws.ledger.read() as tx:
             before = records.newest(tx, name)
         time = before.time if before is not None else ""
-        content = content_of(ws, named, time=time)
-        known = _known(ws, name, content.tree)
+        content = content_of(ws, named, time=time, is_one=not output.is_folder)
         roles = (
             {"key": before.key, "time": time, "label": before.label}
             if before
@@ -177,7 +176,7 @@ def _take(
         md5=output.md5,
         files=made.files,
         size_bytes=made.size_bytes,
-        is_new=known is None,
+        is_new=made.version > (before.version if before else 0),
         commit=found_at,
     )
 
@@ -267,11 +266,6 @@ def _fit(name: str) -> str:
     return _UNFIT.sub("-", name).strip("-._")[:NAME_MAX] or "data"
 
 
-def _known(ws: Workspace, name: str, tree: str) -> DatasetVersion | None:
-    with ws.ledger.read() as tx:
-        return records.by_tree(tx, name, tree)
-
-
 def _differences(root: Path, outputs: Sequence[Output]) -> Iterator[str]:
     """Where the work tree holds something else than DVC says: what `dvc status` would say too."""
     for output in outputs:
@@ -296,7 +290,8 @@ def _told(
 ) -> TakenOver:
     datasets = {each.dataset for each in versions}
     new = sum(each.is_new for each in versions)
-    text = f"{len(datasets)} data sets, {len(versions)} versions, {new} of them new; {verified} md5s compared"
+    text = f"{counted(len(datasets), 'data set')}, {counted(len(versions), 'version')}, {new} of them new"
+    text += f"; {counted(verified, 'md5')} compared"
     if left_out or differences:
         text += f"; {len(left_out)} left out, {len(differences)} differ in the work tree"
     return TakenOver(

@@ -208,7 +208,8 @@ def _print(result: Any, command: Command, is_json: bool) -> None:
     if text:
         click.echo(text)
     field, instead = command.next_without
-    is_empty = bool(field) and isinstance(result, Mapping) and not result.get(field)
+    first = result[0] if isinstance(result, list) and result else result
+    is_empty = bool(field) and isinstance(first, Mapping) and not first.get(field)
     is_no = command.fail_unless and not result.get(command.fail_unless)
     usual = show.next_command(instead if is_empty else command.next, result)
     following = (is_no and show.help_after(command.show, result)) or usual

@@ -72,10 +72,19 @@ COMMANDS: Mapping[str, Command] = {
         show="appended",
         is_slow=True,
     ),
+    "data ask": Command(
+        target="noria.data.tabular.asking:ask",
+        summary="Ask the database or object store of a data set whether it has changed",
+        examples=("noria data ask", "noria data ask orders --json"),
+        positional=("names",),
+        show="data_status",
+        empty="no data set came from a database or an object store",
+        is_slow=True,
+    ),
     "data blame": Command(
         target="noria.data.tabular.blame:blame",
         summary="Every version that made, changed or removed a row, with old and new values",
-        examples=("noria data blame customers --key 17", "noria data blame customers --key a@b.example --column email"),
+        examples=("noria data blame customers --key 17", "noria data blame customers --key-values 17,18"),
         show="row_history",
         is_slow=True,
     ),
@@ -109,7 +118,7 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.data.tabular.incremental:delete",
         summary="Remove rows from a table, by key or by condition",
         examples=(
-            "noria data delete customers --key-values 17 --key-values 18",
+            "noria data delete customers --key-values 17,18",
             "noria data delete customers --where \"country = 'DE' and amount < 0\"",
         ),
         rename={"condition": "where"},
@@ -150,6 +159,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria data list", "noria data list --json"),
         show="data_log",
         next="noria data log {name}",
+        next_without=("at", "noria data pull"),
         empty="no data set yet: noria data add PATH",
     ),
     "data log": Command(
@@ -179,7 +189,7 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.data.versions:tag",
         summary="Name a version with a tag; a tag that exists moves",
         examples=("noria data tag customers@3 audited", "noria data tag customers q4"),
-        show="data",
+        show="data_tag",
     ),
     "data upsert": Command(
         target="noria.data.tabular.incremental:upsert",
@@ -192,7 +202,7 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.data.versions:remove_tag",
         summary="Take a tag away; the version that it named stays",
         examples=("noria data remove-tag customers audited", "noria data remove-tag customers q4 --json"),
-        show="data",
+        show="data_tag",
     ),
     "data verify": Command(
         target="noria.data.verify:verify",

@@ -43,6 +43,8 @@ def check_command(
 ) -> int:
     """Check a version of a data set against its rules, such as customers or customers@3.
 
+    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+
     With --infer the rules are learned from that version. If the file is there, what would change is
     shown and nothing is written; --accept takes the changes, but never of a key that you edited.
 

@@ -7,19 +7,21 @@ from typing import Any
 
 import click
 
+from noria.core.printable import printable
+from noria.core.words import counted
 from noria.faces.cli.text import columns, count, day, name_of, size
 
-__all__ = ["log", "version"]
+__all__ = ["log", "tagged", "version"]
 
 
 def version(found: Mapping[str, Any]) -> str:
     """One version of a data set."""
     span = f"{day(found['time_min'])} … {day(found['time_max'])}" if found.get("time_min") else ""
     roles = "  ".join(f"{role}={found[role]}" for role in ("key", "time", "label") if found.get(role))
-    head = f"  data   {click.style(_ref(found), bold=True)}  {name_of(found['tree'])}"
-    facts = f"{count(found['rows'])} rows  {len(found['columns'])} columns  {size(found['size_bytes'])}"
+    head = f"  data   {click.style(_ref(found), bold=True)}  {name_of(found['content'])}"
+    facts = f"{counted(found['rows'], 'row')}  {counted(len(found['columns']), 'column')}  {size(found['size_bytes'])}"
     if not found["columns"]:
-        facts = f"{count(found['files'])} {'file' if found['files'] == 1 else 'files'}  {size(found['size_bytes'])}"
+        facts = f"{counted(found['files'], 'file')}  {size(found['size_bytes'])}"
     return "\n".join(
         filter(None, [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else ""])
     )
@@ -30,17 +32,23 @@ def log(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             _ref(each),
-            name_of(each["tree"]),
-            count(each["rows"]) if each["columns"] else "",
+            name_of(each["content"]),
+            count(each["rows"]) if each["columns"] or each["rows"] else "",
             count(each["files"]),
             size(each["size_bytes"]),
             f"{day(each['time_min'])} … {day(each['time_max'])}" if each.get("time_min") else "",
             day(each["at"]),
-            str(each.get("note") or ""),
+            printable(str(each.get("note") or "")),
         ]
         for each in found
     ]
-    return columns(rows, ["version", "tree", "rows", "files", "size", "times", "added", "note"], right="  rrr")
+    return columns(rows, ["version", "id", "rows", "files", "size", "times", "added", "note"], right="  rrr")
+
+
+def tagged(found: Mapping[str, Any]) -> str:
+    """What became of a tag, and the version."""
+    before = f", before {found['name']}@{found['before']}" if found["did"] == "moved to" else ""
+    return f"  tag    {click.style(found['tag'], bold=True)} {found['did']} {_ref(found)}{before}\n{version(found)}"
 
 
 def _ref(found: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from noria.core.printable import printable
+from noria.core.words import counted
 from noria.faces.cli.show_data import version
 from noria.faces.cli.text import columns, count, name_of, size
 
@@ -22,7 +24,12 @@ def files(found: Mapping[str, Any]) -> str:
     dataset, entries = found["dataset"], found["entries"]
     kinds = columns([[name, kind, "may be null" if nullable else ""] for name, kind, nullable in dataset["columns"]])
     rows = [
-        [each["path"], count(each["rows"]) if each["rows"] else "", size(each["size_bytes"]), name_of(each["digest"])]
+        [
+            printable(each["path"]),
+            count(each["rows"]) if each["rows"] else "",
+            size(each["size_bytes"]),
+            name_of(each["digest"]),
+        ]
         for each in entries
     ]
     rest = "  … more: name a folder, such as noria data show NAME FOLDER"
@@ -52,25 +59,27 @@ def checked_out(found: Mapping[str, Any]) -> str:
 
 def verify(found: Mapping[str, Any]) -> str:
     """What was read, and each object that is not what its name says."""
-    read = f"{count(found['versions'])} versions, {_files(found['files'])}, {size(found['size_bytes'])} read"
+    read = f"{counted(found['versions'], 'version')}, {_files(found['files'])}, {size(found['size_bytes'])} read"
     if not found["bad"]:
         return f"  data   {read}: every byte is what it was"
     rows = []
     for each in found["findings"][:FINDINGS_MAX]:
-        place = f"{each['dataset']}@{each['version']} {each['path'] or '(its list of files)'}"
+        place = f"{each['dataset']}@{each['version']} {printable(each['path']) or '(its list of files)'}"
         end = click.style(f"healed from {each['healed']}", fg="green") if each["healed"] else each["why"]
         rows.append([place, f"expected {name_of(each['expected'], 12)}", f"found {name_of(each['found'], 12)}", end])
     left = found["bad"] - found["healed"]
     label = click.style("STOP", fg="red", bold=True) if left else "data  "
-    head = f"  {label} {read}: {count(found['bad'])} objects were altered or gone, {count(found['healed'])} healed"
+    bad = counted(found["bad"], "object was", "objects were")
+    head = f"  {label} {read}: {bad} altered or gone, {count(found['healed'])} healed"
     more = len(found["findings"]) - len(rows)
     return "\n".join([head, columns(rows, indent="    "), *([f"    … {more} more"] if more > 0 else [])])
 
 
 def gc(found: Mapping[str, Any]) -> str:
     """What nothing names any more."""
-    roots = f"{count(found['live'])} objects are named by facts, pins, branches, tags and leases of"
-    clones = f"{found['clones']} {'clone' if found['clones'] == 1 else 'clones'}"
+    live = counted(found["live"], "object is", "objects are")
+    roots = f"{live} named by facts, pins, branches, tags and leases of"
+    clones = counted(found["clones"], "clone")
     rows = [
         ["unnamed", count(found["unnamed"]), size(found["unnamed_bytes"])],
         ["too young to judge", count(found["young"]), ""],
@@ -87,17 +96,23 @@ def _one(each: Mapping[str, Any]) -> str:
     ref = click.style(_ref(each), bold=True)
     place = each["place"] or "nowhere"
     if each["state"] == "elsewhere":
-        return f"  data   {ref}  {place}: not a folder of this project"
+        return f"  data   {ref}  {place}: {each['note']}"
     if each["state"] == "absent":
         return f"  data   {ref}  {place} is not here: noria data checkout {each['dataset']}"
     here = f"{_files(each['files'])}  {size(each['size_bytes'])}"
     if each["state"] == "same":
-        return f"  data   {ref}  {place}   {here}   {click.style('unchanged', fg='green')}"
+        about = f"{here}   " if each["files"] else ""
+        return f"  data   {ref}  {place}   {about}{click.style('unchanged', fg='green')}{_note(each)}"
     counts = [f"{count(each[word])} {name}" for word, name in _WORDS if each[word]]
     total = sum(each[word] for word, _ in _WORDS)
     lines = [click.style(f"         {path}", fg=_SIGNS.get(path[:1])) for path in each["paths"]]
     more = [f"         … {count(total - len(lines))} more"] if total > len(lines) else []
-    return "\n".join([f"  data   {ref}  {place}   {here}   {', '.join(counts)}", *lines, *more])
+    told = f"{here}   {', '.join(counts)}" if counts else click.style("changed", fg="yellow")
+    return "\n".join([f"  data   {ref}  {place}   {told}{_note(each)}", *lines, *more])
+
+
+def _note(each: Mapping[str, Any]) -> str:
+    return f"\n         {each['note']}" if each["note"] else ""
 
 
 _WORDS = (("added", "new"), ("removed", "gone"), ("changed", "changed"))
@@ -108,7 +123,7 @@ def _choice(found: Mapping[str, Any]) -> str:
 
 
 def _files(number: int) -> str:
-    return f"{count(number)} {'file' if number == 1 else 'files'}"
+    return counted(number, "file")
 
 
 def _ref(found: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from noria.core.printable import printable
+from noria.core.words import counted
 from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, share, signed, size
 
 __all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "watched", "why"]
@@ -237,10 +239,10 @@ def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
         key = f" by {rows['key']}" if rows["key"] else ""
         lines.append(_titled(f"rows{key}", columns(told, indent="    ", right=" r")))
     if rows["changed_columns"]:
-        cells = [[column, f"in {count(number)} rows"] for column, number in rows["changed_columns"][:SHIFTS_MAX]]
+        cells = [[column, f"in {counted(number, 'row')}"] for column, number in rows["changed_columns"][:SHIFTS_MAX]]
         lines.append(_titled("changed in", columns(cells, indent="    ")))
     paths = [
-        [word, path]
+        [word, printable(path)]
         for word, name in (("new", "added"), ("gone", "removed"), ("changed", "changed"))
         for path in files[name]
         if not path.startswith(INNER)

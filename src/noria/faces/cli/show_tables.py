@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from noria.core.words import counted
 from noria.faces.cli.show_data import version
 from noria.faces.cli.text import columns, count, day, size
 
@@ -19,36 +20,38 @@ def appended(found: Mapping[str, Any]) -> str:
     """What an append brought, and what it left out."""
     lines = [version(found["dataset"])]
     known = f"  {count(found['known'])} known" if found["known"] else ""
-    lines.append(f"         +{count(found['appended'])} rows{known}  watermark {found['watermark']}")
+    lines.append(f"         +{counted(found['appended'], 'row')}{known}  watermark {found['watermark']}")
     if found["late"]:
         few = ", ".join(found["late_examples"])
-        words = f"{count(found['late'])} late rows, at or before the watermark and not in the data set: {few}"
+        words = f"{counted(found['late'], 'late row')}, at or before the watermark and not in the data set: {few}"
         lines.append(f"         {click.style(words, fg='yellow')}")
+    if found["deleted"]:
+        words = f"{counted(found['deleted'], 'row')} left out: deleted before (noria data upsert puts a row back)"
+        lines.append(f"         {words}")
     if found["unordered"]:
         column = found["watermark"].partition("=")[0]
-        lines.append(f"         {count(found['unordered'])} rows left out: they have no {column}")
+        lines.append(f"         {counted(found['unordered'], 'row')} left out: no {column} there")
     return "\n".join(lines)
 
 
 def upserted(found: Mapping[str, Any]) -> str:
     """What an upsert changed."""
-    told = (
-        f"+{count(found['inserted'])} rows  {count(found['updated'])} changed  {count(found['unchanged'])} as they were"
-    )
+    told = f"+{counted(found['inserted'], 'row')}"
+    told += f"  {count(found['updated'])} changed  {count(found['unchanged'])} as they were"
     return f"{version(found['dataset'])}\n         {told}"
 
 
 def deleted(found: Mapping[str, Any]) -> str:
     """What a deletion removed."""
-    missing = f"  {count(found['missing'])} keys named no row" if found["missing"] else ""
-    return f"{version(found['dataset'])}\n         −{count(found['deleted'])} rows{missing}"
+    missing = f"  {counted(found['missing'], 'key')} named no row" if found["missing"] else ""
+    return f"{version(found['dataset'])}\n         −{counted(found['deleted'], 'row')}{missing}"
 
 
 def compacted(found: Mapping[str, Any]) -> str:
     """What a compaction folded together."""
     dataset = found["dataset"]
-    before = f"{count(found['files_before'])} files, {size(found['size_before'])}"
-    after = f"{count(dataset['files'])} files, {size(dataset['size_bytes'])}"
+    before = f"{counted(found['files_before'], 'file')}, {size(found['size_before'])}"
+    after = f"{counted(dataset['files'], 'file')}, {size(dataset['size_bytes'])}"
     return f"{version(dataset)}\n         {before} → {after}, the same rows"
 
 
@@ -71,13 +74,14 @@ def history(found: Mapping[str, Any]) -> str:
         rows = [[v["column"], _value(v["before"]), "→", _value(v["after"])] for v in each["values"]]
         more = f"\n      … {len(rows) - VALUES_MAX} more" if len(rows) > VALUES_MAX else ""
         blocks.append(columns(rows[:VALUES_MAX], indent="      ") + more)
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *map(history, found.get("more", ()))])
 
 
 def from_predictions(found: Mapping[str, Any]) -> str:
     """What became of logged predictions and their labels, with what to beware of."""
     lines = [version(found["dataset"])]
-    lines.append(f"         {count(found['labelled'])} of {count(found['answered'])} answers have a label")
+    answers = counted(found["answered"], "answer has", "answers have")
+    lines.append(f"         {count(found['labelled'])} of {answers} a label")
     lines += [f"         {click.style(each, fg='yellow')}" for each in found["warnings"]]
     return "\n".join(lines)
 

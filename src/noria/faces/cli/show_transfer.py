@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from noria.core.words import counted
 from noria.faces.cli.text import columns, count, name_of, size
 
 __all__ = ["taken_over", "transferred"]
@@ -19,12 +20,19 @@ def transferred(found: Mapping[str, Any]) -> str:
     rows = []
     for each in found["versions"]:
         if each["objects"] or each["note"]:
-            what = f"{count(each['objects'])} objects" if each["objects"] else each["note"]
+            what = counted(each["objects"], "object") if each["objects"] else each["note"]
             ref = click.style(f"{each['dataset']}@{each['version']}", bold=True)
-            rows.append([ref, name_of(each["tree"]), what, size(each["size_bytes"]) if each["objects"] else ""])
+            rows.append(
+                [
+                    ref,
+                    name_of(each["content"] or each["tree"]),
+                    what,
+                    size(each["size_bytes"]) if each["objects"] else "",
+                ]
+            )
     more = f"\n  … {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     table = columns(rows[:SHOWN], right="   r") + more
-    total = f", {count(found['objects'])} objects, {size(found['size_bytes'])}" if found["objects"] else ""
+    total = f", {counted(found['objects'], 'object')}, {size(found['size_bytes'])}" if found["objects"] else ""
     return "\n".join(filter(None, [table, f"  {found['summary']}{total}"]))
 
 
@@ -38,7 +46,7 @@ def taken_over(found: Mapping[str, Any]) -> str:
         [
             click.style(name, bold=True),
             each["path"],
-            f"{numbers[name]} version{'s' * (numbers[name] > 1)}",
+            counted(numbers[name], "version"),
             count(each["files"]),
             size(each["size_bytes"]),
         ]

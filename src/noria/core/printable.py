@@ -1,0 +1,33 @@
+"""Texts that come from outside, as a terminal and a fact can hold them.
+
+A file name may hold anything but a slash and a zero: bytes that are no UTF-8 (which Python has as lone
+surrogates), line ends, escape sequences. Shown as it is, it could not be encoded, or would act on the
+terminal of whoever reads it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["printable"]
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_BYTE = 0xDC00
+"""Where Python puts a byte that is no UTF-8 (PEP 383)."""
+
+
+def printable(text: str) -> str:
+    r"""A text whose unprintable characters are escaped as Python would: `\xff` for a byte, `\n`, `\u202e`.
+
+    Example:
+        >>> printable("a\nb\udcff")
+        'a\\nb\\xff'
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(mark: str) -> str:
+    if mark.isprintable():
+        return mark
+    code = ord(mark)
+    if _BYTE + 0x80 <= code <= _BYTE + 0xFF:
+        return f"\\x{code - _BYTE:02x}"
+    return _SHORT.get(mark) or (f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
