@@ -6,12 +6,14 @@ import dataclasses
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +27,8 @@ from noria.config import DataConfig, Project
 from noria.core.errors import ConfigError, Corrupt, GateClosed, NotFound, ProjectError, UsageError
 from noria.data import versions
 from noria.data.rows import read
+from noria.faces.cli import show_checks
+from noria.loop import pins
 from noria.store import replay
 from noria.store.workspace import Workspace
 
@@ -147,9 +151,81 @@ def test_every_sort_of_rule_passes_on_good_data_and_names_its_rows_on_bad(ws: Wo
         ("unique", "id, at"): (16, 17),
     }
     assert found["references", "customer"].examples == ("77",)
-    assert found["allowed", "country"].message == "1 values are not among the 3 allowed"
+    assert found["allowed", "country"].message == "1 value is not among the 3 allowed"
     with pytest.raises(GateClosed):
         suite.require(ws, "orders")
+
+
+ONE_OF_MANY = re.compile(
+    r"\\b1 (rows|values|checks|columns|rules|warnings|keys|versions|files|others|distinct values)\\b"
+)
+
+
+def test_one_row_is_one_row_in_every_output_and_is_shown_with_its_number(ws: Workspace) -> None:
+    add(ws, pa.table({"id": np.arange(50)}), "customers")
+    bad = orders().to_pydict()
+    bad["customer"][5], bad["amount"][7], bad["paid"][9], bad["country"][11] = 77, -1.0, None, "XX"
+    bad["at"][13] = bad["at"][2]
+    add(ws, pa.table(bad), time="at", key="id")
+    rules(ws, ALL + '[[rules]]\nrule = "columns"\nmax = 1\n[[rules]]\nrule = "rows"\nmax = 1\n')
+    found = suite.run(ws, "orders")
+    shown = [
+        show_checks.checks(msgspec.to_builtins(found)),
+        Path(report.report(ws, "orders").to).read_text(),
+        suite.stop_message(found),
+        *(suite.in_words(finding) for finding in found.findings),
+        *ws.ledger.facts(kind="checks.finished")[-1].payload.failures,
+    ]
+    assert [ONE_OF_MANY.findall(text) for text in shown] == [[]] * len(shown)
+    assert "1 value is not in customers.id" in shown[0]
+    by_rule = failed(found)
+    one = by_rule["references", "customer"].samples
+    assert [(sample.row, sample.values) for sample in one] == [(5, {"id": "o5", "customer": "77"})]
+    pair = by_rule["paid before it is due", ""].samples[0]
+    assert (pair.row, set(pair.values)) == (7, {"id", "amount", "paid"}), "every column that the rule looks at"
+    assert "5 (77)" in shown[0]
+    assert "<td class=x>77</td>" in shown[1]
+
+
+def test_a_run_that_checks_stop_names_everything_that_is_wrong_and_the_page(ws: Workspace) -> None:
+    add(ws, orders(), time="at", key="id")
+    rules(ws, ALL.replace('references = "customers.id"', 'type = "number"'))
+    bad = orders().to_pydict()
+    bad["amount"][7:9], bad["paid"][9], bad["country"][11], bad["at"][13] = [-1.0, -2.0], None, "XX", bad["at"][2]
+    bad["id"][3] = "x3"
+    version = add(ws, pa.table(bad).rename_columns([name.replace("customer", "customer_no") for name in bad]))
+    with pytest.raises(GateClosed) as caught:
+        pins.checked(ws, {"orders": version})
+    error = caught.value
+    found = suite.latest(ws, "orders")
+    assert found.failed == 8
+    said = error.message.splitlines()
+    assert len(said) <= 4, "with the page and the command it is six lines"
+    assert "orders@2: 8 of" in said[0]
+    assert "nothing was trained" in said[0]
+    for column in ("customer", "amount", "paid", "country", "at", "id"):
+        assert f"{column} (" in error.message, error.message
+    assert re.search(r"and \d more: .*", said[-1])
+    assert error.where == str(ws.project.state / "reports" / "orders@2.html")
+    assert "What stopped it" in Path(error.where).read_text()
+    assert error.hint == "noria data check orders@2"
+    assert pins.check(ws, version).failures == tuple(map(suite.in_words, found.findings))
+
+
+def test_a_missing_column_is_a_rule_of_its_own_and_names_the_nearest_one(ws: Workspace) -> None:
+    add(ws, orders())
+    rules(ws, '[columns.ammount]\ntype = "number"\nnulls = 0.0\n[columns.amount]\ntype = "number"\n')
+    found = failed(suite.run(ws, "orders"))
+    assert {key: f.message for key, f in found.items()} == {
+        ("missing column", "ammount"): "no column 'ammount', did you mean 'amount'?"
+    }
+    rules(ws, '[columns.paid_at]\ntype = "number"\n[columns.paid]\ntype = "number"\n[columns.zzz]\nnulls = 0.0\n')
+    renamed = add(
+        ws, orders().rename_columns(["id", "customer", "amount", "paid", "country", "PaidAt"]), file="b.parquet"
+    )
+    said = {f.column: f.message for f in suite.run(ws, renamed.ref).findings if f.file == "b.parquet"}
+    assert said["paid_at"] == "no column 'paid_at', did you mean 'PaidAt'?", "not 'paid', which has rules of its own"
+    assert said["zzz"] == "no column 'zzz'"
 
 
 def test_csv_and_json_lines_are_checked_like_parquet(ws: Workspace) -> None:
@@ -173,7 +249,7 @@ def test_nothing_passes_by_being_skipped(ws: Workspace) -> None:
     assert [(f.rule, f.passed) for f in empty.findings] == [("suite", False)]
     assert "no rules" in empty.findings[0].message
     path.write_text(HEAD + '[columns.nosuch]\nnulls = 0.5\n[[rows]]\nname = "r"\nwhere = "nosuch > 1"\n')
-    assert set(failed(suite.run(ws, "orders"))) == {("type", "nosuch"), ("r", "")}
+    assert set(failed(suite.run(ws, "orders"))) == {("missing column", "nosuch"), ("r", "")}
     path.write_text(HEAD + '[columns.id]\nreferences = "gone.id"\n')
     assert "no data set" in failed(suite.run(ws, "orders"))["references", "id"].message.replace("there is ", "")
     path.write_text(HEAD + "[columns.amount]\nshift = 0.1\n")
@@ -427,7 +503,7 @@ def test_the_page_holds_everything_and_fetches_nothing(ws: Workspace) -> None:
     assert Path(made.to) == ws.project.state / "reports" / "orders@2.html"
     page = Path(made.to).read_text()
     assert "<script" not in page
-    for part in ("&lt;script&gt;", "allowed", "1 of 400", "row numbers", ">4 <", "<svg", "b.parquet", "DE 3"):
+    for part in ("&lt;script&gt;", "allowed", "0.2 %", "Row numbers", ">4<", "<svg", "b.parquet", "DE 3"):
         assert part in page, part
     for word in ("http://", "https://", "src=", "@import", "url("):
         assert word not in page
@@ -445,7 +521,8 @@ def test_a_key_in_a_far_file_is_found_on_disk_too(ws: Workspace, monkeypatch: py
     assert (usual.rows, usual.count, usual.file, usual.message) == (
         (0, 1, 2, 3, 4), 5, "b.parquet", "10 rows share their key with another row",
     )  # fmt: skip
-    assert (found.message, found.examples[0]) == (usual.message, "o395")
+    both = ": row 395 of a.parquet, row 0 of b.parquet"
+    assert (found.message, found.examples[0]) == (usual.message + both, "o395"), "other rules: both files are new"
 
 
 PEAK = """
@@ -501,8 +578,7 @@ def test_the_command_says_no_with_1_and_a_broken_suite_with_2(tmp_path: Path) ->
         "STOP orders@2",
         "amount",
         "nulls",
-        "19.5",
-        "rows 10, 11, 12, 13 …",
+        "390 rows (19.5 %) of orders.parquet: 10, 11, 12 …",
         "390 rows → orders.quarantine@1",
         "page ",
     ):

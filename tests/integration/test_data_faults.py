@@ -185,23 +185,6 @@ def test_a_link_that_leaves_the_tree_is_named_and_nothing_of_it_is_read(ws: Work
 # -- disks
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB, half of it taken by a file `filler`."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "noria-test", str(folder)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        message = f"a small file system cannot be mounted here (run as root): {made.stderr.strip()}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    (folder / "filler").write_bytes(bytes(8 << 20))
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("size", [10_000, 300_000, 20_000_000], ids=["packed", "loose", "chunked"])
 def test_a_full_disk_is_said_keeps_every_file_and_the_work_goes_on_when_there_is_space(
     small_disk: Path, tmp_path: Path, size: int

@@ -2,9 +2,12 @@
 
 Each rule has a principle, so that seasons pass and faults do not:
 
-- type: a column is there and is a number, text, bool or time, as in the reference.
+- missing column: a column with rules is there; if it is not, that is the one finding about it.
+- type: it is a number, text, bool or time, as in the reference.
 - nulls: at most the agreed share, beyond what chance gives a small file (three standard errors).
 - nulls_when: missing values have a reason; where the reason is absent, they are hardly missing.
+- null run: not so many rows in a row without a value, least of all where it usually has one.
+- usual values: what comes back all the time in the reference is not gone altogether (see `habits`).
 - range: hard bounds (a share between 0 and 1, a ceiling that many rows touch), else no value
   further outside of everything accepted than three times the reference's own tail.
 - resolution: values stay on the lattice of the reference (see `lattice`), neither off nor coarser.
@@ -16,13 +19,16 @@ Each rule has a principle, so that seasons pass and faults do not:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from noria.checks import habits
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, passed
 from noria.checks.scanning import shift, units
 from noria.checks.scanning.accumulate import NumberState, TextState, state_of
 from noria.checks.scanning.arrays import Mask, mask, texts
@@ -34,6 +40,7 @@ from noria.checks.scanning.summary import ColumnProfile, TableProfile
 from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, Tally, percent
 from noria.checks.suites.rules import ColumnRules, When
 from noria.core.lazy import lazy
+from noria.core.words import counted, nearest, no_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +79,7 @@ class Batch:
 
 
 def check_column(name: str, rules: ColumnRules, batch: Batch) -> list[Finding]:
-    """Every rule of a column on one file, passed or failed. A missing column fails its one rule."""
+    """Every rule of a column on one file, passed or failed. A column that is not there fails once."""
     check = ColumnCheck(name, rules, batch.table.schema, batch.accepted)
     check.look(Rows(batch.table, 0))
     found = check.findings(batch.profile, {})
@@ -80,11 +87,11 @@ def check_column(name: str, rules: ColumnRules, batch: Batch) -> list[Finding]:
         tally = Tally()
         tally.add(repeated([batch.table[name]]), Rows(batch.table, 0), name)
         total = batch.table.num_rows
-        message = f"{tally.count} rows share a value"
+        message = f"{tally.count:,} rows share a value"
         found.append(
             tally.finding("unique", name, rules.severity, message, total=total, file=batch.file)
             if tally.count
-            else Finding(rule="unique", column=name, passed=True, severity=rules.severity, total=total, file=batch.file)
+            else passed("unique", name, total=total, severity=rules.severity, file=batch.file)
         )
     return found
 
@@ -120,9 +127,11 @@ class ColumnCheck:
         accepted: TableProfile | None = None,
         *,
         reference: ColumnProfile | None = None,
+        strangers: Sequence[str] = (),
         is_full: bool = False,
         is_keeping: bool = False,
     ) -> None:
+        self._strangers = strangers
         self.name, self.rules, self.reference = name, rules, reference
         self.kinds = {field.name: field.type for field in schema}
         self.before = accepted.columns.get(name) if accepted else None
@@ -130,7 +139,9 @@ class ColumnCheck:
         self.is_there = name in self.kinds
         self.family = family(self.kinds[name]) if self.is_there else ""
         self.when = When.read(rules.when) if rules.when and rules.nulls_when is not None else None
-        is_ranked = is_full or rules.unit or rules.step is not None or rules.shift is not None
+        self.run_when = When.read(rules.null_run_when) if rules.null_run_when else None
+        self.silence = habits.Silence(is_keeping=is_keeping) if rules.null_run is not None else None
+        is_ranked = bool(is_full or rules.unit or rules.step is not None or rules.shift is not None or rules.usual)
         self.state = state_of(self.kinds[name], self.family, is_ranked=is_ranked) if self.is_there else None
         self.bounds = _bounds(rules, self.bases) if self._has_range() else None
         self.is_hard = False
@@ -143,7 +154,7 @@ class ColumnCheck:
     @property
     def columns(self) -> frozenset[str]:
         """The column, and the one that its nulls depend on."""
-        also = {self.when.column} if self.when is not None else set()
+        also = {when.column for when in (self.when, self.run_when) if when is not None}
         return frozenset(({self.name} | also) & self.kinds.keys())
 
     @property
@@ -162,7 +173,9 @@ class ColumnCheck:
         tallies = self.tallies
         if self.rules.nulls is not None and chunk.nulls:
             tallies["nulls"].add(chunk.missing, rows, self.name)
-        if self._when_fault() is None and self.when is not None:
+        if self.silence is not None and self._when_fault(self.run_when) is None:
+            self._listen(rows, self.silence)
+        if self._when_fault(self.when) is None and self.when is not None:
             where = holds(self.when, rows)
             self.among += int(np.count_nonzero(where))
             if chunk.nulls:
@@ -175,18 +188,22 @@ class ColumnCheck:
             if new.any():
                 tallies["levels"].add(chunk.rows_of(new), rows, self.name)
 
+    def _listen(self, rows: Rows, silence: habits.Silence) -> None:
+        missing = rows[self.name].missing
+        counted = np.arange(rows.count) if self.run_when is None else np.flatnonzero(holds(self.run_when, rows))
+        silence.add(missing[counted], counted + rows.first)
+
     def _look_at_numbers(self, rows: Rows) -> None:
         chunk, tallies = rows[self.name], self.tallies
         is_ranked = isinstance(self.state, NumberState) and self.state.is_ranked
         points = chunk.points[0] if is_ranked else None
         values = chunk.floats
-        least, most = (float(points[0]), float(points[-1])) if points is not None and len(points) else _ends(values)
-        if pa.types.is_floating(chunk.array.type):
-            infinite = np.isinf(values)
-            if infinite.any():
-                tallies["infinite"].add(infinite, rows, self.name)
-                least, most = _ends(values[np.isfinite(values)])
-        if self.bounds is not None and not math.isnan(least):
+        least, most = (float(points[0]), float(points[-1])) if points is not None and len(points) else chunk.ends
+        if math.inf in (-chunk.ends[0], chunk.ends[1]) and chunk.nulls < chunk.rows:
+            tallies["infinite"].add(np.isinf(values), rows, self.name)
+            finite = values[np.isfinite(values)]
+            least, most = (float(finite.min()), float(finite.max())) if len(finite) else (math.inf, -math.inf)
+        if self.bounds is not None and least <= most:
             low, high = self.bounds
             if least < low or most > high:
                 with np.errstate(invalid="ignore"):
@@ -198,7 +215,8 @@ class ColumnCheck:
                 with np.errstate(invalid="ignore"):
                     off = off_lattice(chunk.floats, lattice) & np.isfinite(chunk.floats)
                 tallies["resolution"].add(off, rows, self.name)
-        if (self.rules.unit or self.rules.step is not None) and not tallies["telling"].is_full:
+        is_shown = self.rules.unit or self.rules.step is not None or bool(self.rules.usual)
+        if is_shown and not tallies["telling"].is_full:
             is_value = np.isfinite(chunk.floats)
             if not tallies["any"].is_full:
                 tallies["any"].add(is_value, rows, self.name)
@@ -216,11 +234,12 @@ class ColumnCheck:
         if self.state is None:
             if self.rules == ColumnRules(severity=self.rules.severity):
                 return []
-            return [self._all("type", "the column is missing")]
+            known = self._strangers if nearest(self.name, self._strangers, cutoff=0.65) else self.kinds
+            return [self._all("missing column", no_column(self.name, known))]
         mine = self.profile
         fault = self._type_fault()
         if fault:
-            return [self._all("type", fault)]
+            return [self._all("type", fault, rows=True)]
         found = [self._passed("type")] if self.rules.type else []
         found += self._nulls(mine)
         if self.family == "number" and mine.values:
@@ -233,7 +252,8 @@ class ColumnCheck:
 
     def broken(self) -> list[Places]:
         """The rows that broke a rule which failed."""
-        return [self.tallies[rule].places() for rule in sorted(self._failed) if rule in self.tallies]
+        found = [self.tallies[rule].places() for rule in sorted(self._failed) if rule in self.tallies]
+        return found + ([self.silence.rows()] if self.silence is not None and "null run" in self._failed else [])
 
     def _has_range(self) -> bool:
         has_base = self.rules.unit and bool(self.bases)
@@ -246,12 +266,11 @@ class ColumnCheck:
         there = "has no values" if self.family == "null" else f"is {self.family} ({self.kinds[self.name]})"
         return f"the column {there}, not {rules.type}"
 
-    def _when_fault(self) -> str | None:
-        when = self.when
+    def _when_fault(self, when: When | None) -> str | None:
         if when is None:
             return None
         if when.column not in self.kinds:
-            return f"cannot be evaluated: no column {when.column!r}"
+            return f"cannot be evaluated: {no_column(when.column, self.kinds)}"
         if when.sign in (">=", "<=") and family(self.kinds[when.column]) != "number":
             return f"cannot be evaluated: {when.column!r} is no number"
         return None
@@ -261,9 +280,11 @@ class ColumnCheck:
         if rules.nulls is not None:
             message = f"null in {percent(mine.null_share)} of rows (at most {percent(rules.nulls)})"
             yield self._judged("nulls", mine.nulls > most_by_chance(rules.nulls, mine.rows), message)
+        if self.silence is not None:
+            yield self._null_run(self.silence)
         if self.when is None or rules.nulls_when is None:
             return
-        fault = self._when_fault()
+        fault = self._when_fault(self.when)
         if fault:
             yield self._all("nulls when", fault)
             return
@@ -272,6 +293,27 @@ class ColumnCheck:
         share = percent(missing / self.among) if self.among else ""
         message = f"null in {share} of the rows where {rules.when} (at most {percent(rules.nulls_when)})"
         yield self._judged("nulls when", is_bad, message, total=self.among if is_bad else 0)
+
+    def _null_run(self, silence: habits.Silence) -> Finding:
+        fault = self._when_fault(self.run_when)
+        if fault:
+            return self._all("null run", fault)
+        most, rows = self.rules.null_run or 0, silence.rows()
+        if silence.length <= most:
+            return self._passed("null run")
+        among = f", of those where {self.rules.null_run_when}" if self.run_when is not None else ""
+        if self.rules.severity == "error":
+            self._failed.add("null run")
+        return failed(
+            "null run",
+            self.name,
+            f"null in {silence.length:,} rows in a row{among} (at most {most:,})",
+            count=silence.length,
+            total=self._total,
+            severity=self.rules.severity,
+            file=self._file,
+            rows=rows[:ROWS].tolist(),
+        )
 
     def _numbers(self, mine: ColumnProfile) -> Iterator[Finding]:
         rules = self.rules
@@ -284,13 +326,16 @@ class ColumnCheck:
             yield self._range(mine, *self.bounds)
         if rules.step is not None:
             yield self._resolution(mine, Lattice(rules.step, rules.offset))
+        if rules.usual:
+            yield self._usual(mine)
         if rules.unit and self.bases:
             yield self._unit(mine)
 
     def _range(self, mine: ColumnProfile, low: float, high: float) -> Finding:
         count = self.tallies["range"].count
         is_slip = not self.is_hard and count <= max(1.0, STRAYS * mine.values)
-        message = f"{count} values outside of {_number(low)} … {_number(high)}"
+        ends = f"{_number(low)} … {_number(high)}"
+        message = counted(count, f"value is outside of {ends}", f"values are outside of {ends}")
         return self._judged("range", count > 0, message, severity="warn" if is_slip else "")
 
     def _resolution(self, mine: ColumnProfile, lattice: Lattice) -> Finding:
@@ -311,6 +356,27 @@ class ColumnCheck:
             return self._passed("resolution")
         message = f"all values are multiples of {_number(coarse.step)}, not of {_number(lattice.step)} as they were"
         return self._whole("resolution", message + self._guess(mine), mine)
+
+    def _usual(self, mine: ColumnProfile) -> Finding:
+        """Whether values that came back all the time are gone, and whether chance could do that."""
+        assert isinstance(self.state, NumberState)
+        rules = self.rules
+        if not self.state.ranks.is_exact:
+            return self._all("usual values", "cannot be evaluated: too many different values")
+        points, weights = self.state.ranks.all()
+        is_sparse = bool(rules.typical_nonzero)
+        told = int(weights.sum() - (weights[points == 0].sum() if is_sparse else 0))
+        known = zip(rules.usual, rules.usual_shares, strict=True)
+        gone = [(value, share) for value, share in known if not np.isclose(points, value, rtol=1e-9, atol=0).any()]
+        if not habits.is_gone([share for _, share in gone], len(rules.usual), told, rules.clump):
+            return self._passed("usual values")
+        share = sum(share for _, share in gone)
+        names = ", ".join(_number(value) for value, _ in gone)
+        of = "of the values that are not zero" if is_sparse else "of the values"
+        message = f"never {names}, which were {percent(share)} {of}: rounded after a change of unit?"
+        found = self._whole("usual values", message, mine)
+        is_most = is_sparse or share >= sum(rules.usual_shares) / 2
+        return found if is_most else dataclasses.replace(found, severity="warn")
 
     def _unit(self, mine: ColumnProfile) -> Finding:
         stick = units.yardstick(self.bases)
@@ -364,7 +430,7 @@ class ColumnCheck:
         far, chance = shift.distance(self.reference, self.state)
         message = f"the distribution is {far:.3f} from the reference's (at most {_number(self.rules.shift)})"
         found = self._judged("shift", far > self.rules.shift + chance, message)
-        return found if found.passed else self._all("shift", message, rows=False)
+        return found if found.passed else self._all("shift", message)
 
     def _guess(self, mine: ColumnProfile) -> str:
         """`: degrees Fahrenheit became Celsius?` if a known conversion explains the file, else nothing."""
@@ -398,31 +464,20 @@ class ColumnCheck:
         )
 
     def _passed(self, rule: str) -> Finding:
-        return Finding(
-            rule=rule,
-            column=self.name,
-            passed=True,
-            severity=self.rules.severity,
-            total=self._total,
-            file=self._file,
-        )
+        return passed(rule, self.name, total=self._total, severity=self.rules.severity, file=self._file)
 
-    def _all(self, rule: str, message: str, *, rows: bool = True) -> Finding:
-        return Finding(
-            rule=rule,
-            column=self.name,
-            passed=False,
-            severity=self.rules.severity,
+    def _all(self, rule: str, message: str, *, rows: bool = False) -> Finding:
+        """A finding about every row; what cannot be evaluated accuses none."""
+        return failed(
+            rule,
+            self.name,
+            message,
             count=self._total,
             total=self._total,
-            message=message,
-            rows=tuple(range(min(ROWS, self._total))) if rows else (),
+            severity=self.rules.severity,
             file=self._file,
+            rows=range(min(ROWS, self._total)) if rows else (),
         )
-
-
-def _ends(values: Any) -> tuple[float, float]:
-    return (float(np.fmin.reduce(values)), float(np.fmax.reduce(values))) if len(values) else (math.inf, -math.inf)
 
 
 def _bounds(rules: ColumnRules, bases: Sequence[ColumnProfile]) -> tuple[float, float]:

@@ -16,8 +16,10 @@ import msgspec
 from noria.checks import wholes
 from noria.checks.evaluate import ColumnCheck
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, is_failure
 from noria.checks.kinds import leakage
 from noria.checks.prepare import Prepared
+from noria.checks.samples import with_samples
 from noria.checks.scanning import source
 from noria.checks.scanning.scan import Shape, scan, shape_of
 from noria.checks.scanning.source import Part
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 else:
     np = lazy("numpy")
 
-__all__ = ["Examined", "StoredReport", "examine", "is_failure"]
+__all__ = ["Examined", "StoredReport", "examine"]
 
 REPORT = "checks/1"
 
@@ -129,11 +131,6 @@ def examine(
     return Examined(report, {file: _joined(rows) for file, rows in broken.items()} if prepared.is_keeping else {})
 
 
-def is_failure(finding: Finding) -> bool:
-    """Whether a finding stops the pipeline."""
-    return not finding.passed and finding.severity == "error"
-
-
 def _open(part: Part, time: str) -> _File:
     shape = shape_of(part.path, part.file)
     return _File(part, shape, source.time_span(part, time, shape.schema.names))
@@ -170,16 +167,15 @@ def _check_file(
     )
     keys = {_name(watch): watch for watch in watchers if isinstance(watch, KeyWatch)}
     if not shape.rows:
-        empty = Finding(
-            rule="rows",
-            column="",
-            passed=False,
-            severity="warn",
-            message="an empty file: no rule could be evaluated",
-            file=part.file,
-        )
-        return profile, [empty], [], keys
-    findings = [finding for watcher in watchers for finding in watcher.findings(profile, faults)]
+        said = "an empty file: no rule could be evaluated"
+        return profile, [failed("rows", "", said, count=0, total=0, severity="warn", file=part.file)], [], keys
+    findings: list[Finding] = []
+    looked: dict[int, list[str]] = {}
+    for watcher in watchers:
+        for finding in watcher.findings(profile, faults):
+            looked[len(findings)] = sorted(watcher.columns, key=shape.schema.names.index)
+            findings.append(finding)
+    findings = with_samples(findings, looked, part, prepared.suite.table.key)
     return profile, findings, [rows for watcher in watchers for rows in watcher.broken()], keys
 
 
@@ -209,16 +205,8 @@ def _whole(
         for file, places in leaked.items():
             broken.setdefault(file, []).append(places)
     if is_empty(suite) and not prepared.functions:
-        findings.append(
-            Finding(
-                rule="suite",
-                column="",
-                passed=False,
-                count=version.rows,
-                total=version.rows,
-                message=f"the suite has no rules: nothing was checked (noria data check {version.name} --infer)",
-            )
-        )
+        said = f"the suite has no rules: nothing was checked (noria data check {version.name} --infer)"
+        findings.append(failed("suite", "", said, count=version.rows, total=version.rows))
     return findings
 
 

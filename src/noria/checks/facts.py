@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from noria.core.fact import fact
 
-__all__ = ["FACTS", "ChecksFinished", "ChecksInferred", "Finding"]
+__all__ = ["FACTS", "ChecksFinished", "ChecksInferred", "Finding", "Sample"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One row that broke a rule: its number in the file (from 0), and as text the values that tell why."""
+
+    row: int
+    values: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +23,8 @@ class Finding:
     """The outcome of one rule: what was checked, how many rows broke it, and which.
 
     `rows` are up to ten row numbers (from 0, within `file`); `examples` are up to
-    five offending values as text. A rule that could not be evaluated has passed=False and says so.
+    five different offending values as text; `samples` are up to five of the rows with the table's key
+    and the columns that the rule looks at. A rule that could not be evaluated has passed=False and says so.
     """
 
     rule: str
@@ -27,6 +37,7 @@ class Finding:
     rows: tuple[int, ...] = ()
     examples: tuple[str, ...] = ()
     file: str = ""
+    samples: tuple[Sample, ...] = ()
 
 
 @fact("checks.inferred", subject="dataset/{dataset}")

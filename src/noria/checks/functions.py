@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from noria.checks.facts import Finding
+from noria.checks.findings import passed
 from noria.checks.scanning.arrays import is_null, mask
 from noria.checks.scanning.expression import Expression
 from noria.checks.scanning.summary import TableProfile
@@ -24,6 +25,7 @@ from noria.checks.scanning.tally import Places, Rows, Tally, whole
 from noria.checks.suites.rules import SEVERITIES
 from noria.core.errors import ProjectError, UsageError
 from noria.core.lazy import lazy
+from noria.core.words import counted, no_column
 from noria.plugins import keep_zones
 
 if TYPE_CHECKING:
@@ -136,6 +138,7 @@ class FunctionCheck:
         names = function.columns or tuple(schema.names)
         self.missing = [name for name in names if name not in schema.names]
         self.names = [name for name in names if name in schema.names]
+        self.known = schema.names
         self.schema = pa.schema([schema.field(name) for name in self.names])
         self.tables: list[pa.Table] = []
         self.tally = Tally(is_keeping=is_keeping)
@@ -158,20 +161,11 @@ class FunctionCheck:
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
         """Ask the function."""
-        said = f"no column {self.missing[0]!r}" if self.missing else ""
+        said = no_column(self.missing[0], self.known) if self.missing else ""
         message = f"cannot be evaluated: {said}" if said else self._asked()
         mine = self.function
         if not message:
-            return [
-                Finding(
-                    rule=mine.name,
-                    column="",
-                    passed=True,
-                    severity=mine.severity,
-                    total=profile.rows,
-                    file=profile.file,
-                )
-            ]
+            return [passed(mine.name, "", total=profile.rows, severity=mine.severity, file=profile.file)]
         self._failed = mine.severity == "error"
         count = self.tally.count or profile.rows
         return [
@@ -199,7 +193,8 @@ class FunctionCheck:
         if mask is None:
             return f"cannot be evaluated: it gave {type(answer).__name__}, not true, false, a mask of rows or a text"
         self.tally.add(~mask, Rows(table, 0), self.names[0] if len(self.names) == 1 else "")
-        return f"{self.tally.count} rows break {self.function.name}" if self.tally.count else ""
+        name, count = self.function.name, self.tally.count
+        return counted(count, f"row breaks {name}", f"rows break {name}") if count else ""
 
 
 def _as_asked(function: Callable[[Any], Any], table: pa.Table) -> Any:

@@ -8,16 +8,17 @@ takes only what nobody edited, and only when told to.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks import reference
+from noria.checks import habits, reference
 from noria.checks.evaluate import MIN_ROWS, holds
 from noria.checks.facts import ChecksInferred
 from noria.checks.scanning import source, units
-from noria.checks.scanning.accumulate import ColumnState
+from noria.checks.scanning.accumulate import EXACT_DISTINCT, ColumnState
 from noria.checks.scanning.profile import ColumnProfile, floats, profile_numbers
 from noria.checks.scanning.scan import BATCH_ROWS
 from noria.checks.scanning.tally import Rows
@@ -29,6 +30,7 @@ from noria.core.errors import UsageError
 from noria.core.identity import short
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -69,6 +71,8 @@ _UNREST = 5.0
 _WHEN_SHARE = 0.15
 _WHEN_NULLS = 0.02
 _WHEN_GAIN = 5.0
+_UNORDERED = 0.001
+"""So few rows may stand before an earlier one in a file that is in order of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +144,8 @@ def _report(
 
 def _comment(version: DatasetVersion) -> str:
     return (
-        f"Rules for {version.name}, inferred from {version.ref} ({version.rows:,} rows). They are yours: edit them.\n"
+        f"Rules for {version.name}, inferred from {version.ref} ({counted(version.rows, 'row')}). "
+        "They are yours: edit them.\n"
         "A rule that fails stops the pipeline before training. `noria data check` runs them."
     )
 
@@ -181,6 +186,8 @@ def infer_suite(ws: Workspace, version: DatasetVersion, states: Mapping[str, Col
     }
     for name, reason in _reasons(sample, profiles).items():
         rules[name] = _with_reason(rules[name], *reason)
+    for name, habit in _habits(sample, profiles, version).items():
+        rules[name] = dataclasses.replace(rules[name], **habit)
     config = ws.project.data.get(version.name)
     return Suite(
         dataset=version.name,
@@ -326,6 +333,37 @@ def _reasons(table: pa.Table, profiles: Mapping[str, ColumnProfile]) -> dict[str
                 best = (among, when, share)
         if best is not None:
             found[name] = best[1:]
+    return found
+
+
+def _habits(
+    table: pa.Table, profiles: Mapping[str, ColumnProfile], version: DatasetVersion
+) -> dict[str, dict[str, Any]]:
+    """By column, the longest silence and the usual values; nothing where the reference is not in order of time."""
+    if version.time not in table.column_names or table.num_rows < 2:
+        return {}
+    times = pc.drop_null(table[version.time].combine_chunks())
+    is_down = pc.sum(pc.less(times[1:], times[:-1])).as_py() or 0
+    if is_down > _UNORDERED * table.num_rows:
+        return {}
+    step = max(1, -(-version.rows // max(table.num_rows, 1)))
+    rows = Rows(table, 0)
+    conditions = [(when, holds(when, rows)) for when in _conditions(profiles)]
+    found: dict[str, dict[str, Any]] = {}
+    for name, profile in profiles.items():
+        if _role(version, name):
+            continue
+        mine: dict[str, Any] = {}
+        others = [(str(when), where) for when, where in conditions if when.column != name]
+        if 0 < profile.nulls < profile.rows:
+            run = habits.silence(rows[name].missing, others, step=step, least=_WHEN_SHARE)
+            mine |= {"null_run": run[0], "null_run_when": run[1]} if run else {}
+        if profile.family == "number" and 0 < profile.distinct <= EXACT_DISTINCT:
+            usual = habits.usual(rows[name].floats, is_sparse=profile.is_sparse, step=step)
+            if usual is not None:
+                mine |= {"usual": usual.values, "usual_shares": usual.shares, "clump": usual.clump}
+        if mine:
+            found[name] = mine
     return found
 
 

@@ -9,31 +9,35 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from noria.checks.examine import StoredReport, is_failure
+from noria.checks.examine import StoredReport
 from noria.checks.facts import Finding
+from noria.checks.findings import is_failure
 from noria.checks.scanning.summary import ColumnProfile
+from noria.checks.scanning.tally import percent
+from noria.core.words import counted
 
 __all__ = ["page"]
 
 _STYLE = """
 :root{--ink:#1b2330;--dim:#6b7688;--line:#e4e8ef;--card:#fff;--back:#f6f7fa;--ok:#1a7f4b;--stop:#b3261e;--warn:#9a6700;
---blue:#2f6fde;--grey:#b7c0cf;--soft:#fdf0ef;--softwarn:#fdf6e3}
+--blue:#2f6fde;--grey:#b7c0cf;--pill:#fff;--soft:#fdf0ef;--softwarn:#fdf6e3}
 @media(prefers-color-scheme:dark){:root{--ink:#e4e8f0;--dim:#8d98ac;--line:#2a3140;--card:#181d28;--back:#10141c;
---ok:#3fb27f;--stop:#ef7a72;--warn:#d9a13b;--blue:#6d9df0;--grey:#566176;--soft:#2a1d1f;--softwarn:#29241a}}
+--ok:#3fb27f;--stop:#ef7a72;--warn:#d9a13b;--blue:#6d9df0;--grey:#566176;--pill:#10141c;--soft:#2a1d1f;--softwarn:#29241a}}
 *{box-sizing:border-box}body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;margin:0;color:var(--ink);
 background:var(--back)}main{max-width:72rem;margin:0 auto;padding:2rem 1.2rem 4rem}
 h1{font-size:1.6rem;margin:0 0 .2rem;display:flex;gap:.8rem;align-items:center}
 h2{font-size:1.1rem;margin:2.2rem 0 .7rem}p{margin:.3rem 0}.dim{color:var(--dim)}
-.pill{font-size:.8rem;padding:.15rem .7rem;border-radius:1rem;color:#fff;font-weight:600;letter-spacing:.02em}
+.pill{font-size:.8rem;padding:.15rem .7rem;border-radius:1rem;color:var(--pill);font-weight:600;letter-spacing:.02em}
 .ok{background:var(--ok)}.stop{background:var(--stop)}.warn{background:var(--warn)}
 .tiles{display:flex;gap:.8rem;flex-wrap:wrap;margin:1.2rem 0}.tile{background:var(--card);border:1px solid var(--line);
 border-radius:.6rem;padding:.7rem 1.1rem;min-width:8rem}.tile b{display:block;font-size:1.5rem;line-height:1.2}
 .card{background:var(--card);border:1px solid var(--line);border-left:5px solid var(--stop);border-radius:.5rem;
 padding:.8rem 1.1rem;margin:.6rem 0}.card.w{border-left-color:var(--warn)}
 .card h3{margin:0;font-size:1rem;display:flex;gap:.6rem;align-items:baseline;flex-wrap:wrap}
-.card h3 span{font-weight:400;color:var(--dim)}.grid{display:grid;grid-template-columns:7rem 1fr;gap:.15rem 1rem;
-margin:.4rem 0 0;font-size:.93rem}.grid dt{color:var(--dim)}.grid dd{margin:0;overflow-wrap:anywhere}
-.grid svg{display:inline-block;margin-left:.6rem}
+.card h3 span{font-weight:400;color:var(--dim)}.lead{font-size:1.05rem}
+.rows{overflow-x:auto;margin:.5rem 0 .3rem}.rows table{width:auto}.rows td,.rows th{padding:.2rem .8rem .2rem 0}
+.rows td.x{color:var(--stop);font-weight:600}.card.w .rows td.x{color:var(--warn)}td.w{white-space:normal}
+.t-stop b{color:var(--stop)}.t-warn b{color:var(--warn)}a{color:inherit;text-decoration-color:var(--grey)}
 code{background:var(--back);border:1px solid var(--line);padding:0 .3rem;border-radius:3px;font-size:.88em}
 .table{background:var(--card);border:1px solid var(--line);border-radius:.6rem;overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem}th,td{text-align:left;padding:.4rem .7rem;
@@ -60,14 +64,17 @@ def page(made: StoredReport) -> str:
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
         f"<title>{name}: checks</title><style>{_STYLE}</style></head><body><main>",
-        f"<h1>{name} {verdict}</h1><p class='dim'>{_lead(made, bad)}</p>",
+        f"<h1>{name} {verdict}</h1><p class='lead'>{_lead(made, bad)}</p>",
         _tiles(made, total, len(bad), len(warned)),
     ]
     if bad:
-        parts += ["<h2>What stopped it</h2>", *map(_card, bad)]
+        parts += ["<h2>What stopped it</h2>", _overview(bad)]
     if warned:
-        parts += ["<h2>Warnings</h2>", *map(_card, warned)]
+        parts += ["<h2>Warnings</h2>", _overview(warned)]
+    if made.findings:
+        parts += ["<h2>Rows to look at</h2>", *map(_card, made.findings)]
     if len(made.profiles) > 1:
         parts += ["<h2>Files</h2>", _files(made, {finding.file for finding in bad})]
     if made.profiles:
@@ -81,47 +88,116 @@ def page(made: StoredReport) -> str:
 
 
 def _lead(made: StoredReport, bad: Sequence[Finding]) -> str:
+    """In a sentence or two: what it means, what was looked at, and what to do."""
     looked = ", ".join(made.new_files[:4]) + (f" and {len(made.new_files) - 4} more" if len(made.new_files) > 4 else "")
-    says = "Nothing may be trained on this version." if bad else "Every rule that can stop a pipeline passed."
-    return f"{says} Looked at: {_e(looked or 'nothing new')}."
+    says = "Every rule that can stop a pipeline passed."
+    if bad:
+        accused = list(dict.fromkeys(finding.column or "the table" for finding in bad))
+        names = ", ".join(accused[:5]) + (f" and {len(accused) - 5} more" if len(accused) > 5 else "")
+        says = f"Nothing is trained on this version: {counted(len(bad), 'rule')} failed, about {names}."
+    return f"{_e(says)} Looked at: {_e(looked or 'nothing new')}."
 
 
 def _tiles(made: StoredReport, total: int, failed: int, warned: int) -> str:
     tiles = [
-        (f"{made.rows:,}", "rows"),
-        (f"{total - failed - warned:,} of {total:,}", "rules passed"),
-        (f"{failed:,}", "failed"),
-        (f"{warned:,}", "warnings"),
-        (f"{len(made.new_files)} of {len(made.profiles)}", "files looked at"),
+        (f"{made.rows:,}", "row" if made.rows == 1 else "rows", ""),
+        (f"{total - failed - warned:,} of {total:,}", "rules passed", ""),
+        (f"{failed:,}", "failed", "t-stop" if failed else ""),
+        (f"{warned:,}", "warning" if warned == 1 else "warnings", "t-warn" if warned else ""),
+        (f"{len(made.new_files)} of {len(made.profiles)}", "files looked at", ""),
     ]
-    return '<div class="tiles">' + "".join(f'<div class="tile"><b>{v}</b>{n}</div>' for v, n in tiles) + "</div>"
+    shown = (f'<div class="tile {mark}"><b>{value}</b>{noun}</div>' for value, noun, mark in tiles)
+    return f'<div class="tiles">{"".join(shown)}</div>'
+
+
+def _overview(findings: Sequence[Finding]) -> str:
+    """One line for each finding: the column, what is wrong in words, how many rows; a link to the rows."""
+    rows = []
+    for finding in findings:
+        level = "stop" if finding.severity == "error" else "warn"
+        share = finding.count / finding.total if finding.total else 0.0
+        many = f"{finding.count:,}" if finding.total else ""
+        said = _e(finding.message)
+        if finding.rows:
+            said = f'<a href="#{_anchor(finding)}">{said}</a>'
+        rows.append(
+            f"<tr><td><b>{_e(finding.column or 'table')}</b></td><td class='w'>{said}</td><td>{_e(finding.rule)}</td>"
+            f"<td class='n'>{many}</td><td class='n'>{percent(share) if finding.total else ''}</td>"
+            f"<td>{_share(share, level)}</td><td>{_e(finding.file)}</td></tr>"
+        )
+    head = (
+        "<tr><th>column</th><th>what is wrong</th><th>rule</th><th class='n'>rows</th><th class='n'>share</th>"
+        "<th></th><th>file</th></tr>"
+    )
+    return f'<div class="table"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _anchor(finding: Finding) -> str:
+    return _e(f"{finding.column or 'table'}-{finding.rule}-{finding.file}".replace(" ", "-"))
+
+
+_ASKED = {
+    "missing column": "a column that has rules must be there",
+    "nulls": "the share of rows without a value",
+    "nulls when": "values should be there where another column says so",
+    "null run": "how many rows in a row are without a value, against the longest such silence of the reference",
+    "usual values": "values that came back all the time in the reference",
+    "range": "values beyond everything that was accepted, or beyond a bound",
+    "resolution": "the step that all values of the reference were multiples of",
+    "unit": "whether the values look as if their unit had changed",
+    "levels": "texts that the reference did not have",
+    "shift": "how far the distribution is from the reference's",
+    "unique": "rows that share their key",
+    "references": "values that another data set does not have",
+}
+"""What a rule asks, for somebody who has never read its documentation."""
 
 
 def _card(finding: Finding) -> str:
+    """The rows of a finding, each with its number and the values that the rule looked at; "" if it names none."""
+    if not finding.rows:
+        return ""
     level = "stop" if finding.severity == "error" else "warn"
-    share = finding.count / finding.total if finding.total else 0.0
-    rows = ", ".join(f"{row:,}" for row in finding.rows) + (" …" if finding.count > len(finding.rows) else "")
-    examples = " ".join(f"<code>{_e(example[:80])}</code>" for example in finding.examples)
-    lines = [("rows", f"{finding.count:,} of {finding.total:,} ({share:.2%}) {_share(share, level)}")]
-    if examples:
-        lines.append(("for example", examples))
-    if finding.rows:
-        lines.append(("row numbers", f"{_e(rows)} <span class='dim'>(from 0)</span>"))
-    if finding.file:
-        lines.append(("file", _e(finding.file)))
-    listed = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in lines)
+    of = f" of {_e(finding.file)}" if finding.file else ""
+    others = ", ".join(f"{row:,}" for row in finding.rows[len(finding.samples) :])
+    left = finding.count - len(finding.rows)
+    more = f"also rows {others}" if others else ""
+    more += (" and " if more else "") + f"{counted(left, 'other')}" if left > 0 else ""
     return (
-        f'<div class="card{" w" if level == "warn" else ""}"><h3>{_e(finding.column or "table")}'
-        f"<span>{_e(finding.rule)}</span></h3><p>{_e(finding.message)}</p><dl class='grid'>{listed}</dl></div>"
+        f'<div class="card{" w" if level == "warn" else ""}" id="{_anchor(finding)}">'
+        f"<h3>{_e(finding.column or 'table')}<span>{_e(finding.rule)}: {_e(finding.message)}</span></h3>"
+        + (f"<p class='dim'>Asked: {_e(_ASKED[finding.rule])}.</p>" if finding.rule in _ASKED else "")
+        + _samples(finding)
+        + (f"<p class='dim'>{more}{of}. Row numbers count from 0.</p>" if more or of else "")
+        + "</div>"
     )
 
 
+def _samples(finding: Finding) -> str:
+    if not finding.samples:
+        return f"<p>rows {', '.join(f'{row:,}' for row in finding.rows)}</p>"
+    names = list(finding.samples[0].values)
+    accused = set(finding.column.split(", "))
+    head = "".join(f"<th>{_e(name)}</th>" for name in names)
+    body = "".join(
+        f"<tr><td class='n'>{sample.row:,}</td>"
+        + "".join(
+            f"<td{' class=x' if name in accused or not finding.column else ''}>{_e(sample.values[name])}</td>"
+            for name in names
+        )
+        + "</tr>"
+        for sample in finding.samples
+    )
+    return f"<div class='rows'><table><tr><th class='n'>row</th>{head}</tr>{body}</table></div>"
+
+
 def _share(share: float, level: str) -> str:
-    """A share of rows as a bar of 160 pixels, at least one."""
-    width = max(1.0, min(share, 1.0) * 160)
+    """A share of rows as a bar of 100 pixels, at least one."""
+    width = max(1.0, min(share, 1.0) * 100)
+    bar = f'<rect width="{width:.1f}" height="8" rx="3" class="f-{level}"/>'
     return (
-        f'<svg width="160" height="8" role="img" aria-label="{share:.2%} of rows"><rect width="160" height="8" rx="3" '
-        f'class="f-line"/><rect width="{width:.1f}" height="8" rx="3" class="f-{level}"/></svg>'
+        f'<svg width="100" height="8" role="img" aria-label="{percent(share)} of rows">'
+        f'<rect width="100" height="8" rx="3" class="f-line"/>{bar}</svg>'
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from noria.checks import reference
 from noria.checks.evaluate import ColumnCheck
 from noria.checks.functions import CheckFunction, FunctionCheck, load_functions
-from noria.checks.kinds.files import FILE_KINDS
+from noria.checks.kinds.files import FILE_KINDS, FileCheck
 from noria.checks.rulecheck import RuleCheck, as_rule, short_forms
 from noria.checks.scanning import arrays, expression, source
 from noria.checks.scanning.expression import Expression, Unreadable
@@ -25,6 +25,7 @@ from noria.checks.suites.rules import KINDS, ColumnRules, Rule, Suite
 from noria.checks.wholes import Key, KeyWatch, keys_of
 from noria.core.errors import NoriaError, NotFound
 from noria.core.lazy import lazy
+from noria.core.words import no_column
 from noria.data.versions import resolve
 from noria.store.workspace import Workspace
 
@@ -64,6 +65,7 @@ class Prepared:
         """What watches a file: its columns (with or without rules), keys, rules and functions."""
         suite = self.suite
         names = [*schema.names, *(name for name in suite.columns if name not in schema.names)]
+        strangers = [name for name in schema.names if name not in suite.columns]
         found: list[Watcher] = [
             ColumnCheck(
                 name,
@@ -71,6 +73,7 @@ class Prepared:
                 schema,
                 before,
                 reference=self.reference.get(name),
+                strangers=strangers,
                 is_keeping=self.is_keeping,
             )
             for name in names
@@ -79,7 +82,7 @@ class Prepared:
         read = self._expressions(schema)
         for rule in self.rules:
             if rule.rule in FILE_KINDS:
-                found.append(FILE_KINDS[rule.rule](rule, schema, is_keeping=self.is_keeping))
+                found.append(FileCheck(rule, schema, is_keeping=self.is_keeping))
             elif rule.rule not in KINDS or KINDS[rule.rule].is_per_row:
                 found.append(self._rule(rule, schema, read))
         if self.schema is not None:
@@ -148,7 +151,7 @@ def _known(ws: Workspace, place: str) -> tuple[pa.Array[Any] | str, str]:
     except NotFound as error:
         return error.message, ""
     if column not in version.column_names():
-        return f"{version.ref} has no column {column!r}", ""
+        return f"{version.ref} has {no_column(column, version.column_names())}", ""
     try:
         tables = [source.columns_of(part, [column]) for part in source.parts(ws, version)]
     except NoriaError as error:

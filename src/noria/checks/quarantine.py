@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.checks.examine import is_failure
 from noria.checks.facts import Finding
+from noria.checks.findings import is_failure
 from noria.checks.scanning import source
 from noria.checks.scanning.arrays import whole
 from noria.checks.scanning.scan import BATCH_ROWS
@@ -26,6 +26,7 @@ from noria.checks.suites.place import suite_path
 from noria.core.errors import NotFound
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data.versions import DatasetVersion, add, resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -80,8 +81,18 @@ def quarantine(ws: Workspace, dataset: str) -> Quarantined:
         failing=failing,
         quarantine=report["quarantine"],
         clean=report["clean"],
-        whole=tuple(_words(finding) for finding in found.report.findings if is_failure(finding) and not finding.rows),
+        whole=tuple(
+            _words(finding)
+            for finding in found.report.findings
+            if is_failure(finding) and not _is_apart(finding, found.broken)
+        ),
     )
+
+
+def _is_apart(finding: Finding, broken: Mapping[str, Places]) -> bool:
+    """Whether the rows that a finding names are among those that were set apart."""
+    apart = broken.get(finding.file)
+    return bool(finding.rows) and apart is not None and bool(np.isin(finding.rows, apart).all())
 
 
 def _words(finding: Finding) -> str:
@@ -105,12 +116,13 @@ def _divide(ws: Workspace, version: DatasetVersion, broken: Mapping[str, Places]
 
 
 def _added(ws: Workspace, version: DatasetVersion, folder: Path, kind: str, rows: int) -> str:
-    words = "that break a rule" if kind == "quarantine" else "that break none"
+    one, many = "row of {0} that breaks", "rows of {0} that break"
+    words = counted(rows, one.format(version.ref), many.format(version.ref))
     made = add(
         ws,
         str(folder),
         f"{version.name}.{kind}",
-        f"{rows} rows of {version.ref} {words}",
+        f"{words} {'a rule' if kind == 'quarantine' else 'none'}",
         key=version.key,
         time=version.time,
         label=version.label,

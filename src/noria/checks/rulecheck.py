@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, passed
 from noria.checks.kinds.columns import members_of, needs
 from noria.checks.scanning.expression import HOLDS, Expression, Unreadable
 from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import CannotEvaluate, Places, Rows, Tally, percent
 from noria.checks.suites.rules import KINDS, ColumnRules, RowRule, Rule
 from noria.core.lazy import lazy
+from noria.core.words import counted, no_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ __all__ = ["RuleCheck", "as_rule", "short_forms"]
 
 Ask = Callable[[Rule, Rows], Any]
 _ABOUT_NULLS = ("not_null", "null")
+_OF_ROWS = ("row", "unique_within_row", "not_null", "null")
 
 
 class RuleCheck:
@@ -53,8 +55,7 @@ class RuleCheck:
         wanted = [*needs(rule), *(name for each in self.expressions for name in each.columns)]
         missing = next((name for name in wanted if name not in schema.names), None)
         if missing is not None:
-            near = difflib.get_close_matches(missing, schema.names, n=1, cutoff=0.5)
-            self.fault = f"no column {missing!r}" + (f", did you mean {near[0]!r}?" if near else "")
+            self.fault = no_column(missing, schema.names)
         self._columns = frozenset(wanted) if not self.fault else frozenset[str]()
         if not self.fault and not self._columns:  # a condition of constants needs rows, a plug-in may ask any column
             self._columns = frozenset(schema.names[:1] if rule.rule in KINDS else schema.names)
@@ -114,23 +115,12 @@ class RuleCheck:
         column = rule.column or ", ".join(rule.columns)
         fault = self.fault or next((faults[each.text] for each in self.expressions if each.text in faults), "")
         if fault:
+            said = f"cannot be evaluated: {fault}"
             return [
-                Finding(
-                    rule=rule.called,
-                    column=column,
-                    passed=False,
-                    severity=rule.severity,
-                    count=total,
-                    total=total,
-                    message=f"cannot be evaluated: {fault}",
-                    file=profile.file,
-                )
+                failed(rule.called, column, said, count=total, total=total, severity=rule.severity, file=profile.file)
             ]
         if self.tally.count <= rule.share * self.considered + 1e-9:
-            passed = Finding(
-                rule=rule.called, column=column, passed=True, severity=rule.severity, total=total, file=profile.file
-            )
-            return [passed]
+            return [passed(rule.called, column, total=total, severity=rule.severity, file=profile.file)]
         self._failed = rule.severity == "error"
         message = words(rule, self.tally.count)
         if rule.share:
@@ -156,23 +146,24 @@ def words(rule: Rule, count: int) -> str:
         ends += (" and " if ends else "") + f"{'below' if rule.strict_max else 'at most'} {rule.max}"
     patterns = " or ".join(rule.patterns or (rule.pattern,))
     told = {
-        "not_null": "have no value",
-        "null": "have a value",
-        "range": f"are not {ends}",
-        "length": f"have not {ends} characters",
-        "in": f"are not among the {len(rule.values)} allowed",
-        "not_in": f"are among the {len(rule.values)} forbidden",
-        "pattern": f"do not match {patterns}",
-        "not_pattern": f"match {patterns}",
-        "format": f"are not written as {rule.format}",
-        "json": "are not JSON",
-        "references": f"are not in {rule.dataset}",
-        "row": f"break: {rule.condition}",
-        "unique_within_row": "hold one value in two columns",
+        "not_null": ("has no value", "have no value"),
+        "null": ("has a value", "have a value"),
+        "range": (f"is not {ends}", f"are not {ends}"),
+        "length": (f"has not {ends} characters", f"have not {ends} characters"),
+        "in": (f"is not among the {len(rule.values)} allowed", f"are not among the {len(rule.values)} allowed"),
+        "not_in": (f"is among the {len(rule.values)} forbidden", f"are among the {len(rule.values)} forbidden"),
+        "pattern": (f"does not match {patterns}", f"do not match {patterns}"),
+        "not_pattern": (f"matches {patterns}", f"match {patterns}"),
+        "format": (f"is not written as {rule.format}", f"are not written as {rule.format}"),
+        "json": ("is not JSON", "are not JSON"),
+        "references": (f"is not in {rule.dataset}", f"are not in {rule.dataset}"),
+        "row": (f"breaks: {rule.condition}", f"break: {rule.condition}"),
+        "unique_within_row": ("holds one value in two columns", "hold one value in two columns"),
     }
     where = f" where {rule.where}" if rule.where else ""
-    noun = "rows" if rule.rule in ("row", "unique_within_row") or rule.rule not in told else "values"
-    return f"{count} {noun} {told.get(rule.rule, f'break {rule.called}')}{where}"
+    noun = "value" if rule.rule in told and rule.rule not in _OF_ROWS else "row"
+    one, many = told.get(rule.rule, (f"breaks {rule.called}", f"break {rule.called}"))
+    return counted(count, f"{noun} {one}", f"{noun}s {many}") + where
 
 
 def as_rule(row: RowRule) -> Rule:

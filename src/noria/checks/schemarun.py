@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 
 from noria.checks.adapters import panderas
-from noria.checks.examine import is_failure
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, is_failure
+from noria.checks.samples import with_samples
 from noria.checks.scanning import source
 from noria.checks.suite import ChecksReport
 from noria.core.verb import verb
@@ -38,19 +39,21 @@ def check_schema(ws: Workspace, dataset: str, schema: str) -> ChecksReport:
     parts = source.parts(ws, version)
     for part in parts:
         table = source.columns_of(part, version.column_names())
-        findings += panderas.validate(asked, table, file=part.file)
+        found = panderas.validate(asked, table, file=part.file)
+        columns = dict.fromkeys(range(len(found)), version.column_names())
+        findings += with_samples(found, columns, part, version.key)
     if not version.rows:
-        findings.append(Finding(rule="rows", column="", passed=False, message="there are no rows to check"))
-    failed = sum(map(is_failure, findings))
+        findings.append(failed("rows", "", "there are no rows to check", count=0, total=0))
+    bad = sum(map(is_failure, findings))
     warned = sum(not finding.passed and finding.severity == "warn" for finding in findings)
     total = panderas.rules_in(asked) * max(len(parts), 1)
     return ChecksReport(
         dataset=version.name,
         version=version.version,
         tree=version.tree,
-        ok=not failed,
-        passed=max(total - failed - warned, 0),
-        failed=failed,
+        ok=not bad,
+        passed=max(total - bad - warned, 0),
+        failed=bad,
         warned=warned,
         findings=tuple(finding for finding in findings if not finding.passed),
         report="",

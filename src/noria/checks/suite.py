@@ -7,24 +7,28 @@ the next run compares with.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from noria.checks import records
-from noria.checks.examine import Examined, StoredReport, examine, is_failure
+from noria.checks.examine import Examined, StoredReport, examine
 from noria.checks.facts import ChecksFinished, Finding
+from noria.checks.findings import is_failure
 from noria.checks.prepare import prepare
 from noria.checks.records import ChecksRecord
+from noria.checks.report import report as written
 from noria.checks.suites.place import suite_path
 from noria.checks.suites.suitefile import load
 from noria.core.errors import GateClosed, NotFound
 from noria.core.identity import Digest
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.workspace import Workspace
 
-__all__ = ["ChecksReport", "StoredReport", "again", "history", "latest", "require", "run", "stop_message"]
+__all__ = ["ChecksReport", "StoredReport", "again", "history", "in_words", "latest", "require", "run", "stop_message"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +118,54 @@ def history(ws: Workspace, dataset: str) -> list[ChecksRecord]:
 
 
 def require(ws: Workspace, dataset: str) -> ChecksReport:
-    """Run the checks, and stop if they fail. Raises: GateClosed, saying column, rule, count and rows."""
+    """Run the checks, and stop if they fail. Raises: GateClosed, saying column, rule, count, rows and the page."""
     report = run(ws, dataset)
     if not report.ok:
-        raise GateClosed(stop_message(report), hint=f"noria data check {report.dataset}@{report.version}")
+        ref = f"{report.dataset}@{report.version}"
+        page = written(ws, ref)
+        raise GateClosed(stop_message(report), where=page.to, hint=f"noria data check {ref}")
     return report
 
 
-def stop_message(report: ChecksReport) -> str:
-    """Why a version was stopped, in at most four lines: column, rule, count, rows. No row values."""
-    bad = [finding for finding in report.findings if not finding.passed and finding.severity == "error"]
-    lines = [f"{report.dataset}@{report.version}: {report.failed} of {report.total} checks failed"]
-    for finding in bad[:3]:
-        rows = f"; rows {', '.join(str(row) for row in finding.rows[:5])}" if finding.rows else ""
-        rows += " …" if len(finding.rows) > 5 else ""
-        place = f" of {finding.file}" if finding.file and rows else ""
-        lines.append(
-            f"{finding.column or 'table'} ({finding.rule}): {finding.message}; {finding.count} rows{rows}{place}"
-        )
-    return "\n".join(lines)
+def stop_message(report: ChecksReport, *, lines: int = 4, so: str = "") -> str:
+    """Why a version was stopped, in so many lines at most: column, rule, count, rows. No row values.
+
+    Everything that a column is accused of is one line. What does not fit is counted and named.
+
+    Args:
+        so: what comes of it, for the first line, such as "nothing was trained".
+    """
+    total = counted(report.total, "check")
+    head = f"{report.dataset}@{report.version}: {report.failed} of {total} failed" + (f", {so}" if so else "")
+    groups: dict[str, list[Finding]] = {}
+    for finding in filter(is_failure, report.findings):
+        groups.setdefault(finding.column or "table", []).append(finding)
+    told = [_accused(column, found) for column, found in groups.items()]
+    room = lines - 1
+    if len(told) > room:
+        left = list(groups.items())[room - 1 :]
+        names = [f"{column} ({', '.join(each.rule for each in found)})" for column, found in left]
+        more = f"and {sum(len(found) for _, found in left)} more: {', '.join(names)}"
+        told = [*told[: room - 1], more if len(more) <= _LINE_MAX else f"{more[: _LINE_MAX - 1]}…"]
+    return "\n".join([head, *(f"  {line}" for line in told[:room])])
+
+
+_LINE_MAX = 160
+
+
+def in_words(finding: Finding) -> str:
+    """A failure as a sentence, with the numbers of its rows and none of their values."""
+    said = f"{finding.column or 'table'} ({finding.rule}): {finding.message}"
+    if finding.rows:
+        shown = ", ".join(str(row) for row in finding.rows[:5]) + (" …" if finding.count > 5 else "")
+        place = f" of {finding.file}" if finding.file else ""
+        said += f"; {counted(finding.count, 'row')}: {shown}{place}"
+    return said
+
+
+def _accused(column: str, found: Sequence[Finding]) -> str:
+    also = f"; also {', '.join(dict.fromkeys(each.rule for each in found[1:]))}" if found[1:] else ""
+    return in_words(found[0]) + also
 
 
 def _baseline(ws: Workspace, version: DatasetVersion, content: Digest) -> tuple[StoredReport | None, str]:
@@ -156,16 +189,17 @@ def _append(ws: Workspace, version: DatasetVersion, made: StoredReport, content:
         failed=len(failures),
         warned=len(made.findings) - len(failures),
         ok=not failures,
-        failures=tuple(_in_words(finding) for finding in failures[:20]),
+        failures=tuple(_for_ever(finding) for finding in failures[:20]),
     )
     with ws.ledger.transaction() as tx:
         tx.append(payload, inputs=[("tree", version.tree), ("suite", content)], outputs=[("report", digest)])
 
 
-def _in_words(finding: Finding) -> str:
+def _for_ever(finding: Finding) -> str:
     """A failure without the values of rows: facts live for ever."""
     place = f" in {finding.file}" if finding.file else ""
-    return f"{finding.column or 'table'}: {finding.rule}: {finding.count} of {finding.total} rows{place}"
+    rows = counted(finding.total, "row")
+    return f"{finding.column or 'table'}: {finding.rule}: {finding.count:,} of {rows}{place}"
 
 
 def _stored(ws: Workspace, record: ChecksRecord) -> StoredReport:

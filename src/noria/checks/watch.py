@@ -32,6 +32,7 @@ from noria.core.clock import duration, instant
 from noria.core.errors import Corrupt, NotFound
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data.records import DatasetVersion
 from noria.data.versions import list_datasets, log
 from noria.store.objects import disk_faults
@@ -181,7 +182,8 @@ def _volume(rows: Sequence[int]) -> list[Anomaly]:
         return []
     if len(before) < MIN_HISTORY:
         if now < _HALF * before[-1]:
-            said = f"{now:,} rows, {before[-1]:,} before; {len(before)} earlier versions say little"
+            said = f"{counted(now, 'row')}, {before[-1]:,} before"
+            said += f"; {counted(len(before), 'earlier version says', 'earlier versions say')} little"
             return [_anomaly("volume", "warn", said, value=now)]
         return []
     gains = np.diff(np.array(before, float))
@@ -206,7 +208,7 @@ def _volume(rows: Sequence[int]) -> list[Anomaly]:
     if not severity or was_there:
         return []
     way = "fewer" if now < usual else "more"
-    said = f"{now:,} rows, {way} than usual ({max(low, 0):,.0f} to {high:,.0f}; {before[-1]:,} before)"
+    said = f"{counted(now, 'row')}, {way} than usual ({max(low, 0):,.0f} to {high:,.0f}; {before[-1]:,} before)"
     return [_anomaly("volume", severity, said, value=now, low=max(low, 0.0), high=high)]
 
 
@@ -290,7 +292,7 @@ def _share(name: str, share: float, rows: int, before: Sequence[tuple[int, int]]
     said = f"null in {share:.1%} of rows, usually {usual:.1%}"
     if len(before) < MIN_HISTORY:
         is_clear = far > _limit(MIN_HISTORY, ERROR) and abs(moved) >= _NULLS_ERROR
-        said += f" ({len(before)} earlier version{'s' if len(before) > 1 else ''})"
+        said += f" ({counted(len(before), 'earlier version')})"
         return _anomaly("nulls", "warn", said, column=name, value=share, high=usual) if is_clear else None
     severity = _severity(far, len(before), tests=columns)
     if not severity:
@@ -370,10 +372,10 @@ def _span(age: Any) -> str:
 
 
 def _seconds(age: float) -> str:
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+    for unit, size in (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0)):
         if age >= 2 * size:
-            return f"{age / size:.0f} {unit}"
-    return f"{age:.0f} seconds"
+            return counted(round(age / size), unit)
+    return counted(round(age), "second")
 
 
 def _seen(ws: Workspace, version: DatasetVersion) -> Seen:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from noria.checks.evaluate import Batch
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, passed
 from noria.checks.rulecheck import RuleCheck, as_rule
+from noria.checks.samples import with_samples
 from noria.checks.scanning import source
 from noria.checks.scanning.arrays import whole
 from noria.checks.scanning.expression import Conditions, Expression, Unreadable, read
@@ -22,10 +24,11 @@ from noria.checks.scanning.hashing import Hasher, Hashes, hashes_of, met
 from noria.checks.scanning.repeats import repeated, repeated_on_disk
 from noria.checks.scanning.source import Part
 from noria.checks.scanning.summary import TableProfile
-from noria.checks.scanning.tally import Places, Rows, Tally, percent
+from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, percent
 from noria.checks.suites.rules import RowRule, Rule, Suite, TableRules
 from noria.core.clock import duration, instant, utc_text
 from noria.core.lazy import lazy
+from noria.core.words import counted, no_column
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.workspace import Workspace
 
@@ -62,7 +65,7 @@ class KeyWatch:
         self.key = key
         self.names = frozenset(key.columns) & frozenset(schema.names) if is_gathering else frozenset[str]()
         self.hashes: list[Hashes] = []
-        self._hasher: Hasher | None = None
+        self._hasher = Hasher(key.columns)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -76,15 +79,10 @@ class KeyWatch:
 
     def look(self, rows: Rows) -> None:
         """Hash the keys of a batch."""
-        if self._hasher is None:
-            self._hasher = Hasher(self.key.columns)
         self.hashes.append(self._hasher.hash(rows.table(sorted(self.names))))
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
         """None here: a key is judged over the whole version."""
-        if self._hasher is not None:
-            self._hasher.close()
-            self._hasher = None
         return []
 
     def broken(self) -> list[Places]:
@@ -118,7 +116,8 @@ def key_finding(
     column = ", ".join(key.columns)
     missing = next((name for name in key.columns if name not in version.column_names()), None)
     if missing is not None:
-        return _failed(key.rule, column, key.severity, version.rows, f"no column {missing!r}", version.rows), {}
+        said = f"cannot be evaluated: {no_column(missing, version.column_names())}"
+        return failed(key.rule, column, said, count=version.rows, total=version.rows, severity=key.severity), {}
     ordered = [part for part in parts if part.file in new] + [part for part in parts if part.file not in new]
     if version.rows > KEY_ROWS_MAX:
         count, by_file = repeated_on_disk(
@@ -128,23 +127,31 @@ def key_finding(
     else:
         count, rows = _in_memory(key, new, ordered)
     if count <= key.share * version.rows:
-        return (
-            Finding(rule=key.rule, column=column, passed=True, severity=key.severity, total=version.rows),
-            {},
-        )
-    message = f"{count} rows share their key with another row"
+        return passed(key.rule, column, total=version.rows, severity=key.severity), {}
+    message = f"{count:,} rows share their key with another row"
     if key.share:
         message += f" ({percent(count / version.rows)}, at most {percent(key.share)})"
     first = next((part for part in ordered if part.file in rows), None)
     if first is None:
-        return _failed(key.rule, column, key.severity, count, message, version.rows), {}
+        return failed(key.rule, column, message, count=count, total=version.rows, severity=key.severity), {}
     places = rows[first.file]
-    shown = source.columns_of(first, key.columns).take(whole(places[:50])) if len(places) else None
-    tally = Tally()
-    tally.count, tally.rows = len(places), [int(place) for place in places[:10]]
-    found = tally.finding(key.rule, column, key.severity, message, total=version.rows, file=first.file)
-    texts = [] if shown is None else [", ".join(map(str, row.values())) for row in shown.to_pylist()]
-    return _with_examples(found, texts), rows
+    others = [f"{place[0]} of {file}" for file, place in rows.items() if file != first.file]
+    if others:
+        message += f": row {places[0]} of {first.file}, row {', row '.join(others[:2])}" + (" …" if others[2:] else "")
+    shown = source.columns_of(first, key.columns).take(whole(places[:50]))
+    texts = dict.fromkeys(", ".join(map(str, row.values())) for row in shown.to_pylist())
+    found = failed(
+        key.rule,
+        column,
+        message,
+        count=len(places),
+        total=version.rows,
+        severity=key.severity,
+        file=first.file,
+        rows=[int(place) for place in places[:ROWS]],
+        examples=list(texts)[:EXAMPLES],
+    )
+    return with_samples([found], {0: key.columns}, first, "")[0], rows
 
 
 def _in_memory(key: Key, new: Mapping[str, KeyWatch], ordered: Sequence[Part]) -> tuple[int, dict[str, Places]]:
@@ -209,9 +216,7 @@ def row_counts(ws: Workspace, version: DatasetVersion, rules: Sequence[Rule]) ->
             low = high = float(other.rows)
         numbers = [value for value in (low, high) if value is not None]
         if any(not isinstance(value, float) for value in numbers):
-            found.append(
-                _failed(rule.called, "", rule.severity, version.rows, "cannot be evaluated: no number", version.rows)
-            )
+            found.append(_of_rows(rule.called, rule.severity, version, "cannot be evaluated: no number", version.rows))
             continue
         is_low = isinstance(low, float) and version.rows < low
         is_high = isinstance(high, float) and version.rows > high
@@ -220,12 +225,9 @@ def row_counts(ws: Workspace, version: DatasetVersion, rules: Sequence[Rule]) ->
             if low == high
             else f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
         )
-        message = f"{version.rows:,} rows, not {wanted}" + (f" as {rule.dataset} has" if rule.dataset else "")
-        found.append(
-            _failed(rule.called, "", rule.severity, version.rows, message, version.rows)
-            if is_low or is_high
-            else Finding(rule=rule.called, column="", passed=True, severity=rule.severity, total=version.rows)
-        )
+        message = f"{counted(version.rows, 'row')}, not {wanted}" + (f" as {rule.dataset} has" if rule.dataset else "")
+        said = message if is_low or is_high else ""
+        found.append(_of_rows(rule.called, rule.severity, version, said, version.rows))
     return found
 
 
@@ -251,12 +253,10 @@ def check_rows(rule: RowRule, batch: Batch) -> Finding:
 
 def _count(version: DatasetVersion, rules: TableRules, accepted_rows: int) -> Finding:
     least = max(rules.min_rows, 1, int(rules.keep * accepted_rows))
-    if version.rows >= least:
-        return Finding(rule="rows", column="", passed=True, severity=rules.severity, total=version.rows)
-    message = f"{version.rows:,} rows, at least {least:,}"
-    if accepted_rows:
-        message += f" (the last accepted version has {accepted_rows:,})"
-    return _failed("rows", "", rules.severity, least - version.rows, message, version.rows)
+    message = ""
+    if version.rows < least:
+        message = f"{counted(version.rows, 'row')}, at least {least:,}{_accepted(accepted_rows)}"
+    return _of_rows("rows", rules.severity, version, message, least - version.rows)
 
 
 def _growth(version: DatasetVersion, rules: TableRules, accepted_rows: int) -> Finding:
@@ -264,19 +264,29 @@ def _growth(version: DatasetVersion, rules: TableRules, accepted_rows: int) -> F
     if rules.grow is not None and accepted_rows:
         limits.append(int(rules.grow * accepted_rows))
     if not limits or version.rows <= min(limits):
-        return Finding(rule="growth", column="", passed=True, severity=rules.severity, total=version.rows)
-    message = f"{version.rows:,} rows, at most {min(limits):,}"
-    if accepted_rows:
-        message += f" (the last accepted version has {accepted_rows:,})"
-    return _failed("growth", "", rules.severity, version.rows - min(limits), message, version.rows)
+        return passed("growth", "", total=version.rows, severity=rules.severity)
+    message = f"{counted(version.rows, 'row')}, at most {min(limits):,}{_accepted(accepted_rows)}"
+    return _of_rows("growth", rules.severity, version, message, version.rows - min(limits))
+
+
+def _accepted(rows: int) -> str:
+    return f" (the last accepted version has {rows:,})" if rows else ""
+
+
+def _of_rows(rule: str, severity: str, version: DatasetVersion, message: str, count: int) -> Finding:
+    """A rule about how many rows there are; it passes if there is nothing to say."""
+    if not message:
+        return passed(rule, "", total=version.rows, severity=severity)
+    return failed(rule, "", message, count=count, total=version.rows, severity=severity)
 
 
 def _closed(version: DatasetVersion, suite: Suite) -> Finding:
     extra = [name for name in version.column_names() if name not in suite.columns]
-    if not extra:
-        return Finding(rule="columns", column="", passed=True, severity=suite.table.severity, total=version.rows)
-    message = f"columns without rules: {', '.join(extra[:8])}" + (" …" if len(extra) > 8 else "")
-    return _failed("columns", "", suite.table.severity, len(extra), message, version.rows)
+    message = ""
+    if extra:
+        message = f"{counted(len(extra), 'column')} without rules: {', '.join(extra[:8])}"
+        message += " …" if len(extra) > 8 else ""
+    return _of_rows("columns", suite.table.severity, version, message, version.rows)
 
 
 def _time(version: DatasetVersion, rules: TableRules, profile: TableProfile) -> Finding:
@@ -285,14 +295,12 @@ def _time(version: DatasetVersion, rules: TableRules, profile: TableProfile) -> 
     mine = profile.columns.get(column)
     message, count = "", 0
     if mine is None:
-        message, count = "the column is missing", profile.rows
+        message, count = f"cannot be evaluated: {no_column(column, profile.columns)}", profile.rows
     elif mine.nulls:
-        message, count = f"{mine.nulls} rows have no time", mine.nulls
+        message, count = counted(mine.nulls, "row has no time", "rows have no time"), mine.nulls
     if not message:
-        return Finding(
-            rule="time", column=column, passed=True, severity=rules.severity, total=profile.rows, file=profile.file
-        )
-    return _failed("time", column, rules.severity, count, message, profile.rows, file=profile.file)
+        return passed("time", column, total=profile.rows, severity=rules.severity, file=profile.file)
+    return failed("time", column, message, count=count, total=profile.rows, severity=rules.severity, file=profile.file)
 
 
 def _ahead(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding:
@@ -300,10 +308,9 @@ def _ahead(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding
     limit = utc_text(ws.clock.now() + AHEAD)
     late = version.time_max if version.time == rules.time else ""
     if late <= limit:
-        return Finding(rule="time range", column=rules.time, passed=True, severity=rules.severity, total=version.rows)
-    return _failed(
-        "time range", rules.time, rules.severity, 1, f"times reach {late[:19]}, after tomorrow", version.rows
-    )
+        return passed("time range", rules.time, total=version.rows, severity=rules.severity)
+    message = f"times reach {late[:19]}, after tomorrow"
+    return failed("time range", rules.time, message, count=1, total=version.rows, severity=rules.severity)
 
 
 def _fresh(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding:
@@ -316,23 +323,5 @@ def _fresh(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding
     elif ws.project.clock == "wall" and ws.clock.now() - instant(version.time_max) > duration(rules.fresh):
         message = f"the newest time is {version.time_max[:19]}, older than {rules.fresh}"
     if not message:
-        return Finding(rule="fresh", column=rules.time, passed=True, severity=rules.severity, total=version.rows)
-    return _failed("fresh", rules.time, rules.severity, version.rows, message, version.rows)
-
-
-def _failed(rule: str, column: str, severity: str, count: int, message: str, total: int, *, file: str = "") -> Finding:
-    return Finding(
-        rule=rule,
-        column=column,
-        passed=False,
-        severity=severity,
-        count=count,
-        total=total,
-        message=message,
-        file=file,
-    )
-
-
-def _with_examples(found: Finding, texts: Sequence[Any]) -> Finding:
-    values = {name: getattr(found, name) for name in Finding.__slots__}
-    return Finding(**(values | {"examples": tuple(dict.fromkeys(str(text) for text in texts))[:5]}))
+        return passed("fresh", rules.time, total=version.rows, severity=rules.severity)
+    return failed("fresh", rules.time, message, count=version.rows, total=version.rows, severity=rules.severity)

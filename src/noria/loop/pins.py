@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from noria.checks import suite
+from noria.checks.findings import is_failure
 from noria.checks.infer import infer
+from noria.checks.report import report
 from noria.checks.suites.place import suite_path
 from noria.core.errors import GateClosed, NotFound, ProjectError
 from noria.core.identity import short
+from noria.core.words import counted
 from noria.data import records as data
 from noria.data import versions
 from noria.data.pins import pin_path, read_pin
@@ -27,7 +30,7 @@ from noria.tracking.facts import Pin
 
 __all__ = ["DataLine", "check", "checked", "pins_of", "resolve"]
 
-MAX_SHOWN = 3
+LINES = 4
 GROWN = frozenset({"append", "upsert", "delete", "compact", "merge"})
 """What makes a version out of the one before, not out of a source."""
 
@@ -96,7 +99,7 @@ def checked(ws: Workspace, found: Mapping[str, DatasetVersion]) -> tuple[DataLin
     lines = tuple(check(ws, version) for version in found.values())
     broken = [line for line in lines if not line.ok]
     if broken:
-        raise _closed(broken)
+        raise _closed(ws, broken)
     return lines
 
 
@@ -119,9 +122,9 @@ def check(ws: Workspace, version: DatasetVersion) -> DataLine:
     if is_first:
         written = f"{ws.project.data[version.name].checks} was not there: written from this version"
         line = replace(line, note="; ".join(filter(None, (line.note, written))))
-    report = suite.run(ws, version.ref)
-    failures = () if report.ok else tuple(suite.stop_message(report).split("\n")[1:])
-    return replace(line, checks=report.total, failed=report.failed, ok=report.ok, failures=failures)
+    found = suite.run(ws, version.ref)
+    failures = tuple(suite.in_words(finding) for finding in found.findings if is_failure(finding))
+    return replace(line, checks=found.total, failed=found.failed, ok=found.ok, failures=failures)
 
 
 def _gone(ws: Workspace, version: DatasetVersion) -> str:
@@ -186,12 +189,12 @@ def _with_roles(ws: Workspace, version: DatasetVersion, role: DatasetRole) -> Da
     return versions.describe(ws, version.ref, key=role.key, time=role.time, label=role.label)
 
 
-def _closed(broken: Sequence[DataLine]) -> GateClosed:
-    first = broken[0]
-    texts = [text for line in broken for text in line.failures]
-    more = f" (and {len(texts) - MAX_SHOWN} more)" if len(texts) > MAX_SHOWN else ""
-    shown = "\n".join(f"  {text}" for text in texts[:MAX_SHOWN])
-    return GateClosed(
-        f"{first.dataset}: {first.failed} of {first.checks} checks failed, nothing was trained{more}\n{shown}",
-        hint=f"noria data check {first.dataset}@{first.version}",
-    )
+def _closed(ws: Workspace, broken: Sequence[DataLine]) -> GateClosed:
+    """What stopped a run, in four lines, and the page that shows it."""
+    first, others = broken[0], broken[1:]
+    ref = f"{first.dataset}@{first.version}"
+    also = [f"  also {each.dataset}@{each.version}: {counted(each.failed, 'check')} failed" for each in others]
+    if len(also) > 1:
+        also = [f"  and {len(also)} more data sets: {', '.join(f'{each.dataset}@{each.version}' for each in others)}"]
+    said = suite.stop_message(suite.latest(ws, ref), lines=LINES - len(also), so="nothing was trained")
+    return GateClosed("\n".join([said, *also]), where=report(ws, ref).to, hint=f"noria data check {ref}")

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from noria.config import RetrainConfig
 from noria.core.clock import duration
 from noria.core.errors import ConfigError
+from noria.core.words import counted
 
 __all__ = [
     "Decision",
@@ -151,7 +152,7 @@ def decide(evidence: Evidence, policy: RetrainConfig) -> Decision:
     triggers = [_trigger(text, evidence) for text in policy.when]
     if evidence.failures:
         count = len(evidence.failures)
-        head = f"{evidence.data} failed {count} check{'s' if count != 1 else ''}: {'; '.join(evidence.failures[:3])}"
+        head = f"{evidence.data} failed {counted(count, 'check')}: {'; '.join(evidence.failures[:3])}"
         return Decision(
             decision="stopped",
             reason=f"{head}. Nothing is trained on broken data",

@@ -147,7 +147,7 @@ def test_missing_values_need_their_reason() -> None:
 def test_a_missing_or_retyped_column_fails_every_row() -> None:
     rules = learned(np.arange(100))
     missing = check_column("y", rules, batch(np.arange(10)))
-    assert [(f.rule, f.passed, f.count) for f in missing] == [("type", False, 10)]
+    assert [(f.rule, f.passed, f.count) for f in missing] == [("missing column", False, 10)]
     retyped = check_column("x", rules, batch(["a"] * 10))
     assert [(f.rule, f.passed, f.count) for f in retyped] == [("type", False, 10)]
     empty = check_column("x", replace(rules, nulls=None), batch(pa.nulls(10)))
@@ -243,3 +243,32 @@ def test_a_reference_passes_its_own_rules_unless_it_is_infinite(values: list[flo
 def test_chance_is_three_standard_errors() -> None:
     assert most_by_chance(0.0, 1000) == 0
     assert most_by_chance(0.05, 10_000) == pytest.approx(500 + 3 * (0.05 * 0.95 * 10_000) ** 0.5)
+
+
+def test_a_silence_is_counted_among_the_rows_of_its_condition_and_names_its_rows() -> None:
+    speed = np.arange(2000.0) % 10
+    gust = np.where(speed >= 5, speed, np.nan)
+    rules = ColumnRules(null_run=20, null_run_when="speed >= 5")
+    assert failed(rules, batch(gust, others={"speed": speed})) == {}, "as usual: no gust in a calm"
+    broken = gust.copy()
+    broken[300:350] = np.nan
+    found = failed(rules, batch(broken, others={"speed": speed}))["null run"]
+    assert found.message == "null in 25 rows in a row, of those where speed >= 5 (at most 20)"
+    assert (found.count, found.rows[:6]) == (25, (305, 306, 307, 308, 309, 315))
+    assert failed(ColumnRules(null_run=60), batch(broken)) == {}
+    unasked = failed(rules, batch(gust))["null run"]
+    assert (unasked.message, unasked.rows) == ("cannot be evaluated: no column 'speed'", ())
+
+
+def test_usual_values_that_are_gone_are_an_error_and_a_few_of_them_a_warning() -> None:
+    values = dice().choice([2.0, 4.0, 6.0, 8.0], 4000)
+    rules = ColumnRules(usual=(2.0, 4.0, 6.0, 8.0), usual_shares=(0.25,) * 4)
+    assert failed(rules, batch(values)) == {}
+    doubled = failed(rules, batch(values * 1.5))["usual values"]
+    assert doubled.severity == "error"
+    assert doubled.message.startswith("never 2, 4, 8, which were 75.0 % of the values")
+    one = check_column("x", rules, batch(np.where(values == 2, 4, values)))
+    assert [(f.rule, f.severity) for f in one if not f.passed] == [("usual values", "warn")]
+    assert failed(rules, batch(values[:6] * 1.5)) == {}, "six rows prove nothing"
+    many = failed(rules, batch(np.arange(70_000.0) + 0.5))["usual values"]
+    assert many.message == "cannot be evaluated: too many different values"

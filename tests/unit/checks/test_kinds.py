@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.checks.kinds.files import FILE_KINDS
+from noria.checks.kinds.files import FILE_KINDS, FileCheck
 from noria.checks.rulecheck import RuleCheck
 from noria.checks.scanning.expression import Conditions, Expression, read_all
 from noria.checks.scanning.summary import TableProfile
@@ -28,7 +28,7 @@ def judge(rule: Rule, table: pa.Table, *, size: int = 7, known: Any = None) -> A
     read = read_all([text for text in (rule.where, rule.condition) if text], table.column_names)
     made: Any
     if rule.rule in FILE_KINDS:
-        made = FILE_KINDS[rule.rule](rule, table.schema, is_keeping=True)
+        made = FileCheck(rule, table.schema, is_keeping=True)
     else:
         made = RuleCheck(rule, table.schema, read, known=known, is_keeping=True)
     good = [each for each in read.values() if isinstance(each, Expression)]

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noria.checks.evaluate import ColumnCheck
 from noria.checks.facts import Finding
 from noria.checks.scanning import scan as scanning
 from noria.checks.scanning.expression import Expression, read
-from noria.checks.scanning.hashing import hashes_of, met
+from noria.checks.scanning.hashing import Hasher, hashes_of, met
 from noria.checks.scanning.repeats import repeated, repeated_on_disk
 from noria.checks.scanning.scan import scan, shape_of
 from noria.checks.scanning.summary import TableProfile
@@ -179,3 +181,25 @@ def test_equal_values_of_different_types_have_equal_hashes(tmp_path: Path) -> No
         found.append(hashes_of(file, ["x", "s", "nosuch"]).tolist())
     assert found[0] == found[1] == found[2]
     assert len(set(found[0])) == 3
+
+
+@given(st.lists(st.none() | st.text(max_size=30), max_size=40), st.integers(0, 5))
+def test_equal_texts_have_equal_hashes_and_others_do_not(words: list[str | None], first: int) -> None:
+    """Whatever lies around them in memory: slices, dictionaries, texts of every length up to several words."""
+    texts = pa.array(words, pa.string())
+    whole = Hasher(["s"]).hash(pa.table({"s": texts}))
+    by_word: dict[str | None, int] = {}
+    for word, found in zip(words, whole.tolist(), strict=True):
+        assert by_word.setdefault(word, found) == found
+    assert len(set(by_word.values())) == len(by_word), "64 bits"
+    cut = Hasher(["s"]).hash(pa.table({"s": texts[first:]}))
+    assert cut.tolist() == whole[first:].tolist()
+    coded = Hasher(["s"]).hash(pa.table({"s": texts.dictionary_encode()}))
+    assert coded.tolist() == whole.tolist()
+
+
+@given(st.lists(st.integers(0, 30), max_size=80))
+def test_hashes_that_meet_are_those_of_more_than_one_row(values: list[int]) -> None:
+    hashes = Hasher(["n"]).hash(pa.table({"n": pa.array(values, pa.int64())}))
+    twice = {found for found in hashes.tolist() if hashes.tolist().count(found) > 1}
+    assert set(met(hashes).tolist()) == twice

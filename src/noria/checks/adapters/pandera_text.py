@@ -74,6 +74,7 @@ def text_of(suite: Suite, name: str) -> tuple[str, list[str]]:
         elif rule.rule != "unique":
             left.append(rule.called)
     left += [f"rows: {row.name}" for row in suite.rows]
+    left += _of_table(suite)
     unique = [column for column, found in suite.columns.items() if found.unique] + [suite.table.key]
     unique += [rule.column for rule in suite.rules if rule.rule == "unique" and rule.column]
     together = [list(rule.columns) for rule in suite.rules if rule.rule == "unique" and rule.columns]
@@ -89,6 +90,22 @@ def text_of(suite: Suite, name: str) -> tuple[str, list[str]]:
     if left:
         lines.append("# Not held by this schema:\n" + "".join(f"#   {each}\n" for each in left))
     return "".join(lines) + _TAIL, left
+
+
+def _of_table(suite: Suite) -> list[str]:
+    """What a suite says of a version as a whole, against others and against the clock: no schema can."""
+    table = suite.table
+    told = {
+        "keep": table.keep > 0,
+        "min_rows": table.min_rows > 1,
+        "max_rows": table.max_rows is not None,
+        "grow": table.grow is not None,
+        "time": table.time,
+        "fresh": table.fresh,
+        "closed": table.closed,
+    }
+    left = [f"table: {word}" for word, is_there in told.items() if is_there]
+    return left + (["leakage"] if suite.leakage is not None else []) + (["pandera"] if suite.pandera else [])
 
 
 def _of_column(column: str, rules: ColumnRules, left: list[str]) -> Iterator[str]:
@@ -110,9 +127,14 @@ def _of_column(column: str, rules: ColumnRules, left: list[str]) -> Iterator[str
             f"_share('resolution', lambda s: (((s - {offset!r}) / {step!r}) - ((s - {offset!r}) / {step!r}).round())"
             f".abs() < 0.004, 0.01{warn})"
         )
-    left += [f"{column}: {word}" for word, is_there in (("unit", rules.unit), ("nulls_when", rules.when)) if is_there]
-    if rules.shift is not None:
-        left.append(f"{column}: shift")
+    unsaid = {
+        "unit": rules.unit,
+        "nulls_when": rules.when,
+        "null_run": rules.null_run is not None,
+        "usual": rules.usual,
+        "shift": rules.shift is not None,
+    }
+    left += [f"{column}: {word}" for word, is_there in unsaid.items() if is_there]
 
 
 def _of_rule(rule: Rule, left: list[str]) -> list[str]:

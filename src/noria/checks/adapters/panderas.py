@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from noria.checks.adapters.imported import Imported, Refused
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, is_failure, passed
 from noria.checks.scanning.tally import EXAMPLES, ROWS
 from noria.checks.suites import patterns
 from noria.checks.suites.rules import Rule
 from noria.core.errors import NotFound, ProjectError, UsageError
 from noria.core.lazy import lazy
+from noria.core.words import counted, no_column
 from noria.plugins import keep_zones
 
 if TYPE_CHECKING:
@@ -113,17 +115,16 @@ def validate(schema: Any, table: pa.Table, *, file: str, first: int = 0) -> list
             schema.validate(frame, lazy=True)
             found: list[Finding] = []
         except pandera_errors.SchemaErrors as errors:
-            found = _findings(errors.failure_cases, table.num_rows, file, first)
+            found = _findings(errors.failure_cases, table, file, first)
         except Exception as raised:  # noqa: BLE001  # the boundary to the project's checks: they fail closed
-            found = [_finding("pandera", "", table.num_rows, table.num_rows, _crashed(raised), file)]
+            rows = table.num_rows
+            found = [failed("pandera", "", _crashed(raised), count=rows, total=rows, file=file)]
     for each in said:
         if issubclass(each.category, pandera_errors.SchemaWarning):
             words = str(each.message).splitlines()[0][:200]
-            found.append(_finding("pandera", "", 0, table.num_rows, words, file, severity="warn"))
-    if not any(each.severity == "error" for each in found):
-        found.append(
-            Finding(rule="pandera", column="", passed=True, total=table.num_rows, file=file, message=schema.name or "")
-        )
+            found.append(failed("pandera", "", words, count=0, total=table.num_rows, severity="warn", file=file))
+    if not any(map(is_failure, found)):
+        found.append(passed("pandera", "", total=table.num_rows, file=file))
     return found
 
 
@@ -268,8 +269,9 @@ def _full() -> Iterator[None]:
         yield
 
 
-def _findings(cases: Any, total: int, file: str, first: int) -> list[Finding]:
+def _findings(cases: Any, table: pa.Table, file: str, first: int) -> list[Finding]:
     """Failure cases by column and check. Both backends give a frame with these columns."""
+    total, names = table.num_rows, table.column_names
     rows: list[Mapping[str, Any]]
     rows = cases.to_dicts() if hasattr(cases, "to_dicts") else cases.to_dict("records")
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -281,15 +283,19 @@ def _findings(cases: Any, total: int, file: str, first: int) -> list[Finding]:
     for (column, check), mine in groups.items():
         places = [int(row["index"]) + first for row in mine if _is_number(row.get("index"))]
         examples = tuple(dict.fromkeys(str(row.get("failure_case")) for row in mine))[:EXAMPLES]
+        shown = ", ".join(examples)[:120]
+        if check == "column_in_dataframe":
+            found.append(failed("missing column", shown, no_column(shown, names), count=total, total=total, file=file))
+            continue
+        several = counted(len(places), f"row fails {check}", f"rows fail {check}")
         found.append(
-            Finding(
-                rule=f"pandera: {check}",
-                column=column,
-                passed=False,
+            failed(
+                f"pandera: {check}",
+                column,
+                several if places else f"fails {check}: {shown}",
                 count=len(places) or total,
                 total=total,
-                message=f"{len(places)} rows fail {check}" if places else f"fails {check}: {', '.join(examples)[:120]}",
-                rows=tuple(sorted(set(places)))[:ROWS],
+                rows=sorted(set(places))[:ROWS],
                 examples=examples,
                 file=file,
             )
@@ -303,18 +309,3 @@ def _is_number(value: Any) -> bool:
 
 def _crashed(raised: Exception) -> str:
     return f"cannot be evaluated: {type(raised).__name__}: {str(raised).splitlines()[0][:160] if str(raised) else ''}"
-
-
-def _finding(
-    rule: str, column: str, count: int, total: int, message: str, file: str, *, severity: str = "error"
-) -> Finding:
-    return Finding(
-        rule=rule,
-        column=column,
-        passed=False,
-        severity=severity,
-        count=count,
-        total=total,
-        message=message,
-        file=file,
-    )

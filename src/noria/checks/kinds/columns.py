@@ -60,8 +60,7 @@ def within(rule: Rule, rows: Rows) -> Broken:
         low, high = _bound(rule.min, float, rule), _bound(rule.max, float, rule)
         values = chunk.floats
         with np.errstate(invalid="ignore"):
-            ends = (np.fmin.reduce(values), np.fmax.reduce(values)) if len(values) else ()
-            if not any(_is_out(end, low, high, rule) for end in ends):
+            if chunk.nulls == chunk.rows or not any(_is_out(end, low, high, rule) for end in chunk.ends):
                 return False
             return _out_of(values, low, high, rule)
     if chunk.family == "text":

@@ -5,10 +5,11 @@ They watch every batch and answer at the end; what a statistic needs is kept exa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from noria.checks.facts import Finding
+from noria.checks.findings import passed
 from noria.checks.scanning.accumulate import Moments
 from noria.checks.scanning.arrays import doubles, mask, whole
 from noria.checks.scanning.chunk import family
@@ -17,6 +18,7 @@ from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import Places, Rows, Tally
 from noria.checks.suites.rules import Rule
 from noria.core.lazy import lazy
+from noria.core.words import counted, nearest, no_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,24 +28,42 @@ else:
     pa = lazy("pyarrow")
 pc = lazy("pyarrow.compute")
 
-__all__ = ["FILE_KINDS", "ColumnsCheck", "DistinctCheck", "OrderCheck", "StatisticCheck", "TypeCheck"]
+__all__ = ["FILE_KINDS", "Columns", "Distinct", "FileCheck", "Order", "Question", "Statistic", "Type"]
 
 
-class _FileCheck:
-    """What the rules about a file share: a column that must be there, and one finding."""
+class Question(Protocol):
+    """What a rule asks of a file: it looks at every batch, and says at the end what is wrong.
+
+    `fault` is why it cannot be asked, or "". `columns` are those that it looks at, `tally` the rows
+    that break it, if rows can. The column of its rule is there.
+    """
+
+    fault: str
+    columns: frozenset[str]
+    tally: Tally
+
+    def look(self, rows: Rows) -> None:
+        """Look at the next batch."""
+
+    def message(self, profile: TableProfile) -> str:
+        """What is wrong, or ""."""
+
+
+class FileCheck:
+    """A rule about a file watching it: a column that must be there, and one finding."""
 
     def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
-        self.rule, self.schema = rule, schema
-        self.fault = ""
-        if rule.column and rule.column not in schema.names:
-            self.fault = f"no column {rule.column!r}"
-        self.tally = Tally(is_keeping=is_keeping)
+        self.rule = rule
+        self.question: Question | None = None
+        if not rule.column or rule.column in schema.names:
+            self.question = FILE_KINDS[rule.rule](rule, schema, is_keeping=is_keeping)
+        self._fault = "" if self.question else no_column(rule.column, schema.names)
         self._failed = False
 
     @property
     def columns(self) -> frozenset[str]:
         """The column that it looks at."""
-        return frozenset((self.rule.column,)) if self.rule.column and not self.fault else frozenset()
+        return self.question.columns if self.question and not self.question.fault else frozenset()
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -52,52 +72,39 @@ class _FileCheck:
 
     def look(self, rows: Rows) -> None:
         """Look at the next batch."""
-
-    def message(self, profile: TableProfile) -> str:
-        """What is wrong, or ""."""
-        raise NotImplementedError
+        if self.question and not self.question.fault:
+            self.question.look(rows)
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
         """The one finding of the rule."""
-        rule, total = self.rule, profile.rows
-        said = "" if self.fault else self.message(profile)
-        said = f"cannot be evaluated: {self.fault}" if self.fault else said
+        rule, total, question = self.rule, profile.rows, self.question
+        fault = question.fault if question else self._fault
+        said = f"cannot be evaluated: {fault}" if fault else question.message(profile) if question else ""
         if not said:
-            return [
-                Finding(
-                    rule=rule.called,
-                    column=rule.column,
-                    passed=True,
-                    severity=rule.severity,
-                    total=total,
-                    file=profile.file,
-                )
-            ]
+            return [passed(rule.called, rule.column, total=total, severity=rule.severity, file=profile.file)]
         self._failed = rule.severity == "error"
-        count = self.tally.count or total
+        tally = question.tally if question else Tally()
+        count = tally.count or total
         return [
-            self.tally.finding(
-                rule.called, rule.column, rule.severity, said, total=total, file=profile.file, count=count
-            )
+            tally.finding(rule.called, rule.column, rule.severity, said, total=total, file=profile.file, count=count)
         ]
 
     def broken(self) -> list[Places]:
         """The rows that broke the rule, if it failed and rows can break it."""
-        return [self.tally.places()] if self._failed else []
+        return [self.question.tally.places()] if self._failed and self.question else []
 
 
-class OrderCheck(_FileCheck):
+class Order:
     """`order`: each value is at least (strict: above) the one before it; nulls are passed over."""
 
     def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
-        super().__init__(rule, schema, is_keeping=is_keeping)
+        self.rule, self.fault, self.tally = rule, "", Tally(is_keeping=is_keeping)
+        self.columns = frozenset((rule.column,))
         self.last: Any = None
         self.considered = 0
 
     def look(self, rows: Rows) -> None:
         """Compare each value with the one before it, also across batches."""
-        if self.fault:
-            return
         chunk = rows[self.rule.column]
         if chunk.family == "other":
             self.fault = f"{self.rule.column!r} is {chunk.family}, which has no order"
@@ -130,21 +137,23 @@ class OrderCheck(_FileCheck):
         if self.tally.count <= self.rule.share * self.considered:
             return ""
         way = "above" if self.rule.order == "decreasing" else "below"
-        return f"{self.tally.count} values are {way}{' or equal to' if self.rule.strict else ''} the one before"
+        way += f"{' or equal to' if self.rule.strict else ''} the one before"
+        return counted(self.tally.count, f"value is {way}", f"values are {way}")
 
 
 def _sortable(values: pa.Array[Any]) -> pa.Array[Any]:
     return values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values
 
 
-class StatisticCheck(_FileCheck):
+class Statistic:
     """`statistic` from min to max: mean, median, quantile, stdev, sum, min, max, distinct, distinct or filled share.
 
     A quantile lies between two observed values in proportion; with match = "nearest" it is one of them.
     """
 
     def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
-        super().__init__(rule, schema)
+        self.rule, self.fault, self.tally = rule, "", Tally()
+        self.columns = frozenset((rule.column,))
         self.moments = Moments()
         self.total: Any = np.float64(0.0)
         self.least: Any = None
@@ -154,16 +163,14 @@ class StatisticCheck(_FileCheck):
         self.is_counting = rule.statistic in ("distinct", "distinct share")
         self.is_whole = rule.statistic in ("median", "quantile") or self.is_counting
         is_free = self.is_counting or rule.statistic in ("min", "max", "filled share")
-        is_number = not self.fault and family(schema.field(rule.column).type) in ("number", "null")
-        if not self.fault and not is_number and not is_free:
+        is_number = family(schema.field(rule.column).type) in ("number", "null")
+        if not is_number and not is_free:
             self.fault = f"{rule.column!r} is {schema.field(rule.column).type}, not a number"
         if rule.statistic == "quantile" and (rule.at is None or not 0 <= rule.at <= 1):
             self.fault = "a quantile needs at = 0 … 1"
 
     def look(self, rows: Rows) -> None:
         """Take in a batch."""
-        if self.fault:
-            return
         chunk = rows[self.rule.column]
         self.values += chunk.rows - chunk.nulls
         self.rows += chunk.rows
@@ -248,19 +255,18 @@ def _between(rule: Rule) -> str:
     return " and ".join(str(part) for part in (low, high) if part is not None)
 
 
-class DistinctCheck(_FileCheck):
+class Distinct:
     """`distinct`: the distinct values are a subset of `values`, with match a superset, or equal to them."""
 
     def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
-        super().__init__(rule, schema)
+        self.rule, self.fault, self.tally = rule, "", Tally()
+        self.columns = frozenset((rule.column,))
         self.found: set[Any] = set()
         if rule.match not in ("", "subset", "superset", "equal"):
             self.fault = f"match is {rule.match!r}, not subset, superset or equal"
 
     def look(self, rows: Rows) -> None:
         """Take in the distinct values of a batch."""
-        if self.fault:
-            return
         chunk = rows[self.rule.column]
         if chunk.family == "number":
             values = chunk.floats[~chunk.missing]
@@ -277,19 +283,23 @@ class DistinctCheck(_FileCheck):
         extra, missing = self.found - wanted, wanted - self.found
         said = []
         if match in ("subset", "equal") and extra:
-            said.append(f"{len(extra)} distinct values are not among the {len(wanted)} allowed")
+            among = f"not among the {len(wanted)} allowed"
+            said.append(counted(len(extra), f"distinct value is {among}", f"distinct values are {among}"))
         if match in ("superset", "equal") and missing:
-            said.append(f"{len(missing)} of {len(wanted)} values never appear")
+            verb = "appears" if len(missing) == 1 else "appear"
+            said.append(f"{len(missing)} of {counted(len(wanted), 'value')} never {verb}")
         return "; ".join(said)
 
 
-class TypeCheck(_FileCheck):
+class Type:
     """`type`: the column has one of these types: a family (number, text, …) or Arrow's own name."""
 
-    @property
-    def columns(self) -> frozenset[str]:
-        """None: the schema says it."""
-        return frozenset()
+    def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
+        self.rule, self.schema, self.fault, self.tally = rule, schema, "", Tally()
+        self.columns: frozenset[str] = frozenset()
+
+    def look(self, rows: Rows) -> None:
+        """The schema says it."""
 
     def message(self, profile: TableProfile) -> str:
         """What the type is."""
@@ -300,8 +310,15 @@ class TypeCheck(_FileCheck):
         return f"the column is {kind}, not {' or '.join(self.rule.types)}"
 
 
-class ColumnsCheck(_FileCheck):
+class Columns:
     """`columns`: their names, as a set (match = "set", "superset") or in order, or how many there are."""
+
+    def __init__(self, rule: Rule, schema: pa.Schema, *, is_keeping: bool = False) -> None:
+        self.rule, self.schema, self.fault, self.tally = rule, schema, "", Tally()
+        self.columns: frozenset[str] = frozenset()
+
+    def look(self, rows: Rows) -> None:
+        """The schema says it."""
 
     def message(self, profile: TableProfile) -> str:
         """Which columns are missing or too many."""
@@ -309,22 +326,24 @@ class ColumnsCheck(_FileCheck):
         low = rule.min if isinstance(rule.min, float) else None
         high = rule.max if isinstance(rule.max, float) else None
         if (low is not None and len(names) < low) or (high is not None and len(names) > high):
-            return f"{len(names)} columns, not {_between(rule)}"
+            return f"{counted(len(names), 'column')}, not {_between(rule)}"
         if not rule.columns:
             return ""
         missing = [name for name in rule.columns if name not in names]
         extra = [name for name in names if name not in rule.columns] if rule.match != "superset" else []
-        said = [f"missing: {', '.join(missing)}"] if missing else []
+        near = {name: nearest(name, [other for other in names if other not in rule.columns]) for name in missing}
+        words = [f"{name} (did you mean {near[name]}?)" if near[name] else name for name in missing]
+        said = [f"missing: {', '.join(words)}"] if missing else []
         said += [f"unexpected: {', '.join(extra)}"] if extra else []
         if not said and rule.match not in ("set", "superset") and list(rule.columns) != names:
             said = ["the columns stand in another order"]
         return "; ".join(said)
 
 
-FILE_KINDS: Mapping[str, type[_FileCheck]] = {
-    "order": OrderCheck,
-    "statistic": StatisticCheck,
-    "distinct": DistinctCheck,
-    "type": TypeCheck,
-    "columns": ColumnsCheck,
+FILE_KINDS: Mapping[str, Callable[..., Question]] = {
+    "order": Order,
+    "statistic": Statistic,
+    "distinct": Distinct,
+    "type": Type,
+    "columns": Columns,
 }

@@ -15,16 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.facts import Finding
+from noria.checks.findings import failed, passed
+from noria.checks.samples import with_samples
 from noria.checks.scanning import source
 from noria.checks.scanning.arrays import is_null, whole
 from noria.checks.scanning.chunk import family, floats
 from noria.checks.scanning.hashing import hashes_of
 from noria.checks.scanning.repeats import codes_of
 from noria.checks.scanning.source import Part
-from noria.checks.scanning.tally import Places, percent
+from noria.checks.scanning.tally import ROWS, Places, percent
 from noria.checks.suites.rules import Leakage
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
+from noria.core.words import counted, no_column
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.workspace import Workspace
 
@@ -57,9 +60,7 @@ def check(
             holdout = resolve(ws, rules.holdout)
             others = source.parts(ws, holdout)
         except NoriaError as error:
-            return [
-                _finding(rules, "leakage", "", version.rows, version.rows, f"cannot be evaluated: {error.message}")
-            ], {}
+            return [_whole(rules, "leakage", "", version, f"cannot be evaluated: {error.message}")], {}
         found, leaked = _duplicates(version, holdout, rules, parts, others, new)
         findings.append(found)
         if rules.time:
@@ -82,11 +83,15 @@ def _duplicates(
     missing = [c for c in wanted if c not in holdout.column_names()] if rules.key else []
     columns = [c for c in wanted if c in holdout.column_names()]
     if missing or not columns:
-        said = f"no column {missing[0]!r} in {holdout.ref}" if missing else f"{holdout.ref} shares no column"
-        return _finding(rules, name, "", version.rows, version.rows, f"cannot be evaluated: {said}"), {}
+        said = (
+            f"{no_column(missing[0], holdout.column_names())} in {holdout.ref}"
+            if missing
+            else f"{holdout.ref} shares no column"
+        )
+        return _whole(rules, name, "", version, f"cannot be evaluated: {said}"), {}
     there = np.concatenate([_hashes(part, columns) for part in others]) if others else np.zeros(0, np.uint64)
     if not len(there):
-        return _finding(rules, name, "", version.rows, version.rows, f"cannot be evaluated: {holdout.ref} is empty"), {}
+        return _whole(rules, name, "", version, f"cannot be evaluated: {holdout.ref} is empty"), {}
     candidates = _rows_with(others, columns, there, np.concatenate([_hashes(part, columns) for part in parts]))
     leaked: dict[str, Places] = {}
     shared: set[Any] = set()
@@ -102,21 +107,24 @@ def _duplicates(
             leaked[part.file] = places[is_same]
     count = sum(candidates[key] for key in shared)
     if count <= rules.duplicates * holdout.rows:
-        return _passed(rules, name, rules.key, holdout.rows), {}
+        return passed(name, rules.key, total=holdout.rows, severity=rules.severity), {}
     first = next((part.file for part in parts if part.file in leaked), "")
     of = f"with the same {rules.key}" if rules.key else "equal in every column"
-    message = f"{count} rows of {holdout.ref} ({percent(count / holdout.rows)}) are here too, {of}"
-    found = Finding(
-        rule=name,
-        column=rules.key,
-        passed=False,
-        severity=rules.severity,
+    are = counted(count, f"row of {holdout.ref} is", f"rows of {holdout.ref} are")
+    message = f"{are} here too, {of} ({percent(count / holdout.rows)} of it)"
+    found = failed(
+        name,
+        rules.key,
+        message,
         count=sum(map(len, leaked.values())),
         total=version.rows,
-        message=message,
-        rows=tuple(int(place) for place in leaked[first][:10]) if first else (),
+        severity=rules.severity,
         file=first,
+        rows=[int(place) for place in leaked[first][:ROWS]] if first else (),
     )
+    for part in parts:
+        if part.file == first:
+            found = with_samples([found], {0: columns}, part, rules.key)[0]
     return found, {file: places for file, places in leaked.items() if file in new} if rules.severity == "error" else {}
 
 
@@ -157,18 +165,18 @@ def _overlap(
     name = "leakage: time"
     for each in (version, holdout):
         if rules.time not in each.column_names():
-            said = f"cannot be evaluated: {each.ref} has no column {rules.time!r}"
-            return _finding(rules, name, rules.time, version.rows, version.rows, said)
+            said = f"cannot be evaluated: {each.ref} has {no_column(rules.time, each.column_names())}"
+            return _whole(rules, name, rules.time, version, said)
     try:
         last = max(span[1] for span in _spans(parts, rules.time))
         first = min(span[0] for span in _spans(others, rules.time))
     except (NoriaError, ValueError) as error:
         said = error.message if isinstance(error, NoriaError) else "a side has no times"
-        return _finding(rules, name, rules.time, version.rows, version.rows, f"cannot be evaluated: {said}")
+        return _whole(rules, name, rules.time, version, f"cannot be evaluated: {said}")
     if last < first:
-        return _passed(rules, name, rules.time, version.rows)
+        return passed(name, rules.time, total=version.rows, severity=rules.severity)
     message = f"times reach {last[:19]}, and {holdout.ref} begins at {first[:19]}"
-    return _finding(rules, name, rules.time, version.rows, version.rows, message)
+    return _whole(rules, name, rules.time, version, message)
 
 
 def _spans(parts: Sequence[Part], column: str) -> list[tuple[str, str]]:
@@ -179,14 +187,15 @@ def _spans(parts: Sequence[Part], column: str) -> list[tuple[str, str]]:
 def _copies(version: DatasetVersion, rules: Leakage, parts: Sequence[Part]) -> list[Finding]:
     name = "leakage: copies"
     if rules.label not in version.column_names():
-        said = f"cannot be evaluated: {version.ref} has no column {rules.label!r}"
-        return [_finding(rules, name, rules.label, version.rows, version.rows, said)]
+        said = f"cannot be evaluated: {version.ref} has {no_column(rules.label, version.column_names())}"
+        return [_whole(rules, name, rules.label, version, said)]
     label = _sampled(parts, rules.label, version.rows)
     is_known = ~is_null(label, or_nan=True)
     classes = len(pc.unique(label.drop_null()))
     if int(is_known.sum()) < _MIN_ROWS or classes < 2:
-        said = f"cannot be evaluated: the label has {int(is_known.sum())} values of {classes} kinds"
-        return [_finding(rules, name, rules.label, version.rows, version.rows, said)]
+        kinds = counted(classes, "kind")
+        said = f"cannot be evaluated: the label has {counted(int(is_known.sum()), 'value')} of {kinds}"
+        return [_whole(rules, name, rules.label, version, said)]
     found = []
     for column in version.column_names():
         if column in (rules.label, *rules.ignore):
@@ -194,8 +203,8 @@ def _copies(version: DatasetVersion, rules: Leakage, parts: Sequence[Part]) -> l
         told = _told(_sampled(parts, column, version.rows), label, is_known)
         if told is not None and told[0] >= rules.copies:
             message = f"tells the label {rules.label} by itself: {told[1]} {told[0]:.4f} (below {rules.copies:g})"
-            found.append(_finding(rules, name, column, version.rows, version.rows, message))
-    return found or [_passed(rules, name, rules.label, version.rows)]
+            found.append(_whole(rules, name, column, version, message))
+    return found or [passed(name, rules.label, total=version.rows, severity=rules.severity)]
 
 
 def _sampled(parts: Sequence[Part], column: str, rows: int) -> pa.ChunkedArray[Any]:
@@ -265,11 +274,6 @@ def _purity(values: Any, answers: Any, count: int) -> tuple[float, str] | None:
     return (found, "share explained by its levels") if found > most else None
 
 
-def _finding(rules: Leakage, name: str, column: str, count: int, total: int, message: str) -> Finding:
-    return Finding(
-        rule=name, column=column, passed=False, severity=rules.severity, count=count, total=total, message=message
-    )
-
-
-def _passed(rules: Leakage, name: str, column: str, total: int) -> Finding:
-    return Finding(rule=name, column=column, passed=True, severity=rules.severity, total=total)
+def _whole(rules: Leakage, name: str, column: str, version: DatasetVersion, message: str) -> Finding:
+    """A finding about every row."""
+    return failed(name, column, message, count=version.rows, total=version.rows, severity=rules.severity)

@@ -57,14 +57,21 @@ class Moments:
         self.count, self.mean, self.m2, self.m3, self.m4 = count, mean, m2, m3, m4
 
     @staticmethod
-    def of(values: Floats, weights: Any = None, *, is_short: bool = False) -> Moments:
-        """The moments of finite values, each counted `weights` times; the first two only if `is_short`."""
+    def of(values: Floats, weights: Any = None, *, is_short: bool = False, total: float | None = None) -> Moments:
+        """The moments of finite values, each counted `weights` times; the first two only if `is_short`.
+
+        Args:
+            total: the sum of the values, where it is known.
+        """
         if not len(values):
             return Moments()
         with np.errstate(over="ignore", invalid="ignore"):
             # sums and products, never np.dot: its threads wait for each other on a busy machine (20 ms a call)
             count = float(len(values)) if weights is None else float(weights.sum())
-            mean = values.mean() if weights is None else (values * weights).sum() / count
+            if weights is None:
+                mean = (values.sum() if total is None else total) / count
+            else:
+                mean = (values * weights).sum() / count
             gap = values - mean
             if is_short:
                 return Moments(count, mean, np.square(gap, out=gap).sum(), np.nan, np.nan)
@@ -361,20 +368,21 @@ class NumberState:
             self.zeros += int(weights[zero]) if zero < len(points) and points[zero] == 0.0 else 0
             self._reach(float(points[0]), int(weights[0]), float(points[-1]), int(weights[-1]))
             return
-        values = chunk.floats
-        if nulls:
-            values = values[~np.isnan(values)]
-        if not len(values):
+        if nulls == chunk.rows:
             return
-        low, high = float(values.min()), float(values.max())
+        values = chunk.floats
+        low, high = chunk.ends
         if low == -np.inf or high == np.inf:
             finite = values[np.isfinite(values)]
-            self.infinite += len(values) - len(finite)
+            self.infinite += len(values) - nulls - len(finite)
             values = finite
             if not len(values):
                 return
             low, high = float(values.min()), float(values.max())
-        self.moments.add(Moments.of(values, is_short=True))
+        elif nulls:
+            values = values[~np.isnan(values)]
+        total = None if nulls or len(values) < chunk.rows else chunk.total
+        self.moments.add(Moments.of(values, is_short=True, total=total))
         if len(self.sample) < _SAMPLED_BATCHES:
             self.sample.append(values[:: max(1, len(values) // _SAMPLED)].copy())
         self._reach(low, 0, high, 0)

@@ -25,16 +25,20 @@ else:
     Floats = Whole = Mask = Any
 pc = lazy("pyarrow.compute")
 
-__all__ = ["Floats", "Mask", "Whole", "doubles", "is_null", "mask", "texts", "view", "whole", "with_nulls"]
+__all__ = ["Floats", "Mask", "Whole", "doubles", "is_null", "mask", "texts", "view", "whole"]
 
 
-def view(array: pa.Array[Any], dtype: Any) -> Any:
-    """The values of a flat array of this dtype as they lie in memory; where it is null, anything."""
+def view(array: pa.Array[Any], dtype: Any, *, more: int = 0) -> Any:
+    """The values of a flat array of this dtype as they lie in memory; where it is null, anything.
+
+    Args:
+        more: so many values behind the last row, as the places where texts end have one.
+    """
     data = array.buffers()[1]
     if data is None or not len(array):
-        return np.zeros(len(array), dtype)
+        return np.zeros(len(array) + more, dtype)
     memory: Any = data
-    return np.frombuffer(memory, dtype, count=array.offset + len(array))[array.offset :]
+    return np.frombuffer(memory, dtype, count=array.offset + len(array) + more)[array.offset :]
 
 
 def mask(array: pa.Array[Any] | pa.ChunkedArray[Any]) -> Mask:
@@ -60,13 +64,6 @@ def doubles(values: Any) -> pa.Array[Any]:
     """Numbers as an Arrow array that shares their memory; NaN stays NaN."""
     flat = np.ascontiguousarray(values, np.float64)
     return pa.Array.from_buffers(pa.float64(), len(flat), [None, _buffer(flat)])
-
-
-def with_nulls(values: Floats) -> pa.Array[Any]:
-    """Numbers as an Arrow array in which NaN is null."""
-    flat = np.ascontiguousarray(values, np.float64)
-    there = np.packbits(~np.isnan(flat), bitorder="little")
-    return pa.Array.from_buffers(pa.float64(), len(flat), [_buffer(there), _buffer(flat)])
 
 
 def texts(values: Iterable[str]) -> pa.Array[Any]:

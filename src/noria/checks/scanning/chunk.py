@@ -41,14 +41,18 @@ def floats(values: pa.ChunkedArray[Any] | pa.Array[Any]) -> Floats:
     kind = values.type
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
-    cast = values if values.type == pa.float64() else values.cast(pa.float64(), safe=False)
-    chunks = cast.chunks if isinstance(cast, pa.ChunkedArray) else [cast]
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
     found = [_flat(chunk) for chunk in chunks]
     return found[0] if len(found) == 1 else np.concatenate(found) if found else np.zeros(0)
 
 
 def _flat(values: pa.Array[Any]) -> Floats:
-    found: Floats = view(values, np.float64)
+    found: Floats
+    if pa.types.is_int64(values.type) and not values.null_count:
+        found = view(values, np.int64).astype(np.float64)
+        return found
+    values = values if values.type == pa.float64() else values.cast(pa.float64(), safe=False)
+    found = view(values, np.float64)
     if values.null_count:
         found = found.copy()
         found[is_null(values)] = np.nan
@@ -68,7 +72,10 @@ def distinct(values: Floats) -> tuple[Floats, Whole]:
 class Chunk:
     """One column of one batch. Not shared between threads."""
 
-    __slots__ = ("_codes", "_floats", "_levels", "_missing", "_points", "_texts", "array", "family", "rows")
+    __slots__ = (
+        "_codes", "_ends", "_floats", "_levels", "_missing", "_nulls", "_points", "_texts", "_total",
+        "array", "family", "rows",
+    )  # fmt: skip
 
     def __init__(self, array: pa.Array[Any] | pa.ChunkedArray[Any]) -> None:
         self.array: pa.Array[Any] = _one(array)
@@ -80,6 +87,30 @@ class Chunk:
         self._codes: Whole | None = None
         self._missing: Mask | None = None
         self._texts: pa.Array[Any] | None = None
+        self._nulls: int | None = None
+        self._total: float | None = None
+        self._ends: tuple[float, float] | None = None
+
+    @property
+    def total(self) -> float:
+        """The sum of the numbers. If it is finite, every row has a finite number: one look instead of three."""
+        if self._total is None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._total = float(self.floats.sum())
+        return self._total
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest number; infinity and minus infinity if there is none."""
+        if self._ends is None:
+            values = self.floats
+            if self.nulls == self.rows:
+                self._ends = np.inf, -np.inf
+            elif self.nulls:
+                self._ends = float(np.fmin.reduce(values)), float(np.fmax.reduce(values))
+            else:
+                self._ends = float(values.min()), float(values.max())
+        return self._ends
 
     @property
     def floats(self) -> Floats:
@@ -98,8 +129,13 @@ class Chunk:
     @property
     def nulls(self) -> int:
         """How many rows have no value."""
+        if self._nulls is None:
+            self._nulls = self._count_nulls()
+        return self._nulls
+
+    def _count_nulls(self) -> int:
         if self.family == "number" and pa.types.is_floating(self._value_type()):
-            return int(np.count_nonzero(np.isnan(self.floats)))
+            return 0 if np.isfinite(self.total) else int(np.count_nonzero(np.isnan(self.floats)))
         if isinstance(self.array, pa.DictionaryArray) and self.array.dictionary.null_count:
             return int(np.count_nonzero(self.missing))
         return int(self.array.null_count)
@@ -131,7 +167,7 @@ class Chunk:
         if self._levels is None:
             is_encoded = pa.types.is_dictionary(self.array.type)
             encoded: Any = self.array if is_encoded else self.array.dictionary_encode()
-            codes = view(encoded.indices.cast(pa.int64()), np.int64)
+            codes = _codes(encoded.indices)
             if encoded.null_count:
                 codes = np.where(is_null(encoded.indices), -1, codes)
             words = (
@@ -143,7 +179,11 @@ class Chunk:
                 gone = np.flatnonzero(is_null(words))
                 codes = np.where(np.isin(codes, gone), -1, codes)
             self._codes = codes
-            self._levels = words, np.bincount(codes + 1, minlength=len(words) + 1)[1:].astype(np.int64)
+            if encoded.null_count or words.null_count:
+                counts = np.bincount(codes + 1, minlength=len(words) + 1)[1:]
+            else:
+                counts = np.bincount(codes, minlength=len(words))
+            self._levels = words, counts.astype(np.int64, copy=False)
         return self._levels
 
     @property
@@ -170,6 +210,15 @@ class Chunk:
         kind: Any = self.array.type
         found: pa.DataType = kind.value_type if pa.types.is_dictionary(kind) else kind
         return found
+
+
+def _codes(indices: pa.Array[Any]) -> Whole:
+    """The places in a dictionary, as they lie in memory where they are signed; where they are null, anything."""
+    if pa.types.is_int32(indices.type) or pa.types.is_int64(indices.type):
+        found: Whole = view(indices, np.int32 if pa.types.is_int32(indices.type) else np.int64)
+        return found
+    plain: Whole = view(indices.cast(pa.int64()), np.int64)
+    return plain
 
 
 def _one(array: pa.Array[Any] | pa.ChunkedArray[Any]) -> Any:

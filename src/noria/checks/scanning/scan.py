@@ -9,6 +9,7 @@ Texts that the file keeps in a dictionary stay in it.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ __all__ = ["BATCH_ROWS", "Shape", "scan", "shape_of"]
 
 BATCH_ROWS = 49_152
 LANES_MAX = 4
+AHEAD = 3
+"""So many batches are read ahead: on a busy machine each hand-over from thread to thread waits for its turn."""
 _RELEASE_BATCHES = 4
 """Arrow's allocator keeps what was freed: giving it back now and then saves 100 MB in a long-lived process."""
 _DICTIONARY_BYTES = 3.0
@@ -114,11 +117,11 @@ def _batches(path: Path, file: str, shape: Shape, columns: list[str]) -> Iterato
 
 
 def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, each read on a thread of its own while the one before it is looked at."""
+    """The same batches, read on a thread of its own, some of them while an earlier one is looked at."""
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
+        coming = deque(reader.submit(next, batches, None) for _ in range(AHEAD))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(reader.submit(next, batches, None))
             yield batch
 
 

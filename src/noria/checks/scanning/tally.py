@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from noria.checks.facts import Finding
+from noria.checks.findings import failed
 from noria.checks.scanning import arrays
 from noria.checks.scanning.arrays import Mask
 from noria.checks.scanning.chunk import Chunk
@@ -112,17 +113,16 @@ class Tally:
     ) -> Finding:
         """The finding of a rule that failed."""
         texts = dict.fromkeys("null" if value is None else str(value) for value in self._examples)
-        return Finding(
-            rule=rule,
-            column=column,
-            passed=False,
-            severity=severity,
+        return failed(
+            rule,
+            column,
+            message,
             count=self.count if count is None else count,
             total=total,
-            message=message,
-            rows=tuple(self.rows[:ROWS]),
-            examples=tuple(list(texts)[:EXAMPLES]),
+            severity=severity,
             file=file,
+            rows=self.rows[:ROWS],
+            examples=list(texts)[:EXAMPLES],
         )
 
 
@@ -153,4 +153,6 @@ class Watcher(Protocol):
 
 def percent(share: float) -> str:
     """A share as people read it."""
+    if 0 < share < 0.0005:
+        return "<0.1 %"
     return f"{share * 100:.1f} %" if share < 0.9995 or share >= 1 else ">99.9 %"

@@ -89,6 +89,11 @@ class ColumnRules:
     type: number, text, bool, time or other; a column that is missing fails.
     nulls: the highest share of rows without a value.
     when, nulls_when: the highest share without a value among the rows where `when` holds.
+    null_run, null_run_when: the most rows of a file in a row that may have no value; of those alone
+    where the condition holds.
+    usual, usual_shares, clump: values that come back all the time, the share of rows of each in the
+    reference (of those that are not zero, where typical_nonzero is given) and how many rows share one
+    cause; that such values are gone must not be chance.
     min, max: hard bounds. step, offset: values are offset + whole * step (the resolution).
     typical, typical_nonzero, seen: quantiles (5, 25, 50, 75, 95 %), those of the non-zero values,
     and the range of the reference; with `unit`, a file fails that lies three spreads from both the
@@ -108,6 +113,8 @@ class ColumnRules:
     nulls: float | None = None
     when: str = ""
     nulls_when: float | None = None
+    null_run: int | None = None
+    null_run_when: str = ""
     min: float | None = None
     max: float | None = None
     step: float | None = None
@@ -117,6 +124,9 @@ class ColumnRules:
     typical: tuple[float, ...] = ()
     typical_nonzero: tuple[float, ...] = ()
     seen: tuple[float, ...] = ()
+    usual: tuple[float, ...] = ()
+    usual_shares: tuple[float, ...] = ()
+    clump: float = 1.0
     levels: tuple[str, ...] = ()
     new_levels: float | None = None
     allowed: tuple[Value, ...] = ()
@@ -281,6 +291,8 @@ def _count_column(rules: ColumnRules) -> int:
         rules.type,
         rules.nulls is not None,
         rules.when,
+        rules.null_run is not None,
+        rules.usual,
         rules.min is not None or rules.max is not None or rules.unit,
         rules.step is not None,
         rules.unit,

@@ -211,6 +211,19 @@ def _sensible_column(rules: ColumnRules, reader: _Reader, name: str) -> None:
             raise wrong("when", f": {error}") from error
     if (rules.when and rules.nulls_when is None) or (rules.nulls_when is not None and not rules.when):
         raise wrong("when", "and nulls_when need each other")
+    if rules.null_run is not None and rules.null_run < 1:
+        raise wrong("null_run", "is a number of rows, at least 1")
+    if rules.null_run_when:
+        if rules.null_run is None:
+            raise wrong("null_run_when", "needs null_run")
+        try:
+            When.read(rules.null_run_when)
+        except ValueError as error:
+            raise wrong("null_run_when", f": {error}") from error
+    if len(rules.usual) != len(rules.usual_shares) or any(not 0 < share <= 1 for share in rules.usual_shares):
+        raise wrong("usual", "needs usual_shares, a share of rows above 0 for each value")
+    if rules.clump < 1:
+        raise wrong("clump", "is a number of rows, at least 1")
     if rules.order and rules.order not in _ORDERS:
         raise wrong("order", f"is {rules.order!r}, not one of {', '.join(_ORDERS)}")
     if rules.references and "." not in rules.references:

@@ -7,11 +7,15 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import columns, count
+from noria.checks.scanning.tally import percent
+from noria.core.words import counted
+from noria.faces.cli.text import columns
 
 __all__ = ["checks", "exported", "imported", "quarantined", "suite", "watched"]
 
 FINDINGS_MAX = 20
+SAMPLES_MAX = 3
+VALUE_MAX = 24
 CHANGES_MAX = 40
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARK = 24
@@ -20,14 +24,15 @@ _SPARK = 24
 def suite(found: Mapping[str, Any]) -> str:
     """What was inferred, where it stands, and what inferring again would change."""
     state = "accepted" if found["is_accepted"] else "written" if found["is_new"] else "unchanged"
-    text = f"  checks {found['suite']}  {state}: {count(found['rules'])} rules over {count(found['columns'])} columns"
+    held = f"{counted(found['rules'], 'rule')} over {counted(found['columns'], 'column')}"
+    text = f"  checks {found['suite']}  {state}: {held}"
     changes = found["changes"]
     if not changes:
         return text
     kept = sum(each["is_kept"] for each in changes)
     news = len(changes) - kept
     word = "taken" if found["is_accepted"] else "would change"
-    lines = [text, f"         {news} {'key' if news == 1 else 'keys'} {word}, {kept} kept as you edited them"]
+    lines = [text, f"         {counted(news, 'key')} {word}, {kept} kept as you edited {'it' if kept == 1 else 'them'}"]
     for each in changes[:CHANGES_MAX]:
         lines += _change(each)
     if len(changes) > CHANGES_MAX:
@@ -41,16 +46,24 @@ def checks(found: Mapping[str, Any]) -> str:
     total = found["passed"] + found["failed"]
     head = f"  checks {ref}  {found['passed']}/{total} ok"
     if found.get("warned"):
-        head += f"  {found['warned']} warnings"
+        head += f"  {counted(found['warned'], 'warning')}"
     bad = [each for each in found["findings"] if not each["passed"]]
     if not bad:
         return head
     if not found["ok"]:
         label = click.style("STOP", fg="red", bold=True)
-        head = f"  {label} {ref}: {found['failed']} of {total} checks failed."
-    rows = [_finding(each) for each in bad[:FINDINGS_MAX]]
-    more = f"\n    … {len(bad) - FINDINGS_MAX} more" if len(bad) > FINDINGS_MAX else ""
-    return head + "\n" + columns(rows, indent="    ") + more
+        head = f"  {label} {ref}: {found['failed']} of {counted(total, 'check')} failed."
+    shown = bad[:FINDINGS_MAX]
+    words = [[each["column"] or "(table)", each["rule"], " ".join(each["message"].split())] for each in shown]
+    names = columns(words, indent="    ")
+    lines = [head]
+    for each, line in zip(shown, names.splitlines(), strict=True):
+        lines.append(line if each["severity"] == "error" else f"{line}  {click.style('warning', fg='yellow')}")
+        rows = _rows(each)
+        lines += [click.style(f"      {rows}", dim=True)] if rows else []
+    if len(bad) > FINDINGS_MAX:
+        lines.append(f"    … {len(bad) - FINDINGS_MAX} more, all on the page (noria checks report {ref})")
+    return "\n".join(lines)
 
 
 def quarantined(found: Mapping[str, Any]) -> str:
@@ -60,8 +73,8 @@ def quarantined(found: Mapping[str, Any]) -> str:
         text = f"  quarantine {ref}: no row breaks a rule"
     else:
         rest = found["rows"] - found["failing"]
-        text = f"  quarantine {ref}: {count(found['failing'])} rows → {found['quarantine']}"
-        text += f"   {count(rest)} rows → {found['clean']}" if found["clean"] else "   no row is left"
+        text = f"  quarantine {ref}: {counted(found['failing'], 'row')} → {found['quarantine']}"
+        text += f"   {counted(rest, 'row')} → {found['clean']}" if found["clean"] else "   no row is left"
     for each in found["whole"][:FINDINGS_MAX]:
         text += f"\n    {click.style('still', fg='yellow')} {each}"
     return text
@@ -74,9 +87,9 @@ def watched(found: Mapping[str, Any]) -> str:
         sign = click.style("ok", fg="green") if each["ok"] else click.style("LOOK", fg="red", bold=True)
         spark = _spark([*each["rows_before"], each["rows"]])
         ref = f"{each['dataset']}@{each['version']}"
-        lines.append(f"  {sign} {click.style(ref, bold=True)}  {count(each['rows'])} rows  {spark}")
+        lines.append(f"  {sign} {click.style(ref, bold=True)}  {counted(each['rows'], 'row')}  {spark}")
         if each["history"] < 5:
-            lines.append(f"       {each['history']} earlier versions: too few to know what is usual")
+            lines.append(f"       {counted(each['history'], 'earlier version')}: too few to know what is usual")
         for anomaly in each["anomalies"]:
             colour = "red" if anomaly["severity"] == "error" else "yellow"
             place = f"{anomaly['column']}: " if anomaly["column"] and anomaly["question"] == "nulls" else ""
@@ -89,7 +102,7 @@ def watched(found: Mapping[str, Any]) -> str:
 
 def imported(found: Mapping[str, Any]) -> str:
     """Each rule of the other tool: mapped, or refused with its reason."""
-    told = f"{found['mapped']} mapped ({found['added']} rules added), {found['refused']} refused"
+    told = f"{found['mapped']} mapped ({counted(found['added'], 'rule')} added), {found['refused']} refused"
     head = f"  checks {found['suite']}  {told}"
     rows = []
     for each in found["expectations"]:
@@ -107,15 +120,28 @@ def exported(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _finding(each: Mapping[str, Any]) -> list[str]:
-    places = ", ".join(map(str, each["rows"][:4])) + (" …" if each["count"] > 4 and each["rows"] else "")
-    where = f"rows {places}" if places else ""
-    if where and each["file"]:
-        where += f" of {each['file']}"
-    share = f"{each['count'] / each['total']:.1%}" if each["total"] and each["rows"] else ""
-    examples = ", ".join(str(text)[:24] for text in each["examples"][:3])
-    word = "" if each["severity"] == "error" else each["severity"]
-    return [each["column"] or "(table)", each["rule"], each["message"] or each["rule"], share, examples, where, word]
+def _rows(each: Mapping[str, Any]) -> str:
+    """How many rows, what share of them, and the first of them with their numbers and values."""
+    if not each["rows"]:
+        return f"in {each['file']}" if each["file"] else ""
+    of = f" ({percent(each['count'] / each['total'])})" if each["total"] else ""
+    place = f" of {each['file']}" if each["file"] else ""
+    told = [(sample["row"], _told(sample["values"], each["column"])) for sample in each["samples"][:SAMPLES_MAX]]
+    if all(text == "null" for _, text in told):
+        told = [(row, "") for row in each["rows"][:SAMPLES_MAX]]
+    shown = ", ".join(f"{row} ({text})" if text else str(row) for row, text in told)
+    return f"{counted(each['count'], 'row')}{of}{place}: {shown}{' …' if each['count'] > len(told) else ''}"
+
+
+def _told(values: Mapping[str, str], column: str) -> str:
+    """The value of the column that is accused; of a rule about several, each with its name."""
+    if column in values:
+        return _short(values[column])
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= VALUE_MAX else f"{text[: VALUE_MAX - 1]}…"
 
 
 def _change(each: Mapping[str, Any]) -> list[str]:
