@@ -633,3 +633,18 @@ def test_a_suite_with_a_typo_stops_before_anything_is_read(ws: Workspace) -> Non
     with pytest.raises(ConfigError):
         suite.run(ws, "orders")
     assert ws.ledger.head() == head
+
+
+def test_a_folder_of_files_is_watched_by_its_files(ws: Workspace) -> None:
+    photos = ws.project.root / "photos"
+    photos.mkdir()
+    for number in range(12):
+        (photos / f"{number}.jpg").write_bytes(b"\xff\xd8" + bytes([number]))
+    versions.add(ws, "photos", "photos")
+    [found] = watch.watch(ws, "photos").datasets
+    assert (found.ok, found.rows, found.unit, found.anomalies) == (True, 12, "file", ())
+    for number in range(10):
+        (photos / f"{number}.jpg").unlink()
+    versions.add(ws, "photos", "photos")
+    [found] = watch.watch(ws, "photos").datasets
+    assert [anomaly.message for anomaly in found.anomalies] == ["2 files, 12 before; 1 earlier version says little"]

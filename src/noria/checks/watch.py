@@ -84,7 +84,7 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """One data set: its newest version against `history` earlier ones.
+    """One data set: its newest version against `history` earlier ones. `rows` counts files where `unit` is file.
 
     `unread` are versions whose rows are not on this machine, so that their nulls are not known.
     """
@@ -97,6 +97,7 @@ class Watched:
     anomalies: tuple[Anomaly, ...]
     rows_before: tuple[int, ...] = ()
     unread: tuple[int, ...] = ()
+    unit: str = "row"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,8 @@ class WatchReport:
 class Seen:
     """What is known of one version: rows, when it came, its columns with their types, nulls by column.
 
-    `nulls` is None if its rows are not here.
+    `nulls` is None if its rows are not here. A version of plain files has no rows: `rows` counts its
+    files then, and `unit` says so.
     """
 
     rows: int
@@ -119,6 +121,7 @@ class Seen:
     columns: Mapping[str, str]
     nulls: Mapping[str, int] | None
     time_max: str = ""
+    unit: str = "row"
 
 
 @verb(permission="checks.read", changes=False, where="project")
@@ -148,11 +151,12 @@ def _watched(ws: Workspace, name: str) -> Watched:
     return Watched(
         dataset=newest.name,
         version=newest.version,
-        rows=newest.rows,
+        rows=_volume_of(newest)[0],
+        unit=_volume_of(newest)[1],
         history=len(versions) - 1,
         ok=not any(anomaly.severity == "error" for anomaly in anomalies),
         anomalies=tuple(anomalies),
-        rows_before=tuple(version.rows for version in versions[:-1]),
+        rows_before=tuple(_volume_of(version)[0] for version in versions[:-1]),
         unread=tuple(v.version for v, s in zip(versions, seen, strict=True) if s.nulls is None),
     )
 
@@ -165,7 +169,8 @@ def judge(seen: Sequence[Seen], *, now: datetime | None = None, fresh: str = "")
         now: the wall clock; None where events keep the time.
         fresh: how old the newest time may be, such as "24h", or "".
     """
-    found = _volume([each.rows for each in seen])
+    unit = seen[-1].unit
+    found = _volume([each.rows for each in seen if each.unit == unit], unit)
     if now is not None:
         found += _freshness(seen, now, fresh)
     if len(seen) > 1:
@@ -174,15 +179,15 @@ def judge(seen: Sequence[Seen], *, now: datetime | None = None, fresh: str = "")
     return sorted(found, key=lambda anomaly: (anomaly.severity != "error", anomaly.question, anomaly.column))
 
 
-def _volume(rows: Sequence[int]) -> list[Anomaly]:
+def _volume(rows: Sequence[int], unit: str = "row") -> list[Anomaly]:
     now, before = rows[-1], rows[:-1]
     if not now:
-        return [_anomaly("volume", "error", "the newest version has no rows")]
+        return [_anomaly("volume", "error", f"the newest version has no {unit}s")]
     if not before:
         return []
     if len(before) < MIN_HISTORY:
         if now < _HALF * before[-1]:
-            said = f"{counted(now, 'row')}, {before[-1]:,} before"
+            said = f"{counted(now, unit)}, {before[-1]:,} before"
             said += f"; {counted(len(before), 'earlier version says', 'earlier versions say')} little"
             return [_anomaly("volume", "warn", said, value=now)]
         return []
@@ -208,7 +213,7 @@ def _volume(rows: Sequence[int]) -> list[Anomaly]:
     if not severity or was_there:
         return []
     way = "fewer" if now < usual else "more"
-    said = f"{counted(now, 'row')}, {way} than usual ({max(low, 0):,.0f} to {high:,.0f}; {before[-1]:,} before)"
+    said = f"{counted(now, unit)}, {way} than usual ({max(low, 0):,.0f} to {high:,.0f}; {before[-1]:,} before)"
     return [_anomaly("volume", severity, said, value=now, low=max(low, 0.0), high=high)]
 
 
@@ -384,12 +389,18 @@ def _seen(ws: Workspace, version: DatasetVersion) -> Seen:
     except NotFound:
         nulls = None
     return Seen(
-        rows=version.rows,
+        rows=_volume_of(version)[0],
+        unit=_volume_of(version)[1],
         at=instant(version.at),
         columns={name: kind for name, kind, _ in version.columns},
         nulls=nulls,
         time_max=version.time_max,
     )
+
+
+def _volume_of(version: DatasetVersion) -> tuple[int, str]:
+    """How much there is of a version, and of what: rows of tables, files where there are no tables."""
+    return (version.rows, "row") if version.columns else (version.files, "file")
 
 
 def _counts(ws: Workspace, version: DatasetVersion) -> dict[str, int]:

@@ -87,7 +87,7 @@ def watched(found: Mapping[str, Any]) -> str:
         sign = click.style("ok", fg="green") if each["ok"] else click.style("LOOK", fg="red", bold=True)
         spark = _spark([*each["rows_before"], each["rows"]])
         ref = f"{each['dataset']}@{each['version']}"
-        lines.append(f"  {sign} {click.style(ref, bold=True)}  {counted(each['rows'], 'row')}  {spark}")
+        lines.append(f"  {sign} {click.style(ref, bold=True)}  {counted(each['rows'], each['unit'])}  {spark}")
         if each["history"] < 5:
             lines.append(f"       {counted(each['history'], 'earlier version')}: too few to know what is usual")
         for anomaly in each["anomalies"]:
