@@ -8,12 +8,14 @@ Everything is imported when it is first used, so `import noria` costs nothing.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what type checkers take for true: `typing` itself would cost each captured process 5 ms
 if TYPE_CHECKING:
+    from typing import Any
+
     from noria.checks.functions import check
     from noria.faces.frames import add_data, append_data, read_data, upsert_data
-    from noria.faces.python import diff, open, run
+    from noria.faces.python import diff, export, open, run
     from noria.pipeline.ambient import seed, split_by_time, xy
     from noria.pipeline.define import dataset, metric, model, pipeline
     from noria.pipeline.step import Choice, Log, step
@@ -26,6 +28,7 @@ __all__ = [
     "check",
     "dataset",
     "diff",
+    "export",
     "metric",
     "model",
     "open",
@@ -47,6 +50,7 @@ _PLACES = {
     "check": "noria.checks.functions",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
+    "export": "noria.faces.python",
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",

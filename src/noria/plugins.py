@@ -14,7 +14,7 @@ from typing import Any
 
 from noria.core.errors import NotFound
 
-__all__ = ["BUILTIN", "keep_zones", "load", "names"]
+__all__ = ["BUILTIN", "keep_zones", "load", "names", "target"]
 
 BUILTIN: Mapping[str, Mapping[str, str]] = {
     # a slice is a capability with facts.py (FACTS) and records.py (TABLES, PROJECTIONS)
@@ -23,6 +23,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "checks": "noria.checks",
         "tracking": "noria.tracking",
         "pipeline": "noria.pipeline",
+        "scripts": "noria.scripts",
         "registry": "noria.registry",
         "serving": "noria.serving",
         "monitoring": "noria.monitoring",
@@ -50,6 +51,33 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "flavor": {
         "sklearn": "noria.engines.flavors.sklearn:SklearnFlavor",
         "python": "noria.engines.flavors.python:PythonFlavor",
+    },
+    # the name is the module after whose import the hook is called, in a captured process
+    "autolog": {
+        "pickle": "noria.engines.autolog.files:dumps",
+        "cloudpickle": "noria.engines.autolog.files:dumps",
+        "IPython.core.interactiveshell": "noria.engines.autolog.files:shell",
+        "joblib.numpy_pickle": "noria.engines.autolog.files:dumps",
+        "lightgbm.basic": "noria.engines.autolog.boosting:lightgbm_data",
+        "lightgbm.engine": "noria.engines.autolog.boosting:lightgbm_training",
+        "polars": "noria.engines.autolog.files:polars",
+        "pyarrow.csv": "noria.engines.autolog.files:arrow",
+        "pyarrow.dataset": "noria.engines.autolog.files:arrow",
+        "pyarrow.feather": "noria.engines.autolog.files:arrow",
+        "pyarrow.json": "noria.engines.autolog.files:arrow",
+        "pyarrow.parquet.core": "noria.engines.autolog.files:arrow",
+        "sklearn.base": "noria.engines.autolog.sklearn:base",
+        "sklearn.metrics": "noria.engines.autolog.sklearn:metrics",
+        "sklearn.model_selection": "noria.engines.autolog.sklearn:model_selection",
+        "torch": "noria.engines.autolog.torch:torch",
+        "xgboost.core": "noria.engines.autolog.boosting:xgboost_data",
+        "xgboost.training": "noria.engines.autolog.boosting:xgboost_training",
+    },
+    # from a library's own model to one that answers for rows; the name is the library's import name
+    "adapter": {
+        "lightgbm": "noria.engines.flavors.boosters:lightgbm",
+        "torch": "noria.engines.flavors.networks:torch",
+        "xgboost": "noria.engines.flavors.boosters:xgboost",
     },
     "drift": {
         "ks": "noria.monitoring.drift.ks:ks",
@@ -91,15 +119,20 @@ def names(seam: str) -> list[str]:
     return sorted({*BUILTIN.get(seam, {}), *(point.name for point in _points(seam))})
 
 
+def target(seam: str, name: str) -> str:
+    """The "module:attribute" that a name stands for; imports nothing. Raises: NotFound naming the valid names."""
+    found = BUILTIN.get(seam, {}).get(name)
+    if found is not None:
+        return found
+    for point in _points(seam):
+        if point.name == name:
+            return point.value
+    raise NotFound(f"there is no {seam} named {name!r}", hint=f"one of: {', '.join(names(seam))}")
+
+
 def load(seam: str, name: str) -> Any:
     """Import and give what a name stands for. Raises: NotFound naming the valid names."""
-    target = BUILTIN.get(seam, {}).get(name)
-    if target is None:
-        for point in _points(seam):
-            if point.name == name:
-                return point.load()
-        raise NotFound(f"there is no {seam} named {name!r}", hint=f"one of: {', '.join(names(seam))}")
-    module, _, attribute = target.partition(":")
+    module, _, attribute = target(seam, name).partition(":")
     found = importlib.import_module(module)
     return getattr(found, attribute) if attribute else found
 

@@ -12,6 +12,7 @@
     ├── ProjectError          the project's own code failed                exit 4
     │   ├── StepFailed        a step raised or returned the wrong type
     │   ├── StepKilled        a step's process died (signal, memory limit)
+    │   ├── ScriptFailed      a script or notebook raised, was killed, or gave an exit code
     │   └── ModelFailed       a model could not be loaded or could not predict
     └── WorldError            the machine or a service failed              exit 3
         ├── StoreUnavailable  database or object store out of reach; retry is safe
@@ -37,6 +38,7 @@ __all__ = [
     "NotFound",
     "ObjectGone",
     "ProjectError",
+    "ScriptFailed",
     "StepFailed",
     "StepKilled",
     "StoreFull",
@@ -140,6 +142,12 @@ class StepKilled(ProjectError):
     """The process of a step died: a signal, or its memory limit."""
 
     code = "step-killed"
+
+
+class ScriptFailed(ProjectError):
+    """A script or notebook raised, was killed, or ended with an exit code other than 0."""
+
+    code = "script-failed"
 
 
 class ModelFailed(ProjectError):

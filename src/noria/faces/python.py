@@ -10,20 +10,23 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from noria.bootstrap import open_workspace
+from noria.core.errors import UsageError
 from noria.core.identity import JSON
 from noria.faces import verbs
 from noria.faces.cli.commands import COMMANDS
 from noria.loop.run import Challenge, RunReport, perform
 from noria.pipeline.define import Pipeline, define
 from noria.project.diff import Difference
+from noria.scripts.exporting import Exported, write
 from noria.store.workspace import Workspace
 
-__all__ = ["Group", "Opened", "diff", "open", "run"]
+__all__ = ["Group", "Opened", "diff", "export", "open", "run"]
 
 Verbs = Mapping[str, Callable[..., Any]]
 
@@ -97,6 +100,18 @@ def run(pipeline: Pipeline | None = None, *, root: str | Path = "", **params: JS
     given = {name.replace("__", "."): value for name, value in params.items()}
     made = None if pipeline is None else define(pipeline, root=ws.project.root)
     return perform(ws, Challenge(cause="user"), params=given, definition=made)
+
+
+def export(to: str | Path = "pipeline.py", *, force: bool = False) -> Exported:
+    """Write the steps of this notebook, of the cells that have run, as a project file: `noria export notebook`.
+
+    Raises: UsageError outside a notebook, or if no cell has defined a step; Conflict if the file is there.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None:
+        raise UsageError("nr.export is for a notebook", hint="noria export notebook FILE writes that of a file")
+    cells = [cell for cell in shell.user_ns["In"] if cell.strip()]
+    return write(cells, Path(to), source="a notebook", force=force)
 
 
 def diff(a: str, b: str, *, root: str | Path = "") -> Difference:

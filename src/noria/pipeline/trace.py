@@ -193,6 +193,8 @@ def _is_import(name: str) -> bool:
     file = frame.f_code.co_filename
     if file.startswith("<frozen importlib"):
         return name.endswith((".py", ".pyc", ".so")) or sys._getframe(3).f_code.co_name == "_fill_cache"
+    if file.endswith("importlib/metadata/__init__.py"):
+        return True  # it looks for packages in every folder of the path; in a notebook "" is one
     return name.endswith(".py") and file.endswith(("tokenize.py", "linecache.py"))
 
 

@@ -22,7 +22,7 @@ from noria.data.rows.read import find_rows
 from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring
-from noria.project import refs, touched
+from noria.project import refs, scripted, touched
 from noria.project.attempts import ANSWERED, Attempt, attempts
 from noria.project.chain import Chain, Link
 from noria.registry import records as registry
@@ -255,12 +255,7 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
                 "source": code.source,
             },
         ),
-        Link(
-            what="parameters",
-            ref=run.config,
-            text=_parameters(config),
-            details={**config, "steps": _steps(ws, run.run)},
-        ),
+        *(scripted.links(ws, run.run) or [_given(ws, run, config)]),
         Link(
             what="environment", ref=run.environment, text=f"the lock of Python and packages, {short(run.environment)}"
         ),
@@ -268,6 +263,11 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
     for pin in run.pins:
         links.append(_dataset_link(ws, datasets.resolve(ws, f"{pin.dataset}@{pin.version}"), "data"))
     return links + _review(ws, run.cause)
+
+
+def _given(ws: Workspace, run: RunRecord, config: Mapping[str, Any]) -> Link:
+    details = {**config, "steps": _steps(ws, run.run)}
+    return Link(what="parameters", ref=run.config, text=_parameters(config), details=details)
 
 
 def _parameters(config: Mapping[str, Any]) -> str:

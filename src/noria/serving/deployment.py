@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from noria.core.errors import Conflict, GateClosed, NotFound, StoreUnavailable, UsageError
 from noria.core.identity import JSON
@@ -18,6 +19,7 @@ from noria.governance import approvals
 from noria.packaging import bundle as bundles
 from noria.registry import records as registry_records
 from noria.registry import release as releases
+from noria.registry.named_file import version_of_file
 from noria.registry.records import ReleaseRecord
 from noria.registry.versions import resolve
 from noria.serving import advance as judging
@@ -83,7 +85,7 @@ class RolledBack:
 
 @verb(permission="serving.deploy")
 def deploy(ws: Workspace, model: str, environment: str = "local", dry_run: bool = False) -> Shipped:
-    """Bring a validated release into traffic: MODEL, MODEL:VERSION or MODEL@rRELEASE.
+    """Bring a validated release into traffic: MODEL, MODEL:VERSION, MODEL@rRELEASE, or the file of a model.
 
     The first release of a model goes to 100 % after its smoke test; a later one takes the path of
     `[model.NAME.deploy]`. Deploying what is live already changes nothing.
@@ -165,6 +167,10 @@ def status(ws: Workspace, model: str = "", environment: str = "local") -> list[D
 
 
 def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shipped:
+    if Path(ref).is_file():
+        with ws.ledger.read() as tx:
+            is_model = ref in registry_records.models(tx)
+        ref = ref if is_model else version_of_file(ws, Path(ref))
     with ws.ledger.read() as tx:
         target = _target(tx, ref, environment)
         live = registry_records.production(tx, target.model, environment)

@@ -64,6 +64,7 @@ NAMES: tuple[str, ...] = (
     "step.finished",
     "run.started",
     "run.finished",
+    "script.ended",
     "model.bundled",
     "model.registered",
     "gate.judged",

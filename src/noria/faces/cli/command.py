@@ -20,7 +20,8 @@ class Command:
     command itself gives; `empty` is said when the result holds nothing. `quick` names a function that
     answers the same from the project's files, without the ledger:
     `f(project, open_objects, **arguments)`; it is asked when no server is. Lists leave out what is
-    `is_hidden`: git calls it.
+    `is_hidden`: git calls it. `for_files` names the click command that takes the line over when it
+    names a script or notebook.
     """
 
     target: str
@@ -39,3 +40,4 @@ class Command:
     is_slow: bool = False
     is_hidden: bool = False
     quick: str = ""
+    for_files: str = ""

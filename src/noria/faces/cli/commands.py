@@ -306,6 +306,12 @@ COMMANDS: Mapping[str, Command] = {
         positional=("refs",),
         is_slow=True,
     ),
+    "export notebook": Command(
+        target="noria.scripts.exporting:export_notebook",
+        summary="Write the steps of a notebook as a project file",
+        examples=("noria export notebook explore.ipynb", "noria export notebook explore.ipynb churn.py --force"),
+        positional=("to",),
+    ),
     "export dvc": Command(
         target="noria.data.takeover.export:export_dvc",
         summary="Write data sets as a repository that DVC reads",
@@ -316,8 +322,9 @@ COMMANDS: Mapping[str, Command] = {
     "run": Command(
         target="noria.loop.run:run",
         summary="Check the data, run the pipeline, judge the model, make a release",
-        examples=("noria run", "noria run -p train.learning_rate=0.05 -p train.leaves=31"),
+        examples=("noria run", "noria run -p train.learning_rate=0.05 -p train.leaves=31", "noria run train.py"),
         positional=("pipeline",),
+        for_files="noria.faces.cli.script:script_command",
         show="run",
         fail_unless="ok",
         is_slow=True,
@@ -452,6 +459,14 @@ COMMANDS: Mapping[str, Command] = {
         positional=("window",),
         show="queued",
         next="noria watch {model}",
+    ),
+    "loop run-script": Command(
+        target="noria.loop.scripts:run_script",
+        summary="Run a script as it is, on record; what it prints goes to the run's log",
+        examples=("noria loop run-script train.py", "noria loop run-script train.py --model churn"),
+        show="script",
+        fail_unless="ok",
+        is_slow=True,
     ),
     "monitoring alerts": Command(
         target="noria.monitoring.alerts:list_alerts",

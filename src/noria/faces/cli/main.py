@@ -80,6 +80,9 @@ class _Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        taken = _script_command(self.path, args)
+        if taken is not None:
+            return args[0], taken, args[1:]
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -99,6 +102,18 @@ class _Group(click.Group):
             _section(formatter, title, "", [word for word in words if word in names])
         grouped = {word for words in GROUPS.values() for word in words}
         _section(formatter, "by capability", "", [name for name in names if name not in grouped])
+
+
+def _script_command(path: str, args: list[str]) -> click.Command | None:
+    """The command that takes a line over because it names a script or notebook."""
+    row = COMMANDS.get(f"{path}{args[0]}")
+    if row is None or not row.for_files:
+        return None
+    import importlib
+
+    module, _, name = row.for_files.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if found.is_script(args[1:]) else None
 
 
 def _help(**_: object) -> int:

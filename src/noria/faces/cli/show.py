@@ -20,6 +20,7 @@ from noria.faces.cli import (
     show_project,
     show_registry,
     show_run,
+    show_script,
     show_tables,
     show_transfer,
 )
@@ -134,6 +135,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "imported": show_checks.imported,
     "suite_exported": show_checks.exported,
     "run": show_run.report,
+    "script": show_script.script,
     "runs": show_run.runs,
     "shipped": show_live.shipped,
     "rolled_back": show_live.rolled_back,

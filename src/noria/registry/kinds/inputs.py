@@ -13,7 +13,7 @@ from noria.core.schema import Column
 from noria.registry.evidence import Evidence
 from noria.registry.facts import Verdict
 
-__all__ = ["judge"]
+__all__ = ["judge", "misfits"]
 
 _WAY = 'if the callers change with it: inputs = "any" in the gate and path = ["100%"] in deploy'
 _WIDER = {("int64", "float64"), ("int64", "decimal"), ("float64", "decimal"), ("category", "text")}
@@ -24,16 +24,17 @@ def judge(evidence: Evidence) -> list[Verdict]:
     """One verdict if there is a champion: every request that it takes, the candidate takes too."""
     if evidence.policy.inputs == "any" or evidence.champion is None:
         return []
-    misfits = _misfits(evidence.champion.inputs, evidence.inputs)
-    if misfits:
-        text = f"requests to version {evidence.champion.version} would be refused: {'; '.join(misfits[:4])}"
-        more = f" and {len(misfits) - 4} more" if len(misfits) > 4 else ""
+    wrong = misfits(evidence.champion.inputs, evidence.inputs)
+    if wrong:
+        text = f"requests to version {evidence.champion.version} would be refused: {'; '.join(wrong[:4])}"
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         return [Verdict(gate="inputs", passed=False, text=f"{text}{more} ({_WAY})")]
     text = f"takes every request that version {evidence.champion.version} takes"
     return [Verdict(gate="inputs", passed=True, text=text, n=len(evidence.inputs))]
 
 
-def _misfits(before: Sequence[Column], after: Sequence[Column]) -> list[str]:
+def misfits(before: Sequence[Column], after: Sequence[Column]) -> list[str]:
+    """Why requests of the columns `before` would be refused by a model that takes `after`; empty if none would."""
     old, new = ({column.name: column for column in columns} for columns in (before, after))
     found = []
     added, gone = [name for name in new if name not in old], [name for name in old if name not in new]

@@ -1,0 +1,298 @@
+"""`noria run train.py`: a script or notebook as it is, on record; what it fitted becomes versions and releases.
+
+The script runs first, by itself, and nothing that happens here can change what it did. Then what it read,
+wrote, fitted and measured is stored, and each model that it left is packed, judged and released in a process
+of its own (`faces/ship.py`): a model that cannot even be loaded takes nobody down. Nothing is deployed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from noria.core.errors import NotFound, ScriptFailed, UsageError
+from noria.core.verb import verb
+from noria.loop.outcome import ModelLine, Question, model_lines
+from noria.scripts.capture import Captured, collect
+from noria.scripts.keep import Kept, KeptFile, keep
+from noria.scripts.launch import Ended, follow, prepared, started_with, watched_environment
+from noria.store.failpoint import failpoint
+from noria.store.workspace import Workspace
+from noria.tracking import records as tracking_records
+from noria.tracking import run as tracking
+from noria.tracking.code import snapshot
+from noria.tracking.run import RunHandle
+
+__all__ = ["SHIP", "FitLine", "ScriptReport", "perform_script", "run_script"]
+
+SHIP = "noria.faces.ship"
+NOTEBOOK = "noria.faces.notebook"
+FAILURE = "failure.json"
+SHOWN_FITS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitLine:
+    """One estimator that was fitted: its class, the rows, how long, and the parameters that are no defaults."""
+
+    name: str
+    rows: int | None
+    seconds: float
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptReport:
+    """Everything that a script did. `ok` is False if a gate said no; `next` is the command to go on with.
+
+    `read` and `written` are files by content; `metrics` the last value of each; `models` what became of
+    every model that it left; `notes` what could not be seen, and processes and connections that it opened.
+    """
+
+    run: str
+    script: str
+    ok: bool
+    seconds: float
+    read: tuple[KeptFile, ...]
+    written: tuple[KeptFile, ...]
+    fits: tuple[FitLine, ...]
+    metrics: Mapping[str, float]
+    models: tuple[ModelLine, ...]
+    notes: tuple[str, ...]
+    next: str
+
+
+@verb(permission="loop.run", where="project")
+def run_script(
+    ws: Workspace, script: str, arguments: Sequence[str] = (), model: str = "", cause: str = "user"
+) -> ScriptReport:
+    """Run a script as `python SCRIPT ARGUMENTS` does, and record what it read, wrote, fitted and measured.
+
+    What it prints is in the run's log. Models that it writes, or still holds when it ends, become versions.
+
+    Args:
+        script: the file, from the current folder.
+        arguments: its own arguments.
+        model: the name of the model that it makes; else the name of the file or variable that holds it.
+    Raises: NotFound; UsageError; ScriptFailed with the run that has its log.
+    Example: noria loop run-script train.py
+    """
+    return perform_script(ws, script, arguments, model=model, cause=cause)
+
+
+def perform_script(
+    ws: Workspace,
+    script: str,
+    arguments: Sequence[str] = (),
+    *,
+    model: str = "",
+    cause: str = "user",
+    out: BinaryIO | None = None,
+    err: BinaryIO | None = None,
+) -> ScriptReport:
+    """The same with places for what the script prints, as it prints it."""
+    path = _found(ws, script, arguments)
+    name = _name(ws, path)
+    handle = tracking.start(
+        ws,
+        name,
+        cause=cause,
+        config={"script": name, "command": _command(path, script, arguments), "folder": str(Path.cwd()), "params": {}},
+        code=snapshot(ws.project.root, ws.objects, entry=name),
+    )
+    with handle:
+        _clear(ws)
+        folder = handle.folder / "capture"
+        log = handle.folder / f"{path.stem}.log"
+        prepared(folder, ws.project.root, ws.project.state)
+        executed = handle.folder / f"executed-{path.name}"
+        ended = _run(path, [script, *arguments], folder, executed, log=log, out=out, err=err)
+        failpoint("script.ended")
+        captured = collect(folder, main=path)
+        kept = keep(
+            ws,
+            handle.run,
+            captured,
+            script=name,
+            command=_command(path, script, arguments),
+            exit_code=ended.code,
+            log=log,
+        )
+        if executed.is_file():
+            handle.artifact(f"executed/{path.name}", executed, type="notebook")
+        _log_metrics(handle, captured)
+        if ended.code != 0:
+            raise _failed(handle, script, ended, _what(folder, log), kept)
+        question = Question(run=handle.run, script=name, folder=str(folder), model=model, pins=kept.pins)
+        models = _shipped(ws, question, captured, path)
+        refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
+        handle.finish("stopped" if refused else "finished", "; ".join(refused), kept.metrics)
+        shutil.rmtree(folder)
+    return _report(handle.run, name, ended, captured, kept, models)
+
+
+def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
+    path = Path(script)
+    if not path.is_file():
+        raise NotFound(f"there is no file {script}", where=str(Path.cwd()))
+    if path.resolve() == (ws.project.root / ws.project.pipeline).resolve():
+        raise UsageError(f"{script} is the project's pipeline, not a script", hint="noria run")
+    if path.suffix == ".ipynb" and (arguments or not _has_notebooks()):
+        if arguments:
+            raise UsageError("a notebook takes no arguments", where=script)
+        raise UsageError("running a notebook needs nbclient and ipykernel", hint="pip install 'noria[notebook]'")
+    return path
+
+
+def _has_notebooks() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("nbclient", "nbformat", "ipykernel"))
+
+
+def _command(path: Path, script: str, arguments: Sequence[str]) -> list[str]:
+    """What was run, as it is typed without Noria."""
+    if path.suffix == ".ipynb":
+        return ["jupyter", "execute", script]
+    return ["python", script, *arguments]
+
+
+def _run(
+    path: Path,
+    words: list[str],
+    folder: Path,
+    executed: Path,
+    *,
+    log: Path,
+    out: BinaryIO | None,
+    err: BinaryIO | None,
+) -> Ended:
+    """Run the script, or the notebook by a process of its own, whose kernel is watched."""
+    if path.suffix == ".ipynb":
+        asked = [sys.executable, "-m", NOTEBOOK, str(path), str(executed), str(folder)]
+        return follow(asked, environment=started_with(), log=log, out=out, err=err)
+    watched = watched_environment(folder, started_with())
+    return follow([sys.executable, *words], environment=watched, log=log, out=out, err=err)
+
+
+def _name(ws: Workspace, path: Path) -> str:
+    """The script's path in the project, or its whole path outside it."""
+    real = path.resolve()
+    root = ws.project.root.resolve()
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
+
+
+def _clear(ws: Workspace) -> None:
+    """Take away what captures left whose process was killed."""
+    for folder in (ws.project.state / "runs").glob("*/capture"):
+        with ws.ledger.read() as tx:
+            record = tracking_records.run(tx, folder.parent.name)
+        if record is None or record.status != "running":
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _log_metrics(handle: RunHandle, captured: Captured) -> None:
+    for metric in captured.metrics:
+        for step, value in enumerate(metric.values):
+            handle.log(step=step, **{metric.name: value})
+
+
+def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept) -> BaseException:
+    """End the run as failed, with the reason; the traceback is where the script wrote it."""
+    if ended.was_interrupted:
+        handle.finish("failed", "interrupted (SIGINT)", kept.metrics)
+        return KeyboardInterrupt()
+    if ended.code < 0:
+        name = signal.Signals(-ended.code).name
+        text, hint = f"{script} was killed by {name}", "out of memory, if nobody sent the signal: see dmesg"
+        reason = f"killed by {name}"
+    else:
+        text, hint = f"{script} ended with exit code {ended.code}", f"noria tracking log {handle.run}"
+        reason = f"exit code {ended.code}" + (f": {last}" if last else "")
+        text += f": {last}" if last else ""
+    handle.finish("failed", reason, kept.metrics)
+    return ScriptFailed(text, where=f"run {handle.run}", hint=hint)
+
+
+def _what(folder: Path, log: Path) -> str:
+    """What was raised, and of a notebook in which cell and line; "" if nothing was."""
+    with contextlib.suppress(FileNotFoundError):
+        told = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
+        return f"cell {told['cell']} (In [{told['count']}]), line {told['line']}: {told['error']}"
+    return _last_line(log)
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a traceback in the log: what was raised; "" if there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    has_traceback = any(line.startswith("Traceback (most recent call last)") for line in lines)
+    return lines[-1][:200] if lines and has_traceback and not lines[-1].startswith(" ") else ""
+
+
+def _shipped(ws: Workspace, question: Question, captured: Captured, path: Path) -> tuple[ModelLine, ...]:
+    """What becomes of the models, found out in a process of its own."""
+    if not captured.models:
+        return ()
+    project = ws.project
+    asked = {
+        "root": str(project.root.resolve()),
+        "actor": ws.actor,
+        "script_folder": str(path.resolve().parent),
+        **dataclasses.asdict(question),
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", SHIP], input=json.dumps(asked).encode(), capture_output=True, check=False
+    )
+    with contextlib.suppress(ValueError):
+        return model_lines(json.loads(child.stdout))
+    text = child.stderr.decode(errors="replace").strip().splitlines()
+    if child.returncode == 1 and text:  # what was asked for cannot be: said by the process itself
+        return (ModelLine(model=question.model, is_refused=True, note=text[-1][:300]),)
+    died = f"its process was killed by {signal.Signals(-child.returncode).name}" if child.returncode < 0 else ""
+    why = died or (text[-1][:300] if text else f"its process ended with {child.returncode}")
+    return (ModelLine(model=captured.models[0].name, note=f"cannot be served: {why}"),)
+
+
+def _report(
+    run: str, script: str, ended: Ended, captured: Captured, kept: Kept, models: tuple[ModelLine, ...]
+) -> ScriptReport:
+    fits = [fit for fit in captured.fits if fit.is_model] or list(captured.fits)
+    lines = tuple(FitLine(name=f.name, rows=f.rows, seconds=f.seconds, params=f.params) for f in fits[:SHOWN_FITS])
+    notes = list(captured.notes)
+    if not captured.is_whole:
+        notes.append("the script left without Python's own end (os._exit): models that it only held are not seen")
+    return ScriptReport(
+        run=run,
+        script=script,
+        ok=not any(line.is_refused for line in models),
+        seconds=round(ended.seconds, 3),
+        read=kept.read,
+        written=kept.written,
+        fits=lines,
+        metrics=kept.metrics,
+        models=models,
+        notes=tuple(notes),
+        next=_next(run, models),
+    )
+
+
+def _next(run: str, models: Sequence[ModelLine]) -> str:
+    """The command to go on with, which is one that will not be refused."""
+    for line in reversed(models):
+        if line.state in ("validated", "staging"):
+            ref = f"{line.model}:{line.version}"
+            return f"noria promote {ref}" if line.champion else f"noria deploy {ref}"
+    for line in models:
+        if line.is_refused and line.version:
+            return f"noria registry show {line.model}:{line.version}   (the gates' reasons)"
+        if line.state == "production":
+            return "noria status"
+    return f"noria explain {run}"
