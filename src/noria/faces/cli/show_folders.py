@@ -71,6 +71,8 @@ def gc(found: Mapping[str, Any]) -> str:
     """What nothing names any more."""
     roots = f"{count(found['live'])} objects are named by facts, pins, branches, tags and leases of"
     clones = f"{found['clones']} {'clone' if found['clones'] == 1 else 'clones'}"
+    if found["remote"]:
+        roots = f"{count(found['live'])} objects on {found['remote']} are named by what was pushed there and by"
     rows = [
         ["unnamed", count(found["unnamed"]), size(found["unnamed_bytes"])],
         ["too young to judge", count(found["young"]), ""],
