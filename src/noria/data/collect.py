@@ -2,20 +2,27 @@
 
 The roots are everything that the facts of this clone and of every other that shares the store name,
 the pins of their working folders, and those in their branches and tags. A version of a data set must
-be here whole, else nothing is collected; other digests count where they are here.
+be here whole, else nothing is collected; other digests count where they are here. On a remote the
+roots are its records of versions, each of which must be there whole, and whatever is named here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from noria.core.clock import duration
 from noria.core.errors import UsageError
 from noria.core.verb import verb
-from noria.data.lock import leases
+from noria.data.lock import lease_folder
+from noria.data.remote.published import names as published_names
+from noria.data.remote.published import trees
+from noria.data.remote.remotes import AtRemote, Remote, open_remote, require_there
 from noria.data.roots import Roots, find_roots
-from noria.store.collect import collect, present
+from noria.store.bucket import InBucket
+from noria.store.collect import Collected, collect, present
+from noria.store.leases import Leases
 from noria.store.workspace import Workspace
 
 __all__ = ["CollectReport", "gc"]
@@ -28,7 +35,8 @@ class CollectReport:
     `live` objects are in use; of the others, `unnamed` go (or went) to the trash, `young` are too
     young to judge, `trashed` wait in the trash, and `purged` go (or went) for good. `restored` came
     back from the trash because something names them again; `freed_bytes` is what the disk got back.
-    `clones` and `refs` (branches, tags, worktrees) were read for what they name.
+    `clones` and `refs` (branches, tags, worktrees) were read for what they name. `remote` is the one that
+    was collected, or "".
     """
 
     swept: bool
@@ -44,42 +52,35 @@ class CollectReport:
     purged: int
     purged_bytes: int
     freed_bytes: int
+    remote: str = ""
 
 
 @verb(permission="data.collect", name="gc", where="project")
-def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d") -> CollectReport:
+def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d", remote: str = "") -> CollectReport:
     """Say which stored objects nothing names any more; with --sweep take them away.
 
     Named means: by any fact, by a pin, in any branch or tag, here or in another clone that shares the
     store, or by work that is going on. What is swept first waits in a trash, where it can still be read,
     and comes back when it is named or added again. Anything that cannot be read stops it: nothing goes.
+    On a remote every version that was pushed is named, by whomever; what goes is what pushes that were
+    broken off left there.
 
     Args:
         sweep: do it; else this only looks.
         min_age: younger objects are left alone.
         grace: how long they wait in the trash; a week at least.
-    Raises: UsageError; Conflict while another one is under way; Corrupt or StoreUnavailable if something that
-        is in use, or a clone, cannot be read: then nothing was moved.
+        remote: its name in noria.toml: collect there, and not here.
+    Raises: UsageError; NotFound for an unknown remote; Conflict while another one is under way; Corrupt or
+        StoreUnavailable if something that is in use, or a clone, cannot be read: then nothing was moved.
     Example:
         noria data gc --sweep
     """
+    ages = {"dry_run": not sweep, "min_age_s": _seconds(min_age, "min_age"), "grace_s": _seconds(grace, "grace")}
     found: list[Roots] = []
-
-    def roots() -> Iterable[str]:
-        found.append(find_roots(ws))
-        return [*found[-1].versions, *present(ws.objects, found[-1].named - found[-1].versions)]
-
-    done = collect(
-        ws.objects,
-        roots,
-        leases(ws),
-        now=ws.clock.now().timestamp(),
-        dry_run=not sweep,
-        min_age_s=_seconds(min_age, "min_age"),
-        grace_s=_seconds(grace, "grace"),
-    )
+    done = _at_remote(ws, open_remote(ws, remote), found, ages) if remote else _here(ws, found, ages)
     return CollectReport(
         swept=sweep,
+        remote=remote,
         clones=found[-1].clones,
         refs=found[-1].refs,
         live=done.reachable,
@@ -93,6 +94,33 @@ def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d
         purged_bytes=done.purged_bytes,
         freed_bytes=done.freed_bytes,
     )
+
+
+def _here(ws: Workspace, found: list[Roots], ages: Mapping[str, Any]) -> Collected:
+    """The store of the project, which may be a bucket or shared by clones."""
+
+    def roots() -> Iterable[str]:
+        found.append(find_roots(ws))
+        return [*found[-1].versions, *present(ws.objects, found[-1].named - found[-1].versions)]
+
+    store = ws.objects.store
+    if isinstance(store, InBucket):
+        at_work = AtRemote(Remote("store", ws.objects, store.bucket))
+        return collect(ws.objects, roots, at_work, now=at_work.now(), **ages)
+    return collect(ws.objects, roots, Leases(lease_folder(ws)), now=ws.clock.now().timestamp(), **ages)
+
+
+def _at_remote(ws: Workspace, remote: Remote, found: list[Roots], ages: Mapping[str, Any]) -> Collected:
+    """What a remote's records name must be there whole; what is named here counts where it is there."""
+    require_there(ws, remote)
+
+    def roots() -> Iterable[str]:
+        found.append(find_roots(ws))
+        pushed = {tree for name in published_names(remote) for tree in trees(remote, name)}
+        return [*pushed, *present(remote.objects, (found[-1].named | found[-1].versions) - pushed)]
+
+    at_work = AtRemote(remote)
+    return collect(remote.objects, roots, at_work, now=at_work.now(), **ages)
 
 
 def _seconds(text: str, argument: str) -> float:

@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,8 @@ from noria.core.errors import StoreUnavailable
 from noria.data import clones, records
 from noria.data.pins import pin_path, pin_text, read_pin, write_pin
 from noria.data.records import DatasetVersion
+from noria.store.bucket import InBucket
+from noria.store.bucketleases import BucketLeaseHolder, BucketLeases
 from noria.store.leases import LeaseHolder, Leases
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -36,6 +39,7 @@ __all__ = [
     "file_lock",
     "is_dead",
     "is_left",
+    "lease_folder",
     "leased",
     "leases",
     "mark",
@@ -84,9 +88,17 @@ def is_dead(owner: Owner, silent_s: float) -> bool:
     return _start_of(owner.pid) != owner.start
 
 
-def leases(ws: Workspace) -> Leases:
+def leases(ws: Workspace) -> Leases | BucketLeases:
     """The leases of everybody who uses the same store."""
-    return Leases((clones.shared_store(ws) or ws.project.state) / "leases")
+    store = ws.objects.store
+    if isinstance(store, InBucket):
+        return BucketLeases(store.bucket)
+    return Leases(lease_folder(ws))
+
+
+def lease_folder(ws: Workspace) -> Path:
+    """Where the leases on a store that is a folder are."""
+    return (clones.shared_store(ws) or ws.project.state) / "leases"
 
 
 @contextlib.contextmanager
@@ -97,12 +109,14 @@ def leased(ws: Workspace, what: str) -> Iterator[Claim]:
     call it before the first object is stored or found to be there. Raises: StoreFull; StoreUnavailable.
     """
     with contextlib.ExitStack() as stack:
-        held: list[LeaseHolder] = []
+        held: list[LeaseHolder | BucketLeaseHolder] = []
 
         def claim(digests: Iterable[str] = ()) -> None:
             if not held:
                 clones.register(ws)
-                held.append(stack.enter_context(leases(ws).hold(what)))
+                book = leases(ws)
+                holding: AbstractContextManager[LeaseHolder | BucketLeaseHolder] = book.hold(what)
+                held.append(stack.enter_context(holding))
             held[0].add(digests)
 
         yield claim

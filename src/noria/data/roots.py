@@ -78,7 +78,7 @@ def _other_ledger(ws: Workspace, clone: Clone, found: Roots) -> None:
     if "://" in clone.ledger or not place.is_file():
         raise StoreUnavailable(
             f"the ledger of the clone {clone.root} cannot be read from here: {clone.ledger}",
-            where=str(clone.note or ""),
+            where=clone.note,
             hint="collect where it can be read; if the clone is gone for good, remove that file",
         )
     database = Database(f"sqlite:///{place}")
@@ -101,7 +101,7 @@ def _clone(clone: Clone, found: Roots) -> None:
     if not clone.root.is_dir():
         raise StoreUnavailable(
             f"the clone {clone.root} cannot be read",
-            where=str(clone.note or ""),
+            where=clone.note,
             hint="mount it; if the clone is gone for good, remove that file",
         )
     found.clones += 1

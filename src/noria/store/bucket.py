@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
-__all__ = ["Bucket", "Item"]
+__all__ = ["Bucket", "InBucket", "Item"]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A key with its size in bytes and its tag, which changes whenever the bytes do."""
+    """A key with its size in bytes, its tag, which changes whenever the bytes do, and when it was written.
+
+    The time is the place's own: seconds since the epoch by its clock, at least to the second.
+    """
 
     key: str
     size_bytes: int
     tag: str
+    modified: float
 
 
 class Bucket(Protocol):
@@ -49,4 +53,14 @@ class Bucket(Protocol):
 
     def delete(self, key: str) -> None:
         """Take a key away, if it is there."""
+        ...
+
+
+@runtime_checkable
+class InBucket(Protocol):
+    """Whatever keeps what it has in a bucket, and lets others keep notes beside it."""
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket."""
         ...

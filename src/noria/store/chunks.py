@@ -43,6 +43,9 @@ _HEAD = struct.Struct("<QI16s")
 _PART = struct.Struct("<32sI")
 _WINDOW = 16
 _STEP = 1 << 20
+ALWAYS_BYTES = 64 << 20
+"""Objects of this size or more are chunked whatever a sample says: archives and weights often share most of
+their bytes with the next version, and a second whole copy costs more than looking for boundaries."""
 _SAMPLES, _SAMPLE_BYTES, _WORTH = 16, 32 << 10, 0.98
 _LARGE_FILE = 1 << 30
 _K1, _K2, _K3 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
@@ -168,6 +171,8 @@ def pays(source: BinaryIO, size_bytes: int) -> bool:
     """
     if size_bytes < CHUNKED_BYTES:
         return False
+    if size_bytes >= ALWAYS_BYTES:
+        return True
     try:
         if source.read(4) == b"PAR1":
             return True

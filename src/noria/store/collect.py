@@ -13,26 +13,23 @@ of any other object that looks like JSON every digest in it is followed, named f
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
+from noria.core.errors import Corrupt, NotFound, UsageError
 from noria.core.identity import Digest
 from noria.core.progress import task
-from noria.store.disk import BLOCK_BYTES, disk_faults
+from noria.store.disk import BLOCK_BYTES
 from noria.store.failpoint import failpoint
-from noria.store.leases import Leases
-from noria.store.objects import FRESH_S, HasForms, HasTrash, Objects, Trashed
+from noria.store.leases import Lease
+from noria.store.objects import FRESH_S, CollectsWhole, HasForms, HasTrash, Objects, Trashed
 from noria.store.packs import as_key, as_name
 from noria.store.tree import node_parts
 
-__all__ = ["DAY_S", "GRACE_S", "Collected", "collect", "present", "reachable"]
+__all__ = ["DAY_S", "GRACE_S", "AtWork", "Collected", "collect", "present", "reachable"]
 
 DAY_S = 24 * 3600.0
 GRACE_S = 7 * DAY_S
@@ -67,10 +64,22 @@ Roots = Callable[[], Iterable[str]]
 """Gives every digest that is in use for itself; asked anew for each mark."""
 
 
+class AtWork(Protocol):
+    """Who is at work on the objects of a store."""
+
+    def active(self) -> Sequence[Lease]:
+        """The leases that are held."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Be the only collection for the time of the block. Raises: Conflict if there is another one."""
+        ...
+
+
 def collect(
     objects: Objects,
     roots: Roots,
-    leases: Leases,
+    leases: AtWork,
     *,
     now: float,
     dry_run: bool = True,
@@ -94,10 +103,8 @@ def collect(
         raise UsageError(f"the least age cannot be negative: {min_age_s:g} s")
     store = objects.store
     if not isinstance(store, HasTrash):
-        raise UsageError(
-            "this object store cannot be collected", hint="collect where its folder is, or by its own means"
-        )
-    with _alone(leases.folder):
+        raise UsageError("this object store cannot be collected", hint="it has no trash; use its own means")
+    with leases.alone():
         oldest = min((lease.since for lease in leases.active()), default=now)
         young_since = min(now - min_age_s, oldest) - FRESH_S
         kept = _mark(objects, roots, leases)
@@ -170,7 +177,7 @@ def present(objects: Objects, digests: Iterable[str]) -> set[Digest]:
     return here
 
 
-def _mark(objects: Objects, roots: Roots, leases: Leases) -> set[bytes]:
+def _mark(objects: Objects, roots: Roots, leases: AtWork) -> set[bytes]:
     """Everything that is in use. Raises: Corrupt if it cannot be known; then nothing may be moved."""
     leased = {name for lease in leases.active() for name in lease.digests}
     try:
@@ -244,13 +251,18 @@ def _unnamed(store: HasTrash, kept: set[bytes], young_since: float) -> tuple[dic
 
 def _trash(store: HasTrash, names: Sequence[Digest], *, at: int, young_since: float) -> list[Digest]:
     done: list[Digest] = []
-    for start in range(0, len(names), _AT_ONCE):
-        done += store.trash(names[start : start + _AT_ONCE], at=at, unseen_since=young_since)
+    count = _at_once(store, len(names))
+    for start in range(0, len(names), count):
+        done += store.trash(names[start : start + count], at=at, unseen_since=young_since)
         failpoint("collect.trashed")
     return done
 
 
-def _purge(objects: Objects, due: Sequence[Trashed], roots: Roots, leases: Leases) -> list[Trashed]:
+def _at_once(store: HasTrash, count: int) -> int:
+    return max(count, 1) if isinstance(store, CollectsWhole) else _AT_ONCE
+
+
+def _purge(objects: Objects, due: Sequence[Trashed], roots: Roots, leases: AtWork) -> list[Trashed]:
     """Delete what is due and still not in use, by a mark of its own."""
     store = objects.store
     assert isinstance(store, HasTrash), "asked before"
@@ -260,25 +272,8 @@ def _purge(objects: Objects, due: Sequence[Trashed], roots: Roots, leases: Lease
     store.restore([item.digest for item in due if as_key(item.digest) in kept])
     unused = [item for item in due if as_key(item.digest) not in kept]
     gone: set[Digest] = set()
-    for start in range(0, len(unused), _AT_ONCE):
-        gone.update(store.purge(unused[start : start + _AT_ONCE]))
+    count = _at_once(store, len(unused))
+    for start in range(0, len(unused), count):
+        gone.update(store.purge(unused[start : start + count]))
         failpoint("collect.purged")
     return [item for item in unused if item.digest in gone]
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One collection at a time."""
-    with disk_faults(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "collect.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                "another collection is under way", where=str(folder), hint="wait until it has ended"
-            ) from error
-        yield
-    finally:
-        os.close(handle)

@@ -3,29 +3,37 @@
 One copy is written beside its name, synced and renamed. Many copies are made in two threads and synced
 once at the end; a name that is not there is then made in place, because a rename for each file
 costs as much as writing it, so that a checkout goes into a new folder that gets its name at the end.
+An object of chunks is written by two threads, the disk beside them, and chunks of nothing become holes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
 from noria.core.errors import Corrupt
-from noria.core.identity import Digest, digest, short
+from noria.core.identity import Digest, short
 from noria.store.disk import BLOCK_BYTES, disk_faults, sync_files
 
-__all__ = ["altered", "copy_stream", "write_copy"]
+__all__ = ["altered", "copy_chunks", "copy_stream", "write_copy"]
+
+_THREADS = 2
+_AT_ONCE_BYTES = 4 << 20
+_NOTHING = bytes(4096)
+
+Fetch = Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]]
 
 
-def write_copy(name: Digest, content: bytes, target: Path) -> None:
-    """Write small verified content to a file that is there or not; durable once it is synced. Raises: Corrupt."""
-    found = digest(content)
-    if found != name:
-        raise altered(name, found)
+def write_copy(content: bytes, target: Path) -> None:
+    """Write small content, which the caller has verified, to a file that is there or not; durable once it is synced."""
     try:
         _write(target, content, os.O_EXCL)
     except FileNotFoundError:
@@ -58,21 +66,118 @@ def copy_stream(
 ) -> None:
     """Copy a stream to a file beside the target, and rename it when its bytes are right. Raises: Corrupt."""
     hasher = hashlib.sha256()
+    with _placed(target, is_synced=is_synced) as temporary:
+        with temporary.open("xb") as sink:
+            for block in _blocks(source):
+                hasher.update(block)
+                sink.write(block)
+                progress(len(block))
+            sink.flush()
+            if is_synced:
+                os.fsync(sink.fileno())
+        found = "sha256:" + hasher.hexdigest()
+        if found != name:
+            raise altered(name, found)
+
+
+def copy_chunks(
+    chunks: Sequence[tuple[Digest, int]],
+    fetch: Fetch,
+    target: Path,
+    *,
+    is_synced: bool,
+    progress: Callable[[int], None],
+) -> None:
+    """Put chunks together in a file beside the target, and rename it when all are in it.
+
+    `fetch` gives chunks in any order, each verified, from any thread; that the list is right is the
+    caller's knowledge. Raises: Corrupt; NotFound.
+    """
+    with _placed(target, is_synced=is_synced) as temporary:
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(handle, sum(size for _, size in chunks))
+            _Joining(handle, fetch, progress).run(chunks)
+            if is_synced:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class _Joining:
+    """Chunks on their way to their places in a file, in two threads; a third one has the disk work meanwhile."""
+
+    def __init__(self, handle: int, fetch: Fetch, progress: Callable[[int], None]) -> None:
+        self._handle = handle
+        self._fetch = fetch
+        self._progress = progress
+        self._stop = threading.Event()
+
+    def run(self, chunks: Sequence[tuple[Digest, int]]) -> None:
+        """All of them. The first failure ends both threads."""
+        with ThreadPoolExecutor(_THREADS, "noria-join") as pool, ThreadPoolExecutor(1, "noria-sync") as syncing:
+            synced: Future[None] | None = None
+            futures = [pool.submit(self._some, part) for part in _parts(chunks)]
+            try:
+                for future in futures:
+                    future.result()
+                    if synced is None or synced.done():
+                        synced = syncing.submit(os.fdatasync, self._handle)
+                if synced is not None:
+                    synced.result()
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def _some(self, part: Sequence[tuple[Digest, int, int]]) -> None:
+        places: dict[Digest, list[tuple[int, int]]] = {}
+        for name, size, at in part:
+            places.setdefault(name, []).append((at, size))
+        if self._stop.is_set():
+            return
+        for name, content in self._fetch(list(places)):
+            is_nothing = content.startswith(_NOTHING) and content == bytes(len(content))
+            for at, size in places.pop(name):
+                if len(content) != size:
+                    raise Corrupt(f"chunk {short(name)} has {len(content)} bytes, not {size}")
+                if not is_nothing:
+                    _write_at(self._handle, content, at)
+                self._progress(size)
+        assert not places, "a chunk that is not there is an error of whoever fetches"
+
+
+def _parts(chunks: Sequence[tuple[Digest, int]]) -> Iterator[list[tuple[Digest, int, int]]]:
+    """Neighbours, some megabytes of different ones together, with their offsets."""
+    part: list[tuple[Digest, int, int]] = []
+    seen: set[Digest] = set()
+    held = 0
+    ends = accumulate(size for _, size in chunks)
+    for (name, size), end in zip(chunks, ends, strict=True):
+        part.append((name, size, end - size))
+        held += 0 if name in seen else size
+        seen.add(name)
+        if held >= _AT_ONCE_BYTES:
+            yield part
+            part, seen, held = [], set(), 0
+    if part:
+        yield part
+
+
+def _write_at(handle: int, content: bytes, at: int) -> None:
+    view = memoryview(content)
+    while view:
+        done = os.pwrite(handle, view, at)
+        view, at = view[done:], at + done
+
+
+@contextmanager
+def _placed(target: Path, *, is_synced: bool) -> Iterator[Path]:
+    """A name beside the target for the block to fill, renamed to it at the end; gone if the block fails."""
     with disk_faults(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name[:200]}.{uuid.uuid4().hex}")
         try:
-            with temporary.open("xb") as sink:
-                for block in _blocks(source):
-                    hasher.update(block)
-                    sink.write(block)
-                    progress(len(block))
-                sink.flush()
-                if is_synced:
-                    os.fsync(sink.fileno())
-            found = "sha256:" + hasher.hexdigest()
-            if found != name:
-                raise altered(name, found)
+            yield temporary
             temporary.replace(target)
             if is_synced:
                 sync_files([target])

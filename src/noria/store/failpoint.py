@@ -43,6 +43,8 @@ NAMES: tuple[str, ...] = (
     "collect.marked",
     "collect.trashed",
     "collect.purged",
+    "trash.copied",
+    "trash.restored",
     "line.written",
     "series.flushed",
     "seal.object",

@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria.core.errors import Conflict
 from noria.core.identity import Digest, is_digest
 from noria.store.disk import disk_faults, sync_folder
 from noria.store.failpoint import failpoint
 
-__all__ = ["Lease", "LeaseHolder", "Leases"]
+__all__ = ["LOST_S", "Lease", "LeaseHolder", "Leases"]
 
 BEAT_S = 60.0
 LOST_S = 15 * 60.0
@@ -111,6 +112,21 @@ class Leases:
         with disk_faults(self._folder):
             found = (self._look(path) for path in sorted(self._folder.glob("*.lease")))
             return [lease for lease in found if lease is not None]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only collection for the time of the block. Raises: Conflict; StoreFull; StoreUnavailable."""
+        with disk_faults(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._folder / "collect.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if not _is_free(handle):
+                raise Conflict(
+                    "another collection is under way", where=str(self._folder), hint="wait until it has ended"
+                )
+            yield
+        finally:
+            os.close(handle)
 
     def _make(self) -> tuple[Path, int]:
         """A new file that is held. One that was taken for a dead owner's before it was held is made again."""

@@ -16,26 +16,29 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from noria.core import identity
 from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
-from noria.store.copies import altered, copy_stream, write_copy
+from noria.store.copies import altered, copy_chunks, copy_stream, write_copy
 from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_files, sync_folder
 
 __all__ = [
     "BLOCK_BYTES",
+    "CollectsWhole",
     "HasBatches",
     "HasChunks",
     "HasFiles",
     "HasForms",
+    "HasNamed",
     "HasPaths",
     "HasTrash",
     "ObjectStore",
     "Objects",
     "Progress",
+    "SealsChunks",
     "Trashed",
     "disk_faults",
     "gone",
@@ -121,6 +124,15 @@ class HasBatches(Protocol):
 
 
 @runtime_checkable
+class HasNamed(Protocol):
+    """A store that takes the caller's word for the names of small objects."""
+
+    def put_named(self, items: Iterable[tuple[Digest, bytes]]) -> list[Digest]:
+        """Store small objects whose digests were just verified; gives their names in order."""
+        ...
+
+
+@runtime_checkable
 class HasChunks(Protocol):
     """A store that may keep a large object as a list of chunks, which are objects themselves."""
 
@@ -131,6 +143,13 @@ class HasChunks(Protocol):
     def put_chunked(self, digest: Digest, chunks: Sequence[tuple[Digest, int]]) -> None:
         """Make an object of chunks that are stored already. Raises: NotFound; Corrupt."""
         ...
+
+
+@runtime_checkable
+class SealsChunks(HasChunks, Protocol):
+    """A store whose lists of chunks are known to be right: made with the whole, and sealed since."""
+
+    seals_chunks: Literal[True]
 
 
 @runtime_checkable
@@ -208,6 +227,13 @@ class HasTrash(Protocol):
         ...
 
 
+@runtime_checkable
+class CollectsWhole(Protocol):
+    """A store in which many objects share a place, so that a collection tells it everything at once."""
+
+    collects_whole: Literal[True]
+
+
 class Objects:
     """The verified face of an object store.
 
@@ -255,6 +281,12 @@ class Objects:
         if isinstance(self._store, HasBatches):
             return self._store.put_many(items)
         return [self.put_bytes(content) for content in items]
+
+    def put_verified(self, items: Iterable[tuple[Digest, bytes]]) -> list[Digest]:
+        """Store small objects under names that the caller has verified, without hashing them again; gives those."""
+        if isinstance(self._store, HasNamed):
+            return self._store.put_named(items)
+        return self.put_many(content for _, content in items)
 
     def put_files(self, paths: Sequence[Path], progress: Progress = ignore_progress) -> list[Digest]:
         """Store many files, small ones together; gives their names in order. The files are not touched.
@@ -353,8 +385,7 @@ class Objects:
         A file that is there is replaced. Raises: NotFound; Corrupt; StoreFull.
         """
         name = _parsed(digest)
-        with self._open(name) as source:
-            copy_stream(name, source, target, is_synced=True, progress=ignore_progress)
+        self._copy(name, target, is_synced=True, progress=ignore_progress)
 
     def copy_many(self, pairs: Sequence[tuple[str, Path]], progress: Progress = ignore_progress) -> None:
         """Write objects to files, each verified before it is written; all are durable when this returns.
@@ -376,7 +407,7 @@ class Objects:
                     if stop.is_set():
                         return
                     for target in wanted[name]:
-                        write_copy(name, content, target)
+                        write_copy(content, target)
                         progress(len(content))
 
         def copy_large(names: Sequence[Digest]) -> None:
@@ -384,8 +415,7 @@ class Objects:
                 for target in wanted[name]:
                     if stop.is_set():
                         return
-                    with self._open(name) as source:
-                        copy_stream(name, source, target, is_synced=False, progress=progress)
+                    self._copy(name, target, is_synced=False, progress=progress)
 
         if pairs:
             with disk_faults(pairs[0][1]):
@@ -449,6 +479,14 @@ class Objects:
 
     def _is_packed(self, name: Digest) -> bool:
         return isinstance(self._store, HasForms) and bool(self._store.packed([name]))
+
+    def _copy(self, name: Digest, target: Path, *, is_synced: bool, progress: Progress) -> None:
+        chunks = self._store.chunks_of(name) if isinstance(self._store, SealsChunks) else None
+        if chunks is not None:
+            copy_chunks(chunks, self.get_many, target, is_synced=is_synced, progress=progress)
+            return
+        with self._open(name) as source:
+            copy_stream(name, source, target, is_synced=is_synced, progress=progress)
 
     def _open(self, name: Digest) -> BinaryIO:
         return self._store.get(name)

@@ -40,6 +40,7 @@ _NOTHING = bytes(32)
 _WRITE_BYTES = 1 << 20
 _WRITE_PARTS = 512
 _READ_BYTES = 1 << 20
+_ALONE_BYTES = 128 << 10
 _OPEN_FILES = 64
 _CANDIDATES = 8
 
@@ -265,19 +266,24 @@ class Packs:
             return
         start = 0
         while start < len(group):
-            first = group[start][1]
+            key, first = group[start]
+            if first.size >= _ALONE_BYTES:  # read where it is needed, not cut out of a block
+                head, content = file.read(HEADER.size, first.at), file.read(first.size, first.at + HEADER.size)
+                if (whole := self._checked(key, first, head, content)) is not None:
+                    yield key, whole
+                start += 1
+                continue
             stop, end = start, first.at
-            while stop < len(group):
+            while stop < len(group) and group[stop][1].size < _ALONE_BYTES:
                 after = group[stop][1].at + HEADER.size + group[stop][1].size
                 if stop > start and after - first.at > _READ_BYTES:
                     break
                 stop, end = stop + 1, after
             block = memoryview(file.read(end - first.at, first.at))
-            for key, place in group[start:stop]:
+            for other, place in group[start:stop]:
                 record = block[place.at - first.at :][: HEADER.size + place.size]
-                content = self._content(key, place, record)
-                if content is not None:
-                    yield key, content
+                if (found := self._content(other, place, record)) is not None:
+                    yield other, found
             start = stop
 
     def _read_moved(self, group: list[tuple[bytes, Place]]) -> Iterator[tuple[bytes, bytes]]:
@@ -291,11 +297,12 @@ class Packs:
                 yield key, content
 
     def _content(self, key: bytes, place: Place, record: memoryview) -> bytes | None:
+        return self._checked(key, place, bytes(record[: HEADER.size]), bytes(record[HEADER.size :]))
+
+    def _checked(self, key: bytes, place: Place, head: bytes, content: bytes) -> bytes | None:
         """The content of a record, if the index was right about it."""
-        content = bytes(record[HEADER.size :])
-        magic = bytes(record[:4])
-        if record[4 : HEADER.size] == _header(LIVE, place.size, key)[4:] and len(content) == place.size:
-            return content if magic != DEAD else None
+        if head[4:] == _header(LIVE, place.size, key)[4:] and len(content) == place.size:
+            return content if head[:4] != DEAD else None
         if len(content) == place.size and hashlib.sha256(content).digest() == key:
             return content  # only the header was altered
         for other in self._elsewhere(key):

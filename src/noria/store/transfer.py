@@ -19,32 +19,20 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
-from noria.store.objects import Objects, disk_faults
+from noria.store.objects import HasChunks, Objects, SealsChunks, disk_faults
 
-__all__ = ["Copied", "HasChunks", "HasRanges", "HasUploads", "Missing", "copy", "missing"]
+__all__ = ["Copied", "HasRanges", "HasUploads", "Missing", "copy", "missing"]
 
 SMALL_BYTES = 1 << 20
 """Objects up to this size travel in batches."""
 BATCH_BYTES = 64 << 20
-"""What is lost at most when a process is killed between two batches."""
+"""What is lost at most of each batch that is under way when a process is killed."""
+BATCHES = 2
 PART_BYTES = 8 << 20
 THREADS = 8
 Advance = Callable[[int], None]
 Missing = Mapping[Digest, int]
 """Objects by name, with their sizes in bytes."""
-
-
-@runtime_checkable
-class HasChunks(Protocol):
-    """A store that keeps a large object as pieces, which are objects themselves."""
-
-    def chunks_of(self, digest: Digest) -> tuple[tuple[Digest, int], ...] | None:
-        """The pieces in order with their sizes; None if the object is stored whole. Raises: NotFound."""
-        ...
-
-    def put_chunked(self, digest: Digest, chunks: Sequence[tuple[Digest, int]]) -> None:
-        """Say of which pieces an object is made; they are stored already."""
-        ...
 
 
 @runtime_checkable
@@ -109,16 +97,13 @@ def copy(
         small.update(needed)
     moved = sum(small.values()) + sum(large.values())
     _copy_small(source, target, small, advance)
-    with ThreadPoolExecutor(max(2, THREADS // 2)) as pool:
+    with ThreadPoolExecutor(THREADS // 2) as pool:
         list(pool.map(lambda item: _copy_large(source, target, item, partial, advance), large.items()))
     for name, chunks in recipes.items():
         assert isinstance(target.store, HasChunks), "looked at when the recipe was read"
-        if isinstance(target.store, HasUploads):  # the whole is checked where reading it is cheap
-            source.verify(name)
-            target.store.put_chunked(name, chunks)
-        else:
-            target.store.put_chunked(name, chunks)
-            target.verify(name)
+        if isinstance(target.store, HasUploads) and not isinstance(source.store, SealsChunks):
+            source.verify(name)  # the other store takes our word, so it must be good
+        target.store.put_chunked(name, chunks)
     return Copied(len(small) + len(large), moved, there)
 
 
@@ -130,20 +115,32 @@ def _chunks(source: Objects, target: Objects, name: Digest) -> Sequence[tuple[Di
 
 
 def _copy_small(source: Objects, target: Objects, wanted: Missing, advance: Advance) -> None:
-    """In batches, each durable before the next begins."""
-    for batch in _batches(wanted):
-        expected: list[Digest] = []
+    """In batches, each durable at its end; two at a time, so that one is on its way while the other is synced."""
 
-        def contents(batch: Sequence[Digest] = batch, expected: list[Digest] = expected) -> Iterator[bytes]:
+    def bring(batch: Sequence[Digest]) -> None:
+        def contents() -> Iterator[tuple[Digest, bytes]]:
             for name, content in source.get_many(batch):
-                expected.append(name)
-                yield content
+                if stop.is_set():
+                    return
+                yield name, content
                 advance(len(content))
 
-        stored = target.put_many(contents())
-        if stored != expected or len(expected) != len(batch):
+        stored = target.put_verified(contents())
+        if not stop.is_set() and set(stored) != set(batch):
             absent = set(batch) - set(stored)
             raise NotFound(f"{len(absent)} objects did not arrive, such as {short(min(absent, default=''))}")
+
+    stop = threading.Event()
+    with ThreadPoolExecutor(BATCHES) as pool:
+        futures = [pool.submit(bring, batch) for batch in _batches(wanted)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            stop.set()
+            for future in futures:
+                future.cancel()
+            raise
 
 
 def _batches(wanted: Missing) -> Iterator[list[Digest]]:

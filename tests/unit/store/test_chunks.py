@@ -111,6 +111,12 @@ def test_a_sample_says_what_is_worth_it() -> None:
         assert stream.tell() == 0
 
 
+def test_what_is_large_is_cut_whatever_it_is() -> None:
+    noise = random.Random(5).randbytes(1 << 20) * 64
+    assert pays(io.BytesIO(noise), len(noise))
+    assert not pays(io.BytesIO(noise[1:]), len(noise) - 1)
+
+
 def recipe_of(parts: Sequence[bytes]) -> Recipe:
     return Recipe(digest(b"".join(parts)), tuple((digest(part), len(part)) for part in parts), "cdc/1 64K")
 

@@ -388,3 +388,21 @@ def test_a_gibibyte_is_added_in_flat_memory(tmp_path: Path, kind: str) -> None:
     objects = Objects(FileObjects(tmp_path / "o"), tmp_path / "c")
     assert objects.size(name) == 1 << 30
     assert io.BytesIO(TEXT).read(1) == TEXT[:1]
+
+
+def test_a_megabyte_in_the_middle_of_a_large_archive_costs_a_megabyte(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    content = chance.randbytes(72 << 20)
+    file = tmp_path / "archive.zip"
+    file.write_bytes(content)
+    store = FileObjects(tmp_path / "o")
+    first = store.put_file(file)
+    before = sum(path.stat().st_size for path in (tmp_path / "o" / "packs").glob("*.pack"))
+    file.write_bytes(content[: 36 << 20] + chance.randbytes(1 << 20) + content[36 << 20 :])
+    second = store.put_file(file)
+    grown = sum(path.stat().st_size for path in (tmp_path / "o" / "packs").glob("*.pack")) - before
+    assert 1 << 20 <= grown < 2 << 20
+    target = tmp_path / "copy"
+    Objects(store, tmp_path / "c").copy_to(second, target)
+    assert target.read_bytes() == file.read_bytes()
+    assert store.size_of(first) == 72 << 20

@@ -24,16 +24,20 @@ from noria.core.errors import ConfigError, Conflict, Corrupt, NoriaError, NotFou
 from noria.core.identity import Digest, is_digest, short
 from noria.data.lock import Owner, is_dead, me
 from noria.store.bucket import Bucket
+from noria.store.bucketleases import BucketLeases
+from noria.store.leases import Lease
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
-__all__ = ["Remote", "heal", "locked", "open_remote", "remotes", "require_there"]
+__all__ = ["AtRemote", "Remote", "heal", "locked", "open_remote", "remotes", "require_there"]
 
 WAIT_S = 600.0
 BEAT_S = 5.0
 STALE_S = 30.0
 """A lock that nobody has written for so long is taken over."""
 _LOOK_S = 1.0
+COLLECTING = ".collect"
+"""The lock of a collection; no data set has such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,41 @@ def locked(remote: Remote, name: str, wait_s: float = WAIT_S) -> Iterator[None]:
         thread.join()
         if not beat.is_lost:
             remote.bucket.delete(key)
+
+
+class AtRemote:
+    """Who is at work on the objects of a remote; see `store.collect.AtWork`.
+
+    Args:
+        wait_s: so long another collection is waited for; long enough to see that its owner is dead.
+    """
+
+    def __init__(self, remote: Remote, wait_s: float = STALE_S + BEAT_S) -> None:
+        self._remote = remote
+        self._wait_s = wait_s
+        self._leases = BucketLeases(remote.bucket)
+
+    def now(self) -> float:
+        """The time by the remote's clock, in seconds since the epoch."""
+        return self._leases.now()
+
+    def active(self) -> list[Lease]:
+        """The leases that are held there."""
+        return self._leases.active()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only collection there for the time of the block. Raises: Conflict if there is another one."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(self._remote, COLLECTING, self._wait_s))
+            except StoreUnavailable as error:
+                if self._remote.bucket.stat(f"locks/{COLLECTING}") is None:
+                    raise
+                raise Conflict(
+                    "another collection is under way", where=self._remote.told, hint="wait until it has ended"
+                ) from error
+            yield
 
 
 class _Beat:

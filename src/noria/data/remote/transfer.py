@@ -9,7 +9,7 @@ they were made. Both ends compare every object with its digest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from noria.data.records import DatasetVersion
 from noria.data.remote.published import Published, find, publish, published, trees
 from noria.data.remote.remotes import Remote, locked, open_remote, remotes, require_there
 from noria.data.select import choose, no_dataset
+from noria.store.bucketleases import BucketLeases
 from noria.store.failpoint import failpoint
 from noria.store.transfer import Copied, copy, missing
 from noria.store.tree import diff_trees, iter_tree, tree_nodes
@@ -86,10 +87,10 @@ def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bo
         if there.issuperset(version.tree for version in versions):
             done += [_line(version, target, Copied(0, 0, 0)) for version in versions]
             continue
-        with locked(target, name):
+        with locked(target, name), BucketLeases(target.bucket).hold(f"data push {name}") as lease:
             there = set() if check else trees(target, name)
             for version in versions:
-                done.append(_push_version(ws, target, version, there))
+                done.append(_push_version(ws, target, version, there, lease.add))
                 there.add(version.tree)
     return _told(done, "pushed to", target)
 
@@ -192,12 +193,15 @@ def _asked(ws: Workspace, refs: Sequence[str]) -> dict[str, list[DatasetVersion]
     return found
 
 
-def _push_version(ws: Workspace, target: Remote, version: DatasetVersion, there: set[str]) -> TransferredVersion:
+def _push_version(
+    ws: Workspace, target: Remote, version: DatasetVersion, there: set[str], claim: Callable[[Iterable[str]], None]
+) -> TransferredVersion:
     if version.tree in there:
         return _line(version, target, Copied(0, 0, 0))
     if not ws.objects.has(version.tree):
         return _line(version, target, Copied(0, 0, 0), note="its files are not here, so it was not pushed")
     wanted = _closure(ws, version, version.parent if version.parent in there else "")
+    claim(wanted)  # before it is asked what is there: a collection leaves alone what we count on
     lacking = missing(target.objects, wanted)
     with task(f"pushing {version.ref} to {target.name}", total=sum(lacking.values())) as advance:
         copied = copy(ws.objects, target.objects, lacking, partial=_partial(ws), advance=_sent(advance))

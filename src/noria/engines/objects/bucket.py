@@ -3,8 +3,9 @@
 A key is written once by `create`, which asks the store to refuse a key that exists (If-None-Match),
 so that of two writers exactly one succeeds; a key that changes (a lock's heartbeat) is replaced
 only in the state that was seen (If-Match). What is sent is checked by the store against its
-sha-256, and the ETag of the answer against the md5 of what was sent. Files above a part's size go
-in parts, in parallel, and an upload that a killed process left is continued part by part.
+sha-256; a store that does not say that it did so is checked by the ETag of its answer, the md5 of
+what it has. Nothing more is summed up on the way: whoever reads an object compares it with its digest.
+Large files go in parts, in parallel, and an upload that a killed process left is continued part by part.
 
 Credentials come from where boto3 looks for them, never from a URL or from noria.toml.
 
@@ -87,7 +88,7 @@ class S3Bucket:
                 found = self._client().head_object(Bucket=self._bucket, Key=self._prefix + key)
         except NotFound:
             return None
-        return Item(key, int(found["ContentLength"]), found["ETag"].strip('"'))
+        return Item(key, int(found["ContentLength"]), found["ETag"].strip('"'), found["LastModified"].timestamp())
 
     def create(self, key: str, content: bytes, *, instead_of: str = "") -> str:
         """Write a key that does not exist, or one whose tag is still `instead_of`; gives the new tag.
@@ -108,7 +109,8 @@ class S3Bucket:
             with self._faults(prefix):
                 page = self._client().list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **token)
             for each in page.get("Contents", ()):
-                yield Item(each["Key"].removeprefix(self._prefix), int(each["Size"]), each["ETag"].strip('"'))
+                name, tag = each["Key"].removeprefix(self._prefix), each["ETag"].strip('"')
+                yield Item(name, int(each["Size"]), tag, each["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
@@ -118,6 +120,12 @@ class S3Bucket:
         with self._faults(key):
             self._client().delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
+    def copy(self, key: str, target: str) -> None:
+        """Write the bytes of a key to another key, within the store. Raises: NotFound; StoreUnavailable."""
+        place = {"Bucket": self._bucket, "Key": self._prefix + key}
+        with self._faults(key):  # in parts where it is large, which one request may not copy
+            self._client().copy(cast("Any", place), self._bucket, self._prefix + target)
+
     def upload(self, key: str, source: BinaryIO, size: int, sent: Callable[[int], None] = lambda _: None) -> None:
         """Write `size` bytes of a seekable stream to a key, from its start; a key that has them is left as it is.
 
@@ -125,34 +133,45 @@ class S3Bucket:
         Raises: Conflict if the stream holds fewer bytes; Corrupt if the store has other bytes than were sent.
         """
         if size <= PART_BYTES:
-            content = _exactly(source, 0, size)
-            self._create_or_mend(key, content)
+            self.write(key, _exactly(source, 0, size))
             sent(size)
             return
         _Multipart(self, key, source, size, sent).run()
 
-    def _create_or_mend(self, key: str, content: bytes) -> None:
+    def write(self, key: str, content: bytes, sha256: bytes = b"") -> None:
+        """Write a key in one request; one that has these bytes is left as it is, and altered ones are put right.
+
+        Args:
+            sha256: of the content, where the caller knows it already.
+        Raises: StoreUnavailable; StoreFull; Corrupt.
+        """
         try:
-            self.create(key, content)
+            self._put(key, content, {"IfNoneMatch": "*"}, sha256)
         except Conflict:
             found = self.stat(key)
             if found is None or _is_other(found, len(content), hashlib.md5(content, usedforsecurity=False).hexdigest()):
                 self.overwrite(key, content)
 
-    def _put(self, key: str, content: bytes, condition: dict[str, Any]) -> str:
-        checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    def _put(self, key: str, content: bytes, condition: dict[str, Any], sha256: bytes = b"") -> str:
+        checksum = _checksum(content, sha256)
         with self._faults(key):
             done = self._client().put_object(
                 Bucket=self._bucket, Key=self._prefix + key, Body=content, ChecksumSHA256=checksum, **condition
             )
-        tag = done["ETag"].strip('"')
-        self._require_tag(key, tag, hashlib.md5(content, usedforsecurity=False).hexdigest(), done)
-        return tag
+        self._require_same(key, content, checksum, done)
+        return done["ETag"].strip('"')
 
-    def _require_tag(self, key: str, tag: str, expected: str, answer: Any) -> None:
-        """An ETag is the md5 of the bytes unless the store encrypts with a key of its own."""
-        if answer.get("ServerSideEncryption", "") in ("", "AES256") and len(tag) == 32 and tag != expected:
-            raise Corrupt(f"{key} arrived altered: the store says {tag}, sent was {expected}", where=self.url)
+    def _require_same(self, key: str, content: bytes, checksum: str, answer: Any) -> None:
+        """The store says which sha-256 it found, or else the md5: its ETag, unless it encrypts with a key of its own.
+
+        The md5 costs twice as much as everything else that is done here, so it is the second choice.
+        """
+        found = answer.get("ChecksumSHA256", "")
+        expected, tag = checksum, answer["ETag"].strip('"')
+        if not found and answer.get("ServerSideEncryption", "") in ("", "AES256") and len(tag) == 32:
+            expected, found = hashlib.md5(content, usedforsecurity=False).hexdigest(), tag
+        if found and found != expected:
+            raise Corrupt(f"{key} arrived altered: the store says {found}, sent was {expected}", where=self.url)
 
     def _client(self) -> S3Client:
         with self._shared.lock:
@@ -162,6 +181,8 @@ class S3Bucket:
                     read_timeout=60,
                     retries={"mode": "standard", "max_attempts": ATTEMPTS},
                     max_pool_connections=48,
+                    request_checksum_calculation="when_required",  # every body has its sha-256 already
+                    response_checksum_validation="when_required",  # and is compared with its digest by the reader
                     s3={
                         "addressing_style": "path" if self._endpoint else "auto",
                         "payload_signing_enabled": False,  # each body has a checksum, which is signed
@@ -361,8 +382,12 @@ class _Multipart:
     def _send(self, upload: str) -> None:
         there = self._parts(upload)
         with ThreadPoolExecutor(THREADS) as pool:
-            tags = list(pool.map(lambda number: self._part(upload, number, there), range(self._count)))
-        parts = [{"PartNumber": number + 1, "ETag": f'"{tag}"'} for number, tag in enumerate(tags)]
+            sent = list(pool.map(lambda number: self._part(upload, number, there), range(self._count)))
+        tags = [tag for tag, _ in sent]
+        parts = [
+            {"PartNumber": number + 1, "ETag": f'"{tag}"', "ChecksumSHA256": checksum}
+            for number, (tag, checksum) in enumerate(sent)
+        ]
         with self._bucket._faults(self._key):
             done = self._bucket._client().complete_multipart_upload(
                 **self._place, UploadId=upload, MultipartUpload={"Parts": cast("Any", parts)}
@@ -375,19 +400,20 @@ class _Multipart:
             with self._bucket._faults(self._key):
                 self._bucket._client().abort_multipart_upload(**self._place, UploadId=other)
 
-    def _part(self, upload: str, number: int, there: dict[int, tuple[int, str]]) -> str:
+    def _part(self, upload: str, number: int, there: dict[int, tuple[int, str]]) -> tuple[str, str]:
+        """Send a part that is not there; gives its tag and its checksum."""
         content = self._read(number)
-        expected = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if there.get(number) != (len(content), expected):
+        checksum = _checksum(content)
+        tag = hashlib.md5(content, usedforsecurity=False).hexdigest() if number in there else ""
+        if there.get(number) != (len(content), tag):
             with self._bucket._faults(self._key):
                 done = self._bucket._client().upload_part(
-                    **self._place, UploadId=upload, PartNumber=number + 1, Body=content
+                    **self._place, UploadId=upload, PartNumber=number + 1, Body=content, ChecksumSHA256=checksum
                 )
+            self._bucket._require_same(self._key, content, checksum, done)
             tag = done["ETag"].strip('"')
-            self._bucket._require_tag(self._key, tag, expected, done)
-            expected = tag
         self._sent(len(content))
-        return expected
+        return tag, checksum
 
     def _read(self, number: int) -> bytes:
         with self._lock:
@@ -408,7 +434,7 @@ class _Multipart:
         if found:
             return found[-1]
         with self._bucket._faults(self._key):
-            return self._bucket._client().create_multipart_upload(**self._place)["UploadId"]
+            return self._bucket._client().create_multipart_upload(**self._place, ChecksumAlgorithm="SHA256")["UploadId"]
 
     def _uploads(self) -> list[str]:
         """Uploads of this key that nobody finished, oldest first."""
@@ -439,6 +465,10 @@ def _exactly(source: BinaryIO, start: int, length: int) -> bytes:
     if len(content) != length:
         raise Conflict(f"the source ended after {start + len(content)} bytes", hint="it changed while it was sent")
     return content
+
+
+def _checksum(content: bytes, sha256: bytes = b"") -> str:
+    return base64.b64encode(sha256 or hashlib.sha256(content).digest()).decode()
 
 
 def _is_other(found: Item, size: int, md5: str) -> bool:

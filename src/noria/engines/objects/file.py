@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
+from noria.core import identity
 from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
 from noria.engines.objects.adding import PACKED_BYTES, Adding, add_files, add_large
@@ -34,10 +35,14 @@ Names = list[Digest]
 
 _THREADED_BYTES = 8 << 20
 _BLOCKS_AHEAD = 4
+_CHUNKS_AT_ONCE = 16
 
 
 class FileObjects:
     """An object store in a folder of a local file system. Thread safe; processes share it."""
+
+    seals_chunks: Literal[True] = True
+    """A list of chunks is made while the whole is hashed or read, and read only where its seal is whole."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -103,12 +108,15 @@ class FileObjects:
 
     def put_many(self, items: Iterable[bytes]) -> Names:
         """Store small things by one append and one sync; gives their names in order."""
+        return self.put_named((identity.digest(content), content) for content in items)
+
+    def put_named(self, items: Iterable[tuple[Digest, bytes]]) -> Names:
+        """Store small things whose digests the caller has verified; gives their names in order."""
         found: list[Digest] = []
         with self.adding(set()) as adding:
-            for content in items:
-                key = hashlib.sha256(content).digest()
-                found.append(as_name(key))
-                adding.add(key, content)
+            for name, content in items:
+                found.append(name)
+                adding.add(as_key(name), content)
             adding.commit()
         return found
 
@@ -189,11 +197,9 @@ class FileObjects:
     def put_chunked(self, digest: Digest, chunks: Sequence[tuple[Digest, int]]) -> None:
         """Make an object of chunks that are there. Raises: NotFound for a missing one; Corrupt if they are not it."""
         recipe = Recipe(digest, tuple(chunks))
-        whole = hashlib.sha256()
-        with disk_faults(self._root), io.BufferedReader(ChunkReader(recipe, self._chunks), BLOCK_BYTES) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                whole.update(block)
-        if "sha256:" + whole.hexdigest() != digest:
+        with disk_faults(self._root):
+            found = self._digest_of(recipe)
+        if found != digest:
             raise Corrupt(f"the given chunks are not object {short(digest)}", hint="send the object again")
         self.put_recipe(recipe)
 
@@ -370,19 +376,27 @@ class FileObjects:
         path = self._loose.path_of(name, RECIPE)
         if not path.exists():
             return False
-        whole = hashlib.sha256()
         try:
             recipe = read_recipe(name, path.read_bytes(), path)
-            with io.BufferedReader(ChunkReader(recipe, self._chunks), BLOCK_BYTES) as stream:
-                while block := stream.read(BLOCK_BYTES):
-                    whole.update(block)
+            if self._digest_of(recipe) != name:
+                return False
         except (Corrupt, NotFound):
-            return False
-        if "sha256:" + whole.hexdigest() != name:
             return False
         self._loose.touch(path)
         self._packs.touch([as_key(chunk) for chunk, _ in recipe.chunks])
         return True
+
+    def _digest_of(self, recipe: Recipe) -> Digest:
+        """What the chunks of a list make up. Raises: NotFound; Corrupt for a chunk of another size."""
+        whole = hashlib.sha256()
+        for start in range(0, len(recipe.chunks), _CHUNKS_AT_ONCE):
+            part = recipe.chunks[start : start + _CHUNKS_AT_ONCE]
+            found = dict(self._chunks([name for name, _ in part]))
+            for name, size in part:
+                if len(found[name]) != size:
+                    raise Corrupt(f"chunk {short(name)} has {len(found[name])} bytes, not {size}")
+                whole.update(found[name])
+        return Digest("sha256:" + whole.hexdigest())
 
     def _recipe(self, digest: Digest) -> Recipe | None:
         """The chunk list of an object, also one in the trash. Raises: Corrupt."""

@@ -55,7 +55,7 @@ class FolderBucket:
             status = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Item(key, status.st_size, _tag(status))
+        return Item(key, status.st_size, _tag(status), status.st_mtime)
 
     def create(self, key: str, content: bytes, *, instead_of: str = "") -> str:
         """Write a key; see the protocol. Raises: Conflict; StoreFull; StoreUnavailable."""
@@ -90,7 +90,7 @@ class FolderBucket:
                     status = path.stat()
                 except FileNotFoundError:
                     continue  # deleted since it was listed
-                yield Item(key, status.st_size, _tag(status))
+                yield Item(key, status.st_size, _tag(status), status.st_mtime)
 
     def delete(self, key: str) -> None:
         """Take a key away, if it is there."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from noria.core.errors import Corrupt
 from noria.core.identity import Digest
 
-__all__ = ["ROW_BYTES", "TAIL_BYTES", "Place", "Places", "pack", "table_of", "table_size"]
+__all__ = ["ROW_BYTES", "TAIL_BYTES", "Place", "Places", "Rows", "pack", "table_of", "table_size"]
 
 MARK = b"noriapk1"
 ROW_BYTES = 32 + 8 + 4
@@ -123,12 +123,13 @@ class Places:
                     row += 1
             return found
 
-    def all(self) -> list[tuple[Digest, int]]:
-        """Every packed object with its size, each once."""
+    def of(self, name: str) -> list[tuple[Digest, int]]:
+        """The objects in a pack with their sizes; none if it is not known."""
         with self._lock:
-            self._sort()
-            found = {bytes(row["digest"]): int(row["size"]) for row in self._rows}
-        return [(Digest(f"sha256:{name.hex()}"), size) for name, size in found.items()]
+            if name not in self._packs:
+                return []
+            table = self._tables[self._packs.index(name)]
+        return [(Digest(f"sha256:{bytes(row['digest']).hex()}"), int(row["size"])) for row in table]
 
     def _sort(self) -> None:
         if self._is_sorted:

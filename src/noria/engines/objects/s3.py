@@ -4,7 +4,8 @@ Below the prefix lie `ab/cdef…` (one object), `packs/NAME.pack` (many small on
 `ab/cdef….chunks` (a large object as the list of its pieces, which are objects themselves, so that a
 changed gigabyte costs what changed). Everything is written once, under the name of its content, with
 If-None-Match, so writers need no lock. What packs hold is remembered in a cache folder that may be
-deleted at any time. Readers verify, as for every store.
+deleted at any time. What nothing names waits in `trash/` (see s3trash.py), where it can still be read.
+Readers verify, as for every store.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ import io
 import struct
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, Literal, TypeVar, cast
 
 from noria.core import identity
 from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
 from noria.engines.objects.bucket import S3Bucket
-from noria.engines.objects.packfile import ROW_BYTES, TAIL_BYTES, Place, Places, pack, table_of, table_size
-from noria.store.objects import BLOCK_BYTES, gone
+from noria.engines.objects.packfile import ROW_BYTES, TAIL_BYTES, Place, Places, Rows, pack, table_of, table_size
+from noria.engines.objects.s3trash import CHUNKS, REWRITE_SHARE, S3Trash, named
+from noria.store.bucket import Item
+from noria.store.objects import BLOCK_BYTES, Trashed, gone
 
 __all__ = ["S3Objects"]
 
@@ -36,14 +40,17 @@ Group = list[tuple[Digest, bytes]]
 Span = list[tuple[Digest, Place]]
 Names = list[Digest]
 PACK_BYTES = 16 << 20
-PACKED_MAX_BYTES = 1 << 20
-"""Larger objects are keys of their own."""
+PACKED_MAX_BYTES = 4 << 20
+"""Larger objects are keys of their own. No chunk is: a request costs as much as half a megabyte."""
+SPAN_BYTES = 8 << 20
+"""So much is asked for at once: eight such answers wait in memory at the most."""
 THREADS = 8
 ASK_EACH_MAX = 256
 """Up to so many objects are asked for one by one; for more the keys are listed."""
+LOOKS = 2
+"""An object that is brought back from the trash between two looks is found at the next."""
 _GAP_BYTES = 256 << 10
 _TAIL_READ_BYTES = 128 << 10
-_CHUNKS = ".chunks"
 _RECIPE = struct.Struct(">32sI")
 _RECIPE_MARK = b"noriach1"
 
@@ -56,7 +63,12 @@ class S3Objects:
         endpoint, region: as for S3Bucket.
         cache: a folder where the tables of packs are kept between runs; none if it is not given.
         bucket: that place, where it is open already.
+        share: a pack is written anew by a collection when at most this part of its bytes is in use.
+        clock: gives the seconds since the epoch.
     """
+
+    collects_whole: Literal[True] = True
+    """What goes to the trash, or out of it, is told at once: many objects are one key."""
 
     def __init__(
         self,
@@ -66,6 +78,8 @@ class S3Objects:
         cache: Path | None = None,
         *,
         bucket: S3Bucket | None = None,
+        share: float = REWRITE_SHARE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.bucket = bucket or S3Bucket(url, endpoint, region)
         self._places = Places()
@@ -73,7 +87,8 @@ class S3Objects:
             cache / hashlib.sha256(f"{endpoint} {self.bucket.url}".encode()).hexdigest()[:16] if cache else None
         )
         self._lock = threading.Lock()
-        self._is_listed = False
+        self._clock = clock
+        self._trash = S3Trash(self.bucket, self._table_at, self._put_group, share)
 
     def put(self, source: BinaryIO) -> Digest:
         """Store the bytes of a stream; see the protocol. Raises: StoreUnavailable; StoreFull; Denied."""
@@ -98,48 +113,38 @@ class S3Objects:
         self.bucket.upload(_key(digest), source, size, sent)
 
     def get(self, digest: Digest) -> BinaryIO:
-        """The raw bytes of an object, as a stream that can seek. Raises: NotFound."""
-        place = self._places.find([digest]).get(digest)
-        if place is None:
-            with contextlib.suppress(NotFound):  # then it is packed, or in pieces
-                return self.bucket.open(_key(digest))
-            place = self._place(digest)
-        if place is not None:
-            return io.BytesIO(self.bucket.read(_pack_key(place.pack), place.offset, place.size))
-        chunks = self.chunks_of(digest)
-        assert chunks is not None, "it is neither whole nor packed"
-        return cast("BinaryIO", io.BufferedReader(_Joined(self, chunks), BLOCK_BYTES))
+        """The raw bytes of an object, from the trash too, as a stream that can seek. Raises: NotFound."""
+        for _ in range(LOOKS):
+            for look in (self._packed, self._whole, self._packed_now, self._in_pieces, self._in_trash):
+                with contextlib.suppress(NotFound):  # it is not there, or was moved since the place was learned
+                    found = look(digest)
+                    if found is not None:
+                        return found
+        raise gone(digest, where=self.bucket.url)
 
     def has(self, digest: Digest) -> bool:
-        """Whether the object is there."""
-        return self._has_key(digest) or self._place(digest) is not None
+        """Whether the object is there, and not in the trash."""
+        place = self._places.find([digest]).get(digest)
+        if place is not None and self.bucket.stat(_pack_key(place.pack)) is not None:
+            return True
+        return self._has_key(digest) or self._place(digest, is_fresh=True) is not None
 
     def list(self) -> Iterator[tuple[Digest, int]]:
-        """Every object with its size in bytes."""
-        self._refresh()
-        seen: set[Digest] = set()
-        for name, size in self._places.all():
-            seen.add(name)
+        """Every object with its size in bytes; pieces are objects too."""
+        for name, size, _ in self.ages():
             yield name, size
-        for key, size in self._keys(""):
-            name = _named(key)
-            if name not in seen:
-                seen.add(name)
-                if key.endswith(_CHUNKS):
-                    size = sum(length for _, length in self.chunks_of(name) or ())
-                yield name, size
 
     def delete(self, digest: Digest) -> None:
         """Take an object away; one that is packed takes its pack to be written anew. Raises: NotFound."""
         is_there = False
-        for key in (_key(digest), _key(digest) + _CHUNKS):
+        for key in (_key(digest), _key(digest) + CHUNKS):
             if self.bucket.stat(key) is not None:
                 self.bucket.delete(key)
                 is_there = True
         while (place := self._place(digest, is_fresh=True)) is not None:
             self._rewrite(place.pack, digest)
             is_there = True
-        if not is_there:
+        if not self._trash.delete(digest) and not is_there:
             raise gone(digest, where=self.bucket.url)
 
     def put_many(self, items: Iterable[bytes]) -> Names:
@@ -147,12 +152,16 @@ class S3Objects:
 
         A pack is there whole or not at all. Raises: as put.
         """
+        return self.putnamed((identity.digest(content), content) for content in items)
+
+    def putnamed(self, items: Iterable[tuple[Digest, bytes]]) -> Names:
+        """Store small objects whose digests the caller has verified; gives their names in order. As put_many."""
         names: Names = []
         with ThreadPoolExecutor(THREADS) as pool:
             running: deque[Future[None]] = deque()
             for group in _grouped(items, names):
                 running.append(pool.submit(self._put_group, group))
-                while len(running) > THREADS:
+                while len(running) >= THREADS:
                     running.popleft().result()
             for each in running:
                 each.result()
@@ -161,6 +170,8 @@ class S3Objects:
     def has_many(self, digests: Iterable[Digest]) -> set[Digest]:
         """Those that are there."""
         wanted = list(dict.fromkeys(digests))
+        if not wanted:
+            return set()
         self._refresh()
         found = set(self._places.find(wanted))
         rest = [name for name in wanted if name not in found]
@@ -171,7 +182,7 @@ class S3Objects:
                 }
         with ThreadPoolExecutor(THREADS) as pool:
             shards = sorted({name[7:9] for name in rest})
-            listed = pool.map(lambda shard: {_named(key) for key, _ in self._keys(f"{shard}/")}, shards)
+            listed = pool.map(lambda shard: {named(key) for key, _ in self._keys(f"{shard}/")}, shards)
             there = set().union(*listed)
         return found | (there & set(rest))
 
@@ -198,11 +209,16 @@ class S3Objects:
     def chunks_of(self, digest: Digest) -> tuple[tuple[Digest, int], ...] | None:
         """The pieces of an object in order, with their sizes; None if it is stored whole. Raises: NotFound."""
         try:
-            content = self.bucket.read(_key(digest) + _CHUNKS)
+            content = self.bucket.read(_key(digest) + CHUNKS)
         except NotFound as error:
             if self.has(digest):
                 return None
-            raise gone(digest, where=self.bucket.url) from error
+            trashed = self._trash.recipe(digest)
+            if trashed is None:
+                if self._trash.read(digest) is not None:
+                    return None
+                raise gone(digest, where=self.bucket.url) from error
+            content = self.bucket.read(trashed)
         if not content.startswith(_RECIPE_MARK) or (len(content) - len(_RECIPE_MARK)) % _RECIPE.size:
             raise Corrupt(f"the list of pieces of {short(digest)} was altered", where=self.bucket.url)
         found = _RECIPE.iter_unpack(content[len(_RECIPE_MARK) :])
@@ -212,7 +228,7 @@ class S3Objects:
         """Say of which pieces an object is made; they are stored already."""
         rows = [_RECIPE.pack(bytes.fromhex(name[7:]), size) for name, size in chunks]
         content = b"".join([_RECIPE_MARK, *rows])
-        self.bucket.upload(_key(digest) + _CHUNKS, io.BytesIO(content), len(content))
+        self.bucket.upload(_key(digest) + CHUNKS, io.BytesIO(content), len(content))
 
     def mend(self, digest: Digest, content: BinaryIO, size: int) -> None:
         """Replace whatever is stored under a name by these bytes, which the caller has verified."""
@@ -220,8 +236,94 @@ class S3Objects:
             self.delete(digest)
         self.put_known(digest, content, size)
 
+    # The trash, for collection; see s3trash.py.
+
+    def ages(self) -> Iterator[tuple[Digest, int, float]]:
+        """Every object that is not in the trash: name, size in bytes, when it was stored."""
+        keys = self._live_keys()
+        seen: set[Digest] = set()
+        for item in keys:
+            if not item.key.startswith("packs/") and (name := named(item.key)) not in seen:
+                seen.add(name)
+                size = item.size_bytes
+                if item.key.endswith(CHUNKS):
+                    size = sum(length for _, length in self.chunks_of(name) or ())
+                yield name, size, item.modified
+        for item in keys:
+            if item.key.startswith("packs/"):
+                for name, size in self._places.of(Path(item.key).stem):
+                    if name not in seen:
+                        seen.add(name)
+                        yield name, size, item.modified
+
+    def chunked(self) -> Iterator[Digest]:
+        """Every object that is a list of pieces, in the trash or not."""
+        found = set(self._trash.chunked())
+        found.update(named(item.key) for item in self._live_keys() if item.key.endswith(CHUNKS))
+        found.update(self._trash.chunked())  # again: one that was on its way there was in neither
+        yield from found
+
+    def trash(self, digests: Sequence[Digest], *, at: int, unseen_since: float) -> Names:
+        """Move to the trash those that nobody stored since; gives them. What shares a pack with much else stays."""
+        self._trash.trash(digests, self._live_keys(), at=at, unseen_since=unseen_since)
+        there = self._live() if digests else set()
+        return [name for name in dict.fromkeys(digests) if name not in there]
+
+    def trashed(self) -> Iterator[Trashed]:
+        """Everything that is in the trash and nowhere else, and since when."""
+        yield from self._trash.trashed(self._live)
+
+    def restore(self, digests: Sequence[Digest]) -> None:
+        """Bring objects back from the trash; those that are not in it are left alone."""
+        self._trash.restore(digests, self._live)
+
+    def purge(self, items: Sequence[Trashed]) -> Names:
+        """Take away for good what is still in the trash since the same time; gives what went."""
+        return self._trash.purge(items, self._live)
+
+    def compact(self) -> int:
+        """Give back the space of what killed collections left twice; how many bytes that is."""
+        return self._trash.sweep(self._live, self._clock())
+
+    def _live(self) -> set[Digest]:
+        """Everything that is in its own place now."""
+        found: set[Digest] = set()
+        for item in self._live_keys():
+            if item.key.startswith("packs/"):
+                found.update(name for name, _ in self._places.of(Path(item.key).stem))
+            else:
+                found.add(named(item.key))
+        return found
+
+    def _live_keys(self) -> Sequence[Item]:
+        """The keys of objects and of packs; what the packs hold is known when this returns."""
+        found = [each for each in self.bucket.list() if each.key.startswith("packs/") or each.key[2:3] == "/"]
+        self._learn_packs({Path(each.key).stem: each.size_bytes for each in found if each.key.startswith("packs/")})
+        return found
+
+    def _packed(self, digest: Digest) -> BinaryIO | None:
+        place = self._places.find([digest]).get(digest)
+        if place is None:
+            return None
+        return io.BytesIO(self.bucket.read(_pack_key(place.pack), place.offset, place.size))
+
+    def _whole(self, digest: Digest) -> BinaryIO:
+        return self.bucket.open(_key(digest))
+
+    def _packed_now(self, digest: Digest) -> BinaryIO | None:
+        self._refresh()
+        return self._packed(digest)
+
+    def _in_pieces(self, digest: Digest) -> BinaryIO | None:
+        chunks = self.chunks_of(digest)
+        return None if chunks is None else cast("BinaryIO", io.BufferedReader(_Joined(self, chunks), BLOCK_BYTES))
+
+    def _in_trash(self, digest: Digest) -> BinaryIO | None:
+        place = self._trash.read(digest)
+        return None if place is None else self.bucket.open(*place)
+
     def _has_key(self, digest: Digest) -> bool:
-        return self.bucket.stat(_key(digest)) is not None or self.bucket.stat(_key(digest) + _CHUNKS) is not None
+        return self.bucket.stat(_key(digest)) is not None or self.bucket.stat(_key(digest) + CHUNKS) is not None
 
     def _keys(self, prefix: str) -> Iterator[tuple[str, int]]:
         for item in self.bucket.list(prefix):
@@ -233,8 +335,9 @@ class S3Objects:
             self.put_known(group[0][0], io.BytesIO(group[0][1]), len(group[0][1]))
             return
         content = pack(group)
-        name = identity.digest(content)[7:]
-        self.bucket.upload(_pack_key(name), io.BytesIO(content), len(content))
+        sha256 = hashlib.sha256(content).digest()
+        name = sha256.hex()
+        self.bucket.write(_pack_key(name), content, sha256)
         self._learn(name, content[-table_size(content, name) :], len(content))
 
     def _read_one(self, name: Digest) -> Group:
@@ -245,7 +348,10 @@ class S3Objects:
         """Objects that lie side by side in one pack, by one request."""
         start = span[0][1].offset
         end = max(place.offset + place.size for _, place in span)
-        content = self.bucket.read(_pack_key(span[0][1].pack), start, end - start) if end > start else b""
+        try:
+            content = self.bucket.read(_pack_key(span[0][1].pack), start, end - start) if end > start else b""
+        except NotFound:  # the pack was written anew, or went to the trash, since
+            return [each for name, _ in span for each in self._read_one(name)]
         found = []
         for name, place in span:
             at = place.offset - start
@@ -261,8 +367,10 @@ class S3Objects:
 
     def _refresh(self) -> None:
         """Learn the packs that are there now."""
+        self._learn_packs({Path(item.key).stem: item.size_bytes for item in self.bucket.list("packs/")})
+
+    def _learn_packs(self, there: dict[str, int]) -> None:
         with self._lock:
-            there = {Path(item.key).stem: item.size_bytes for item in self.bucket.list("packs/")}
             self._places.keep(there)
             fresh = [name for name in there if name not in self._places.packs()]
             with ThreadPoolExecutor(THREADS) as pool:
@@ -273,11 +381,21 @@ class S3Objects:
         if kept is not None and kept.is_file():
             self._places.add(name, table_of(kept.read_bytes(), size, f"{self.bucket.url}/{_pack_key(name)}"))
             return
-        tail = self.bucket.read(_pack_key(name), max(size - _TAIL_READ_BYTES, 0))
-        length = table_size(tail, f"{self.bucket.url}/{_pack_key(name)}")
+        try:
+            self._learn(name, self._tail_of(_pack_key(name), size), size)
+        except NotFound:
+            return  # it went to the trash between the two looks
+
+    def _tail_of(self, key: str, size: int) -> bytes:
+        """The table of a pack, as it stands at its end."""
+        tail = self.bucket.read(key, max(size - _TAIL_READ_BYTES, 0))
+        length = table_size(tail, f"{self.bucket.url}/{key}")
         if length > len(tail):
-            tail = self.bucket.read(_pack_key(name), max(size - length, 0))
-        self._learn(name, tail[-length:], size)
+            tail = self.bucket.read(key, max(size - length, 0))
+        return tail[-length:]
+
+    def _table_at(self, key: str, size: int) -> Rows:
+        return table_of(self._tail_of(key, size), size, f"{self.bucket.url}/{key}")
 
     def _learn(self, name: str, tail: bytes, size: int) -> None:
         self._places.add(name, table_of(tail, size, f"{self.bucket.url}/{_pack_key(name)}"))
@@ -348,13 +466,12 @@ class _Joined(io.RawIOBase):
         return 0
 
 
-def _grouped(items: Iterable[bytes], names: list[Digest]) -> Iterator[list[tuple[Digest, bytes]]]:
+def _grouped(items: Iterable[tuple[Digest, bytes]], names: Names) -> Iterator[Group]:
     """The objects in groups that make a pack, each once; `names` gets every name in order."""
     group: list[tuple[Digest, bytes]] = []
     seen: set[Digest] = set()
     held = 0
-    for content in items:
-        name = identity.digest(content)
+    for name, content in items:
         names.append(name)
         if name in seen:
             continue
@@ -372,14 +489,14 @@ def _grouped(items: Iterable[bytes], names: list[Digest]) -> Iterator[list[tuple
 
 
 def _spans(places: dict[Digest, Place]) -> Iterator[list[tuple[Digest, Place]]]:
-    """Objects of one pack that lie near each other, at most a pack's size together."""
+    """Objects of one pack that lie near each other, some megabytes together."""
     ordered = sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset))
     span: list[tuple[Digest, Place]] = []
     for name, place in ordered:
         if span:
             first, last = span[0][1], span[-1][1]
             is_near = place.pack == first.pack and place.offset - (last.offset + last.size) <= _GAP_BYTES
-            if not is_near or place.offset + place.size - first.offset > PACK_BYTES:
+            if not is_near or place.offset + place.size - first.offset > SPAN_BYTES:
                 yield span
                 span = []
         span.append((name, place))
@@ -409,7 +526,3 @@ def _key(digest: Digest) -> str:
 
 def _pack_key(name: str) -> str:
     return f"packs/{name}.pack"
-
-
-def _named(key: str) -> Digest:
-    return Digest(f"sha256:{key.replace('/', '').removesuffix(_CHUNKS)}")

@@ -79,6 +79,9 @@ def gc(found: Mapping[str, Any]) -> str:
     """What nothing names any more."""
     live = counted(found["live"], "object is", "objects are")
     roots = f"{live} named by facts, pins, branches, tags and leases of"
+    if found["remote"]:
+        live = counted(found["live"], f"object on {found['remote']} is", f"objects on {found['remote']} are")
+        roots = f"{live} named by what was pushed there and by"
     clones = counted(found["clones"], "clone")
     rows = [
         ["unnamed", count(found["unnamed"]), size(found["unnamed_bytes"])],
