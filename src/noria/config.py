@@ -24,6 +24,7 @@ from noria.core.clock import duration
 from noria.core.errors import ConfigError, NotAProject
 
 __all__ = [
+    "BehaviourConfig",
     "DataConfig",
     "DeployConfig",
     "EnvironmentConfig",
@@ -33,6 +34,7 @@ __all__ = [
     "MonitorConfig",
     "Project",
     "RemoteConfig",
+    "ReproduceConfig",
     "RetrainConfig",
     "RetrainLimits",
     "ServerConfig",
@@ -146,6 +148,18 @@ class RetrainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BehaviourConfig:
+    """`[model.NAME.behaviour]`: what `noria test` asks of a model beside what its schema gives.
+
+    `invariant` are inputs that may not matter; `direction` maps an input to "up" or "down": the way in
+    which more of it may push the score.
+    """
+
+    invariant: tuple[str, ...] = ()
+    direction: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py."""
 
@@ -153,6 +167,7 @@ class ModelConfig:
     deploy: DeployConfig = field(default_factory=DeployConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +215,16 @@ class RemoteConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReproduceConfig:
+    """`[reproduce]`: `tolerance` maps a step to how far its numbers may be from those of the run.
+
+    It goes before what the step itself declares. |a - b| <= tolerance * max(1, |a|, |b|).
+    """
+
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
 
@@ -214,6 +239,7 @@ class Project:
     store: StoreConfig = field(default_factory=StoreConfig)
     remotes: Mapping[str, RemoteConfig] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
+    reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
 
     @property
     def state(self) -> Path:
@@ -255,7 +281,7 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "remote", "env")
+    known = ("project", "data", "model", "server", "store", "remote", "env", "reproduce")
     for key in document:
         if key not in known:
             raise _unknown(key, known, where, "")
@@ -284,7 +310,16 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         store=_struct(StoreConfig, store, where, "store"),
         remotes=_remotes(document.get("remote", {}), where),
         environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
+        reproduce=_reproduce(document.get("reproduce", {}), where),
     )
+
+
+def _reproduce(value: Any, where: str) -> ReproduceConfig:
+    found = _struct(ReproduceConfig, value, where, "reproduce")
+    for step, tolerance in found.tolerance.items():
+        if not 0 <= tolerance < 1:
+            raise ConfigError(f"reproduce.tolerance.{step} is {tolerance}, not a number from 0 to below 1", where=where)
+    return found
 
 
 def _from_environment(
@@ -323,6 +358,9 @@ def _model(value: Any, where: str, path: str) -> ModelConfig:
     table = dict(_table(value, where, path))
     gate = _gate(table.pop("gate", {}), where, f"{path}.gate")
     rest = _struct(ModelConfig, table, where, path)
+    for column, way in rest.behaviour.direction.items():
+        if way not in ("up", "down"):
+            raise ConfigError(f'{path}.behaviour.direction.{column} is "{way}", not "up" or "down"', where=where)
     return dataclasses.replace(rest, gate=gate)
 
 
@@ -387,7 +425,8 @@ def _value(expected: Any, value: Any, where: str, path: str) -> Any:
             raise ConfigError(f"{path} must be a list of texts", where=where)
         return tuple(value)
     if origin is not None:
-        return {key: _value(float, item, where, f"{path}.{key}") for key, item in _table(value, where, path).items()}
+        kind = typing.get_args(expected)[1]
+        return {key: _value(kind, item, where, f"{path}.{key}") for key, item in _table(value, where, path).items()}
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):

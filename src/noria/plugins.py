@@ -34,6 +34,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "file": "noria.engines.objects.file:FileObjects",
         "memory": "noria.engines.objects.memory:MemoryObjects",
         "s3": "noria.engines.objects.s3:S3Objects",
+        "over": "noria.engines.objects.over:OverObjects",
     },
     "bucket": {
         "file": "noria.engines.objects.folder:FolderBucket",

@@ -53,8 +53,17 @@ def test_an_error_class_says_what_it_means_and_how_to_exit(kind: type[NoriaError
 def test_every_setting_is_documented_and_no_other() -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE))
-    known = set(_keys(config.Project)) - {"root", "data", "models", "server", "store", "remotes", "environments"}
-    nested = {"gate", "deploy", "monitor", "retrain", "metrics", "min", "max", "champion", "margin"}
+    known = set(_keys(config.Project)) - {
+        "root",
+        "data",
+        "models",
+        "server",
+        "store",
+        "remotes",
+        "environments",
+        "reproduce",
+    }
+    nested = {"behaviour", "gate", "deploy", "monitor", "retrain", "metrics", "min", "max", "champion", "margin"}
     inside = {"source", "delay", "cooldown", "per_week", "budget_per_week"}
     assert told - {"server"} == (known | {"checks", "fresh"}) - nested - (inside - {"source"})
     for key in inside | nested - {"metrics"}:

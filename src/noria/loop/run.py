@@ -29,6 +29,7 @@ from noria.packaging.predictor import Predictor
 from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition, load_pipeline
 from noria.pipeline.execute import Execution, StepReport, execute
+from noria.pipeline.values import Value
 from noria.registry import gates, release, versions
 from noria.registry import records as registry
 from noria.registry.evaluate import Evaluation, Slice
@@ -47,7 +48,19 @@ if TYPE_CHECKING:
 else:
     pd = lazy("pandas")
 
-__all__ = ["Challenge", "MetricLine", "Roles", "RunReport", "SliceLine", "StepLine", "perform", "run", "worst_slice"]
+__all__ = [
+    "Challenge",
+    "MetricLine",
+    "Roles",
+    "RunReport",
+    "SliceLine",
+    "StepLine",
+    "holdout_of",
+    "perform",
+    "roles_of",
+    "run",
+    "worst_slice",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,8 +264,8 @@ def _make(
     done: Execution,
     found: Mapping[str, DatasetVersion],
 ) -> _Made:
-    holdout = _holdout(ws, node, done)
-    roles = _roles(definition, node, found)
+    holdout = holdout_of(ws, node, done.holdout)
+    roles = roles_of(definition, node, found)
     with ws.ledger.read() as tx:
         live = registry.production(tx, node.name)
     environment = tracking.show(ws, handle.run).environment
@@ -333,8 +346,9 @@ def _compare(
     return found
 
 
-def _holdout(ws: Workspace, node: ModelNode, done: Execution) -> pd.DataFrame:
-    found = values.load(ws, done.holdout)
+def holdout_of(ws: Workspace, node: ModelNode, stored: Value) -> pd.DataFrame:
+    """The holdout of a model as a table with rows. Raises: StepFailed if it is none."""
+    found = values.load(ws, stored)
     if hasattr(found, "to_pandas"):
         found = found.to_pandas()
     if not isinstance(found, pd.DataFrame):
@@ -352,7 +366,7 @@ def _holdout(ws: Workspace, node: ModelNode, done: Execution) -> pd.DataFrame:
     return found
 
 
-def _roles(definition: PipelineDefinition, node: ModelNode, found: Mapping[str, DatasetVersion]) -> Roles:
+def roles_of(definition: PipelineDefinition, node: ModelNode, found: Mapping[str, DatasetVersion]) -> Roles:
     """The roles of the nearest data set above the holdout that has a label."""
     roles = definition.roles(node.holdout.node)
     for role in roles:

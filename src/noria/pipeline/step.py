@@ -106,7 +106,8 @@ class StepOptions:
 
     `cpu` is in cores, `memory_bytes` and `timeout_s` 0 when not limited. `ignore` names globals
     that must not enter the key; `env` is "imports" (versions of the packages reached), "lock"
-    (every package) or "none"; `variables` names environment variables that packages read.
+    (every package) or "none"; `variables` names environment variables that packages read. `tolerance`
+    is how far the numbers of its outputs may be from those of a run that is reproduced.
     """
 
     cpu: float = 1.0
@@ -118,6 +119,7 @@ class StepOptions:
     extra_files: tuple[str, ...] = ()
     env: str = "imports"
     variables: tuple[str, ...] = ()
+    tolerance: float = 0.0
 
 
 class Step(Generic[P, R]):
@@ -346,6 +348,7 @@ def step(
     extra_files: typing.Sequence[str] = ...,
     env: str = ...,
     variables: typing.Sequence[str] = ...,
+    tolerance: float = ...,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -360,6 +363,7 @@ def step(
     extra_files: typing.Sequence[str] = (),
     env: str = "imports",
     variables: typing.Sequence[str] = (),
+    tolerance: float = 0.0,
     **unknown: object,
 ) -> Any:
     """Mark a function as a step, with or without options.
@@ -375,6 +379,8 @@ def step(
         env: "imports", "lock" or "none": which package versions enter the cache key.
         variables: environment variables whose values enter the cache key (those that the project's
             own code reads by name do so by themselves).
+        tolerance: how far numbers may be from those of a run that `noria reproduce` makes anew:
+            |a - b| <= tolerance * max(1, |a|, |b|). 0 means bit-identical. No part of the cache key.
     Raises: UsageError for an option or a function that cannot be a step.
     """
     if unknown:
@@ -384,6 +390,8 @@ def step(
         raise UsageError(f"@nr.step has no option {name!r}", hint=hint)
     if env not in ("imports", "lock", "none"):
         raise UsageError(f'env is {env!r}, not "imports", "lock" or "none"')
+    if not 0 <= tolerance < 1:
+        raise UsageError(f"tolerance is {tolerance}, not a number from 0 to below 1")
     options = StepOptions(
         cpu=cpu,
         memory_bytes=size(memory),
@@ -394,6 +402,7 @@ def step(
         extra_files=tuple(extra_files),
         env=env,
         variables=tuple(variables),
+        tolerance=float(tolerance),
     )
 
     def mark(made: Callable[P, R]) -> Step[P, R]:

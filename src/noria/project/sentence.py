@@ -76,6 +76,11 @@ def _ended(data: Data) -> str:
     return f"{data['run']} {data['status']}" + (f": {data['reason']}" if data["reason"] else "")
 
 
+def _reproduced(data: Data) -> str:
+    where = f" at step {data['step']}: {data['kind']}" if data["step"] else ""
+    return f"{data['run']} done again: {data['verdict']}{where}"
+
+
 _TEXTS: Mapping[str, Callable[[Data], str]] = {
     "release.moved": _moved,
     "release.made": lambda data: f"r{data['release']} of version {data['version']}",
@@ -88,6 +93,7 @@ _TEXTS: Mapping[str, Callable[[Data], str]] = {
     "challenger.judged": _decided,
     "run.started": lambda data: f"{data['run']} of {data['pipeline']}, asked for by {data['cause']}",
     "run.finished": _ended,
+    "run.reproduced": _reproduced,
     "drift.measured": lambda data: f"{data['window']}: {', '.join(data['drifted']) or 'no column drifted'}",
     "quality.measured": lambda data: f"{data['window']}: {data['labelled']:,} of {data['rows']:,} labelled",
     "dataset.committed": lambda data: f"{data['name']}@{data['version']}: {data['rows']:,} rows",

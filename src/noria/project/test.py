@@ -1,8 +1,8 @@
-"""`noria test`: the project's own tests, the checks of its data, and a smoke run of the whole pipeline.
+"""`noria test`: the project's own tests, the checks of its data, a smoke run, and what any model must do.
 
-The smoke run happens in a copy of the project with a store of its own and a sample of each data
-set, in a fresh process: production state is not touched. What the checks find is recorded, as it
-is a fact about the data. One verdict, and one JUnit XML file for any CI.
+Everything happens in copies of the project with throw-away stores, in processes of their own; the
+real object store is read through, never written, and the ledger is not touched. One verdict, and one
+JUnit XML file for any CI.
 """
 
 from __future__ import annotations
@@ -17,39 +17,40 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from noria.core.errors import NoriaError
-from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data.records import DatasetVersion
-from noria.data.rows import read
-from noria.loop import pins
-from noria.pipeline.define import PipelineDefinition, load_pipeline
+from noria.pipeline.define import load_pipeline
+from noria.project.behaviour import Case
 from noria.store.workspace import Workspace
 
 __all__ = ["Stage", "TestReport", "run_tests"]
 
-parquet = lazy("pyarrow.parquet")
-np = lazy("numpy")
-
+CHILD = "noria.faces.trial"
 PYTEST_NOTHING_COLLECTED = 5
 TIMEOUT_S = 1800
 TAIL_LINES = 30
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage: `text` says in a line what was seen, `output` holds the last lines of a failure."""
+    """One stage: `text` says in a line what was seen, `output` holds the last lines of a failure.
+
+    `cases` are the tests of a stage that has several: each is a case of the JUnit file.
+    """
 
     name: str
     ok: bool
     seconds: float
     text: str
     output: str = ""
+    cases: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,13 @@ class TestReport:
 
 @verb(permission="project.test", name="test", where="project")
 def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
-    """Run pytest, the data checks, and the pipeline on a sample in a throw-away store.
+    """Run pytest, the data checks, the pipeline on a sample, and the tests that any model must pass.
+
+    Of the model that the sample gives: its loss is finite and beats the best constant; it answers the same
+    after it was saved and loaded, one row alone, with values missing or never seen; it does not heed the
+    order of rows, knows neither key nor label nor its holdout, and keeps what [model.NAME.behaviour]
+    declares. Then all is done again: the same data and seed must give the same bits. Nothing of this
+    touches the project's ledger or objects.
 
     Args:
         sample: rows of each data set in the smoke run, evenly spaced over the version's rows.
@@ -72,21 +79,34 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
     """
     target = ws.project.root / (junit or ".noria/test.xml")
     target.parent.mkdir(parents=True, exist_ok=True)
+    suites: list[ElementTree.Element] = []
     with tempfile.TemporaryDirectory(prefix="noria-test-") as scratch:
-        folder = Path(scratch)
-        suites: list[ElementTree.Element] = []
-        stages = [_stage("tests", lambda: _pytest(ws, folder, suites))]
-        definition: PipelineDefinition | None = None
-        try:
-            definition = load_pipeline(ws.project)
-            versions = pins.resolve(ws, definition)
-        except NoriaError as error:
-            stages.append(Stage(name="pipeline", ok=False, seconds=0.0, text=error.message, output=str(error)))
-        else:
-            stages.append(_stage("data", lambda: _checks(ws, versions)))
-            stages.append(_stage("pipeline", lambda: _smoke(ws, versions, folder / "project", sample)))
+        stages = list(_stages(ws, Path(scratch).resolve(), suites, sample))
     _write_junit(target, stages, suites)
     return TestReport(ok=all(stage.ok for stage in stages), stages=tuple(stages), junit=str(target))
+
+
+def _stages(ws: Workspace, folder: Path, suites: list[ElementTree.Element], sample: int) -> Iterator[Stage]:
+    """Every stage in order; what stands on a stage that failed is left out."""
+    yield _stage("tests", lambda: _pytest(ws, folder, suites))
+    try:
+        names = sorted(load_pipeline(ws.project).datasets)
+    except NoriaError as error:
+        yield Stage(name="pipeline", ok=False, seconds=0.0, text=error.message, output=str(error))
+        return
+    trial = folder / "trial"
+    (trial / "sample").mkdir(parents=True)
+    data = _stage("data", lambda: _data(ws, names, trial, sample))
+    yield data
+    if not all((trial / "sample" / f"{name}.parquet").is_file() for name in names):
+        return  # the data could not be read, which that stage says
+    project = folder / "project"
+    smoke = _stage("pipeline", lambda: _smoke(ws, names, trial / "sample", project, sample))
+    yield smoke
+    if (project / ".noria").is_dir() and load_pipeline(ws.project).model is not None:
+        yield _stage("model", lambda: _model(ws, project, folder))
+    if smoke.ok:
+        yield _stage("again", lambda: _again(project))
 
 
 def _stage(name: str, work: Callable[[], Stage]) -> Stage:
@@ -103,20 +123,9 @@ def _pytest(ws: Workspace, folder: Path, suites: list[ElementTree.Element]) -> S
     if not (ws.project.root / "tests").is_dir():
         return Stage(name="tests", ok=False, seconds=0.0, text="there is no folder tests/: write one test at least")
     report = folder / "pytest.xml"
-    done = _run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "--no-header",
-            "-p",
-            "no:cacheprovider",
-            f"--junitxml={report}",
-            "tests",
-        ],
-        ws.project.root,
-    )
+    words = ["-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", f"--junitxml={report}", "tests"]
+    stores = {"NORIA_DATABASE": f"sqlite:///{folder / 'tests.db'}", "NORIA_OBJECTS": str(folder / "tests-objects")}
+    done = _run([sys.executable, *words], ws.project.root, {**stores, "PYTHONDONTWRITEBYTECODE": "1"})
     if report.is_file():
         suites.extend(ElementTree.parse(report).getroot().iter("testsuite"))  # our own child wrote it
     count = sum(int(suite.get("tests", "0")) for suite in suites)
@@ -130,21 +139,74 @@ def _pytest(ws: Workspace, folder: Path, suites: list[ElementTree.Element]) -> S
     return Stage(name="tests", ok=ok, seconds=0.0, text=text, output="" if ok else _tail(done))
 
 
-def _checks(ws: Workspace, versions: Mapping[str, DatasetVersion]) -> Stage:
-    lines = [pins.check(ws, version) for version in versions.values()]
-    ok = all(line.ok for line in lines)
-    text = ", ".join(f"{line.dataset}@{line.version} {line.checks - line.failed}/{line.checks}" for line in lines)
-    output = "\n".join(failure for line in lines for failure in line.failures)
+def _data(ws: Workspace, names: Sequence[str], trial: Path, sample: int) -> Stage:
+    """The checks of every data set as a run would find it, over a store that lies over the real one."""
+    root = trial / "project"
+    _copy_project(ws, root, {".noria", ".git"})
+    (root / "noria.toml").write_text(_config(ws, {name: _source(ws, name) for name in names}), encoding="utf-8")
+    told = _asked(
+        {
+            "mode": "data",
+            "root": str(root),
+            "facts": _facts(ws, names),
+            "sample": str(trial / "sample"),
+            "rows": sample,
+        },
+        trial,
+        {"NORIA_DATABASE": f"sqlite:///{trial / 'ledger.db'}", "NORIA_OBJECTS": _over(ws, trial / "objects")},
+    )
+    if "error" in told:
+        return Stage(
+            name="data",
+            ok=False,
+            seconds=0.0,
+            text=told["error"]["message"].split("\n")[0],
+            output=told["error"]["text"],
+        )
+    lines = told["lines"]
+    text = ", ".join(
+        f"{each['dataset']}@{each['version']} {each['checks'] - each['failed']}/{each['checks']}" for each in lines
+    )
+    output = "\n".join(failure for each in lines for failure in each["failures"])
+    ok = all(each["ok"] for each in lines)
     return Stage(name="data", ok=ok, seconds=0.0, text=text or "the pipeline reads no data set", output=output)
 
 
-def _smoke(ws: Workspace, versions: Mapping[str, DatasetVersion], folder: Path, sample: int) -> Stage:
+def _facts(ws: Workspace, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the ledger says of some data sets (versions, roles, checks): with this the trial's ledger begins."""
+    found: list[dict[str, Any]] = []
+    for name in names:
+        after = 0
+        while facts := ws.ledger.facts(after=after, limit=PAGE, subject=f"dataset/{name}"):
+            after = facts[-1].seq
+            for each in facts:
+                edges = {"inputs": list(each.fact.inputs), "outputs": list(each.fact.outputs)}
+                found.append({"kind": each.fact.kind, "data": dict(each.fact.data), **edges})
+    return found
+
+
+def _source(ws: Workspace, name: str) -> str:
+    """Where a data set comes from, as it is reached from a copy of the project elsewhere."""
+    config = ws.project.data.get(name)
+    source = config.source if config is not None else ""
+    return source if not source or "://" in source else str(ws.project.root / source)
+
+
+def _over(ws: Workspace, top: Path) -> str:
+    """The address of a store over the project's own."""
+    address = ws.project.store.objects
+    if "://" not in address:
+        address = str((ws.project.root / address) if address else ws.project.state / "objects")
+    return f"over://{top}?base={quote(address, safe='')}"
+
+
+def _smoke(ws: Workspace, names: Sequence[str], samples: Path, folder: Path, sample: int) -> Stage:
     """The whole pipeline on a sample, by the command a user would type, in a copy of the project."""
-    _copy_project(ws, folder)
-    (folder / "sample").mkdir()
-    for name, version in versions.items():
-        _write_sample(ws, version, folder / "sample" / f"{name}.parquet", sample)
-    (folder / "noria.toml").write_text(_sample_config(ws, versions), encoding="utf-8")
+    _copy_project(ws, folder, {".noria", ".git", "noria.lock", "checks"})
+    shutil.copytree(samples, folder / "sample")
+    (folder / "noria.toml").write_text(
+        _config(ws, {name: f"sample/{name}.parquet" for name in names}), encoding="utf-8"
+    )
     done = _run([sys.executable, "-m", "noria", "run", "--json"], folder)
     if done.returncode != 0:
         return Stage(name="pipeline", ok=False, seconds=0.0, text=_error_text(done), output=_tail(done))
@@ -158,10 +220,58 @@ def _smoke(ws: Workspace, versions: Mapping[str, DatasetVersion], folder: Path, 
     return Stage(name="pipeline", ok=True, seconds=0.0, text=f"{steps} steps on {sample} rows at most: {shown}")
 
 
-def _copy_project(ws: Workspace, folder: Path) -> None:
+def _model(ws: Workspace, project: Path, folder: Path) -> Stage:
+    """What any model must do, asked of the one that the sample has given, in a process that did not train it."""
+    declared = {name: dataclasses.asdict(config.behaviour) for name, config in ws.project.models.items()}
+    told = _asked({"mode": "model", "root": str(project), "behaviour": declared}, folder, {})
+    if "error" in told:
+        text = told["error"]["message"].split("\n")[0]
+        return Stage(name="model", ok=False, seconds=0.0, text=text, output=told["error"]["text"])
+    cases = tuple(Case(**each) for each in told["cases"])
+    bad = [case for case in cases if not case.ok]
+    output = "\n".join(f"{case.name}: {case.text}" for case in bad)
+    text = f"{len(cases) - len(bad)} of {len(cases)} tests" + (
+        f"; not: {', '.join(c.name for c in bad)}" if bad else ""
+    )
+    return Stage(name="model", ok=bool(cases) and not bad, seconds=0.0, text=text, output=output, cases=cases)
+
+
+def _again(project: Path) -> Stage:
+    """The run on the sample once more: the same data and seed give the same bits, or the cause is named."""
+    done = _run([sys.executable, "-m", "noria", "reproduce", "--json"], project)
+    try:
+        told: Mapping[str, Any] = json.loads(done.stdout)
+        verdict = str(told["verdict"])
+    except (ValueError, KeyError):
+        return Stage(name="again", ok=False, seconds=0.0, text=_error_text(done), output=_tail(done))
+    if told["ok"]:
+        return Stage(name="again", ok=True, seconds=0.0, text=f"{len(told['steps'])} results, {verdict}")
+    lines = [f"{each['kind']} ({each['sure']}): {each['evidence']} {each['where']}".strip() for each in told["causes"]]
+    first = told["causes"][0]["kind"] if told["causes"] else "unknown"
+    return Stage(
+        name="again",
+        ok=False,
+        seconds=0.0,
+        text=f"{told['step']} comes out otherwise: {first}",
+        output="\n".join(lines),
+    )
+
+
+def _asked(question: Mapping[str, Any], folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Ask a process of its own; what it wrote, or the error that it died of."""
+    spec, result = folder / f"{question['mode']}.json", folder / f"{question['mode']}-result.json"
+    spec.write_text(json.dumps({**question, "result": str(result)}), encoding="utf-8")
+    done = _run([sys.executable, "-m", CHILD, str(spec)], Path(str(question["root"])), variables)
+    if not result.is_file():
+        return {"error": {"message": _error_text(done), "text": _tail(done)}}
+    found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return found
+
+
+def _copy_project(ws: Workspace, folder: Path, without: set[str]) -> None:
     """The project's files, without state, history, data and environments."""
     sources = {Path(config.source).parts[0] for config in ws.project.data.values() if config.source}
-    skipped = {".noria", ".git", ".venv", "venv", "__pycache__", "noria.lock", "checks", "traffic", *sources}
+    skipped = {".venv", "venv", "traffic", *sources, *without}
 
     def ignore(place: str, names: list[str]) -> set[str]:
         is_top = Path(place) == ws.project.root
@@ -170,29 +280,34 @@ def _copy_project(ws: Workspace, folder: Path) -> None:
     shutil.copytree(ws.project.root, folder, ignore=ignore, symlinks=True)
 
 
-def _write_sample(ws: Workspace, version: DatasetVersion, target: Path, rows: int) -> None:
-    table = read.table(ws, version)
-    if table.num_rows > rows:
-        table = table.take(np.linspace(0, table.num_rows - 1, rows).astype("int64"))
-    parquet.write_table(table, target)
-
-
-def _sample_config(ws: Workspace, versions: Mapping[str, DatasetVersion]) -> str:
-    """A noria.toml for the sample: the same pipeline and seed; no gates, since a sample proves no quality."""
+def _config(ws: Workspace, sources: Mapping[str, str]) -> str:
+    """A noria.toml for a trial: the same pipeline and seed; no gates, since a sample proves no quality."""
     project = ws.project
     lines = ["[project]", f"name = {json.dumps(project.name)}", f"pipeline = {json.dumps(project.pipeline)}"]
     lines += [f"seed = {project.seed}", f"clock = {json.dumps(project.clock)}"]
-    for name in versions:
-        lines += ["", f"[data.{json.dumps(name)}]", f"source = {json.dumps(f'sample/{name}.parquet')}"]
+    for name, source in sources.items():
+        lines += ["", f"[data.{json.dumps(name)}]"]
+        lines += [f"source = {json.dumps(source)}"] if source else []
+        config = project.data.get(name)
+        if config is not None and config.checks and not source.startswith("sample/"):
+            lines.append(f"checks = {json.dumps(config.checks)}")
     return "\n".join(lines) + "\n"
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a child in a folder, without settings that would lead it to the production stores."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NORIA_")}
     try:
         return subprocess.run(
-            command, cwd=folder, env=kept, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            cwd=folder,
+            env={**kept, **(variables or {})},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"it did not end within {TIMEOUT_S} s")
@@ -214,17 +329,26 @@ def _tail(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _write_junit(target: Path, stages: list[Stage], suites: list[ElementTree.Element]) -> None:
-    """JUnit XML: pytest's suites as they are, and one suite with a case for each stage. Atomic."""
+    """JUnit XML: pytest's suites as they are, one with a case for each stage, one for each group of tests. Atomic."""
     root = ElementTree.Element("testsuites")
     root.extend(suites)
-    failures = sum(not stage.ok for stage in stages)
-    own = ElementTree.SubElement(
-        root, "testsuite", name="noria", tests=str(len(stages)), failures=str(failures), errors="0", skipped="0"
-    )
-    for stage in stages:
-        case = ElementTree.SubElement(own, "testcase", classname="noria", name=stage.name, time=f"{stage.seconds:.3f}")
-        if not stage.ok:
-            ElementTree.SubElement(case, "failure", message=stage.text).text = stage.output
+    _suite(root, "noria", [(stage.name, stage.seconds, stage.ok, stage.text, stage.output) for stage in stages])
+    for group in ("training", "behaviour"):
+        cases = [case for stage in stages for case in stage.cases if case.group == group]
+        if cases:
+            _suite(root, f"noria.{group}", [(case.name, 0.0, case.ok, case.text, case.text) for case in cases])
     part = target.with_name(f".{target.name}.{os.getpid()}")
     ElementTree.ElementTree(root).write(part, encoding="utf-8", xml_declaration=True)
     part.replace(target)
+
+
+def _suite(root: ElementTree.Element, name: str, cases: Sequence[tuple[str, float, bool, str, str]]) -> None:
+    """One suite; a case is (name, seconds, ok, text, output)."""
+    failures = sum(not ok for _, _, ok, _, _ in cases)
+    own = ElementTree.SubElement(
+        root, "testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0", skipped="0"
+    )
+    for case, seconds, ok, text, output in cases:
+        made = ElementTree.SubElement(own, "testcase", classname=name, name=case, time=f"{seconds:.3f}")
+        if not ok:
+            ElementTree.SubElement(made, "failure", message=text).text = output

@@ -71,12 +71,14 @@ class Verifier:
     def is_signed(self, checkpoint: Checkpoint) -> bool:
         """Whether this key signed the checkpoint."""
         signature = checkpoint.signatures.get((self.name, self.key_id))
-        if signature is None:
-            return False
+        return signature is not None and self.has_signed(signature, checkpoint.body)
+
+    def has_signed(self, signature: bytes, text: bytes) -> bool:
+        """Whether a raw signature is this key's, over this text."""
         if self._key is None:
             self._key = ed25519.Ed25519PublicKey.from_public_bytes(self.public)
         try:
-            self._key.verify(signature, checkpoint.body)
+            self._key.verify(signature, text)
         except exceptions.InvalidSignature:
             return False
         return True
@@ -96,6 +98,12 @@ class Signer:
         body = checkpoint_body(self.origin, size, root)
         signature = self._key.sign(body.encode())
         return f"{body}{self._prefix}{base64.b64encode(self.verifier.key_id + signature).decode()}\n"
+
+    def sign_text(self, text: bytes) -> bytes:
+        """The raw signature of a document, which says itself what it is; never of what could be a checkpoint."""
+        assert text.startswith(b"DSSEv1 "), "a text that cannot be the body of a note: an origin has no space"
+        signature: bytes = self._key.sign(text)
+        return signature
 
 
 def checkpoint_body(origin: str, size: int, root: bytes) -> str:

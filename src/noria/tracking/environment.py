@@ -1,4 +1,8 @@
-"""The environment of a run: Python, platform, every installed distribution with its version.
+"""The environment of a run: Python, platform, every installed distribution with its version and content.
+
+The content of a distribution is named by what its RECORD says of its files, without what differs
+from one installation of the same wheel to the next (compiled bytecode, scripts with the path of
+their Python, notes of the installer). So equal names mean equal files, whoever installed them.
 
 Reading the metadata of a hundred distributions costs tens of milliseconds, so the result is kept
 in the project's state and believed while no folder of the import path has changed.
@@ -6,29 +10,36 @@ in the project's state and believed while no folder of the import path has chang
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from noria.core.identity import JSON, Digest, canonical, digest
 
-__all__ = ["Environment", "environment", "lock"]
+__all__ = ["Environment", "environment", "from_document", "installed", "lock", "recorded_files"]
 
-_FORMAT = "environment/1"
+_FORMAT = "environment/2"
+_PERSONAL = frozenset({"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"})
+"""Files of a dist-info folder that say how it was installed, not what."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """What was installed. `packages` is distribution -> version; `roots` import name -> distribution.
 
-    A distribution that was installed from a URL or a path has the URL, and the hash of its file
-    list, after its version.
+    A distribution that was installed from a URL or a path has the hash of its file list after its
+    version, an editable one `+editable`. `records` is distribution -> digest of its files, for all
+    but editable ones and those without a RECORD; `origins` where those came from that an index did
+    not give (no passwords; no local paths). `abi` is the tag of compiled modules, `libc` the C library.
     """
 
     python: str
@@ -37,6 +48,10 @@ class Environment:
     machine: str
     packages: Mapping[str, str]
     roots: Mapping[str, str]
+    records: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    abi: str = ""
+    libc: str = ""
 
     def document(self) -> dict[str, JSON]:
         """The lock as JSON: what is stored and recorded with each run."""
@@ -46,7 +61,11 @@ class Environment:
             "implementation": self.implementation,
             "system": self.system,
             "machine": self.machine,
+            "abi": self.abi,
+            "libc": self.libc,
             "packages": dict(sorted(self.packages.items())),
+            "records": dict(sorted(self.records.items())),
+            "origins": dict(sorted(self.origins.items())),
         }
 
     def digest(self) -> Digest:
@@ -57,6 +76,20 @@ class Environment:
         """Distribution and version of an import name; the name itself and "" if nobody claims it."""
         name = self.roots.get(root, root)
         return name, self.packages.get(name, "")
+
+
+def from_document(document: Mapping[str, Any]) -> Environment:
+    """The environment of a stored lock, of this or an older format; import names are not part of a lock."""
+    texts = {name: str(document.get(name, "")) for name in ("python", "implementation", "system", "machine")}
+    return Environment(
+        **texts,
+        packages=dict(document.get("packages", {})),
+        roots={},
+        records=dict(document.get("records", {})),
+        origins=dict(document.get("origins", {})),
+        abi=str(document.get("abi", "")),
+        libc=str(document.get("libc", "")),
+    )
 
 
 def environment(state: Path) -> Environment:
@@ -92,14 +125,46 @@ def _stamp() -> list[list[JSON]]:
     return found
 
 
+def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, importlib.metadata.Distribution]]:
+    """Every distribution in folders (the import path by default) by its normal name; of several, the one imported."""
+    seen = set()
+    found = importlib.metadata.distributions() if paths is None else importlib.metadata.distributions(path=list(paths))
+    for each in found:
+        name = (each.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
+        if name and name not in seen:  # the first on the path is the one that is imported
+            seen.add(name)
+            yield name, each
+
+
+def recorded_files(found: importlib.metadata.Distribution) -> list[tuple[str, str]]:
+    """(path, `sha256=…`) of every file that a distribution's RECORD answers for, sorted.
+
+    Paths are relative to the folder it is installed in. What differs between installations of the
+    same wheel is left out.
+    """
+    rows = []
+    for row in csv.reader((found.read_text("RECORD") or "").splitlines()):
+        if len(row) < 2 or not row[1] or row[0].startswith("..") or row[0].startswith("/"):
+            continue
+        folder, _, file = row[0].rpartition("/")
+        is_note = folder.endswith(".dist-info") and (file in _PERSONAL or file.startswith("uv_"))
+        if not is_note and not file.endswith(".pyc"):
+            rows.append((row[0], row[1]))
+    return sorted(rows)
+
+
 def _read() -> Environment:
     packages: dict[str, str] = {}
     roots: dict[str, str] = {}
-    for found in importlib.metadata.distributions():
-        name = (found.metadata["Name"] or "").lower().replace("_", "-")
-        if not name or name in packages:  # the first on the path is the one that is imported
-            continue
-        packages[name] = (found.version or "") + _origin(found)
+    records: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for name, found in installed():
+        url = json.loads(found.read_text("direct_url.json") or "null")
+        packages[name] = (found.version or "") + _suffix(found, url)
+        if url and (origin := _origin(url)):
+            origins[name] = origin
+        if not _is_editable(url) and (files := recorded_files(found)):
+            records[name] = digest(canonical([list(row) for row in files]))
         for root in _roots(found):
             roots.setdefault(root, name)
     return Environment(
@@ -109,18 +174,39 @@ def _read() -> Environment:
         machine=platform.machine(),
         packages=packages,
         roots=roots,
+        records=records,
+        origins=origins,
+        abi=str(sysconfig.get_config_var("SOABI") or ""),
+        libc=" ".join(platform.libc_ver()).strip(),
     )
 
 
-def _origin(found: importlib.metadata.Distribution) -> str:
-    """Where a distribution came from if not from an index, and what it holds."""
-    text = found.read_text("direct_url.json")
-    if not text:
+def _is_editable(url: Mapping[str, Any] | None) -> bool:
+    return bool(url and url.get("dir_info", {}).get("editable"))
+
+
+def _suffix(found: importlib.metadata.Distribution, url: Mapping[str, Any] | None) -> str:
+    """What a version does not say of a distribution that no index gave: what it holds."""
+    if not url:
         return ""
-    url = json.loads(text)
-    if url.get("dir_info", {}).get("editable"):
+    if _is_editable(url):
         return "+editable"
-    return f"+{digest((found.read_text('RECORD') or text).encode())[7:23]}"
+    text = found.read_text("RECORD") or found.read_text("direct_url.json") or ""
+    return f"+{digest(text.encode())[7:23]}"
+
+
+def _origin(url: Mapping[str, Any]) -> str:
+    """Where it came from, as pip takes it: `git+https://…@COMMIT`, or an archive's address; "" for a local path."""
+    scheme, _, rest = str(url.get("url", "")).partition("://")
+    if scheme in ("", "file"):
+        return ""
+    head, slash, tail = rest.partition("/")
+    address = f"{scheme}://{head.rpartition('@')[2]}{slash}{tail}"
+    vcs = url.get("vcs_info") or {}
+    if vcs:
+        return f"{vcs.get('vcs', 'git')}+{address}@{vcs.get('commit_id', '')}"
+    hashes = (url.get("archive_info") or {}).get("hashes") or {}
+    return address + "".join(f"#{name}={value}" for name, value in list(hashes.items())[:1])
 
 
 def _roots(found: importlib.metadata.Distribution) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from noria.core.fact import fact
 from noria.core.identity import JSON
 
-__all__ = ["FACTS", "ArtifactLogged", "Code", "MetricsSealed", "Pin", "RunFinished", "RunStarted"]
+__all__ = ["FACTS", "ArtifactLogged", "Code", "MetricsSealed", "Pin", "RunFinished", "RunReproduced", "RunStarted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ class Pin:
 class RunStarted:
     """A run began. `cause` is "user", "test", or the ref of what asked for it (`retrain/7`).
 
-    `config` is the digest of the resolved configuration, `environment` that of the lock.
+    `config` is the digest of the resolved configuration, `environment` that of the lock, `host` that of
+    what the machine was and how its process was set up (empty before it was recorded).
     """
 
     run: str
@@ -54,6 +55,7 @@ class RunStarted:
     seed: int
     pins: tuple[Pin, ...]
     owner: str
+    host: str = ""
 
 
 @fact("run.finished", subject="run/{run}")
@@ -89,4 +91,21 @@ class MetricsSealed:
     last: Mapping[str, JSON] = field(default_factory=dict)
 
 
-FACTS = (RunStarted, RunFinished, ArtifactLogged, MetricsSealed)
+@fact("run.reproduced", subject="run/{run}")
+class RunReproduced:
+    """A run was done again from its pins: verdict is identical, tolerated, different or impossible.
+
+    `document` is the digest of the signed document that says it whole; `step` the first step that came
+    out otherwise, `kind` of what cause. `environment` is where it was done again: here or rebuilt.
+    """
+
+    run: str
+    verdict: str
+    document: str
+    environment: str = ""
+    step: str = ""
+    kind: str = ""
+    seconds: float = 0.0
+
+
+FACTS = (RunStarted, RunFinished, ArtifactLogged, MetricsSealed, RunReproduced)

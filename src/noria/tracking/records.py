@@ -11,16 +11,18 @@ from sqlalchemy import JSON, BigInteger, Column, Float, Index, Row, Text, select
 from noria.core.fact import Stored
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
-from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunStarted
+from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunReproduced, RunStarted
 
 __all__ = [
     "PROJECTIONS",
     "TABLES",
     "ArtifactRecord",
+    "ReproductionRecord",
     "RunRecord",
     "artifacts",
     "by_prefix",
     "newest",
+    "reproductions",
     "run",
     "running",
     "runs",
@@ -42,6 +44,7 @@ _run = record_table(
     Column("code", JSON, nullable=False),
     Column("config", Text, nullable=False),
     Column("environment", Text, nullable=False),
+    Column("host", Text, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("pins", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
@@ -64,7 +67,21 @@ _segment = record_table(
     Column("points", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
 )
-TABLES = (_run, _artifact, _segment)
+_reproduction = record_table(
+    "reproduction",
+    Column("seq", BigInteger, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("reproduction_run", "run", "seq"),
+)
+TABLES = (_run, _artifact, _segment, _reproduction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +105,7 @@ class RunRecord:
     pins: tuple[Pin, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     seq: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +117,22 @@ class ArtifactRecord:
     digest: str
     size_bytes: int
     type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproductionRecord:
+    """One time that a run was done again; `verdict` is identical, tolerated, different or impossible."""
+
+    run: str
+    verdict: str
+    document: str
+    environment: str
+    step: str
+    kind: str
+    seconds: float
+    at: str
+    actor: str
+    seq: int
 
 
 @project(RunStarted)
@@ -120,6 +154,7 @@ def started(tx: Transaction, fact: Stored[RunStarted]) -> None:
         code=asdict(payload.code),
         config=payload.config,
         environment=payload.environment,
+        host=payload.host,
         seed=payload.seed,
         pins=[asdict(pin) for pin in payload.pins],
         metrics={},
@@ -163,7 +198,26 @@ def metrics_sealed(tx: Transaction, fact: Stored[MetricsSealed]) -> None:
     tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
 
 
-PROJECTIONS = (started, finished, artifact_logged, metrics_sealed)
+@project(RunReproduced)
+def reproduced(tx: Transaction, fact: Stored[RunReproduced]) -> None:
+    """Every time that a run was done again is kept."""
+    payload = fact.payload
+    tx.upsert(
+        _reproduction,
+        seq=fact.seq,
+        run=payload.run,
+        verdict=payload.verdict,
+        document=payload.document,
+        environment=payload.environment,
+        step=payload.step,
+        kind=payload.kind,
+        seconds=payload.seconds,
+        at=fact.at,
+        actor=fact.actor,
+    )
+
+
+PROJECTIONS = (started, finished, artifact_logged, metrics_sealed, reproduced)
 
 
 def run(tx: Reader, name: str) -> RunRecord | None:
@@ -209,6 +263,12 @@ def segments(tx: Reader, name: str) -> Sequence[str]:
     """The digests of a run's sealed metric points, oldest first."""
     rows = tx.rows(select(_segment.c.segment).where(_segment.c.run == name).order_by(_segment.c.seq))
     return [str(row.segment) for row in rows]
+
+
+def reproductions(tx: Reader, name: str) -> list[ReproductionRecord]:
+    """Every time that a run was done again, newest first."""
+    rows = tx.rows(select(_reproduction).where(_reproduction.c.run == name).order_by(_reproduction.c.seq.desc()))
+    return [ReproductionRecord(**row._mapping) for row in rows]
 
 
 def _record(row: Row[Any]) -> RunRecord:

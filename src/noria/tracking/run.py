@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from noria.core.errors import GateClosed, NoriaError, NotFound, UsageError
-from noria.core.identity import JSON, Digest, canonical
+from noria.core.identity import JSON, Digest, canonical, digest
 from noria.core.verb import verb
 from noria.store.failpoint import failpoint
 from noria.store.jobs import Lease
@@ -27,6 +27,7 @@ from noria.tracking import records
 from noria.tracking.code import snapshot
 from noria.tracking.environment import environment as read_environment
 from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunStarted
+from noria.tracking.host import host as read_host
 from noria.tracking.records import RunRecord
 
 __all__ = ["RunHandle", "gone", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
@@ -135,10 +136,8 @@ def start(
     run = new_id(ws, "run")
     owner = owner_id()
     found = code or snapshot(ws.project.root, ws.objects, entry=ws.project.pipeline)
-    lock = read_environment(ws.project.state)
-    environment = lock.digest()
-    if not ws.objects.has(environment):
-        ws.objects.put_bytes(canonical(lock.document()))
+    environment = _kept(ws, read_environment(ws.project.state).document())
+    host = _kept(ws, read_host().document())
     stored = ws.objects.put_json(dict(config or {}))
     _take_lease(ws, run, owner)
     payload = RunStarted(
@@ -151,10 +150,11 @@ def start(
         seed=ws.project.seed if seed is None else seed,
         pins=tuple(pins),
         owner=owner,
+        host=host,
     )
     edges = [(f"data:{pin.dataset}", pin.tree) for pin in pins]
     edges += [(f"dataset:{pin.dataset}", f"dataset/{pin.dataset}@{pin.version}") for pin in pins]
-    edges += [("environment", environment), ("config", stored)]
+    edges += [("environment", environment), ("host", host), ("config", stored)]
     edges += [(role, ref) for role, ref in (("source", found.source), ("patch", found.patch)) if ref]
     if "/" in cause:
         edges.append(("cause", cause))
@@ -162,6 +162,15 @@ def start(
         tx.append(payload, inputs=[*edges, *inputs])
     failpoint("run.started")
     return RunHandle(ws, run, owner)
+
+
+def _kept(ws: Workspace, document: dict[str, JSON]) -> Digest:
+    """The name of a document that most runs share: stored once."""
+    content = canonical(document)
+    name = digest(content)
+    if not ws.objects.has(name):
+        ws.objects.put_bytes(content)
+    return name
 
 
 def reap(ws: Workspace) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from noria.faces.cli.command import Command
 from noria.faces.cli.commands_checks import CHECKS
+from noria.faces.cli.commands_trust import TRUST
 
 __all__ = ["COMMANDS", "GROUPS", "SUMMARIES", "Command"]
 
@@ -20,7 +21,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "build": ("data", "run", "runs", "why", "test", "diff"),
     "ship": ("approve", "deploy", "promote", "rollback"),
     "live": ("watch", "explain", "report"),
-    "trust": ("audit",),
+    "trust": ("reproduce", "env", "audit"),
     "come and go": ("import", "export"),
     "run it": ("admin",),
 }
@@ -576,4 +577,5 @@ COMMANDS: Mapping[str, Command] = {
         positional=("run",),
     ),
     **CHECKS,
+    **TRUST,
 }

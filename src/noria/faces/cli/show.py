@@ -23,6 +23,7 @@ from noria.faces.cli import (
     show_script,
     show_tables,
     show_transfer,
+    show_trust,
 )
 from noria.faces.cli.text import columns, day, fields
 
@@ -148,4 +149,8 @@ RENDERERS: Mapping[str, Renderer] = {
     "tests": show_project.tests,
     "report": show_project.report,
     "months": show_project.months,
+    "reproduction": show_trust.reproduction,
+    "environment": show_trust.environment,
+    "environment_diff": show_trust.environment_diff,
+    "environment_rebuilt": show_trust.rebuilt,
 }

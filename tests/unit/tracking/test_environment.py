@@ -1,0 +1,129 @@
+"""A lock names each distribution by its files, not by how it was installed; a host says what the machine was."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from noria.core.identity import canonical, digest
+from noria.testing import open_memory
+from noria.tracking import environment as locks
+from noria.tracking import host as hosts
+from noria.tracking import run as tracking
+
+RECORDS = {
+    "pip": [
+        "tool/__init__.py,sha256=aaa,3",
+        "tool/__pycache__/__init__.cpython-311.pyc,,",
+        "tool-1.dist-info/METADATA,sha256=bbb,9",
+        "tool-1.dist-info/INSTALLER,sha256=ccc,4",
+        "tool-1.dist-info/REQUESTED,sha256=eee,0",
+        "tool-1.dist-info/RECORD,,",
+        "../../../bin/tool,sha256=one,99",
+    ],
+    "uv": [
+        "../../../bin/tool,sha256=another,120",
+        "tool-1.dist-info/INSTALLER,sha256=ddd,2",
+        "tool-1.dist-info/METADATA,sha256=bbb,9",
+        "tool-1.dist-info/RECORD,,",
+        "tool-1.dist-info/uv_cache.json,sha256=fff,9",
+        "tool/__init__.py,sha256=aaa,3",
+    ],
+}
+
+
+def distribution(folder: Path, record: list[str]) -> importlib.metadata.Distribution:
+    notes = folder / "tool-1.dist-info"
+    notes.mkdir(parents=True)
+    (notes / "METADATA").write_text("Metadata-Version: 2.1\nName: tool\nVersion: 1\n")
+    (notes / "RECORD").write_text("\n".join(record) + "\n")
+    found = dict(locks.installed([str(folder)]))
+    return found["tool"]
+
+
+def test_installers_leave_the_same_content(tmp_path: Path) -> None:
+    told = {who: locks.recorded_files(distribution(tmp_path / who, rows)) for who, rows in RECORDS.items()}
+    assert (
+        told["pip"] == told["uv"] == [("tool-1.dist-info/METADATA", "sha256=bbb"), ("tool/__init__.py", "sha256=aaa")]
+    )
+
+
+def test_another_file_is_another_content(tmp_path: Path) -> None:
+    one = locks.recorded_files(distribution(tmp_path / "one", RECORDS["pip"]))
+    changed = [row.replace("aaa", "aab") for row in RECORDS["pip"]]
+    assert one != locks.recorded_files(distribution(tmp_path / "other", changed))
+
+
+def test_the_present_lock_knows_every_distribution_and_reads_back(tmp_path: Path) -> None:
+    found = locks.environment(tmp_path)
+    document = found.document()
+    assert found.python == platform.python_version()
+    # numpy's own metadata, read by other means: its RECORD, line by line
+    numpy = importlib.metadata.distribution("numpy")
+    assert found.packages["numpy"] == numpy.version
+    assert found.records["numpy"].startswith("sha256:")
+    plain = {name for name, version in found.packages.items() if not version.endswith("+editable")}
+    assert plain == set(found.records), "every distribution that is not editable has a content"
+    back = locks.from_document(document)
+    assert back.document() == document
+    assert back.digest() == digest(canonical(document)) == found.digest()
+    assert locks.environment(tmp_path) == found, "from the kept copy"
+
+
+def test_a_lock_of_the_first_format_reads_with_what_it_has() -> None:
+    old = {"format": "environment/1", "python": "3.11.2", "machine": "x86_64", "packages": {"numpy": "2.0"}}
+    found = locks.from_document(old)
+    assert (found.python, found.packages, found.records, found.abi) == ("3.11.2", {"numpy": "2.0"}, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "field", "value"),
+    [
+        ({"TZ": "Asia/Tokyo"}, "timezone", "Asia/Tokyo"),
+        ({"PYTHONHASHSEED": "7"}, "hash_seed", "7"),
+        ({"PYTHONHASHSEED": ""}, "hash_seed", "random"),
+        ({"LC_ALL": "de_DE.UTF-8"}, "locale", "de_DE.UTF-8"),
+        ({"OMP_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell"}, "variables", None),
+    ],
+)
+def test_a_host_says_how_the_process_was_set_up(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], field: str, value: str | None
+) -> None:
+    for name in hosts.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    found = hosts.host()
+    assert getattr(found, field) == (dict(variables) if value is None else value)
+    assert hosts.from_document(found.document()) == found
+
+
+def test_a_host_knows_its_machine() -> None:
+    found = hosts.host()
+    assert found.cores >= 1
+    assert found.memory_bytes > 1 << 26
+    assert found.cpu
+    assert platform.release() in found.kernel
+    assert found.timezone in (*time.tzname, "/".join(time.tzname)) or "/" in found.timezone
+
+
+def test_runs_share_one_lock_and_one_host(tmp_path: Path) -> None:
+    ws = open_memory(root=tmp_path)
+    names = []
+    for _ in range(2):
+        with tracking.start(ws, "flow") as run:
+            names.append(run.run)
+    first, second = (tracking.show(ws, name) for name in names)
+    assert first.environment == second.environment
+    assert first.host == second.host != ""
+    stored = ws.objects.get_bytes(first.host)
+    assert f"sha256:{hashlib.sha256(stored).hexdigest()}" == first.host
+    assert hosts.from_document(ws.objects.get_json(first.host)) == hosts.host()
+    edges = {role for role, _ in ws.ledger.facts(ref=first.host, limit=1)[0].fact.inputs}
+    assert {"environment", "host", "config"} <= edges
