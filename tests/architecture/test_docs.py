@@ -54,7 +54,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE))
     known = set(_keys(config.Project)) - {"root", "data", "models", "server", "store", "remotes", "environments"}
-    known -= {"schedules", "run", "cost"}
+    known -= {"schedules", "run"}
     nested = {"gate", "deploy", "monitor", "retrain", "metrics", "min", "max", "champion", "margin"}
     inside = {"source", "delay", "cooldown", "per_week", "budget_per_week"}
     assert told - {"server"} == (known | {"checks", "fresh"}) - nested - (inside - {"source"})

@@ -272,10 +272,10 @@ def test_a_budget_of_money_needs_a_price(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "per_core_hour" in refused.stderr
     with (root / "noria.toml").open("a") as toml:
-        toml.write("[run.cost]\nper_core_hour = 3600.0\n")
-    report = found(noria(root, "run", "--search", "50", "--budget", "3eur", "--json"))
-    assert "the budget of 3eur was spent" in report["search"]["reason"]
-    assert len(report["search"]["trials"]) < 50
+        toml.write("[run.cost]\nper_core_hour = 36000.0\n")
+    report = found(noria(root, "run", "--search", "300", "--budget", "100eur", "--json"))
+    assert "the budget of 100eur was spent" in report["search"]["reason"]
+    assert len(report["search"]["trials"]) < 300
 
 
 def test_a_study_goes_on_only_as_it_began(searched: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -304,6 +304,7 @@ def test_a_study_goes_on_only_as_it_began(searched: tuple[Path, dict[str, Any]],
         ({"search": 5, "parallel": 1000}, "--parallel"),
         ({"search": -1}, "--search"),
         ({"resume": "study_nowhere"}, "no study"),
+        ({"resume": "run_1"}, "no study"),
         ({"search": 5, "params": {"train.c": 1.0, "train.mode": "plain"}}, "declares no parameter"),
     ],
 )
@@ -343,6 +344,6 @@ def _workers_of(root: Path) -> list[int]:
             text = place.read_bytes()
         except OSError:
             continue
-        if b"noria.faces.trial" in text and str(root).encode() in text:
+        if b"noria.faces.search_worker" in text and str(root).encode() in text:
             found_pids.append(int(place.parent.name))
     return found_pids

@@ -36,8 +36,8 @@ from noria.registry.facts import Verdict
 from noria.registry.metrics import METRICS
 from noria.registry.release import Release
 from noria.registry.scored import score
-from noria.search import study as studies
-from noria.search.control import StudyReport, report_of
+from noria.search.best import best as best_of
+from noria.search.control import StudyReport
 from noria.search.study import Begin, Request
 from noria.serving import again
 from noria.store.workspace import Workspace
@@ -59,7 +59,6 @@ __all__ = [
     "StepLine",
     "perform",
     "run",
-    "searched",
     "worst_slice",
 ]
 
@@ -202,49 +201,42 @@ def run(
     asked = Request(
         trials=search, sampler=sampler, pruner=pruner, budget=budget, metric=metric, seed=seed, parallel=parallel
     )
-    if search or resume:
-        return searched(ws, challenge, asked, pipeline=pipeline, params=params, resumed=resume)
+    if search or resume.startswith("study"):
+        return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume)
+    if resume:
+        raise UsageError(f"{resume!r} is no study that could be resumed", hint="noria search list")
     if asked != Request():
         raise UsageError("what a search should be like was said, and no search asked for", hint="noria run --search 20")
     return perform(ws, challenge, pipeline=pipeline, params=params)
 
 
-def searched(
+def _searched(
     ws: Workspace,
     challenge: Challenge,
     asked: Request,
     *,
-    pipeline: str = "",
-    params: Mapping[str, JSON] | None = None,
-    resumed: str = "",
+    pipeline: str,
+    params: Mapping[str, JSON] | None,
+    resume: str,
 ) -> RunReport:
-    """A search, then a run with its best values, on the same versions of the data. Raises: as `run`."""
+    """A search, then a run with its best values, on the same versions of the data."""
     began = time.monotonic()
     definition = load_pipeline(ws.project)
     _require_named(ws, definition, pipeline)
     _require_policies(ws, definition)
-    if resumed:
-        if params:
-            raise UsageError("a study that is resumed has the parameters that it began with")
-        study = studies.resume(ws, studies.resolve(ws, resumed), asked)
-    else:
+
+    def about() -> Begin:
         found = pins.resolve(ws, definition, challenge.datasets)
         pins.checked(ws, found)
         roles = Roles() if definition.model is None else _roles(definition, definition.model, found)
-        about = Begin(
+        return Begin(
             key=roles.key, time=roles.time, label=roles.label, pins=pins.pins_of(found), params=dict(params or {})
         )
-        study = studies.begin(ws, definition, asked, about)
-    ended = studies.search(ws, study)
-    shown = report_of(ws, ended)
-    best = f"study/{ended.study}"
-    final = Challenge(
-        cause=best,
-        datasets={pin.dataset: f"{pin.dataset}@{pin.version}" for pin in ended.pins},
-        inputs=(*challenge.inputs, ("study", best), ("trial", f"trial/{ended.study}/{ended.best}")),
-    )
-    made = perform(ws, final, params={**ended.params, **shown.params}, definition=definition)
-    return replace(made, search=shown, seconds=time.monotonic() - began)
+
+    best = best_of(ws, definition, asked, about, is_given=bool(params), resume=resume)
+    final = Challenge(cause=best.cause, datasets=best.datasets, inputs=(*challenge.inputs, *best.inputs))
+    made = perform(ws, final, params=best.params, definition=definition)
+    return replace(made, search=best.shown, seconds=time.monotonic() - began)
 
 
 def _require_named(ws: Workspace, definition: PipelineDefinition, pipeline: str) -> None:

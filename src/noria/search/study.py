@@ -33,7 +33,6 @@ from noria.search.workers import Workers
 from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records as tracking
-from noria.tracking.code import snapshot
 from noria.tracking.facts import Pin
 from noria.tracking.run import is_dead, owner_id, reap
 
@@ -84,7 +83,6 @@ def begin(ws: Workspace, definition: PipelineDefinition, asked: Request, about: 
     seed = ws.project.seed if asked.seed is None else asked.seed
     share = 0.0 if model.validation is not None else SHARE
     trial_pipeline(definition, share=share, time=about.time, key=about.key, seed=seed)
-    code = snapshot(ws.project.root, ws.objects, entry=ws.project.pipeline)
     started = StudyStarted(
         study=new_id(ws, "study"),
         pipeline=definition.name,
@@ -92,7 +90,7 @@ def begin(ws: Workspace, definition: PipelineDefinition, asked: Request, about: 
         metric=metric,
         better=better,
         space=ws.objects.put_json([_written_dimension(each) for each in space.values()]),
-        code=code_name(code),
+        code=code_name(ws.project.root),
         sampler=sampler,
         pruner=pruner,
         seed=seed,
@@ -127,8 +125,7 @@ def resume(ws: Workspace, study: StudyRecord, asked: Request) -> StudyRecord:
             raise UsageError(
                 f"{study.study} has {name} {getattr(study, name)!r}, not {value!r}", hint="a new search may have it"
             )
-    code = snapshot(ws.project.root, ws.objects, entry=ws.project.pipeline)
-    if code_name(code) != study.code:
+    if code_name(ws.project.root) != study.code:
         raise Conflict(
             f"the project's code is not that of {study.study}: its trials could not be compared",
             hint=f"take the changes back, or begin anew: noria run --search {study.trials}",
@@ -184,6 +181,7 @@ def search(ws: Workspace, study: StudyRecord) -> StudyRecord:
 class _Running:
     trial: int
     began: float
+    cpu_before_s: float = 0.0
 
 
 class _Driver:
@@ -243,7 +241,7 @@ class _Driver:
                 return
             history = self._history(number)
             params = self._params(number, history)
-            self._slots[slot] = _Running(number, time.monotonic())
+            self._slots[slot] = _Running(number, time.monotonic(), self.workers.cpu_s(slot))
             name = f"trial/{self.study.study}/{number}"
             self.workers.give(slot, {"trial": name, "params": params, "history": [written(each) for each in history]})
 
@@ -304,10 +302,11 @@ class _Driver:
         self.reason = f"the budget of {self.study.budget} was spent"
         for slot, running in enumerate(self._slots):
             if running is not None:
+                used = {"seconds": time.monotonic() - running.began, "cpu_seconds": self._used_s(slot, running)}
                 self.workers.end(slot)
                 self._slots[slot] = None
                 answer = {"state": "stopped", "reason": self.reason, "run": self._run_of(running.trial)}
-                self._end(running.trial, {**answer, "seconds": time.monotonic() - running.began})
+                self._end(running.trial, {**answer, **used})
 
     def _end(self, number: int, said: Mapping[str, Any]) -> None:
         reports = said.get("reports") or ()
@@ -333,9 +332,13 @@ class _Driver:
         return self._before_s + time.monotonic() - self._began
 
     def _cpu_s(self) -> float:
-        """Processor time of the trials that are over, and the wall's of those at work, which bounds one core's."""
-        over = sum(trial.cpu_seconds for trial in self._trials.values())
-        return over + sum(time.monotonic() - running.began for running in self._slots if running is not None)
+        """Processor time of the trials that are over, and of those at work so far."""
+        return sum(trial.cpu_seconds for trial in self._trials.values()) + sum(
+            self._used_s(slot, running) for slot, running in enumerate(self._slots) if running is not None
+        )
+
+    def _used_s(self, slot: int, running: _Running) -> float:
+        return max(0.0, self.workers.cpu_s(slot) - running.cpu_before_s)
 
     def _renew(self) -> None:
         if time.monotonic() - self._renewed > LEASE_S / 3:

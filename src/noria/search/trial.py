@@ -31,7 +31,7 @@ from noria.search.records import StudyRecord
 from noria.search.validation import trial_pipeline
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
-from noria.tracking.facts import Code
+from noria.tracking.code import source_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +54,10 @@ class Ended:
     reports: tuple[tuple[int, float | None], ...] = ()
 
 
-def code_name(code: Code) -> str:
-    """One name for the code of a run: the same for the same commit, patch and files."""
-    return digest(canonical([code.commit, code.patch, code.source]))
+def code_name(root: Path) -> str:
+    """One name for a project's Python files: what steps write beside them changes nothing."""
+    found = [path for path in source_files(root) if path.suffix in (".py", ".pyi")]
+    return digest(canonical([[path.relative_to(root).as_posix(), digest(path.read_bytes())] for path in found]))
 
 
 def metric_name(metric: str) -> str:

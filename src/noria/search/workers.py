@@ -1,6 +1,6 @@
 """The processes that run trials: each takes one after another, and its death ends one trial, not the study.
 
-A worker is `python -m noria.faces.trial`, which reads what to do as lines of JSON and answers in
+A worker is `python -m noria.faces.search_worker`, which reads what to do as lines of JSON and answers in
 lines. It ends when its standard input does, so none outlives the study.
 """
 
@@ -59,6 +59,21 @@ class Workers:
             return None  # it was ended on purpose
         return self._slots.index(process), said
 
+    def cpu_s(self, slot: int) -> float:
+        """Processor seconds of a slot's worker since it was started, with those of processes that it waited for.
+
+        0 where the system does not tell. Source: proc(5), /proc/[pid]/stat, fields 14 to 17.
+        """
+        process = self._slots[slot]
+        if process is None:
+            return 0.0
+        try:
+            text = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return 0.0
+        ticks = [int(field) for field in text.rpartition(")")[2].split()[11:15]]
+        return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
     def end(self, slot: int) -> None:
         """Kill the worker of a slot with all that it started; nothing more is heard of it."""
         process, self._slots[slot] = self._slots[slot], None
@@ -71,7 +86,7 @@ class Workers:
             self.end(slot)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "noria.faces.trial", "--root", str(self._root), "--study", self._study]
+        command = [sys.executable, "-m", "noria.faces.search_worker", "--root", str(self._root), "--study", self._study]
         with self._log.open("ab") as output:
             process = subprocess.Popen(
                 command,

@@ -1,4 +1,4 @@
-"""A process that runs the trials of one study, one after another: `python -m noria.faces.trial`.
+"""A process that runs the trials of one study, one after another: `python -m noria.faces.search_worker`.
 
 Started by a search, never by a person. It reads tasks as lines of JSON from standard input and writes
 what came of each as a line; whatever the project prints goes elsewhere. It ends when its standard
@@ -23,14 +23,13 @@ from noria.core.errors import Conflict, NoriaError
 from noria.pipeline.define import load_pipeline
 from noria.search import records
 from noria.search.trial import code_name, definition_of, perform
-from noria.tracking.code import snapshot
 
 __all__ = ["main"]
 
 
 def main() -> int:
     """Answer one line for each task, until there are no more."""
-    parser = argparse.ArgumentParser(prog="noria.faces.trial")
+    parser = argparse.ArgumentParser(prog="noria.faces.search_worker")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--study", required=True)
     given = parser.parse_args()
@@ -46,7 +45,7 @@ def main() -> int:
     while True:
         task = tasks.get()
         try:
-            if code_name(snapshot(ws.project.root, ws.objects, entry=ws.project.pipeline)) != study.code:
+            if code_name(ws.project.root) != study.code:
                 raise Conflict("the project's code changed since the search began")
             if definition is None:
                 definition = definition_of(load_pipeline(ws.project, study.pipeline), study)
