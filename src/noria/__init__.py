@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from noria.faces.python import diff, export, open, run
     from noria.pipeline.ambient import seed, split_by_time, xy
     from noria.pipeline.define import dataset, metric, model, pipeline
+    from noria.pipeline.reporting import report
+    from noria.pipeline.space import Range
     from noria.pipeline.step import Choice, Log, step
 
 __all__ = [
     "Choice",
     "Log",
+    "Range",
     "add_data",
     "append_data",
     "check",
@@ -34,6 +37,7 @@ __all__ = [
     "open",
     "pipeline",
     "read_data",
+    "report",
     "run",
     "seed",
     "split_by_time",
@@ -45,6 +49,7 @@ __all__ = [
 _PLACES = {
     "Choice": "noria.pipeline.step",
     "Log": "noria.pipeline.step",
+    "Range": "noria.pipeline.space",
     "add_data": "noria.faces.frames",
     "append_data": "noria.faces.frames",
     "check": "noria.checks.functions",
@@ -55,6 +60,7 @@ _PLACES = {
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",
     "read_data": "noria.faces.frames",
+    "report": "noria.pipeline.reporting",
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",
     "split_by_time": "noria.pipeline.ambient",

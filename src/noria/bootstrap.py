@@ -16,11 +16,12 @@ from noria.config import Project, find_project, load_project
 from noria.core.clock import Clock
 from noria.core.errors import ConfigError
 from noria.loop import settings
+from noria.schedule import settings as schedules
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
 from noria.store.jobs import Jobs
 from noria.store.ledger import Ledger
-from noria.store.objects import Objects, ObjectStore
+from noria.store.objects import Objects, ObjectStore, disk_faults
 from noria.store.seen import Seen
 from noria.store.series import Series
 from noria.store.slices import load_slices
@@ -52,10 +53,14 @@ def open_workspace(
     """
     project = project or load_project(find_project(root or Path.cwd()))
     settings.require(project)
+    if project.schedules:
+        schedules.require(project)
     clock = clock or WallClock()
     actor = actor or os.environ.get("NORIA_ACTOR", "") or f"user:{getpass.getuser()}"
     state = project.state.resolve()
     slices = load_slices()
+    with disk_faults(state):
+        state.mkdir(parents=True, exist_ok=True)  # a database elsewhere does not make it
     database = Database(database_url(project.store.database, state))
     seen = Seen(state / "seen")
     try:

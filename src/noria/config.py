@@ -25,6 +25,7 @@ from noria.core.errors import ConfigError, NotAProject
 
 __all__ = [
     "BehaviourConfig",
+    "CostConfig",
     "DataConfig",
     "DeployConfig",
     "EnvironmentConfig",
@@ -37,6 +38,8 @@ __all__ = [
     "ReproduceConfig",
     "RetrainConfig",
     "RetrainLimits",
+    "RunConfig",
+    "ScheduleConfig",
     "ServerConfig",
     "StoreConfig",
     "find_project",
@@ -46,7 +49,7 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
-_DURATIONS = frozenset({"cooldown", "deadline", "delay", "fresh"})
+_DURATIONS = frozenset({"cooldown", "deadline", "delay", "every", "fresh", "grace"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +177,8 @@ class ModelConfig:
 class ServerConfig:
     """`[server]`: address and limits. A host that is not loopback needs a token.
 
-    `max_body_bytes`, `max_queue_rows` and `max_batch_rows` bound what one server holds.
+    `max_body_bytes`, `max_queue_rows` and `max_batch_rows` bound what one server holds; `max_scheduled`
+    is how many scheduled runs one `noria up` does at once.
     """
 
     host: str = "127.0.0.1"
@@ -183,6 +187,7 @@ class ServerConfig:
     max_body_bytes: int = 8 * 1024 * 1024
     max_queue_rows: int = 4096
     max_batch_rows: int = 256
+    max_scheduled: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +230,43 @@ class ReproduceConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CostConfig:
+    """`[run.cost]`: what a core costs by the hour. A price of 0 is not known: then no cost is told."""
+
+    per_core_hour: float = 0.0
+    currency: str = "EUR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """`[run]`: how pipelines are executed; none of it changes a result or a cache key."""
+
+    cost: CostConfig = field(default_factory=CostConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """`[schedule.NAME]`: when something is done by itself, what, and what happens to a tick that comes late.
+
+    One of `cron` (five fields, or six with seconds first) and `every` (a duration, counted from `start`,
+    by default 1970-01-01 UTC). `do` items: "run", "data add NAME", "data check NAME", "data watch". Texts
+    of `params` may hold {date}, {due}, {start}, {end} and {partition}. `catch_up` is "latest", "all" or
+    "none", `overlap` "skip", "queue" or "allow"; `grace` is how late counts as on time.
+    """
+
+    cron: str = ""
+    every: str = ""
+    start: str = ""
+    timezone: str = "UTC"
+    do: tuple[str, ...] = ("run",)
+    params: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    partitions: tuple[str, ...] = ()
+    catch_up: str = "latest"
+    overlap: str = "skip"
+    grace: str = "5m"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
 
@@ -237,7 +279,9 @@ class Project:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     server: ServerConfig = field(default_factory=ServerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    run: RunConfig = field(default_factory=RunConfig)
     remotes: Mapping[str, RemoteConfig] = field(default_factory=dict)
+    schedules: Mapping[str, ScheduleConfig] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
 
@@ -281,7 +325,7 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "remote", "env", "reproduce")
+    known = ("project", "data", "model", "server", "store", "remote", "run", "schedule", "env", "reproduce")
     for key in document:
         if key not in known:
             raise _unknown(key, known, where, "")
@@ -308,7 +352,12 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         },
         server=_struct(ServerConfig, server, where, "server"),
         store=_struct(StoreConfig, store, where, "store"),
+        run=_struct(RunConfig, document.get("run", {}), where, "run"),
         remotes=_remotes(document.get("remote", {}), where),
+        schedules={
+            name: _schedule(value, where, f"schedule.{name}")
+            for name, value in _table(document.get("schedule", {}), where, "schedule").items()
+        },
         environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
         reproduce=_reproduce(document.get("reproduce", {}), where),
     )
@@ -352,6 +401,18 @@ def _remotes(value: Any, where: str) -> dict[str, RemoteConfig]:
     if len(chosen) > 1:
         raise ConfigError(f"{len(chosen)} remotes are the default: {', '.join(chosen)}", where=where)
     return found
+
+
+def _schedule(value: Any, where: str, path: str) -> ScheduleConfig:
+    """One schedule; `do` may be a single text, and the values of `params` are plain ones of any kind."""
+    table = dict(_table(value, where, path))
+    params = dict(_table(table.pop("params", {}), where, f"{path}.params"))
+    for name, item in params.items():
+        if not isinstance(item, str | int | float) or (isinstance(item, float) and not math.isfinite(item)):
+            raise ConfigError(f"{path}.params.{name} must be a text, a finite number, true or false", where=where)
+    if isinstance(table.get("do"), str):
+        table["do"] = [table["do"]]
+    return dataclasses.replace(_struct(ScheduleConfig, table, where, path), params=params)
 
 
 def _model(value: Any, where: str, path: str) -> ModelConfig:

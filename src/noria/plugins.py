@@ -28,6 +28,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "serving": "noria.serving",
         "monitoring": "noria.monitoring",
         "loop": "noria.loop",
+        "schedule": "noria.schedule",
+        "search": "noria.search",
         "governance": "noria.governance",
     },
     "objects": {
@@ -49,6 +51,11 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "inline": "noria.engines.executors.inline:InlineExecutor",
         "pool": "noria.engines.executors.pool:PoolExecutor",
     },
+    "sampler": {
+        "random": "noria.engines.samplers.by_optuna:random",
+        "tpe": "noria.engines.samplers.by_optuna:tpe",
+    },
+    "pruner": {"asha": "noria.engines.samplers.by_optuna:asha"},
     "flavor": {
         "sklearn": "noria.engines.flavors.sklearn:SklearnFlavor",
         "python": "noria.engines.flavors.python:PythonFlavor",

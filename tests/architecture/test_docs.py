@@ -62,6 +62,8 @@ def test_every_setting_is_documented_and_no_other() -> None:
         "remotes",
         "environments",
         "reproduce",
+        "run",
+        "schedules",
     }
     nested = {"behaviour", "gate", "deploy", "monitor", "retrain", "metrics", "min", "max", "champion", "margin"}
     inside = {"source", "delay", "cooldown", "per_week", "budget_per_week"}

@@ -9,10 +9,12 @@
     │   ├── Conflict          somebody else moved first, or the state forbids it
     │   └── Denied            the actor may not do this
     ├── GateClosed            a gate, a check or an approval said no       exit 1
+    ├── Pruned                a trial is not worth going on with            exit 1
     ├── ProjectError          the project's own code failed                exit 4
     │   ├── StepFailed        a step raised or returned the wrong type
     │   ├── StepKilled        a step's process died (signal, memory limit)
     │   ├── ScriptFailed      a script or notebook raised, was killed, or gave an exit code
+    │   ├── StudyFailed       no trial of a search succeeded
     │   └── ModelFailed       a model could not be loaded or could not predict
     └── WorldError            the machine or a service failed              exit 3
         ├── StoreUnavailable  database or object store out of reach; retry is safe
@@ -39,10 +41,12 @@ __all__ = [
     "ObjectGone",
     "ProjectError",
     "ScriptFailed",
+    "Pruned",
     "StepFailed",
     "StepKilled",
     "StoreFull",
     "StoreUnavailable",
+    "StudyFailed",
     "Tampered",
     "UsageError",
     "WorldError",
@@ -126,6 +130,12 @@ class GateClosed(NoriaError):
     code, exit_code, status = "gate-closed", 1, 422
 
 
+class Pruned(NoriaError):
+    """A search ends a trial that is not worth going on with; it is raised by `nr.report` and means no failure."""
+
+    code, exit_code, status = "pruned", 1, 422
+
+
 class ProjectError(NoriaError):
     """The project's own code failed."""
 
@@ -148,6 +158,12 @@ class ScriptFailed(ProjectError):
     """A script or notebook raised, was killed, or ended with an exit code other than 0."""
 
     code = "script-failed"
+
+
+class StudyFailed(ProjectError):
+    """A search of which no trial succeeded."""
+
+    code = "study-failed"
 
 
 class ModelFailed(ProjectError):

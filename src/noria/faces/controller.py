@@ -1,4 +1,4 @@
-"""The controlling process: judges rollouts, seals logs, and lets the loop look around.
+"""The controlling process: judges rollouts, seals logs, looks at the schedules, and lets the loop look around.
 
 Started by the supervisor as `python -m noria.faces.controller`. It holds nothing that cannot be
 computed again from facts and logs, so it may be killed at any moment.
@@ -20,6 +20,7 @@ from noria.core.errors import NoriaError, WorldError
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
 from noria.loop import react
+from noria.schedule.tick import Watcher
 from noria.serving import capture, records
 from noria.serving.advance import Watch, advance
 from noria.store.workspace import Workspace
@@ -48,12 +49,13 @@ def main() -> int:
 
 
 class Controller:
-    """Three kinds of work, each at its own pace; a failure of one is logged and does not stop the others."""
+    """Four kinds of work, each at its own pace; a failure of one is logged and does not stop the others."""
 
     def __init__(self, ws: Workspace, *, environment: str = "local") -> None:
         self._ws = ws
         self._environment = environment
         self._watches: dict[str, Watch] = {}
+        self._schedules = Watcher(ws)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set."""
@@ -64,6 +66,7 @@ class Controller:
             if time.monotonic() - sealed_at > SEAL_S:
                 sealed_at = time.monotonic()
                 self._guarded("sealing", self.seal)
+            self._guarded("the schedules", self._schedules.look)
             self._guarded("the loop's tick", lambda: react.tick(self._ws))
         judging.join(timeout=5)
 

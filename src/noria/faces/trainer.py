@@ -2,7 +2,8 @@
 
 Started by the supervisor as `python -m noria.faces.trainer`, with a lower priority than the
 server. A job is kept by a heartbeat while it is worked on; if this process dies, another takes
-the job up when the lease ends.
+the job up when the lease ends. What schedules ask for is done in processes of their own, so that it
+neither waits for the loop nor delays it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import threading
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import Conflict, NoriaError, WorldError
+from noria.core.errors import WorldError
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
+from noria.faces.scheduled import Slots
+from noria.faces.working import LEASE_S, carry_out
 from noria.loop import react
-from noria.store.jobs import Job
 from noria.store.workspace import Workspace
 
 __all__ = ["main", "work_off"]
 
 log = logging.getLogger("noria.trainer")
 POLL_S = 0.25
-LEASE_S = 15.0
 NICE = 5
 
 
@@ -44,6 +45,8 @@ def main() -> int:
     on_parent_end(lambda: os._exit(0))
     ws = open_workspace(given.root, actor="service:trainer")
     stop = threading.Event()
+    scheduling = threading.Thread(target=_schedule, args=(ws, stop), name="noria-scheduled", daemon=True)
+    scheduling.start()
     while not stop.is_set():
         try:
             if not work_off(ws):
@@ -60,41 +63,20 @@ def work_off(ws: Workspace) -> bool:
     job = ws.jobs.claim(react.KINDS, owner=owner, lease_s=LEASE_S)
     if job is None:
         return False
-    log.info("job %s (%s), attempt %d", job.id, job.kind, job.attempt)
-    done = threading.Event()
-    beating = threading.Thread(target=_beat, args=(ws, job, owner, done), name="noria-beat", daemon=True)
-    beating.start()
-    try:
-        result = react.work(ws, job)
-    except NoriaError as error:
-        log.error("job %s failed: %s", job.id, error)
-        _fail(ws, job, owner, str(error), retry=error.is_retry_safe)
-    except Exception as error:
-        log.exception("job %s failed", job.id)
-        _fail(ws, job, owner, f"{type(error).__name__}: {error}", retry=False)
-    else:
-        ws.jobs.finish(job.id, owner, result or {})
-    finally:
-        done.set()
-        beating.join(timeout=2)
+    carry_out(ws, job, owner, react.work, log=log)
     return True
 
 
-def _fail(ws: Workspace, job: Job, owner: str, text: str, *, retry: bool) -> None:
-    try:
-        ws.jobs.fail(job.id, owner, text[:2000], retry=retry)
-    except Conflict as error:
-        log.warning("job %s was taken over meanwhile: %s", job.id, error)
-
-
-def _beat(ws: Workspace, job: Job, owner: str, done: threading.Event) -> None:
-    while not done.wait(LEASE_S / 3):
+def _schedule(ws: Workspace, stop: threading.Event) -> None:
+    """Keep the processes of scheduled work going, beside the loop's own work."""
+    slots = Slots(ws)
+    while not stop.is_set():
         try:
-            if not ws.jobs.beat(job.id, owner, LEASE_S):
-                log.error("job %s was lost to another owner", job.id)
-                return
+            slots.fill()
+            stop.wait(POLL_S)
         except WorldError as error:
-            log.warning("the heartbeat of job %s is late: %s", job.id, error)
+            log.warning("the queue of the schedules cannot be reached: %s", error)
+            stop.wait(1.0)
 
 
 if __name__ == "__main__":

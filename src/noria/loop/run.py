@@ -11,7 +11,7 @@ import difflib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from noria.config import CONFIG_NAME
@@ -37,6 +37,9 @@ from noria.registry.facts import Verdict
 from noria.registry.metrics import METRICS
 from noria.registry.release import Release
 from noria.registry.scored import score
+from noria.search.best import best as best_of
+from noria.search.control import StudyReport
+from noria.search.study import Begin, Request
 from noria.serving import again
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
@@ -109,7 +112,8 @@ class RunReport:
     """Everything that a run did. `ok` is False if a gate said no; `next` is the command to go on with.
 
     `version` and `release` number what the run made; `state` is the release's. `comparison` is the
-    challenger against the champion, None if there is none.
+    challenger against the champion, None if there is none. `search` is the study whose best trial
+    gave the parameters.
     """
 
     run: str
@@ -132,6 +136,7 @@ class RunReport:
     report: str
     comparison: Comparison | None
     next: str
+    search: StudyReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +165,86 @@ class Challenge:
 
 
 @verb(permission="loop.run", where="project")
-def run(ws: Workspace, pipeline: str = "", params: Mapping[str, JSON] | None = None, cause: str = "user") -> RunReport:
+def run(
+    ws: Workspace,
+    pipeline: str = "",
+    params: Mapping[str, JSON] | None = None,
+    cause: str = "user",
+    *,
+    search: int = 0,
+    sampler: str = "",
+    pruner: str = "",
+    budget: str = "",
+    metric: str = "",
+    seed: int | None = None,
+    parallel: int = 0,
+    resume: str = "",
+) -> RunReport:
     """Run the project's pipeline: check the data, do what has changed, judge the model, make a release.
+
+    With --search it first tries values of the parameters that the steps declare, on rows kept from
+    training, and goes on with the best. Without it training is fixed.
 
     Args:
         pipeline: its name, to be sure; the project's one pipeline by default.
         params: values for parameters of steps, such as {"train.learning_rate": 0.05}.
-    Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; ConfigError.
+        search: how many trials of other parameter values to make first.
+        sampler: who proposes values: tpe (the default) or random.
+        pruner: asha ends trials that report poor values on the way; by default none is ended.
+        budget: what a search may take, such as 10m or 5eur; then the best so far goes on.
+        metric: what a search goes by; the model's first metric by default.
+        seed: of the search; the project's by default. The same seed gives the same trials.
+        parallel: how many trials run at once, 1 by default.
+        resume: a study (study_…) that was broken off, to go on with.
+    Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; ConfigError; StudyFailed
+        if no trial of a search succeeds.
     Example: noria run
     """
-    return perform(ws, Challenge(cause=cause), pipeline=pipeline, params=params)
+    challenge = Challenge(cause=cause)
+    asked = Request(
+        trials=search, sampler=sampler, pruner=pruner, budget=budget, metric=metric, seed=seed, parallel=parallel
+    )
+    if search or resume.startswith("study"):
+        return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume)
+    if resume:
+        raise UsageError(f"{resume!r} is no study that could be resumed", hint="noria search list")
+    if asked != Request():
+        raise UsageError("what a search should be like was said, and no search asked for", hint="noria run --search 20")
+    return perform(ws, challenge, pipeline=pipeline, params=params)
+
+
+def _searched(
+    ws: Workspace,
+    challenge: Challenge,
+    asked: Request,
+    *,
+    pipeline: str,
+    params: Mapping[str, JSON] | None,
+    resume: str,
+) -> RunReport:
+    """A search, then a run with its best values, on the same versions of the data."""
+    began = time.monotonic()
+    definition = load_pipeline(ws.project)
+    _require_named(ws, definition, pipeline)
+    _require_policies(ws, definition)
+
+    def about() -> Begin:
+        found = pins.resolve(ws, definition, challenge.datasets)
+        pins.checked(ws, found)
+        roles = Roles() if definition.model is None else roles_of(definition, definition.model, found)
+        return Begin(
+            key=roles.key, time=roles.time, label=roles.label, pins=pins.pins_of(found), params=dict(params or {})
+        )
+
+    best = best_of(ws, definition, asked, about, is_given=bool(params), resume=resume)
+    final = Challenge(cause=best.cause, datasets=best.datasets, inputs=(*challenge.inputs, *best.inputs))
+    made = perform(ws, final, params=best.params, definition=definition)
+    return replace(made, search=best.shown, seconds=time.monotonic() - began)
+
+
+def _require_named(ws: Workspace, definition: PipelineDefinition, pipeline: str) -> None:
+    if pipeline and pipeline != definition.name:
+        raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
 
 
 def perform(
@@ -184,8 +259,7 @@ def perform(
     """The same with exact versions of the data, a place to tell what is going on, and a given pipeline."""
     began = time.monotonic()
     definition = definition or load_pipeline(ws.project)
-    if pipeline and pipeline != definition.name:
-        raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
+    _require_named(ws, definition, pipeline)
     _require_policies(ws, definition)
     _require_metrics(ws, definition)
     found = pins.resolve(ws, definition, challenge.datasets)

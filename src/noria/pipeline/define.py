@@ -59,7 +59,8 @@ class ModelNode:
     """What a pipeline gives: the node of the model and of the holdout, and how it is measured.
 
     `model` and `holdout` name outputs of the pipeline's nodes; `metrics` are names of the
-    registry's metrics or the project's own; `slices` are columns of the holdout.
+    registry's metrics or the project's own; `slices` are columns of the holdout. `validation` names
+    rows that a search may judge trials on; None: it keeps some of the training rows.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelNode:
     metrics: tuple[str | Metric, ...] = ("auc", "log_loss")
     slices: tuple[str, ...] = ()
     threshold: float = 0.5
+    validation: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,7 @@ def model(
     metrics: Sequence[str | Metric] = ("auc", "log_loss"),
     slices: Sequence[str] = (),
     threshold: float = 0.5,
+    validation: Any = None,
 ) -> Any:
     """What a pipeline function returns: the model it makes, and how it is to be measured.
 
@@ -171,8 +174,12 @@ def model(
         metrics: names such as "auc" and "log_loss", and functions marked with `@nr.metric`.
         slices: columns of the holdout by whose levels the metrics are shown and gated.
         threshold: the score from which the positive class is answered.
+        validation: the result of a step with labelled rows that the model is not trained on and that
+            are not the holdout, for `noria run --search`; without it a search keeps some training rows.
     """
-    options = {"metrics": tuple(metrics), "slices": tuple(slices), "threshold": float(threshold)}
+    options: dict[str, Any] = {"metrics": tuple(metrics), "slices": tuple(slices), "threshold": float(threshold)}
+    if validation is not None:
+        options["validation"] = validation
     return _ModelCall(name, model, holdout, options)
 
 
@@ -272,9 +279,15 @@ def _model(returned: Any, graph: Graph, name: str, where: str) -> ModelNode | No
         if not isinstance(item, str | Metric):
             kind = getattr(item, "__name__", type(item).__name__)
             raise ProjectError(f"nr.model: metric {kind} is not a name", where=where, hint="mark it with @nr.metric")
+    options = dict(returned.options)
+    if "validation" in options:
+        if not isinstance(options["validation"], Result):
+            kind = type(options["validation"]).__name__
+            raise ProjectError(f"nr.model: validation is {kind}, not the result of a step", where=where)
+        options["validation"] = options["validation"].reference()
     return ModelNode(
         name=returned.name,
         model=cast("Result", returned.model).reference(),
         holdout=cast("Result", returned.holdout).reference(),
-        **returned.options,
+        **options,
     )

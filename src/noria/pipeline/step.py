@@ -55,12 +55,13 @@ class Log:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Choice:
-    """A search over some values, for `Annotated[int, nr.Choice(15, 31, 63)]`."""
+    """A search over some values, for `Annotated[int, nr.Choice(15, 31, 63)]`; one list of them is taken, too."""
 
     values: tuple[Any, ...]
 
     def __init__(self, *values: object) -> None:
-        object.__setattr__(self, "values", values)
+        is_one = len(values) == 1 and isinstance(values[0], list | tuple)
+        object.__setattr__(self, "values", tuple(values[0]) if is_one else values)  # type: ignore[arg-type]  # is_one
 
 
 @dataclass(frozen=True, slots=True)

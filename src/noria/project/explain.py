@@ -22,7 +22,7 @@ from noria.data.rows.read import find_rows
 from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring
-from noria.project import refs, scripted, touched
+from noria.project import refs, scripted, searches, ticks, touched
 from noria.project.attempts import ANSWERED, Attempt, attempts
 from noria.project.chain import Chain, Link
 from noria.registry import records as registry
@@ -57,7 +57,8 @@ def explain(ws: Workspace, id: str) -> Chain:
 
     Args:
         id: pred_…, the client's id, flights@r2, flights:3, run_…, rollout_…, flights@3, fact/12,
-            retrain/…, drift/…, quality/…, a file's path, a commit (7 digits or more), or a digest (8 or more).
+            retrain/…, drift/…, quality/…, tick/…, study_…,
+            a file's path, a commit (7 digits or more), or a digest (8 or more).
     Raises: NotFound.
     Example: noria explain flights@3
     """
@@ -262,7 +263,7 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
     ]
     for pin in run.pins:
         links.append(_dataset_link(ws, datasets.resolve(ws, f"{pin.dataset}@{pin.version}"), "data"))
-    return links + _review(ws, run.cause)
+    return links + _review(ws, run.cause) + ticks.links(ws, run.cause) + searches.links(ws, run.cause)
 
 
 def _given(ws: Workspace, run: RunRecord, config: Mapping[str, Any]) -> Link:

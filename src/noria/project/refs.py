@@ -16,7 +16,7 @@ from noria.governance import lineage
 from noria.governance import records as governance
 from noria.loop import records as loop
 from noria.monitoring import records as monitoring
-from noria.project import touched
+from noria.project import searches, ticks, touched
 from noria.project.chain import Chain, Link
 from noria.project.sentence import sentence
 from noria.store.workspace import Workspace
@@ -50,6 +50,10 @@ def named(ws: Workspace, name: str) -> Chain | None:
         return _decision(ws, name, match[1], match[2], int(match[3]))
     if match := _MEASURED.fullmatch(name):
         return _measured(ws, name, match[1], match[2], match[3])
+    if name.startswith(("study", "trial/")):
+        return searches.chain(ws, name)
+    if name.startswith("tick/"):
+        return ticks.chain(ws, name)
     return None
 
 

@@ -81,6 +81,19 @@ def _reproduced(data: Data) -> str:
     return f"{data['run']} done again: {data['verdict']}{where}"
 
 
+def _tick(data: Data) -> str:
+    """A tick, or a stretch of missed ones."""
+    moment = f"{data['due'][:19]}Z" + (f" {data['partition']}" if data["partition"] else "")
+    many = f"{data['count']} ticks from {data['first'][:19]}Z to " if data["count"] > 1 else ""
+    reason = f": {data['reason']}" if data["reason"] else ""
+    return f"{many}{moment} {data['decision']}, by {data['cause']}{reason}"
+
+
+def _tick_ended(data: Data) -> str:
+    run = f" by {data['run']}" if data["run"] else ""
+    return f"{data['due'][:19]}Z {data['status']}{run}" + (f": {data['reason']}" if data["reason"] else "")
+
+
 _TEXTS: Mapping[str, Callable[[Data], str]] = {
     "release.moved": _moved,
     "release.made": lambda data: f"r{data['release']} of version {data['version']}",
@@ -91,6 +104,8 @@ _TEXTS: Mapping[str, Callable[[Data], str]] = {
     "rollout.finished": _finished,
     "retrain.decided": _decided,
     "challenger.judged": _decided,
+    "tick.decided": _tick,
+    "tick.ended": _tick_ended,
     "run.started": lambda data: f"{data['run']} of {data['pipeline']}, asked for by {data['cause']}",
     "run.finished": _ended,
     "run.reproduced": _reproduced,

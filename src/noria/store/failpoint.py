@@ -79,6 +79,12 @@ NAMES: tuple[str, ...] = (
     "review.decided",
     "review.judged",
     "loop.ticked",
+    "tick.decided",
+    "tick.ended",
+    "study.started",
+    "trial.started",
+    "trial.ended",
+    "study.ended",
 )
 
 _lock = threading.Lock()

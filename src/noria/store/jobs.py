@@ -161,6 +161,12 @@ class Jobs:
             row = connection.execute(select(tables.job).where(tables.job.c.id == job_id)).first()
         return None if row is None else _job(row)
 
+    def find(self, key: str) -> Job | None:
+        """The job of that key with its state, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(select(tables.job).where(tables.job.c.key == key)).first()
+        return None if row is None else _job(row)
+
     def acquire(self, name: str, *, owner: str, ttl_s: float, data: Mapping[str, JSON] | None = None) -> bool:
         """Take a lease, renew one's own, or take over an expired one. False: somebody else holds it."""
         with self._database.write(is_durable=False) as connection:

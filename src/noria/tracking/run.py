@@ -30,7 +30,7 @@ from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFi
 from noria.tracking.host import host as read_host
 from noria.tracking.records import RunRecord
 
-__all__ = ["RunHandle", "gone", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
+__all__ = ["RunHandle", "gone", "is_dead", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
 
 LEASE_S = 15.0
 BEAT_S = 4.0
@@ -197,7 +197,7 @@ def _gone(ws: Workspace) -> list[tuple[str, Lease | None]]:
         open_runs = records.running(tx)
     leases = {lease.name: lease for lease in ws.jobs.leases("run/")} if open_runs else {}
     found = [(record.run, leases.get(f"run/{record.run}")) for record in open_runs]
-    return [(run, lease) for run, lease in found if lease is None or not lease.is_live or _is_dead(lease.owner)]
+    return [(run, lease) for run, lease in found if lease is None or not lease.is_live or is_dead(lease.owner)]
 
 
 def owner_id() -> str:
@@ -274,8 +274,8 @@ def _take_lease(ws: Workspace, run: str, owner: str) -> bool:
     return ws.jobs.acquire(f"run/{run}", owner=owner, ttl_s=LEASE_S, data={"pid": os.getpid()})
 
 
-def _is_dead(owner: str) -> bool:
-    """Whether the owner is a process of this machine that is no more."""
+def is_dead(owner: str) -> bool:
+    """Whether an owner (`owner_id`) is a process of this machine that is no more."""
     try:
         host, boot, pid, began = json.loads(owner)
     except (ValueError, TypeError):

@@ -110,14 +110,16 @@ def text_of_help(found: FoundVerb, command: Command) -> str:
 
 def _click_parameter(parameter: Parameter, command: Command, lines: Mapping[str, str]) -> click.Parameter:
     name = parameter.name
+    flag = "--" + command.rename.get(name, name).replace("_", "-")
+    told = lines.get(name, "")
+    if name in command.options:
+        return click.Option([flag, name], type=_TYPES[parameter.kind], required=True, help=told)
     if parameter.is_required or name in command.positional:
         nargs = -1 if parameter.kind == "list" else 1
         defaults = {} if parameter.is_required or nargs == -1 else {"default": parameter.default}
         kind = _TYPES.get(parameter.kind, click.STRING)
         shown = name.upper() if parameter.is_required else f"[{name.upper()}]"
         return click.Argument([name], type=kind, required=parameter.is_required, nargs=nargs, metavar=shown, **defaults)
-    flag = "--" + command.rename.get(name, name).replace("_", "-")
-    told = lines.get(name, "")
     if parameter.kind == "flag":
         return click.Option([flag, name], is_flag=True, default=bool(parameter.default), help=told)
     if parameter.kind == "mapping":

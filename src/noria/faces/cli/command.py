@@ -19,9 +19,9 @@ class Command:
     field of the result that must be true, else the exit code is 1. `fixed` are arguments that the
     command itself gives; `empty` is said when the result holds nothing. `quick` names a function that
     answers the same from the project's files, without the ledger:
-    `f(project, open_objects, **arguments)`; it is asked when no server is. Lists leave out what is
-    `is_hidden`: git calls it. `for_files` names the click command that takes the line over when it
-    names a script or notebook.
+    `f(project, open_objects, **arguments)`; it is asked when no server is. `options` are required
+    arguments that are given by name all the same. Lists leave out what is `is_hidden`: git calls it.
+    `for_files` names the click command that takes the line over when it names a script or notebook.
     """
 
     target: str
@@ -29,6 +29,7 @@ class Command:
     examples: tuple[str, ...]
     is_own: bool = False
     positional: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, str | bool] = field(default_factory=dict)
     files: tuple[str, ...] = ()

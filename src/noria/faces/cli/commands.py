@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from noria.faces.cli.command import Command
 from noria.faces.cli.commands_checks import CHECKS
+from noria.faces.cli.commands_schedule import SCHEDULES, SEARCHES
 from noria.faces.cli.commands_trust import TRUST
 
 __all__ = ["COMMANDS", "GROUPS", "SUMMARIES", "Command"]
@@ -323,7 +324,13 @@ COMMANDS: Mapping[str, Command] = {
     "run": Command(
         target="noria.loop.run:run",
         summary="Check the data, run the pipeline, judge the model, make a release",
-        examples=("noria run", "noria run -p train.learning_rate=0.05 -p train.leaves=31", "noria run train.py"),
+        examples=(
+            "noria run",
+            "noria run -p train.learning_rate=0.05 -p train.leaves=31",
+            "noria run --search 20 --parallel 2 --pruner asha --budget 10m",
+            "noria run --resume study_01k3",
+            "noria run train.py",
+        ),
         positional=("pipeline",),
         for_files="noria.faces.cli.script:script_command",
         show="run",
@@ -578,4 +585,6 @@ COMMANDS: Mapping[str, Command] = {
     ),
     **CHECKS,
     **TRUST,
+    **SCHEDULES,
+    **SEARCHES,
 }

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from noria.faces.cli import show_search
 from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, signed, size
 
 __all__ = ["report", "runs"]
 
 METRICS_MAX = 4
+SEARCH_ROWS = 5
 
 
 def runs(found: Sequence[Mapping[str, Any]]) -> str:
@@ -38,7 +40,8 @@ def runs(found: Sequence[Mapping[str, Any]]) -> str:
 
 def report(found: Mapping[str, Any]) -> str:
     """Everything a run did, in the order in which it happened."""
-    parts = [_data(each) for each in found["data"]]
+    parts = [show_search.study(found["search"], rows=SEARCH_ROWS)] if found.get("search") else []
+    parts += [_data(each) for each in found["data"]]
     parts.append(_steps(found["steps"]))
     is_live = found["state"] == "production"
     parts.append(_metrics(found["metrics"], is_compared=bool(found["champion"]), is_live=is_live))

@@ -1,0 +1,1 @@
+"""Who proposes the parameters of a search's trials, and who ends those that are not worth it."""

@@ -1,0 +1,1 @@
+"""Searching hyperparameters: trials as runs, judged on rows kept from training, never on the holdout."""
