@@ -212,7 +212,9 @@ def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept)
         return KeyboardInterrupt()
     if ended.code < 0:
         name = signal.Signals(-ended.code).name
-        text, hint = f"{script} was killed by {name}", "out of memory, if nobody sent the signal: see dmesg"
+        is_kill = ended.code == -signal.SIGKILL
+        hint = "out of memory, if nobody sent the signal: see dmesg" if is_kill else f"noria tracking log {handle.run}"
+        text = f"{script} was killed by {name}"
         reason = f"killed by {name}"
     else:
         text, hint = f"{script} ended with exit code {ended.code}", f"noria tracking log {handle.run}"
