@@ -105,6 +105,15 @@ def test_what_cannot_be_had_is_named_and_the_rest_is_there(index: Path, tmp_path
     assert "local file" in made.missing[2].why
 
 
+def test_one_that_cannot_be_built_does_not_keep_the_others_out(index: Path, tmp_path: Path) -> None:
+    """pip names nobody when a wheel is broken: it is found in halves, and the rest is installed."""
+    good = {name: wheel(index, name, "1.0", {f"{name}.py": "VALUE = 1\n"}) for name in ("alpha", "beta", "gamma")}
+    (index / "broken-1.0-py3-none-any.whl").write_bytes(b"this is no archive")
+    made = rebuild(lock(dict.fromkeys((*good, "broken"), "1.0"), good), tmp_path / "new", ref="r")
+    assert [each.name for each in made.missing] == ["broken"]
+    assert (made.ok, made.verified) == (False, 3)
+
+
 def test_another_build_of_the_same_version_is_found(index: Path, tmp_path: Path) -> None:
     was = wheel(tmp_path / "then", "alpha", "1.0", {"alpha.py": "VALUE = 1\n"})
     wheel(index, "alpha", "1.0", {"alpha.py": "VALUE = 2\n"})

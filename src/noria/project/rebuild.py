@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -153,28 +154,35 @@ def _install(lock: Environment, interpreter: str, python: Path) -> list[Trouble]
 def _had(command: list[str], wanted: dict[str, str], lock: Environment) -> list[Trouble]:
     """Install what can be had of `wanted`; gives the rest with pip's own reason."""
     absent: list[Trouble] = []
-    while wanted:
-        done = _tried([*command, *wanted.values()])
-        if done.returncode == 0:
-            break
-        blamed = _blamed(done, wanted)
-        reason = _reason(done)
-        absent += [Trouble(name=name, version=lock.packages[name], why=reason) for name in blamed]
-        wanted = {name: text for name, text in wanted.items() if name not in blamed}
+    waiting = [wanted]
+    while waiting:
+        asked = waiting.pop()
         if len(absent) >= MISSING_MAX:
             text = f"not asked for, since {len(absent)} others could not be had"
-            absent += [Trouble(name=name, version=lock.packages[name], why=text) for name in wanted]
-            break
+            absent += [Trouble(name=name, version=lock.packages[name], why=text) for name in asked]
+            continue
+        done = _tried([*command, *asked.values()]) if asked else None
+        if done is None or done.returncode == 0:
+            continue
+        blamed = _blamed(done, asked)
+        if blamed or len(asked) == 1:
+            for name in blamed or asked:
+                absent.append(Trouble(name=name, version=lock.packages[name], why=_reason(done)))
+            waiting.append({name: text for name, text in asked.items() if name not in (blamed or asked)})
+        else:  # pip names nobody, such as when one cannot be built: look in halves
+            names = sorted(asked)
+            halves = names[: len(names) // 2], names[len(names) // 2 :]
+            waiting += [{name: asked[name] for name in half} for half in halves]
     return absent
 
 
-def _blamed(done: subprocess.CompletedProcess[str], wanted: Mapping[str, str]) -> list[str]:
-    """The packages that a failed installation is about: the ones that pip names last, else all of them."""
+def _blamed(done: subprocess.CompletedProcess[str], asked: Mapping[str, str]) -> list[str]:
+    """The package that pip says it cannot find; none if it names none."""
     for line in reversed((done.stdout + done.stderr).splitlines()):
-        named = [name for name, text in wanted.items() if text in line]
-        if line.startswith("ERROR") and len(named) == 1:
-            return named
-    return list(wanted)
+        found = [name for name, text in asked.items() if re.search(rf"(?<![\w.-]){re.escape(text)}(?![\w.])", line)]
+        if line.startswith("ERROR") and len(found) == 1:
+            return found
+    return []
 
 
 def _requirement(lock: Environment, name: str) -> str:

@@ -86,8 +86,11 @@ def reproduction(found: Mapping[str, Any]) -> str:
     if not found["is_same_lock"] and found["lines"]:
         packages = [each for each in found["lines"] if each["section"] != "host"]
         lines.append(f"  {click.style('not the environment of the run', fg='yellow')}\n" + lines_of(packages[:8]))
-    for trouble in (found["rebuilt"] or {}).get("missing", ())[:4]:
+    absent = (found["rebuilt"] or {}).get("missing", ())
+    for trouble in absent[:4]:
         lines.append(f"    {trouble['name']} {trouble['version']} could not be had: {trouble['why']}")
+    if len(absent) > 4:
+        lines.append(f"    … {len(absent) - 4} more; --json has all")
     if found["causes"]:
         head = f"{found['step']}: {found['causes'][0]['kind']}"
         lines.append(f"  {click.style('first', dim=True)}  {click.style(head, fg='red', bold=True)}")
