@@ -7,21 +7,18 @@ the step cache. Nothing is deployed here.
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from noria.config import CONFIG_NAME
-from noria.core.errors import ConfigError, GateClosed, NoriaError, NotFound, ProjectError, StepFailed, UsageError
+from noria.core.errors import GateClosed, NoriaError, StepFailed, UsageError
 from noria.core.identity import JSON, canonical
 from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data import records as data_records
 from noria.data.records import DatasetVersion
-from noria.loop import baseline, comparison, pins
+from noria.loop import baseline, comparison, pins, preconditions
 from noria.loop.comparison import Comparison
 from noria.loop.pins import DataLine
 from noria.packaging.bundle import build, load
@@ -225,8 +222,7 @@ def _searched(
     """A search, then a run with its best values, on the same versions of the data."""
     began = time.monotonic()
     definition = load_pipeline(ws.project)
-    _require_named(ws, definition, pipeline)
-    _require_policies(ws, definition)
+    preconditions.require(ws, definition, pipeline)
 
     def about() -> Begin:
         found = pins.resolve(ws, definition, challenge.datasets)
@@ -242,11 +238,6 @@ def _searched(
     return replace(made, search=best.shown, seconds=time.monotonic() - began)
 
 
-def _require_named(ws: Workspace, definition: PipelineDefinition, pipeline: str) -> None:
-    if pipeline and pipeline != definition.name:
-        raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
-
-
 def perform(
     ws: Workspace,
     challenge: Challenge,
@@ -259,9 +250,7 @@ def perform(
     """The same with exact versions of the data, a place to tell what is going on, and a given pipeline."""
     began = time.monotonic()
     definition = definition or load_pipeline(ws.project)
-    _require_named(ws, definition, pipeline)
-    _require_policies(ws, definition)
-    _require_metrics(ws, definition)
+    preconditions.require(ws, definition, pipeline)
     found = pins.resolve(ws, definition, challenge.datasets)
     handle = tracking.start(
         ws,
@@ -281,43 +270,6 @@ def perform(
         made = _make(ws, handle, definition, definition.model, done, found)
         _finish(handle, made)
     return _report(definition, challenge, handle.run, lines, steps, made, time.monotonic() - began)
-
-
-def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
-    """Every model and data set of noria.toml exists: rules under a misspelt name would bind nobody.
-
-    Raises: ConfigError naming the section and the nearest name.
-    """
-    with ws.ledger.read() as tx:
-        models = {*registry.models(tx), *([definition.model.name] if definition.model else [])}
-        datasets = {*data_records.names(tx), *definition.datasets}
-    for kind, named, known in (("model", ws.project.models, models), ("data", ws.project.data, datasets)):
-        for name in named:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                what = "a model" if kind == "model" else "a data set"
-                raise ConfigError(
-                    f"[{kind}.{name}] is about {what} that does not exist",
-                    where=str(ws.project.root / CONFIG_NAME),
-                    hint=f"did you mean [{kind}.{near[0]}]?" if near else f"{ws.project.pipeline} has: {_names(known)}",
-                )
-
-
-def _require_metrics(ws: Workspace, definition: PipelineDefinition) -> None:
-    """Every metric that the pipeline names exists, before anything is trained. Raises: ProjectError."""
-    for name in definition.model.metrics if definition.model else ():
-        if isinstance(name, str) and name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            known = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(METRICS))}"
-            raise ProjectError(
-                f"there is no metric {name!r}",
-                where=f"nr.model({definition.model.name!r}) in {ws.project.pipeline}" if definition.model else "",
-                hint=f"{known}  (one of your own: @nr.metric)",
-            )
-
-
-def _names(known: set[str]) -> str:
-    return ", ".join(sorted(known)) or "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
