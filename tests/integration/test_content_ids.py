@@ -270,3 +270,23 @@ def test_a_merged_table_has_the_id_of_the_same_table_added(ws: Workspace) -> Non
     put(ws, "b.csv", CSV.replace("1,02139", "1,99999").replace("2,10001", "2,00000"))
     assert versions.add(ws, "b.csv", "other").content == made.content
     assert (made.version, made.is_one_file) == (4, True)
+
+
+def test_dates_and_times_of_json_lines_are_those_of_the_csv(ws: Workspace) -> None:
+    csv = "t,z,zip,day\n2026-01-01 00:00:00,2026-01-01T01:00:00.5+01:00,02139,2026-01-01\n,2026-01-01T00:00:00Z,1,\n"
+    put(ws, "a.csv", csv)
+    rows = [
+        {"t": "2026-01-01T00:00:00", "z": "2026-01-01T01:00:00.5+01:00", "zip": "02139", "day": "2026-01-01"},
+        {"t": None, "z": "2026-01-01T00:00:00Z", "zip": "1", "day": None},
+    ]
+    put(ws, "b.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    put(ws, "c.jsonl", "".join(json.dumps(row | {"day": "NA"}) + "\n" for row in rows))
+    first, second = versions.add(ws, "a.csv", "a"), versions.add(ws, "b.jsonl", "b")
+    assert [kind for _, kind, _ in second.columns] == [
+        "timestamp[us]",
+        "timestamp[us, tz=UTC]",
+        "string",
+        "date32[day]",
+    ]
+    assert first.content == second.content
+    assert read.table(ws, versions.add(ws, "c.jsonl", "c"))["day"].to_pylist() == ["NA", "NA"], "a text stays a text"
