@@ -57,7 +57,7 @@ def test_a_trees_name_does_not_depend_on_the_order_it_was_given_in(paths: list[s
     assert is_tree(objects, name)
 
 
-@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a\\b", "a\0b", "./a"])
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a\0b", "./a"])
 def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(UsageError, match="cannot be a path"):
         Tree((Entry(path, digest(b""), 0),))
