@@ -71,7 +71,7 @@ def join(kinds: Iterable[str]) -> str:
     return wide
 
 
-def has_missing(values: pa.Array[Any]) -> bool:
+def has_missing(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> bool:
     """Whether a text column holds empty text, or a word that means "missing" in a typed column."""
     return bool(pc.any(pc.match_substring_regex(pc.unique(values), _MISSING)).as_py())
 
