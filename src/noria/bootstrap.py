@@ -15,11 +15,13 @@ from noria import plugins
 from noria.config import Project, find_project, load_project
 from noria.core.clock import Clock
 from noria.core.errors import ConfigError
+from noria.core.size import size_bytes
 from noria.loop import settings
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
 from noria.store.jobs import Jobs
 from noria.store.ledger import Ledger
+from noria.store.localcopies import LocalCopies
 from noria.store.objects import Objects, ObjectStore
 from noria.store.seen import Seen
 from noria.store.series import Series
@@ -71,7 +73,8 @@ def open_workspace(
         clock=clock,
         actor=actor,
     )
-    objects = Objects(_object_store(project.store.objects, project, state), state / "cache")
+    copies = LocalCopies(state / "cache", size_bytes(project.store.cache))
+    objects = Objects(_object_store(project.store.objects, project, state), state / "cache", copies)
     return Workspace(
         objects=objects,
         ledger=ledger,
