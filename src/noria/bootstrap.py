@@ -15,12 +15,14 @@ from noria import plugins
 from noria.config import Project, find_project, load_project
 from noria.core.clock import Clock
 from noria.core.errors import ConfigError
+from noria.core.size import size_bytes
 from noria.loop import settings
 from noria.schedule import settings as schedules
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
 from noria.store.jobs import Jobs
 from noria.store.ledger import Ledger
+from noria.store.localcopies import LocalCopies
 from noria.store.objects import Objects, ObjectStore, disk_faults
 from noria.store.seen import Seen
 from noria.store.series import Series
@@ -76,7 +78,8 @@ def open_workspace(
         clock=clock,
         actor=actor,
     )
-    objects = Objects(_object_store(project.store.objects, project, state), state / "cache")
+    copies = LocalCopies(state / "cache", size_bytes(project.store.cache))
+    objects = Objects(_object_store(project.store.objects, project, state), state / "cache", copies)
     return Workspace(
         objects=objects,
         ledger=ledger,

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from noria.core.clock import duration
 from noria.core.errors import ConfigError, NotAProject
+from noria.core.size import size_bytes
 
 __all__ = [
     "BehaviourConfig",
@@ -192,10 +193,14 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """`[store]`: the database URL and the object store URL; empty means inside `.noria/`."""
+    """`[store]`: the database URL and the object store URL; empty means inside `.noria/`.
+
+    `cache` bounds what the local copies of objects in `.noria/cache` may hold together, such as "5GB".
+    """
 
     database: str = ""
     objects: str = ""
+    cache: str = "20GB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -497,6 +502,11 @@ def _value(expected: Any, value: Any, where: str, path: str) -> Any:
     if value and path.rpartition(".")[2] in _DURATIONS and isinstance(value, str):
         try:
             duration(value)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}", where=where) from error
+    if path == "store.cache":
+        try:
+            size_bytes(value)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}", where=where) from error
     return value

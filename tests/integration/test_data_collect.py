@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from noria.data import clones, lock, versions
 from noria.data.collect import CollectReport, gc
 from noria.data.pins import FOLDER, pin_path, read_pin
 from noria.data.verify import verify
+from noria.faces.cli import show_folders
 from noria.store.tree import Entry, write_sorted
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
@@ -248,3 +251,31 @@ def test_two_collections_at_once_and_wrong_times_are_refused(ws: Workspace) -> N
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Conflict, match="another collection is under way"):
             gc(ws)
+
+
+def test_the_cache_is_told_bounded_and_emptied(tmp_path: Path, clock: Later) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    project = Project(name="test", root=root, store=StoreConfig(cache="10KB"))
+    ws = open_workspace(project=project, actor="user:test", clock=clock)
+    try:
+        names = ws.objects.put_many(bytes([number]) * 4_000 for number in range(4))
+        paths = [ws.objects.path(name) for name in names]
+        assert all(path.is_relative_to(root / ".noria/cache") for path in paths)
+        then = datetime.now(UTC).timestamp() - 86_400
+        for path in paths[:3]:
+            os.utime(path, (then, then))
+        dry = gc(ws)
+        told = (dry.copies, dry.copies_bytes, dry.copies_bound_bytes, dry.copies_freed, dry.copies_freed_bytes)
+        assert told == (4, 16_000, 10_000, 2, 8_000)
+        assert all(path.exists() for path in paths)
+        shown = show_folders.gc(dataclasses.asdict(dry)).replace(".0", "")
+        assert "16 kB of 10 kB at the most" in shown
+        assert "this was a dry run" in shown
+        assert gc(ws, sweep=True).copies_freed == 2
+        assert gc(ws, sweep=True, cache=True).copies_freed == 1
+        assert [path.exists() for path in paths] == [False, False, False, True], "the last is in use"
+        with pytest.raises(UsageError, match="on a remote"):
+            gc(ws, cache=True, remote="origin")
+    finally:
+        ws.ledger.database.close()

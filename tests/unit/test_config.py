@@ -181,3 +181,12 @@ def test_a_length_of_time_is_checked_when_the_file_is_read(tmp_path: Path) -> No
     (tmp_path / "noria.toml").write_text(text)
     with pytest.raises(ConfigError, match="cooldown: '1 fortnight' is not a duration"):
         load_project(tmp_path, environment={})
+
+
+def test_the_bound_of_the_cache_is_a_size() -> None:
+    assert parse({"store": {"cache": "5GB"}}).store.cache == "5GB"
+    for bad in ("5 gigabytes", "", "-1GB", "infGB"):
+        with pytest.raises(ConfigError, match=r"store\.cache: .* is not a size such as"):
+            parse({"store": {"cache": bad}})
+    with pytest.raises(ConfigError, match=r"store\.cache must be a text"):
+        parse({"store": {"cache": 5}})

@@ -22,7 +22,9 @@ from noria.data.remote.remotes import AtRemote, Remote, open_remote, require_the
 from noria.data.roots import Roots, find_roots
 from noria.store.bucket import InBucket
 from noria.store.collect import Collected, collect, present
+from noria.store.disk import disk_faults
 from noria.store.leases import Leases
+from noria.store.localcopies import Pruned
 from noria.store.workspace import Workspace
 
 __all__ = ["CollectReport", "gc"]
@@ -37,6 +39,9 @@ class CollectReport:
     back from the trash because something names them again; `freed_bytes` is what the disk got back.
     `clones` and `refs` (branches, tags, worktrees) were read for what they name. `remote` is the one that
     was collected, or "".
+
+    `copies` of objects are in this clone's cache, of which `copies_freed` go (or went) because they are above
+    `copies_bound_bytes`, or are not wanted; those used lately stay. With `remote` they are not looked at.
     """
 
     swept: bool
@@ -53,10 +58,23 @@ class CollectReport:
     purged_bytes: int
     freed_bytes: int
     remote: str = ""
+    copies: int = 0
+    copies_bytes: int = 0
+    copies_bound_bytes: int = 0
+    copies_freed: int = 0
+    copies_freed_bytes: int = 0
 
 
 @verb(permission="data.collect", name="gc", where="project")
-def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d", remote: str = "") -> CollectReport:
+def gc(
+    ws: Workspace,
+    sweep: bool = False,
+    min_age: str = "1d",
+    grace: str = "7d",
+    remote: str = "",
+    *,
+    cache: bool = False,
+) -> CollectReport:
     """Say which stored objects nothing names any more; with --sweep take them away.
 
     Named means: by any fact, by a pin, in any branch or tag, here or in another clone that shares the
@@ -64,19 +82,25 @@ def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d
     and comes back when it is named or added again. Anything that cannot be read stops it: nothing goes.
     On a remote every version that was pushed is named, by whomever; what goes is what pushes that were
     broken off left there.
+    The local copies in `.noria/cache` are bounded by `[store] cache`; what is above that goes too. A copy
+    that was used within six hours stays, because somebody may be about to open it.
 
     Args:
         sweep: do it; else this only looks.
         min_age: younger objects are left alone.
         grace: how long they wait in the trash; a week at least.
         remote: its name in noria.toml: collect there, and not here.
+        cache: empty the cache, and not only down to its bound.
     Raises: UsageError; NotFound for an unknown remote; Conflict while another one is under way; Corrupt or
         StoreUnavailable if something that is in use, or a clone, cannot be read: then nothing was moved.
     Example:
         noria data gc --sweep
     """
     ages = {"dry_run": not sweep, "min_age_s": _seconds(min_age, "min_age"), "grace_s": _seconds(grace, "grace")}
+    if cache and remote:
+        raise UsageError("the cache is here, and not on a remote", hint="noria data gc --cache --sweep")
     found: list[Roots] = []
+    copies = None if remote else _copies(ws, is_dry_run=not sweep, is_all=cache)
     done = _at_remote(ws, open_remote(ws, remote), found, ages) if remote else _here(ws, found, ages)
     return CollectReport(
         swept=sweep,
@@ -93,7 +117,20 @@ def gc(ws: Workspace, sweep: bool = False, min_age: str = "1d", grace: str = "7d
         purged=done.purged,
         purged_bytes=done.purged_bytes,
         freed_bytes=done.freed_bytes,
+        copies=copies.copies if copies else 0,
+        copies_bytes=copies.size_bytes if copies else 0,
+        copies_bound_bytes=ws.objects.copies.bound_bytes,
+        copies_freed=copies.freed if copies else 0,
+        copies_freed_bytes=copies.freed_bytes if copies else 0,
     )
+
+
+def _copies(ws: Workspace, *, is_dry_run: bool, is_all: bool) -> Pruned:
+    """First of all, for a collection needs room. Nothing there is the only copy of anything."""
+    copies = ws.objects.copies
+    keep_bytes = 0 if is_all else copies.bound_bytes
+    with disk_faults(ws.project.state / "cache"):
+        return copies.look(keep_bytes) if is_dry_run else copies.prune(keep_bytes)
 
 
 def _here(ws: Workspace, found: list[Roots], ages: Mapping[str, Any]) -> Collected:

@@ -11,7 +11,6 @@ import contextvars
 import difflib
 import functools
 import inspect
-import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from noria.core.clock import duration
 from noria.core.errors import ProjectError, UsageError
+from noria.core.size import size_bytes
 
 __all__ = [
     "Binding",
@@ -40,9 +40,6 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?")
-_FACTORS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_FACTORS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,10 +326,10 @@ def size(text: str | int) -> int:
     """Bytes of `2GiB`, `512MB` or a number. Raises: UsageError for another form."""
     if isinstance(text, int):
         return text
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is not a size such as 512MiB or 2GiB")
-    return int(float(match[1]) * _FACTORS[match[2] or "B"])
+    try:
+        return size_bytes(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 @overload

@@ -24,6 +24,7 @@ from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
 from noria.store.copies import altered, copy_chunks, copy_stream, write_copy
 from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_files, sync_folder
+from noria.store.localcopies import LocalCopies
 
 __all__ = [
     "BLOCK_BYTES",
@@ -237,13 +238,14 @@ class CollectsWhole(Protocol):
 class Objects:
     """The verified face of an object store.
 
-    `cache` is a folder for local copies of objects whose store has no files of its own.
-    Thread safe; processes may share a store and a cache.
+    `cache` is a folder for local copies of objects whose store has no files of its own; `copies` bounds
+    what is kept there, and in the caches below it. Thread safe; processes may share a store and a cache.
     """
 
-    def __init__(self, store: ObjectStore, cache: Path) -> None:
+    def __init__(self, store: ObjectStore, cache: Path, copies: LocalCopies | None = None) -> None:
         self._store = store
         self._cache = cache
+        self.copies = copies or LocalCopies(cache)
         self._verified: dict[str, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
 
@@ -356,6 +358,7 @@ class Objects:
         """A read-only local file with the object's bytes, verified.
 
         The bytes are hashed once per process, and again when size, time or inode of the file changed.
+        A copy is kept for some hours at least (`COPY_GRACE_S`); who needs it later asks again.
         Raises: NotFound; Corrupt.
         """
         name = _parsed(digest)
@@ -365,7 +368,7 @@ class Objects:
                 self._verify(name, place)
                 return place
         place = self._cache / name[7:9] / name[9:]
-        if place.exists():
+        if self.copies.take(place):
             try:
                 self._verify(name, place)
             except Corrupt:
@@ -377,6 +380,7 @@ class Objects:
             self.copy_to(name, place)
             place.chmod(0o444)
             self._verify(name, place)
+            self.copies.added(place)
         return place
 
     def copy_to(self, digest: str, target: Path) -> None:

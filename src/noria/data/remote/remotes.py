@@ -273,7 +273,7 @@ def _open(ws: Workspace, name: str, config: RemoteConfig) -> Remote:
         root = (ws.project.root / config.url.removeprefix("file://")).resolve()
         made = plugins.load("objects", "file")(root / "objects")
         bucket = plugins.load("bucket", "file")(str(root))
-    return Remote(name, Objects(made, cache / "remote" / name), bucket)
+    return Remote(name, Objects(made, cache / "remote" / name, ws.objects.copies), bucket)
 
 
 def _require_s3(name: str) -> None:

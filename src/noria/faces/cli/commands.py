@@ -218,7 +218,7 @@ COMMANDS: Mapping[str, Command] = {
     "data gc": Command(
         target="noria.data.collect:gc",
         summary="Say what nothing names any more; --sweep takes it away, with a week's grace",
-        examples=("noria data gc", "noria data gc --sweep", "noria data gc --remote origin"),
+        examples=("noria data gc", "noria data gc --sweep", "noria data gc --sweep --cache"),
         show="data_gc",
         is_slow=True,
     ),

@@ -90,8 +90,15 @@ def gc(found: Mapping[str, Any]) -> str:
         ["gone for good", count(found["purged"]), size(found["purged_bytes"])],
     ]
     shown = [row for row in rows if row[1] != "0"]
+    if found["copies"]:
+        bound = f"of {size(found['copies_bound_bytes'])} at the most"
+        shown.append(["copies in the cache", count(found["copies"]), f"{size(found['copies_bytes'])} {bound}"])
+    if found["copies_freed"]:
+        word = "freed of those" if found["swept"] else "to free of those"
+        shown.append([word, count(found["copies_freed"]), size(found["copies_freed_bytes"])])
     head = f"  data   {roots} {clones}"
-    tail = [] if found["swept"] or not found["unnamed"] else ["         nothing was changed: this was a dry run"]
+    is_done = found["swept"] or not (found["unnamed"] or found["copies_freed"])
+    tail = [] if is_done else ["         nothing was changed: this was a dry run"]
     return "\n".join([head, *([columns(shown, indent="         ", right=" rr")] if shown else []), *tail])
 
 
