@@ -648,3 +648,22 @@ def test_a_folder_of_files_is_watched_by_its_files(ws: Workspace) -> None:
     versions.add(ws, "photos", "photos")
     [found] = watch.watch(ws, "photos").datasets
     assert [anomaly.message for anomaly in found.anomalies] == ["2 files, 12 before; 1 earlier version says little"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[columns.amount]\nmin = nan\n", '[[rules]]\nrule = "range"\ncolumn = "amount"\nmax = nan\n']
+)
+def test_a_bound_that_is_no_number_is_refused(ws: Workspace, text: str) -> None:
+    add(ws, orders())
+    path = rules(ws, text)
+    with pytest.raises(ConfigError, match="is nan, which nothing can be compared with") as refused:
+        suite.run(ws, "orders")
+    assert str(path) in refused.value.where
+
+
+def test_a_suite_about_another_data_set_is_refused(ws: Workspace) -> None:
+    add(ws, orders())
+    path = rules(ws, "[columns.id]\nnulls = 0.0\n")
+    path.write_text(path.read_text(encoding="utf-8").replace('dataset = "orders"', 'dataset = "zzz"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match="the checks are about 'zzz', and the file is that of 'orders'"):
+        suite.run(ws, "orders")

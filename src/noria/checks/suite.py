@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -20,8 +21,9 @@ from noria.checks.prepare import prepare
 from noria.checks.records import ChecksRecord
 from noria.checks.report import report as written
 from noria.checks.suites.place import suite_path
+from noria.checks.suites.rules import Suite
 from noria.checks.suites.suitefile import load
-from noria.core.errors import GateClosed, NotFound
+from noria.core.errors import ConfigError, GateClosed, NotFound
 from noria.core.identity import Digest
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -75,7 +77,7 @@ def run(ws: Workspace, dataset: str) -> ChecksReport:
             where=str(path),
             hint=f"noria data check {version.name} --infer",
         )
-    suite, content = load(path), ws.objects.put_file(path)
+    suite, content = _of(path, version.name), ws.objects.put_file(path)
     prepared = prepare(ws, suite)
     with ws.ledger.read() as tx:
         last = records.latest(tx, version.name, version.tree)
@@ -90,10 +92,22 @@ def run(ws: Workspace, dataset: str) -> ChecksReport:
     return _report(made, digest, version, seconds=time.perf_counter() - started)
 
 
+def _of(path: Path, name: str) -> Suite:
+    """The suite of a data set. Raises: ConfigError where checks/NAME.toml says that it is about another one."""
+    suite = load(path)
+    if suite.dataset != name and path.stem == name:
+        raise ConfigError(
+            f"the checks are about {suite.dataset!r}, and the file is that of {name!r}",
+            where=str(path),
+            hint=f'dataset = "{name}"',
+        )
+    return suite
+
+
 def again(ws: Workspace, version: DatasetVersion) -> Examined:
     """The examination once more, with every row that broke an error rule. Nothing is recorded."""
     path = suite_path(ws, version.name)
-    suite, content = load(path), ws.objects.put_file(path)
+    suite, content = _of(path, version.name), ws.objects.put_file(path)
     baseline, base = _baseline(ws, version, content)
     prepared = prepare(ws, suite, is_keeping=True)
     return examine(ws, version, prepared, suite=content, baseline=baseline, base=base)

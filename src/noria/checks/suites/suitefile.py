@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 import tomllib
 import types
@@ -332,6 +333,8 @@ def _value(expected: Any, value: Any, reader: _Reader, place: str, *path: str | 
         if not isinstance(value, list):
             raise reader.wrong(f"{name} must be a list", *path)
         return tuple(_value(typing.get_args(expected)[0], item, reader, place, *path) for item in value)
+    if isinstance(value, float) and math.isnan(value):
+        raise reader.wrong(f"{name} is nan, which nothing can be compared with", *path)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not _fits(expected, value):

@@ -35,9 +35,10 @@ SHOWN = 20
 class DatasetStatus:
     """How a folder differs from the version that the project stands on.
 
-    `state` is same, changed, absent (there is no such folder or file here) or elsewhere (the source
-    is no folder: a database, an object store, a DataFrame). `note` says what else is known. `paths` are
-    the first that differ, each with a sign: + new, - gone, ~ other content. `files` counts what lies there.
+    `state` is same, changed, absent (there is no such folder or file here), unpulled (the version that is
+    pinned is not here) or elsewhere (the source is no folder: a database, an object store, a DataFrame).
+    `note` says what else is known. `paths` are the first that differ, each with a sign: + new, - gone,
+    ~ other content. `files` counts what lies there.
     """
 
     dataset: str
@@ -155,7 +156,12 @@ def _status(project: Project, objects: Callable[[], Objects], pin: Pin, path: st
 
         with task(f"comparing {pin.name}", total=pin.files or None, unit="files") as advance:
             differing = Differing(on_change, advance)
-            compare(objects, cache, place, tree, differing, is_one_file=pin.is_one_file)
+            try:
+                compare(objects, cache, place, tree, differing, is_one_file=pin.is_one_file)
+            except NotFound:
+                if objects().has(tree):
+                    raise  # a part of it is gone, and not only not here yet
+                return _without(pin, str(told), "unpulled", f"its version is not here: noria data pull {pin.name}")
     finally:
         cache.close()
     return DatasetStatus(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import NotFound, UsageError
+from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable, UsageError
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -243,19 +243,30 @@ def _pull_history(ws: Workspace, sources: Sequence[Remote], ref: str) -> list[Tr
     if selector:
         raise UsageError(f"{ref} is one version: --history goes with the name alone", hint=f"noria data pull {name}")
     known: dict[str, tuple[Remote, Published]] = {}
+    failed: list[tuple[Remote, NoriaError]] = []
     for source in sources:
-        for each in published(ws, source, name):
-            known.setdefault(each.made.tree, (source, each))
+        try:
+            require_there(ws, source)
+            for each in published(ws, source, name):
+                known.setdefault(each.made.tree, (source, each))
+        except StoreUnavailable as error:
+            failed.append((source, error))
     if not known:
-        raise _nowhere(name, "", sources)
+        raise _not_brought(name, "", sources, failed) if failed else _nowhere(name, "", sources)
     ordered = sorted(known.values(), key=lambda item: item[1].made.version)
     return [_pull_tree(ws, [source], name, each.made.tree) for source, each in ordered]
 
 
 def _tree_of(ws: Workspace, sources: Sequence[Remote], name: str, selector: str) -> str:
     """The tree that a selector names on the remotes: a number, the first digits of a tree, or "" for the newest."""
+    failed: list[tuple[Remote, NoriaError]] = []
     for source in sources:
-        found = published(ws, source, name)
+        try:
+            require_there(ws, source)
+            found = published(ws, source, name)
+        except StoreUnavailable as error:
+            failed.append((source, error))
+            continue
         if selector.isdigit() and len(selector) < 10:
             found = [each for each in found if each.made.version == int(selector)] or found
             if found and found[-1].made.version != int(selector):
@@ -269,7 +280,7 @@ def _tree_of(ws: Workspace, sources: Sequence[Remote], name: str, selector: str)
             )
         if found:
             return found[-1].made.tree
-    raise _nowhere(name, selector, sources)
+    raise _not_brought(name, selector, sources, failed) if failed else _nowhere(name, selector, sources)
 
 
 def _pull_tree(
@@ -280,16 +291,22 @@ def _pull_tree(
         here = records.by_tree(tx, name, tree)
     if here is not None and _is_whole(ws, tree):
         return _line(here, None, Copied(0, 0, 0))
+    failed: list[tuple[Remote, NoriaError]] = []
     for source in sources:
-        found = find(ws, source, name, tree)
-        if found is None:
+        try:
+            require_there(ws, source)
+            found = find(ws, source, name, tree)
+            if found is None:
+                continue
+            with lock.leased(ws, f"data pull {name}") as claim:
+                copied = _bring(ws, source, found, claim)
+                failpoint("pull.objects")
+                version = commit.adopt(ws, found.made, added=found.added, inputs=[("remote", f"remote/{source.name}")])
+        except (NotFound, Corrupt, StoreUnavailable) as error:
+            failed.append((source, error))  # the next one may have all of it
             continue
-        with lock.leased(ws, f"data pull {name}") as claim:
-            copied = _bring(ws, source, found, claim)
-            failpoint("pull.objects")
-            version = commit.adopt(ws, found.made, added=found.added, inputs=[("remote", f"remote/{source.name}")])
         return _line(_with_roles(ws, version, pin), source, copied)
-    raise _nowhere(name, short(tree), sources)
+    raise _not_brought(name, short(tree), sources, failed) if failed else _nowhere(name, short(tree), sources)
 
 
 def _bring(ws: Workspace, source: Remote, found: Published, claim: lock.Claim) -> Copied:
@@ -331,6 +348,18 @@ def _with_roles(ws: Workspace, version: DatasetVersion, pin: pins.Pin | None) ->
         return version
     with ws.ledger.transaction() as tx:
         return commit.describe(tx, version, pin.roles, pin.time_min, pin.time_max)
+
+
+def _not_brought(
+    name: str, what: str, sources: Sequence[Remote], failed: Sequence[tuple[Remote, NoriaError]]
+) -> NoriaError:
+    """What each remote said, in the kind of the first that should have had it."""
+    said = {source.name: f"{source.told}: {error.message}" for source, error in failed}
+    asked = "; ".join(said.get(source.name, f"{source.told} does not have it") for source in sources)
+    first = failed[0][1]
+    kind = type(first) if isinstance(first, Corrupt | StoreUnavailable) else NotFound
+    ref = f"{name}@{what}" if what else name
+    return kind(f"{ref} could not be brought; asked: {asked}", where=first.where, hint=first.hint)
 
 
 def _nowhere(name: str, what: str, sources: Sequence[Remote]) -> NotFound:

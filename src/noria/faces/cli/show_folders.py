@@ -105,7 +105,7 @@ def gc(found: Mapping[str, Any]) -> str:
 def _one(each: Mapping[str, Any]) -> str:
     ref = click.style(_ref(each), bold=True)
     place = each["place"] or "nowhere"
-    if each["state"] == "elsewhere":
+    if each["state"] in ("elsewhere", "unpulled"):
         return f"  data   {ref}  {place}: {each['note']}"
     if each["state"] == "absent":
         return f"  data   {ref}  {place} is not here: noria data checkout {each['dataset']}"
