@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -75,10 +76,16 @@ class Owner:
     words: str
 
 
+def _command_line() -> str:
+    """What this process was asked, for those who wait for it: without users, passwords and settings of addresses."""
+    words = " ".join([Path(sys.argv[0]).name, *sys.argv[1:4]])
+    return re.sub(r"(\w+://)(?:[^/\s@]*@)?([^\s?]*)\S*", r"\1\2", words)
+
+
 def me(words: str = "") -> Owner:
     """This process."""
     pid = os.getpid()
-    return Owner(pid, _start_of(pid), _boot(), words or " ".join(Path(sys.argv[0]).name.split() + sys.argv[1:4]))
+    return Owner(pid, _start_of(pid), _boot(), words or _command_line())
 
 
 def is_dead(owner: Owner, silent_s: float) -> bool:

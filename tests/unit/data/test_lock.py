@@ -151,3 +151,18 @@ def test_the_mark_of_a_process_is_left_when_the_process_is_gone() -> None:
     assert lock.is_left(f"{pid}-{int(start) + 1}-{boot}", 0)
     assert not lock.is_left(f"{pid}-{start}-00000000", 60)
     assert lock.is_left(f"{pid}-{start}-00000000", lock.DAY_S + 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data", "add", "postgresql://shop:secret@db/shop?password=also"], "noria data add postgresql://db/shop"),
+        (["data", "add", "s3://bucket/a@b"], "noria data add s3://bucket/a@b"),
+        (["run", "-p", "x=1"], "noria run -p x=1"),
+    ],
+)
+def test_who_waits_is_told_the_command_and_no_secret(
+    words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/noria", *words])
+    assert lock.me().words == told
