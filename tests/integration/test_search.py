@@ -254,11 +254,11 @@ def test_a_search_without_a_trial_that_succeeds_fails_the_run(tmp_path: Path) ->
 def test_a_budget_of_time_ends_what_runs_and_a_resumed_study_goes_on(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", "plain", "slow")
     words = ("--sampler", "random", "--seed", "1", "--parallel", "2")
-    report = found(noria(root, "run", "--search", "8", "--budget", "25s", *words, "--json"))
+    report = found(noria(root, "run", "--search", "8", "--budget", "75s", *words, "--json"))
     states = Counter(trial["state"] for trial in report["search"]["trials"])
     assert states["stopped"] >= 1
     assert states["done"] >= 1
-    assert "the budget of 25s was spent" in report["search"]["reason"]
+    assert "the budget of 75s was spent" in report["search"]["reason"]
     assert report["version"] == 1, "the best so far goes on"
     ws = open_workspace(root)
     with ws.ledger.read() as tx:

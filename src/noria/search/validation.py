@@ -46,7 +46,9 @@ def keep_back(rows: Any, share: float, time: str, key: str, seed: int) -> tuple[
     elif key and key in table.columns:
         is_kept = np.array([_draw(f"{seed}/{value!r}") < share for value in table[key].tolist()], dtype=bool)
     else:
-        is_kept = np.random.default_rng(seed).random(len(table)) < share
+        is_kept = np.zeros(len(table), dtype=bool)
+        drawn = np.random.default_rng(seed).choice(len(table), size=round(share * len(table)), replace=False)
+        is_kept[drawn] = True
     train, kept = table[~is_kept], table[is_kept]
     if min(len(train), len(kept)) < LEAST_ROWS:
         raise UsageError(
