@@ -105,6 +105,7 @@ async def _serving(app: App, runtime: Runtime, feedback: Feedback, listening: so
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # who calls is who is connected: no header is believed about it
         backlog=2048,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,

@@ -73,25 +73,28 @@ class Labels:
         return len(self.ids)
 
 
-def read(ws: Workspace, model: str, *, since: str = "", as_of: str = "") -> Labels:
+def read(ws: Workspace, model: str, *, since: str = "", as_of: str = "", ids: Sequence[str] = ()) -> Labels:
     """Every label of a model, newest revision of each id.
 
     Args:
         since: leave out labels whose event time is before this (ISO text); labels without one stay.
         as_of: what was known then (ISO text): leave out what became known later, by its event time,
             else by when it was received.
+        ids: only labels that came with one of these.
     """
     with ws.ledger.read() as tx:
         sealed = records.label_segments(tx, model)
     parts = [
-        pq.read_table(ws.objects.path(item.segment), columns=list(_COLUMNS))
+        pq.read_table(
+            ws.objects.path(item.segment), columns=list(_COLUMNS), filters=[("id", "in", list(ids))] if ids else None
+        )
         for item in sealed
         if not since or not item.event_max or item.event_max >= since
     ]
     done = _sealed_until(sealed)
     for path in segment.sources(segment.folder(ws.project.state, model, KIND)):
         lines, _ = _lines(path, done.get(path.name, 0))
-        parts.append(_table(lines))
+        parts.append(_table([line for line in lines if line.id in ids] if ids else lines))
     whole = pa.concat_tables(parts) if parts else _table([])
     if since:
         whole = whole.filter(pc.or_(pc.equal(whole["at"], ""), pc.greater_equal(whole["at"], since)))

@@ -7,6 +7,8 @@ called once to see its graph. Policy is not here: the author of a model cannot w
 from __future__ import annotations
 
 import functools
+import inspect
+import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -38,14 +40,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _takes_rows(function: Callable[..., float]) -> bool:
+    """Whether the function wants the rows beside labels and scores. Raises: UsageError."""
+    given = inspect.signature(function).parameters.values()
+    places = [each for each in given if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    needed = sum(each.default is each.empty for each in places)
+    most = math.inf if any(each.kind is each.VAR_POSITIONAL for each in given) else len(places)
+    if needed > 3 or most < 2:
+        raise UsageError(
+            f"the metric {function.__name__} takes ({', '.join(each.name for each in given)})",
+            hint="a metric is a function of (y, score) or of (y, score, rows)",
+        )
+    return most >= 3
+
+
 class Metric:
-    """A metric of the project's own: `function(y, score, rows) -> float`, and which way is better."""
+    """A metric of the project's own: `function(y, score[, rows]) -> float`, and which way is better."""
 
     def __init__(self, function: Callable[..., float], better: str) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = function.__name__
         self.better = better
+        self.takes_rows = _takes_rows(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> float:
         return self.function(*args, **kwargs)
@@ -149,7 +166,15 @@ def metric(function: Callable[..., float], /) -> Metric: ...
 @overload
 def metric(*, better: str = ...) -> Callable[[Callable[..., float]], Metric]: ...
 def metric(function: Callable[..., float] | None = None, /, *, better: str = "higher") -> Any:
-    """Mark a function `(y, score, rows) -> float` as a metric; `better` is "higher" or "lower"."""
+    """Mark a function `(y, score) -> float` or `(y, score, rows) -> float` as a metric.
+
+    `y` are the labels as numbers, `score` what the model says, `rows` a frame with all columns of the
+    same rows: leave it out where it is not needed, since intervals call the function on many resamples.
+
+    Args:
+        better: "higher" or "lower".
+    Raises: UsageError for another direction or other parameters.
+    """
     if better not in ("higher", "lower"):
         raise UsageError(f'better is {better!r}, not "higher" or "lower"')
     return Metric(function, better) if function is not None else lambda made: Metric(made, better)

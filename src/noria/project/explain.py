@@ -127,9 +127,10 @@ def _others(found: Mapping[str, Any], tried: Sequence[Attempt]) -> list[Link]:
 
 
 def _label(ws: Workspace, model: str, found: Mapping[str, Any]) -> list[Link]:
-    known = label_log.read(ws, model)
+    names = [str(found["rid"]), str(found["id"])]
+    known = label_log.read(ws, model, ids=names)
     ids = known.ids.to_pylist()
-    for name in (found["rid"], found["id"]):
+    for name in names:
         if name in ids:
             place = ids.index(name)
             moment = utc_text(datetime.fromtimestamp(int(known.received_us[place]) / 1e6, tz=UTC))

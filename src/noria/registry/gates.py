@@ -194,7 +194,7 @@ def _undefined(declared: Mapping[str, Metric], sample: Sample) -> list[Verdict]:
     """A no for each metric of the project's own that gives no number, whether or not a rule names it."""
     found: list[Verdict] = []
     for name, metric in declared.items():
-        if metric.needs_rows:
+        if metric.is_own:
             act = functools.partial(metric.of, sample.y, sample.score, rows=sample.rows)
             value = _attempt(found, f"metric {name}", act)
             if value is not None and not np.isfinite(value):

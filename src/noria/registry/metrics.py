@@ -47,18 +47,19 @@ _EPS = 2.220446049250313e-16
 
 
 class CustomMetric(Protocol):
-    """A metric of the project's own: `function(y, score, rows) -> float`."""
+    """A metric of the project's own: `function(y, score)` or `function(y, score, rows) -> float`."""
 
     name: str
     better: str
     function: Callable[..., float]
+    takes_rows: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric. `per_row` gives each row's value if the metric is their mean; `needs_rows` if it reads columns.
 
-    `counts` gives (successes, trials) if the metric is a share.
+    `counts` gives (successes, trials) if the metric is a share; `is_own` if the project declares it.
     """
 
     name: str
@@ -68,11 +69,14 @@ class Metric:
     per_row: Callable[..., Array] | None = None
     counts: Callable[..., tuple[float, float]] | None = None
     needs_rows: bool = False
+    is_own: bool = False
 
     def of(self, y: Array, score: Array, *, threshold: float = 0.5, rows: pd.DataFrame | None = None) -> float:
         """The metric's value; NaN where it is undefined."""
         if self.needs_rows:
             return float(self.value(y, score, rows))
+        if self.is_own:
+            return float(self.value(y, score))
         return float(self.value(y, score, threshold)) if len(y) else math.nan
 
 
@@ -99,7 +103,9 @@ def resolve(names: Iterable[str | CustomMetric], task: str) -> dict[str, Metric]
                 raise UsageError(f"there is no metric {item!r} for a {task} model", hint=f"one of: {known}")
             found[item] = metric
         else:
-            found[item.name] = Metric(item.name, item.better, task, item.function, needs_rows=True)
+            found[item.name] = Metric(
+                item.name, item.better, task, item.function, needs_rows=item.takes_rows, is_own=True
+            )
     return found
 
 

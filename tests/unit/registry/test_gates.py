@@ -161,6 +161,7 @@ class Own:
     function: Any
     name: str = "own"
     better: str = "higher"
+    takes_rows: bool = True
 
 
 def crash(y: Any, score: Any, rows: Any) -> float:
@@ -184,6 +185,13 @@ def test_an_own_metric_that_is_broken_closes_the_gate(
     found = judge(register("strong").version, ws=place, metrics=["auc", Own(function)])
     assert not found.passed
     assert any(words in verdict.text for verdict in found.judged.verdicts if not verdict.passed)
+
+
+def test_an_own_metric_without_rows_is_judged_too(policy: Any, register: Register, judge: Judge) -> None:
+    earned = Own(lambda y, score: float(y[score > 0.5].mean()), name="earned", takes_rows=False)
+    for least, passed in ((0.0, True), (1.1, False)):
+        place = policy({"earned": {"min": least}})
+        assert judge(register("strong").version, ws=place, metrics=["auc", earned]).passed is passed
 
 
 def test_an_own_metric_is_judged_on_the_rows_like_any_other(policy: Any, register: Register, judge: Judge) -> None:

@@ -135,7 +135,7 @@ def test_an_unknown_metric_names_the_known_ones() -> None:
 
 def test_a_metric_of_the_projects_own_sees_the_rows() -> None:
     class Own:
-        name, better = "earned", "higher"
+        name, better, takes_rows = "earned", "higher", True
 
         @staticmethod
         def function(y: Any, score: Any, rows: Any) -> float:

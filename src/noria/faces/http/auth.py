@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hmac
 import ipaddress
 import json
@@ -50,6 +51,7 @@ class Refusal:
         return found
 
 
+@functools.lru_cache(maxsize=256)  # asked for every request, of few hosts
 def is_loopback(host: str) -> bool:
     """Whether an address or name can be reached from this machine only."""
     name = host.strip("[]").lower()

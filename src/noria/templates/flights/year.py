@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -313,11 +314,15 @@ def closing(played: Played, wanted: Sequence[str], started: float) -> dict[str, 
     """Look back at the year; gives the figures of the JSON line."""
     wait_until(lambda: not asked("status")["jobs"], "the last review")
     newest = str(progress()["newest"])
-    noria("explain", newest)
-    noria("audit", "verify")
-    noria("report", "report.html")
-    audit = asked("audit", "verify")
-    found = [month for month in asked("project", "months", MODEL) if month["month"] in wanted]
+    with ThreadPoolExecutor() as beside_it:  # what is shown is asked for as JSON at the same time
+        chain = beside_it.submit(asked, "explain", newest)
+        known = beside_it.submit(asked, "project", "months", MODEL)
+        noria("explain", newest)
+        noria("report", "report.html")
+        verified = beside_it.submit(asked, "audit", "verify")
+        noria("audit", "verify")
+        audit = verified.result()
+    found = [month for month in known.result() if month["month"] in wanted]
     summary, killer = played.summary, played.killer
     return {
         "seconds": round(time.monotonic() - started, 1),
@@ -333,7 +338,7 @@ def closing(played: Played, wanted: Sequence[str], started: float) -> dict[str, 
         and any(month["challenger"] == killer.release and month["decision"] == "promoted" for month in found),
         "rollback_ms": played.rollback_ms,
         "audit": {name: audit[name] for name in ("size", "root", "ok")},
-        "explain": asked("explain", newest),
+        "explain": chain.result(),
     }
 
 
