@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,22 @@ def made_in(tmp_path: Path) -> Path:
     pd.DataFrame({"age": age, "fee": fee, "churned": churned}).to_csv(place / "data.csv", index=False)
     (place / "noria.toml").write_text('[project]\nname = "scripts"\n')
     return place
+
+
+def notebook(path: Path, cells: list[str]) -> bytes:
+    """A notebook of a heading and some code cells; its bytes."""
+    code = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": cell, "outputs": [], "execution_count": None}
+        for n, cell in enumerate(cells)
+    ]
+    document: dict[str, Any] = {
+        "cells": [{"cell_type": "markdown", "id": "top", "metadata": {}, "source": "# A heading"}, *code],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(document))
+    return path.read_bytes()
 
 
 def environment(**more: str) -> dict[str, str]:

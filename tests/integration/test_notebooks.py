@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from script_project import last, made_in, noria, sha
+from script_project import last, made_in, noria, notebook, sha
 
 from noria.scripts import records as scripts
 from noria.tracking import records as tracking
@@ -55,24 +54,8 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def write(path: Path, cells: list[str]) -> bytes:
-    """A notebook of a heading and some code cells; its bytes."""
-    code = [
-        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": cell, "outputs": [], "execution_count": None}
-        for n, cell in enumerate(cells)
-    ]
-    document: dict[str, Any] = {
-        "cells": [{"cell_type": "markdown", "id": "top", "metadata": {}, "source": "# A heading"}, *code],
-        "metadata": {},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    path.write_text(json.dumps(document))
-    return path.read_bytes()
-
-
 def test_a_notebook_runs_in_a_clean_kernel_and_is_recorded_like_a_script(folder: Path) -> None:
-    before = write(folder / "train.ipynb", FIT)
+    before = notebook(folder / "train.ipynb", FIT)
     done = noria(folder, "run", "train.ipynb")
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
@@ -107,7 +90,7 @@ def test_a_notebook_runs_in_a_clean_kernel_and_is_recorded_like_a_script(folder:
 def test_a_failing_cell_is_named_with_its_line_and_nothing_after_it_runs(
     folder: Path, cell: str, place: str, error: str
 ) -> None:
-    before = write(folder / "bad.ipynb", ["open('data.csv').read()", cell, "print('never')"])
+    before = notebook(folder / "bad.ipynb", ["open('data.csv').read()", cell, "print('never')"])
     done = noria(folder, "run", "bad.ipynb")
     assert done.returncode == 4
     assert "never" not in done.stdout
@@ -123,14 +106,14 @@ def test_a_failing_cell_is_named_with_its_line_and_nothing_after_it_runs(
 
 
 def test_a_kernel_that_dies_fails_the_run(folder: Path) -> None:
-    write(folder / "dies.ipynb", ["import os\nos.kill(os.getpid(), 9)"])
+    notebook(folder / "dies.ipynb", ["import os\nos.kill(os.getpid(), 9)"])
     done = noria(folder, "run", "dies.ipynb")
     assert done.returncode == 4
     assert last(folder)[1].status == "failed"
 
 
 def test_steps_of_cells_are_tracked_and_cached_and_are_the_same_in_the_exported_file(project: Path) -> None:
-    write(project / "explore.ipynb", PIPELINE)
+    notebook(project / "explore.ipynb", PIPELINE)
     done = noria(project, "run", "explore.ipynb")
     assert done.returncode == 0, done.stderr
     assert "[('split', 'done'), ('train', 'done')]" in done.stdout
@@ -162,7 +145,7 @@ def test_steps_of_cells_are_tracked_and_cached_and_are_the_same_in_the_exported_
 
 
 def test_a_cell_exports_the_cells_that_have_run(project: Path) -> None:
-    write(project / "explore.ipynb", [*PIPELINE[:4], "nr.export('made.py')"])
+    notebook(project / "explore.ipynb", [*PIPELINE[:4], "nr.export('made.py')"])
     done = noria(project, "run", "explore.ipynb")
     assert done.returncode == 0, done.stderr
     text = (project / "made.py").read_text()
@@ -173,7 +156,7 @@ def test_a_cell_exports_the_cells_that_have_run(project: Path) -> None:
 def test_what_is_no_notebook_is_refused(folder: Path) -> None:
     (folder / "none.ipynb").write_text("{}")
     assert noria(folder, "export", "notebook", "none.ipynb").returncode == 2
-    write(folder / "plain.ipynb", ["x = 1"])
+    notebook(folder / "plain.ipynb", ["x = 1"])
     refused = noria(folder, "export", "notebook", "plain.ipynb")
     assert refused.returncode == 2
     assert "defines no step" in refused.stderr

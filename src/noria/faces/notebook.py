@@ -20,13 +20,15 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from noria.faces.kernel import Kernel
 from noria.loop.scripts import FAILURE
 from noria.scripts.launch import KERNEL_FOLDER, watched_environment
 
 __all__ = ["main"]
 
-SHUTDOWN_S = 600
-"""How long a kernel may take to end: what its cells registered for the end, and keeping its models."""
+OUTPUTS_S = 60
+"""How long the outputs of a cell that is done may take to come in. The library's four seconds lose some where the
+machine is busy."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LINE = re.compile(r"(?:Cell In\[\d+\]|<ipython-input-[^>]*>)(?:, line |:)(\d+)")
 
@@ -62,13 +64,15 @@ def main() -> int:
     client = _Live(
         notebook,
         timeout=None,
+        iopub_timeout=OUTPUTS_S,
+        kernel_manager_class=Kernel,
         kernel_name="python3",
         resources={"metadata": {"path": str(source.resolve().parent)}},
         shutdown_kernel="graceful",
         store_widget_state=False,
     )
     kernel: Any = client.create_kernel_manager()
-    kernel.shutdown_wait_time = SHUTDOWN_S
+    kernel.capture = capture
     failed = 0
     # In a folder of its own, whose name is short: the path of a socket may have 107 letters (unix(7)).
     sockets = Path(tempfile.mkdtemp(prefix=KERNEL_FOLDER))
