@@ -236,6 +236,12 @@ def test_late_and_corrected_labels_are_joined_and_the_newest_counts(world: World
     third = performance.quality(world.ws, "m", "2013-02")
     assert third.labelled == 3_000
     assert third.live["auc"].value == pytest.approx(1 - (second.live["auc"].value or 0), abs=1e-9)
+    every = labels.read(world.ws, "m")
+    one = every.ids[7].as_py()
+    labels.seal(world.ws, "m", force=True)
+    alone = labels.read(world.ws, "m", ids=[one, "nobody"])
+    assert alone.ids.to_pylist() == [one]
+    assert alone.values.to_pylist() == [every.values[7].as_py()]
 
 
 def test_drift_is_measured_against_the_training_data_and_twice_the_same_says_nothing_new(world: World) -> None:

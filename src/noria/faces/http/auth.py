@@ -51,7 +51,6 @@ class Refusal:
         return found
 
 
-@functools.lru_cache(maxsize=256)  # asked for every request, of few hosts
 def is_loopback(host: str) -> bool:
     """Whether an address or name can be reached from this machine only."""
     name = host.strip("[]").lower()
@@ -72,17 +71,25 @@ def refuse(scope: Mapping[str, Any], server: ServerConfig) -> Refusal | None:
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, value)
-    if is_loopback(server.host):
-        host = _host_name(headers.get(b"host", b"").decode("latin-1"))
-        if not (is_loopback(host) or host == server.host.lower()):
-            return Refusal(
-                403, "denied", f"the Host header names {host[:80]!r}, not this machine", "use localhost or 127.0.0.1"
-            )
+    stranger = _stranger(headers.get(b"host", b""), server.host)
+    if stranger is not None:
+        return Refusal(
+            403, "denied", f"the Host header names {stranger[:80]!r}, not this machine", "use localhost or 127.0.0.1"
+        )
     if scope["method"] not in READS and _is_foreign(headers):
         return Refusal(403, "denied", "the request comes from a page of another site", "call from a script or a shell")
     if server.token and scope["path"] not in OPEN_PATHS and not _has_token(headers, server.token):
         return Refusal(401, "denied", "the token is missing or wrong", "send Authorization: Bearer TOKEN")
     return None
+
+
+@functools.lru_cache(maxsize=256)  # asked for every request, and there are few
+def _stranger(host: bytes, own: str) -> str | None:
+    """The name in a Host header that a server on loopback does not answer to; None if it does."""
+    name = _host_name(host.decode("latin-1"))
+    if not is_loopback(own) or is_loopback(name) or name == own.lower():
+        return None
+    return name
 
 
 def _host_name(host: str) -> str:
