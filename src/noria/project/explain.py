@@ -80,9 +80,12 @@ def _unknown(ws: Workspace, name: str) -> NoReturn:
             known = registry.models(tx)
         names = " or ".join(f"{model}@{name}" for model in known[:3])
         raise NotFound(f"{name} is a release of which model?", hint=names or "no model has one: noria run")
+    with ws.ledger.read() as tx:
+        model = next(iter(registry.models(tx)), "MODEL")
+        table = next(iter(data.names(tx)), "DATA")
     raise NotFound(
         f"nothing is known of {name[:100]!r}",
-        hint="a prediction's id (ours or the client's), flights@r2, flights:3, run_…, rollout_…, flights@3, "
+        hint=f"a prediction's id (ours or the client's), {model}@r2, {model}:3, run_…, rollout_…, {table}@3, "
         "fact/12, a file, a commit, a digest",
     )
 
