@@ -108,9 +108,8 @@ class DeployConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsConfig:
-    """Where outcomes come from (empty: the feedback endpoint) and how long they take to be complete."""
+    """How long outcomes take to be complete. They come to the feedback endpoint."""
 
-    source: str = ""
     delay: str = "0s"
 
 
@@ -121,7 +120,6 @@ class MonitorConfig:
     window: str = "week"
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     false_alarms: str = "1 per 365d"
-    metric: str = "log_loss"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from noria.core.errors import ConfigError, UsageError
 from noria.loop import policy
 from noria.monitoring.budget import budget_of
 from noria.monitoring.window import days_of
-from noria.registry.metrics import METRICS
 from noria.serving.plan import plan
 
 __all__ = ["require"]
@@ -35,10 +34,6 @@ def require(project: Project) -> None:
 def _monitor(found: MonitorConfig, where: str) -> None:
     _read(lambda: days_of(found.window), "window", where, 'such as "day", "week", "month" or "14d"')
     _read(lambda: budget_of(found.false_alarms), "false_alarms", where)
-    if found.metric not in METRICS:
-        raise ConfigError(
-            f"metric: there is no metric {found.metric!r}", where=where, hint=_near(found.metric, METRICS)
-        )
 
 
 def _retrain(found: RetrainConfig, where: str) -> None:

@@ -20,7 +20,6 @@ HEAD = '[project]\nname = "m"\n'
     [
         ("monitor", 'window = "fortnight"', "window: ", '"14d"'),
         ("monitor", 'window = "0d"', "window: ", '"14d"'),
-        ("monitor", 'metric = "log_los"', "'log_los'", "did you mean 'log_loss'?"),
         ("monitor", 'false_alarms = "few"', "false_alarms: ", "1 per 365d"),
         ("monitor", 'false_alarms = "0 per 365d"', "false_alarms: ", "1 per 365d"),
         ("retrain", 'when = ["drift", "wekly"]', "'wekly'", "new labels 20000"),
@@ -41,7 +40,7 @@ def test_opening_a_project_names_the_wrong_policy(table: str, line: str, said: s
 
 def test_every_documented_form_is_accepted(tmp_path: Path) -> None:
     for window in ("day", "week", "month", "14d", "12h"):
-        model = {"monitor": {"window": window, "false_alarms": "2 per 90d", "metric": "rmse"}}
+        model = {"monitor": {"window": window, "false_alarms": "2 per 90d"}}
         when = ["drift", "quality", "new labels 20000", "age 90d", "auc < 0.7", "skill<0.1"]
         document = {"project": {"name": "m"}, "model": {"m": {**model, "retrain": {"when": when}}}}
         settings.require(parse_project(document, root=tmp_path, environment={}))
