@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -20,13 +21,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 import uvloop
 
 from noria import plugins
 from noria.bootstrap import open_workspace
+from noria.config import ServerConfig
 from noria.faces.http.app import App, Routes
+from noria.faces.http.direct import Direct
 from noria.faces.http.feedback import Feedback
 from noria.faces.logs import start_log
 from noria.faces.orphan import STDIN, watch_parent
@@ -77,7 +81,7 @@ def serve(ws: Workspace, listening: socket.socket, *, environment: str = "local"
     sys.setswitchinterval(0.001)
     log.info("ready on %s:%s after %.2f s", host, port, time.perf_counter() - started)
     try:
-        uvloop.run(_serving(app, runtime, feedback, listening))
+        uvloop.run(_serving(app, runtime, feedback, listening, settings))
     finally:
         follower.stop()
         runtime.stop()
@@ -93,12 +97,14 @@ def _wanted(follower: Follower) -> bool:
             return bool(os.read(STDIN, 1))
 
 
-async def _serving(app: App, runtime: Runtime, feedback: Feedback, listening: socket.socket) -> None:
+async def _serving(
+    app: App, runtime: Runtime, feedback: Feedback, listening: socket.socket, rules: ServerConfig
+) -> None:
     loop = asyncio.get_running_loop()
     runtime.start(loop)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=cast(Any, functools.partial(Direct, infer=app.infer, rules=rules)),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -7,12 +7,11 @@ are predicted again without it. What the model gives is checked before it is bel
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,10 +21,20 @@ from noria.serving.facts import Arm
 from noria.serving.line import INVALID, RAISED, REJECTED
 from noria.serving.routes import Route, Served
 
-__all__ = ["Answer", "Ask", "Ids", "Render", "answer_batch", "error_body", "shadow_lines"]
+__all__ = ["Answer", "Ask", "Ids", "Render", "Waiter", "answer_batch", "error_body", "shadow_lines"]
 
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(a + b for a in CROCKFORD for b in CROCKFORD)
+
+
+class Waiter(Protocol):
+    """Who waits for an answer, on the event loop: an asyncio future, or what does as one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, answer: Answer, /) -> None:
+        """Take the answer."""
 
 
 class Ask:
@@ -43,7 +52,7 @@ class Ask:
         key: str,
         at: str,
         arrived_ns: int,
-        future: asyncio.Future[Answer],
+        future: Waiter,
         render: Render | None = None,
     ) -> None:
         self.route, self.served, self.arm, self.rows = route, served, arm, rows

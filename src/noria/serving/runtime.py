@@ -25,7 +25,7 @@ from typing import Any
 
 from noria.core.errors import NotFound, WorldError
 from noria.serving import router, segment
-from noria.serving.answers import Answer, Ask, Ids, Render, answer_batch, error_body, shadow_lines
+from noria.serving.answers import Answer, Ask, Ids, Render, Waiter, answer_batch, error_body, shadow_lines
 from noria.serving.facts import Arm
 from noria.serving.meters import Meters
 from noria.serving.routes import Route, Routes, Served
@@ -125,9 +125,10 @@ class Runtime:
         at: str,
         release: int = 0,
         arrived_ns: int,
+        waiter: Waiter,
         render: Render | None = None,
-    ) -> asyncio.Future[Answer]:
-        """Queue rows of one request, (as received, decoded); the future gives the answer.
+    ) -> None:
+        """Queue rows of one request, (as received, decoded); the waiter is given the answer, on the loop.
 
         Args:
             release: answer with this loaded release instead of the routed one; for tests by hand.
@@ -144,14 +145,12 @@ class Runtime:
         else:
             arm = router.arm(route.seed, key, route.arms)
             served = route.served[arm.release]
-        future: asyncio.Future[Answer] = loop.create_future()
         self._queued_rows += count
-        self._queue.append(Ask(route, served, arm, rows, rid, key, at, arrived_ns, future, render))
+        self._queue.append(Ask(route, served, arm, rows, rid, key, at, arrived_ns, waiter, render))
         if not self._is_awake:
             self._is_awake = True
             # At the end of this turn of the loop, so that what arrived together is predicted together.
             loop.call_soon(self._wake.put, True)
-        return future
 
     def rest(self) -> None:
         """Close log files that are old though no request came; called now and then."""

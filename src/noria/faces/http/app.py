@@ -58,7 +58,7 @@ class App:
         self._ws = ws
         self._runtime = runtime
         self._server = ws.project.server
-        self._infer = Infer(runtime, max_body_bytes=self._server.max_body_bytes)
+        self.infer = Infer(runtime, max_body_bytes=self._server.max_body_bytes)
         self._feedback = feedback
         self._metrics = Metrics(runtime)
         self._others = others
@@ -99,7 +99,7 @@ class App:
         path: str = scope["path"]
         if path.startswith("/predict"):
             if path == "/predict" or path[8] == "/":
-                await self._post(scope, send, self._infer.predict(scope, receive, send, path[9:]))
+                await self._post(scope, send, self.infer.predict(scope, receive, send, path[9:]))
                 return
         elif path == "/v2" or path.startswith("/v2/"):
             await self._v2(scope, receive, send, path)
@@ -149,7 +149,7 @@ class App:
         if len(rest) >= 2 and rest[0] == "versions":
             version, rest = rest[1], rest[2:]
         if rest == ["infer"]:
-            await self._post(scope, send, self._infer.infer(scope, receive, send, model, version))
+            await self._post(scope, send, self.infer.infer(scope, receive, send, model, version))
         elif rest == ["feedback"] and not version:
             await self._post(scope, send, self._feedback(scope, receive, send, model))
         elif rest == ["ready"]:

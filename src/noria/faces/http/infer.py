@@ -8,9 +8,11 @@ error is an object here as on every other surface of ours, where the protocol ha
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
@@ -20,9 +22,9 @@ import msgspec
 
 from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
-from noria.faces.http.replies import Receive, Scope, Send, reply, reply_error
+from noria.faces.http.replies import RETRY, Receive, Scope, Send, body_of, reply, reply_error
 from noria.packaging.rows import RowRefused
-from noria.serving.answers import Ask
+from noria.serving.answers import Answer, Ask, Waiter
 from noria.serving.routes import Route
 from noria.serving.runtime import Runtime
 
@@ -90,25 +92,46 @@ DATATYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What to answer to a request that was not queued."""
+
+    status: int
+    body: bytes
+
+
 class Infer:
     """Raw ASGI for everything below `/predict` and `/v2/models/…/infer`."""
 
     def __init__(self, runtime: Runtime, *, max_body_bytes: int) -> None:
         self._runtime = runtime
-        self._limit = max_body_bytes
+        self.limit_bytes = max_body_bytes
         self._count = count(1)
         self._process = f"{time.time_ns():x}"
 
     async def predict(self, scope: Scope, receive: Receive, send: Send, model: str) -> None:
         """Answer `POST /predict` and `POST /predict/{model}`."""
         arrived_ns = time.perf_counter_ns()
+        body = await read_body(receive, limit=self.limit_bytes)
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        refusal = self.queue(scope, body, model, arrived_ns=arrived_ns, waiter=waiter)
+        if refusal is not None:
+            more = (RETRY,) if refusal.status == 503 else ()
+            await reply(send, refusal.status, refusal.body, more=more)
+            return
+        answer = await waiter
+        await reply(send, answer.status, answer.body)
+
+    def queue(
+        self, scope: Mapping[str, Any], body: bytes, model: str, *, arrived_ns: int, waiter: Waiter
+    ) -> Refused | None:
+        """Read a request of `/predict` and queue it; gives what to answer at once if it cannot be."""
         rid = ""
         try:
-            body = await read_body(receive, limit=self._limit)
             asked = parse_predict(body)
             rid = text_of(asked.id, "id") or self._new_id()
             rows, is_many = rows_of(asked)
-            future = self._runtime.ask(
+            self._runtime.ask(
                 self._runtime.routes.of(model),
                 rows,
                 rid=rid,
@@ -116,16 +139,13 @@ class Infer:
                 at=time_of(asked.at),
                 release=pinned(scope),
                 arrived_ns=arrived_ns,
+                waiter=waiter,
                 render=render_rows if is_many else None,
             )
-        except BodyTooLarge:
-            raise
         except NoriaError as error:
             self._runtime.meters.malformed += error.status != 503
-            await reply_error(send, error, rid=rid)
-            return
-        answer = await future
-        await reply(send, answer.status, answer.body)
+            return Refused(error.status, body_of(error, rid=rid))
+        return None
 
     async def infer(self, scope: Scope, receive: Receive, send: Send, model: str, version: str) -> None:
         """Answer `POST /v2/models/{model}[/versions/{version}]/infer`."""
@@ -134,12 +154,13 @@ class Infer:
         try:
             if any(name == b"inference-header-content-length" for name, _ in scope["headers"]):
                 raise UsageError("binary tensors are not supported here", hint="send the data as JSON")
-            body = await read_body(receive, limit=self._limit)
+            body = await read_body(receive, limit=self.limit_bytes)
             asked = parse_infer(body)
             rid = text_of(asked.id, "id") or self._new_id()
             route = self._runtime.routes.of(model)
             wanted = outputs_of(asked)
-            future = self._runtime.ask(
+            waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            self._runtime.ask(
                 route,
                 tensor_rows(asked),
                 rid=rid,
@@ -147,6 +168,7 @@ class Infer:
                 at=time_of(text_of(asked.parameters.get("at", ""), "parameters.at")),
                 release=release_of(version, route) if version else 0,
                 arrived_ns=arrived_ns,
+                waiter=waiter,
                 render=lambda ask, names, scores, labels: render_infer(ask, names, scores, labels, wanted),
             )
         except BodyTooLarge:
@@ -155,7 +177,7 @@ class Infer:
             self._runtime.meters.malformed += error.status != 503
             await reply_error(send, error, rid=rid)
             return
-        answer = await future
+        answer = await waiter
         await reply(send, answer.status, answer.body)
 
     def _new_id(self) -> str:
@@ -257,7 +279,7 @@ def time_of(text: str) -> str:
     return text
 
 
-def pinned(scope: Scope) -> int:
+def pinned(scope: Mapping[str, Any]) -> int:
     """The release that the header `x-noria-release` asks for; 0 for none. Raises: UsageError."""
     for name, value in scope["headers"]:
         if name == b"x-noria-release":

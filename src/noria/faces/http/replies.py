@@ -9,7 +9,7 @@ from typing import Any
 from noria.core.errors import NoriaError
 from noria.serving.answers import error_body
 
-__all__ = ["Receive", "Scope", "Send", "drain", "reply", "reply_error"]
+__all__ = ["RETRY", "Receive", "Scope", "Send", "body_of", "drain", "reply", "reply_error"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -55,7 +55,12 @@ async def drain(receive: Receive) -> None:
 async def reply_error(send: Send, error: NoriaError, *, rid: str = "") -> None:
     """Send a failure as `{"error": {code, message, where, hint}}`; a 503 says when to come back."""
     more = (RETRY,) if error.status == 503 else ()
-    body = error_body(
+    await reply(send, error.status, body_of(error, rid=rid), more=more)
+
+
+def body_of(error: NoriaError, *, rid: str = "") -> bytes:
+    """A failure as JSON, with the id of the request if it has one."""
+    return error_body(
         error.message,
         code=error.code,
         where=error.where,
@@ -63,4 +68,3 @@ async def reply_error(send: Send, error: NoriaError, *, rid: str = "") -> None:
         column=getattr(error, "column", ""),
         rid=rid,
     )
-    await reply(send, error.status, body, more=more)

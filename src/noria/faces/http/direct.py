@@ -1,0 +1,146 @@
+"""The short way of a prediction: from the parsed request to the queue and back, on its connection.
+
+uvicorn makes a task and half a dozen messages of every request, more work than a small prediction is.
+A plain `POST /predict` that says its length and may come in goes without them; everything else (other
+paths, chunks, pipelined requests, callers that do not read their answers) goes the way of ASGI and gets
+the same answers. Parsing, limits on heads, keep-alive and shutdown stay uvicorn's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from noria.config import ServerConfig
+from noria.faces.http.auth import refuse
+from noria.faces.http.infer import Infer
+from noria.faces.http.replies import RETRY
+from noria.serving.answers import Answer, error_body
+
+__all__ = ["Direct"]
+
+log = logging.getLogger("noria.serving")
+_PATH = re.compile(rb"/predict(?:/([A-Za-z0-9_.-]+))?")
+_HEAD = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
+_RETRY = b"%b: %b\r\n" % RETRY
+_CLOSE = b"connection: close\r\n"
+
+
+class Direct(HttpToolsProtocol):
+    """A connection of uvicorn's that knows the short way.
+
+    Args:
+        infer: what takes predictions.
+        rules: who may come in.
+        given: as uvicorn gives it.
+    """
+
+    def __init__(self, *, infer: Infer, rules: ServerConfig, **given: Any) -> None:
+        super().__init__(**given)
+        self.infer = infer
+        self._rules = rules
+
+    def on_headers_complete(self) -> None:
+        """The head is there: decide which way."""
+        model = self._is_direct()
+        if model is None:
+            super().on_headers_complete()
+        else:
+            self.cycle = cast(Any, _Prediction(self, model))
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body, whose length the head has said."""
+        cycle: Any = self.cycle
+        if type(cycle) is _Prediction:
+            cycle.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        cycle: Any = self.cycle
+        if type(cycle) is _Prediction:
+            cycle.ask()
+        else:
+            super().on_message_complete()
+
+    def _is_direct(self) -> str | None:
+        """The model that a request asks, empty for the only one; None if it goes the other way."""
+        found = _PATH.fullmatch(self.url)
+        if found is None or self.expect_100_continue or self.flow.write_paused or self.pipeline:
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None
+        parser, length = self.parser, -1
+        for name, value in self.headers:
+            if name == b"content-length" and value.isdigit() and len(value) < 16:
+                length = int(value)
+            elif name in (b"transfer-encoding", b"upgrade"):
+                return None
+        if not 0 <= length <= self.infer.limit_bytes or parser.get_method() != b"POST":
+            return None
+        if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        model = (found[1] or b"").decode("ascii")
+        self.scope["method"], self.scope["path"] = "POST", self.url.decode("ascii")
+        return model if refuse(self.scope, self._rules) is None else None
+
+
+class _Unheard:
+    """Stands where uvicorn would wake a task."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class _Prediction:
+    """One request on the short way. For uvicorn it is a cycle, for the queue a future."""
+
+    __slots__ = ("_arrived_ns", "_connection", "_model", "body", "disconnected", "keep_alive", "response_complete")
+
+    message_event = _Unheard()
+
+    def __init__(self, connection: Direct, model: str) -> None:
+        self._connection = connection
+        self._model = model
+        self._arrived_ns = time.perf_counter_ns()
+        self.body = b""
+        self.disconnected = self.response_complete = False
+        self.keep_alive = True
+
+    def ask(self) -> None:
+        """Queue the request, or answer why not."""
+        connection = self._connection
+        try:
+            refusal = connection.infer.queue(
+                connection.scope, self.body, self._model, arrived_ns=self._arrived_ns, waiter=self
+            )
+        except Exception:
+            log.exception("a request to /predict failed")
+            self._send(500, error_body("the server failed; its log says why"))
+            return
+        if refusal is not None:
+            self._send(refusal.status, refusal.body, _RETRY if refusal.status == 503 else b"")
+
+    def done(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.response_complete or self.disconnected
+
+    def set_result(self, answer: Answer) -> None:
+        """Send the answer."""
+        self._send(answer.status, answer.body)
+
+    def _send(self, status: int, body: bytes, more: bytes = b"") -> None:
+        connection = self._connection
+        self.response_complete = True
+        if self.disconnected or connection.transport.is_closing():
+            return
+        head = _HEAD % (STATUS_LINE[status], len(body), more if self.keep_alive else more + _CLOSE)
+        connection.transport.write(head + body)
+        if not self.keep_alive:
+            connection.transport.close()
+        connection.on_response_complete()
