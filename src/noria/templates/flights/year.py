@@ -256,6 +256,8 @@ def back_and_forward(traffic: Traffic, end: datetime) -> float | None:
         say("  nothing was promoted, so there is no release to go back to")
         return None
     back = moved("rollback", MODEL)
+    if back["release"] == back["before"]:  # a rollout that had just begun was ended by it
+        back = moved("rollback", MODEL)
     forward = moved("rollback", MODEL, "--to", str(back["before"]))
     return max(float(back["ms"]), float(forward["ms"]))
 
