@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requirements/peer-*.txt))
-.PHONY: help demo test check format lock postgres peers benchmarks clean
+.PHONY: help demo test check format lock postgres peers benchmarks benchmarks-data clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
@@ -32,7 +32,7 @@ help:
 	@echo "make format   rewrite the formatting"
 	@echo "make lock     resolve the dependencies again"
 	@echo "make peers    the tools that Noria is compared with, each in an environment of its own"
-	@echo "make benchmarks"
+	@echo "make benchmarks, make benchmarks-data"
 
 demo: $(VENV)/.demo
 	@$(BIN)/noria up --demo $(ARGS)
@@ -58,6 +58,11 @@ format: $(VENV)/.dev
 
 benchmarks: $(VENV)/.dev
 	for each in benchmarks/*.py benchmarks/data/versioning.py benchmarks/data/checks.py; do $(BIN)/python $$each || exit 1; done
+
+# The data part alone: versions beside DVC and git-lfs, then checks beside Great Expectations and Pandera.
+benchmarks-data: $(VENV)/.dev peers
+	$(BIN)/python benchmarks/data/versioning.py
+	$(BIN)/python benchmarks/data/checks.py
 
 # The database that Noria shares with a team is tested for real: install it where that is possible.
 postgres:

@@ -146,7 +146,7 @@ def test_every_sort_of_rule_passes_on_good_data_and_names_its_rows_on_bad(ws: Wo
         ("nulls", "paid"): (9,),
         ("allowed", "country"): (11,),
         ("order", "at"): (13,),
-        ("paid before it is due", ""): (7, 15),
+        ("paid before it is due", ""): (7, 9, 15),
         ("unique", "id"): (16, 17),
         ("unique", "id, at"): (16, 17),
     }

@@ -3,6 +3,7 @@
 Each rule has a principle, so that seasons pass and faults do not:
 
 - missing column: a column with rules is there; if it is not, that is the one finding about it.
+- no values: rules that look at values have some to look at, unless a rule says how many nulls may be.
 - type: it is a number, text, bool or time, as in the reference.
 - nulls: at most the agreed share, beyond what chance gives a small file (three standard errors).
 - nulls_when: missing values have a reason; where the reason is absent, they are hardly missing.
@@ -240,6 +241,8 @@ class ColumnCheck:
         fault = self._type_fault()
         if fault:
             return [self._all("type", fault, rows=True)]
+        if not mine.values and self.rules.nulls is None and self._asks_values():
+            return [self._all("no values", "cannot be evaluated: the column has no values, and no rule allows nulls")]
         found = [self._passed("type")] if self.rules.type else []
         found += self._nulls(mine)
         if self.family == "number" and mine.values:
@@ -258,6 +261,12 @@ class ColumnCheck:
     def _has_range(self) -> bool:
         has_base = self.rules.unit and bool(self.bases)
         return self.family == "number" and (self.rules.min is not None or self.rules.max is not None or has_base)
+
+    def _asks_values(self) -> bool:
+        """Whether a rule here looks at values; without any, and with no rule about nulls, it would say nothing."""
+        rules = self.rules
+        told = (rules.min is not None, rules.max is not None, rules.step is not None, rules.unit, rules.usual)
+        return any((*told, rules.levels, rules.shift is not None))
 
     def _type_fault(self) -> str:
         rules = self.rules
@@ -288,6 +297,9 @@ class ColumnCheck:
         if fault:
             yield self._all("nulls when", fault)
             return
+        if not self.among and mine.rows >= MIN_ROWS:
+            yield self._unasked("nulls when", rules.when)
+            return
         missing = self.tallies["nulls when"].count
         is_bad = self.among >= MIN_ROWS and missing > most_by_chance(rules.nulls_when, self.among)
         share = percent(missing / self.among) if self.among else ""
@@ -298,6 +310,8 @@ class ColumnCheck:
         fault = self._when_fault(self.run_when)
         if fault:
             return self._all("null run", fault)
+        if not silence.counted and self._total >= MIN_ROWS:
+            return self._unasked("null run", self.rules.null_run_when)
         most, rows = self.rules.null_run or 0, silence.rows()
         if silence.length <= most:
             return self._passed("null run")
@@ -465,6 +479,12 @@ class ColumnCheck:
 
     def _passed(self, rule: str) -> Finding:
         return passed(rule, self.name, total=self._total, severity=self.rules.severity, file=self._file)
+
+    def _unasked(self, rule: str, when: str) -> Finding:
+        """No row is as the rule's condition says. A calm day is no fault, so it is a warning; it does not pass."""
+        return dataclasses.replace(
+            self._all(rule, f"cannot be evaluated: there is no row where {when}"), severity="warn"
+        )
 
     def _all(self, rule: str, message: str, *, rows: bool = False) -> Finding:
         """A finding about every row; what cannot be evaluated accuses none."""

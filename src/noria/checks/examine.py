@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 else:
     np = lazy("numpy")
 
-__all__ = ["Examined", "StoredReport", "examine"]
+__all__ = ["REPORT", "Examined", "StoredReport", "examine"]
 
-REPORT = "checks/1"
+REPORT = "checks/2"
+"""Raised when rules come to mean something else: an older report is then not used again."""
 
 
 class StoredReport(msgspec.Struct, frozen=True, kw_only=True):

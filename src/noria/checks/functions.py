@@ -59,7 +59,7 @@ def check(dataset: str, *, columns: Sequence[str] = (), severity: str = "error",
 
     The argument is the rows of one file as its annotation says: a pandas or polars DataFrame, else a
     pyarrow Table. It gives True or False, a mask with a truth for each row, or a text that says what
-    is wrong ("" is nothing).
+    is wrong ("" is nothing). A null in a mask is a row that was not shown to be good: it breaks the check.
 
     Args:
         dataset: which data set it checks.
@@ -189,12 +189,13 @@ class FunctionCheck:
             return answer
         if isinstance(answer, bool | np.bool_):
             return "" if answer else f"{self.function.name} says no"
-        mask = _mask(answer, table.num_rows)
+        mask, silent = _mask(answer, table.num_rows)
         if mask is None:
             return f"cannot be evaluated: it gave {type(answer).__name__}, not true, false, a mask of rows or a text"
         self.tally.add(~mask, Rows(table, 0), self.names[0] if len(self.names) == 1 else "")
         name, count = self.function.name, self.tally.count
-        return counted(count, f"row breaks {name}", f"rows break {name}") if count else ""
+        said = counted(count, f"row breaks {name}", f"rows break {name}") if count else ""
+        return said + (f", {silent:,} of them because the answer is null" if silent else "")
 
 
 def _as_asked(function: Callable[[Any], Any], table: pa.Table) -> Any:
@@ -207,17 +208,24 @@ def _as_asked(function: Callable[[Any], Any], table: pa.Table) -> Any:
     return table
 
 
-def _mask(answer: Any, rows: int) -> Any:
-    """A truth for each row, null as true; None if the answer is nothing of the kind."""
+def _mask(answer: Any, rows: int) -> tuple[Any, int]:
+    """A truth for each row, null as false, and how many are null; (None, 0) if the answer is nothing of the kind."""
     if isinstance(answer, pa.ChunkedArray | pa.Array):
         if not pa.types.is_boolean(answer.type) or len(answer) != rows:
-            return None
-        return mask(answer) | is_null(answer)
+            return None, 0
+        return mask(answer) & ~is_null(answer), answer.null_count
     if not hasattr(answer, "__array__") and not isinstance(answer, list | tuple):
-        return None
+        return None, 0
     found = np.asarray(answer)
     if found.shape != (rows,):
-        return None
-    if found.dtype == object and all(value is None or isinstance(value, bool | np.bool_) for value in found.tolist()):
-        return np.array([value is None or bool(value) for value in found.tolist()], bool)
-    return found if found.dtype == bool else None
+        return None, 0
+    values = found.tolist()
+    if found.dtype == object and all(_is_silent(value) or isinstance(value, bool | np.bool_) for value in values):
+        silent = sum(map(_is_silent, values))
+        return np.array([not _is_silent(value) and bool(value) for value in values], bool), silent
+    return (found, 0) if found.dtype == bool else (None, 0)
+
+
+def _is_silent(value: Any) -> bool:
+    """Whether it is null: None, or the one of pandas' nullable types."""
+    return value is None or type(value).__name__ == "NAType"

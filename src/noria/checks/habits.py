@@ -56,7 +56,7 @@ def _longest(flags: Mask) -> int:
 
 
 class Silence:
-    """The longest run of silent rows of a file, batch by batch: how long, and which rows."""
+    """The longest run of silent rows of a file, batch by batch: how long, which rows, and of how many counted."""
 
     def __init__(self, *, is_keeping: bool = False) -> None:
         self._is_keeping = is_keeping
@@ -64,9 +64,11 @@ class Silence:
         self._open_length = 0
         self._kept: list[Whole] = []
         self.length = 0
+        self.counted = 0
 
     def add(self, silent: Mask, numbers: Whole) -> None:
         """Take in the rows that count, in order: whether each is silent, and its number in the file."""
+        self.counted += len(silent)
         if not len(silent):
             return
         if not silent[0]:

@@ -9,6 +9,7 @@ takes only what nobody edited, and only when told to.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from noria.core.identity import short
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
+from noria.data.rows.layout import layout_of
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -71,6 +73,9 @@ _UNREST = 5.0
 _WHEN_SHARE = 0.15
 _WHEN_NULLS = 0.02
 _WHEN_GAIN = 5.0
+_DENSE = 2
+"""Whole numbers that never repeat and take up less than so many times their count were counted out."""
+_NAMED = re.compile(r"(?i:^|_)id$|[a-z]Id$")
 _UNORDERED = 0.001
 """So few rows may stand before an earlier one in a file that is in order of time."""
 
@@ -179,14 +184,15 @@ def infer_suite(ws: Workspace, version: DatasetVersion, states: Mapping[str, Col
     found = states if states is not None else reference.states(parts)
     profiles = {name: found[name].profile() for name in version.column_names() if name in found}
     sample = _sample(parts, version, _UNREST_ROWS)
+    roles = _roles(ws, version, sample, profiles)
     drifts = _drifts(sample, profiles, version.time)
     rules = {
-        name: _column(profile, role=_role(version, name), drift=drifts.get(name, units.FAR[1]))
+        name: _column(profile, role=roles.get(name, ""), drift=drifts.get(name, units.FAR[1]))
         for name, profile in profiles.items()
     }
     for name, reason in _reasons(sample, profiles).items():
         rules[name] = _with_reason(rules[name], *reason)
-    for name, habit in _habits(sample, profiles, version).items():
+    for name, habit in _habits(sample, profiles, version, roles).items():
         rules[name] = dataclasses.replace(rules[name], **habit)
     config = ws.project.data.get(version.name)
     return Suite(
@@ -230,8 +236,34 @@ def allowed_nulls(share: float, rows: int) -> float:
     return round(share + max(NULL_SLACK, min(share, 0.6 * (1 - share))), 4) if share < 1 else 1.0
 
 
-def _role(version: DatasetVersion, name: str) -> str:
-    return next((role for role in ("key", "time", "label") if getattr(version, role) == name), "")
+def _roles(
+    ws: Workspace, version: DatasetVersion, sample: pa.Table, profiles: Mapping[str, ColumnProfile]
+) -> dict[str, str]:
+    """What a column is for, where its numbers name rows or only grow: they have no range and no unit.
+
+    key, time, label: as the version says (of several key columns, each). growing: the column that appends go
+    by. name: whole numbers that tell rows apart (see `_is_name`).
+    """
+    found = {name: "name" for name, profile in profiles.items() if _is_name(name, profile, sample)}
+    if version.watermark:
+        found[version.watermark.partition("=")[0]] = "growing"
+    found |= dict.fromkeys(layout_of(ws.objects, version).key, "key")
+    return found | {getattr(version, role): role for role in ("label", "time", "key") if getattr(version, role)}
+
+
+def _is_name(name: str, profile: ColumnProfile, sample: pa.Table) -> bool:
+    """Whether whole numbers are names of things: so called, or never the same twice and rising or without gaps."""
+    if not profile.type.startswith(("int", "uint")) or not profile.values:
+        return False
+    if _NAMED.search(name):
+        return True
+    if profile.nulls or profile.values < _MIN_PART_ROWS or profile.distinct < min(profile.values, EXACT_DISTINCT):
+        return False
+    values = sample[name].to_numpy()
+    if len(np.unique(values)) < len(values):
+        return False
+    is_rising = bool((values[1:] > values[:-1]).all())
+    return is_rising or profile.high - profile.low < _DENSE * profile.values
 
 
 def _drifts(table: pa.Table, profiles: Mapping[str, ColumnProfile], time: str) -> dict[str, float]:
@@ -263,6 +295,8 @@ def _column(profile: ColumnProfile, *, role: str, drift: float) -> ColumnRules:
     if role in ("key", "time"):
         return ColumnRules(type=kind, nulls=0.0)
     values: dict[str, Any] = {"type": kind, "nulls": allowed_nulls(profile.null_share, profile.rows)}
+    if role in ("growing", "name"):
+        return ColumnRules(**values)
     if profile.family == "number" and profile.values:
         values |= _number(profile) | {"drift": drift}
     if profile.family == "text" and _is_closed(profile):
@@ -337,7 +371,7 @@ def _reasons(table: pa.Table, profiles: Mapping[str, ColumnProfile]) -> dict[str
 
 
 def _habits(
-    table: pa.Table, profiles: Mapping[str, ColumnProfile], version: DatasetVersion
+    table: pa.Table, profiles: Mapping[str, ColumnProfile], version: DatasetVersion, roles: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """By column, the longest silence and the usual values; nothing where the reference is not in order of time."""
     if version.time not in table.column_names or table.num_rows < 2:
@@ -351,7 +385,7 @@ def _habits(
     conditions = [(when, holds(when, rows)) for when in _conditions(profiles)]
     found: dict[str, dict[str, Any]] = {}
     for name, profile in profiles.items():
-        if _role(version, name):
+        if name in roles:
             continue
         mine: dict[str, Any] = {}
         others = [(str(when), where) for when, where in conditions if when.column != name]

@@ -7,6 +7,7 @@ data is escaped. Row values appear here (as examples) and in the report object, 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 
 from noria.checks.examine import StoredReport
@@ -44,10 +45,18 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}th,td{text-align:left
 border-bottom:1px solid var(--line);white-space:nowrap}tr:last-child td{border-bottom:0}
 th{font-weight:600;color:var(--dim);font-size:.8rem}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.bad td:first-child{box-shadow:inset 4px 0 var(--stop)}tr.hint td:first-child{box-shadow:inset 4px 0 var(--warn)}
-tr.bad{background:var(--soft)}tr.hint{background:var(--softwarn)}svg{display:block}
+tr.bad{background:var(--soft)}tr.hint{background:var(--softwarn)}svg{display:block;max-width:100%}
 svg text{font:10px system-ui,sans-serif;
 fill:var(--dim)}.f-stop{fill:var(--stop)}.f-warn{fill:var(--warn)}.f-blue{fill:var(--blue)}.f-grey{fill:var(--grey)}
 .f-line{fill:var(--line)}
+@media(max-width:44rem){main{padding:1.2rem .9rem 3rem}.tiles{gap:.5rem}
+.tile{min-width:0;flex:1 1 28%;padding:.5rem .7rem}.tile b{font-size:1.2rem}
+.found tr:first-child{display:none}.found tr{display:grid;grid-template-columns:1fr auto auto;
+gap:0 .8rem;padding:.5rem .7rem;border-bottom:1px solid var(--line)}
+.found td{border:0;padding:.1rem 0;white-space:normal;overflow-wrap:anywhere}
+.found td.w{grid-row:2;grid-column:1/-1}.found td.rule,.found td.file{grid-row:3;color:var(--dim)}
+.found td.file{grid-column:2/-1;text-align:right}.found td.bar{display:none}
+.found td.many::after{content:" rows"}}
 """
 _WIDTH, _HEIGHT = 200, 34
 _LEVELS = 5
@@ -121,15 +130,16 @@ def _overview(findings: Sequence[Finding]) -> str:
         if finding.rows:
             said = f'<a href="#{_anchor(finding)}">{said}</a>'
         rows.append(
-            f"<tr><td><b>{_e(finding.column or 'table')}</b></td><td class='w'>{said}</td><td>{_e(finding.rule)}</td>"
-            f"<td class='n'>{many}</td><td class='n'>{percent(share) if finding.total else ''}</td>"
-            f"<td>{_share(share, level)}</td><td>{_e(finding.file)}</td></tr>"
+            f"<tr><td><b>{_e(finding.column or 'table')}</b></td><td class='w'>{said}</td>"
+            f"<td class='rule'>{_e(finding.rule)}</td>"
+            f"<td class='n many'>{many}</td><td class='n'>{percent(share) if finding.total else ''}</td>"
+            f"<td class='bar'>{_share(share, level)}</td><td class='file'>{_e(finding.file)}</td></tr>"
         )
     head = (
         "<tr><th>column</th><th>what is wrong</th><th>rule</th><th class='n'>rows</th><th class='n'>share</th>"
         "<th></th><th>file</th></tr>"
     )
-    return f'<div class="table"><table>{head}{"".join(rows)}</table></div>'
+    return f'<div class="table"><table class="found">{head}{"".join(rows)}</table></div>'
 
 
 def _anchor(finding: Finding) -> str:
@@ -177,14 +187,12 @@ def _samples(finding: Finding) -> str:
     if not finding.samples:
         return f"<p>rows {', '.join(f'{row:,}' for row in finding.rows)}</p>"
     names = list(finding.samples[0].values)
-    accused = set(finding.column.split(", "))
+    accused = set(finding.column.split(", ")) & set(names)
+    accused = accused or set(names) & set(re.findall(r"\w+", finding.message)) or set(names)
     head = "".join(f"<th>{_e(name)}</th>" for name in names)
     body = "".join(
         f"<tr><td class='n'>{sample.row:,}</td>"
-        + "".join(
-            f"<td{' class=x' if name in accused or not finding.column else ''}>{_e(sample.values[name])}</td>"
-            for name in names
-        )
+        + "".join(f"<td{' class=x' if name in accused else ''}>{_e(sample.values[name])}</td>" for name in names)
         + "</tr>"
         for sample in finding.samples
     )
@@ -205,7 +213,7 @@ def _files(made: StoredReport, broken: set[str]) -> str:
     """The rows of each file as bars in order: accepted grey, new blue, failing red."""
     shown = made.profiles[-_FILES:]
     top = max((profile.rows for profile in shown), default=1) or 1
-    step = min(60.0, 900 / max(len(shown), 1))
+    step = max(min(60.0, 900 / len(shown)), 240 / len(shown))
     bars = []
     for index, profile in enumerate(shown):
         height = 70 * profile.rows / top
@@ -216,9 +224,10 @@ def _files(made: StoredReport, broken: set[str]) -> str:
             f"<title>{_e(profile.file)}: {profile.rows:,} rows</title></rect>"
         )
     first, last = shown[0].file, shown[-1].file
-    width = max(step * len(shown), 240)
+    width = step * len(shown)
     return (
-        f'<svg width="{width:.0f}" height="96" role="img" aria-label="rows of {len(shown)} files">{"".join(bars)}'
+        f'<svg viewBox="0 0 {width:.0f} 96" width="{width:.0f}" role="img" aria-label="rows of {len(shown)} files">'
+        f"{''.join(bars)}"
         f'<text x="0" y="90">{_e(first)}</text><text x="{width:.0f}" y="90" text-anchor="end">{_e(last)}</text></svg>'
         '<p class="dim">rows of each file: accepted before (grey), new (blue), stopped (red)</p>'
     )

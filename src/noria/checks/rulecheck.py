@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from noria import plugins
 from noria.checks.facts import Finding
 from noria.checks.findings import failed, passed
 from noria.checks.kinds.columns import members_of, needs
-from noria.checks.scanning.expression import HOLDS, Expression, Unreadable
+from noria.checks.scanning.expression import HOLDS, SILENT, Expression, Unreadable
 from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import CannotEvaluate, Places, Rows, Tally, percent
 from noria.checks.suites.rules import KINDS, ColumnRules, RowRule, Rule
@@ -23,7 +24,7 @@ else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
 
-__all__ = ["RuleCheck", "as_rule", "short_forms"]
+__all__ = ["RuleCheck", "as_rule", "nothing", "short_forms"]
 
 Ask = Callable[[Rule, Rows], Any]
 _ABOUT_NULLS = ("not_null", "null")
@@ -34,7 +35,8 @@ class RuleCheck:
     """A rule that is asked row by row.
 
     The rows that it is about are those with a value (all, for a rule about nulls or across columns)
-    for which its `where` holds; more than `share` of them must break it for it to fail.
+    for which its `where` holds; more than `share` of them must break it for it to fail. Where there
+    are none, nothing was asked: it fails as one that cannot be evaluated, unless it allows that.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RuleCheck:
         self._ask: Ask = members_of(known) if known is not None else plugins.load("check", rule.rule)
         self.tally = Tally(is_keeping=is_keeping)
         self.considered = 0
+        self.silent = 0
         self._failed = False
 
     @property
@@ -107,6 +110,8 @@ class RuleCheck:
             mask = mask & about
         elif has_nulls and rows[rule.column].nulls:
             mask = mask & ~rows[rule.column].missing
+        if rule.condition and not rule.allow_nulls:
+            self.silent += int(np.count_nonzero(mask & (rows.said[rule.condition] == SILENT)))
         self.tally.add(mask, rows, rule.column or (rule.columns[0] if rule.columns else ""))
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
@@ -114,6 +119,8 @@ class RuleCheck:
         rule, total = self.rule, profile.rows
         column = rule.column or ", ".join(rule.columns)
         fault = self.fault or next((faults[each.text] for each in self.expressions if each.text in faults), "")
+        if not fault and not self.considered and not rule.allow_empty:
+            fault = f"{nothing(rule)} (allow_empty = true lets that pass)"
         if fault:
             said = f"cannot be evaluated: {fault}"
             return [
@@ -123,6 +130,8 @@ class RuleCheck:
             return [passed(rule.called, column, total=total, severity=rule.severity, file=profile.file)]
         self._failed = rule.severity == "error"
         message = words(rule, self.tally.count)
+        if self.silent:
+            message += f", {self.silent:,} of them because it is null (allow_nulls = true lets these pass)"
         if rule.share:
             message += f" ({percent(self.tally.count / self.considered)}, at most {percent(rule.share)})"
         return [
@@ -139,11 +148,20 @@ class RuleCheck:
         return all(each.text in rows.said for each in self.expressions)
 
 
+def nothing(rule: Rule) -> str:
+    """What is not there, where a rule had nothing that it could be asked of. No row value."""
+    if rule.where:
+        valued = " with a value" if rule.column and rule.rule not in _ABOUT_NULLS else ""
+        return f"there is no row{valued} where {rule.where}"
+    return "the column has no values"
+
+
 def words(rule: Rule, count: int) -> str:
     """What is wrong with the rows that break a rule. No row value."""
-    ends = f"{'above' if rule.strict_min else 'at least'} {rule.min}" if rule.min is not None else ""
-    if rule.max is not None:
-        ends += (" and " if ends else "") + f"{'below' if rule.strict_max else 'at most'} {rule.max}"
+    low, high = (f"{end:.9g}" if isinstance(end, float) else end for end in (rule.min, rule.max))
+    ends = f"{'above' if rule.strict_min else 'at least'} {low}" if low is not None else ""
+    if high is not None:
+        ends += (" and " if ends else "") + f"{'below' if rule.strict_max else 'at most'} {high}"
     patterns = " or ".join(rule.patterns or (rule.pattern,))
     told = {
         "not_null": ("has no value", "have no value"),
@@ -168,11 +186,26 @@ def words(rule: Rule, count: int) -> str:
 
 def as_rule(row: RowRule) -> Rule:
     """A condition of `[[rows]]` as a rule."""
-    return Rule(rule="row", name=row.name, condition=row.where, share=row.share, severity=row.severity)
+    return Rule(
+        rule="row",
+        name=row.name,
+        condition=row.where,
+        share=row.share,
+        allow_nulls=row.allow_nulls,
+        severity=row.severity,
+    )
 
 
 def short_forms(name: str, rules: ColumnRules) -> Sequence[Rule]:
-    """What the short forms of `[columns.NAME]` mean as rules."""
+    """What the short forms of `[columns.NAME]` mean as rules.
+
+    A column without any value is left to the rule about its nulls, where there is one.
+    """
+    found = _short_forms(name, rules)
+    return found if rules.nulls is None else [dataclasses.replace(rule, allow_empty=True) for rule in found]
+
+
+def _short_forms(name: str, rules: ColumnRules) -> list[Rule]:
     severity = rules.severity
     found = []
     if rules.allowed:

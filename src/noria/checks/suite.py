@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from noria.checks import records
-from noria.checks.examine import Examined, StoredReport, examine
+from noria.checks.examine import REPORT, Examined, StoredReport, examine
 from noria.checks.facts import ChecksFinished, Finding
 from noria.checks.findings import is_failure
 from noria.checks.prepare import prepare
@@ -84,7 +84,7 @@ def run(ws: Workspace, dataset: str) -> ChecksReport:
     baseline, base = _baseline(ws, version, content)
     if last is not None and last.suite == content and prepared.is_repeatable:
         known = _stored(ws, last)
-        if (known.baseline, known.depends) == (base, prepared.depends):
+        if (known.format, known.baseline, known.depends) == (REPORT, base, prepared.depends):
             return _report(known, last.report, version, seconds=time.perf_counter() - started)
     made = examine(ws, version, prepared, suite=content, baseline=baseline, base=base).report
     digest = ws.objects.put_bytes(msgspec.json.encode(made))
@@ -183,12 +183,13 @@ def _accused(column: str, found: Sequence[Finding]) -> str:
 
 
 def _baseline(ws: Workspace, version: DatasetVersion, content: Digest) -> tuple[StoredReport | None, str]:
-    """The report that the last accepted version left, if it was made by the same suite, and its digest."""
+    """The report that the last accepted version left, if the same suite and sense of rules made it, and its digest."""
     with ws.ledger.read() as tx:
         found = records.accepted(tx, version.name, before=version.version)
     if found is None or found.suite != content:
         return None, ""
-    return _stored(ws, found), found.report
+    stored = _stored(ws, found)
+    return (stored, found.report) if stored.format == REPORT else (None, "")
 
 
 def _append(ws: Workspace, version: DatasetVersion, made: StoredReport, content: Digest, digest: Digest) -> None:

@@ -32,15 +32,16 @@ _NOTHING = bytes(4096)
 Fetch = Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]]
 
 
-def write_copy(content: bytes, target: Path) -> None:
+def write_copy(content: bytes, target: str | Path) -> None:
     """Write small content, which the caller has verified, to a file that is there or not; durable once it is synced."""
     try:
         _write(target, content, os.O_EXCL)
     except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         _write(target, content, os.O_EXCL)
     except FileExistsError:
-        temporary = target.with_name(f".{target.name[:200]}.{uuid.uuid4().hex}")
+        place = Path(target)
+        temporary = place.with_name(f".{place.name[:200]}.{uuid.uuid4().hex}")
         try:
             _write(temporary, content, os.O_EXCL)
             temporary.replace(target)
@@ -48,14 +49,14 @@ def write_copy(content: bytes, target: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _write(path: Path, content: bytes, flags: int) -> None:
+def _write(path: str | Path, content: bytes, flags: int) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
     try:
         view = memoryview(content)
         while view:
             view = view[os.write(handle, view) :]
     except BaseException:
-        path.unlink()
+        Path(path).unlink()
         raise
     finally:
         os.close(handle)

@@ -48,14 +48,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sync_files(paths: Iterable[Path]) -> None:
+def sync_files(paths: Iterable[str | Path]) -> None:
     """Make files that were written durable, and their names, at once.
 
     Few are synced one by one with their folders. For many the whole file system is (syncfs), where the
     machine has that; they must then be on one file system.
     """
     every = list(paths)
-    if len(every) > _ONE_BY_ONE and _sync_file_system(every[0].parent):
+    if len(every) > _ONE_BY_ONE and _sync_file_system(Path(every[0]).parent):
         return
     for path in every:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -63,7 +63,7 @@ def sync_files(paths: Iterable[Path]) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-    for folder in {path.parent for path in every}:
+    for folder in {Path(path).parent for path in every}:
         sync_folder(folder)
 
 

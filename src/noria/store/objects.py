@@ -391,14 +391,14 @@ class Objects:
         name = _parsed(digest)
         self._copy(name, target, is_synced=True, progress=ignore_progress)
 
-    def copy_many(self, pairs: Sequence[tuple[str, Path]], progress: Progress = ignore_progress) -> None:
+    def copy_many(self, pairs: Sequence[tuple[str, str | Path]], progress: Progress = ignore_progress) -> None:
         """Write objects to files, each verified before it is written; all are durable when this returns.
 
         A file that is there is replaced atomically, one that is not is made in place: after a crash it may
         be there in part. Made for a folder that gets its name at the end. The targets are on one file system.
         Raises: NotFound; Corrupt, naming the first bad object; StoreFull. What was written by then stays.
         """
-        wanted: dict[Digest, list[Path]] = {}
+        wanted: dict[Digest, list[str | Path]] = {}
         for text, target in pairs:
             wanted.setdefault(_parsed(text), []).append(target)
         small = self._store.packed(wanted) if isinstance(self._store, HasForms) else []
@@ -419,10 +419,10 @@ class Objects:
                 for target in wanted[name]:
                     if stop.is_set():
                         return
-                    self._copy(name, target, is_synced=False, progress=progress)
+                    self._copy(name, Path(target), is_synced=False, progress=progress)
 
         if pairs:
-            with disk_faults(pairs[0][1]):
+            with disk_faults(Path(pairs[0][1])):
                 _in_two(stop, (copy_small, small), (copy_large, large))
                 sync_files([target for _, target in pairs])
 

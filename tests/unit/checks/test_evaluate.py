@@ -209,8 +209,13 @@ def test_unique_names_the_rows_that_share_a_value() -> None:
 def test_a_condition_on_rows_is_sql_and_fails_if_it_cannot_be_evaluated() -> None:
     rows = batch([1, 2, 3, None], others={"y": [1, 1, 5, 1]})
     found = check_rows(RowRule(name="order", where="x <= y"), rows)
-    assert (found.passed, found.count, found.rows) == (False, 1, (1,))
-    assert check_rows(RowRule(name="order", where="x <= y", share=0.25), rows).passed
+    assert (found.passed, found.count, found.rows) == (False, 2, (1, 3))
+    assert "1 of them because it is null (allow_nulls = true" in found.message
+    allowed = check_rows(RowRule(name="order", where="x <= y", allow_nulls=True), rows)
+    assert (allowed.passed, allowed.count, allowed.rows) == (False, 1, (1,))
+    assert "null" not in allowed.message
+    assert check_rows(RowRule(name="order", where="x <= y", share=0.5), rows).passed
+    assert not check_rows(RowRule(name="order", where="x <= y", share=0.25), rows).passed
     for wrong in ("nosuch > 1", "x +", "x", "(select count(*) from read_csv('/etc/passwd')) > 0"):
         found = check_rows(RowRule(name="w", where=wrong), rows)
         assert wrong == "x" or (not found.passed and "cannot be evaluated" in found.message), wrong

@@ -42,13 +42,28 @@ def polars_rows(rows: pl.DataFrame) -> Any:
 
 def arrow_rows(rows: pa.Table) -> Any:
     assert isinstance(rows, pa.Table)
-    return pa.array([True, None, False, False])
+    return pa.array([True, True, None, False])
 
 
 @pytest.mark.parametrize("function", [pandas_rows, polars_rows, arrow_rows, lambda rows: [True, True, False, False]])
 def test_a_mask_names_the_rows_that_fail(function: Any) -> None:
     found, broken = ask(function)
     assert (found.passed, found.count, found.rows, broken) == (False, 2, (2, 3), [2, 3])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pa.array([True, None, False, None]),
+        pd.array([True, None, False, None], "boolean"),
+        pl.Series([True, None, False, None]),
+        [True, None, False, None],
+    ],
+)
+def test_a_null_answer_is_no_yes_and_is_told(answer: Any) -> None:
+    found, broken = ask(lambda rows: answer)
+    assert (found.passed, found.count, broken) == (False, 3, [1, 2, 3])
+    assert found.message == "3 rows break mine, 2 of them because the answer is null"
 
 
 def test_true_false_and_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import json
@@ -56,6 +57,10 @@ def broken(rule: Rule, values: list[Any], kind: Any = None, **known: Any) -> lis
     if plain["x"].type == pa.string():
         again = judge(rule, pa.table({"x": plain["x"].dictionary_encode()}), size=1000, **known)
         assert (again.count, again.passed, again.rows) == (found.count, found.passed, found.rows)
+    if rule.rule not in ("not_null", "null") and all(value is None for value in values):
+        assert not found.passed, "a rule that no value was asked of"
+        assert "cannot be evaluated: the column has no values (allow_empty = true" in found.message
+        found = judge(dataclasses.replace(rule, allow_empty=True), plain, **known)
     assert "cannot be evaluated" not in found.message, found.message
     return [] if found.passed else list(found.rows) if found.count <= 10 else list(range(found.count))
 
@@ -195,7 +200,10 @@ def test_a_tolerance_is_of_the_rows_that_the_rule_is_about() -> None:
 
 def test_conditions_across_columns() -> None:
     table = pa.table({"a": [1, 2, None, 3], "b": [2, 1, 1, None], "c": [1, 5, 1, 3]})
-    assert judge(Rule(rule="row", condition="a < b"), table).rows == (1,)
+    found = judge(Rule(rule="row", condition="a < b"), table)
+    assert found.rows == (1, 2, 3)
+    assert "2 of them because it is null" in found.message
+    assert judge(Rule(rule="row", condition="a < b", allow_nulls=True), table).rows == (1,)
     assert judge(Rule(rule="unique_within_row", columns=("a", "b", "c")), table).rows == (0, 2, 3)
     assert judge(Rule(rule="row", condition="1 > 2"), table).count == 4
 
@@ -206,10 +214,42 @@ def test_order_is_kept_across_batches(values: list[float | None], order: str, st
     sign = 1 if order == "increasing" else -1
     bad = sum(sign * (b - a) < 0 or (strict and a == b) for a, b in itertools.pairwise(there))
     table = pa.table({"x": pa.array(values, pa.float64())})
-    found = judge(Rule(rule="order", column="x", order=order, strict=strict), table, size=size)
+    if not there:
+        assert "no values" in judge(Rule(rule="order", column="x", order=order, strict=strict), table).message
+    found = judge(Rule(rule="order", column="x", order=order, strict=strict, allow_empty=True), table, size=size)
     assert (found.passed, 0 if found.passed else found.count) == (bad == 0, bad)
     words = pa.table({"x": pa.array([None if v is None else f"{v + 5:.0f}" for v in values], pa.string())})
-    assert judge(Rule(rule="order", column="x", order=order, strict=strict), words, size=size).passed == (bad == 0)
+    rule = Rule(rule="order", column="x", order=order, strict=strict, allow_empty=True)
+    assert judge(rule, words, size=size).passed == (bad == 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (Rule(rule="range", column="x", min=0.0, where="g = 'z'"), "there is no row with a value where g = 'z'"),
+        (Rule(rule="range", column="x", min=0.0, where="g = 'b'"), "there is no row with a value where g = 'b'"),
+        (Rule(rule="not_null", column="x", where="g = 'z'"), "there is no row where g = 'z'"),
+        (Rule(rule="not_null", column="x", where="n > 3"), "there is no row where n > 3"),
+        (Rule(rule="row", condition="x > 0", where="g = 'z'"), "there is no row where g = 'z'"),
+        (Rule(rule="unique_within_row", columns=("x", "n"), where="g = 'z'"), "there is no row where g = 'z'"),
+        (Rule(rule="in", column="n", values=(1.0,)), "the column has no values"),
+        (Rule(rule="order", column="n"), "the column has no values"),
+        (Rule(rule="distinct", column="n", values=(1.0,)), "the column has no values"),
+    ],
+)
+def test_a_rule_that_nothing_was_asked_of_fails_unless_it_allows_that(rule: Rule, why: str) -> None:
+    table = pa.table({"x": [1.0, None], "g": ["a", "b"], "n": pa.array([None, float("nan")], pa.float64())})
+    for size in (1, 2):
+        found = judge(rule, table, size=size)
+        assert not found.passed
+        assert found.message == f"cannot be evaluated: {why} (allow_empty = true lets that pass)"
+        assert judge(dataclasses.replace(rule, allow_empty=True), table, size=size).passed
+
+
+def test_nan_is_no_value_in_a_condition_either() -> None:
+    table = pa.table({"x": [1.0, float("nan"), None, 5.0], "y": [0.0, 0.0, 0.0, 9.0]})
+    assert judge(Rule(rule="row", condition="x > y"), table).rows == (1, 2, 3)
+    assert judge(Rule(rule="row", condition="x > y", where="x is not null"), table).rows == (3,)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-9, 9)), min_size=1, max_size=30), st.integers(1, 9))

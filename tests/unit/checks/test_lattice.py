@@ -63,3 +63,8 @@ def test_rounding_of_floats_does_not_leave_it_and_nan_is_not_off() -> None:
     values = np.array([0.1 + 0.2, 0.3, 1e6 + 0.1, np.nan, -0.1 * 3])
     assert off_lattice(values, Lattice(0.1, 0.0)).tolist() == [False] * 5
     assert off_lattice(np.array([0.0026, 0.0]), Lattice(1.0, 0.0)).tolist() == [True, False]
+
+
+def test_a_value_too_large_to_count_its_steps_is_not_off() -> None:
+    tiny = Lattice(2.7e-207, 0.0)
+    assert off_lattice(np.array([1e300, -1e300, np.nan]), tiny).tolist() == [False, False, False]

@@ -2,7 +2,8 @@
 
 What a rule means is taken from what GX does with pandas, so that verdicts agree on the same data:
 `mostly` is of the rows with a value, a pattern is searched for, pairs with one null fail, quantiles
-are nearest observed values. Where they differ: data without rows pass in GX and fail here.
+are nearest observed values, and an expectation that has no row or value to look at passes: such rules
+say `allow_empty = true`. Where they differ: data without rows pass in GX and fail here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _UNTOLD = {
     "auto", "profiler_config", "expectation_context", "rendered_content", "strict_min", "strict_max",
 }  # fmt: skip
 """Arguments that do not change a verdict, or (the strict ones) are asked for where they do."""
+_OF_ALL_ROWS = ("not_null", "null", "row")
+"""Rules that look at every row, with a value or without: where there are rows, there is something to ask."""
 _TYPES: Mapping[str, tuple[str, ...]] = {
     "int": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     "float": ("float", "double", "halffloat"),
@@ -85,6 +88,8 @@ class _Call:
             raise Refused(f"mostly is {mostly!r}")
         self.get("condition_parser")
         shared: dict[str, Any] = {"share": round(1.0 - float(mostly), 12)}
+        if where or "where" in values or rule not in _OF_ALL_ROWS:
+            shared["allow_empty"] = True
         if where:
             shared["where"] = " and ".join(f"({part})" for part in (sql(where), values.pop("where", "")) if part)
         return self.made(rule, **(shared | values))
@@ -196,7 +201,9 @@ def _members(rule: str) -> Callable[[_Call], Sequence[Rule]]:
 
 
 def _distinct(match: str) -> Callable[[_Call], Sequence[Rule]]:
-    return lambda call: [call.whole("distinct", column=call.column, values=call.values(), match=match)]
+    return lambda call: [
+        call.whole("distinct", column=call.column, values=call.values(), match=match, allow_empty=True)
+    ]
 
 
 def _regex(rule: str, argument: str, *, is_like: bool = False) -> Callable[[_Call], Sequence[Rule]]:
@@ -233,7 +240,7 @@ def _order(order: str) -> Callable[[_Call], Sequence[Rule]]:
         mostly, is_strict = call.get("mostly", 1.0), bool(call.get("strictly", False))
         call.get("condition_parser")
         share = round(1.0 - float(mostly), 12)
-        return [call.made("order", column=call.column, order=order, strict=is_strict, share=share)]
+        return [call.made("order", column=call.column, order=order, strict=is_strict, share=share, allow_empty=True)]
 
     return make
 

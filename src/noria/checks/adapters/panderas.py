@@ -7,6 +7,7 @@ lazy=True (every failure, not the first), and a frame that was collected.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 import warnings
@@ -20,7 +21,7 @@ from noria.checks.facts import Finding
 from noria.checks.findings import failed, is_failure, passed
 from noria.checks.scanning.tally import EXAMPLES, ROWS
 from noria.checks.suites import patterns
-from noria.checks.suites.rules import Rule
+from noria.checks.suites.rules import KINDS, Rule
 from noria.core.errors import NotFound, ProjectError, UsageError
 from noria.core.lazy import lazy
 from noria.core.words import counted, no_column
@@ -207,6 +208,12 @@ def _type(name: str, dtype: Any) -> Rule:
 
 
 def _check(name: str, check: Any) -> Rule:
+    """A check on one column. Pandera passes over nulls, and a column that is all nulls passes."""
+    made = _checked(name, check)
+    return dataclasses.replace(made, allow_empty=True) if "allow_empty" in KINDS[made.rule].fields() else made
+
+
+def _checked(name: str, check: Any) -> Rule:
     called, told = _called(check), dict(check.statistics or {})
     if not check.ignore_na:
         raise Refused("a check that asks nulls too (ignore_na=False)")

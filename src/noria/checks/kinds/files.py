@@ -31,6 +31,9 @@ pc = lazy("pyarrow.compute")
 __all__ = ["FILE_KINDS", "Columns", "Distinct", "FileCheck", "Order", "Question", "Statistic", "Type"]
 
 
+NO_VALUES = "cannot be evaluated: the column has no values (allow_empty = true lets that pass)"
+
+
 class Question(Protocol):
     """What a rule asks of a file: it looks at every batch, and says at the end what is wrong.
 
@@ -134,6 +137,8 @@ class Order:
 
     def message(self, profile: TableProfile) -> str:
         """How many values stand below (above) the one before them."""
+        if not self.considered and not self.rule.allow_empty:
+            return NO_VALUES
         if self.tally.count <= self.rule.share * self.considered:
             return ""
         way = "above" if self.rule.order == "decreasing" else "below"
@@ -279,6 +284,8 @@ class Distinct:
 
     def message(self, profile: TableProfile) -> str:
         """How many values are too many or missing."""
+        if not self.found and not self.rule.allow_empty:
+            return NO_VALUES
         wanted, match = set(self.rule.values), self.rule.match or "subset"
         extra, missing = self.found - wanted, wanted - self.found
         said = []

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.scanning.arrays import Mask, mask
-from noria.checks.scanning.expression import BROKEN
+from noria.checks.scanning.expression import BROKEN, HOLDS
 from noria.checks.scanning.tally import CannotEvaluate, Rows
 from noria.checks.suites.rules import Rule
 from noria.core.lazy import lazy
@@ -23,8 +23,9 @@ __all__ = ["are_different", "condition"]
 
 
 def condition(rule: Rule, rows: Rows) -> bool | Mask:
-    """`row`: an SQL condition holds. A row for which it is null does not break it."""
-    broken: Mask = rows.said[rule.condition] == BROKEN
+    """`row`: an SQL condition holds. A row for which it is null breaks it too, unless the rule allows nulls."""
+    said = rows.said[rule.condition]
+    broken: Mask = said == BROKEN if rule.allow_nulls else said != HOLDS
     return broken
 
 

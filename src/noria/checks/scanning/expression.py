@@ -28,6 +28,7 @@ else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
     Codes = Any
+pc = lazy("pyarrow.compute")
 
 __all__ = ["BROKEN", "HOLDS", "SILENT", "Conditions", "Expression", "Unreadable", "read", "read_all"]
 
@@ -125,9 +126,10 @@ class Conditions:
         """For each expression that can be evaluated: `HOLDS`, `BROKEN` or `SILENT` for every row."""
         wanted = [text for text in self._texts if text not in self.faults]
         self._rows = rows.num_rows
-        table = rows.select([name for name in self._names if name in rows.column_names])
         if not wanted:
             return {}
+        there = [name for name in self._names if name in rows.column_names]
+        table = pa.table({name: _without_nan(rows[name]) for name in there})
         try:
             return self._query(table, wanted)
         except duckdb.Error:
@@ -153,6 +155,14 @@ class Conditions:
         return {text: np.asarray(found[f"c{index}"], np.int8) for index, text in enumerate(texts)}
 
 
+def _without_nan(values: Any) -> Any:
+    """NaN as null: a value that is not there, as for every other rule. To DuckDB it is above all numbers."""
+    if not pa.types.is_floating(values.type):
+        return values
+    is_nan = pc.is_nan(values)
+    return pc.if_else(is_nan, pa.scalar(None, values.type), values) if pc.any(is_nan).as_py() else values
+
+
 def _connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config=dict(_CONFIG))
 
@@ -168,7 +178,9 @@ def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
     found = connection.execute("select json_serialize_sql(?::varchar)", [query]).fetchall()
     document = json.loads(found[0][0])
     if document.get("error"):
-        raise Unreadable(str(document.get("error_message", "it is no SQL expression")).splitlines()[0][:160])
+        said = str(document.get("error_message", "it is no SQL expression")).splitlines()[0][:160]
+        quotes = ' (a column that is called like a word of SQL is written "at")' if "syntax error" in said else ""
+        raise Unreadable(said + quotes)
     statements = document["statements"]
     node = statements[0]["node"]
     is_one = len(statements) == 1 and node["type"] == "SELECT_NODE" and len(node["select_list"]) == 1

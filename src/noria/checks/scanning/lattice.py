@@ -81,14 +81,15 @@ def _lattice(distinct: Floats, origin: float, step: float, noise: float) -> Latt
 
 
 def off_lattice(values: Floats, lattice: Lattice, slack: float = 0.0) -> NDArray[np.bool_]:
-    """Which values are not on the lattice, shape (n,). NaN is not off.
+    """Which values are not on the lattice, shape (n,). NaN is not off, nor what is too large to count its steps.
 
     Args:
         slack: a further distance from the lattice that is allowed, in the values' unit.
     """
-    at = (values - lattice.offset) / lattice.step
-    allowed = np.minimum(_NEAR, _RELATIVE * np.abs(values) / lattice.step + 1e-9) + slack / lattice.step
-    off: NDArray[np.bool_] = np.abs(at - np.round(at)) > allowed
+    with np.errstate(over="ignore", invalid="ignore"):
+        at = (values - lattice.offset) / lattice.step
+        allowed = np.minimum(_NEAR, _RELATIVE * np.abs(values) / lattice.step + 1e-9) + slack / lattice.step
+        off: NDArray[np.bool_] = np.abs(at - np.round(at)) > allowed
     return off
 
 

@@ -8,6 +8,7 @@ read and judged: the highest share of nulls, the resolution, the levels, what wa
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,7 +80,10 @@ class When:
             raise ValueError(f"{text!r} is not a condition such as 'wind_speed >= 8' or 'dewp present'")
         if found["sign"] == "in":
             return When(found["column"], "in", levels=tuple(str(level) for level in json.loads(found["rest"])))
-        return When(found["column"], found["sign"], float(found["rest"]) if found["rest"] else 0.0)
+        bound = float(found["rest"]) if found["rest"] else 0.0
+        if not math.isfinite(bound):
+            raise ValueError(f"{text!r} compares with {bound}, which no row can be held against")
+        return When(found["column"], found["sign"], bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +148,15 @@ class ColumnRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowRule:
-    """`[[rows]]`: an SQL condition that rows must meet; `share` of them may break it (null does not break it)."""
+    """`[[rows]]`: an SQL condition that rows must meet; `share` of them may break it.
+
+    A row for which the condition is null was not shown to meet it, and breaks it, unless `allow_nulls`.
+    """
 
     name: str
     where: str
     share: float = 0.0
+    allow_nulls: bool = False
     severity: str = "error"
 
 
@@ -158,7 +166,10 @@ class Rule:
 
     rule: the kind, one of `KINDS` or of the plug-ins of the seam `check`. name: how findings call it.
     share: of the rows that the rule is about, so many may break it. where: only the rows for which
-    this SQL condition holds. source: where an imported rule came from. The others are the kind's own.
+    this SQL condition holds. allow_empty: pass where there is nothing that the rule could be asked of
+    (no row for which `where` holds, no value); without it such a rule fails, as one that cannot be
+    evaluated. allow_nulls: a `row` condition that is null does not break the rule. source: where an
+    imported rule came from. The others are the kind's own.
     """
 
     rule: str
@@ -168,6 +179,8 @@ class Rule:
     share: float = 0.0
     severity: str = "error"
     where: str = ""
+    allow_empty: bool = False
+    allow_nulls: bool = False
     condition: str = ""
     min: float | str | None = None
     max: float | str | None = None
@@ -203,7 +216,7 @@ class Kind:
     def fields(self) -> tuple[str, ...]:
         """Every key that a rule of this kind may have."""
         shared = ("rule", "name", "severity", "source")
-        return (*shared, *self.needs, *self.may, *(("share", "where") if self.is_per_row else ()))
+        return (*shared, *self.needs, *self.may, *(("share", "where", "allow_empty") if self.is_per_row else ()))
 
 
 _BOUNDS = ("min", "max", "strict_min", "strict_max")
@@ -219,13 +232,13 @@ KINDS: Mapping[str, Kind] = {
     "format": Kind(("column", "format")),
     "json": Kind(("column",)),
     "references": Kind(("column", "dataset")),
-    "row": Kind(("condition",)),
+    "row": Kind(("condition",), ("allow_nulls",)),
     "unique_within_row": Kind(("columns",)),
     "unique": Kind((), ("column", "columns", "share"), is_per_row=False),
-    "order": Kind(("column",), ("order", "strict", "share"), is_per_row=False),
+    "order": Kind(("column",), ("order", "strict", "share", "allow_empty"), is_per_row=False),
     "type": Kind(("column", "types"), is_per_row=False),
     "statistic": Kind(("column", "statistic"), (*_BOUNDS, "at", "match"), is_per_row=False),
-    "distinct": Kind(("column", "values"), ("match",), is_per_row=False),
+    "distinct": Kind(("column", "values"), ("match", "allow_empty"), is_per_row=False),
     "columns": Kind((), ("columns", "match", "min", "max"), is_per_row=False),
     "rows": Kind((), ("min", "max", "dataset"), is_per_row=False),
 }

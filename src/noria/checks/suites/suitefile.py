@@ -37,6 +37,7 @@ __all__ = ["load", "parse", "read_text", "text_of", "toml"]
 
 T = TypeVar("T")
 _ORDERS = ("increasing", "decreasing")
+_COUNTED = {"length": "characters", "rows": "rows", "columns": "columns"}
 STATISTICS = (
     "mean",
     "median",
@@ -165,16 +166,20 @@ def _text(path: Path) -> str:
 
 def _sensible(suite: Suite, document: Mapping[str, Any], reader: _Reader) -> None:
     _severity(suite.table.severity, reader, "table")
+    _sensible_table(suite.table, reader)
     if suite.table.fresh:
         _times(lambda: duration(suite.table.fresh), reader, "table", "fresh")
     for name, rules in suite.columns.items():
         _sensible_column(rules, reader, name)
     for index, row in enumerate(suite.rows):
         _severity(row.severity, reader, "rows", index)
+        _share(row.share, reader, "rows", index, "share")
     for index, rule in enumerate(suite.rules):
         _sensible_rule(rule, document["rules"][index], reader, index)
     if suite.leakage is not None:
         _severity(suite.leakage.severity, reader, "leakage")
+        _share(suite.leakage.duplicates, reader, "leakage", "duplicates")
+        _share(suite.leakage.copies, reader, "leakage", "copies")
         if not suite.leakage.holdout and not suite.leakage.label:
             raise reader.wrong("[leakage] needs holdout, label or both", "leakage")
     texts = {row.where: ("rows", i, "where") for i, row in enumerate(suite.rows)}
@@ -183,6 +188,22 @@ def _sensible(suite: Suite, document: Mapping[str, Any], reader: _Reader) -> Non
     for text, found in expression.read_all(list(texts)).items():
         if isinstance(found, expression.Unreadable):
             raise reader.wrong(f"{text!r} is not a condition on rows: {found}", *texts[text])
+
+
+def _sensible_table(rules: TableRules, reader: _Reader) -> None:
+    _share(rules.keep, reader, "table", "keep")
+    for key in ("min_rows", "max_rows", "grow"):
+        value = getattr(rules, key)
+        if value is not None and value < 0:
+            raise reader.wrong(f"table.{key} is below 0: {value!r}", "table", key)
+    if rules.max_rows is not None and rules.max_rows < rules.min_rows:
+        raise reader.wrong(f"table.max_rows is {rules.max_rows}, below min_rows", "table", "max_rows")
+
+
+def _share(value: float, reader: _Reader, *path: str | int) -> None:
+    if not 0 <= value <= 1:
+        place = ".".join(str(part) for part in path if not isinstance(part, int))
+        raise reader.wrong(f"{place} is a share from 0 to 1, not {value!r}", *path)
 
 
 def _sensible_column(rules: ColumnRules, reader: _Reader, name: str) -> None:
@@ -200,9 +221,15 @@ def _sensible_column(rules: ColumnRules, reader: _Reader, name: str) -> None:
             raise wrong(key, f"is a share of rows from 0 to 1, not {value!r}")
     if rules.step is not None and rules.step <= 0:
         raise wrong("step", "must be above 0")
+    if rules.drift < 0:
+        raise wrong("drift", f"is a number of spreads, not {rules.drift!r}")
+    if rules.min is not None and rules.max is not None and rules.min > rules.max:
+        raise wrong("min", f"is {rules.min!r}, above max, which leaves no value")
     for key, size in (("typical", 5), ("typical_nonzero", 5), ("seen", 2), ("length", 2)):
         if len(getattr(rules, key)) not in (0, size):
             raise wrong(key, f"needs {size} numbers")
+    if rules.length and not 0 <= rules.length[0] <= rules.length[1]:
+        raise wrong("length", "is the least and greatest number of characters, from 0")
     if rules.unit and not (rules.typical and rules.seen):
         raise wrong("unit", "needs typical and seen", "infer the checks again")
     if rules.when:
@@ -238,6 +265,8 @@ def _sensible_column(rules: ColumnRules, reader: _Reader, name: str) -> None:
 
 def _sensible_rule(rule: Rule, given: Mapping[str, Any], reader: _Reader, index: int) -> None:
     at: tuple[str | int, ...] = ("rules", index)
+    _severity(rule.severity, reader, *at)
+    _share(rule.share, reader, *at, "share")
     if rule.rule not in KINDS:
         known = [*KINDS, *plugins.names("check")]
         if rule.rule not in known:
@@ -255,9 +284,7 @@ def _sensible_rule(rule: Rule, given: Mapping[str, Any], reader: _Reader, index:
     missing = next((key for key in kind.needs if key not in given), None)
     if missing is not None:
         raise reader.wrong(f"the rule {rule.rule!r} needs {missing}", *at)
-    _severity(rule.severity, reader, *at)
-    if not 0 <= rule.share <= 1:
-        raise reader.wrong(f"share is a share of rows from 0 to 1, not {rule.share!r}", *at, "share")
+    _sensible_bounds(rule, reader, at)
     if rule.order and rule.order not in _ORDERS:
         raise reader.wrong(f"order is {rule.order!r}, not one of {', '.join(_ORDERS)}", *at, "order")
     if rule.statistic and rule.statistic not in STATISTICS:
@@ -276,6 +303,20 @@ def _sensible_rule(rule: Rule, given: Mapping[str, Any], reader: _Reader, index:
         raise reader.wrong("the rule 'unique' needs column or columns", *at)
     if rule.rule == "references" and "." not in rule.dataset:
         raise reader.wrong(f'dataset is {rule.dataset!r}, not "DATASET.COLUMN"', *at, "dataset")
+
+
+def _sensible_bounds(rule: Rule, reader: _Reader, at: tuple[str | int, ...]) -> None:
+    if rule.at is not None and not 0 <= rule.at <= 1:
+        raise reader.wrong(f"at is a quantile from 0 to 1, not {rule.at!r}", *at, "at")
+    for key in ("min", "max"):
+        bound = getattr(rule, key)
+        if rule.rule in _COUNTED and isinstance(bound, float) and bound < 0:
+            raise reader.wrong(f"{key} is a number of {_COUNTED[rule.rule]}, not {bound!r}", *at, key)
+    low, high = rule.min, rule.max
+    if (isinstance(low, str) and isinstance(high, str) and low > high) or (
+        isinstance(low, float) and isinstance(high, float) and low > high
+    ):
+        raise reader.wrong(f"min is {low!r}, above max, which leaves no value", *at, "min")
 
 
 def _pattern(text: str, reader: _Reader, *path: str | int) -> None:
@@ -333,8 +374,9 @@ def _value(expected: Any, value: Any, reader: _Reader, place: str, *path: str | 
         if not isinstance(value, list):
             raise reader.wrong(f"{name} must be a list", *path)
         return tuple(_value(typing.get_args(expected)[0], item, reader, place, *path) for item in value)
-    if isinstance(value, float) and math.isnan(value):
-        raise reader.wrong(f"{name} is nan, which nothing can be compared with", *path)
+    if isinstance(value, float) and not math.isfinite(value):
+        said = "nan, which nothing can be compared with" if math.isnan(value) else f"{value}, which bounds nothing"
+        raise reader.wrong(f"{name} is {said}", *path)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not _fits(expected, value):

@@ -129,8 +129,10 @@ def _rows(each: Mapping[str, Any]) -> str:
     told = [(sample["row"], _told(sample["values"], each["column"])) for sample in each["samples"][:SAMPLES_MAX]]
     if all(text == "null" for _, text in told):
         told = [(row, "") for row in each["rows"][:SAMPLES_MAX]]
-    shown = ", ".join(f"{row} ({text})" if text else str(row) for row, text in told)
-    return f"{counted(each['count'], 'row')}{of}{place}: {shown}{' …' if each['count'] > len(told) else ''}"
+    head, more = f"{counted(each['count'], 'row')}{of}{place}:", " …" if each["count"] > len(told) else ""
+    if any("=" in text for _, text in told) and each["column"] not in each["samples"][0]["values"]:
+        return "\n        ".join([head, *(f"{row}  {text}" for row, text in told)]) + more
+    return f"{head} " + ", ".join(f"{row} ({text})" if text else str(row) for row, text in told) + more
 
 
 def _told(values: Mapping[str, str], column: str) -> str:
