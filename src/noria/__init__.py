@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from noria.checks.functions import check
     from noria.faces.frames import add_data, append_data, read_data, upsert_data
     from noria.faces.python import diff, export, open, run
+    from noria.faces.recording import active_run, log, start_run
     from noria.pipeline.ambient import seed, split_by_time, xy
     from noria.pipeline.define import dataset, metric, model, pipeline
     from noria.pipeline.reporting import report
@@ -26,12 +27,14 @@ __all__ = [
     "Choice",
     "Log",
     "Range",
+    "active_run",
     "add_data",
     "append_data",
     "check",
     "dataset",
     "diff",
     "export",
+    "log",
     "metric",
     "model",
     "open",
@@ -41,6 +44,7 @@ __all__ = [
     "run",
     "seed",
     "split_by_time",
+    "start_run",
     "step",
     "upsert_data",
     "xy",
@@ -50,12 +54,14 @@ _PLACES = {
     "Choice": "noria.pipeline.step",
     "Log": "noria.pipeline.step",
     "Range": "noria.pipeline.space",
+    "active_run": "noria.faces.recording",
     "add_data": "noria.faces.frames",
     "append_data": "noria.faces.frames",
     "check": "noria.checks.functions",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
     "export": "noria.faces.python",
+    "log": "noria.faces.recording",
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",
@@ -64,6 +70,7 @@ _PLACES = {
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",
     "split_by_time": "noria.pipeline.ambient",
+    "start_run": "noria.faces.recording",
     "step": "noria.pipeline.step",
     "upsert_data": "noria.faces.frames",
     "xy": "noria.pipeline.ambient",

@@ -30,7 +30,7 @@ from noria.store.slices import load_slices
 from noria.store.start import start
 from noria.store.workspace import Workspace
 
-__all__ = ["WallClock", "open_workspace"]
+__all__ = ["WallClock", "open_staging", "open_workspace"]
 
 
 class WallClock:
@@ -89,6 +89,18 @@ def open_workspace(
         actor=actor,
         project=project,
     )
+
+
+def open_staging(project: Project, folder: Path) -> Objects:
+    """Where a recording keeps objects before the ledger is reached: the project's store if it is on this machine.
+
+    Args:
+        folder: what takes them if the store is elsewhere.
+    """
+    state = project.state.resolve()
+    is_here = "://" not in project.store.objects or project.store.objects.startswith("file://")
+    store = _object_store(project.store.objects, project, state) if is_here else plugins.load("objects", "file")(folder)
+    return Objects(store, state / "cache", LocalCopies(state / "cache", size_bytes(project.store.cache)))
 
 
 def _object_store(url: str, project: Project, state: Path) -> ObjectStore:

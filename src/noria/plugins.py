@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "data": "noria.data",
         "checks": "noria.checks",
         "tracking": "noria.tracking",
+        "experiments": "noria.experiments",
         "pipeline": "noria.pipeline",
         "scripts": "noria.scripts",
         "registry": "noria.registry",

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
+from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.schema import Column
 from noria.packaging.flavor import Bundle, Direct, Flavor
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.packaging.rows import Field, Rows, fields_of
 from noria.store.failpoint import failpoint
+from noria.store.objects import Objects
 from noria.store.tree import Entry, Tree, read_tree, write_tree
 from noria.store.workspace import Workspace
 from noria.tracking.facts import ArtifactLogged
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["Bundle", "Direct", "Flavor", "build", "load", "read"]
+__all__ = ["Bundle", "Direct", "Flavor", "build", "load", "pack", "read"]
 
 FORMAT = "noria/bundle/1"
 GOLDEN_ROWS = 64
@@ -65,6 +67,31 @@ def build(
     Raises: StepFailed, ModelFailed for what is no usable model; UsageError if its inputs cannot come
         as rows; GateClosed for an empty holdout.
     """
+    name = pack(
+        ws.objects, model, holdout=holdout, label=label, drop=drop, environment=environment, threshold=threshold
+    )
+    made = read(ws, name)
+    failpoint("model.bundled")
+    with ws.ledger.transaction() as tx:
+        tx.append(
+            ArtifactLogged(run=run, name="bundle", digest=name, size_bytes=made.size_bytes, type="bundle"),
+            inputs=[("run", f"run/{run}")],
+            outputs=[("bundle", name), ("tree", made.tree)],
+        )
+    return made
+
+
+def pack(
+    objects: Objects,
+    model: object,
+    *,
+    holdout: pd.DataFrame,
+    label: str = "",
+    drop: Sequence[str] = (),
+    environment: str = "",
+    threshold: float = 0.5,
+) -> Digest:
+    """Store a fitted model as a bundle that no fact names yet; gives its digest. As `build`, without a ledger."""
     if not hasattr(model, "predict"):
         raise StepFailed(
             f"a model needs a predict method, and {type(model).__name__} has none",
@@ -79,9 +106,9 @@ def build(
         flavor = _packed(folder, model, fields, holdout)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = tuple(
-            Entry(path.relative_to(folder).as_posix(), ws.objects.put_file(path), path.stat().st_size) for path in paths
+            Entry(path.relative_to(folder).as_posix(), objects.put_file(path), path.stat().st_size) for path in paths
         )
-    tree = write_tree(ws.objects, Tree(files))
+    tree = write_tree(objects, Tree(files))
     manifest = {
         "format": FORMAT,
         "flavor": flavor.name,
@@ -91,16 +118,7 @@ def build(
         "environment": environment,
         "tree": tree,
     }
-    name = ws.objects.put_json(manifest)
-    made = read(ws, name)
-    failpoint("model.bundled")
-    with ws.ledger.transaction() as tx:
-        tx.append(
-            ArtifactLogged(run=run, name="bundle", digest=name, size_bytes=made.size_bytes, type="bundle"),
-            inputs=[("run", f"run/{run}")],
-            outputs=[("bundle", name), ("tree", tree)],
-        )
-    return made
+    return objects.put_json(manifest)
 
 
 def _packed(folder: Path, model: object, fields: tuple[Field, ...], holdout: pd.DataFrame) -> Flavor:

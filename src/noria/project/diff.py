@@ -18,6 +18,7 @@ from noria.data import diff as data_diff
 from noria.data import records as data_records
 from noria.data import versions
 from noria.data.diff import TableDiff
+from noria.experiments import records as logged
 from noria.pipeline import records as step_records
 from noria.registry import records as registry
 from noria.registry.release import Release, find
@@ -138,6 +139,7 @@ def _compare_runs(ws: Workspace, a: RunRecord, b: RunRecord) -> list[Line]:
     )
     lines += _texts("configuration", _flat(ws, a.config), _flat(ws, b.config))
     lines += _texts("configuration", {"seed": str(a.seed)}, {"seed": str(b.seed)})
+    lines += _logged(ws, a, b)
     lines += _texts("data", _pins(a.pins), _pins(b.pins))
     if a.environment != b.environment:
         lines += _texts("environment", _flat(ws, a.environment), _flat(ws, b.environment))
@@ -145,6 +147,23 @@ def _compare_runs(ws: Workspace, a: RunRecord, b: RunRecord) -> list[Line]:
         steps = [{step.step: step.key for step in step_records.steps(tx, item.run)} for item in (a, b)]
     lines += _texts("step", *({name: short(key) for name, key in found.items()} for found in steps))
     return lines + _numbers("metric", a.metrics, b.metrics)
+
+
+def _logged(ws: Workspace, a: RunRecord, b: RunRecord) -> list[Line]:
+    """What the runs recorded themselves: params, tags, and data sets beside those that were pinned."""
+    pinned = {pin.dataset for run in (a, b) for pin in run.pins}
+    with ws.ledger.read() as tx:
+        params, tags = logged.params(tx, [a.run, b.run]), logged.tags(tx, [a.run, b.run])
+        used = [
+            {
+                item.name: f"{item.name}@{item.version} {short(item.digest)}"
+                for item in logged.datasets(tx, run)
+                if item.name not in pinned
+            }
+            for run in (a.run, b.run)
+        ]
+    lines = _texts("parameter", params[a.run], params[b.run]) + _texts("tag", tags[a.run], tags[b.run])
+    return lines + _texts("data", used[0], used[1])
 
 
 def _pins(pins: Sequence[Pin]) -> dict[str, str]:

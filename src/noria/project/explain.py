@@ -22,7 +22,7 @@ from noria.data.rows.read import find_rows
 from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring
-from noria.project import refs, scripted, searches, ticks, touched
+from noria.project import recorded, refs, scripted, searches, ticks, touched
 from noria.project.attempts import ANSWERED, Attempt, attempts
 from noria.project.chain import Chain, Link
 from noria.registry import records as registry
@@ -251,7 +251,9 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
         Link(
             what="code",
             ref=code.commit or code.source,
-            text=f"{short(commit)}{dirty}" + (f" on {code.branch}" if code.branch else "") + f", {code.entry}",
+            text=f"{short(commit)}{dirty}"
+            + (f" on {code.branch}" if code.branch else "")
+            + (f", {code.entry}" if code.entry else ""),
             details={
                 "commit": code.commit,
                 "branch": code.branch,
@@ -260,7 +262,7 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
                 "source": code.source,
             },
         ),
-        *(scripted.links(ws, run.run) or [_given(ws, run, config)]),
+        *(scripted.links(ws, run.run) or recorded.links(ws, run.run) or [_given(ws, run, config)]),
         Link(
             what="environment", ref=run.environment, text=f"the lock of Python and packages, {short(run.environment)}"
         ),

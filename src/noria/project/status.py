@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from noria.core.clock import utc_text
 from noria.core.verb import verb
 from noria.data import records as data
+from noria.experiments.sending import Waiting, waiting
 from noria.loop import records as loop
 from noria.monitoring import live
 from noria.monitoring import records as monitoring
@@ -149,7 +150,10 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The whole project. `facts` is the size of the ledger, `servers` how many answer now."""
+    """The whole project. `facts` is the size of the ledger, `servers` how many answer now.
+
+    `recordings` are those of this machine that are not wholly in the ledger.
+    """
 
     project: str
     clock: str
@@ -160,6 +164,7 @@ class Status:
     datasets: tuple[DataLine, ...]
     jobs: tuple[JobLine, ...]
     next: str
+    recordings: tuple[Waiting, ...] = ()
 
 
 @verb(permission="project.read", changes=False)
@@ -202,6 +207,7 @@ def status(ws: Workspace) -> Status:
         ),
         jobs=tuple(JobLine(job=job.id, kind=job.kind, state=job.state, about=job.key) for job in ws.jobs.waiting()),
         next=_next(models, len(newest)),
+        recordings=tuple(waiting(ws)),
     )
 
 

@@ -85,7 +85,12 @@ def run_verb(
             return verbs.builtins(_quickly(quick, verbs.accept(found, arguments)))
         from noria.bootstrap import open_workspace
 
-        return verbs.builtins(verbs.call(open_workspace(), found, arguments))
+        ws = open_workspace()
+        if (ws.project.state / "recording").is_dir():  # else nothing is imported for it
+            from noria.experiments.sending import send_left
+
+            send_left(ws)
+        return verbs.builtins(verbs.call(ws, found, arguments))
 
 
 def _quickly(target: str, arguments: Mapping[str, Any]) -> Any:

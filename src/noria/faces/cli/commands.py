@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from noria.faces.cli.command import Command
 from noria.faces.cli.commands_checks import CHECKS
+from noria.faces.cli.commands_experiments import EXPERIMENTS
 from noria.faces.cli.commands_schedule import SCHEDULES, SEARCHES
 from noria.faces.cli.commands_trust import TRUST
 
@@ -337,13 +338,6 @@ COMMANDS: Mapping[str, Command] = {
         fail_unless="ok",
         is_slow=True,
     ),
-    "runs": Command(
-        target="noria.tracking.run:list_runs",
-        summary="Runs, newest first",
-        examples=("noria runs", "noria runs --status failed --limit 5"),
-        show="runs",
-        next="noria why {run}",
-    ),
     "why": Command(
         target="noria.project.why:why",
         summary="Why each step of a run ran, or did not, and the lines that changed",
@@ -570,19 +564,7 @@ COMMANDS: Mapping[str, Command] = {
         show="arms",
         empty="nothing is deployed: noria deploy MODEL",
     ),
-    "tracking log": Command(
-        target="noria.tracking.run:log_text",
-        summary="What the steps of a run printed",
-        examples=("noria tracking log", "noria tracking log run_01k3 --step train"),
-        positional=("run",),
-        empty="the steps printed nothing",
-    ),
-    "tracking show": Command(
-        target="noria.tracking.run:show",
-        summary="One run; the newest without an id",
-        examples=("noria tracking show", "noria tracking show run_01k3 --json"),
-        positional=("run",),
-    ),
+    **EXPERIMENTS,
     **CHECKS,
     **TRUST,
     **SCHEDULES,

@@ -15,6 +15,7 @@ import click
 from noria.faces.cli import (
     show_checks,
     show_data,
+    show_experiments,
     show_folders,
     show_live,
     show_project,
@@ -140,6 +141,9 @@ RENDERERS: Mapping[str, Renderer] = {
     "run": show_run.report,
     "script": show_script.script,
     "runs": show_run.runs,
+    "found_runs": show_experiments.found,
+    "run_details": show_experiments.details,
+    "history": show_experiments.history,
     "schedule": show_schedule.schedule,
     "schedules": show_schedule.schedules,
     "upcoming": show_schedule.upcoming,

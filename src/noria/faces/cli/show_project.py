@@ -43,7 +43,18 @@ def status(found: Mapping[str, Any]) -> str:
         parts.append(_titled("runs", columns(rows, right="  r")))
     if found["jobs"]:
         parts.append(_titled("jobs", columns([[each["state"], each["kind"], each["about"]] for each in found["jobs"]])))
+    if found.get("recordings"):
+        rows = [
+            [each["run"], _standing(each), f"{size(each['size_bytes'])} to send", each["name"], day(each["since"])]
+            for each in found["recordings"]
+        ]
+        parts.append(_titled("waits to be sent", columns(rows)))
     return "\n".join(parts)
+
+
+def _standing(found: Mapping[str, Any]) -> str:
+    """How a recording stands that is not wholly sent."""
+    return "ended" if found["is_ended"] else mark("running") if found["is_live"] else mark("lost")
 
 
 def _model(found: Mapping[str, Any]) -> str:

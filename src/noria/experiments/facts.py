@@ -1,0 +1,81 @@
+"""What a recording adds to the facts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from noria.core.fact import fact
+
+__all__ = ["FACTS", "Dataset", "PointsMerged", "RunDescribed", "RunLogged", "Summary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a batch holds of one metric. `step`, `at_us` (UTC, µs) and `last` are of its newest point.
+
+    `low` and `high` bound the finite values, and are None without any. A `last` that is not finite is None,
+    and `special` then says "nan", "inf" or "-inf".
+    """
+
+    points: int
+    step: int
+    at_us: int
+    last: float | None
+    low: float | None
+    high: float | None
+    special: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A data set that a run used: its version and tree, or 0 and "" where no such version is known here."""
+
+    name: str
+    version: int
+    tree: str
+    context: str = ""
+
+
+@fact("run.described", subject="run/{run}")
+class RunDescribed:
+    """A run is recorded by a script. `began` is when it began, by the clock of its own machine."""
+
+    run: str
+    name: str
+    experiment: str
+    parent: str
+    began: str
+
+
+@fact("run.logged", subject="run/{run}")
+class RunLogged:
+    """A batch of what a run logged: the lines of the log of `writer` up to the byte `upto`.
+
+    `segment` is the digest of its metric points, or empty. `problems` are sentences about what could not
+    be kept.
+    """
+
+    run: str
+    writer: str
+    upto: int
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    segment: str = ""
+    points: int = 0
+    metrics: Mapping[str, Summary] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@fact("points.merged", subject="run/{run}")
+class PointsMerged:
+    """The points of a run's segments so far are in one segment now."""
+
+    run: str
+    segment: str
+    points: int
+
+
+FACTS = (RunDescribed, RunLogged, PointsMerged)

@@ -1,0 +1,240 @@
+"""Metric points as columnar segments with a summary of each chunk, and histories made small.
+
+A segment is a Parquet object with the columns of every other series (name, step, at, value), sorted by
+name, each name in the order of its steps. Its metadata holds one summary for each chunk of `CHUNK` points
+of a name: first, last, least and greatest point. A long history is drawn from the summaries alone; none
+of its points is read. What was written does not change: a segment that is not wanted any more is replaced.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from noria.core.lazy import lazy
+from noria.experiments.facts import Summary
+from noria.store.objects import Objects
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy("numpy")
+
+__all__ = [
+    "CHUNK",
+    "Chunk",
+    "Curve",
+    "curve",
+    "downsample",
+    "joined",
+    "live",
+    "merge",
+    "ordered",
+    "read",
+    "summaries",
+    "summarize",
+    "thin",
+    "write",
+]
+
+pa = lazy("pyarrow")
+pc = lazy("pyarrow.compute")
+pq = lazy("pyarrow.parquet")
+
+CHUNK = 4096
+ROW_GROUP = 1 << 16
+_KEY = b"noria.chunks"
+Point = tuple[int, int, float]
+"""(step, at in µs UTC, value)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of one metric in the order of step, then time; arrays of shape (n_points,), at in µs UTC."""
+
+    steps: npt.NDArray[np.int64]
+    at_us: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def take(self, places: npt.NDArray[np.int64]) -> Curve:
+        """The points at these places."""
+        return Curve(self.steps[places], self.at_us[places], self.values[places])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The summary of up to `CHUNK` points of a name: how many, from which row on, and the points that show."""
+
+    name: str
+    offset: int
+    points: int
+    shown: tuple[Point, ...]
+
+
+def curve(points: Sequence[Point]) -> Curve:
+    """A curve of single points, brought into order."""
+    steps = np.array([point[0] for point in points], np.int64)
+    at_us = np.array([point[1] for point in points], np.int64)
+    values = np.array([point[2] for point in points], np.float64)
+    return ordered(Curve(steps, at_us, values))
+
+
+def ordered(found: Curve) -> Curve:
+    """The same points in the order of step, then time; of equal ones the earlier logged is first."""
+    return found.take(np.lexsort((found.at_us, found.steps)))
+
+
+def write(objects: Objects, curves: dict[str, Curve]) -> str:
+    """Store the points of each name as a segment; gives its digest. The same points give the same."""
+    names = sorted(curves)
+    chunks: list[list[Any]] = []
+    offset = 0
+    for name in names:
+        whole = curves[name]
+        for start in range(0, len(whole), CHUNK):
+            part = whole.take(np.arange(start, min(start + CHUNK, len(whole))))
+            chunks.append([name, offset + start, len(part), [_point(part, each) for each in _showing(part)]])
+        offset += len(whole)
+    numbers = np.repeat(np.arange(len(names), dtype=np.int32), [len(curves[name]) for name in names])
+    table = pa.table(
+        {
+            "name": pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(names, pa.string())).cast(pa.string()),
+            "step": pa.array(np.concatenate([curves[name].steps for name in names])),
+            "at": pa.array(np.concatenate([curves[name].at_us for name in names])).cast(pa.timestamp("us", tz="UTC")),
+            "value": pa.array(np.concatenate([curves[name].values for name in names])),
+        }
+    ).replace_schema_metadata({_KEY: json.dumps(chunks)})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", version="2.6", row_group_size=ROW_GROUP)
+    return objects.put_bytes(sink.getvalue())
+
+
+def summaries(objects: Objects, segment: str, name: str) -> list[Chunk] | None:
+    """The summaries of a name in a segment; None if the segment has none at all (it is of another writer)."""
+    found = (pq.read_schema(objects.path(segment)).metadata or {}).get(_KEY)
+    if found is None:
+        return None
+    return [
+        Chunk(item[0], item[1], item[2], tuple((step, at_us, value) for step, at_us, value in item[3]))
+        for item in json.loads(found)
+        if item[0] == name
+    ]
+
+
+def read(objects: Objects, segment: str, name: str) -> Curve:
+    """The points of a name in a segment, in order."""
+    filters = [("name", "=", name)]
+    return ordered(_of(pq.read_table(objects.path(segment), filters=filters, columns=["step", "at", "value"])))
+
+
+def live(table: Any, name: str) -> Curve:
+    """The points of a name in a table of the series port."""
+    return _of(table.filter(pc.equal(table["name"], name)))
+
+
+def merge(objects: Objects, segments: Sequence[str]) -> tuple[str, int]:
+    """One segment with the points of several, and how many they are."""
+    curves: dict[str, list[Curve]] = {}
+    for segment in segments:
+        for name, found in _every(objects, segment):
+            curves.setdefault(name, []).append(found)
+    whole = {name: ordered(joined(parts)) for name, parts in curves.items()}
+    return write(objects, whole), sum(len(found) for found in whole.values())
+
+
+def joined(parts: Sequence[Curve]) -> Curve:
+    """The points of several curves, one after the other."""
+    if not parts:
+        return curve([])
+    return Curve(
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.at_us for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+def thin(chunks: Sequence[Chunk]) -> Curve | None:
+    """What the summaries alone show of a history; None if the chunks overlap in their steps.
+
+    The first, last, least and greatest point of each chunk are points of the history itself, in order.
+    """
+    spans = sorted((chunk.shown[0][0], chunk.shown[-1][0]) for chunk in chunks if chunk.shown)
+    if any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)):
+        return None
+    return curve([point for chunk in chunks for point in chunk.shown])
+
+
+def downsample(whole: Curve, limit: int) -> Curve:
+    """At most `limit` (4 or more) of the points, in order: first, last, and of equal parts the least and greatest.
+
+    The least and the greatest value of the whole are always among them, infinite ones included. NaN shows
+    only where a part has nothing else.
+    """
+    assert limit >= 4, "first, last, least and greatest are four points"
+    n = len(whole)
+    if n <= limit:
+        return whole
+    edges = np.linspace(1, n - 1, (limit - 2) // 2 + 1).astype(np.int64)
+    places = {0, n - 1}
+    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        places.update(start + each for each in _extremes(whole.values[start:end]))
+    return whole.take(np.array(sorted(places), np.int64))
+
+
+def summarize(found: Curve) -> Summary:
+    """What a batch's fact says of one metric."""
+    finite = found.values[np.isfinite(found.values)]
+    last = float(found.values[-1])
+    return Summary(
+        points=len(found),
+        step=int(found.steps[-1]),
+        at_us=int(found.at_us[-1]),
+        last=last if math.isfinite(last) else None,
+        low=float(finite.min()) if len(finite) else None,
+        high=float(finite.max()) if len(finite) else None,
+        special="" if math.isfinite(last) else repr(last),
+    )
+
+
+def _every(objects: Objects, segment: str) -> Iterator[tuple[str, Curve]]:
+    table = pq.read_table(objects.path(segment))
+    names = np.asarray(table["name"].to_pylist(), dtype=object)
+    whole = _of(table)
+    starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)] if len(names) else [0]
+    for start, end in itertools.pairwise(starts):
+        yield str(names[start]), whole.take(np.arange(start, end))
+
+
+def _of(table: Any) -> Curve:
+    return Curve(
+        table["step"].to_numpy().astype(np.int64),
+        table["at"].cast(pa.int64()).to_numpy().astype(np.int64),
+        table["value"].to_numpy().astype(np.float64),
+    )
+
+
+def _extremes(values: npt.NDArray[np.float64]) -> set[int]:
+    """The places of the least and the greatest value that is a number; the first place if there is none."""
+    if not len(values):
+        return set()
+    is_nan = np.isnan(values)
+    if is_nan.all():
+        return {0}
+    return {int(np.nanargmin(values)), int(np.nanargmax(values))}
+
+
+def _showing(part: Curve) -> list[int]:
+    return sorted({0, len(part) - 1, *_extremes(part.values)})
+
+
+def _point(part: Curve, place: int) -> list[Any]:
+    return [int(part.steps[place]), int(part.at_us[place]), float(part.values[place])]

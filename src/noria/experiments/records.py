@@ -1,0 +1,558 @@
+"""Records for finding runs: one narrow row a run, and typed rows of params, tags and metrics beside it.
+
+Every run is here, whatever made it: pipelines, scripts, searches and recordings. Searches go through the
+indexes of the typed rows, pages by the last row's place and never by counting, and a list reads only what
+it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, case, func, literal, or_, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from noria.core.clock import instant, utc_text
+from noria.core.errors import UsageError
+from noria.core.fact import Stored
+from noria.experiments.facts import PointsMerged, RunDescribed, RunLogged, Summary
+from noria.experiments.grammar import TIMES, Clause, Order
+from noria.store.ledger import Reader, Transaction
+from noria.store.tables import project, record_table
+from noria.tracking.facts import RunFinished, RunStarted
+
+__all__ = [
+    "PROJECTIONS",
+    "TABLES",
+    "LoggedRun",
+    "Metric",
+    "NoteRecord",
+    "UsedDataset",
+    "children",
+    "datasets",
+    "described",
+    "experiments",
+    "metrics",
+    "notes",
+    "params",
+    "run",
+    "search",
+    "segments",
+    "tags",
+    "upto",
+]
+
+HEAD = 200
+"""How much of a text an index holds; the rest is compared when the head fits."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_run = record_table(
+    "logged_run",
+    Column("run", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("experiment", Text, nullable=False),
+    Column("parent", Text, nullable=False),
+    Column("pipeline", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("started_at", Text, nullable=False),
+    Column("finished_at", Text, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Index("logged_run_seq", "seq"),
+    Index("logged_run_experiment", "experiment", "seq"),
+    Index("logged_run_parent", "parent", "seq"),
+    Index("logged_run_status", "status", "seq"),
+)
+_param = record_table(
+    "logged_param",
+    Column("run", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("head", Text, nullable=False),
+    Index("logged_param_value", "key", "head", "run"),
+)
+_tag = record_table(
+    "logged_tag",
+    Column("run", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("head", Text, nullable=False),
+    Index("logged_tag_value", "key", "head", "run"),
+)
+_metric = record_table(
+    "logged_metric",
+    Column("run", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Float, nullable=True),
+    Column("special", Text, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("low", Float, nullable=True),
+    Column("high", Float, nullable=True),
+    Column("points", BigInteger, nullable=False),
+    Index("logged_metric_value", "key", "value", "run"),
+)
+_note = record_table(
+    "logged_note",
+    Column("seq", BigInteger, primary_key=True),
+    Column("place", BigInteger, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Index("logged_note_run", "run", "seq"),
+)
+_dataset = record_table(
+    "logged_dataset",
+    Column("run", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("context", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Index("logged_dataset_name", "name", "run"),
+    Index("logged_dataset_digest", "digest", "run"),
+)
+_segment = record_table(
+    "logged_segment",
+    Column("run", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("points", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+)
+_writer = record_table(
+    "logged_writer",
+    Column("run", Text, primary_key=True),
+    Column("writer", Text, primary_key=True),
+    Column("upto", BigInteger, nullable=False),
+)
+TABLES = (_run, _param, _tag, _metric, _note, _dataset, _segment, _writer)
+
+STATUSES: Mapping[str, tuple[str, ...]] = {
+    "RUNNING": ("running",),
+    "SCHEDULED": ("scheduled",),
+    "FINISHED": ("finished",),
+    "FAILED": ("failed", "stopped"),
+    "KILLED": ("lost", "cancelled", "preempted"),
+}
+"""MLflow's words for how a run stands, and ours that each stands for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRun:
+    """One run, without what it logged. Times are UTC texts, by the clock of the machine that recorded."""
+
+    run: str
+    name: str
+    experiment: str
+    parent: str
+    pipeline: str
+    cause: str
+    status: str
+    reason: str
+    actor: str
+    started_at: str
+    finished_at: str
+    seconds: float
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """Where a metric of a run stands. `value` is None where `special` says nan, inf or -inf."""
+
+    key: str
+    value: float | None
+    special: str
+    step: int
+    at_us: int
+    low: float | None
+    high: float | None
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedDataset:
+    """A data set that a run used; version 0 is one that no version here fits."""
+
+    name: str
+    version: int
+    digest: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteRecord:
+    """A note of a run, or (`kind` "problem") a sentence about what could not be kept."""
+
+    kind: str
+    text: str
+    at: str
+
+
+@project(RunStarted)
+def started(tx: Transaction, fact: Stored[RunStarted]) -> None:
+    """Every run can be found from its start on."""
+    payload = fact.payload
+    tx.upsert(
+        _run,
+        run=payload.run,
+        name="",
+        experiment="",
+        parent="",
+        pipeline=payload.pipeline,
+        cause=payload.cause,
+        status="running",
+        reason="",
+        actor=fact.actor,
+        started_at=fact.at,
+        finished_at="",
+        seconds=0.0,
+        seq=fact.seq,
+    )
+    for pin in payload.pins:
+        tx.upsert(_dataset, run=payload.run, name=pin.dataset, context="", version=pin.version, digest=pin.tree)
+
+
+@project(RunDescribed)
+def run_described(tx: Transaction, fact: Stored[RunDescribed]) -> None:
+    """A recording says how its run is called, and when it really began."""
+    payload = fact.payload
+    tx.update(
+        _run,
+        {"run": payload.run},
+        name=payload.name,
+        experiment=payload.experiment,
+        parent=payload.parent,
+        started_at=payload.began,
+    )
+
+
+@project(RunFinished)
+def run_finished(tx: Transaction, fact: Stored[RunFinished]) -> None:
+    """A run ends once; only a run that was taken for lost may end after all, when its log comes in."""
+    payload = fact.payload
+    found = run(tx, payload.run)
+    if found is None or not (found.status == "running" or (found.status == "lost" and payload.status != "lost")):
+        return
+    ended = fact.at
+    if found.experiment:
+        ended = utc_text(instant(found.started_at) + timedelta(seconds=payload.seconds))
+    tx.update(
+        _run,
+        {"run": payload.run},
+        status=payload.status,
+        reason=payload.reason,
+        finished_at=ended,
+        seconds=payload.seconds,
+    )
+    if not found.experiment:
+        for key, value in payload.metrics.items():
+            _fold_metric(tx, payload.run, key, _single(value, fact.at))
+
+
+@project(RunLogged)
+def run_logged(tx: Transaction, fact: Stored[RunLogged]) -> None:
+    """A batch counts once: one whose bytes are on record already changes nothing."""
+    payload = fact.payload
+    if payload.upto <= upto(tx, payload.run, payload.writer):
+        return
+    tx.upsert(_writer, run=payload.run, writer=payload.writer, upto=payload.upto)
+    for table, pairs in ((_param, payload.params), (_tag, payload.tags)):
+        for key, value in pairs.items():
+            tx.upsert(table, run=payload.run, key=key, value=value, head=value[:HEAD])
+    for key, summary in payload.metrics.items():
+        _fold_metric(tx, payload.run, key, summary)
+    said = [("note", text) for text in payload.notes] + [("problem", text) for text in payload.problems]
+    for place, (kind, text) in enumerate(said):
+        tx.upsert(_note, seq=fact.seq, place=place, run=payload.run, kind=kind, text=text, at=fact.at)
+    for item in payload.datasets:
+        tx.upsert(
+            _dataset,
+            run=payload.run,
+            name=item.name,
+            context=item.context,
+            version=item.version,
+            digest=item.tree,
+        )
+    if payload.segment:
+        tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
+
+
+@project(PointsMerged)
+def points_merged(tx: Transaction, fact: Stored[PointsMerged]) -> None:
+    """One segment takes the place of those before it."""
+    payload = fact.payload
+    tx.delete(_segment, run=payload.run)
+    tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
+
+
+PROJECTIONS = (started, run_described, run_finished, run_logged, points_merged)
+
+
+def _single(value: float, at: str) -> Summary:
+    at_us = (instant(at) - _EPOCH) // timedelta(microseconds=1)
+    return Summary(points=1, step=0, at_us=at_us, last=value, low=value, high=value)
+
+
+def _fold_metric(tx: Transaction, name: str, key: str, summary: Summary) -> None:
+    """The newest point is that of the highest step, of equal steps the latest; bounds and counts add up."""
+    row = tx.first(select(_metric).where(_metric.c.run == name, _metric.c.key == key))
+    low, high, points = summary.low, summary.high, summary.points
+    if row is not None:
+        low = min((each for each in (row.low, low) if each is not None), default=None)
+        high = max((each for each in (row.high, high) if each is not None), default=None)
+        points += row.points
+    if row is not None and (summary.step, summary.at_us) < (row.step, row.at_us):
+        tx.update(_metric, {"run": name, "key": key}, low=low, high=high, points=points)
+        return
+    tx.upsert(
+        _metric,
+        run=name,
+        key=key,
+        value=summary.last,
+        special=summary.special,
+        step=summary.step,
+        at_us=summary.at_us,
+        low=low,
+        high=high,
+        points=points,
+    )
+
+
+def run(tx: Reader, name: str) -> LoggedRun | None:
+    """The run of that id, or None."""
+    row = tx.first(select(_run).where(_run.c.run == name))
+    return None if row is None else LoggedRun(**row._mapping)
+
+
+def described(tx: Reader, name: str) -> bool:
+    """Whether a run is on record as a recording."""
+    found = run(tx, name)
+    return found is not None and bool(found.experiment)
+
+
+def upto(tx: Reader, name: str, writer: str) -> int:
+    """How many bytes of a writer's log are on record."""
+    found = tx.scalar(select(_writer.c.upto).where(_writer.c.run == name, _writer.c.writer == writer))
+    return int(found or 0)
+
+
+def children(tx: Reader, name: str, limit: int) -> list[LoggedRun]:
+    """The runs nested in one, oldest first."""
+    rows = tx.rows(select(_run).where(_run.c.parent == name).order_by(_run.c.seq).limit(limit))
+    return [LoggedRun(**row._mapping) for row in rows]
+
+
+def experiments(tx: Reader) -> list[tuple[str, int, str]]:
+    """(name, runs, start of the newest) of every experiment, by name."""
+    query = (
+        select(_run.c.experiment, func.count().label("runs"), func.max(_run.c.started_at).label("newest"))
+        .where(_run.c.experiment != "")
+        .group_by(_run.c.experiment)
+        .order_by(_run.c.experiment)
+    )
+    return [(str(row.experiment), int(row.runs), str(row.newest)) for row in tx.rows(query)]
+
+
+def params(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """The params of runs, or those of these keys: run -> key -> value."""
+    return _texts(tx, _param, names, keys)
+
+
+def tags(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """The tags of runs, or those of these keys: run -> key -> value."""
+    return _texts(tx, _tag, names, keys)
+
+
+def metrics(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[str, list[Metric]]:
+    """Where the metrics of runs stand, or those of these keys, by key."""
+    query = select(_metric).where(_metric.c.run.in_(names)).order_by(_metric.c.run, _metric.c.key)
+    if keys:
+        query = query.where(_metric.c.key.in_(keys))
+    found: dict[str, list[Metric]] = {name: [] for name in names}
+    for row in tx.rows(query):
+        values = dict(row._mapping)
+        found[values.pop("run")].append(Metric(**values))
+    return found
+
+
+def notes(tx: Reader, name: str) -> list[NoteRecord]:
+    """The notes and problems of a run, oldest first."""
+    rows = tx.rows(select(_note).where(_note.c.run == name).order_by(_note.c.seq, _note.c.place))
+    return [NoteRecord(kind=row.kind, text=row.text, at=row.at) for row in rows]
+
+
+def datasets(tx: Reader, name: str) -> list[UsedDataset]:
+    """The data sets that a run used, by name."""
+    rows = tx.rows(select(_dataset).where(_dataset.c.run == name).order_by(_dataset.c.name, _dataset.c.context))
+    return [UsedDataset(name=row.name, version=row.version, digest=row.digest, context=row.context) for row in rows]
+
+
+def segments(tx: Reader, name: str) -> list[tuple[str, int]]:
+    """(digest, points) of a run's segments, oldest first."""
+    rows = tx.rows(select(_segment).where(_segment.c.run == name).order_by(_segment.c.seq, _segment.c.segment))
+    return [(str(row.segment), int(row.points)) for row in rows]
+
+
+def search(
+    tx: Reader,
+    where: Sequence[Clause] = (),
+    order: Sequence[Order] = (),
+    *,
+    after: Sequence[str | float] = (),
+    limit: int = 50,
+) -> list[tuple[LoggedRun, tuple[str | float, ...]]]:
+    """Runs that fit every clause, newest first unless `order` says otherwise; each with its place.
+
+    Args:
+        after: the place of a run; those behind it are given.
+    """
+    keys: list[tuple[Any, bool]] = []
+    joined: Any = _run
+    for number, each in enumerate(order):
+        if each.kind == "attribute":
+            keys.append((_run.c[each.key], each.is_descending))
+            continue
+        table = {"metric": _metric, "param": _param, "tag": _tag}[each.kind].alias(f"ordered_{number}")
+        joined = joined.outerjoin(table, and_(table.c.run == _run.c.run, table.c.key == each.key))
+        blank: Any = literal(0.0) if each.kind == "metric" else literal("")
+        keys.append((case((table.c.value.is_(None), 1), else_=0), False))  # what has none comes last
+        keys.append((func.coalesce(table.c.value, blank), each.is_descending))
+    keys.append((_run.c.seq, True))
+    if after and len(after) != len(keys):
+        raise UsageError("the page does not belong to this order", hint="ask for the first page again")
+    columns = [key.label(f"place_{number}") for number, (key, _) in enumerate(keys)]
+    query = select(_run, *columns).select_from(joined).where(*(_condition(clause) for clause in where))
+    if after:
+        query = query.where(_behind(keys, after))
+    query = query.order_by(*(key.desc() if is_descending else key.asc() for key, is_descending in keys)).limit(limit)
+    return [_placed(row, len(keys)) for row in tx.rows(query)]
+
+
+def _placed(row: Row[Any], count: int) -> tuple[LoggedRun, tuple[str | float, ...]]:
+    values = dict(row._mapping)
+    place = tuple(values.pop(f"place_{number}") for number in range(count))
+    return LoggedRun(**values), place
+
+
+def _behind(keys: Sequence[tuple[Any, bool]], after: Sequence[str | float]) -> Any:
+    """Whether a row comes behind a place in the order."""
+    cases = []
+    for number, (key, is_descending) in enumerate(keys):
+        equal = [keys[before][0] == after[before] for before in range(number)]
+        cases.append(and_(*equal, key < after[number] if is_descending else key > after[number]))
+    return or_(*cases)
+
+
+def _condition(clause: Clause) -> Any:
+    if clause.kind == "attribute":
+        return _of_attribute(clause)
+    if clause.kind == "metric":
+        return _run.c.run.in_(
+            select(_metric.c.run).where(_metric.c.key == clause.key, _compared(_metric.c.value, clause))
+        )
+    if clause.kind == "dataset":
+        column = _dataset.c[clause.key]
+        return _run.c.run.in_(select(_dataset.c.run).where(_compared(column, clause)))
+    table = _param if clause.kind == "param" else _tag
+    if clause.operator in ("IS NULL", "IS NOT NULL"):
+        has = _run.c.run.in_(select(table.c.run).where(table.c.key == clause.key))
+        return has if clause.operator == "IS NOT NULL" else ~has
+    query = select(table.c.run).where(table.c.key == clause.key, _compared(table.c.value, clause))
+    if clause.operator == "=":
+        query = query.where(table.c.head == str(clause.value)[:HEAD])
+    return _run.c.run.in_(query)
+
+
+def _of_attribute(clause: Clause) -> Any:
+    column = _run.c[clause.key]
+    if clause.key in TIMES:
+        known = column != ""
+        return and_(known, _compared(column, Clause(clause.kind, clause.key, clause.operator, _moment(clause.value))))
+    if clause.key == "status" and clause.operator in ("=", "!=", "IN", "NOT IN"):
+        asked = clause.value if isinstance(clause.value, tuple) else (str(clause.value),)
+        words = {word for each in asked for word in STATUSES.get(each.upper(), (each.lower(),))}
+        found = column.in_(sorted(words))
+        return found if clause.operator in ("=", "IN") else ~found
+    return _compared(column, clause)
+
+
+def _moment(value: Any) -> str:
+    """A time as its text: MLflow's milliseconds since the epoch, or an ISO date or time."""
+    try:
+        if isinstance(value, float):
+            return utc_text(_EPOCH + timedelta(milliseconds=value))
+        return utc_text(instant(str(value)))
+    except (ValueError, OverflowError) as error:
+        hint = "milliseconds since 1970, or '2026-11-21' or '2026-11-21T04:40:00'"
+        raise UsageError(f"{value!r} is no time", hint=hint) from error
+
+
+def _compared(column: Any, clause: Clause) -> Any:
+    value = clause.value
+    match clause.operator:
+        case "=":
+            return column == value
+        case "!=":
+            return column != value
+        case "<":
+            return column < value
+        case "<=":
+            return column <= value
+        case ">":
+            return column > value
+        case ">=":
+            return column >= value
+        case "LIKE":
+            return _CaseLike(column, str(value))
+        case "ILIKE":
+            return func.lower(column).like(str(value).lower(), escape="\x01")
+        case "IN":
+            return column.in_(value)
+        case _:
+            return ~column.in_(value)
+
+
+class _CaseLike(FunctionElement[bool]):
+    """LIKE that minds the case, which SQLite's own does not."""
+
+    inherit_cache = True
+    name = "case_like"
+
+    def __init__(self, column: Any, pattern: str) -> None:
+        super().__init__(column, literal(pattern), literal(_glob(pattern)))
+
+
+@compiles(_CaseLike)
+def _as_like(element: Any, compiler: Any, **named: Any) -> str:
+    column, pattern, _ = list(element.clauses)
+    return f"{compiler.process(column, **named)} LIKE {compiler.process(pattern, **named)} ESCAPE ''"
+
+
+@compiles(_CaseLike, "sqlite")
+def _as_glob(element: Any, compiler: Any, **named: Any) -> str:
+    column, _, pattern = list(element.clauses)
+    return f"{compiler.process(column, **named)} GLOB {compiler.process(pattern, **named)}"
+
+
+def _glob(pattern: str) -> str:
+    """The pattern of LIKE in the words of SQLite's GLOB."""
+    changed = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+    return "".join(changed.get(mark, mark) for mark in pattern)
+
+
+def _texts(tx: Reader, table: Any, names: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, str]]:
+    query = select(table.c.run, table.c.key, table.c.value).where(table.c.run.in_(names)).order_by(table.c.key)
+    if keys:
+        query = query.where(table.c.key.in_(keys))
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for row in tx.rows(query):
+        found[row.run][row.key] = row.value
+    return found

@@ -1,0 +1,179 @@
+"""A recording never raises into training: what it cannot keep is told with the run, and the rest is kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.bootstrap import WallClock
+from noria.core.errors import StoreUnavailable
+from noria.engines.objects.file import FileObjects
+from noria.experiments import records, search, sending
+from noria.experiments.recorder import Recording
+from noria.store.objects import Objects
+from noria.store.workspace import Workspace
+from noria.testing import open_memory
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    made = open_memory(root=tmp_path)
+    yield made
+    made.ledger.database.close()
+
+
+def begin(ws: Workspace, **changed: Any) -> Recording:
+    """A recording whose objects lie beside its log, as where the project's store is elsewhere."""
+    given: dict[str, Any] = {
+        "clock": WallClock(),
+        "objects": lambda folder: Objects(FileObjects(folder), ws.project.root / "cache"),
+        "open_workspace": lambda: ws,
+        "name": "first",
+        "experiment": "exp",
+        "parent": "",
+        "actor": "user:somebody",
+        **changed,
+    }
+    return Recording(ws.project, **given)
+
+
+class Broken:
+    """What raises whatever is asked of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("broken")
+
+    def __float__(self) -> float:
+        raise ValueError("no number")
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_what_was_recorded_is_in_the_ledger_with_its_objects_and_by_whom(ws: Workspace) -> None:
+    with begin(ws) as run:
+        run.log({"loss": 0.5}, step=3, params={"lr": 0.1}, tags={"team": "x"}, note="a note")
+        run.log(loss=0.25, acc=1)
+        run.log(acc=2)
+        run.artifact(b"bytes", "a.bin")
+        run.table([{"a": 1}, {"a": 2}], "rows")
+    found = search.show(ws, run.run)
+    assert (found.run.status, found.run.actor, found.run.experiment) == ("finished", "user:somebody", "exp")
+    assert (found.params, found.tags) == ({"lr": "0.1"}, {"team": "x"})
+    assert [(each.key, each.value, each.step, each.points) for each in found.metrics] == [
+        ("acc", 2.0, 1, 2),
+        ("loss", 0.25, 4, 2),
+    ]
+    assert {each.name for each in found.artifacts} == {"a.bin", "rows.parquet"}
+    for each in found.artifacts:
+        ws.objects.verify(each.digest)
+    assert search.history(ws, run.run, "loss").steps == (3, 4)
+    assert sending.waiting(ws) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_kept_as_it_is(ws: Workspace, value: float) -> None:
+    with begin(ws) as run:
+        run.log(loss=1.0)
+        run.log(loss=value)
+    with ws.ledger.read() as tx:
+        [metric] = records.metrics(tx, [run.run])[run.run]
+    assert (metric.value, metric.special, metric.low, metric.high) == (None, repr(value), 1.0, 1.0)
+    assert repr(search.history(ws, run.run, "loss").values[-1]) == repr(value)
+
+
+def test_nothing_raises_and_each_failure_is_told(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="noria.recording")
+    with begin(ws) as run:
+        run.log(loss="high", good=1)
+        run.log(loss=Broken())
+        run.log(params={"p": Broken()})
+        run.artifact("/nowhere/at/all")
+        run.figure(3, "figure")
+        run.table(3, "table")
+        run.image(Broken(), "image")
+        run.model(object(), "m", rows=None)
+        run.input("no-such-data@7")
+        run.log(params={"long": "x" * 9000})
+    found = search.show(ws, run.run)
+    assert found.run.status == "finished"
+    assert [each.key for each in found.metrics] == ["good"]
+    problems = [each.text for each in found.notes if each.kind == "problem"]
+    words = ["'loss' was given str", "'loss' was given Broken", "no text", "/nowhere/at/all", "no figure", "no table"]
+    for word in [*words, "broken", "predict", "no-such-data", "9000 characters"]:
+        assert any(word in text for text in problems), word
+    assert len(problems) == 10
+    assert len(found.params["long"]) == 8000
+
+
+def test_an_exception_ends_the_run_as_failed_and_goes_on(ws: Workspace) -> None:
+    run = begin(ws)
+
+    def train() -> None:
+        with run:
+            run.log(loss=1.0)
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    found = search.show(ws, run.run)
+    assert (found.run.status, found.run.reason) == ("failed", "ZeroDivisionError: division by zero")
+    run.finish("finished")
+    assert search.show(ws, run.run).run.status == "failed", "a run ends once"
+
+
+def test_threads_log_together_and_no_line_is_torn_or_lost(ws: Workspace) -> None:
+    with begin(ws) as run:
+
+        def work(name: str) -> None:
+            for _ in range(500):
+                run.log({name: 1.0, "shared": 2.0})
+
+        threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert search.history(ws, run.run, "shared", points=10_000).steps == tuple(range(2000))
+    for number in range(4):
+        assert search.history(ws, run.run, f"t{number}", points=10_000).steps == tuple(range(500))
+
+
+def test_a_store_that_is_out_of_reach_keeps_the_run_on_disk(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    def away() -> Workspace:
+        raise StoreUnavailable("the database is away")
+
+    with begin(ws, open_workspace=away) as run:
+        run.log(loss=1.0)
+    assert "the next noria command sends it" in caplog.text
+    [left] = sending.waiting(ws)
+    assert (left.run, left.is_ended, left.is_live) == (run.run, True, False)
+    assert left.size_bytes > 0
+    assert sending.send_left(ws) == 1
+    assert search.show(ws, run.run).run.status == "finished"
+    assert sending.waiting(ws) == []
+
+
+def test_many_names_and_long_texts_go_in_batches_that_a_fact_holds(ws: Workspace) -> None:
+    names = {f"{'metric é' * 20}{number}": float(number) for number in range(3000)}
+    with begin(ws) as run:
+        run.log(names)
+        run.log(params={f"p{number}": "é" * 8000 for number in range(200)})
+    found = search.show(ws, run.run)
+    assert len(found.metrics) == 3000
+    assert len(found.params) == 200
+    assert [each.text for each in found.notes if each.kind == "problem"] == []
+
+
+def test_a_nested_run_names_the_one_around_it(ws: Workspace) -> None:
+    with begin(ws) as outer, begin(ws, name="inner", parent=outer.run) as inner:
+        inner.log(loss=1.0)
+    assert [each.run for each in search.show(ws, outer.run).children] == [inner.run]
+    [started] = ws.ledger.facts(kind="run.started", ref=f"run/{outer.run}")
+    assert started.payload.run == inner.run
