@@ -35,6 +35,15 @@ def main(kind: str, count: int) -> None:
                 wait_for_a_batch()
             for step in range(count, 2 * count):
                 run.log(loss=float(step), step=step)
+    elif kind == "told":
+        with nr.start_run(kind) as run:
+            for step in range(count):
+                run.log(loss=float(step), step=step)
+            wait_for_a_batch()
+            print("sent", flush=True)
+            sys.stdin.readline()
+            for step in range(count, 2 * count):
+                run.log(loss=float(step), step=step)
     elif kind == "forked":
         with nr.start_run("forked") as run:
             run.log(loss=0.0, step=0)

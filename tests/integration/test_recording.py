@@ -216,3 +216,59 @@ def test_a_model_is_registered_with_its_run_and_data_and_two_runs_are_compared(f
     assert texts["data"].startswith("rows@1 ")
     found = noria(folder, "runs", "datasets.name = 'rows' and metrics.accuracy > 0.9 and params.C = '1'")
     assert [each["run"] for each in found] == [modelled["run"]]
+
+
+def test_the_server_sends_what_a_killed_process_left(folder: Path) -> None:
+    assert victim(folder, "whole", 50, NORIA_FAILPOINT="batch.sent").returncode == -signal.SIGKILL
+    [left] = (folder / ".noria" / "recording").iterdir()
+    logged = journal.parse(journal.logs(left)[0], 0)
+    command = [sys.executable, "-m", "noria.faces.controller", "--root", str(folder)]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as controller:
+        try:
+            deadline = time.monotonic() + 120
+            while left.exists():
+                assert time.monotonic() < deadline, "the server did not send it"
+                assert controller.poll() is None
+                time.sleep(0.1)
+        finally:
+            controller.terminate()
+    ws = open_workspace(folder)
+    [run] = search.search_runs(ws)
+    assert run.status == "lost"
+    require_whole(ws, run.run, "loss", len(logged.points["loss"]))
+
+
+def test_a_full_disk_does_not_stop_training_and_its_lines_wait_in_memory(small_disk: Path) -> None:
+    (small_disk / "noria.toml").write_text('[project]\nname = "demo"\n')
+    open_workspace(small_disk)
+    script = small_disk / "train.py"
+    script.write_text(FILLING)
+    done = subprocess.run([sys.executable, str(script)], cwd=small_disk, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "they wait in memory" in done.stderr
+    ws = open_workspace(small_disk)
+    [run] = search.search_runs(ws)
+    assert run.status == "finished"
+    require_whole(ws, run.run, "loss", 3000)
+
+
+FILLING = """
+import os
+import noria as nr
+
+with nr.start_run("filling") as run:
+    for step in range(1000):
+        run.log(loss=float(step), step=step)
+    with open("more", "wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(1 << 12))
+        except OSError:
+            pass
+    for step in range(1000, 2000):
+        run.log(loss=float(step), step=step)
+    os.unlink("filler")
+    os.unlink("more")
+    for step in range(2000, 3000):
+        run.log(loss=float(step), step=step)
+"""

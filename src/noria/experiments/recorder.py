@@ -44,6 +44,7 @@ SYNC_S = 1.0
 FIRST_SEND_S = 0.5
 SEND_S = 5.0
 """How often the log is synced; when a batch is first sent, and how far apart later ones come to be."""
+CONTEXT_TRIES = 5
 BACKLOG_MAX = 100_000
 """Lines kept in memory while the disk takes none."""
 VALUE_MAX = 8000
@@ -95,6 +96,7 @@ class Recording:
         self._backlog: deque[bytes] = deque()
         self._lost = 0
         self._is_refused = False
+        self._context_tries = 0
         self._is_ended = False
         self._writer: LineWriter | None = None
         self._writer_pid = 0
@@ -319,8 +321,7 @@ class Recording:
 
     def _work(self) -> None:
         """The thread: context, then syncs, leases and batches until the run is over and sent."""
-        with self._guarded("the code and environment could not be recorded"):
-            self._record_context()
+        self._prepare()
         pause = FIRST_SEND_S
         due, leased = time.monotonic() + pause, float("-inf")
         while not self._is_over.wait(min(SYNC_S, pause)):
@@ -341,6 +342,8 @@ class Recording:
     def _sent(self, is_leased: bool) -> bool:
         """Send what there is. A store out of reach is no failure: the log keeps everything."""
         try:
+            if not self._prepare():
+                return False
             if self._ws is None:
                 self._ws = self._open_workspace()
             if is_leased and not self._is_over.is_set():
@@ -351,6 +354,21 @@ class Recording:
         except Exception:
             log.exception("run %s could not be sent", self.run)
         return False
+
+    def _prepare(self) -> bool:
+        """Whether the code and environment are recorded, or were tried often enough to go on without them."""
+        if self._context_tries < 0:
+            return True
+        try:
+            self._record_context()
+        except (NoriaError, OSError) as error:
+            self._context_tries += 1
+            if self._context_tries < CONTEXT_TRIES:
+                log.warning("run %s: its code and environment are not recorded yet: %s", self.run, error)
+                return False
+            self._problem(f"the code and environment could not be recorded: {error}")
+        self._context_tries = -1
+        return True
 
     def _record_context(self) -> None:
         objects = self._objects

@@ -36,6 +36,7 @@ __all__ = [
     "datasets",
     "described",
     "experiments",
+    "latest",
     "metrics",
     "notes",
     "params",
@@ -383,6 +384,17 @@ def metrics(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[
     return found
 
 
+def latest(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[str, dict[str, float | None]]:
+    """The newest values of the metrics of runs, or of those of these keys: run -> key -> value; None is NaN."""
+    query = select(_metric.c.run, _metric.c.key, _metric.c.value).where(_metric.c.run.in_(names))
+    if keys:
+        query = query.where(_metric.c.key.in_(keys))
+    found: dict[str, dict[str, float | None]] = {name: {} for name in names}
+    for name, key, value in tx.rows(query.order_by(_metric.c.run, _metric.c.key)):
+        found[name][key] = value
+    return found
+
+
 def notes(tx: Reader, name: str) -> list[NoteRecord]:
     """The notes and problems of a run, oldest first."""
     rows = tx.rows(select(_note).where(_note.c.run == name).order_by(_note.c.seq, _note.c.place))
@@ -549,10 +561,10 @@ def _glob(pattern: str) -> str:
 
 
 def _texts(tx: Reader, table: Any, names: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, str]]:
-    query = select(table.c.run, table.c.key, table.c.value).where(table.c.run.in_(names)).order_by(table.c.key)
+    query = select(table.c.run, table.c.key, table.c.value).where(table.c.run.in_(names))
     if keys:
         query = query.where(table.c.key.in_(keys))
     found: dict[str, dict[str, str]] = {name: {} for name in names}
-    for row in tx.rows(query):
-        found[row.run][row.key] = row.value
+    for name, key, value in tx.rows(query.order_by(table.c.run, table.c.key)):
+        found[name][key] = value
     return found

@@ -242,7 +242,7 @@ def _shown(tx: Reader, runs: Sequence[LoggedRun], show: Sequence[str]) -> list[F
     wanted = parse_order(show)
     names = [run.run for run in runs]
     keys = {kind: [each.key for each in wanted if each.kind == kind] for kind in ("metric", "param", "tag")}
-    metrics = records.metrics(tx, names, keys["metric"]) if names and (keys["metric"] or not wanted) else {}
+    metrics = records.latest(tx, names, keys["metric"]) if names and (keys["metric"] or not wanted) else {}
     params = records.params(tx, names, keys["param"]) if names and (keys["param"] or not wanted) else {}
     tags = records.tags(tx, names, keys["tag"]) if names and keys["tag"] else {}
     many = None if wanted else SHOWN
@@ -258,7 +258,7 @@ def _shown(tx: Reader, runs: Sequence[LoggedRun], show: Sequence[str]) -> list[F
             actor=run.actor,
             started_at=run.started_at,
             seconds=run.seconds,
-            metrics={each.key: each.value for each in metrics.get(run.run, [])[:many]},
+            metrics=dict(list(metrics.get(run.run, {}).items())[:many]),
             params=dict(list(params.get(run.run, {}).items())[:many]),
             tags=tags.get(run.run, {}),
         )
