@@ -390,8 +390,8 @@ def latest(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[s
     if keys:
         query = query.where(_metric.c.key.in_(keys))
     found: dict[str, dict[str, float | None]] = {name: {} for name in names}
-    for name, key, value in tx.rows(query.order_by(_metric.c.run, _metric.c.key)):
-        found[name][key] = value
+    for row in tx.rows(query.order_by(_metric.c.run, _metric.c.key)):
+        found[row.run][row.key] = row.value
     return found
 
 
@@ -565,6 +565,6 @@ def _texts(tx: Reader, table: Any, names: Sequence[str], keys: Sequence[str]) ->
     if keys:
         query = query.where(table.c.key.in_(keys))
     found: dict[str, dict[str, str]] = {name: {} for name in names}
-    for name, key, value in tx.rows(query.order_by(table.c.run, table.c.key)):
-        found[name][key] = value
+    for row in tx.rows(query.order_by(table.c.run, table.c.key)):
+        found[row.run][row.key] = row.value
     return found
