@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import warm
 
 CONFIG = '[project]\nname = "planted"\nseed = 7\n[data.sales]\nsource = "sales.csv"\n'
 PIPELINE = '''"""Three steps: the middle one is planted."""
@@ -81,10 +81,7 @@ class Planted:
 
     def noria(self, *words: str, code: int | None = 0, **changes: str) -> dict[str, Any]:
         """What a command says as JSON; its exit code must be the one given, if one is."""
-        done = subprocess.run(
-            [sys.executable, "-m", "noria", *words, "--json"],
-            cwd=self.root, env=environ(changes), check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        done = warm.noria(*words, "--json", cwd=self.root, env=environ(changes))
         assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+import warm
 
 CONFIG = """[project]
 name = "shop"
@@ -45,6 +46,10 @@ def run(folder: Path, *words: str | Path, code: int | None = 0, env: Mapping[str
         text=True,
         timeout=240,
     )
+    return _told(done, words, code)
+
+
+def _told(done: subprocess.CompletedProcess[str], words: tuple[str | Path, ...], code: int | None) -> str:
     told = done.stdout + done.stderr
     assert code is None or done.returncode == code, f"{words} ended with {done.returncode}:\n{told}"
     return told
@@ -52,7 +57,8 @@ def run(folder: Path, *words: str | Path, code: int | None = 0, env: Mapping[str
 
 def noria(folder: Path, *words: str | Path, code: int | None = 0, env: Mapping[str, str] | None = None) -> str:
     """Run the noria command."""
-    return run(folder, sys.executable, "-m", "noria", *words, code=code, env=env)
+    done = warm.noria(*map(str, words), cwd=folder, env={**clean(), **(env or {})}, timeout=240)
+    return _told(done, words, code)
 
 
 def git(folder: Path, *words: str | Path, code: int | None = 0, env: Mapping[str, str] | None = None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.scripts import records as scripts
 from noria.store.workspace import Workspace
@@ -69,10 +70,7 @@ def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def noria(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "noria", *words],
-        cwd=folder, env=environment(**more), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return warm.noria(*words, cwd=folder, env=environment(**more))
 
 
 def both(folder: Path, text: str, *arguments: str, name: str = "train.py") -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.checks import infer, quarantine, report, schemarun, suite, watch, wholes
 from noria.checks.adapters import exchange
@@ -557,9 +558,7 @@ def test_memory_does_not_grow_with_the_file(ws: Workspace) -> None:
 
 
 def noria(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "noria", *words], cwd=root, capture_output=True, text=True, check=False, timeout=120
-    )
+    return warm.noria(*words, cwd=root, timeout=120)
 
 
 def test_the_command_says_no_with_1_and_a_broken_suite_with_2(tmp_path: Path) -> None:

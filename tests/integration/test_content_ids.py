@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.data import checkout, diff, lock, pins, records, status, versions
@@ -249,9 +248,7 @@ def noria(ws: Workspace, *words: str) -> str:
     root = ws.project.root
     if not (root / "noria.toml").exists():
         (root / "noria.toml").write_text('[project]\nname = "test"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "noria", *words], cwd=root, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = warm.noria(*words, cwd=root, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 import subprocess
-import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from noria.core.errors import NotFound, UsageError, WorldError
 from noria.core.identity import canonical, digest
 from noria.project import environments
@@ -210,9 +210,7 @@ def test_the_command_shows_what_a_run_ran_in(ws: Workspace) -> None:
         each for each in shown["packages"] if each["name"] == "numpy"
     ).items()
     assert shown["differences"] >= 2
-    text = subprocess.run(
-        [sys.executable, "-m", "noria", "env", "diff", "run_a"], cwd=root, capture_output=True, text=True, check=False
-    )
+    text = warm.noria("env", "diff", "run_a", cwd=root)
     assert text.returncode == 0
     assert "numpy" in text.stdout
     assert "1.0.0" in text.stdout
@@ -220,9 +218,7 @@ def test_the_command_shows_what_a_run_ran_in(ws: Workspace) -> None:
 
 
 def _noria(root: Path, *words: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "noria", *words], cwd=root, capture_output=True, text=True, check=False
-    )
+    done = warm.noria(*words, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     return found

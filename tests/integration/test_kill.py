@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -93,16 +94,67 @@ def points_of_the_store() -> list[str]:
     return sorted(found)
 
 
-def run(*arguments: str | Path | int, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "NORIA_FAILPOINT": failpoint}
-    return subprocess.run(
-        [sys.executable, str(VICTIM), *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+class Victims:
+    """Victims that are forked from one loaded process, and killed at a failpoint or a random moment of their work."""
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self._chance = random.Random(seed)
+        self._output = folder / "output"
+        self._longest_s = 0.0
+        self._server = subprocess.Popen(
+            [sys.executable, str(VICTIM), "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.__exit__(None, None, None)
+
+    def measure(self, *arguments: str | Path | int) -> None:
+        """Let one victim end by itself: the others are killed within that time."""
+        begun = time.monotonic()
+        self.finish(*arguments)
+        self._longest_s = time.monotonic() - begun
+
+    def finish(self, *arguments: str | Path | int) -> str:
+        """Let a victim do its work undisturbed; gives what it acknowledged."""
+        assert self._run(None, *arguments) == 0, f"the victim failed by itself: {self._output.read_text()}"
+        return self._output.read_text()
+
+    def kill(self, *arguments: str | Path | int) -> tuple[bool, str]:
+        """Start a victim and kill it: whether it was still alive, and what it acknowledged.
+
+        The time that a victim needs changes with the machine's load, so the range of moments follows it:
+        shorter after one that ended first, longer after one that was hit.
+        """
+        lifetime_s = self._chance.uniform(0.0, self._longest_s)
+        status = self._run(lifetime_s, *arguments)
+        assert status in (0, signal.SIGKILL), f"the victim failed by itself: {self._output.read_text()}"
+        was_alive = status != 0
+        self._longest_s = self._longest_s * 1.1 if was_alive else max(lifetime_s, 0.01)
+        return was_alive, self._output.read_text()
+
+    def armed(self, failpoint: str, *arguments: str | Path | int) -> tuple[int, str]:
+        """Let a victim come to a failpoint: 0 or the signal that ended it, and what it acknowledged."""
+        status = self._run(None, *arguments, failpoint=failpoint)
+        assert status in (0, signal.SIGKILL), f"the victim failed by itself: {self._output.read_text()}"
+        return status, self._output.read_text()
+
+    def _run(self, lifetime_s: float | None, *arguments: str | Path | int, failpoint: str = "") -> int:
+        self._output.unlink(missing_ok=True)
+        self._output.touch()
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps([str(self._output), lifetime_s, failpoint, *map(str, arguments)]) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def victims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victims]:
+    with Victims(tmp_path_factory.mktemp("victims")) as made:
+        yield made
 
 
 def opened(root: Path) -> Workspace:
@@ -146,30 +198,30 @@ def test_every_point_of_the_store_is_killed_here() -> None:
 
 
 @pytest.mark.parametrize("name", KILLS_OF_THE_STORE)
-def test_a_kill_at_a_failpoint_loses_nothing_and_the_work_can_be_finished(name: str, tmp_path: Path) -> None:
+def test_a_kill_at_a_failpoint_loses_nothing_and_the_work_can_be_finished(
+    name: str, victims: Victims, tmp_path: Path
+) -> None:
     acknowledged, count = "", 0
     for count in range(1, 5):
-        killed = run("work", tmp_path, ROUNDS, failpoint=f"{name}:{count}")
-        acknowledged += killed.stdout
-        if killed.returncode == 0:
+        status, said = victims.armed(f"{name}:{count}", "work", tmp_path, ROUNDS)
+        acknowledged += said
+        if status == 0:
             break
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
         check(tmp_path, acknowledged)
     assert count > 1, f"{name} was never passed"
-    finished = run("work", tmp_path, ROUNDS)
-    assert finished.returncode == 0, finished.stderr
-    check(tmp_path, acknowledged + finished.stdout)
+    check(tmp_path, acknowledged + victims.finish("work", tmp_path, ROUNDS))
 
 
 @pytest.mark.parametrize("name", KILLS_OF_A_MIGRATION)
-def test_a_kill_in_a_migration_leaves_the_old_ledger_or_the_new_one(name: str, tmp_path: Path) -> None:
+def test_a_kill_in_a_migration_leaves_the_old_ledger_or_the_new_one(
+    name: str, victims: Victims, tmp_path: Path
+) -> None:
     migrations = with_second_revision(tmp_path)
-    assert run("work", tmp_path / "p", 1).returncode == 0
-    killed = run("migrate", tmp_path / "p", migrations, failpoint=f"{name}:1")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    victims.finish("work", tmp_path / "p", 1)
+    assert victims.armed(f"{name}:1", "migrate", tmp_path / "p", migrations)[0] == signal.SIGKILL
     check(tmp_path / "p", "")
-    assert run("migrate", tmp_path / "p", migrations).returncode == 0
-    assert run("migrate", tmp_path / "p", migrations).returncode == 0
+    victims.finish("migrate", tmp_path / "p", migrations)
+    victims.finish("migrate", tmp_path / "p", migrations)
 
 
 def with_second_revision(folder: Path) -> Path:
@@ -179,59 +231,9 @@ def with_second_revision(folder: Path) -> Path:
     return migrations
 
 
-class Victims:
-    """Victims that are forked from one loaded process, and killed at random moments of their work."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._chance = random.Random(seed)
-        self._output = folder / "output"
-        self._longest_s = 0.0
-        self._server = subprocess.Popen(
-            [sys.executable, str(VICTIM), "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.__exit__(None, None, None)
-
-    def measure(self, *arguments: str | Path | int) -> None:
-        """Let one victim end by itself: the others are killed within that time."""
-        begun = time.monotonic()
-        self.finish(*arguments)
-        self._longest_s = time.monotonic() - begun
-
-    def finish(self, *arguments: str | Path | int) -> None:
-        """Let a victim do its work undisturbed."""
-        assert self._run(None, *arguments) == 0, f"the victim failed by itself: {self._output.read_text()}"
-
-    def kill(self, *arguments: str | Path | int) -> tuple[bool, str]:
-        """Start a victim and kill it: whether it was still alive, and what it acknowledged.
-
-        The time that a victim needs changes with the machine's load, so the range of moments follows it:
-        shorter after one that ended first, longer after one that was hit.
-        """
-        lifetime_s = self._chance.uniform(0.0, self._longest_s)
-        status = self._run(lifetime_s, *arguments)
-        assert status in (0, signal.SIGKILL), f"the victim failed by itself: {self._output.read_text()}"
-        was_alive = status != 0
-        self._longest_s = self._longest_s * 1.1 if was_alive else max(lifetime_s, 0.01)
-        return was_alive, self._output.read_text()
-
-    def _run(self, lifetime_s: float | None, *arguments: str | Path | int) -> int:
-        self._output.unlink(missing_ok=True)
-        self._output.touch()
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps([str(self._output), lifetime_s, *map(str, arguments)]) + "\n")
-        self._server.stdin.flush()
-        return int(self._server.stdout.readline())
-
-
 def kills() -> int:
     """How many kills must hit a living victim."""
-    return int(os.environ.get("NORIA_KILLS", "40"))
+    return int(os.environ.get("NORIA_KILLS", "15"))
 
 
 def attempts() -> range:
@@ -260,10 +262,10 @@ def test_a_first_start_killed_at_any_moment_always_comes_up(tmp_path: Path) -> N
 @pytest.mark.timeout(1200)
 def test_a_migration_killed_at_any_moment_always_comes_up(tmp_path: Path) -> None:
     migrations = with_second_revision(tmp_path)
-    assert run("work", tmp_path / "old", 1).returncode == 0
-    shutil.copytree(tmp_path / "old", tmp_path / "measure")
     hits = 0
     with Victims(tmp_path, 2) as victims:
+        victims.finish("work", tmp_path / "old", 1)
+        shutil.copytree(tmp_path / "old", tmp_path / "measure")
         victims.measure("migrate", tmp_path / "measure", migrations)
         for number in attempts():
             root = tmp_path / str(number)

@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import warm
 
 KILLS_OF_A_RUN = (
     "step.stored",
@@ -64,9 +65,7 @@ def noria(folder: Path, *words: str, kill_at: str = "") -> subprocess.CompletedP
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NORIA_")}
     if kill_at:
         kept["NORIA_FAILPOINT"] = f"{kill_at}:1"
-    return subprocess.run(
-        [sys.executable, "-m", "noria", *words], cwd=folder, env=kept, capture_output=True, text=True, check=False
-    )
+    return warm.noria(*words, cwd=folder, env=kept)
 
 
 def require_sound(folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pandas as pd
 import pytest
 from again_project import environ
 
+import warm
 from noria.bootstrap import open_workspace
 
 CONFIG = """
@@ -74,10 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def noria(root: Path, *words: str, code: int = 0) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "noria", *words, "--json"],
-        cwd=root, env=environ({}), check=False, capture_output=True, text=True,
-    )  # fmt: skip
+    done = warm.noria(*words, "--json", cwd=root, env=environ({}))
     assert done.returncode == code, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found

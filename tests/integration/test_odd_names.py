@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.config import Project, RemoteConfig
 from noria.core.errors import UsageError
@@ -121,16 +121,9 @@ def test_a_terminal_and_json_get_names_that_they_can_show(ws: Workspace) -> None
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}
 
     def noria(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "noria", *words],
-            cwd=ws.project.root,
-            capture_output=True,
-            check=False,
-            timeout=120,
-            env=environment,
-        )
+        done = warm.noria(*words, cwd=ws.project.root, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
-        return done.stdout.decode("utf-8")
+        return done.stdout
 
     noria("data", "add", "odd")
     shown = noria("data", "show", "odd")

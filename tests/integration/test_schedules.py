@@ -19,6 +19,7 @@ import pytest
 from postgres_server import thrown_away
 from serving_client import wait_for
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.governance.audit import verify
 from noria.project.explain import explain
@@ -214,7 +215,7 @@ def test_two_supervisors_on_one_database_do_each_tick_once(
         wait_for(lambda: finished(5), limit_s=150, what="two more by the other")
         with up(roots[0]):
             wait_for(lambda: finished(8), limit_s=150, what="three more by both")
-            subprocess.run([sys.executable, "-m", "noria", "schedule", "pause", "notes"], cwd=roots[1], check=True)
+            warm.noria("schedule", "pause", "notes", cwd=roots[1]).check_returncode()
             wait_for(lambda: not _waiting(ws), limit_s=200, what="the end of every tick")
     require_once(ws)
     found = ticks_of(ws)

@@ -16,6 +16,7 @@ import pytest
 from search_project import make_project
 from serving_client import wait_for
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict, UsageError
 from noria.governance.audit import verify
@@ -40,15 +41,7 @@ KILLS_OF_A_SEARCH = (
 
 
 def noria(root: Path, *words: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "noria", *words],
-        check=False,
-        cwd=root,
-        env={**os.environ, "NORIA_FAILPOINT": kill_at},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return warm.noria(*words, cwd=root, env={**os.environ, "NORIA_FAILPOINT": kill_at}, timeout=240)
 
 
 def found(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import pytest
 from postgres_server import thrown_away
 from serving_client import wait_for
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.config import load_project
 from noria.loop import records as loop
@@ -77,14 +78,7 @@ class Shop:
 
     def noria(self, *words: str, at: Path | None = None) -> Any:
         """What a command says as JSON; it must succeed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "noria", *words, "--json"],
-            cwd=at or self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = warm.noria(*words, "--json", cwd=at or self.root, env=self.environment)
         assert done.returncode == 0, f"noria {' '.join(words)}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout)
 

@@ -6,6 +6,7 @@ what was promised against what is there.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.governance.facts import ApprovalGiven
+from noria.store import failpoint
 from noria.store.collect import DAY_S, collect
 from noria.store.database import Database, database_url
 from noria.store.leases import Leases
@@ -125,19 +127,23 @@ def run(arguments: list[str]) -> None:
 
 
 def serve() -> None:
-    """Fork a victim for each line of JSON ([output file, seconds to live or null, arguments…]); print how it ended.
+    """Fork a victim for each line of JSON; print how it ended.
+
+    A line is [output file, seconds to live or null, the failpoint that is armed or "", arguments…].
 
     The libraries are loaded once, so that a kill at a random moment hits the work and not the imports.
     """
     load_slices()
     for line in sys.stdin:
-        output, lifetime_s, *arguments = json.loads(line)
+        output, lifetime_s, armed, *arguments = json.loads(line)
         child = os.fork()
         if child == 0:
             handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
             code = 1
+            os.environ["NORIA_FAILPOINT"] = armed
+            importlib.reload(failpoint)  # it reads its variable when it is loaded
             try:
                 run(arguments)
                 code = 0
