@@ -57,7 +57,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 benchmarks: $(VENV)/.dev
-	for each in benchmarks/*.py benchmarks/data/versioning.py benchmarks/data/checks.py; do $(BIN)/python $$each || exit 1; done
+	for each in benchmarks/*.py benchmarks/pipelines benchmarks/data/versioning.py benchmarks/data/checks.py; do $(BIN)/python $$each || exit 1; done
 
 # The data part alone: versions beside DVC and git-lfs, then checks beside Great Expectations and Pandera.
 benchmarks-data: $(VENV)/.dev peers
@@ -84,7 +84,7 @@ lock: $(VENV)/.dev
 	$(LOCK) pyproject.toml --extra demo --extra postgres --extra s3 --extra dvc --extra pandera --extra notebook --extra search --group dev requirements/build.in -o requirements/dev.txt
 	$(LOCK) pyproject.toml --extra demo requirements/build.in -c requirements/dev.txt -o requirements/demo.txt
 	$(LOCK) requirements/uv.in -o requirements/uv.txt
-	for each in requirements/peer-*.in; do $(LOCK) $$each -o $${each%.in}.txt || exit 1; done
+	for each in requirements/peer-*.in benchmarks/pipelines/requirements/*.in; do $(LOCK) $$each -o $${each%.in}.txt || exit 1; done
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
