@@ -457,3 +457,81 @@ def test_a_workspace_may_keep_its_objects_on_s3(s3: Place, tmp_path: Path, monke
     assert (tmp_path / "out" / "part" / "00001.bin").read_bytes() == (
         tmp_path / "data" / "part" / "00001.bin"
     ).read_bytes()
+
+
+def flip(old: bytes) -> bytes:
+    """Other bytes of the same length."""
+    at = len(old) // 3
+    return old[:at] + bytes([old[at] ^ 255]) + old[at + 1 :]
+
+
+def data_keys(place: Place) -> list[str]:
+    """Where a remote keeps bytes of objects: packs, files of their own, lists of pieces; no index and no trash."""
+    wanted = [key for key in place.names() if key.startswith("objects/")]
+    return [key for key in wanted if not key.endswith((".db", ".json", "-wal", "-shm", ".lock"))]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut short"])
+def test_whatever_is_altered_on_a_remote_is_put_right_by_a_push_that_checks(
+    place: Place, tmp_path: Path, damage: str
+) -> None:
+    ws = project(tmp_path / "a", place)
+    data = files(tmp_path / "data", count=30, large=3 << 20)
+    lines = random.Random(4).choices([f"{number:07d} line\n" for number in range(5000)], k=300_000)
+    (data / "text.log").write_text("".join(lines))  # compressible: kept in pieces
+    version = versions.add(ws, str(data), "stock")
+    transfer.push(ws)
+    keys = data_keys(place)
+    assert keys
+    for key in keys:
+        place.change(key, flip if damage == "flipped" else lambda old: old[: len(old) // 2])
+    assert transfer.push(ws).repaired == 0, "without --check the record is believed"
+    done = transfer.push(ws, check=True)
+    assert done.repaired or done.objects
+    assert done.checked >= 30
+    again = transfer.push(ws, check=True)
+    assert (again.repaired, again.objects) == (0, 0)
+    assert "everything is there" in again.summary
+    other = clone(ws, tmp_path / "b")
+    transfer.pull(other)
+    same(ws, other, version)
+
+
+def test_what_cannot_be_put_right_is_named_with_everything_else_mended(place: Place, tmp_path: Path) -> None:
+    ws = project(tmp_path / "a", place)
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("one.bin", "two.bin"):
+        (data / name).write_bytes(random.Random(name).randbytes(3 << 20))
+    version = versions.add(ws, str(data), "stock")
+    transfer.push(ws)
+    one, two = (entry.digest for entry in iter_tree(ws.objects, version.tree))
+    for key in data_keys(place):
+        if key.endswith((one[9:], two[9:])):
+            place.change(key, flip)
+    here = ws.objects.store.path_of(one)  # type: ignore[attr-defined]  # the file store
+    here.chmod(0o644)
+    here.write_bytes(flip(here.read_bytes()))
+    done = noria(tmp_path / "a", "data", "push", "--check", code=None)
+    assert one[7:19] in done
+    assert "1 object is altered on origin and could not be put right" in done
+    assert "(1 other put right)" in done
+    remote = remotes.open_remote(ws).objects
+    remote.verify(two)
+    with pytest.raises(Corrupt):
+        remote.verify(one)
+    here.write_bytes(random.Random("one.bin").randbytes(3 << 20))
+    told = noria(tmp_path / "a", "data", "push", "--check")
+    assert "1 altered one put right" in told
+    remotes.open_remote(ws).objects.verify(one)
+
+
+def test_a_record_of_a_version_that_was_altered_is_written_again(place: Place, tmp_path: Path) -> None:
+    ws = project(tmp_path / "a", place)
+    version = versions.add(ws, str(files(tmp_path / "data", count=2)), "stock")
+    transfer.push(ws)
+    place.change(next(key for key in place.names() if key.startswith("versions/")), lambda old: old[:-9])
+    assert transfer.push(ws, check=True).repaired == 1
+    other = clone(ws, tmp_path / "b")
+    transfer.pull(other)
+    same(ws, other, version)

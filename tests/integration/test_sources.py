@@ -218,19 +218,22 @@ def test_a_prefix_of_a_bucket_is_a_folder_of_files(tmp_path: Path, s3_server: S3
 
     put("in/2013/a.csv", b"id,zip\n1,02139\n")
     put("in/2013/b.jsonl", b'{"id": 2, "zip": "x"}\n')
-    put("in/.hidden", b"no")
+    put("in/.kept/c.csv", b"id,zip\n9,9\n")
+    put("in/.git/config", b"no")
     put("other/c.csv", b"id,zip\n9,9\n")
     root = tmp_path / "p"
     root.mkdir()
     remotes = {"origin": RemoteConfig(url=f"s3://{bucket}/store", endpoint=s3_server.endpoint)}
     ws = open_workspace(project=Project(name="t", root=root, remotes=remotes), actor="user:test")
     version = versions.add(ws, f"s3://{bucket}/{prefix}/in", "t")
-    assert [entry.path for entry in versions.show(ws, "t").entries] == ["2013/a.csv", "2013/b.jsonl"]
+    assert [entry.path for entry in versions.show(ws, "t").entries] == [".kept/c.csv", "2013/a.csv", "2013/b.jsonl"]
     assert read.table(ws, version).to_pylist() == [{"id": 1, "zip": "02139"}, {"id": 2, "zip": "x"}]
     local = root / "same"
     (local / "2013").mkdir(parents=True)
     (local / "2013/a.csv").write_bytes(b"id,zip\n1,02139\n")
     (local / "2013/b.jsonl").write_bytes(b'{"id": 2, "zip": "x"}\n')
+    (local / ".kept").mkdir()
+    (local / ".kept/c.csv").write_bytes(b"id,zip\n9,9\n")
     assert versions.add(ws, str(local), "local").tree == version.tree, "the same bytes have the same id anywhere"
     put("in/2013/a.csv", b"id,zip\n1,02139\n3,00501\n")
     assert read.table(ws, versions.add(ws, f"s3://{bucket}/{prefix}/in", "t"))["zip"].to_pylist() == [

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +81,30 @@ def test_a_repository_is_taken_over_in_place_with_its_history_and_twice_adds_not
     assert json.loads(noria(root, "data", "show", "prices", "--json"))["dataset"]["rows"] == 3
 
 
+def test_the_history_is_in_order_also_where_the_present_was_taken_over_first(root: Path) -> None:
+    first = taken_over(root)
+    assert [each["version"] for each in first["versions"] if each["dataset"] == "prices"] == [1]
+    done = taken_over(root, "--history")
+    prices = [each for each in done["versions"] if each["dataset"] == "prices"]
+    assert [(each["version"], each["is_new"]) for each in prices] == [(2, True), (3, True)]
+    log = json.loads(noria(root, "data", "log", "prices", "--json"))
+    assert [(each["version"], each["rows"]) for each in log] == [(3, 3), (1, 3), (2, 2)], "by the dates of the commits"
+    dates = run(root, "git", "log", "--reverse", "--format=%cI", "--", "data/prices.csv.dvc").split()
+    told = [log[2]["at"], log[0]["at"]]
+    assert [datetime.fromisoformat(each) for each in told] == [datetime.fromisoformat(each) for each in dates]
+    assert json.loads(noria(root, "data", "show", "prices@latest", "--json"))["dataset"]["rows"] == 3
+    assert taken_over(root, "--history")["new"] == 0
+    assert "version = 3" in (root / "noria.lock" / "prices.toml").read_text()
+
+
 def test_what_is_taken_over_is_the_version_that_an_add_of_the_same_files_makes(root: Path, tmp_path: Path) -> None:
     taken_over(root)
     pinned = (root / "noria.lock" / "prices.toml").read_text()
     noria(root, "data", "add", "data/prices.csv", "--name", "prices")
     assert (root / "noria.lock" / "prices.toml").read_text() == pinned
+    images = (root / "noria.lock" / "images.toml").read_text()
+    noria(root, "data", "add", "data/images", "--name", "images")
+    assert (root / "noria.lock" / "images.toml").read_text() == images, "names with a dot first are content, as of DVC"
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -10,7 +10,6 @@ goes on. A missing or altered object is asked of the remotes.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import time
@@ -27,7 +26,7 @@ from noria.core.progress import task
 from noria.core.verb import verb
 from noria.data import lock, records
 from noria.data.folders.statcache import NEVER, StatCache, cache_path
-from noria.data.folders.walk import File
+from noria.data.folders.walk import PART, File
 from noria.data.folders.worktree import source_of
 from noria.data.forms import formats
 from noria.data.pins import read_pin
@@ -41,11 +40,12 @@ from noria.store.objects import disk_faults, hash_file
 from noria.store.tree import Entry, find_entry, iter_tree
 from noria.store.workspace import Workspace
 
-__all__ = ["CheckedOut", "checkout", "part_of"]
+__all__ = ["PART_NAME_BYTES", "CheckedOut", "checkout", "part_of"]
 
 SHOWN = 3
+PART_NAME_BYTES = 100
 _FOLDER = "folder"
-_PART = re.compile(r"\.(?:.+)\.(\d+-\d+-[0-9a-f]{8})\.[0-9a-f]{8}\.part")
+_OTHER = "link"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,14 +337,28 @@ def _content(target: Path, path: str, known: dict[str, tuple[File, str]]) -> str
         found = os.lstat(place)  # a Path costs three times the call
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    if stat.S_ISLNK(found.st_mode):
+        return _linked(target, path)
     if not stat.S_ISREG(found.st_mode):
-        return _FOLDER if stat.S_ISDIR(found.st_mode) else "link"
+        return _FOLDER if stat.S_ISDIR(found.st_mode) else _OTHER
     held = known.get(path)
     stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     if held is not None and held[0][1:] == stamp:
         return held[1]
     with disk_faults(Path(place)):
         return hash_file(Path(place))
+
+
+def _linked(target: Path, path: str) -> str:
+    """The digest of the file of the folder that a link in it leads to: `add` kept that under the link's name."""
+    try:
+        place = (target / path).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return _OTHER
+    if not place.is_file() or not place.is_relative_to(target.resolve()):
+        return _OTHER
+    with disk_faults(place):
+        return hash_file(place)
 
 
 def _in_the_way(target: Path, path: str, removed: set[str]) -> str:
@@ -471,13 +485,14 @@ def _remember(ws: Workspace, version: DatasetVersion, place: _Place, entries: It
 
 
 def _part(folder: Path, name: str) -> Path:
-    return folder / f".{name}.{lock.mark()}.{uuid.uuid4().hex[:8]}.part"
+    short = os.fsdecode(os.fsencode(name)[:PART_NAME_BYTES])  # a name may have 255 bytes, and this one has more in it
+    return folder / f".{short}.{lock.mark()}.{uuid.uuid4().hex[:8]}.part"
 
 
 def _sweep(folder: Path) -> None:
     """Take away what killed checkouts left."""
     for place in folder.glob(".*.part"):
-        found = _PART.fullmatch(place.name)
+        found = PART.fullmatch(place.name)
         try:
             if found and place.is_dir() and lock.is_left(found[1], time.time() - place.stat().st_mtime):
                 shutil.rmtree(place)

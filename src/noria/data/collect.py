@@ -17,7 +17,7 @@ from noria.core.errors import UsageError
 from noria.core.verb import verb
 from noria.data.lock import lease_folder
 from noria.data.remote.published import names as published_names
-from noria.data.remote.published import trees
+from noria.data.remote.published import trees, withdraw
 from noria.data.remote.remotes import AtRemote, Remote, open_remote, require_there
 from noria.data.roots import Roots, find_roots
 from noria.store.bucket import InBucket
@@ -81,7 +81,7 @@ def gc(
     store, or by work that is going on. What is swept first waits in a trash, where it can still be read,
     and comes back when it is named or added again. Anything that cannot be read stops it: nothing goes.
     On a remote every version that was pushed is named, by whomever; what goes is what pushes that were
-    broken off left there.
+    broken off left there, and the versions that were dropped here.
     The local copies in `.noria/cache` are bounded by `[store] cache`; what is above that goes too. A copy
     that was used within six hours stays, because somebody may be about to open it.
 
@@ -143,21 +143,27 @@ def _here(ws: Workspace, found: list[Roots], ages: Mapping[str, Any]) -> Collect
     store = ws.objects.store
     if isinstance(store, InBucket):
         at_work = AtRemote(Remote("store", ws.objects, store.bucket))
-        return collect(ws.objects, roots, at_work, now=at_work.now(), **ages)
-    return collect(ws.objects, roots, Leases(lease_folder(ws)), now=ws.clock.now().timestamp(), **ages)
+        return collect(ws.objects, roots, at_work, now=at_work.now(), unwanted=lambda: found[-1].dropped, **ages)
+    now = ws.clock.now().timestamp()
+    return collect(ws.objects, roots, Leases(lease_folder(ws)), now=now, unwanted=lambda: found[-1].dropped, **ages)
 
 
 def _at_remote(ws: Workspace, remote: Remote, found: list[Roots], ages: Mapping[str, Any]) -> Collected:
     """What a remote's records name must be there whole; what is named here counts where it is there."""
     require_there(ws, remote)
+    here = find_roots(ws)
+    gone = [(name, tree) for name in published_names(remote) for tree in trees(remote, name) & here.dropped]
+    if not ages["dry_run"]:
+        for name, tree in gone:
+            withdraw(remote, name, tree)  # first of all: who sees the record may pull the version whole
 
     def roots() -> Iterable[str]:
         found.append(find_roots(ws))
-        pushed = {tree for name in published_names(remote) for tree in trees(remote, name)}
+        pushed = {tree for name in published_names(remote) for tree in trees(remote, name)} - found[-1].dropped
         return [*pushed, *present(remote.objects, (found[-1].named | found[-1].versions) - pushed)]
 
     at_work = AtRemote(remote)
-    return collect(remote.objects, roots, at_work, now=at_work.now(), **ages)
+    return collect(remote.objects, roots, at_work, now=at_work.now(), unwanted=lambda: found[-1].dropped, **ages)
 
 
 def _seconds(text: str, argument: str) -> float:

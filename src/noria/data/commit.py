@@ -59,6 +59,7 @@ def commit(
     inputs: Sequence[Edge] = (),
     parent: str | None = None,
     anew: bool = False,
+    added: str = "",
 ) -> DatasetVersion:
     """The version with this content: the one that is there, or the next one. Pins it.
 
@@ -66,6 +67,7 @@ def commit(
         roles: the columns that are key, time and label; "" for none.
         operation, watermark, inputs: as in the fact; `inputs` are further edges of lineage.
         parent: the tree of the newest version that the caller decided on ("" for none); None decides anyhow.
+        added: when it was added where it comes from (UTC text); "" is now.
         anew: only the newest version's own tree is the same: what an append or a compaction made is the next.
     Raises: NoSuchColumn; Conflict if `parent` is not the newest version's tree any more.
     """
@@ -88,6 +90,7 @@ def commit(
         watermark=watermark,
         code=code_of(ws.project.root),
         as_files=content.as_files,
+        added=added,
         **roles,
     )
     with ws.ledger.transaction() as tx:
@@ -113,9 +116,8 @@ def adopt(ws: Workspace, made: DatasetCommitted, *, added: str, inputs: Sequence
         same = records.by_tree(tx, made.name, made.tree)
         if same is not None:
             return same
-        last = records.newest(tx, made.name)
         is_free = records.by_number(tx, made.name, made.version) is None
-        number = made.version if is_free else (last.version if last else 0) + 1
+        number = made.version if is_free else records.highest(tx, made.name) + 1
         edges = [("parent", made.parent)] if made.parent else []
         tx.append(
             dataclasses.replace(made, version=number, added=added),
@@ -163,7 +165,7 @@ def _decide(
         if roles_of(same) == roles:
             return same, False
         return describe(tx, same, roles, payload.time_min, payload.time_max), False
-    number = last.version + 1 if last else 1
+    number = records.highest(tx, payload.name) + 1  # a number that was dropped is not given again
     edges = [("parent", last.tree)] if last else []
     tx.append(
         dataclasses.replace(payload, version=number, parent=last.tree if last else ""),

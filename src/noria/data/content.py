@@ -28,7 +28,7 @@ def content_of(ws: Workspace, files: Sequence[tuple[str, Path]], *, time: str = 
         inspected = {
             name: formats.inspect(place, name, time, is_named=is_one)
             for name, place in files
-            if formats.format_of(name)
+            if formats.holds_rows(name, is_one=is_one)
         }
     except UsageError:
         inspected = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.core.fact import fact
 
-__all__ = ["FACTS", "DatasetCommitted", "DatasetDescribed", "DatasetTagged", "DatasetUntagged"]
+__all__ = ["FACTS", "DatasetCommitted", "DatasetDescribed", "DatasetDropped", "DatasetTagged", "DatasetUntagged"]
 
 
 @fact("dataset.committed", subject="dataset/{name}")
@@ -76,4 +76,19 @@ class DatasetUntagged:
     version: int
 
 
-FACTS = (DatasetCommitted, DatasetDescribed, DatasetTagged, DatasetUntagged)
+@fact("dataset.dropped", subject="dataset/{name}")
+class DatasetDropped:
+    """A version is not to be kept any more: a collection may take what only it names.
+
+    What was recorded of it stays. `forced` says that something still named it: `uses` are the first of these.
+    """
+
+    name: str
+    version: int
+    tree: str
+    reason: str = ""
+    forced: bool = False
+    uses: tuple[str, ...] = ()
+
+
+FACTS = (DatasetCommitted, DatasetDescribed, DatasetTagged, DatasetUntagged, DatasetDropped)

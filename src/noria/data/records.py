@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, Select, String, Text, select
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Select, String, Text, func, select
 
 from noria.core.fact import Stored
-from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetTagged, DatasetUntagged
+from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetDropped, DatasetTagged, DatasetUntagged
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 
@@ -24,6 +24,8 @@ __all__ = [
     "by_tree",
     "by_tree_prefix",
     "ended_by",
+    "highest",
+    "history",
     "names",
     "newest",
     "nth_newest",
@@ -41,7 +43,8 @@ class DatasetVersion:
     these roles, or are empty; `time_min` and `time_max` bound the time column (UTC texts).
     `source` is where it was added from, `at` when (UTC text). `content` is its id, a function of what it
     says alone: of a folder the tree, of a table its logical columns, of any other file its bytes.
-    `operation`, `watermark`, `code` and `as_files` are as in the fact.
+    `operation`, `watermark`, `code` and `as_files` are as in the fact. `dropped_at`, `dropped_by` and `dropped_why`
+    say when (UTC text), by whom and why it was dropped; empty for one that is kept.
     """
 
     name: str
@@ -65,6 +68,9 @@ class DatasetVersion:
     watermark: str = ""
     code: str = ""
     as_files: bool = False
+    dropped_at: str = ""
+    dropped_by: str = ""
+    dropped_why: str = ""
 
     @property
     def ref(self) -> str:
@@ -104,6 +110,9 @@ _version = record_table(
     Column("watermark", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("as_files", Boolean, nullable=False),
+    Column("dropped_at", String(32), nullable=False),
+    Column("dropped_by", Text, nullable=False),
+    Column("dropped_why", Text, nullable=False),
 )
 _tag = record_table(
     "dataset_tag",
@@ -113,17 +122,21 @@ _tag = record_table(
 )
 TABLES = (_version, _tag)
 _FIELDS = tuple(column.name for column in _version.columns)
+_DROPPED = ("dropped_at", "dropped_by", "dropped_why")
 
 
 @project(DatasetCommitted)
 def committed(tx: Transaction, fact: Stored[DatasetCommitted]) -> None:
     """A version appears."""
     payload = fact.payload
-    values: dict[str, Any] = {name: getattr(payload, name) for name in _FIELDS if name not in ("columns", "at")}
+    values: dict[str, Any] = {
+        name: getattr(payload, name) for name in _FIELDS if name not in ("columns", "at", *_DROPPED)
+    }
     values["content"] = payload.content or payload.tree
     tx.upsert(
         _version,
         **values,
+        **dict.fromkeys(_DROPPED, ""),
         columns=json.dumps([list(column) for column in payload.columns]),
         at=payload.added or fact.at,
     )
@@ -156,7 +169,15 @@ def tag_removed(tx: Transaction, fact: Stored[DatasetUntagged]) -> None:
     tx.delete(_tag, name=fact.payload.name, tag=fact.payload.tag)
 
 
-PROJECTIONS = (committed, described, tag_set, tag_removed)
+@project(DatasetDropped)
+def dropped(tx: Transaction, fact: Stored[DatasetDropped]) -> None:
+    """A version goes out of use."""
+    payload = fact.payload
+    place = {"name": payload.name, "version": payload.version}
+    tx.update(_version, place, dropped_at=fact.at, dropped_by=fact.actor, dropped_why=payload.reason)
+
+
+PROJECTIONS = (committed, described, tag_set, tag_removed, dropped)
 
 
 def names(tx: Reader) -> list[str]:
@@ -165,52 +186,62 @@ def names(tx: Reader) -> list[str]:
 
 
 def versions(tx: Reader, name: str) -> list[DatasetVersion]:
-    """Every version of a data set, oldest first; empty for an unknown name."""
+    """Every version of a data set that is kept, oldest first; empty for an unknown name."""
+    return [_read(row) for row in tx.rows(_kept(name).order_by(_version.c.version))]
+
+
+def history(tx: Reader, name: str) -> list[DatasetVersion]:
+    """Every version that a data set ever had, dropped ones too, oldest first; empty for an unknown name."""
     return [_read(row) for row in tx.rows(_of(name).order_by(_version.c.version))]
 
 
+def highest(tx: Reader, name: str) -> int:
+    """The greatest number that a version was ever given; 0 for an unknown name."""
+    return int(tx.scalar(select(func.max(_version.c.version)).where(_version.c.name == name)) or 0)
+
+
 def newest(tx: Reader, name: str) -> DatasetVersion | None:
-    """The version with the greatest number."""
-    return _one(tx, _of(name).order_by(_version.c.version.desc()).limit(1))
+    """The version with the greatest number, of those that are kept."""
+    return _one(tx, _kept(name).order_by(_version.c.version.desc()).limit(1))
 
 
 def nth_newest(tx: Reader, name: str, back: int) -> DatasetVersion | None:
     """The version so many before the newest one; numbers may have gaps where versions came from elsewhere."""
-    return _one(tx, _of(name).order_by(_version.c.version.desc()).offset(back).limit(1))
+    return _one(tx, _kept(name).order_by(_version.c.version.desc()).offset(back).limit(1))
 
 
 def by_number(tx: Reader, name: str, version: int) -> DatasetVersion | None:
-    """The version with this number."""
+    """The version with this number, kept or dropped."""
     return _one(tx, _of(name).where(_version.c.version == version))
 
 
 def by_tree(tx: Reader, name: str, tree: str) -> DatasetVersion | None:
     """The newest version with this content."""
-    return _one(tx, _of(name).where(_version.c.tree == tree).order_by(_version.c.version.desc()).limit(1))
+    return _one(tx, _kept(name).where(_version.c.tree == tree).order_by(_version.c.version.desc()).limit(1))
 
 
 def by_content(tx: Reader, name: str, content: str) -> DatasetVersion | None:
     """The newest version that says this, whatever the bytes of its files; of plain files, the tree names it."""
-    return _one(tx, _of(name).where(_version.c.content == content).order_by(_version.c.version.desc()).limit(1))
+    return _one(tx, _kept(name).where(_version.c.content == content).order_by(_version.c.version.desc()).limit(1))
 
 
 def by_tree_prefix(tx: Reader, name: str, prefix: str) -> list[DatasetVersion]:
     """Every version whose tree, or content, begins with these hex digits, newest first."""
     start = f"sha256:{prefix}"
     fits = _version.c.tree.startswith(start, autoescape=True) | _version.c.content.startswith(start, autoescape=True)
-    found = _of(name).where(fits)
+    found = _kept(name).where(fits)
     return [_read(row) for row in tx.rows(found.order_by(_version.c.version.desc()))]
 
 
 def added_by(tx: Reader, name: str, moment: str) -> DatasetVersion | None:
     """The newest version that was added by a moment (UTC text)."""
-    return _one(tx, _of(name).where(_version.c.at <= moment).order_by(_version.c.version.desc()).limit(1))
+    return _one(tx, _kept(name).where(_version.c.at <= moment).order_by(_version.c.version.desc()).limit(1))
 
 
 def ended_by(tx: Reader, name: str, moment: str) -> DatasetVersion | None:
     """The newest version whose time column ends by a moment (UTC text); None where there are no times."""
     ends = (_version.c.time_max != "") & (_version.c.time_max <= moment)
-    return _one(tx, _of(name).where(ends).order_by(_version.c.version.desc()).limit(1))
+    return _one(tx, _kept(name).where(ends).order_by(_version.c.version.desc()).limit(1))
 
 
 def tagged(tx: Reader, name: str, tag: str) -> DatasetVersion | None:
@@ -223,6 +254,10 @@ def tags(tx: Reader, name: str) -> Mapping[str, int]:
     """Every tag of a data set and the number of its version."""
     found = tx.rows(select(_tag.c.tag, _tag.c.version).where(_tag.c.name == name).order_by(_tag.c.tag))
     return {str(row.tag): int(row.version) for row in found}
+
+
+def _kept(name: str) -> Select[Any]:
+    return _of(name).where(_version.c.dropped_at == "")
 
 
 def _of(name: str) -> Select[Any]:

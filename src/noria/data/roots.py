@@ -32,10 +32,18 @@ _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 @dataclass(slots=True)
 class Roots:
-    """`versions` must be here whole; `named` count where they are here. How many clones and Git refs were read."""
+    """`versions` must be here whole; `named` count where they are here. How many clones and Git refs were read.
+
+    `dropped` are the trees, and the single files, of versions that were dropped and that no other version, pin, job
+    or lease names: what facts and documents still say of them does not keep them. `in_facts` is what facts name,
+    `contents` the ids of the versions that are kept.
+    """
 
     versions: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
+    in_facts: set[str] = field(default_factory=set)
+    contents: set[str] = field(default_factory=set)
     clones: int = 0
     refs: int = 0
 
@@ -54,22 +62,30 @@ def find_roots(ws: Workspace) -> Roots:
         _clone(clone, found)
         if clone.ledger != mine.ledger:
             _other_ledger(ws, clone, found)
+    found.dropped -= found.versions | found.named | found.contents | {""}
+    found.named |= found.in_facts - found.dropped
     return found
 
 
 def _ledger(ledger: Ledger, found: Roots) -> None:
     """Every digest in every fact, but for parents of versions: a clone need not have those."""
     after = 0
+    kept: dict[tuple[str, int], tuple[str, str]] = {}
     while page := ledger.bodies(after=after):
         for each in page:
             document = json.loads(each.body)
             body = each.body.encode()
             if document["kind"] == "dataset.committed":
                 data = document["data"]
-                found.versions.add(data["tree"])
+                kept[data["name"], data["version"]] = data["tree"], str(data.get("content") or "")
                 body = body.replace(str(data.get("parent") or "-").encode(), b"-")
-            found.named |= _digests(body)
+            elif document["kind"] == "dataset.dropped":
+                data = document["data"]
+                found.dropped |= {*kept.pop((data["name"], data["version"]), ()), data["tree"]}
+            found.in_facts |= _digests(body)
             after = each.seq
+    found.versions |= {tree for tree, _ in kept.values()}
+    found.contents |= {content for _, content in kept.values()}
 
 
 def _other_ledger(ws: Workspace, clone: Clone, found: Roots) -> None:

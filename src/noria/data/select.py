@@ -27,7 +27,7 @@ from noria.data.records import DatasetVersion
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
-__all__ = ["Chosen", "checked_name", "choose", "is_date", "no_dataset", "resolve"]
+__all__ = ["Chosen", "checked_name", "choose", "dropped", "is_date", "no_dataset", "resolve"]
 
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{4,64}")
@@ -61,7 +61,8 @@ def choose(ws: Workspace, ref: str) -> Chosen:
     with ws.ledger.read() as tx:
         last = records.newest(tx, name)
         if last is None:
-            raise no_dataset(tx, name, ws.project.root)
+            gone = records.history(tx, name)
+            raise dropped(gone[-1]) if gone else no_dataset(tx, name, ws.project.root)
         if not selector:
             return Chosen(version=_pinned(ws, tx, last))
         found = Chosen(version=last) if selector == "latest" else _selected(tx, last, selector)
@@ -71,7 +72,18 @@ def choose(ws: Workspace, ref: str) -> Chosen:
                 f"{name} has no version {selector!r}",
                 hint=f"versions 1 to {last.version}, latest~N, a date such as {last.at[:10]}; tags: {names}",
             )
+        if found.version.dropped_at:
+            raise dropped(found.version)
     return found
+
+
+def dropped(version: DatasetVersion) -> NotFound:
+    """The error for a version that was dropped: when, by whom and why."""
+    why = f": {version.dropped_why}" if version.dropped_why else ""
+    return NotFound(
+        f"{version.ref} was dropped {version.dropped_at[:10]} by {version.dropped_by}{why}",
+        hint=f"noria data log {version.name}; adding the same files again makes a new version",
+    )
 
 
 def is_date(text: str) -> bool:
@@ -106,6 +118,9 @@ def _pinned(ws: Workspace, tx: Reader, last: DatasetVersion) -> DatasetVersion:
         return last
     found = records.by_tree(tx, last.name, pin.tree)
     if found is None:
+        gone = [each for each in records.history(tx, last.name) if each.tree == pin.tree]
+        if gone:
+            raise dropped(gone[-1])
         raise NotFound(
             f"the pin of {last.name} names {short(pin.content)}, which is not here",
             hint=f"noria data pull {last.name}, or {last.name}@latest for {last.ref}",

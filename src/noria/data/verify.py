@@ -16,14 +16,15 @@ from noria.core.identity import Digest
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
 from noria.data import records
+from noria.data.pins import Pin, pins
 from noria.data.records import DatasetVersion
-from noria.data.remote import remotes
+from noria.data.remote import published, remotes
 from noria.data.select import no_dataset, resolve
 from noria.store.objects import BLOCK_BYTES, Objects
 from noria.store.tree import iter_tree, tree_nodes
 from noria.store.workspace import Workspace
 
-__all__ = ["BadObject", "VerifyReport", "verify"]
+__all__ = ["AbsentPin", "BadObject", "VerifyReport", "verify"]
 
 LIMIT = 1000
 """So many bad objects are listed; all are counted."""
@@ -47,8 +48,22 @@ class BadObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentPin:
+    """A version that noria.lock/ pins and that is not here; `asked` says what each remote said of it."""
+
+    dataset: str
+    version: int
+    tree: str
+    content: str
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was read: `ok` if everything is now what it should be. `bad` counts, `healed` of these were put right."""
+    """What was read: `ok` if everything is now what it should be. `bad` counts, `healed` of these were put right.
+
+    `absent` are the versions that the project stands on and does not have.
+    """
 
     ok: bool
     versions: int
@@ -58,6 +73,7 @@ class VerifyReport:
     bad: int
     healed: int
     findings: tuple[BadObject, ...]
+    absent: tuple[AbsentPin, ...] = ()
 
 
 @dataclass(slots=True)
@@ -75,6 +91,8 @@ class _State:
 def verify(ws: Workspace, refs: Sequence[str] = (), look_only: bool = False) -> VerifyReport:
     """Read every stored byte of versions anew, name what is altered or missing, and heal it from a remote.
 
+    A version that noria.lock/ pins and that was never pulled is named too, with what each remote says of it.
+
     Args:
         refs: versions, such as flights@3, or data sets, meaning every version of it; by default all of all.
         look_only: ask no remote for what is altered or missing.
@@ -82,7 +100,9 @@ def verify(ws: Workspace, refs: Sequence[str] = (), look_only: bool = False) -> 
     Example:
         noria data verify flights
     """
-    found = [version for ref in refs for version in _asked(ws, ref)] if refs else _all(ws)
+    absent = tuple(_absent(ws, refs, asks=not look_only))
+    lacking = {each.dataset for each in absent}
+    found = [version for ref in refs for version in _asked(ws, ref, lacking)] if refs else _all(ws)
     total = sum({version.tree: version.size_bytes for version in found}.values())
     with task("verifying", total=total) as advance:
         state = _State(heals=not look_only, advance=advance)
@@ -90,7 +110,7 @@ def verify(ws: Workspace, refs: Sequence[str] = (), look_only: bool = False) -> 
             _version(ws, version, state)
     healed = sum(bool(name) for _, name, _ in state.broken.values())
     return VerifyReport(
-        ok=healed == len(state.broken),
+        ok=healed == len(state.broken) and not absent,
         versions=len(found),
         files=state.files,
         objects=len(state.done),
@@ -98,6 +118,7 @@ def verify(ws: Workspace, refs: Sequence[str] = (), look_only: bool = False) -> 
         bad=len(state.broken),
         healed=healed,
         findings=tuple(state.findings[:LIMIT]),
+        absent=absent,
     )
 
 
@@ -115,12 +136,38 @@ def found_instead(objects: Objects, digest: str) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _asked(ws: Workspace, ref: str) -> list[DatasetVersion]:
+def _absent(ws: Workspace, refs: Sequence[str], *, asks: bool) -> Iterator[AbsentPin]:
+    """The pinned versions, of all data sets or of those that are named, that are not here."""
+    for pin in pins(ws.project.root):
+        with ws.ledger.read() as tx:
+            is_here = records.by_tree(tx, pin.name, pin.tree) is not None
+        if is_here or (refs and pin.name not in refs):
+            continue
+        said = tuple(_said(ws, remote, pin) for remote in remotes.remotes(ws)) if asks else ("no remote was asked",)
+        yield AbsentPin(
+            dataset=pin.name,
+            version=pin.version,
+            tree=pin.tree,
+            content=pin.content,
+            asked=said or ("there is no remote to ask",),
+        )
+
+
+def _said(ws: Workspace, remote: remotes.Remote, pin: Pin) -> str:
+    try:
+        remotes.require_there(ws, remote)
+        found = published.find(ws, remote, pin.name, pin.tree)
+    except NoriaError as error:
+        return f"{remote.told}: {error.message}"
+    return f"{remote.told} {'has it' if found else 'does not have it'}"
+
+
+def _asked(ws: Workspace, ref: str, lacking: set[str]) -> list[DatasetVersion]:
     if "@" in ref:
         return [resolve(ws, ref)]
     with ws.ledger.read() as tx:
         found = records.versions(tx, ref)
-        if not found:
+        if not found and ref not in lacking:
             raise no_dataset(tx, ref, ws.project.root)
     return found
 

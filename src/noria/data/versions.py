@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NotFound, UsageError
+from noria.core.printable import printable
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data import columns, lock, records
 from noria.data.checkout import CheckedOut, checkout, part_of
 from noria.data.columns import NoSuchColumn, roles_of
@@ -24,7 +26,7 @@ from noria.data.commit import commit
 from noria.data.commit import describe as describe_version
 from noria.data.content import content_of_files
 from noria.data.facts import DatasetTagged, DatasetUntagged
-from noria.data.folders.files import gather
+from noria.data.folders.files import Gathered, gather
 from noria.data.folders.statcache import StatCache, cache_path
 from noria.data.folders.walk import located
 from noria.data.forms import formats
@@ -37,6 +39,7 @@ from noria.store.tree import Entry
 from noria.store.workspace import Workspace
 
 __all__ = [
+    "Added",
     "CheckedOut",
     "DatasetFiles",
     "DatasetVersion",
@@ -56,6 +59,13 @@ __all__ = [
 
 ENTRIES = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added(DatasetVersion):
+    """The version that an add made or found beside what is no content; `left_out` says what that is."""
+
+    left_out: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +115,9 @@ def add(
     Tables are CSV, TSV, Parquet and JSON lines files; any other file is kept as it is. A source with
     :// is a table of a database or a prefix of an object store. The same content gives the same
     version, and no new fact. Pins it in `noria.lock/NAME.toml`.
+
+    Names that start with a dot are content too, though tables among them are no rows. What Git, DVC and
+    Noria keep in a folder for themselves is left out, and told.
 
     Args:
         path: relative to the working directory, else to the project; or sqlite:///FILE, postgresql://…, s3://….
@@ -173,7 +186,7 @@ def _add_files(
             )
             if base is not None and found.tree == base.tree and not anew:
                 lock.pin(ws, base)
-                return base
+                return _with_left_out(base, found)
             content = dataclasses.replace(
                 content_of_files(ws, found.tables or (), tree=found.tree),
                 files=found.files,
@@ -184,9 +197,19 @@ def _add_files(
             made = commit(ws, name, content, roles=roles, source=source, note=note)
             if made.tree != found.tree:  # it says the same under another name, or written otherwise
                 cache.stands_for(cache.root(str(place)), made.tree)
-            return made
+            return _with_left_out(made, found)
     finally:
         cache.close()
+
+
+def _with_left_out(version: DatasetVersion, found: Gathered) -> DatasetVersion:
+    """The version itself, or where something was left out, the version that says so."""
+    if not found.left_out_count:
+        return version
+    more = found.left_out_count - len(found.left_out)
+    named = ", ".join(map(printable, found.left_out)) + (f" and {more} more" if more else "")
+    words = f"{counted(found.left_out_count, 'path')} left out, kept there by a tool for itself: {named}"
+    return Added(**_fields(version), left_out=words)
 
 
 def _base(
@@ -258,7 +281,7 @@ def _unpulled(pin: Pin) -> DatasetVersion:
 
 @verb(permission="data.read", changes=False)
 def log(ws: Workspace, name: str, limit: int = 0) -> list[DatasetVersion]:
-    """Every version of a data set, newest first.
+    """Every version of a data set, newest first by when it was added, where it comes from; dropped ones too.
 
     Args:
         name: of the data set, without a version.
@@ -266,10 +289,10 @@ def log(ws: Workspace, name: str, limit: int = 0) -> list[DatasetVersion]:
     Raises: NotFound.
     """
     with ws.ledger.read() as tx:
-        found = records.versions(tx, name)
+        found = records.history(tx, name)
         if not found:
             raise no_dataset(tx, name, ws.project.root)
-    return found[::-1][: limit or None]
+    return sorted(found, key=lambda each: (each.at, each.version), reverse=True)[: limit or None]
 
 
 @verb(permission="data.read", changes=False)

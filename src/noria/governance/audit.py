@@ -160,11 +160,33 @@ def _objects(ws: Workspace) -> tuple[int, list[_Bad]]:
         except (Corrupt, NotFound):
             altered.add(str(name))
     bad: dict[str, _Bad] = {}
-    for seq, role, digest in _given(ws, known - altered):
+    dropped = _dropped(ws)
+    for seq, role, digest in _given(ws, known - altered - dropped):
+        if digest in dropped and digest not in known:
+            continue  # a collection took it, because a fact says that it is not to be kept
         if digest not in bad and (digest in altered or digest not in known):
             bad[digest] = _Bad(digest, "altered" if digest in altered else "gone", seq, role)
     rest = (_Bad(digest, "altered") for digest in altered - bad.keys())
     return len(known), sorted([*bad.values(), *rest], key=lambda each: (each.seq == 0, each.seq, each.digest))
+
+
+def _dropped(ws: Workspace) -> set[str]:
+    """The trees of versions of data sets that were dropped, and that no version has that is kept."""
+    kept: dict[tuple[str, int], str] = {}
+    found: set[str] = set()
+    after = 0
+    while page := ws.ledger.bodies(after=after, limit=PAGE):
+        for stored in page:
+            after = stored.seq
+            document = json.loads(stored.body)
+            if document["kind"] not in ("dataset.committed", "dataset.dropped"):
+                continue
+            data = document["data"]
+            kept[data["name"], data["version"]] = data["tree"]
+            if document["kind"] == "dataset.dropped":
+                del kept[data["name"], data["version"]]
+                found.add(data["tree"])
+    return found - set(kept.values())
 
 
 def _given(ws: Workspace, readable: set[str]) -> Iterator[tuple[int, str, str]]:

@@ -14,7 +14,7 @@ of any other object that looks like JSON every digest in it is followed, named f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -85,11 +85,13 @@ def collect(
     dry_run: bool = True,
     min_age_s: float = DAY_S,
     grace_s: float = GRACE_S,
+    unwanted: Callable[[], Set[str]] = frozenset,
 ) -> Collected:
     """Move to the trash what nothing names, and delete what has been in the trash for long enough.
 
     Args:
         roots: gives the digests in use; asked again before anything is deleted.
+        unwanted: gives those that are not in use where a document only mentions them; asked after `roots`.
         now: seconds since the epoch.
         dry_run: only look.
         min_age_s: younger objects are left alone, and those younger than the oldest lease that is held.
@@ -107,7 +109,7 @@ def collect(
     with leases.alone():
         oldest = min((lease.since for lease in leases.active()), default=now)
         young_since = min(now - min_age_s, oldest) - FRESH_S
-        kept = _mark(objects, roots, leases)
+        kept = _mark(objects, roots, leases, unwanted)
         unnamed, young = _unnamed(store, kept, young_since)
         in_trash = list(store.trashed())
         again = [item.digest for item in in_trash if as_key(item.digest) in kept]
@@ -118,7 +120,7 @@ def collect(
         if not dry_run:
             store.restore(again)
             moved = _trash(store, list(unnamed), at=int(now), young_since=young_since)
-            purged = _purge(objects, due, roots, leases)
+            purged = _purge(objects, due, roots, leases, unwanted)
             freed = store.compact()
         gone = set(purged)
         waiting = [item for item in in_trash if item not in gone and as_key(item.digest) not in kept]
@@ -137,13 +139,14 @@ def collect(
         )
 
 
-def reachable(objects: Objects, roots: Iterable[str]) -> set[bytes]:
+def reachable(objects: Objects, roots: Iterable[str], unwanted: Iterable[str] = ()) -> set[bytes]:
     """The keys (the 32 bytes of a digest) of all objects that the roots name, directly or not.
 
     Files of a tree need not be here, nor what a JSON text only mentions. Raises: NotFound for a root, or
     a node of a tree, that is not here; Corrupt.
     """
     store = objects.store
+    ignored = {as_key(name) for name in unwanted}
     in_trash, chunked = set(), set()
     if isinstance(store, HasTrash):
         in_trash = {as_key(item.digest) for item in store.trashed()}
@@ -157,8 +160,9 @@ def reachable(objects: Objects, roots: Iterable[str]) -> set[bytes]:
                 part = front[start : start + _AT_ONCE]
                 for named in _contents(objects, part):
                     kept.update(named.files)
-                    there = {as_key(name) for name in objects.has_many(map(as_name, named.mentioned))}
-                    new = {*named.nodes, *there, *(named.mentioned & in_trash)} - kept
+                    mentioned = named.mentioned - ignored
+                    there = {as_key(name) for name in objects.has_many(map(as_name, mentioned))}
+                    new = {*named.nodes, *there, *(mentioned & in_trash)} - kept
                     kept.update(new)
                     found += new
                 advance(len(part))
@@ -177,11 +181,12 @@ def present(objects: Objects, digests: Iterable[str]) -> set[Digest]:
     return here
 
 
-def _mark(objects: Objects, roots: Roots, leases: AtWork) -> set[bytes]:
+def _mark(objects: Objects, roots: Roots, leases: AtWork, unwanted: Callable[[], Set[str]]) -> set[bytes]:
     """Everything that is in use. Raises: Corrupt if it cannot be known; then nothing may be moved."""
     leased = {name for lease in leases.active() for name in lease.digests}
     try:
-        kept = reachable(objects, [*roots(), *present(objects, leased)])
+        named = [*roots(), *present(objects, leased)]
+        kept = reachable(objects, named, unwanted())
         return kept | {as_key(name) for name in leased}
     except (Corrupt, NotFound) as error:
         raise Corrupt(
@@ -262,13 +267,15 @@ def _at_once(store: HasTrash, count: int) -> int:
     return max(count, 1) if isinstance(store, CollectsWhole) else _AT_ONCE
 
 
-def _purge(objects: Objects, due: Sequence[Trashed], roots: Roots, leases: AtWork) -> list[Trashed]:
+def _purge(
+    objects: Objects, due: Sequence[Trashed], roots: Roots, leases: AtWork, unwanted: Callable[[], Set[str]]
+) -> list[Trashed]:
     """Delete what is due and still not in use, by a mark of its own."""
     store = objects.store
     assert isinstance(store, HasTrash), "asked before"
     if not due:
         return []
-    kept = _mark(objects, roots, leases)
+    kept = _mark(objects, roots, leases, unwanted)
     store.restore([item.digest for item in due if as_key(item.digest) in kept])
     unused = [item for item in due if as_key(item.digest) not in kept]
     gone: set[Digest] = set()

@@ -21,8 +21,18 @@ def names(path: Path) -> list[str]:
 
 
 def test_files_are_found_below_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:
-    folder(tmp_path, "b.csv", "a/z.csv", "a/README.md", ".hidden", ".git/config", "ü ber.csv")
-    assert sorted(names(tmp_path)) == ["a/README.md", "a/z.csv", "b.csv", "ü ber.csv"]
+    folder(tmp_path, "b.csv", "a/z.csv", "a/README.md", ".hidden", ".cache/x", "a/.dvcignore", "ü ber.csv")
+    assert names(tmp_path) == [".hidden", "b.csv", "ü ber.csv", ".cache/x", "a/.dvcignore", "a/README.md", "a/z.csv"]
+
+
+def test_what_tools_keep_for_themselves_is_left_out_and_named(tmp_path: Path) -> None:
+    folder(tmp_path, "b.csv", "a/.git", ".git/config", ".noria/x", ".dvc/x", ".gitignore", "..data_x/y", "....")
+    folder(tmp_path, ".photos.12-34-0123abcd.89abcdef.part/x", "..2026_11_21_10_00_00.123/k", ".x.part")
+    found = list(walk(tmp_path))
+    assert sorted(names(tmp_path)) == ["....", "..data_x/y", ".gitignore", ".x.part", "b.csv"]
+    left_out = [each.prefix + name for each in found for name in each.left_out]
+    volume, part = "..2026_11_21_10_00_00.123", ".photos.12-34-0123abcd.89abcdef.part"
+    assert left_out == [volume, ".dvc", ".git", ".noria", part, "a/.git"]
 
 
 def test_a_single_file_is_its_own_data_set(tmp_path: Path) -> None:
@@ -59,16 +69,17 @@ def test_a_link_to_nowhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_link_to_a_file_that_is_already_there_is_said_to_be_one(tmp_path: Path) -> None:
-    (folder(tmp_path, "x.csv", ".kept/z.csv") / "y.csv").symlink_to("x.csv")
-    (tmp_path / "z.csv").symlink_to(".kept/z.csv")
+    (folder(tmp_path, "x.csv", ".git/z.csv") / "y.csv").symlink_to("x.csv")
+    (tmp_path / "z.csv").symlink_to(".git/z.csv")
     assert [found.repeated for found in walk(tmp_path)] == [frozenset({"y.csv"})]
     assert names(tmp_path) == ["x.csv", "y.csv", "z.csv"]
 
 
 def test_a_link_to_a_folder_is_followed_once_where_the_folder_is_no_part_by_itself(tmp_path: Path) -> None:
-    (folder(tmp_path, ".kept/z.csv") / "shown").symlink_to(".kept")
+    (folder(tmp_path, "..2026_11_21_10_00_00.123/z.csv") / "..data").symlink_to("..2026_11_21_10_00_00.123")
+    (tmp_path / "shown").symlink_to("..data")
     assert names(tmp_path) == ["shown/z.csv"]
-    (tmp_path / "again").symlink_to(".kept")
+    (tmp_path / "again").symlink_to("..data")
     assert "already part" in refused(tmp_path)
 
 

@@ -29,6 +29,9 @@ __all__ = ["DataFile", "Gathered", "gather"]
 
 UPDATE_SHARE = 0.1
 """Up to this part of the files, a changed tree is made from the one before."""
+LEFT_OUT_SHOWN = 5
+_NOTED = 2
+"""Counts up when a file can be found to hold other columns than before, so that older notes are not believed."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Inspected)
 
@@ -49,6 +52,7 @@ class Gathered:
 
     `content` is what names the one file that was asked for, whatever its own name: the digest of the table
     in it, else of its bytes. Empty for a folder, whose paths are content, and where nothing was looked at.
+    `left_out` are the first of so many paths that are no content: see `walk.is_state`.
     """
 
     tree: Digest
@@ -56,6 +60,8 @@ class Gathered:
     size_bytes: int
     tables: tuple[DataFile, ...] | None
     content: str = ""
+    left_out: tuple[str, ...] = ()
+    left_out_count: int = 0
 
 
 @dataclass(slots=True)
@@ -78,6 +84,8 @@ class _Seen:
     known: list[_Known] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
+    left_out_count: int = 0
     files: int = 0
     size_bytes: int = 0
 
@@ -112,9 +120,11 @@ def gather(
     is_quick = bool(base) and base == mark and not anew
     seen = _look(cache, root, place, is_quick=is_quick, anew=anew)
     if not seen.files:
-        raise UsageError(f"the folder {place} holds no files", hint="names that start with a dot are left out")
+        raise UsageError(
+            f"the folder {place} holds no files", hint="what Git, DVC and Noria keep there for themselves is no content"
+        )
     if is_quick and not seen.known and not seen.gone:
-        return Gathered(tree=Digest(base), files=seen.files, size_bytes=seen.size_bytes, tables=None)
+        return _gathered(seen, Digest(base), None)
     if is_quick and (has_tables or place.is_file()):
         return gather(objects, cache, place, time=time, as_files=as_files, claim=claim)
     if is_quick:
@@ -148,7 +158,19 @@ def gather(
     content = next((entry.digest for entry in entries), "") if is_one else ""
     if is_one and tables and tables[0].inspected is not None:
         content = tables[0].inspected.logical
-    return Gathered(tree=tree, files=seen.files, size_bytes=seen.size_bytes, tables=tables, content=content)
+    return _gathered(seen, tree, tables, content)
+
+
+def _gathered(seen: _Seen, tree: Digest, tables: tuple[DataFile, ...] | None, content: str = "") -> Gathered:
+    return Gathered(
+        tree=tree,
+        files=seen.files,
+        size_bytes=seen.size_bytes,
+        tables=tables,
+        content=content,
+        left_out=tuple(seen.left_out),
+        left_out_count=seen.left_out_count,
+    )
 
 
 def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: bool) -> _Seen:
@@ -162,6 +184,9 @@ def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: boo
             continue
         seen.files += len(step.folder.files)
         seen.size_bytes += sum(file[1] for file in step.folder.files)
+        seen.left_out_count += len(step.folder.left_out)
+        room = LEFT_OUT_SHOWN - len(seen.left_out)
+        seen.left_out += [step.folder.prefix + name for name in step.folder.left_out[:room]]
         if is_quick and step.is_same:
             continue
         if not step.folder.files and step.row is None:
@@ -220,6 +245,8 @@ class _Looks:
                 if not formats.format_of(file[0]):
                     continue
                 path = known.folder.prefix + file[0]
+                if not formats.holds_rows(path, is_one=self._is_named):
+                    continue
                 if file[0] in known.folder.repeated:
                     raise UsageError(
                         f"the link {printable(path)} is a file of the folder once more", hint="remove the link"
@@ -252,7 +279,7 @@ class _Looks:
 
     def _kind(self, name: str) -> str:
         packed = ".gz" if name.lower().endswith(".gz") else ""
-        return f"{formats.format_of(name)}{packed}:{self._time}{':named' if self._is_named else ''}"
+        return f"{formats.format_of(name)}{_NOTED}{packed}:{self._time}{':named' if self._is_named else ''}"
 
     def _look(self, place: str, path: str) -> Inspected:
         try:

@@ -3,14 +3,16 @@
 A name is kept as it is, byte by byte: in any encoding (bytes that are no UTF-8 as Python has them,
 lone surrogates), in the Unicode form that it has, with line ends and backslashes. What cannot be kept
 is refused, all of it in one error at the end of the walk: links that leave the folder, lead nowhere
-or to a folder that is part of it anyhow, sockets and devices, folders that may not be read. Names
-starting with a dot are left out, as Git and shells do. Only one folder is in memory at a time, and a
-file costs one `stat`: a million files take seconds.
+or to a folder that is part of it anyhow, sockets and devices, folders that may not be read. A name that
+starts with a dot is content like any other. Left out, and told, is only what a tool keeps there for
+itself: `is_state`. Only one folder is in memory at a time, and a file costs one `stat`: a million files
+take seconds.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +22,14 @@ from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.printable import printable
 from noria.core.words import counted
 
-__all__ = ["File", "Folder", "located", "stamp_of", "walk"]
+__all__ = ["PART", "STATE", "File", "Folder", "is_state", "located", "stamp_of", "walk"]
 
 _SHOWN = 12
+STATE = frozenset({".git", ".noria", ".dvc"})
+"""What Git, Noria and DVC keep for themselves."""
+PART = re.compile(r"\..+\.(\d+-\d+-[0-9a-f]{8})\.[0-9a-f]{8}\.part")
+"""The name of a folder in which a checkout stages; its group says whose."""
+_VOLUME = re.compile(r"\.\.(?:data(?:_tmp)?|\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+)")
 File = tuple[str, int, int, int, int]
 """(name in its folder, size, mtime_ns, ctime_ns, inode). What follows the name is the file's stamp."""
 
@@ -31,7 +38,8 @@ File = tuple[str, int, int, int, int]
 class Folder:
     """One folder: `prefix` is "" or ends with a slash; files and folders are sorted as paths are.
 
-    `repeated` are links to files that are part of the data set by another name.
+    `repeated` are links to files that are part of the data set by another name, `left_out` the names that are
+    no content.
     """
 
     place: str
@@ -39,10 +47,20 @@ class Folder:
     files: list[File]
     folders: list[str]
     repeated: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
 
     def path(self, name: str) -> str:
         """Where a file is on disk."""
         return f"{self.place}/{name}"
+
+
+def is_state(name: str) -> bool:
+    """Whether a file or folder of this name is no content but some tool's own state.
+
+    Git's, Noria's and DVC's, what a checkout of Noria that was killed left, and the folders behind the links
+    of a volume of Kubernetes.
+    """
+    return name[0] == "." and (name in STATE or bool(PART.fullmatch(name) or _VOLUME.fullmatch(name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +127,13 @@ def _read(
     folders: list[str] = []
     targets: dict[str, str] = {}
     repeated: set[str] = set()
+    left_out: list[str] = []
     try:
         with os.scandir(place) as entries:
             for entry in entries:
                 name = entry.name
-                if name[0] == ".":
+                if name[0] == "." and is_state(name):
+                    left_out.append(name)
                     continue
                 if entry.is_file(follow_symlinks=False):
                     found = entry.stat(follow_symlinks=False)
@@ -140,7 +160,7 @@ def _read(
         raise _gone(prefix or place) from error
     files.sort()
     folders.sort(key=_as_folder)
-    return Folder(place, prefix, files, folders, frozenset(repeated)), targets
+    return Folder(place, prefix, files, folders, frozenset(repeated), tuple(sorted(left_out))), targets
 
 
 def _as_folder(name: str) -> str:
@@ -149,7 +169,7 @@ def _as_folder(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Followed:
-    """Where a link leads; `is_inside`: to what is part of the data set anyhow (not where a name has a dot first)."""
+    """Where a link leads; `is_inside`: to what is part of the data set anyhow (not to what `is_state`)."""
 
     target: str
     is_folder: bool
@@ -165,7 +185,7 @@ def _followed(link: str, root: str, name: str, linked: set[str]) -> _Followed | 
         return _Refusal(f"the link {told} leads nowhere", "remove it, or mend its target")
     if not target.is_relative_to(root):
         return _Refusal(f"the link {told} leaves the folder", "copy the file in, or add the folder it is in")
-    is_inside = not any(part.startswith(".") for part in target.relative_to(root).parts)
+    is_inside = not any(map(is_state, target.relative_to(root).parts))
     if target.is_dir():
         if is_inside or str(target) in linked:
             words = f"the link {told} leads to a folder that is already part of the data set"

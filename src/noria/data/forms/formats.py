@@ -36,7 +36,18 @@ pacsv = lazy("pyarrow.csv")
 pajson = lazy("pyarrow.json")
 pq = lazy("pyarrow.parquet")
 
-__all__ = ["Columns", "Inspected", "as_utc", "format_of", "inspect", "read_file", "stream", "time_range", "unify"]
+__all__ = [
+    "Columns",
+    "Inspected",
+    "as_utc",
+    "format_of",
+    "holds_rows",
+    "inspect",
+    "read_file",
+    "stream",
+    "time_range",
+    "unify",
+]
 
 Columns = tuple[tuple[str, str, bool], ...]
 """(name, Arrow type as text, may be null), in the file's order."""
@@ -77,6 +88,15 @@ def format_of(name: str) -> str:
     dot = inner.rfind(".")
     found = _SUFFIXES.get(inner[dot:], "") if dot > 0 else ""
     return "" if found == "parquet" and inner != last else found
+
+
+def holds_rows(path: str, *, is_one: bool = False) -> bool:
+    """Whether a file of a data set is one of its tables: not below a name that starts with a dot.
+
+    Such files are content, byte by byte, but copies and drafts (`.ipynb_checkpoints/`) are no rows. With
+    `is_one` the file itself is what was asked for.
+    """
+    return bool(format_of(path)) and (is_one or not (path[0] == "." or "/." in path))
 
 
 def inspect(path: Path, name: str, time: str = "", *, is_named: bool = False) -> Inspected:
@@ -436,7 +456,8 @@ def _broken_csv(path: Path, name: str, parse: Any, convert: Any, error: Exceptio
 
 
 def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
-    kinds: dict[str, str] = {}
+    found: dict[str, set[str]] = {}
+    long: set[str] = set()
     blanks: set[str] = set()
     times: list[pa.Array[Any]] = []
     rows = 0
@@ -445,15 +466,40 @@ def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
         for column, values in zip(batch.schema.names, batch.columns, strict=True):
             if column not in blanks and text.has_missing(values):
                 blanks.add(column)
-            if kinds.get(column) != "string":
-                kinds[column] = text.join((kinds.get(column, "null"), text.kind_of(values)))
+            seen = found.setdefault(column, set())
+            if "string" not in seen:
+                kind = text.kind_of(values)
+                seen.add(kind)
+                if kind == "int64" and text.is_long(values):
+                    long.add(column)
             if column == time:
                 times.append(values)
+    kinds = {column: text.join(sorted(seen)) for column, seen in found.items()}
+    kinds |= _exact_kinds(path, name, [column for column, seen in found.items() if _is_doubtful(seen, column in long)])
     low, high = "", ""
     if times:
         low, high = time_range(text.cast(pa.chunked_array(times), kinds[time]), time, name)
     columns = tuple((column, kind, column in blanks) for column, kind in kinds.items())
     return Inspected(rows, columns, low, high)
+
+
+def _is_doubtful(seen: set[str], is_long: bool) -> bool:
+    """Whether the kinds of a column's blocks do not tell that of all its numbers, of which some may be rounded."""
+    decimals = {kind for kind in seen if text.is_decimal(kind)}
+    rest = text.join(seen - decimals)
+    return (rest in ("int64", "double") and bool(decimals)) or (rest == "double" and is_long)
+
+
+def _exact_kinds(path: Path, name: str, columns: Sequence[str]) -> dict[str, str]:
+    """The kinds of columns by all of their numbers: double only if that rounds none. The file is read once more."""
+    widths = dict.fromkeys(columns, (0, 0))
+    rounded: set[str] = set()
+    for batch in _batches(path, name) if columns else ():
+        for column in columns:
+            (before, behind), is_rounded = text.rounded_width(batch.column(column))
+            widths[column] = max(widths[column][0], before), max(widths[column][1], behind)
+            rounded |= {column} if is_rounded else set()
+    return {column: text.decimal_kind(widths[column]) if column in rounded else "double" for column in columns}
 
 
 def _read_csv(path: Path, name: str, kinds: Mapping[str, str]) -> pa.Table:

@@ -160,7 +160,7 @@ def _content(ws: Workspace, tree: Digest, ours: DatasetVersion, theirs: DatasetV
 def _file(ws: Workspace, entry: Entry, time: str, *, as_files: bool = False, is_named: bool = False) -> DataFile:
     """A stored file and what it holds, if it is a table."""
     inspected = None
-    if formats.format_of(entry.path) and not as_files:
+    if formats.holds_rows(entry.path, is_one=is_named) and not as_files:
         inspected = formats.inspect(ws.objects.path(entry.digest), entry.path, time, is_named=is_named)
     return DataFile(entry.path, entry.digest, entry.size_bytes, inspected)
 

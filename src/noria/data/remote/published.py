@@ -22,7 +22,7 @@ from noria.store.evidence import checked, evidence
 from noria.store.payload import decode
 from noria.store.workspace import Workspace
 
-__all__ = ["Published", "find", "names", "publish", "published", "trees"]
+__all__ = ["Published", "find", "names", "publish", "published", "trees", "withdraw"]
 
 FOLDER = "versions"
 RECORD_MAX_BYTES = 4 << 20
@@ -59,6 +59,11 @@ def publish(ws: Workspace, remote: Remote, version: DatasetVersion) -> bool:
     except Conflict:
         return False
     return True
+
+
+def withdraw(remote: Remote, name: str, tree: str) -> None:
+    """Say nothing of a version any more. Its objects stay until a collection finds that nothing names them."""
+    remote.bucket.delete(_key(name, tree))
 
 
 def find(ws: Workspace, remote: Remote, name: str, tree: str) -> Published | None:

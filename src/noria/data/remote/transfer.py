@@ -9,11 +9,12 @@ they were made. Both ends compare every object with its digest.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable, UsageError
+from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable, Tampered, UsageError
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -21,8 +22,9 @@ from noria.core.words import counted
 from noria.data import commit, lock, pins, records
 from noria.data.columns import roles_of
 from noria.data.records import DatasetVersion
-from noria.data.remote.published import Published, find, publish, published, trees
+from noria.data.remote.published import Published, find, publish, published, trees, withdraw
 from noria.data.remote.remotes import Remote, locked, open_remote, remotes, require_there
+from noria.data.remote.repair import Repair
 from noria.data.select import choose, no_dataset
 from noria.store.bucketleases import BucketLeases
 from noria.store.failpoint import failpoint
@@ -40,10 +42,15 @@ __all__ = [
     "push_pinned",
 ]
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferredVersion:
-    """What one version cost: objects and bytes that travelled; none if it was there. `note` says what was not done."""
+    """What one version cost: objects and bytes that travelled; none if it was there. `note` says what was not done.
+
+    `repaired` objects of it were altered on the remote, and put right.
+    """
 
     dataset: str
     version: int
@@ -53,16 +60,24 @@ class TransferredVersion:
     remote: str
     note: str = ""
     content: str = ""
+    repaired: int = 0
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it did not travel, and is not there either."""
+        return bool(self.note) and not self.repaired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transferred:
-    """Everything that a push or a pull did."""
+    """Everything that a push or a pull did. `checked` objects were read on the remote, `repaired` were put right."""
 
     versions: tuple[TransferredVersion, ...]
     objects: int
     size_bytes: int
     summary: str
+    checked: int = 0
+    repaired: int = 0
 
 
 @verb(permission="data.push")
@@ -75,12 +90,15 @@ def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bo
     Args:
         refs: data sets or versions; all data sets if none is named.
         remote: its name in noria.toml; else the default one.
-        check: ask for every object instead of believing the remote's records of whole versions.
-    Raises: NotFound; ConfigError without a remote; StoreUnavailable if it cannot be reached; Corrupt.
+        check: read every object there anew instead of believing the remote's records of whole versions, and put
+            right what is altered or gone from a sound copy here.
+    Raises: NotFound; ConfigError without a remote; StoreUnavailable if it cannot be reached; Corrupt if something
+        is altered, here or there, and no sound copy is here.
     Example:
         noria data push flights --remote origin
     """
     target = open_remote(ws, remote)
+    repair = Repair(ws.objects, target) if check else None
     done: list[TransferredVersion] = []
     for name, versions in _asked(ws, refs).items():
         there = set() if check else trees(target, name)
@@ -89,10 +107,15 @@ def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bo
             continue
         with locked(target, name), BucketLeases(target.bucket).hold(f"data push {name}") as lease:
             there = set() if check else trees(target, name)
+            if repair is not None:
+                repair.make_readable()
             for version in versions:
-                done.append(_push_version(ws, target, version, there, lease.add))
+                line = _push_version(ws, target, version, there, lease.add)
+                done.append(line if repair is None else _checked(ws, repair, version, line))
                 there.add(version.tree)
-    return _told(done, "pushed to", target)
+    if repair is not None:
+        repair.require_whole()
+    return _told(done, "pushed to", target, repair)
 
 
 @verb(permission="data.add")
@@ -208,6 +231,29 @@ def _push_version(
     failpoint("push.objects")
     publish(ws, target, version)
     return _line(version, target, copied)
+
+
+def _checked(ws: Workspace, repair: Repair, version: DatasetVersion, line: TransferredVersion) -> TransferredVersion:
+    """The same line, when all of the version was read on the remote, and its record there."""
+    target = repair.remote
+    if line.note:
+        return line
+    is_mended = _mend_record(ws, target, version)
+    wanted = _closure(ws, version, "")
+    with task(f"reading {version.ref} on {target.name}", total=sum(wanted.values())) as advance:
+        count = repair.look(wanted, advance) + is_mended
+    note = f"{counted(count, 'altered object')} put right there" if count else ""
+    return dataclasses.replace(line, repaired=count, note=note)
+
+
+def _mend_record(ws: Workspace, target: Remote, version: DatasetVersion) -> bool:
+    """Write anew what the remote says of a version, if that is altered."""
+    try:
+        find(ws, target, version.name, version.tree)
+    except Tampered:
+        withdraw(target, version.name, version.tree)
+        return publish(ws, target, version)
+    return False
 
 
 def _closure(ws: Workspace, version: DatasetVersion, parent: str) -> dict[Digest, int]:
@@ -403,12 +449,30 @@ def _line(version: DatasetVersion, remote: Remote | None, copied: Copied, note: 
     )
 
 
-def _told(done: Sequence[TransferredVersion], words: str, remote: Remote) -> Transferred:
+def _told(done: Sequence[TransferredVersion], words: str, remote: Remote, repair: Repair | None = None) -> Transferred:
     moved = [each for each in done if each.objects]
     objects, size_bytes = sum(each.objects for each in done), sum(each.size_bytes for each in done)
-    left = [each for each in done if each.note]
-    count = f"{len(moved)} of " if len(moved) < len(done) else ""
-    text = f"{count}{counted(len(done), 'version')} {words} {remote.told}" if moved else "everything is there"
+    left = [each for each in done if each.is_left_out]
+    same = len(done) - len(moved) - len(left)
+    parts = [f"{counted(len(moved), 'version')} {words} {remote.told}"] if moved else []
+    if same:
+        here = "here" if words.startswith("pulled") else "there"
+        parts.append(f"{counted(same, 'version was', 'versions were')} {here} already" if moved or left
+                     else f"everything is {here}")  # fmt: skip
     if left:
-        text += f"; {len(left)} left out"
-    return Transferred(versions=tuple(done), objects=objects, size_bytes=size_bytes, summary=text)
+        named = ", ".join(f"{each.dataset}@{each.version}" for each in left[:_SHOWN])
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        parts.append(f"{named}{more} left out: {left[0].note}")
+    if repair is not None:
+        parts.append(f"{counted(len(repair.checked), 'object')} read there")
+    repaired = sum(each.repaired for each in done)
+    if repaired:
+        parts.append(f"{counted(repaired, 'altered one', 'altered ones')} put right")
+    return Transferred(
+        versions=tuple(done),
+        objects=objects,
+        size_bytes=size_bytes,
+        summary="; ".join(parts),
+        checked=len(repair.checked) if repair else 0,
+        repaired=repaired,
+    )

@@ -62,8 +62,8 @@ def layout_of(objects: Objects, version: DatasetVersion) -> Layout:
     manifest = by_path.get(MANIFEST)
     document = _manifest(objects, manifest) if manifest is not None else None
     if document is None:
-        tables = tuple(entry for entry in entries if formats.format_of(entry.path))
-        return Layout(tables, others=tuple(entry for entry in entries if not formats.format_of(entry.path)))
+        tables = tuple(entry for entry in entries if _holds_rows(entry, version))
+        return Layout(tables, others=tuple(entry for entry in entries if not _holds_rows(entry, version)))
     try:
         rows = tuple(by_path[path] for path in document["rows"])
         deltas = tuple(Delta(by_path[path], kind) for path, kind in document["deltas"])
@@ -99,6 +99,12 @@ def _encoded(document: dict[str, Any]) -> bytes:
 def table_entries(objects: Objects, version: DatasetVersion) -> Sequence[Entry]:
     """The files of rows of a version, in order."""
     return layout_of(objects, version).rows
+
+
+def _holds_rows(entry: Entry, version: DatasetVersion) -> bool:
+    """Whether a file is a table. One below a dot that has rows was added when those were counted in."""
+    is_counted = bool(entry.rows and formats.format_of(entry.path))
+    return is_counted or formats.holds_rows(entry.path, is_one=version.is_one_file)
 
 
 def _manifest(objects: Objects, entry: Entry) -> dict[str, Any] | None:

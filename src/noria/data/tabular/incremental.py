@@ -335,8 +335,9 @@ def _upserted(
     lacking = [column for column in known.names if column not in given.column_names]
     if lacking:
         more = f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""
+        does = "an append by key adds" if mark else "an upsert replaces"
         raise UsageError(
-            f"the rows have no column {', '.join(lacking[:6])}{more}: an upsert replaces whole rows of {version.ref}",
+            f"the rows have no column {', '.join(lacking[:6])}{more}: {does} whole rows of {version.ref}",
             hint="give every column; what should become empty, as an empty value",
         )
     schema = _widened(known, given.schema, version.name)
@@ -546,7 +547,7 @@ def _kinds(ws: Workspace, name: str) -> Mapping[str, str]:
         version = records.newest(tx, name)
     if version is None:
         return {}
-    return {column: kind if kind in text.KINDS else "string" for column, kind, _ in version.columns}
+    return {column: kind if text.is_one_of_kinds(kind) else "string" for column, kind, _ in version.columns}
 
 
 def _noted_column(ws: Workspace, name: str) -> str:

@@ -33,8 +33,9 @@ from noria.data.commit import Content, commit
 from noria.data.content import content_of_one
 from noria.data.folders import elsewhere
 from noria.data.folders.files import DataFile
-from noria.data.folders.walk import located, walk
+from noria.data.folders.walk import is_state, located, walk
 from noria.data.forms import formats
+from noria.data.forms import text as text_forms
 from noria.data.records import DatasetVersion
 from noria.data.tabular import tables
 from noria.data.tabular.segments import conformed
@@ -199,12 +200,21 @@ def _of_files(path: Path, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
         f"{folder.prefix}{name}": Path(folder.path(name))
         for folder in walk(located(path))
         for name, *_ in folder.files
-        if formats.format_of(name)
+        if formats.holds_rows(f"{folder.prefix}{name}", is_one=path.is_file())
     }
     if not places:
         raise UsageError(f"{path.name} holds no table", hint="Noria reads .csv, .tsv, .parquet and .jsonl files")
     inspected = {name: formats.inspect(places[name], name) for name in sorted(places)}
-    known = {**columns.csv_kinds({name: each.columns for name, each in inspected.items()}), **kinds}
+    found = columns.csv_kinds({name: each.columns for name, each in inspected.items()})
+    rounded = [
+        column for column, kind in found.items() if text_forms.is_decimal(kind) and kinds.get(column) == "double"
+    ]
+    if rounded:
+        raise UsageError(
+            f"column {rounded[0]!r} of {path.name} holds numbers that a double would round",
+            hint="the data set's column is double: round the numbers, or add the table as another data set",
+        )
+    known = {**found, **kinds}
     streams = {name: formats.stream(places[name], name, known) for name in inspected}
     if len(streams) == 1:
         return next(iter(streams.values()))
@@ -257,8 +267,8 @@ def _items(bucket: Bucket) -> list[Item]:
     """
     found = []
     for item in bucket.list(""):
-        is_hidden = any(part.startswith(".") for part in item.key.split("/") if part not in _DOTS)
-        if item.key and not item.key.endswith("/") and not is_hidden:
+        is_content = not any(part and is_state(part) for part in item.key.split("/"))
+        if item.key and not item.key.endswith("/") and is_content:
             found.append(item)
     keys = {item.key for item in found}
     odd = [key for key in keys if any(part in ("", *_DOTS) for part in key.split("/")) or "\0" in key]
@@ -328,7 +338,7 @@ def _kept(
         return before
     place = folder / item.key
     _fetch(found.bucket, item, place, advance)
-    is_table = bool(formats.format_of(item.key))
+    is_table = formats.holds_rows(item.key, is_one=found.is_one)
     inspected = formats.inspect(place, item.key, time, is_named=found.is_one) if is_table else None
     digest = ws.objects.put_file(place)
     place.unlink()

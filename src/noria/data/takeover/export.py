@@ -208,7 +208,8 @@ def _made(target: Path) -> Iterator[Path]:
     full = target.absolute()
     if full.is_symlink() or (full.exists() and (not full.is_dir() or any(full.iterdir()))):
         raise Conflict(f"{target} exists and is not an empty folder", hint="name a new folder")
-    part = full.with_name(f".{full.name}.{os.getpid()}.part")
+    short = os.fsdecode(os.fsencode(full.name)[: checkout.PART_NAME_BYTES])
+    part = full.with_name(f".{short}.{os.getpid()}.part")
     with disk_faults(full):
         part.mkdir(parents=True)
     try:

@@ -8,23 +8,27 @@ where the work tree differs from what DVC says: nothing is left out in silence.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from noria.config import CONFIG_NAME
+from noria.core.clock import utc_text
 from noria.core.errors import Corrupt, NotFound, UsageError
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.core.words import counted
 from noria.data import lock, records
-from noria.data.commit import commit
+from noria.data.commit import Content, commit
 from noria.data.content import content_of
 from noria.data.git.gitlink import git
+from noria.data.records import DatasetVersion
 from noria.data.tabular.tables import scratch
 from noria.data.takeover.dvc import DvcRemote, Layouts, Output, md5_of, outputs_of, remotes_of, root_of, tracking_files
 from noria.store.objects import disk_faults
@@ -70,11 +74,29 @@ class TakenOver:
     summary: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The commit at which an output was found, "" for the work tree, and when it was made (UTC text, or "")."""
+
+    commit: str = ""
+    at: str = ""
+
+
+@dataclass(slots=True)
+class _Order:
+    """The last number that a data set was given in this takeover, and whether it has got a new one."""
+
+    number: int = 0
+    is_grown: bool = False
+
+
 @verb(permission="data.add", where="project", name="import-dvc")
 def import_dvc(ws: Workspace, path: str = ".", *, history: bool = False) -> TakenOver:
     """Take over what DVC tracks: each output becomes a data set, with its bytes verified by md5.
 
-    Nothing of DVC is changed: both can go on side by side. Doing it again adds nothing.
+    Nothing of DVC is changed: both can go on side by side. Doing it again adds nothing. Versions are numbered in
+    the order of the history and dated by their commits; what was taken over without it before gets its place
+    in that order as one more number.
 
     Args:
         path: a folder in the DVC repository.
@@ -85,25 +107,27 @@ def import_dvc(ws: Workspace, path: str = ".", *, history: bool = False) -> Take
     """
     root = root_of(ws.project.root / path if not Path(path).is_absolute() else Path(path))
     remotes, cache = remotes_of(root)
-    now = [(output, "") for name in tracking_files(root) for output in _outputs(root / name, name)]
+    now = [(output, _now(root, name)) for name in tracking_files(root) for output in _outputs(root / name, name)]
     past = list(_past(root)) if history else []
     names = _names([output.path for output, _ in (*past, *now)])
     versions: dict[tuple[str, int], TakenVersion] = {}
     left_out: dict[str, None] = {}
     seen: set[tuple[str, str]] = set()
+    order: dict[str, _Order] = {}
     with scratch(ws) as folder, task("taking over", total=len(past) + len(now), unit="outputs") as advance:
         places = Layouts(cache, remotes, folder / "fetched")
         for output, found_at in (*past, *now):
             advance(1)
             key = (output.path, output.md5)
-            if key in seen and found_at:
+            if key in seen and found_at.commit:
                 continue
             seen.add(key)
+            given = order.setdefault(names[output.path], _Order())
             try:
-                taken = _take(ws, output, names[output.path], places, folder, (root, found_at))
+                taken = _take(ws, output, names[output.path], places, folder, (root, found_at), given)
                 versions.setdefault((taken.dataset, taken.version), taken)
             except (NotFound, Corrupt, UsageError) as error:
-                left_out.setdefault(f"{output.path}{_at(found_at)}: {error.message}")
+                left_out.setdefault(f"{output.path}{_at(found_at.commit)}: {error.message}")
     differences = tuple(_differences(root, [output for output, _ in now]))
     return _told(root, remotes, list(versions.values()), tuple(left_out), differences, places.verified)
 
@@ -138,9 +162,19 @@ def prepare(path: Path) -> list[str]:
 
 
 def _take(
-    ws: Workspace, output: Output, name: str, places: Layouts, folder: Path, where: tuple[Path, str]
+    ws: Workspace,
+    output: Output,
+    name: str,
+    places: Layouts,
+    folder: Path,
+    where: tuple[Path, _Found],
+    order: _Order,
 ) -> TakenVersion:
-    """One version: the files by name, each compared with its md5, then as `add` would."""
+    """One version: the files by name, each compared with its md5, then as `add` would.
+
+    Numbers follow the history: what was taken over before, out of this order, gets one more number, so that the
+    newest version is the newest commit's.
+    """
     root, found_at = where
     if output.skipped:
         raise UsageError(output.skipped)
@@ -160,15 +194,7 @@ def _take(
             if before
             else dict.fromkeys(("key", "time", "label"), "")
         )
-        made = commit(
-            ws,
-            name,
-            content,
-            roles=roles,
-            source=output.path,
-            note=f"DVC {output.md5[:8]}{_at(found_at)}",
-            is_pinned=not found_at,
-        )
+        made, is_new = _committed(ws, name, content, roles, output, found_at, order)
     return TakenVersion(
         dataset=name,
         version=made.version,
@@ -176,9 +202,46 @@ def _take(
         md5=output.md5,
         files=made.files,
         size_bytes=made.size_bytes,
-        is_new=made.version > (before.version if before else 0),
-        commit=found_at,
+        is_new=is_new,
+        commit=found_at.commit,
     )
+
+
+def _committed(
+    ws: Workspace, name: str, content: Content, roles: dict[str, str], output: Output, found: _Found, order: _Order
+) -> tuple[DatasetVersion, bool]:
+    """The version in its order, and whether it is new."""
+    add = functools.partial(
+        commit,
+        ws,
+        name,
+        content,
+        roles=roles,
+        source=output.path,
+        note=f"DVC {output.md5[:8]}{_at(found.commit)}",
+        is_pinned=not found.commit,
+        added=found.at,
+    )
+    with ws.ledger.read() as tx:
+        highest = records.highest(tx, name)
+    made = add()
+    if made.version <= order.number and order.is_grown:
+        made = add(anew=True)
+    order.number = made.version
+    order.is_grown = order.is_grown or made.version > highest
+    return made, made.version > highest
+
+
+def _now(root: Path, name: str) -> _Found:
+    """The present state of a tracking file; its time is that of the commit that made it, if it is committed."""
+    if git(root, "status", "--porcelain", "--", name).stdout.strip():
+        return _Found()
+    log = git(root, "log", "-1", "--format=%cI", "--", name)
+    return _Found(at=_utc(log.stdout) if log.returncode == 0 else "")
+
+
+def _utc(text: str) -> str:
+    return utc_text(datetime.fromisoformat(text.strip()).astimezone(UTC)) if text.strip() else ""
 
 
 def _files(output: Output, places: Layouts, root: Path) -> list[tuple[str, Path]]:
@@ -217,13 +280,14 @@ def _outputs(file: Path, name: str) -> list[Output]:
         raise UsageError(f"{name} is not UTF-8 text") from error
 
 
-def _past(root: Path) -> Iterator[tuple[Output, str]]:
+def _past(root: Path) -> Iterator[tuple[Output, _Found]]:
     """Every output that a commit of this branch brought, oldest first, with the commit."""
-    log = git(root, "log", "--reverse", "--first-parent", "--format=%H", "--", "*.dvc", "*dvc.lock")
+    log = git(root, "log", "--reverse", "--first-parent", "--format=%H %cI", "--", "*.dvc", "*dvc.lock")
     if log.returncode != 0:
         raise NotFound(f"Git has no history of {root}", hint="leave out --history")
     prefix = git(root, "rev-parse", "--show-prefix").stdout.strip()
-    for sha in log.stdout.split():
+    for line in log.stdout.splitlines():
+        sha, _, moment = line.partition(" ")
         changed = git(
             root, "diff-tree", "--root", "-m", "--first-parent", "-r", "-z", "--name-only", "--no-commit-id", sha
         )
@@ -234,7 +298,7 @@ def _past(root: Path) -> Iterator[tuple[Output, str]]:
             shown = git(root, "show", f"{sha}:{full}")
             if shown.returncode == 0:  # it is gone in this commit otherwise
                 for output in outputs_of(shown.stdout, name):
-                    yield output, sha
+                    yield output, _Found(sha, _utc(moment))
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:

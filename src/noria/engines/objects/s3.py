@@ -53,6 +53,7 @@ _GAP_BYTES = 256 << 10
 _TAIL_READ_BYTES = 128 << 10
 _RECIPE = struct.Struct(">32sI")
 _RECIPE_MARK = b"noriach1"
+QUARANTINE = "quarantine/"
 
 
 class S3Objects:
@@ -235,6 +236,26 @@ class S3Objects:
         with contextlib.suppress(NotFound):  # where nothing is, it is simply put
             self.delete(digest)
         self.put_known(digest, content, size)
+
+    def set_aside_unreadable(self) -> int:
+        """Move packs whose table cannot be read out of the way, to `quarantine/`, where nobody looks; gives how many.
+
+        Until then nothing of the store can be asked for. What they held is not there any more, and is put again.
+        """
+        count = 0
+        for item in list(self.bucket.list("packs/")):
+            try:
+                self._table_at(item.key, item.size_bytes)
+            except NotFound:
+                continue  # it went to the trash between the two looks
+            except Corrupt:
+                self.bucket.copy(item.key, f"{QUARANTINE}{Path(item.key).name}")
+                self.bucket.delete(item.key)
+                if self._cache is not None:
+                    (self._cache / Path(item.key).stem).unlink(missing_ok=True)
+                count += 1
+        self._refresh()
+        return count
 
     # The trash, for collection; see s3trash.py.
 

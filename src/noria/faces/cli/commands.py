@@ -207,6 +207,13 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria data remove-tag customers audited", "noria data remove-tag customers q4 --json"),
         show="data_tag",
     ),
+    "data drop": Command(
+        target="noria.data.drop:drop",
+        summary="Keep a version no longer: it is named as dropped, and gc takes what only it has",
+        examples=("noria data drop customers@3", "noria data drop customers@3 --force --reason 'asked to be erased'"),
+        show="data_dropped",
+        next="noria data gc --sweep",
+    ),
     "data verify": Command(
         target="noria.data.verify:verify",
         summary="Read every stored byte anew, and heal from a remote what is altered or missing",
@@ -226,7 +233,7 @@ COMMANDS: Mapping[str, Command] = {
     "data push": Command(
         target="noria.data.remote.transfer:push",
         summary="Send versions to a remote; what it has is not sent again",
-        examples=("noria data push", "noria data push customers@3 --remote backup"),
+        examples=("noria data push", "noria data push customers@3 --remote backup", "noria data push --check"),
         positional=("refs",),
         show="transferred",
         is_slow=True,

@@ -118,6 +118,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "lineage": show_live.lineage,
     "data": show_data.version,
     "data_log": show_data.log,
+    "data_dropped": show_data.dropped,
     "data_tag": show_data.tagged,
     "data_files": show_folders.files,
     "data_status": show_folders.status,

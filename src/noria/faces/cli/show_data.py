@@ -11,7 +11,7 @@ from noria.core.printable import printable
 from noria.core.words import counted
 from noria.faces.cli.text import columns, count, day, name_of, size
 
-__all__ = ["log", "tagged", "version"]
+__all__ = ["dropped", "log", "tagged", "version"]
 
 
 def version(found: Mapping[str, Any]) -> str:
@@ -20,10 +20,14 @@ def version(found: Mapping[str, Any]) -> str:
     roles = "  ".join(f"{role}={found[role]}" for role in ("key", "time", "label") if found.get(role))
     head = f"  data   {click.style(_ref(found), bold=True)}  {name_of(found['content'])}"
     facts = f"{counted(found['rows'], 'row')}  {counted(len(found['columns']), 'column')}  {size(found['size_bytes'])}"
+    left_out = f"         {found['left_out']}" if found.get("left_out") else ""
     if not found["columns"]:
         facts = f"{counted(found['files'], 'file')}  {size(found['size_bytes'])}"
     return "\n".join(
-        filter(None, [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else ""])
+        filter(
+            None,
+            [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else "", left_out],
+        )
     )
 
 
@@ -38,11 +42,28 @@ def log(found: Sequence[Mapping[str, Any]]) -> str:
             size(each["size_bytes"]),
             f"{day(each['time_min'])} … {day(each['time_max'])}" if each.get("time_min") else "",
             day(each["at"]),
-            printable(str(each.get("note") or "")),
+            _noted(each),
         ]
         for each in found
     ]
     return columns(rows, ["version", "id", "rows", "files", "size", "times", "added", "note"], right="  rrr")
+
+
+def dropped(found: Mapping[str, Any]) -> str:
+    """The version that was dropped, and what becomes of its bytes."""
+    ref = click.style(_ref(found), bold=True)
+    lines = [f"  data   {ref}  {name_of(found['content'])}   {_noted(found)}", f"         {found['stays']}"]
+    if found["uses"]:
+        lines.append(f"         still named by {', '.join(found['uses'])}")
+    return "\n".join(lines)
+
+
+def _noted(found: Mapping[str, Any]) -> str:
+    """The note of a version; of one that was dropped, when, by whom and why."""
+    if not found.get("dropped_at"):
+        return printable(str(found.get("note") or ""))
+    why = printable(f": {found['dropped_why']}") if found["dropped_why"] else ""
+    return click.style("dropped", fg="yellow") + f" {day(found['dropped_at'])} by {found['dropped_by']}{why}"
 
 
 def tagged(found: Mapping[str, Any]) -> str:

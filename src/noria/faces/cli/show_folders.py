@@ -60,8 +60,11 @@ def checked_out(found: Mapping[str, Any]) -> str:
 def verify(found: Mapping[str, Any]) -> str:
     """What was read, and each object that is not what its name says."""
     read = f"{counted(found['versions'], 'version')}, {_files(found['files'])}, {size(found['size_bytes'])} read"
+    absent = [_absent(each) for each in found["absent"][:FINDINGS_MAX]]
+    hidden = len(found["absent"]) - len(absent)
+    absent += [f"    … {hidden} more"] if hidden else []
     if not found["bad"]:
-        return f"  data   {read}: every byte is what it was"
+        return "\n".join([f"  data   {read}: every byte is what it was", *absent])
     rows = []
     for each in found["findings"][:FINDINGS_MAX]:
         place = f"{each['dataset']}@{each['version']} {printable(each['path']) or '(its list of files)'}"
@@ -72,7 +75,15 @@ def verify(found: Mapping[str, Any]) -> str:
     bad = counted(found["bad"], "object was", "objects were")
     head = f"  {label} {read}: {bad} altered or gone, {count(found['healed'])} healed"
     more = len(found["findings"]) - len(rows)
-    return "\n".join([head, columns(rows, indent="    "), *([f"    … {more} more"] if more > 0 else [])])
+    rest = [f"    … {more} more"] if more > 0 else []
+    return "\n".join([head, columns(rows, indent="    "), *rest, *absent])
+
+
+def _absent(each: Mapping[str, Any]) -> str:
+    name = f"{_ref(each)} {name_of(each['content'], 12)}"
+    label = click.style("STOP", fg="red", bold=True)
+    next_step = f"noria data pull {each['dataset']}"
+    return f"  {label} {name} is pinned and not here; asked: {'; '.join(each['asked'])}: {next_step}"
 
 
 def gc(found: Mapping[str, Any]) -> str:
