@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from noria.faces.frames import add_data, append_data, read_data, upsert_data
     from noria.faces.python import diff, open, run
     from noria.pipeline.ambient import seed, split_by_time, xy
+    from noria.pipeline.branch import branch, partition
+    from noria.pipeline.checkpoint import checkpointed
     from noria.pipeline.define import dataset, metric, model, pipeline
     from noria.pipeline.step import Choice, Log, step
 
@@ -23,12 +25,15 @@ __all__ = [
     "Log",
     "add_data",
     "append_data",
+    "branch",
     "check",
+    "checkpointed",
     "dataset",
     "diff",
     "metric",
     "model",
     "open",
+    "partition",
     "pipeline",
     "read_data",
     "run",
@@ -44,12 +49,15 @@ _PLACES = {
     "Log": "noria.pipeline.step",
     "add_data": "noria.faces.frames",
     "append_data": "noria.faces.frames",
+    "branch": "noria.pipeline.branch",
     "check": "noria.checks.functions",
+    "checkpointed": "noria.pipeline.checkpoint",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",
+    "partition": "noria.pipeline.branch",
     "read_data": "noria.faces.frames",
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",

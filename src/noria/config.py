@@ -24,6 +24,7 @@ from noria.core.clock import duration
 from noria.core.errors import ConfigError, NotAProject
 
 __all__ = [
+    "CostConfig",
     "DataConfig",
     "DeployConfig",
     "EnvironmentConfig",
@@ -35,6 +36,7 @@ __all__ = [
     "RemoteConfig",
     "RetrainConfig",
     "RetrainLimits",
+    "RunConfig",
     "ServerConfig",
     "StoreConfig",
     "find_project",
@@ -44,7 +46,7 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
-_DURATIONS = frozenset({"cooldown", "deadline", "delay", "fresh"})
+_DURATIONS = frozenset({"cooldown", "deadline", "delay", "fresh", "grace"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,46 @@ class RemoteConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CostConfig:
+    """`[run.cost]`: what a run is estimated to use and to cost. Prices of 0 are not known: then no cost is told.
+
+    Energy is the sum of processor seconds times `core_watts`, held memory times `memory_watts_per_gib`
+    and device seconds times `gpu_watts`, times `overhead` (cooling and conversion). Source of the
+    defaults: Cloud Carbon Footprint's methodology (3.5 W a busy virtual core, 0.392 W a gigabyte,
+    overhead 1.135), and 300 W for a data centre's accelerator. Prices are in `currency`.
+    """
+
+    core_watts: float = 3.5
+    memory_watts_per_gib: float = 0.392
+    gpu_watts: float = 300.0
+    overhead: float = 1.135
+    per_kwh: float = 0.0
+    per_core_hour: float = 0.0
+    per_gib_hour: float = 0.0
+    per_gpu_hour: float = 0.0
+    currency: str = "EUR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """`[run]`: how pipelines are executed; none of it changes a result or a cache key.
+
+    `executor` is "auto", "inline", "pool" or another that is installed; `on_failure` is "stop" (a
+    failure ends what runs beside it) or "finish". `workers` steps run at once at most (0: as many as
+    there are cores), and `window` items of one mapped step are under way (0: four for each worker).
+    `grace` is how long steps may take to save what they have when the machine is needed.
+    """
+
+    executor: str = "auto"
+    on_failure: str = "stop"
+    workers: int = 0
+    window: int = 0
+    grace: str = "8s"
+    address: str = ""
+    cost: CostConfig = field(default_factory=CostConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
 
@@ -214,6 +256,7 @@ class Project:
     store: StoreConfig = field(default_factory=StoreConfig)
     remotes: Mapping[str, RemoteConfig] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
+    run: RunConfig = field(default_factory=RunConfig)
 
     @property
     def state(self) -> Path:
@@ -255,7 +298,7 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "remote", "env")
+    known = ("project", "data", "model", "server", "store", "remote", "env", "run")
     for key in document:
         if key not in known:
             raise _unknown(key, known, where, "")
@@ -284,6 +327,7 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         store=_struct(StoreConfig, store, where, "store"),
         remotes=_remotes(document.get("remote", {}), where),
         environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
+        run=_run(document.get("run", {}), where),
     )
 
 
@@ -303,6 +347,20 @@ def _from_environment(
             server["port"] = int(environment["NORIA_PORT"])
         except ValueError as error:
             raise ConfigError(f"NORIA_PORT={environment['NORIA_PORT']} is not a number", where=where) from error
+
+
+def _run(value: Any, where: str) -> RunConfig:
+    found = _struct(RunConfig, value, where, "run")
+    if found.on_failure not in ("stop", "finish"):
+        raise ConfigError(f'run.on_failure is "{found.on_failure}", not "stop" or "finish"', where=where)
+    for name in ("workers", "window"):
+        if getattr(found, name) < 0:
+            raise ConfigError(f"run.{name} is {getattr(found, name)}, less than none", where=where)
+    for field_ in dataclasses.fields(CostConfig):
+        amount = getattr(found.cost, field_.name)
+        if not isinstance(amount, str) and amount < 0:
+            raise ConfigError(f"run.cost.{field_.name} is {amount:g}, less than nothing", where=where)
+    return found
 
 
 def _remotes(value: Any, where: str) -> dict[str, RemoteConfig]:

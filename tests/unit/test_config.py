@@ -39,7 +39,7 @@ def test_a_name_is_enough_and_the_rest_has_defaults() -> None:
         ({"model": {"m": {"retrain": {"limits": {"cool": "1d"}}}}}, "has no key 'cool'", "did you mean 'cooldown'?"),
         ({"model": {"m": {"gate": {"auc": {"mni": 1}}}}}, "has no key 'mni'", "did you mean 'min'?"),
         ({"server": {"prot": 1}}, "[server] has no key 'prot'", "did you mean 'port'?"),
-        ({"zzz": {}}, "no table [zzz]", "valid keys: data, env, model, project, remote, server, store"),
+        ({"zzz": {}}, "no table [zzz]", "valid keys: data, env, model, project, remote, run, server, store"),
     ],
 )
 def test_a_typo_names_the_nearest_key(document: dict[str, Any], said: str, hint: str) -> None:

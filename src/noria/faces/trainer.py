@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import Conflict, NoriaError, WorldError
+from noria.core.errors import Conflict, NoriaError, RunPreempted, WorldError
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
 from noria.loop import react
@@ -38,7 +38,8 @@ def main() -> int:
     given = parser.parse_args()
     start_log("trainer")
     os.nice(NICE)
-    # A job cannot be left half way in good order, so stopping is dying: the lease tells the others.
+    # While steps run, SIGTERM is theirs: they save, and the job is given back. At other moments a job cannot be
+    # left half way in good order, so stopping is dying: the lease tells the others.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     on_parent_end(lambda: os._exit(0))
@@ -48,6 +49,8 @@ def main() -> int:
         try:
             if not work_off(ws):
                 stop.wait(POLL_S)
+        except RunPreempted:
+            return 0  # the job waits for another trainer, and its run to be resumed by it
         except WorldError as error:
             log.warning("the queue cannot be reached: %s", error)
             stop.wait(1.0)
@@ -66,6 +69,10 @@ def work_off(ws: Workspace) -> bool:
     beating.start()
     try:
         result = react.work(ws, job)
+    except RunPreempted as error:
+        log.info("job %s is given back: %s", job.id, error)
+        ws.jobs.give_back(job.id, owner)
+        raise
     except NoriaError as error:
         log.error("job %s failed: %s", job.id, error)
         _fail(ws, job, owner, str(error), retry=error.is_retry_safe)

@@ -29,7 +29,7 @@ from noria.serving import records as serving
 from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
-from noria.tracking.run import reap
+from noria.tracking.run import not_resumable, reap
 
 __all__ = ["ALERT", "Busy", "challenge"]
 
@@ -95,7 +95,8 @@ def _trained(ws: Workspace, decision: DecisionRecord) -> _Trained | None:
     if sum(run.status == "failed" for run in runs) >= ATTEMPTS:
         return None
     ref = f"{decision.dataset}@{decision.dataset_version}"
-    report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}))
+    cut = [run for run in runs if run.status in ("lost", "preempted") and not not_resumable(ws, run)]
+    report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}), resume=cut[-1].run if cut else "")
     return _made(ws, decision.model, report.run)
 
 

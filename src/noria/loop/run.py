@@ -23,12 +23,13 @@ from noria.data import records as data_records
 from noria.data.records import DatasetVersion
 from noria.loop import baseline, comparison, pins
 from noria.loop.comparison import Comparison
+from noria.loop.interrupted import interrupted
 from noria.loop.pins import DataLine
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import Predictor
 from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Execution, StepReport, execute
+from noria.pipeline.execute import Execution, Manner, StepReport, execute, manner_of, require_room
 from noria.registry import gates, release, versions
 from noria.registry import records as registry
 from noria.registry.evaluate import Evaluation, Slice
@@ -147,16 +148,32 @@ class Challenge:
 
 
 @verb(permission="loop.run", where="project")
-def run(ws: Workspace, pipeline: str = "", params: Mapping[str, JSON] | None = None, cause: str = "user") -> RunReport:
+def run(
+    ws: Workspace,
+    pipeline: str = "",
+    params: Mapping[str, JSON] | None = None,
+    cause: str = "user",
+    *,
+    resume: str = "",
+    executor: str = "",
+    on_failure: str = "",
+    workers: int = 0,
+) -> RunReport:
     """Run the project's pipeline: check the data, do what has changed, judge the model, make a release.
 
     Args:
         pipeline: its name, to be sure; the project's one pipeline by default.
         params: values for parameters of steps, such as {"train.learning_rate": 0.05}.
-    Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; ConfigError.
+        resume: go on with a run that was killed, cancelled or failed, from the steps that are done; "last": the newest.
+        executor: where steps run: auto, inline, pool or another that is installed; [run] of noria.toml by default.
+        on_failure: "stop" ends what runs beside a step that failed, "finish" lets it end.
+        workers: how many steps run at once at most.
+    Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; RunCancelled; ConfigError;
+        UsageError if a run cannot be resumed.
     Example: noria run
     """
-    return perform(ws, Challenge(cause=cause), pipeline=pipeline, params=params)
+    manner = manner_of(ws, executor=executor, on_failure=on_failure, workers=workers)
+    return perform(ws, Challenge(cause=cause), pipeline=pipeline, params=params, manner=manner, resume=resume)
 
 
 def perform(
@@ -167,25 +184,48 @@ def perform(
     params: Mapping[str, JSON] | None = None,
     on_event: Callable[[StepReport], None] | None = None,
     definition: PipelineDefinition | None = None,
+    manner: Manner | None = None,
+    resume: str = "",
 ) -> RunReport:
-    """The same with exact versions of the data, a place to tell what is going on, and a given pipeline."""
+    """The same with exact versions of the data, a place to tell what is going on, and a given pipeline.
+
+    With `resume` everything is as it was when that run began: its versions, its parameters.
+    """
     began = time.monotonic()
     definition = definition or load_pipeline(ws.project)
+    before = interrupted(ws, resume, params) if resume else None
+    if before is not None:
+        challenge, params = Challenge(cause=before.cause, datasets=before.datasets), before.params
+        pipeline = before.pipeline
     if pipeline and pipeline != definition.name:
         raise NotFound(f"there is no pipeline {pipeline!r}", hint=f"{ws.project.pipeline} has {definition.name}")
     _require_policies(ws, definition)
+    require_room(definition, manner or manner_of(ws))
     found = pins.resolve(ws, definition, challenge.datasets)
-    handle = tracking.start(
-        ws,
-        definition.name,
-        cause=challenge.cause,
-        pins=pins.pins_of(found),
-        config={"params": dict(params or {})},
-        inputs=challenge.inputs,
-    )
+    if before is not None:
+        handle = tracking.resume(ws, before.run)
+    else:
+        handle = tracking.start(
+            ws,
+            definition.name,
+            cause=challenge.cause,
+            pins=pins.pins_of(found),
+            config={"params": dict(params or {})},
+            inputs=challenge.inputs,
+        )
     with handle:
         lines = pins.checked(ws, found)
-        done = execute(ws, definition, run=handle.run, pins=found, params=params, on_event=on_event)
+        done = execute(
+            ws,
+            definition,
+            run=handle.run,
+            pins=found,
+            params=params,
+            on_event=on_event,
+            manner=manner,
+            owner=handle.owner,
+            is_resumed=before is not None,
+        )
         steps = tuple(_step_line(step) for step in done.steps)
         if definition.model is None:
             handle.finish()

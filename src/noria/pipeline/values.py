@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from noria.store import pickles
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
-__all__ = ["FORMATS", "Unstorable", "Value", "load", "read", "store"]
+__all__ = ["FORMATS", "Unstorable", "Value", "document", "elements", "list_of", "load", "part", "read", "store"]
 
 np = lazy("numpy")
 pa = lazy("pyarrow")
@@ -96,6 +96,41 @@ def read(objects: Objects, value: Value, root: Path) -> Any:
     if value.type == "plain":
         return from_json(json.loads(content), lambda part: _read_part(objects, part, root))
     raise Corrupt(f"a stored value has the unknown type {value.type!r}", where=value.digest)
+
+
+def list_of(objects: Objects, items: Sequence[Sequence[Value]]) -> Value:
+    """A list of values that are stored already, as one value: nothing is read. Several values a place are a tuple."""
+    places: list[Any] = []
+    for item in items:
+        named = [{"$": "value", "digest": value.digest, "type": value.type} for value in item]
+        places.append(named[0] if len(named) == 1 else {"$": "tuple", "v": named})
+    content = json.dumps(places, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return Value(objects.put_bytes(content), "plain", len(content))
+
+
+def elements(objects: Objects, value: Value) -> list[Value | Any] | None:
+    """The places of a stored list: stored parts as values, what is plain as JSON; None if it is no list."""
+    if value.type != "plain":
+        return None
+    found = json.loads(objects.get_bytes(value.digest))
+    if not isinstance(found, list):
+        return None
+    return [Value(each["digest"], each["type"]) if _is_stored(each) else each for each in found]
+
+
+def document(objects: Objects, told: Any) -> Value:
+    """A plain value that is JSON already, as an object of its own."""
+    content = json.dumps(told, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return Value(objects.put_bytes(content), "plain", len(content))
+
+
+def part(objects: Objects, told: Any, root: Path) -> Any:
+    """One place of a stored list as the value that it is."""
+    return from_json(told, lambda inner: _read_part(objects, inner, root))
+
+
+def _is_stored(told: Any) -> bool:
+    return isinstance(told, dict) and told.get("$") == "value"
 
 
 def _read_table(objects: Objects, value: Value) -> Any:

@@ -19,7 +19,9 @@ class Command:
     field of the result that must be true, else the exit code is 1. `fixed` are arguments that the
     command itself gives; `empty` is said when the result holds nothing. `quick` names a function that
     answers the same from the project's files, without the ledger:
-    `f(project, open_objects, **arguments)`; it is asked when no server is. Lists leave out what is
+    `f(project, open_objects, **arguments)`; it is asked when no server is. `alone` gives the value of an
+    option that is named without one. `is_followed` adds `--follow`: the verb is asked again with the
+    `cursor` of its answer until that says `is_over`. Lists leave out what is
     `is_hidden`: git calls it.
     """
 
@@ -39,3 +41,5 @@ class Command:
     is_slow: bool = False
     is_hidden: bool = False
     quick: str = ""
+    alone: Mapping[str, str] = field(default_factory=dict)
+    is_followed: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from noria.faces.cli.command import Command
 from noria.faces.cli.commands_checks import CHECKS
+from noria.faces.cli.commands_pipeline import PIPELINE
 
 __all__ = ["COMMANDS", "GROUPS", "SUMMARIES", "Command"]
 
@@ -306,7 +307,13 @@ COMMANDS: Mapping[str, Command] = {
     "run": Command(
         target="noria.loop.run:run",
         summary="Check the data, run the pipeline, judge the model, make a release",
-        examples=("noria run", "noria run -p train.learning_rate=0.05 -p train.leaves=31"),
+        examples=(
+            "noria run",
+            "noria run -p train.learning_rate=0.05 -p train.leaves=31",
+            "noria run --resume",
+            "noria run --executor pool --on-failure finish",
+        ),
+        alone={"resume": "last"},
         positional=("pipeline",),
         show="run",
         fail_unless="ok",
@@ -551,4 +558,5 @@ COMMANDS: Mapping[str, Command] = {
         positional=("run",),
     ),
     **CHECKS,
+    **PIPELINE,
 }
