@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from noria.faces.frames import add_data, append_data, read_data, upsert_data
     from noria.faces.python import diff, export, open, run
     from noria.pipeline.ambient import seed, split_by_time, xy
+    from noria.pipeline.branch import branch, partition
+    from noria.pipeline.checkpoint import checkpointed
     from noria.pipeline.define import dataset, metric, model, pipeline
     from noria.pipeline.reporting import report
     from noria.pipeline.space import Range
@@ -28,13 +30,16 @@ __all__ = [
     "Range",
     "add_data",
     "append_data",
+    "branch",
     "check",
+    "checkpointed",
     "dataset",
     "diff",
     "export",
     "metric",
     "model",
     "open",
+    "partition",
     "pipeline",
     "read_data",
     "report",
@@ -52,13 +57,16 @@ _PLACES = {
     "Range": "noria.pipeline.space",
     "add_data": "noria.faces.frames",
     "append_data": "noria.faces.frames",
+    "branch": "noria.pipeline.branch",
     "check": "noria.checks.functions",
+    "checkpointed": "noria.pipeline.checkpoint",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
     "export": "noria.faces.python",
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",
+    "partition": "noria.pipeline.branch",
     "read_data": "noria.faces.frames",
     "report": "noria.pipeline.reporting",
     "run": "noria.faces.python",
