@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from noria.faces.python import diff, export, open, run
     from noria.faces.recording import active_run, log, start_run
     from noria.pipeline.ambient import seed, split_by_time, xy
+    from noria.pipeline.branch import branch, partition
+    from noria.pipeline.checkpoint import checkpointed
     from noria.pipeline.define import dataset, metric, model, pipeline
     from noria.pipeline.reporting import report
     from noria.pipeline.space import Range
@@ -30,7 +32,9 @@ __all__ = [
     "active_run",
     "add_data",
     "append_data",
+    "branch",
     "check",
+    "checkpointed",
     "dataset",
     "diff",
     "export",
@@ -38,6 +42,7 @@ __all__ = [
     "metric",
     "model",
     "open",
+    "partition",
     "pipeline",
     "read_data",
     "report",
@@ -57,7 +62,9 @@ _PLACES = {
     "active_run": "noria.faces.recording",
     "add_data": "noria.faces.frames",
     "append_data": "noria.faces.frames",
+    "branch": "noria.pipeline.branch",
     "check": "noria.checks.functions",
+    "checkpointed": "noria.pipeline.checkpoint",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
     "export": "noria.faces.python",
@@ -65,6 +72,7 @@ _PLACES = {
     "metric": "noria.pipeline.define",
     "model": "noria.pipeline.define",
     "open": "noria.faces.python",
+    "partition": "noria.pipeline.branch",
     "read_data": "noria.faces.frames",
     "report": "noria.pipeline.reporting",
     "run": "noria.faces.python",

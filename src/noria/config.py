@@ -234,16 +234,40 @@ class ReproduceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostConfig:
-    """`[run.cost]`: what a core costs by the hour. A price of 0 is not known: then no cost is told."""
+    """`[run.cost]`: what a run is estimated to use and to cost. Prices of 0 are not known: then no cost is told.
 
+    Energy is the sum of processor seconds times `core_watts`, held memory times `memory_watts_per_gib`
+    and device seconds times `gpu_watts`, times `overhead` (cooling and conversion). Source of the
+    defaults: Cloud Carbon Footprint's methodology (3.5 W a busy virtual core, 0.392 W a gigabyte,
+    overhead 1.135), and 300 W for a data centre's accelerator. Prices are in `currency`.
+    """
+
+    core_watts: float = 3.5
+    memory_watts_per_gib: float = 0.392
+    gpu_watts: float = 300.0
+    overhead: float = 1.135
+    per_kwh: float = 0.0
     per_core_hour: float = 0.0
+    per_gib_hour: float = 0.0
+    per_gpu_hour: float = 0.0
     currency: str = "EUR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """`[run]`: how pipelines are executed; none of it changes a result or a cache key."""
+    """`[run]`: how pipelines are executed; none of it changes a result or a cache key.
 
+    `executor` is "auto", "inline", "pool" or another that is installed; `on_failure` is "stop" (a
+    failure ends what runs beside it) or "finish". `workers` steps run at once at most (0: as many as
+    there are cores), and `window` items of one mapped step are under way (0: four for each worker).
+    `grace` is how long steps may take to save what they have when the machine is needed.
+    """
+
+    executor: str = "auto"
+    on_failure: str = "stop"
+    workers: int = 0
+    window: int = 0
+    grace: str = "8s"
     cost: CostConfig = field(default_factory=CostConfig)
 
 
@@ -390,6 +414,20 @@ def _from_environment(
             server["port"] = int(environment["NORIA_PORT"])
         except ValueError as error:
             raise ConfigError(f"NORIA_PORT={environment['NORIA_PORT']} is not a number", where=where) from error
+
+
+def _run(value: Any, where: str) -> RunConfig:
+    found = _struct(RunConfig, value, where, "run")
+    if found.on_failure not in ("stop", "finish"):
+        raise ConfigError(f'run.on_failure is "{found.on_failure}", not "stop" or "finish"', where=where)
+    for name in ("workers", "window"):
+        if getattr(found, name) < 0:
+            raise ConfigError(f"run.{name} is {getattr(found, name)}, less than none", where=where)
+    for field_ in dataclasses.fields(CostConfig):
+        amount = getattr(found.cost, field_.name)
+        if not isinstance(amount, str) and amount < 0:
+            raise ConfigError(f"run.cost.{field_.name} is {amount:g}, less than nothing", where=where)
+    return found
 
 
 def _remotes(value: Any, where: str) -> dict[str, RemoteConfig]:

@@ -54,6 +54,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "postgres": "noria.engines.sources.sql:read",
     },
     "executor": {
+        "auto": "noria.engines.executors.auto:AutoExecutor",
         "inline": "noria.engines.executors.inline:InlineExecutor",
         "pool": "noria.engines.executors.pool:PoolExecutor",
     },

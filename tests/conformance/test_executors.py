@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from noria import plugins
+from noria.engines.executors.auto import AutoExecutor
 from noria.engines.executors.inline import InlineExecutor
 from noria.engines.executors.pool import PoolExecutor
-from noria.pipeline.executor import Executor
+from noria.pipeline.executor import Executor, Task
 from noria.testing.conformance import ExecutorConformance, IsolatedExecutorConformance
 
 
@@ -23,6 +27,27 @@ class TestPoolExecutor(IsolatedExecutorConformance):
         return PoolExecutor()
 
 
+class TestAutoExecutor(ExecutorConformance):
+    """Alone, a task runs here."""
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return AutoExecutor()
+
+
+class TestAutoExecutorBesideOthers(IsolatedExecutorConformance):
+    """Where another could run beside it, a task goes to the pool."""
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return _Beside()
+
+
+class _Beside(AutoExecutor):
+    def submit(self, task: Task) -> tuple[Executor, Any]:
+        return super().submit(replace(task, is_alone=False))
+
+
 def test_every_built_in_executor_is_tested_here() -> None:
     found = {plugins.load("executor", name) for name in plugins.BUILTIN["executor"]}
-    assert found == {InlineExecutor, PoolExecutor}
+    assert found == {AutoExecutor, InlineExecutor, PoolExecutor}

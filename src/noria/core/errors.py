@@ -16,6 +16,9 @@
     │   ├── ScriptFailed      a script or notebook raised, was killed, or gave an exit code
     │   ├── StudyFailed       no trial of a search succeeded
     │   └── ModelFailed       a model could not be loaded or could not predict
+    ├── RunEnded              a run was ended from outside
+    │   ├── RunCancelled      a person ended it: Ctrl-C, or noria pipeline cancel   exit 130
+    │   └── RunPreempted      its machine is needed or goes away; resume it    exit 3
     └── WorldError            the machine or a service failed              exit 3
         ├── StoreUnavailable  database or object store out of reach; retry is safe
         ├── StoreFull         no space left; nothing half-written is visible
@@ -41,6 +44,9 @@ __all__ = [
     "ObjectGone",
     "ProjectError",
     "Pruned",
+    "RunCancelled",
+    "RunEnded",
+    "RunPreempted",
     "ScriptFailed",
     "StepFailed",
     "StepKilled",
@@ -170,6 +176,24 @@ class ModelFailed(ProjectError):
     """A model could not be loaded, or could not predict."""
 
     code = "model-failed"
+
+
+class RunEnded(NoriaError):
+    """A run was ended from outside; the steps that were over stay done."""
+
+    code, status = "ended", 409
+
+
+class RunCancelled(RunEnded):
+    """A person ended a run."""
+
+    code, exit_code = "cancelled", 130
+
+
+class RunPreempted(RunEnded):
+    """The process of a run was asked to leave (SIGTERM); the run is to be resumed."""
+
+    code, is_retry_safe, status = "preempted", True, 503
 
 
 class WorldError(NoriaError):

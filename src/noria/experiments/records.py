@@ -23,7 +23,7 @@ from noria.experiments.facts import PointsMerged, RunDescribed, RunLogged, Summa
 from noria.experiments.grammar import TIMES, Clause, Order
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
-from noria.tracking.facts import RunFinished, RunStarted
+from noria.tracking.facts import RunFinished, RunResumed, RunStarted
 
 __all__ = [
     "PROJECTIONS",
@@ -235,6 +235,12 @@ def run_described(tx: Transaction, fact: Stored[RunDescribed]) -> None:
     )
 
 
+@project(RunResumed)
+def run_resumed(tx: Transaction, fact: Stored[RunResumed]) -> None:
+    """A run that goes on is running again."""
+    tx.update(_run, {"run": fact.payload.run}, status="running", reason="", finished_at="")
+
+
 @project(RunFinished)
 def run_finished(tx: Transaction, fact: Stored[RunFinished]) -> None:
     """A run ends once; only a run that was taken for lost may end after all, when its log comes in."""
@@ -294,7 +300,7 @@ def points_merged(tx: Transaction, fact: Stored[PointsMerged]) -> None:
     tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
 
 
-PROJECTIONS = (started, run_described, run_finished, run_logged, points_merged)
+PROJECTIONS = (started, run_resumed, run_described, run_finished, run_logged, points_merged)
 
 
 def _single(value: float, at: str) -> Summary:

@@ -31,7 +31,7 @@ from noria.pipeline import chance, documents, records, sameness, values
 from noria.pipeline.cache import read_list
 from noria.pipeline.chance import Chance
 from noria.pipeline.define import PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Execution, execute
+from noria.pipeline.execute import Execution, execute, manner_of
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Step, StepNode, StepOptions
 from noria.pipeline.trace import Trace, watch
@@ -102,7 +102,7 @@ def _whole(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
     handle = tracking.start(ws, definition.name, cause="reproduce", pins=used, config={"params": spec["params"]})
     try:
         with handle:
-            done = execute(ws, definition, run=handle.run, pins=versions, params=spec["params"])
+            done = execute(ws, definition, run=handle.run, pins=versions, params=spec["params"], owner=handle.owner)
             if definition.model is not None:
                 model = _model(ws, handle.run, definition, done, versions)
     except NoriaError as raised:
@@ -224,7 +224,8 @@ def _probe(ws: Workspace, spec: Mapping[str, Any], made: Chance) -> dict[str, An
     run = f"run_{spec['tag']}"
     error: NoriaError | None = None
     try:
-        execute(ws, definition, run=run, pins=versions, params=own)
+        # The stand-ins are in this process.
+        execute(ws, definition, run=run, pins=versions, params=own, manner=manner_of(ws, executor="inline"))
     except NoriaError as raised:
         error = raised
     with ws.ledger.read() as tx:

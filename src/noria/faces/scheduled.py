@@ -7,6 +7,7 @@ It ends with the trainer, and at once if the job was lost to another owner, so t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import uuid
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
+from noria.core.errors import RunPreempted
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
 from noria.faces.working import LEASE_S, carry_out
@@ -74,7 +76,8 @@ def main() -> int:
     parser.add_argument("--owner", required=True)
     given = parser.parse_args()
     start_log("scheduled")
-    # As in the trainer: stopping is dying, and the lease tells the others. What steps have started dies too.
+    # As in the trainer: while steps run SIGTERM is theirs. Otherwise stopping is dying, and the lease tells the
+    # others; what steps have started dies too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave())
     on_parent_end(_leave)
@@ -83,7 +86,8 @@ def main() -> int:
     if job is None or job.owner != given.owner or not ws.jobs.beat(job.id, given.owner, LEASE_S):
         log.warning("job %s is not ours any more", given.job)
         return LOST
-    carry_out(ws, job, given.owner, work.work, log=log, on_lost=_leave)
+    with contextlib.suppress(RunPreempted):  # the job waits for another process, and its run to be resumed by it
+        carry_out(ws, job, given.owner, work.work, log=log, on_lost=_leave)
     return 0
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import Conflict, NoriaError
+from noria.core.errors import Conflict, NoriaError, RunPreempted
 from noria.pipeline.define import load_pipeline
 from noria.search import records
 from noria.search.trial import code_name, definition_of, perform
@@ -51,6 +51,9 @@ def main() -> int:
                 definition = definition_of(load_pipeline(ws.project, study.pipeline), study)
             ended = perform(ws, definition, study, trial=task["trial"], params=task["params"], history=task["history"])
             answer = asdict(ended)
+        except RunPreempted:
+            signal.raise_signal(signal.SIGTERM)  # nothing takes it any more: whoever waits is told of the signal
+            continue
         except NoriaError as error:
             answer = {"error": error.message, "is_changed": isinstance(error, Conflict)}
         answers.write(json.dumps(answer).encode() + b"\n")

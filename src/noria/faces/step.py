@@ -1,118 +1,198 @@
-"""The process of one step: started by the pool executor, never by a person.
+"""The template of a pool of workers, and the workers that it forks: started by the pool executor, never by a person.
 
-Reads the task from a file, the inputs from the object store, runs the project's function under
-its memory limit, stores the outputs and writes the result file last. If the process dies, there
-is no result file, and that is how the parent knows. If the parent dies, this process ends with all
-that it started: nobody would take its result.
+The template reads the project, with all that it imports, and then only forks. A worker takes one
+task at a time from its own socket, runs it under its limits, with what it prints in the task's log,
+and answers where the outputs are. When the process that asked is gone its sockets close: the template
+ends, and each worker with all that it started, since nobody would take its result.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
+import queue
 import resource
+import select
 import signal
+import socket
 import sys
-import time
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
 from noria.bootstrap import open_workspace
 from noria.config import load_project
-from noria.core.errors import NoriaError, StepFailed, StepKilled
-from noria.faces.orphan import STDIN, on_parent_end
-from noria.pipeline import values
+from noria.core.errors import NoriaError
+from noria.data.records import DatasetVersion
+from noria.pipeline import call, journal
 from noria.pipeline.ambient import Ambient
-from noria.pipeline.call import failure, outputs_of, perform
-from noria.pipeline.define import load_pipeline
-from noria.pipeline.executor import Task
-from noria.pipeline.plain import from_json
+from noria.pipeline.arguments import bindings_from
+from noria.pipeline.define import PipelineDefinition, load_pipeline
+from noria.pipeline.executor import Done, Task
+from noria.pipeline.leave import leaving, on_sigterm
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.step import Const, DatasetRole
-from noria.pipeline.values import Value
+from noria.pipeline.step import DatasetRole
+from noria.store.workspace import Workspace
 
 __all__ = ["main"]
 
+STDOUT, STDERR = 1, 2
+_END = None
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the task of a file; exit 0 if a result was written, be it a failure."""
-    (path,) = arguments if arguments is not None else sys.argv[1:]
-    _follow_parent()
-    spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    result: dict[str, Any]
+    """Read the project and fork a worker for each byte that comes, until the socket closes."""
+    descriptor, root, pipeline = arguments if arguments is not None else sys.argv[1:]
+    with socket.socket(fileno=int(descriptor)) as control:
+        os.set_inheritable(control.fileno(), False)
+        with project_on_path(Path(root).resolve()):
+            try:
+                definition = load_pipeline(load_project(Path(root)), pipeline)
+            except NoriaError as error:
+                _say(control, {"error": [error.message, error.where, error.hint]})
+                return 0
+            if "pandas" in sys.modules:
+                importlib.import_module("pyarrow.pandas_compat")  # what tables pass between steps by
+            gc.freeze()  # what is there already is not looked through, and so not copied, by workers
+            return _fork_on_demand(control, definition)
+
+
+def _fork_on_demand(control: socket.socket, definition: PipelineDefinition) -> int:
+    woken, wake = os.pipe()
+    for handle in (woken, wake):
+        os.set_blocking(handle, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        ready, _, _ = select.select([control.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, 1 << 12)
+            _tell_deaths(control)
+        if control.fileno() in ready:
+            content, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not content:
+                return 0
+            (descriptor,) = descriptors
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(woken)
+                os.close(wake)
+                _worker(descriptor, definition)
+            os.close(descriptor)
+            _say(control, {"pid": pid})
+
+
+def _tell_deaths(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        _say(control, {"died": pid, "status": status})
+
+
+def _say(channel: socket.socket, told: dict[str, Any]) -> None:
     try:
-        result = _run(spec)
-    except NoriaError as error:
-        told = {"message": error.message, "where": error.where, "hint": error.hint}
-        result = {"error": {"type": type(error).__name__, **told}}
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    result |= {"cpu_seconds": time.process_time(), "memory_peak_bytes": usage.ru_maxrss * 1024}
-    target = Path(spec["result"])
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(result), encoding="utf-8")
-    part.replace(target)
-    return 0
+        channel.sendall(json.dumps(told, separators=(",", ":")).encode() + b"\n")
+    except OSError:  # nobody listens any more
+        os._exit(1)
 
 
-def _follow_parent() -> None:
-    """End with the parent, which holds the other end of standard input; the step itself sees an empty one."""
-    held, empty = os.dup(STDIN), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, STDIN)
-    os.close(empty)
-    is_leader = os.getpgrp() == os.getpid()
-    on_parent_end(lambda: os.killpg(0, signal.SIGKILL) if is_leader else os._exit(1), held)
+def _worker(descriptor: int, definition: PipelineDefinition) -> None:
+    """The life of a worker. Does not return."""
+    os.setsid()
+    code = 1
+    try:
+        channel = socket.socket(fileno=descriptor)
+        os.set_inheritable(descriptor, False)
+        tasks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=_receive, args=(channel, tasks), name="noria-tasks", daemon=True).start()
+        ws = open_workspace(definition.root)
+        with on_sigterm(lambda: tasks.put(_END)):
+            while (told := tasks.get()) is not _END:
+                done = _run(ws, definition, told)
+                answer = {"done": journal.document_of(done), "leaves": leaving().is_asked}
+                _say(channel, answer)
+                if leaving().is_asked:
+                    break
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # libraries' exit handlers may need memory that a limit no longer gives
 
 
-def _run(spec: dict[str, Any]) -> dict[str, Any]:
-    root = Path(spec["root"])
-    ws = open_workspace(root)
-    definition = load_pipeline(load_project(root), spec["pipeline"])
-    node = definition.node(spec["step"])
-    given: dict[str, Any] = {}
-    for name, item in spec["arguments"].items():
-        if "plain" in item:
-            given[name] = from_json(item["plain"])
-        elif "own" in item:
-            binding = node.bindings[name]
-            assert isinstance(binding, Const)
-            given[name] = binding.value
-        else:
-            given[name] = values.read(ws.objects, Value(*item["value"]), root)
-    ambient = Ambient(spec["seed"], tuple(DatasetRole(*role) for role in spec["roles"]), spec["made_in"])
+def _receive(channel: socket.socket, tasks: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    """Take tasks while the main thread works; when the other side is gone, end with all that was started."""
+    try:
+        with channel.makefile("rb") as lines:
+            for line in lines:
+                tasks.put(json.loads(line))
+    except OSError:
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def _run(ws: Workspace, definition: PipelineDefinition, told: dict[str, Any]) -> Done:
+    node = definition.node(told["step"])
+    if told["is_item"]:
+        node = node.of_item()
     task = Task(
         ws=ws,
         definition=definition,
         node=node,
-        arguments=given,
-        ambient=ambient,
-        log=Path(spec["log"]),
-        memory={},
-        is_watched=spec["is_watched"],
+        bindings=bindings_from(told["bindings"], node.bindings),
+        pins={name: _pin(pin) for name, pin in told["pins"].items()},
+        ambient=Ambient(
+            told["seed"],
+            tuple(DatasetRole(*role) for role in told["roles"]),
+            told["made_in"],
+            told["key"],
+            told["is_shared"],
+        ),
+        log=Path(told["log"]),
+        name=told["name"],
+        is_item=told["is_item"],
+        key=told["key"],
+        call=told["call"],
+        attempt=told["attempt"],
+        is_watched=told["is_watched"],
+        journal=None if told["journal"] is None else Path(told["journal"]),
     )
-    if spec["memory_bytes"]:
-        _limit(int(spec["memory_bytes"]))
-    try:
-        with project_on_path(root):
-            returned, trace = perform(task)
-        stored = outputs_of(ws.objects, node, returned, memory={})
-    except NoriaError:
-        raise
-    except MemoryError as error:
-        limit = spec["memory_bytes"]
-        text = f"step {node.name} ran out of its memory limit of {limit / 2**20:.0f} MiB" if limit else "out of memory"
-        raise StepKilled(text, where=failure(error, task).where, hint="state a larger memory=") from error
-    except Exception as error:  # the boundary to the project's code
-        raise _traced(error, task) from error
-    outputs = [{"digest": item.digest, "type": item.type, "size_bytes": item.size_bytes} for item in stored]
-    return {"outputs": outputs, "trace": trace.document()}
+    if told["devices"] is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = told["devices"]
+    _print_to(task.log)
+    if node.step.options.memory_bytes:
+        _limit(node.step.options.memory_bytes)
+    done = call.run(task)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _print_to(Path(os.devnull))
+    return done
 
 
-def _traced(error: Exception, task: Task) -> StepFailed:
-    """The failure, with its whole trace in the log."""
-    sys.excepthook(type(error), error, error.__traceback__)
-    found = failure(error, task)
-    assert isinstance(found, StepFailed)
-    return found
+def _pin(told: dict[str, Any]) -> DatasetVersion:
+    return DatasetVersion(**{**told, "columns": tuple((name, kind, null) for name, kind, null in told["columns"])})
+
+
+def _print_to(path: Path) -> None:
+    """Let this process and what it starts print to a file, whole lines at once."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, STDOUT)
+    os.dup2(handle, STDERR)
+    os.close(handle)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream of the interpreter
 
 
 def _limit(memory_bytes: int) -> None:
@@ -130,4 +210,4 @@ def _limit(memory_bytes: int) -> None:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # libraries' exit handlers may need memory that the limit no longer gives
+    os._exit(code)

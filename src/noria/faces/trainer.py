@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import WorldError
+from noria.core.errors import RunPreempted, WorldError
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
 from noria.faces.scheduled import Slots
@@ -39,7 +39,8 @@ def main() -> int:
     given = parser.parse_args()
     start_log("trainer")
     os.nice(NICE)
-    # A job cannot be left half way in good order, so stopping is dying: the lease tells the others.
+    # While steps run, SIGTERM is theirs: they save, and the job is given back. At other moments a job cannot be
+    # left half way in good order, so stopping is dying: the lease tells the others.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     on_parent_end(lambda: os._exit(0))
@@ -51,6 +52,8 @@ def main() -> int:
         try:
             if not work_off(ws):
                 stop.wait(POLL_S)
+        except RunPreempted:
+            return 0  # the job waits for another trainer, and its run to be resumed by it
         except WorldError as error:
             log.warning("the queue cannot be reached: %s", error)
             stop.wait(1.0)
@@ -58,7 +61,10 @@ def main() -> int:
 
 
 def work_off(ws: Workspace) -> bool:
-    """Take one job and do it; False if there is none. The project's own failures fail the job, not the process."""
+    """Take one job and do it; False if there is none. The project's own failures fail the job, not the process.
+
+    Raises: RunPreempted if this process was asked to leave; the job was given back.
+    """
     owner = f"trainer/{os.getpid()}"
     job = ws.jobs.claim(react.KINDS, owner=owner, lease_s=LEASE_S)
     if job is None:

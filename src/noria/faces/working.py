@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from noria.core.errors import Conflict, NoriaError, WorldError
+from noria.core.errors import Conflict, NoriaError, RunPreempted, WorldError
 from noria.core.identity import JSON
 from noria.store.jobs import Job
 from noria.store.workspace import Workspace
@@ -29,13 +29,20 @@ def carry_out(
     log: logging.Logger,
     on_lost: Callable[[], None] | None = None,
 ) -> None:
-    """Do a job that `owner` has claimed, and finish or fail it in the queue."""
+    """Do a job that `owner` has claimed, and finish or fail it in the queue.
+
+    Raises: RunPreempted if this process was asked to leave meanwhile: the job waits for another at once.
+    """
     log.info("job %s (%s), attempt %d", job.id, job.kind, job.attempt)
     done = threading.Event()
     beating = threading.Thread(target=_beat, args=(ws, job, owner, done, log, on_lost), name="noria-beat", daemon=True)
     beating.start()
     try:
         result = work(ws, job)
+    except RunPreempted as error:
+        log.info("job %s is given back: %s", job.id, error)
+        _give_back(ws, job, owner, log=log)
+        raise
     except NoriaError as error:
         log.error("job %s failed: %s", job.id, error)
         _fail(ws, job, owner, str(error), retry=error.is_retry_safe, log=log)
@@ -47,6 +54,13 @@ def carry_out(
     finally:
         done.set()
         beating.join(timeout=2)
+
+
+def _give_back(ws: Workspace, job: Job, owner: str, *, log: logging.Logger) -> None:
+    try:
+        ws.jobs.give_back(job.id, owner)
+    except Conflict as error:
+        log.warning("job %s was taken over meanwhile: %s", job.id, error)
 
 
 def _fail(ws: Workspace, job: Job, owner: str, text: str, *, retry: bool, log: logging.Logger) -> None:

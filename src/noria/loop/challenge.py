@@ -15,6 +15,7 @@ from noria.core.identity import JSON
 from noria.loop import comparison, policy, records
 from noria.loop.comparison import Comparison
 from noria.loop.facts import ChallengerJudged
+from noria.loop.interrupted import cut_off
 from noria.loop.policy import Gain, Worth
 from noria.loop.records import DecisionRecord, JudgedRecord
 from noria.loop.review import decision_ref
@@ -88,13 +89,14 @@ def _trained(ws: Workspace, decision: DecisionRecord) -> _Trained | None:
     there already, so only the comparison and the gates are new.
     """
     reap(ws)
+    cause = decision_ref(decision.model, decision.window, decision.dataset_version)
     made = _finished(ws, decision)
     if made == []:
         return None
     while not made or (len(made) < COMPARED and _is_outdated(ws, decision.model, made[-1])):
         ref = f"{decision.dataset}@{decision.dataset_version}"
-        cause = decision_ref(decision.model, decision.window, decision.dataset_version)
-        report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}))
+        cut = "" if made else cut_off(ws, cause)
+        report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}), resume=cut)
         newest = _made(ws, decision.model, report.run)
         if newest is None:
             return None

@@ -24,7 +24,9 @@ from noria.data import versions
 from noria.data.records import DatasetVersion
 from noria.loop import pins, records, review
 from noria.loop.challenge import ALERT, challenge
+from noria.loop.interrupted import left_behind
 from noria.loop.records import DecisionRecord
+from noria.loop.run import Challenge, perform
 from noria.monitoring import alerts, labels, live, performance
 from noria.monitoring import records as monitoring
 from noria.monitoring.window import Window, closed, containing, following, named, previous
@@ -35,11 +37,12 @@ from noria.store.failpoint import failpoint
 from noria.store.jobs import Job
 from noria.store.linelog import read_lines
 from noria.store.workspace import Workspace
+from noria.tracking import run as tracking
 from noria.tracking.run import reap
 
 __all__ = ["KINDS", "Queued", "review_now", "tick", "work"]
 
-KINDS = ("check", "review")
+KINDS = ("check", "review", "resume")
 MAX_ASKED = 100
 MAX_WINDOWS = 400
 """So many closed windows are looked back at, at most."""
@@ -64,7 +67,7 @@ def tick(ws: Workspace) -> list[str]:
     a deadline, so this is for a bounded time.
     """
     reap(ws)
-    jobs = []
+    jobs = _queue_resumes(ws)
     for model in live.models(ws):
         labels.seal(ws, model)
         release = live.live_release(ws, model)
@@ -79,6 +82,29 @@ def tick(ws: Workspace) -> list[str]:
     return jobs
 
 
+def _queue_resumes(ws: Workspace) -> list[str]:
+    """Queue what people's runs left behind; one job for each time that a run was cut."""
+    jobs = []
+    for found in left_behind(ws):
+        job = ws.jobs.enqueue("resume", {"run": found.run}, key=f"resume/{found.run}/{found.resumed}")
+        known = ws.jobs.get(job)
+        if known is not None and known.state in ("waiting", "running"):
+            jobs.append(job)
+    return jobs
+
+
+def _resume(ws: Workspace, run: str) -> dict[str, JSON]:
+    """Go on with a run, if it still is to be, and can be."""
+    found = tracking.resolve(ws, run)
+    if found.run not in {each.run for each in left_behind(ws)}:
+        return {"run": run, "outcome": f"it is {found.status}"}
+    reason = tracking.not_resumable(ws, found)
+    if reason:
+        return {"run": run, "outcome": reason}
+    report = perform(ws, Challenge(cause=found.cause), resume=run)
+    return {"run": run, "outcome": "finished", "ok": report.ok}
+
+
 def _has_rollout(ws: Workspace, model: str) -> bool:
     with ws.ledger.read() as tx:
         return serving.open_rollout(tx, model) is not None
@@ -87,6 +113,8 @@ def _has_rollout(ws: Workspace, model: str) -> bool:
 def work(ws: Workspace, job: Job) -> dict[str, JSON]:
     """Do one job of the loop and give its result. Raises: what the world does; the policy's answers are results."""
     payload = job.payload
+    if job.kind == "resume":
+        return _resume(ws, str(payload["run"]))
     if job.kind == "check":
         return _check(ws, versions.resolve(ws, f"{payload['dataset']}@{payload['version']}"))
     if job.kind == "review":

@@ -20,22 +20,19 @@ from noria.core.verb import verb
 from noria.data.records import DatasetVersion
 from noria.loop import baseline, comparison, pins, preconditions
 from noria.loop.comparison import Comparison
-from noria.loop.pins import DataLine
+from noria.loop.interrupted import interrupted
+from noria.loop.report import Made, RunReport, plain_report, report, step_line
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import Predictor
 from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Execution, StepReport, execute
+from noria.pipeline.execute import Execution, Manner, StepReport, execute, manner_of, require_room
 from noria.pipeline.values import Value
 from noria.registry import gates, release, versions
 from noria.registry import records as registry
-from noria.registry.evaluate import Evaluation, Slice
-from noria.registry.facts import Verdict
 from noria.registry.metrics import METRICS
-from noria.registry.release import Release
 from noria.registry.scored import score
 from noria.search.best import best as best_of
-from noria.search.control import StudyReport
 from noria.search.study import Begin, Request
 from noria.serving import again
 from noria.store.workspace import Workspace
@@ -50,90 +47,13 @@ else:
 
 __all__ = [
     "Challenge",
-    "MetricLine",
     "Roles",
     "RunReport",
-    "SliceLine",
-    "StepLine",
     "holdout_of",
     "perform",
     "roles_of",
     "run",
-    "worst_slice",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepLine:
-    """One step of a run: `status` is done, cached, failed or skipped; `because` says why."""
-
-    step: str
-    status: str
-    because: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricLine:
-    """A metric on the holdout with its 95 % interval, and the champion's on the same rows.
-
-    `gain` is signed so that positive is better; None where there is no champion or no number.
-    """
-
-    metric: str
-    better: str
-    value: float | None
-    low: float | None
-    high: float | None
-    champion: float | None
-    gain: float | None
-    gain_low: float | None
-    gain_high: float | None
-    n: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SliceLine:
-    """The slice where a metric is worst, against the whole."""
-
-    column: str
-    level: str
-    metric: str
-    value: float
-    difference: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """Everything that a run did. `ok` is False if a gate said no; `next` is the command to go on with.
-
-    `version` and `release` number what the run made; `state` is the release's. `comparison` is the
-    challenger against the champion, None if there is none. `search` is the study whose best trial
-    gave the parameters.
-    """
-
-    run: str
-    pipeline: str
-    cause: str
-    ok: bool
-    seconds: float
-    data: tuple[DataLine, ...]
-    steps: tuple[StepLine, ...]
-    model: str
-    version: int
-    release: int
-    state: str
-    bundle: str
-    size_bytes: int
-    champion: int
-    metrics: tuple[MetricLine, ...]
-    worst: SliceLine | None
-    gates: tuple[Verdict, ...]
-    report: str
-    comparison: Comparison | None
-    next: str
-    search: StudyReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +96,9 @@ def run(
     seed: int | None = None,
     parallel: int = 0,
     resume: str = "",
+    executor: str = "",
+    on_failure: str = "",
+    workers: int = 0,
 ) -> RunReport:
     """Run the project's pipeline: check the data, do what has changed, judge the model, make a release.
 
@@ -192,22 +115,25 @@ def run(
         metric: what a search goes by; the model's first metric by default.
         seed: of the search; the project's by default. The same seed gives the same trials.
         parallel: how many trials run at once, 1 by default.
-        resume: a study (study_…) that was broken off, to go on with.
-    Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; ConfigError; StudyFailed
-        if no trial of a search succeeds.
+        resume: go on with a run that was killed, cancelled or failed, from the steps that are done ("last": the
+            newest), or with a study (study_…) that was broken off.
+        executor: where steps run: auto, inline, pool or another that is installed; [run] of noria.toml by default.
+        on_failure: "stop" ends what runs beside a step that failed, "finish" lets it end.
+        workers: how many steps run at once at most.
+    Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; RunCancelled; ConfigError;
+        StudyFailed if no trial of a search succeeds; UsageError if a run cannot be resumed.
     Example: noria run
     """
     challenge = Challenge(cause=cause)
+    manner = manner_of(ws, executor=executor, on_failure=on_failure, workers=workers)
     asked = Request(
         trials=search, sampler=sampler, pruner=pruner, budget=budget, metric=metric, seed=seed, parallel=parallel
     )
     if search or resume.startswith("study"):
-        return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume)
-    if resume:
-        raise UsageError(f"{resume!r} is no study that could be resumed", hint="noria search list")
+        return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume, manner=manner)
     if asked != Request():
         raise UsageError("what a search should be like was said, and no search asked for", hint="noria run --search 20")
-    return perform(ws, challenge, pipeline=pipeline, params=params)
+    return perform(ws, challenge, pipeline=pipeline, params=params, manner=manner, resume=resume)
 
 
 def _searched(
@@ -218,6 +144,7 @@ def _searched(
     pipeline: str,
     params: Mapping[str, JSON] | None,
     resume: str,
+    manner: Manner,
 ) -> RunReport:
     """A search, then a run with its best values, on the same versions of the data."""
     began = time.monotonic()
@@ -234,7 +161,7 @@ def _searched(
 
     best = best_of(ws, definition, asked, about, is_given=bool(params), resume=resume)
     final = Challenge(cause=best.cause, datasets=best.datasets, inputs=(*challenge.inputs, *best.inputs))
-    made = perform(ws, final, params=best.params, definition=definition)
+    made = perform(ws, final, params=best.params, definition=definition, manner=manner)
     return replace(made, search=best.shown, seconds=time.monotonic() - began)
 
 
@@ -246,40 +173,68 @@ def perform(
     params: Mapping[str, JSON] | None = None,
     on_event: Callable[[StepReport], None] | None = None,
     definition: PipelineDefinition | None = None,
+    manner: Manner | None = None,
+    resume: str = "",
 ) -> RunReport:
-    """The same with exact versions of the data, a place to tell what is going on, and a given pipeline."""
+    """The same with exact versions of the data, a place to tell what is going on, and a given pipeline.
+
+    With `resume` everything is as it was when that run began: its versions, its parameters.
+    """
     began = time.monotonic()
     definition = definition or load_pipeline(ws.project)
+    before = interrupted(ws, resume, params) if resume else None
+    if before is not None:
+        challenge, params = Challenge(cause=before.cause, datasets=before.datasets), before.params
+        pipeline = before.pipeline
     preconditions.require(ws, definition, pipeline)
+    require_room(definition, manner or manner_of(ws))
     found = pins.resolve(ws, definition, challenge.datasets)
-    handle = tracking.start(
-        ws,
-        definition.name,
-        cause=challenge.cause,
-        pins=pins.pins_of(found),
-        config={"params": dict(params or {})},
-        inputs=challenge.inputs,
-    )
+    if before is not None:
+        handle = tracking.resume(ws, before.run)
+    else:
+        handle = tracking.start(
+            ws,
+            definition.name,
+            cause=challenge.cause,
+            pins=pins.pins_of(found),
+            config={"params": dict(params or {})},
+            inputs=challenge.inputs,
+        )
     with handle:
         lines = pins.checked(ws, found)
-        done = execute(ws, definition, run=handle.run, pins=found, params=params, on_event=on_event)
-        steps = tuple(_step_line(step) for step in done.steps)
+        done = execute(
+            ws,
+            definition,
+            run=handle.run,
+            pins=found,
+            params=params,
+            on_event=on_event,
+            manner=manner,
+            owner=handle.owner,
+            is_resumed=before is not None,
+        )
+        steps = tuple(step_line(step) for step in done.steps)
         if definition.model is None:
             handle.finish()
-            return _plain(definition, challenge, handle.run, lines, steps, time.monotonic() - began)
+            return plain_report(
+                definition,
+                cause=challenge.cause,
+                run_id=handle.run,
+                lines=lines,
+                steps=steps,
+                seconds=time.monotonic() - began,
+            )
         made = _make(ws, handle, definition, definition.model, done, found)
         _finish(handle, made)
-    return _report(definition, challenge, handle.run, lines, steps, made, time.monotonic() - began)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    release: Release
-    champion: int
-    judgement: gates.Judgement
-    comparison: Comparison | None
-    size_bytes: int
-    may_go: bool
+    return report(
+        definition,
+        cause=challenge.cause,
+        run_id=handle.run,
+        lines=lines,
+        steps=steps,
+        made=made,
+        seconds=time.monotonic() - began,
+    )
 
 
 def _make(
@@ -289,7 +244,7 @@ def _make(
     node: ModelNode,
     done: Execution,
     found: Mapping[str, DatasetVersion],
-) -> _Made:
+) -> Made:
     holdout = holdout_of(ws, node, done.holdout)
     roles = roles_of(definition, node, found)
     with ws.ledger.read() as tx:
@@ -327,7 +282,7 @@ def _make(
     with ws.ledger.read() as tx:
         recorded = registry.release(tx, node.name, made.release)
     assert recorded is not None, "a release that was made is on record"
-    return _Made(
+    return Made(
         release=made,
         champion=champion or 0,
         judgement=judgement,
@@ -408,7 +363,7 @@ def roles_of(definition: PipelineDefinition, node: ModelNode, found: Mapping[str
     )
 
 
-def _finish(handle: RunHandle, made: _Made) -> None:
+def _finish(handle: RunHandle, made: Made) -> None:
     evaluation = made.judgement.evaluation
     metrics = evaluation.values() if evaluation is not None else {}
     if made.judgement.passed:
@@ -416,144 +371,3 @@ def _finish(handle: RunHandle, made: _Made) -> None:
         return
     closed = [verdict for verdict in made.judgement.judged.verdicts if not verdict.passed]
     handle.finish("stopped", "; ".join(f"{verdict.gate}: {verdict.text}" for verdict in closed), metrics)
-
-
-def _plain(
-    definition: PipelineDefinition,
-    challenge: Challenge,
-    run_id: str,
-    lines: tuple[DataLine, ...],
-    steps: tuple[StepLine, ...],
-    seconds: float,
-) -> RunReport:
-    """The report of a pipeline that makes no model."""
-    return RunReport(
-        run=run_id,
-        pipeline=definition.name,
-        cause=challenge.cause,
-        ok=True,
-        seconds=seconds,
-        data=lines,
-        steps=steps,
-        model="",
-        version=0,
-        release=0,
-        state="",
-        bundle="",
-        size_bytes=0,
-        champion=0,
-        metrics=(),
-        worst=None,
-        gates=(),
-        report="",
-        comparison=None,
-        next="noria runs",
-    )
-
-
-def _report(
-    definition: PipelineDefinition,
-    challenge: Challenge,
-    run_id: str,
-    lines: tuple[DataLine, ...],
-    steps: tuple[StepLine, ...],
-    made: _Made,
-    seconds: float,
-) -> RunReport:
-    judged, evaluation, final = made.judgement.judged, made.judgement.evaluation, made.release
-    name = f"{judged.model}:{judged.version}"
-    return RunReport(
-        run=run_id,
-        pipeline=definition.name,
-        cause=challenge.cause,
-        ok=made.judgement.passed,
-        seconds=seconds,
-        data=lines,
-        steps=steps,
-        model=judged.model,
-        version=judged.version,
-        release=final.release,
-        state=final.state,
-        bundle=final.bundle,
-        size_bytes=made.size_bytes,
-        champion=made.champion,
-        metrics=_metric_lines(evaluation, judged.verdicts),
-        worst=worst_slice(evaluation),
-        gates=judged.verdicts,
-        report=judged.report,
-        comparison=made.comparison,
-        next=_next(name, made),
-    )
-
-
-def _next(name: str, made: _Made) -> str:
-    """The command to go on with, which is one that will not be refused."""
-    if not made.judgement.passed:
-        return f"noria registry show {name}   (the gates' reasons)"
-    final = made.release
-    if final.state == "production":
-        return "noria status"
-    if final.state in ("shadow", "canary"):
-        return f"noria watch {final.model}"
-    if final.state == "retired":
-        return f"noria rollback {final.model} --to {final.release}   (it was in production before)"
-    if not made.may_go:
-        return f"noria explain {final.model}@r{final.release}   (what its rollout found against it)"
-    return f"noria promote {name}" if made.champion else f"noria deploy {name}"
-
-
-def _metric_lines(evaluation: Evaluation | None, verdicts: Sequence[Verdict]) -> tuple[MetricLine, ...]:
-    if evaluation is None:
-        return ()
-    paired = {verdict.gate.removeprefix("champion "): verdict for verdict in verdicts if verdict.gain is not None}
-    found = []
-    for name, item in evaluation.metrics.items():
-        other = evaluation.champion.get(name)
-        verdict = paired.get(name)
-        gain = None
-        if other is not None and other.value is not None and item.value is not None:
-            gain = item.value - other.value if item.better == "higher" else other.value - item.value
-        found.append(
-            MetricLine(
-                metric=name,
-                better=item.better,
-                value=item.value,
-                low=item.low,
-                high=item.high,
-                champion=None if other is None else other.value,
-                gain=gain,
-                gain_low=None if verdict is None else verdict.low,
-                gain_high=None if verdict is None else verdict.high,
-                n=item.n,
-            )
-        )
-    return tuple(found)
-
-
-def worst_slice(evaluation: Evaluation | None) -> SliceLine | None:
-    """The slice of at least 200 rows where the first metric is furthest below the whole; None if none is below."""
-    if evaluation is None or not evaluation.metrics:
-        return None
-    name, whole = next(iter(evaluation.metrics.items()))
-    if whole.value is None:
-        return None
-    sign = 1.0 if whole.better == "higher" else -1.0
-    worst: SliceLine | None = None
-    for part in evaluation.slices:
-        line = _slice_line(part, name, whole.value)
-        if line is not None and sign * line.difference < (sign * worst.difference if worst else 0.0):
-            worst = line
-    return worst
-
-
-def _slice_line(part: Slice, metric: str, whole: float) -> SliceLine | None:
-    value = part.metrics.get(metric)
-    if part.n < 200 or value is None:
-        return None
-    return SliceLine(
-        column=part.column, level=part.level, metric=metric, value=value, difference=value - whole, n=part.n
-    )
-
-
-def _step_line(step: StepReport) -> StepLine:
-    return StepLine(step=step.step, status=step.status, because=step.because, seconds=step.seconds)

@@ -19,7 +19,7 @@ from noria.core.lazy import lazy
 from noria.pipeline.step import DatasetRole
 from noria.pipeline.trace import asked
 
-__all__ = ["Ambient", "around", "seed", "split_by_time", "xy"]
+__all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "xy"]
 
 pd = lazy("pandas")
 np = lazy("numpy")
@@ -30,11 +30,18 @@ class Ambient:
     """The surroundings of one step: its seed, the data sets above it, nearest first, and which step of which run it is.
 
     `made_in` is `RUN/STEP`: what the step adds to the ledger names it; it is no part of any key.
+    `key` is what its result is planned under, `is_shared` whether other runs may take that.
     """
 
     seed: int
     roles: tuple[DatasetRole, ...] = ()
     made_in: str = ""
+    key: str = ""
+    is_shared: bool = True
+
+
+class Preempted(BaseException):
+    """The attempt was asked to leave, and has saved what it could. No failure: project code must not catch it."""
 
 
 _AROUND: contextvars.ContextVar[Ambient | None] = contextvars.ContextVar("noria_ambient", default=None)

@@ -1,70 +1,129 @@
-"""The arguments of a step, made from what its parameters are bound to: constants, tables, results of other steps."""
+"""The arguments of a step, made from what its parameters are bound to, in whichever process runs it.
+
+`filled` puts stored values in the place of other nodes' outputs; `resolved` makes the arguments of
+that: constants, tables, values read from the object store. `document` and `bindings_from` carry the
+bindings to another process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import collections.abc
+import json
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from noria.core.lazy import lazy
-from noria.data.records import DatasetVersion
 from noria.data.rows import read as data_read
 from noria.pipeline import values
+from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Ref, Stored
 from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.executor import Task
 from noria.pipeline.keys import table_form
-from noria.pipeline.step import Binding, Const, DatasetRole, Group, Ref, StepNode
+from noria.pipeline.plain import Unstorable, from_json, to_json
+from noria.pipeline.step import StepNode
 from noria.pipeline.values import Value
-from noria.store.workspace import Workspace
 
-__all__ = ["Arguments"]
+__all__ = ["Uses", "bindings_from", "document", "filled", "resolved"]
 
 pa = lazy("pyarrow")
 pd = lazy("pandas")
+_LAZY = (collections.abc.Iterable, collections.abc.Iterator)
 
 
-class Arguments:
-    """Gives each step its arguments; `memory` holds values of this process by digest until their last use."""
+class Uses:
+    """Counts who still takes a value; `memory` holds values of this process by digest until their last use."""
 
-    def __init__(self, ws: Workspace, definition: PipelineDefinition, pins: Mapping[str, DatasetVersion]) -> None:
-        self._ws, self._definition, self._pins = ws, definition, pins
+    def __init__(self, definition: PipelineDefinition) -> None:
         self.memory: dict[str, Any] = {}
-        self._uses: dict[Ref, int] = {}
+        self._left: dict[Ref, int] = {}
         for node in definition.nodes:
             for ref in node.references():
-                self._uses[ref] = self._uses.get(ref, 0) + 1
+                self._left[ref] = self._left.get(ref, 0) + 1
 
-    def of(
-        self, node: StepNode, bindings: Mapping[str, Binding], outputs: Mapping[str, Sequence[Value]]
-    ) -> dict[str, Any]:
-        """The arguments of a step by name; a value that nobody else takes is handed over, not copied."""
-        return {name: self._argument(node, name, item, outputs) for name, item in bindings.items()}
+    def handed(self, node: StepNode, outputs: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
+        """The values in memory that a node is the last to take: they are handed over, not copied.
 
-    def _argument(self, node: StepNode, name: str, binding: Binding, outputs: Mapping[str, Sequence[Value]]) -> Any:
-        if isinstance(binding, Const):
-            return binding.value
-        if isinstance(binding, DatasetRole):
-            return self._table(node, name, binding)
-        if isinstance(binding, Group):
-            items = [self._argument(node, name, item, outputs) for item in binding.items]
-            if binding.kind == "dict":
-                return dict(zip(binding.keys, items, strict=True))
-            return tuple(items) if binding.kind == "tuple" else items
+        One that runs over items takes each value many times, so it reads them from the store.
+        """
+        found: dict[str, Any] = {}
+        for ref in node.references():
+            self._left[ref] -= 1
+            digest = outputs[ref.node][ref.output].digest
+            if not self._left[ref] and digest in self.memory and digest not in found:
+                found[digest] = self.memory.pop(digest)  # nobody else will see what this step does to it
+            elif digest in found:
+                found.pop(digest)  # taken twice by one call: each gets its own copy
+        return {} if node.over else found
+
+
+def filled(binding: Binding, outputs: Mapping[str, Sequence[Value]]) -> Binding:
+    """The binding with stored values in the place of other nodes' outputs."""
+    if isinstance(binding, Ref):
         value = outputs[binding.node][binding.output]
-        self._uses[binding] -= 1
-        if not self._uses[binding] and value.digest in self.memory:
-            return self.memory.pop(value.digest)  # nobody else will see what this step does to it
-        return values.read(self._ws.objects, value, self._definition.root)
+        return Stored(value.digest, value.type, value.size_bytes)
+    if isinstance(binding, Group):
+        return Group(binding.kind, tuple(filled(item, outputs) for item in binding.items), binding.keys)
+    return binding
 
-    def _table(self, node: StepNode, name: str, role: DatasetRole) -> Any:
-        """A data set as the step's annotation wants it: pandas by default, Arrow or polars if it says so."""
-        table = data_read.table(self._ws, self._pins[role.name])
-        form = table_form(node, name)
-        if form == "pyarrow":
-            return table
-        if form == "polars":
-            return lazy("polars").from_arrow(table)
-        frame = _pandas(table)
-        frame.attrs["noria"] = {"name": role.name, "key": role.key, "time": role.time, "label": role.label}
-        return frame
+
+def resolved(task: Task) -> dict[str, Any]:
+    """The arguments of a task by name. Raises: NotFound; Corrupt; Denied."""
+    return {name: _argument(task, name, item) for name, item in task.bindings.items()}
+
+
+def _argument(task: Task, name: str, binding: Binding) -> Any:
+    if isinstance(binding, Const):
+        return binding.value
+    if isinstance(binding, DatasetRole):
+        return _table(task, name, binding)
+    if isinstance(binding, Group):
+        items = [_argument(task, "", item) for item in binding.items]
+        if binding.kind == "dict":
+            return dict(zip(binding.keys, items, strict=True))
+        return tuple(items) if binding.kind == "tuple" else items
+    assert isinstance(binding, Stored), "what a task takes is over and stored"
+    if binding.digest in task.given:
+        return task.given.pop(binding.digest)
+    value = Value(binding.digest, binding.type, binding.size_bytes)
+    if binding.type == "plain" and name and _wants_one_at_a_time(task.node, name):
+        return Parts(task, value)
+    return values.read(task.ws.objects, value, task.definition.root)
+
+
+def _wants_one_at_a_time(node: StepNode, name: str) -> bool:
+    hint = node.step.hints().get(name)
+    return (typing.get_origin(hint) or hint) in _LAZY
+
+
+class Parts:
+    """A list in the store, read one part at a time: for a step that says `Iterable[...]`. May be gone through again."""
+
+    def __init__(self, task: Task, value: Value) -> None:
+        self._task, self._value = task, value
+
+    def __iter__(self) -> Iterator[Any]:
+        """The parts in order; each is read when it is asked for, and not kept."""
+        objects, root = self._task.ws.objects, self._task.definition.root
+        found = json.loads(objects.get_bytes(self._value.digest))
+        if not isinstance(found, list):
+            yield from values.read(objects, self._value, root)
+            return
+        for part in found:
+            yield values.part(objects, part, root)
+
+
+def _table(task: Task, name: str, role: DatasetRole) -> Any:
+    """A data set as the step's annotation wants it: pandas by default, Arrow or polars if it says so."""
+    table = data_read.table(task.ws, task.pins[role.name])
+    form = table_form(task.node, name)
+    if form == "pyarrow":
+        return table
+    if form == "polars":
+        return lazy("polars").from_arrow(table)
+    frame = _pandas(table)
+    frame.attrs["noria"] = {"name": role.name, "key": role.key, "time": role.time, "label": role.label}
+    return frame
 
 
 def _pandas(table: Any) -> Any:
@@ -81,3 +140,41 @@ def _pandas(table: Any) -> Any:
             kind = pd.api.types.pandas_dtype(mapping[field.type])
             frame[field.name] = kind.__from_arrow__(table[field.name].combine_chunks())
     return frame
+
+
+# to another process
+
+
+def document(binding: Binding) -> Any:
+    """A binding as plain JSON. A constant that JSON cannot say is named: the other side has the pipeline too."""
+    if isinstance(binding, Const):
+        try:
+            return {"plain": to_json(binding.value)}
+        except Unstorable:
+            return {"own": True}
+    if isinstance(binding, Stored):
+        return {"value": [binding.digest, binding.type, binding.size_bytes]}
+    if isinstance(binding, DatasetRole):
+        return {"data": [binding.name, binding.key, binding.time, binding.label]}
+    assert isinstance(binding, Group), "what a task takes is over and stored"
+    return {"group": binding.kind, "keys": list(binding.keys), "items": [document(item) for item in binding.items]}
+
+
+def bindings_from(told: Mapping[str, Any], own: Mapping[str, Binding]) -> dict[str, Binding]:
+    """The bindings of `document`, by parameter; `own` are those of the node that this process has read."""
+    return {name: _binding_from(item, own.get(name)) for name, item in told.items()}
+
+
+def _binding_from(told: Mapping[str, Any], own: Binding | None) -> Binding:
+    if "plain" in told:
+        return Const(from_json(told["plain"]))
+    if "value" in told:
+        return Stored(*told["value"])
+    if "data" in told:
+        return DatasetRole(*told["data"])
+    if "own" in told:
+        assert isinstance(own, Const), "a constant stands where it stood in the pipeline that was read"
+        return own
+    mine: Sequence[Binding | None] = own.items if isinstance(own, Group) else [None] * len(told["items"])
+    items = [_binding_from(item, beside) for item, beside in zip(told["items"], mine, strict=True)]
+    return Group(told["group"], tuple(items), tuple(told["keys"]))

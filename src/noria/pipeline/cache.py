@@ -32,6 +32,14 @@ class Cache:
             self.newest = records.newest(tx, steps)
             known = {found.key for found in self.newest.values() if found.key}
             self._entries = records.entries(tx, sorted(known))
+        self._looked_up: set[str] = set()
+
+    def expect(self, keys: Sequence[str]) -> None:
+        """Look some keys up together, before `find` is asked for each of them."""
+        unknown = [key for key in keys if key not in self._entries]
+        with self._ws.ledger.read() as tx:
+            self._entries |= records.entries(tx, unknown)
+            self._looked_up.update(unknown)
 
     def find(self, planned: Planned) -> tuple[StepRecord | None, str]:
         """A result that can be used, or why the ones there are cannot ("" if there is none)."""
@@ -43,6 +51,9 @@ class Cache:
             if not told:
                 return entry, ""
             reason = reason or told
+        if planned.key in self._looked_up:
+            self._looked_up.discard(planned.key)
+            return None, reason
         with self._ws.ledger.read() as tx:
             fresh = records.entries(tx, [planned.key]).get(planned.key, [])
         seen = {entry.seq for entry in self._entries.get(planned.key, ())}
@@ -58,9 +69,10 @@ class Cache:
         """Why an entry cannot be used; "" if it can."""
         if not self._is_whole(entry.outputs):
             return "its result was not whole"
-        return self._reads.differing(self._all_reads(entry), planned.ambient)
+        return self._reads.differing(self.reads_of(entry), planned.ambient)
 
-    def _all_reads(self, entry: StepRecord) -> Sequence[tuple[str, str]]:
+    def reads_of(self, entry: StepRecord) -> Sequence[tuple[str, str]]:
+        """The conditions of an entry, all of them."""
         return read_list(self._ws, entry.reads)
 
     def _is_whole(self, outputs: Sequence[Output]) -> bool:

@@ -1,35 +1,109 @@
-"""What executors share: calling a step under watch, storing what it returned, and telling why it failed."""
+"""What executors share: calling a step under watch, storing what it returned, and telling why it failed, measured."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import traceback
 import typing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from noria.core.errors import ProjectError, StepFailed
-from noria.pipeline import sources, values
-from noria.pipeline.ambient import around
+from noria.core.errors import NoriaError, ProjectError, StepFailed, StepKilled
+from noria.pipeline import journal, sources, values
+from noria.pipeline.ambient import Preempted, around
+from noria.pipeline.arguments import resolved
+from noria.pipeline.checkpoint import Keeper, keeping
+from noria.pipeline.executor import Done, Task
+from noria.pipeline.flight import alone
+from noria.pipeline.leave import leaving
+from noria.pipeline.measure import Meter
 from noria.pipeline.step import StepNode
 from noria.pipeline.trace import Trace, watch
 from noria.pipeline.values import Unstorable, Value
+from noria.store.failpoint import failpoint
 from noria.store.objects import Objects
 
-if TYPE_CHECKING:
-    from noria.pipeline.executor import Task
-
-__all__ = ["failure", "outputs_of", "perform"]
+__all__ = ["failure", "outputs_of", "perform", "preempted", "run"]
 
 MESSAGE_LIMIT = 300
 
 
+def run(task: Task) -> Done:
+    """Run an attempt in this process: whatever the step does, what came of it is a result.
+
+    What it prints through Python goes to its log. The result is in the journal before it is given.
+    Raises: KeyboardInterrupt; WorldError if the log or the journal cannot be written.
+    """
+    with _one_at_a_time(task):
+        failpoint("attempt.begun")
+        meter = Meter()
+        keeper = Keeper(task.ws, _kept_under(task))
+        with keeping(keeper):
+            done = _done(task)
+        done = replace(done, usage=meter.read(), where=f"process {os.getpid()}")
+        if task.journal is not None:
+            journal.ended(task.journal, task, done)
+        failpoint("attempt.ended")
+        if done.error is None:
+            keeper.forget()
+    return done
+
+
+def _kept_under(task: Task) -> str:
+    """Whose a checkpoint is: the key's, and where the result may not be shared, of this run alone."""
+    return task.key if task.ambient.is_shared and task.key else f"{task.ambient.made_in}/{task.key}"
+
+
+def _one_at_a_time(task: Task) -> contextlib.AbstractContextManager[None]:
+    """Equal results are made by one process at a time; what has no key is one attempt of its run at a time."""
+    name = task.key or (f"{task.journal}/{task.name}" if task.journal is not None else "")
+    return alone(task.ws.project.state, name) if name else contextlib.nullcontext()
+
+
+def _done(task: Task) -> Done:
+    node = task.node
+    try:
+        returned, trace = perform(task)
+        return Done(outputs=outputs_of(task.ws.objects, node, returned, memory=task.memory), trace=trace)
+    except Preempted:
+        return Done(error=preempted(task), is_killed=True, is_preempted=True)
+    except NoriaError as raised:
+        return Done(error=raised)
+    except MemoryError as raised:
+        return _out_of_memory(task, raised)
+    except (Exception, SystemExit) as raised:  # noqa: BLE001  # the boundary to the project's code
+        traceback.print_exception(raised, file=sys.stderr)
+        return Done(error=failure(raised, task))
+
+
 def perform(task: Task) -> tuple[Any, Trace]:
     """Call a step with its arguments, in its surroundings; what it returned, and what it was seen to read."""
+    arguments = resolved(task)
     with around(task.ambient):
         if not task.is_watched:
-            return task.node.step.function(**task.arguments), Trace()
-        with watch(task.definition.root, task.ws.project.state) as seen:
-            returned = task.node.step.function(**task.arguments)
+            with leaving().calling():
+                return task.node.step.function(**arguments), Trace()
+        with watch(task.definition.root, task.ws.project.state) as seen, leaving().calling():
+            returned = task.node.step.function(**arguments)
         return returned, seen.trace()
+
+
+def _out_of_memory(task: Task, raised: MemoryError) -> Done:
+    limit = task.node.step.options.memory_bytes
+    where = failure(raised, task).where
+    if not limit:
+        return Done(error=StepFailed(f"step {task.name} ran out of memory", where=where))
+    text = f"step {task.name} ran out of its memory limit of {limit / 2**20:.0f} MiB"
+    return Done(error=StepKilled(text, where=where, hint="state a larger memory="), is_killed=True)
+
+
+def preempted(task: Task) -> StepKilled:
+    """What is told of an attempt that was asked to leave."""
+    return StepKilled(
+        f"step {task.name} was asked to leave by SIGTERM", where=task.node.step.where, hint="noria run --resume"
+    )
 
 
 def outputs_of(objects: Objects, node: StepNode, result: Any, *, memory: dict[str, Any]) -> tuple[Value, ...]:
@@ -74,7 +148,7 @@ def failure(error: BaseException, task: Task) -> ProjectError:
     lines = str(error).strip().splitlines()
     text = lines[0][:MESSAGE_LIMIT] if lines else ""
     return StepFailed(
-        f"step {task.node.name} raised {type(error).__name__}{': ' if text else ''}{text}",
+        f"step {task.name} raised {type(error).__name__}{': ' if text else ''}{text}",
         where=where or task.node.step.where,
         hint=f"the whole trace: {task.log}",
     )

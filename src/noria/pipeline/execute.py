@@ -1,60 +1,50 @@
-"""Drives a plan: for each step its key, then the cached result or a run, then the fact.
+"""Executes a pipeline: plans its steps, finds an executor that can run them, and drives them to their facts.
 
 A step's outputs are stored before the fact that names them, and the fact is what makes a result
-shareable, so a killed run leaves whole results or none. Facts of quick steps share a transaction,
-with one object for their key documents. Equal steps of two processes run once: the second waits for
-the first. An edit to the code in mid-step keeps the result for this run only.
+shareable, so a killed run leaves whole results or none. `attempts.py` draws the life of a step,
+`drive.py` is the loop.
 """
 
 from __future__ import annotations
 
 import difflib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from noria import plugins
-from noria.core.errors import NotFound, UsageError, WorldError
+from noria.core.clock import duration
+from noria.core.errors import UsageError
 from noria.core.identity import JSON
 from noria.data.records import DatasetVersion
-from noria.pipeline import documents, plan
-from noria.pipeline.arguments import Arguments
-from noria.pipeline.cache import Cache, short_list
+from noria.pipeline import journal as journals
+from noria.pipeline.ambient import Ambient
+from noria.pipeline.cache import Cache
 from noria.pipeline.define import PipelineDefinition
-from noria.pipeline.documents import KeyDocument
-from noria.pipeline.executor import Done, Executor, Task
-from noria.pipeline.facts import Output, StepFinished
+from noria.pipeline.drive import Drive, Manner
+from noria.pipeline.executor import Executor, Task
 from noria.pipeline.flight import Flights
-from noria.pipeline.keys import Keys, Planned
-from noria.pipeline.reads import Conditions, Reads
-from noria.pipeline.records import StepRecord
+from noria.pipeline.journal import Journal
+from noria.pipeline.keys import Keys
+from noria.pipeline.reads import Reads
+from noria.pipeline.recorder import Recorder
+from noria.pipeline.results import Results, StepReport
+from noria.pipeline.resume import Earlier
+from noria.pipeline.room import Capacity, lacking
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.step import Const, StepNode
+from noria.pipeline.step import Const
+from noria.pipeline.stopping import watched
 from noria.pipeline.values import Value
-from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
 
-__all__ = ["Execution", "StepReport", "execute"]
-
-FLUSH_S = 0.05
-"""Facts of steps quicker than this share a transaction; a crash loses no more work than that."""
-POLL_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """What came of one step: status is done, cached, failed or killed; `because` says why it ran."""
-
-    step: str
-    status: str
-    because: str
-    seconds: float
-    key: str = ""
+__all__ = ["Execution", "Manner", "StepReport", "execute", "manner_of", "require_room"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """What a pipeline gave: outputs by node, the model and the holdout if it makes a model, the steps."""
+    """What a pipeline gave: outputs by node, the model and the holdout if it makes a model, the steps.
+
+    Nodes of a branch that was not taken have no outputs.
+    """
 
     outputs: Mapping[str, tuple[Value, ...]]
     steps: tuple[StepReport, ...]
@@ -70,31 +60,164 @@ def execute(
     pins: Mapping[str, DatasetVersion],
     params: Mapping[str, JSON] | None = None,
     on_event: Callable[[StepReport], None] | None = None,
+    manner: Manner | None = None,
+    owner: str = "",
+    is_resumed: bool = False,
 ) -> Execution:
-    """Run the steps of a pipeline that have no result yet, in order, and record each.
+    """Run the steps of a pipeline that have no result yet, each when what it takes is there, and record each.
 
     Args:
         run: the run that the facts belong to; its lease is the caller's.
         pins: the version of each data set.
         params: values for parameters, `{"train.learning_rate": 0.05}`; other values are the pipeline's.
-        on_event: told of each step when it has ended.
-    Raises: UsageError for an unknown parameter; StepFailed, StepKilled; the run's steps so far stay recorded.
+        on_event: told of each step when it is over.
+        manner: how, where it is not as `[run]` of noria.toml says.
+        owner: who must hold the run whenever something is recorded; "" for a run that nobody holds.
+        is_resumed: the run was begun before, and what it has done stands.
+    Raises: UsageError for an unknown parameter, or if no executor can do what a step asks for;
+        StepFailed, StepKilled; RunCancelled; RunPreempted; the steps so far stay recorded.
     """
     overrides = _overrides(definition, params or {})
-    with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
-        drive = _Drive(ws, definition, run, pins, overrides, on_event)
-        try:
-            for node in definition.nodes:
-                drive.step(node)
-        finally:
-            drive.close()
-    nothing = Value("", "")
-    model = definition.model
+    manner = manner or manner_of(ws)
+    executor = _executor(definition, manner)
+    try:
+        with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
+            flights = Flights(ws, run)
+            keys = Keys(ws, definition, pins, overrides)
+            reads = Reads(keys.fingerprints)
+            recorder = Recorder(ws, run, owner, pins, flights)
+            path = journals.place(ws.project.state, run)
+            earlier = Earlier.of(ws, run, journals.left_by(path), is_resumed=is_resumed)
+            cache = Cache(ws, keys, reads, [node.name for node in definition.nodes])
+            journal = Journal(path)
+            results = Results(
+                ws, run, keys=keys, cache=cache, reads=reads, recorder=recorder, journal=journal, on_event=on_event
+            )
+            first = definition.nodes[0]
+            task = Task(
+                ws=ws, definition=definition, node=first, bindings={}, pins=pins, ambient=Ambient(0), log=path,
+                name="", journal=path,
+            )  # fmt: skip
+            _require_file(task, definition)
+            drive = Drive(
+                ws,
+                {node.name: node for node in definition.nodes},
+                results=results,
+                flights=flights,
+                earlier=earlier,
+                executor=executor,
+                task=task,
+                manner=manner,
+            )
+            journal.plan(_plan(definition, cache))
+            try:
+                with watched(ws, run, drive.stop, recorder, flights):
+                    drive.run()
+            finally:
+                _close(recorder, flights, keys, is_ours=drive.stop.error is None)
+    finally:
+        executor.close()
+    return _given(definition, results)
+
+
+def manner_of(ws: Workspace, **changed: object) -> Manner:
+    """How noria.toml says that pipelines run; what is changed and not empty wins.
+
+    Raises: UsageError for a value that cannot be.
+    """
+    said = ws.project.run
+    known: dict[str, object] = {
+        "executor": said.executor,
+        "on_failure": said.on_failure,
+        "workers": said.workers,
+        "window": said.window,
+        "grace_s": duration(said.grace).total_seconds(),
+    }
+    known |= {name: value for name, value in changed.items() if value}
+    if known["on_failure"] not in ("stop", "finish"):
+        raise UsageError(f'on_failure is {known["on_failure"]!r}, not "stop" or "finish"')
+    return Manner(**known)  # type: ignore[arg-type]  # the fields and types of Manner
+
+
+def require_room(definition: PipelineDefinition, manner: Manner) -> None:
+    """Before anything begins: the executor can run every step. Raises: UsageError naming one that could."""
+    _executor(definition, manner).close()
+
+
+def _executor(definition: PipelineDefinition, manner: Manner) -> Executor:
+    """The executor of that name. Raises: UsageError if a step asks for what it has not, naming one that has."""
+    made: Executor = plugins.load("executor", manner.executor)()
+    has = made.capacity()
+    for node in definition.nodes:
+        want = lacking(node.step.options, has)
+        if want:
+            made.close()
+            others = [name for name in plugins.names("executor") if name != manner.executor]
+            able = [name for name in others if not lacking(node.step.options, _capacity(name))]
+            hint = (
+                f"noria run --executor {able[0]}   (it has that)" if able else "no executor that is installed has that"
+            )
+            raise UsageError(
+                f"step {node.name} asks for {want} on the executor {manner.executor}", where=node.step.where, hint=hint
+            )
+    return made
+
+
+def _capacity(name: str) -> Capacity:
+    executor: Executor = plugins.load("executor", name)()
+    try:
+        return executor.capacity()
+    finally:
+        executor.close()
+
+
+def _require_file(task: Task, definition: PipelineDefinition) -> None:
+    """Another process reads the pipeline from its file. Raises: UsageError for a notebook's step that needs one."""
+    for node in definition.nodes:
+        if node.step.options.needs_own_process and not replace(task, node=node).is_in_file:
+            raise UsageError(
+                f"step {node.name} asks for a process of its own, and this pipeline is in no file that one could read",
+                where=node.step.where,
+                hint=f"put it into {task.ws.project.pipeline}, or leave out memory=, timeout=, gpu= and isolated=",
+            )
+
+
+def _plan(definition: PipelineDefinition, cache: Cache) -> list[dict[str, object]]:
+    """The steps for whoever looks on: their names, and how long each took when it last ran."""
+    found: list[dict[str, object]] = []
+    for node in definition.nodes:
+        if not node.cases:
+            before = cache.newest.get(node.name)
+            ran = before is not None and before.status == "done"
+            found.append({"step": node.name, "seconds": before.seconds if before is not None and ran else None})
+    return found
+
+
+def _close(recorder: Recorder, flights: Flights, keys: Keys, *, is_ours: bool) -> None:
+    """Write what waits, and give back every right, however the execution ended."""
+    try:
+        if is_ours:
+            recorder.flush()
+        keys.digests.save()
+    finally:
+        flights.release_all()
+
+
+def _given(definition: PipelineDefinition, results: Results) -> Execution:
+    nothing, model, outputs = Value("", ""), definition.model, results.outputs
+    if model is not None:
+        for ref in (model.model, model.holdout):
+            if ref.node not in outputs:
+                raise UsageError(
+                    f"the model {model.name} is made by {ref.node}, which did not run: its branch was not taken",
+                    where=f"pipeline {definition.name}",
+                    hint="return nr.model of what nr.branch gives",
+                )
     return Execution(
-        outputs=drive.outputs,
-        steps=tuple(drive.reports),
-        model=drive.outputs[model.model.node][model.model.output] if model else nothing,
-        holdout=drive.outputs[model.holdout.node][model.holdout.output] if model else nothing,
+        outputs=outputs,
+        steps=tuple(results.reports),
+        model=outputs[model.model.node][model.model.output] if model else nothing,
+        holdout=outputs[model.holdout.node][model.holdout.output] if model else nothing,
     )
 
 
@@ -104,7 +227,7 @@ def _overrides(definition: PipelineDefinition, params: Mapping[str, JSON]) -> di
         f"{node.name}.{name}"
         for node in definition.nodes
         for name, binding in node.bindings.items()
-        if isinstance(binding, Const)
+        if isinstance(binding, Const) and not node.cases
     }
     found: dict[str, dict[str, JSON]] = {}
     for name, value in params.items():
@@ -118,228 +241,3 @@ def _overrides(definition: PipelineDefinition, params: Mapping[str, JSON]) -> di
         step, _, parameter = name.partition(".")
         found.setdefault(step, {})[parameter] = value
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Waiting:
-    """A step that has ended and is not written yet; without a `document` of its own it has that of `entry`."""
-
-    planned: Planned
-    fact: StepFinished
-    document: KeyDocument | None
-
-
-class _Drive:
-    """The state of one execution: outputs so far, and the facts that wait to be written."""
-
-    def __init__(
-        self,
-        ws: Workspace,
-        definition: PipelineDefinition,
-        run: str,
-        pins: Mapping[str, DatasetVersion],
-        overrides: Mapping[str, Mapping[str, JSON]],
-        on_event: Callable[[StepReport], None] | None,
-    ) -> None:
-        self.ws, self.definition, self.run, self.pins = ws, definition, run, pins
-        self.on_event = on_event
-        self.keys = Keys(ws, definition, pins, overrides)
-        self.reads = Reads(self.keys.fingerprints)
-        self.cache = Cache(ws, self.keys, self.reads, [node.name for node in definition.nodes])
-        self.flights = Flights(ws, run)
-        self.arguments = Arguments(ws, definition, pins)
-        self.outputs: dict[str, tuple[Value, ...]] = {}
-        self.reports: list[StepReport] = []
-        self.executors: dict[str, Executor] = {}
-        self._pending: list[_Waiting] = []
-        self._flushed = time.monotonic()
-
-    def step(self, node: StepNode) -> None:
-        """Plan one step, then take its result from the cache or run it."""
-        began = time.monotonic()
-        planned = self.keys.plan(node, self.outputs)
-        if planned.opaque:
-            self._perform(planned, "")
-            return
-        if not self.flights.take(planned.key):
-            self.flush()  # publish before waiting, or two runs may wait for each other
-            self.flights.wait(planned.key)
-        found, refused = self.cache.find(planned)
-        if found is None:
-            self._perform(planned, refused)
-        else:
-            self._use(planned, found, time.monotonic() - began)
-
-    def flush(self) -> None:
-        """Write the facts that wait, in one transaction, then let others have what was made."""
-        if self._pending:
-            waiting, self._pending = self._pending, []
-            made = {item.planned.node.name: item.document for item in waiting if item.document is not None}
-            name = documents.write(self.ws.objects, made) if made else ""
-            with self.ws.ledger.transaction() as tx:
-                for item in waiting:
-                    fact = item.fact if item.document is None else _documented(item.fact, name)
-                    outputs = [(f"{fact.step}.{output.name}", output.digest) for output in fact.outputs]
-                    tx.append(fact, inputs=self._edges(item.planned.node), outputs=outputs)
-            failpoint("step.finished")
-        self.flights.release_all()
-        self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        """Write what waits, and give back every right, however the execution ended."""
-        try:
-            self.flush()
-            self.keys.digests.save()
-        finally:
-            self.flights.release_all()
-
-    # a result that is there
-
-    def _use(self, planned: Planned, found: StepRecord, seconds: float) -> None:
-        self.flights.release(planned.key)
-        self.outputs[planned.node.name] = tuple(
-            Value(output.digest, output.type, output.size_bytes) for output in found.outputs
-        )
-        fact = self._fact(planned, "cached", "nothing changed", found.outputs, Done(seconds=seconds))
-        self._record(_Waiting(planned=planned, fact=_documented(fact, found.document, found.reads), document=None))
-
-    # a result to make
-
-    def _perform(self, planned: Planned, refused: str) -> None:
-        node = planned.node
-        reason = self._because(planned, refused)
-        done = self._run(self._task(planned))
-        failpoint("step.stored")
-        conditions = Conditions()
-        if done.error is None and not planned.opaque:
-            conditions = self._conditions(planned, done)
-        if conditions.reason:
-            reason += f"; not shared, since {conditions.reason}"
-        self.outputs[node.name] = done.outputs
-        status = "done" if done.error is None else "killed" if done.is_killed else "failed"
-        outputs = [
-            Output(name=name, digest=value.digest, type=value.type, size_bytes=value.size_bytes)
-            for name, value in zip(node.outputs, done.outputs, strict=False)
-        ]
-        is_shared = not planned.opaque and not conditions.reason and done.error is None
-        fact = self._fact(planned, status, reason, outputs, done, is_shared=is_shared)
-        fact = _documented(fact, "", short_list(self.ws, conditions.reads))
-        self._record(_Waiting(planned=planned, fact=fact, document=planned.key_document()))
-        if done.error is not None:
-            self.flush()
-            raise done.error
-
-    def _task(self, planned: Planned) -> Task:
-        node = planned.node
-        return Task(
-            ws=self.ws,
-            definition=self.definition,
-            node=node,
-            arguments=self.arguments.of(node, planned.bindings, self.outputs),
-            ambient=replace(planned.ambient, made_in=f"{self.run}/{node.name}"),
-            log=self.ws.project.state / "runs" / self.run / f"{node.name}.log",
-            memory=self.arguments.memory,
-            is_watched=not planned.opaque,
-        )
-
-    def _run(self, task: Task) -> Done:
-        options = task.node.step.options
-        name = "pool" if options.memory_bytes or options.timeout_s else "inline"
-        if name not in self.executors:
-            self.executors[name] = plugins.load("executor", name)()
-        executor = self.executors[name]
-        if name == "pool":
-            self._publish()
-        handle = executor.submit(task)
-        try:
-            done = executor.poll(handle, POLL_S)
-            while done is None:
-                self.flights.renew()
-                done = executor.poll(handle, POLL_S)
-        except BaseException:
-            executor.cancel(handle)
-            raise
-        return done
-
-    def _publish(self) -> None:
-        """Write what waits; the right to the step that is about to run stays."""
-        if self._pending:
-            ended = [item.planned.key for item in self._pending]
-            held, self.flights = self.flights, Flights(self.ws, self.run)
-            self.flush()
-            self.flights = held
-            for key in ended:
-                held.release(key)
-
-    def _conditions(self, planned: Planned, done: Done) -> Conditions:
-        """What the entry is good under; why there can be none, if something changed meanwhile or was out of sight."""
-        edited = self.keys.edited(planned.code)
-        if edited:
-            return Conditions(reason=f"{edited} was edited meanwhile")
-        if done.trace is None:
-            return Conditions(reason="its executor did not watch it")
-        return self.reads.of(done.trace, planned.code, planned.ambient)
-
-    def _because(self, planned: Planned, refused: str) -> str:
-        if planned.opaque:
-            return f"not cached: {planned.opaque[0]}"
-        before = self.cache.newest.get(planned.node.name)
-        if before is None:
-            return "first run"
-        if refused and before.key == planned.key:
-            return refused
-        try:
-            known = documents.read(self.ws.objects, before.document, before.step, before.key)
-        except (NotFound, WorldError):
-            return "its last key document was not there"
-        return plan.because(known.document, planned.document, planned.labels)
-
-    # facts
-
-    def _fact(
-        self,
-        planned: Planned,
-        status: str,
-        reason: str,
-        outputs: Sequence[Output],
-        done: Done,
-        *,
-        is_shared: bool = True,
-    ) -> StepFinished:
-        log = self.ws.project.state / "runs" / self.run / f"{planned.node.name}.log"
-        printed = status != "cached" and log.is_file() and log.stat().st_size
-        return StepFinished(
-            run=self.run,
-            step=planned.node.name,
-            key="" if planned.opaque else planned.key,
-            document="",
-            status=status,
-            because=reason,
-            outputs=tuple(outputs),
-            seconds=round(done.seconds, 6),
-            cpu_seconds=round(done.cpu_seconds, 6),
-            memory_peak_bytes=done.memory_peak_bytes,
-            log=self.ws.objects.put_file(log) if printed else "",
-            error=done.error.message[:500] if done.error else "",
-            cacheable=is_shared,
-        )
-
-    def _record(self, item: _Waiting) -> None:
-        fact = item.fact
-        self._pending.append(item)
-        seconds = round(fact.seconds, 3)
-        report = StepReport(step=fact.step, status=fact.status, because=fact.because, seconds=seconds, key=fact.key)
-        self.reports.append(report)
-        if self.on_event is not None:
-            self.on_event(report)
-        if time.monotonic() - self._flushed > FLUSH_S:
-            self.flush()
-
-    def _edges(self, node: StepNode) -> list[tuple[str, str]]:
-        edges = [(f"{ref.node}", self.outputs[ref.node][ref.output].digest) for ref in node.references()]
-        return edges + [(f"data:{role.name}", self.pins[role.name].tree) for role in node.datasets()]
-
-
-def _documented(fact: StepFinished, document: str, reads: Sequence[tuple[str, str]] | None = None) -> StepFinished:
-    """The fact with its key document, and the conditions of its result if these are given."""
-    return replace(fact, document=document, reads=fact.reads if reads is None else tuple(reads))

@@ -13,19 +13,23 @@ Source: fcntl(2), advisory record locks: they belong to the process, and are not
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
+import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from noria.core.identity import is_digest
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 from noria.tracking import records
 from noria.tracking import run as tracking
 
-__all__ = ["LEASE_S", "Flights"]
+__all__ = ["LEASE_S", "Flights", "alone"]
 
 LEASE_S = 20.0
 WAIT_S = 0.02
@@ -125,6 +129,27 @@ class _Board:
             fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, place)
             self._taken.discard(place)
 
+    @contextlib.contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Hold a key for the block; waits, without a limit, until every other process has let go of it."""
+        with disk_faults(self._path):
+            fcntl.lockf(self._handle, fcntl.LOCK_EX, 1, _place(key))
+        try:
+            yield
+        finally:
+            with disk_faults(self._path):
+                fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, _place(key))
+
+
+def alone(state: Path, key: str) -> contextlib.AbstractContextManager[None]:
+    """Run the block in one process of this machine at a time.
+
+    The right to a key goes with its driver. When a driver is killed its workers end by themselves a
+    moment later; whoever takes the step over waits here until the kernel has seen them go, even if
+    they were stopped.
+    """
+    return _board(state / "attempts", os.getpid()).alone(key)
+
 
 @functools.cache
 def _board(path: Path, _pid: int) -> _Board:
@@ -133,4 +158,5 @@ def _board(path: Path, _pid: int) -> _Board:
 
 
 def _place(key: str) -> int:
-    return int(key.removeprefix("sha256:")[:_DIGITS], 16)
+    text = key.removeprefix("sha256:") if is_digest(key) else hashlib.sha256(key.encode()).hexdigest()
+    return int(text[:_DIGITS], 16)

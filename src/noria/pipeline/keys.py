@@ -20,13 +20,14 @@ from noria.core.identity import JSON
 from noria.data.records import DatasetVersion
 from noria.pipeline import plan
 from noria.pipeline.ambient import Ambient, seed_of
+from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Ref, Stored, leaves
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.digests import FileDigests
 from noria.pipeline.documents import KeyDocument
 from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
 from noria.pipeline.ownership import Ownership
 from noria.pipeline.plain import Unstorable, to_json
-from noria.pipeline.step import Binding, Const, DatasetRole, Group, Ref, StepNode
+from noria.pipeline.step import StepNode
 from noria.pipeline.values import Value
 from noria.store import pickles
 from noria.store.workspace import Workspace
@@ -39,12 +40,16 @@ Outputs = Mapping[str, Sequence[Value]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One step with its key: `document` is what the key was computed from, `opaque` why there is none."""
+    """One step with its key: `document` is what the key was computed from, `opaque` why there is none.
+
+    `call` names it within its run.
+    """
 
     node: StepNode
     bindings: Mapping[str, Binding]
     code: CodeIdentity
     key: str
+    call: str
     document: dict[str, JSON]
     opaque: tuple[str, ...]
     labels: Mapping[str, str]
@@ -72,16 +77,22 @@ class Keys:
         self.fingerprints = Fingerprints(definition.root, ownership, self.digests)
         self._python = platform.python_version().rpartition(".")[0]
         self._globals: dict[str, set[tuple[str, str]]] = {}
-        self._code = {node.name: self.fingerprints.code(node.step, self._constants(node)) for node in definition.nodes}
+        self._code = {
+            node.name: self.fingerprints.code(node.step, _constants(self.bindings(node)))
+            for node in definition.nodes
+            if not node.cases
+        }
 
     def bindings(self, node: StepNode) -> dict[str, Binding]:
         """What a step takes, with the values given for this run."""
         given = self._overrides.get(node.name, {})
         return {name: Const(given[name]) if name in given else found for name, found in node.bindings.items()}
 
-    def plan(self, node: StepNode, outputs: Outputs) -> Planned:
-        """A step whose inputs are there, with its key."""
+    def plan(self, node: StepNode, outputs: Outputs, item: Binding | None = None) -> Planned:
+        """A step whose inputs are there, with its key; of a mapped step the whole, or one `item`."""
         bindings = self.bindings(node)
+        if item is not None:
+            bindings[node.over] = item
         params: dict[str, str] = {}
         inputs: dict[str, str] = {}
         labels: dict[str, str] = {}
@@ -91,8 +102,13 @@ class Keys:
             else:
                 inputs[name] = self._input_text(node, name, binding, outputs)
                 labels[name] = _label(binding)
-        things = self._things_in(node, outputs)
-        code = self.fingerprints.code(node.step, self._constants(node), things) if things else self._code[node.name]
+        things = self._things_in(bindings, outputs)
+        is_odd = isinstance(item, Const) and not _is_plain(item.value)
+        if things or is_odd:
+            code = self.fingerprints.code(node.step, _constants(bindings), things)
+        else:
+            code = self._code[node.name]
+        node = node if item is None else node.of_item()
         roles = self._definition.roles(node.name)
         seed = seed_of(self._ws.project.seed, node.name)
         document = plan.document(
@@ -111,6 +127,7 @@ class Keys:
             bindings=bindings,
             code=code,
             key=plan.key(document),
+            call=plan.call(document),
             document=document,
             opaque=(*code.opaque, *uncached),
             labels=labels,
@@ -129,14 +146,15 @@ class Keys:
         """Whether a stored value can still be made into an object: a pickle whose class was renamed cannot."""
         return all(_is_there(module, name) for module, name in self._own_globals(value))
 
-    def _constants(self, node: StepNode) -> dict[str, Any]:
-        return {name: item.value for name, item in self.bindings(node).items() if isinstance(item, Const)}
-
-    def _things_in(self, node: StepNode, outputs: Outputs) -> list[Any]:
+    def _things_in(self, bindings: Mapping[str, Binding], outputs: Outputs) -> list[Any]:
         """The project's classes and functions that stored inputs of a step are made of."""
         named: set[tuple[str, str]] = set()
-        for ref in node.references():
-            named |= self._own_globals(outputs[ref.node][ref.output])
+        for binding in bindings.values():
+            for leaf in leaves(binding):
+                if isinstance(leaf, Ref):
+                    named |= self._own_globals(outputs[leaf.node][leaf.output])
+                elif isinstance(leaf, Stored):
+                    named |= self._own_globals(Value(leaf.digest, leaf.type))
         return [getattr(importlib.import_module(module), name) for module, name in sorted(named)]
 
     def _own_globals(self, value: Value) -> set[tuple[str, str]]:
@@ -171,6 +189,8 @@ class Keys:
     def _input_text(self, node: StepNode, name: str, binding: Binding, outputs: Outputs) -> str:
         if isinstance(binding, Ref):
             return outputs[binding.node][binding.output].digest
+        if isinstance(binding, Stored):
+            return binding.digest
         if isinstance(binding, DatasetRole):
             tree = self._pins[binding.name].tree
             form = table_form(node, name)
@@ -179,6 +199,26 @@ class Keys:
             items = [self._input_text(node, "", item, outputs) for item in binding.items]
             return json.dumps([binding.kind, list(binding.keys), items])
         return _param_text(binding.value)
+
+
+def _constants(bindings: Mapping[str, Binding]) -> dict[str, Any]:
+    """The constants that a step is given; of those inside lists only what has no canonical text of its own."""
+    found: dict[str, Any] = {}
+    for name, binding in bindings.items():
+        if isinstance(binding, Const):
+            found[name] = binding.value
+        elif isinstance(binding, Group):
+            inner = [leaf.value for leaf in leaves(binding) if isinstance(leaf, Const) and not _is_plain(leaf.value)]
+            found |= {f"{name} {place}": value for place, value in enumerate(inner)}
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        to_json(value)
+    except Unstorable:
+        return False
+    return True
 
 
 def table_form(node: StepNode, name: str) -> str:

@@ -14,7 +14,7 @@ from noria.pipeline.fingerprint import CodeIdentity
 from noria.pipeline.step import DatasetRole, StepNode
 from noria.pipeline.values import FORMATS
 
-__all__ = ["FORMAT", "because", "document", "key"]
+__all__ = ["FORMAT", "because", "call", "document", "key"]
 
 FORMAT = "fp/1"
 MAX_REASONS = 3
@@ -50,6 +50,7 @@ def document(
         "ambient": ambient,
         "outputs": [list(node.outputs), dict(FORMATS), [_type_text(hint) for hint in node.step.output_types()]],
         "version": node.step.options.version,
+        **({"over": node.over} if node.over else {}),
     }
 
 
@@ -61,6 +62,14 @@ def _type_text(hint: Any) -> str:
 def key(made: Mapping[str, JSON]) -> str:
     """The name of a step's result. Names of helpers are for people and stay out of it."""
     return digest(canonical({name: value for name, value in made.items() if name != "names"}))
+
+
+def call(made: Mapping[str, JSON]) -> str:
+    """The name of a call within one run, whose code and packages are pinned: what the step was given.
+
+    Unlike the key it has no content of files that the code names: a step that appends to one is the same call.
+    """
+    return digest(canonical({name: made.get(name) for name in ("params", "inputs", "ambient", "version", "over")}))
 
 
 def because(before: Mapping[str, Any] | None, now: Mapping[str, Any], labels: Mapping[str, str]) -> str:

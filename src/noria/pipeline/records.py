@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Row, Text, func, select
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, func, select
 
 from noria.core.fact import Stored
-from noria.pipeline.facts import Output, StepFinished
+from noria.pipeline.facts import ItemsFinished, Output, StepFinished, item_name
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 
-__all__ = ["PROJECTIONS", "TABLES", "StepRecord", "before", "entries", "latest", "newest", "steps"]
+__all__ = ["PROJECTIONS", "TABLES", "StepRecord", "before", "entries", "items", "latest", "newest", "steps"]
 
 CANDIDATES = 20
 """Results of one key that are looked at: the newest."""
@@ -34,6 +34,14 @@ _step = record_table(
     Column("log", Text, nullable=False),
     Column("error", Text, nullable=False),
     Column("reads", JSON, nullable=False),
+    Column("call", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("items", Integer, nullable=False),
+    Column("item_of", Text, nullable=False),
+    Column("read_bytes", BigInteger, nullable=False),
+    Column("written_bytes", BigInteger, nullable=False),
+    Column("energy_joules", Float, nullable=False),
+    Column("cost", Float, nullable=True),
     Column("seq", BigInteger, nullable=False),
     Index("step_name", "step", "seq"),
 )
@@ -50,7 +58,11 @@ TABLES = (_step, _cache)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """One step of one run; `status` is done, cached, failed, killed or skipped."""
+    """One step of one run; `status` is done, cached, failed, killed, cancelled or skipped.
+
+    An item of a mapped step is a record too: `item_of` is then the step's name, else "". `items` is
+    how many a mapped step had.
+    """
 
     run: str
     step: str
@@ -66,6 +78,14 @@ class StepRecord:
     error: str
     reads: tuple[tuple[str, str], ...]
     seq: int
+    call: str = ""
+    attempts: int = 1
+    items: int = 0
+    item_of: str = ""
+    read_bytes: int = 0
+    written_bytes: int = 0
+    energy_joules: float = 0.0
+    cost: float | None = None
 
 
 @project(StepFinished)
@@ -87,18 +107,70 @@ def finished(tx: Transaction, fact: Stored[StepFinished]) -> None:
         log=done.log,
         error=done.error,
         reads=[list(read) for read in done.reads],
+        call=done.call,
+        attempts=done.attempts,
+        items=done.items,
+        item_of="",
+        read_bytes=done.read_bytes,
+        written_bytes=done.written_bytes,
+        energy_joules=done.energy_joules,
+        cost=done.cost,
         seq=fact.seq,
     )
     if done.status == "done" and done.key and done.cacheable:
         tx.upsert(_cache, key=done.key, run=done.run, step=done.step, seq=fact.seq)
 
 
-PROJECTIONS = (finished,)
+@project(ItemsFinished)
+def items_finished(tx: Transaction, fact: Stored[ItemsFinished]) -> None:
+    """Items are steps of their own name, each a result of its key if it may be shared."""
+    run, step = fact.payload.run, fact.payload.step
+    for done in fact.payload.items:
+        name = item_name(step, done.item)
+        tx.upsert(
+            _step,
+            run=run,
+            step=name,
+            key=done.key,
+            document="",
+            status=done.status,
+            because=done.because,
+            outputs=[asdict(output) for output in done.outputs],
+            seconds=done.seconds,
+            cpu_seconds=done.cpu_seconds,
+            memory_peak_bytes=done.memory_peak_bytes,
+            log=done.log,
+            error=done.error,
+            reads=[list(read) for read in done.reads],
+            call=done.call,
+            attempts=done.attempts,
+            items=0,
+            item_of=step,
+            read_bytes=0,
+            written_bytes=0,
+            energy_joules=0.0,
+            cost=None,
+            seq=fact.seq,
+        )
+        if done.status == "done" and done.key and done.cacheable:
+            tx.upsert(_cache, key=done.key, run=run, step=name, seq=fact.seq)
+
+
+PROJECTIONS = (finished, items_finished)
 
 
 def steps(tx: Reader, run: str) -> list[StepRecord]:
-    """The steps of a run, in the order in which they ended."""
-    return [_record(row) for row in tx.rows(select(_step).where(_step.c.run == run).order_by(_step.c.seq))]
+    """The steps of a run, in the order in which they ended; a mapped step is one."""
+    whole = select(_step).where(_step.c.run == run, _step.c.item_of == "")
+    return [_record(row) for row in tx.rows(whole.order_by(_step.c.seq))]
+
+
+def items(tx: Reader, run: str, step: str = "") -> list[StepRecord]:
+    """The items of a mapped step that have ended, or those of all, in the order of their facts."""
+    found = select(_step).where(_step.c.run == run, _step.c.item_of != "")
+    if step:
+        found = found.where(_step.c.item_of == step)
+    return [_record(row) for row in tx.rows(found.order_by(_step.c.seq, _step.c.step))]
 
 
 def entries(tx: Reader, keys: Sequence[str]) -> dict[str, list[StepRecord]]:

@@ -7,18 +7,19 @@ the node. Nothing is executed here and nothing is registered at import.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from noria.core.clock import duration
 from noria.core.errors import ProjectError, UsageError
-from noria.core.size import size_bytes
+from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Guard, Ref, Stored, leaves
+from noria.pipeline.options import StepOptions, options_of, size
 
 __all__ = [
     "Binding",
@@ -27,12 +28,17 @@ __all__ = [
     "DatasetRole",
     "Graph",
     "Group",
+    "Guard",
     "Log",
     "Ref",
     "Result",
     "Step",
     "StepNode",
     "StepOptions",
+    "Stored",
+    "guarded",
+    "is_planning",
+    "leaves",
     "planning",
     "size",
     "step",
@@ -61,65 +67,6 @@ class Choice:
         object.__setattr__(self, "values", tuple(values[0]) if is_one else values)  # type: ignore[arg-type]  # is_one
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetRole:
-    """A data set as a pipeline sees it: its name, and which columns are key, event time and label."""
-
-    name: str
-    key: str = ""
-    time: str = ""
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """The output of another node; `output` is its position among the node's outputs."""
-
-    node: str
-    output: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Const:
-    """A plain value that the pipeline function or the default of the parameter gives."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Several bindings in one argument: `kind` is list, tuple or dict; `keys` are those of a dict."""
-
-    kind: str
-    items: tuple[Binding, ...]
-    keys: tuple[str, ...] = ()
-
-
-Binding = Ref | DatasetRole | Const | Group
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepOptions:
-    """What `@nr.step(...)` says. Only `version`, `ignore`, `extra_files`, `env` and `variables` touch the cache key.
-
-    `cpu` is in cores, `memory_bytes` and `timeout_s` 0 when not limited. `ignore` names globals
-    that must not enter the key; `env` is "imports" (versions of the packages reached), "lock"
-    (every package) or "none"; `variables` names environment variables that packages read. `tolerance`
-    is how far the numbers of its outputs may be from those of a run that is reproduced.
-    """
-
-    cpu: float = 1.0
-    memory_bytes: int = 0
-    timeout_s: float = 0.0
-    cache: bool = True
-    version: str = ""
-    ignore: tuple[str, ...] = ()
-    extra_files: tuple[str, ...] = ()
-    env: str = "imports"
-    variables: tuple[str, ...] = ()
-    tolerance: float = 0.0
-
-
 class Step(Generic[P, R]):
     """A function that a pipeline may call; everywhere else, the function itself."""
 
@@ -134,6 +81,28 @@ class Step(Generic[P, R]):
         if graph is None:
             return self.function(*args, **kwargs)
         return cast("R", graph.add(cast("Step[..., Any]", self), args, kwargs))
+
+    def map(self, items: Iterable[Any], /, **others: Any) -> list[R]:
+        """The step for each item: the first parameter that is not among `others` takes one item at a time.
+
+        In a pipeline the items are a list, or the result of a step that gives one, and what comes
+        back stands for the list of results in the order of the items. Each item has a cache key of
+        its own, so one that is new runs alone; only some are under way at a time.
+
+        Example: scored = score.map(nr.partition(flights, by="month"), model=fitted)
+        """
+        graph = _PLANNING.get()
+        name = self._mapped(others)
+        if graph is None:
+            function = cast("Callable[..., R]", self.function)
+            return [function(**{name: item}, **others) for item in items]
+        return cast("list[R]", graph.add(cast("Step[..., Any]", self), (), {name: items, **others}, over=name))
+
+    def _mapped(self, others: Mapping[str, Any]) -> str:
+        names = [name for name in inspect.signature(self.function).parameters if name not in others]
+        if not names:
+            raise ProjectError(f"step {self.name} has no parameter left for the items of map", where=self.where)
+        return names[0]
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
@@ -164,16 +133,29 @@ class Step(Generic[P, R]):
 
 @dataclass(frozen=True, slots=True)
 class StepNode:
-    """One call of a step in a pipeline. `inputs` and parameters share `bindings`, by parameter name."""
+    """One call of a step in a pipeline. `inputs` and parameters share `bindings`, by parameter name.
+
+    `over` names the parameter that takes one item at a time; the node then gives one list. `guards`
+    are the decisions that it depends on. A node with `cases` runs nothing: it stands for the result
+    of the branch that was taken, the binding `on` being the decision and the others the branches'
+    results, by the position of their label in `cases`.
+    """
 
     name: str
     step: Step[..., Any]
     bindings: Mapping[str, Binding]
     outputs: tuple[str, ...]
+    over: str = ""
+    guards: tuple[Guard, ...] = ()
+    cases: tuple[Guard, ...] = ()
 
     def parents(self) -> list[str]:
-        """The names of the nodes it takes from, in order of its parameters."""
-        return list(dict.fromkeys(ref.node for ref in self.references()))
+        """The names of the nodes that must be over before it, in order of its parameters."""
+        return list(dict.fromkeys(ref.node for ref in (*self.references(), *(guard.on for guard in self.guards))))
+
+    def of_item(self) -> StepNode:
+        """The call of a mapped step for one item: the same as the step called with that item alone."""
+        return replace(self, over="", outputs=output_names(len(self.step.output_types())))
 
     def references(self) -> Iterator[Ref]:
         """Every output of another node that it takes."""
@@ -183,15 +165,6 @@ class StepNode:
         """Every data set that it takes itself."""
         for binding in self.bindings.values():
             yield from (leaf for leaf in leaves(binding) if isinstance(leaf, DatasetRole))
-
-
-def leaves(binding: Binding) -> Iterator[Ref | DatasetRole | Const]:
-    """The bindings inside groups, in order."""
-    if isinstance(binding, Group):
-        for item in binding.items:
-            yield from leaves(item)
-    else:
-        yield binding
 
 
 class Result:
@@ -246,8 +219,11 @@ class Graph:
     """The nodes that a pipeline function has asked for so far, in order of the calls."""
 
     nodes: dict[str, StepNode] = field(default_factory=dict)
+    guards: tuple[Guard, ...] = ()
 
-    def add(self, called: Step[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Result:
+    def add(
+        self, called: Step[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, over: str = ""
+    ) -> Result:
         """Add one call. Raises: ProjectError if the arguments do not fit the step's signature."""
         signature = inspect.signature(called.function)
         try:
@@ -268,14 +244,16 @@ class Graph:
                 )
             elif kind is not inspect.Parameter.VAR_POSITIONAL:
                 bindings[name] = binding_of(value)
-        count = len(called.output_types())
-        node = StepNode(self._free_name(called.name), called, bindings, output_names(count))
+        if over:
+            bindings[over] = _items_of(bindings[over], called)
+        count = 1 if over else len(called.output_types())
+        node = StepNode(self.free_name(called.name), called, bindings, output_names(count), over, self.guards)
         self.nodes[node.name] = node
         return Result(node.name, 0, count)
 
-    def _free_name(self, name: str) -> str:
-        number = 2
-        free = name
+    def free_name(self, name: str) -> str:
+        """The name of the next node of a step: the step's own, numbered from its second call on."""
+        number, free = 2, name
         while free in self.nodes:
             free = f"{name}-{number}"
             number += 1
@@ -300,6 +278,19 @@ def binding_of(value: Any) -> Binding:
     return Const(value)
 
 
+def _items_of(binding: Binding, called: Step[..., Any]) -> Binding:
+    """What a mapped parameter is bound to: a result, or the items themselves."""
+    if isinstance(binding, Ref) or (isinstance(binding, Group) and binding.kind in ("list", "tuple")):
+        return binding
+    if isinstance(binding, Const) and isinstance(binding.value, Iterable) and not isinstance(binding.value, str):
+        return Group("list", tuple(binding_of(item) for item in binding.value))
+    raise ProjectError(
+        f"step {called.name} cannot be mapped over that",
+        where=called.where,
+        hint="give a list, or the result of a step that returns one; nr.partition divides a data set",
+    )
+
+
 def _holds_promise(items: Any) -> bool:
     return any(
         isinstance(item, Result | DatasetRole)
@@ -312,6 +303,21 @@ def _holds_promise(items: Any) -> bool:
 _PLANNING: contextvars.ContextVar[Graph | None] = contextvars.ContextVar("noria_planning", default=None)
 
 
+def is_planning() -> Graph | None:
+    """The graph that is being read, if a pipeline is; None in a test, a notebook or a step."""
+    return _PLANNING.get()
+
+
+@contextlib.contextmanager
+def guarded(graph: Graph, guard: Guard) -> Iterator[None]:
+    """What is called in the block runs only if a decision falls that way."""
+    before, graph.guards = graph.guards, (*graph.guards, guard)
+    try:
+        yield
+    finally:
+        graph.guards = before
+
+
 def planning(function: Callable[[], Any]) -> tuple[Any, Graph]:
     """Call a pipeline function so that its steps build a graph; give what it returned, and the graph."""
     graph = Graph()
@@ -322,16 +328,6 @@ def planning(function: Callable[[], Any]) -> tuple[Any, Graph]:
         _PLANNING.reset(token)
 
 
-def size(text: str | int) -> int:
-    """Bytes of `2GiB`, `512MB` or a number. Raises: UsageError for another form."""
-    if isinstance(text, int):
-        return text
-    try:
-        return size_bytes(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
@@ -339,7 +335,11 @@ def step(
     *,
     cpu: float = ...,
     memory: str | int = ...,
+    gpu: float = ...,
     timeout: str = ...,
+    retries: int = ...,
+    retry_wait: str = ...,
+    isolated: bool = ...,
     cache: bool = ...,
     version: str = ...,
     ignore: typing.Sequence[str] = ...,
@@ -354,7 +354,11 @@ def step(
     *,
     cpu: float = 1.0,
     memory: str | int = 0,
+    gpu: float = 0.0,
     timeout: str = "",
+    retries: int = 0,
+    retry_wait: str = "1s",
+    isolated: bool = False,
     cache: bool = True,
     version: str = "",
     ignore: typing.Sequence[str] = (),
@@ -367,16 +371,19 @@ def step(
     """Mark a function as a step, with or without options.
 
     Args:
-        cpu: cores it uses, for scheduling.
+        cpu: cores it uses; steps run beside each other only while there are cores for all of them.
         memory: limit of its memory, such as "2GiB"; it then runs in a process of its own.
-        timeout: limit of its time, such as "10m"; likewise.
+        gpu: devices it needs; the run does not begin if no executor that is chosen has them.
+        timeout: limit of the time of one attempt, such as "10m"; it then runs in a process of its own.
+        retries: further attempts after a failure.
+        retry_wait: pause before the first of them; doubled each time, and spread by chance.
+        isolated: True for a fresh process for each attempt.
         cache: False to run it every time.
         version: a text that enters the cache key; change it to force a new result.
         ignore: names of globals that must not enter the cache key.
         extra_files: files (relative to the project) whose content enters the cache key.
         env: "imports", "lock" or "none": which package versions enter the cache key.
-        variables: environment variables whose values enter the cache key (those that the project's
-            own code reads by name do so by themselves).
+        variables: environment variables that enter the cache key; those that the project's own code reads do so anyway.
         tolerance: how far numbers may be from those of a run that `noria reproduce` makes anew:
             |a - b| <= tolerance * max(1, |a|, |b|). 0 means bit-identical. No part of the cache key.
     Raises: UsageError for an option or a function that cannot be a step.
@@ -386,21 +393,21 @@ def step(
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}?" if near else f"options: {', '.join(known)}"
         raise UsageError(f"@nr.step has no option {name!r}", hint=hint)
-    if env not in ("imports", "lock", "none"):
-        raise UsageError(f'env is {env!r}, not "imports", "lock" or "none"')
-    if not 0 <= tolerance < 1:
-        raise UsageError(f"tolerance is {tolerance}, not a number from 0 to below 1")
-    options = StepOptions(
+    options = options_of(
         cpu=cpu,
-        memory_bytes=size(memory),
-        timeout_s=_seconds(timeout),
+        memory=memory,
+        gpu=gpu,
+        timeout=timeout,
+        retries=retries,
+        retry_wait=retry_wait,
+        isolated=isolated,
         cache=cache,
         version=version,
-        ignore=tuple(ignore),
-        extra_files=tuple(extra_files),
+        ignore=ignore,
+        extra_files=extra_files,
         env=env,
-        variables=tuple(variables),
-        tolerance=float(tolerance),
+        variables=variables,
+        tolerance=tolerance,
     )
 
     def mark(made: Callable[P, R]) -> Step[P, R]:
@@ -411,10 +418,3 @@ def step(
         return Step(made, options)
 
     return mark if function is None else mark(function)
-
-
-def _seconds(text: str) -> float:
-    try:
-        return duration(text).total_seconds() if text else 0.0
-    except ValueError as error:
-        raise UsageError(f"timeout: {error}") from error

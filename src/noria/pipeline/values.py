@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from noria.store import pickles
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
-__all__ = ["FORMATS", "Unstorable", "Value", "load", "read", "store"]
+__all__ = ["FORMATS", "Unstorable", "Value", "document", "elements", "list_of", "load", "part", "read", "store"]
 
 np = lazy("numpy")
 pa = lazy("pyarrow")
@@ -96,6 +96,41 @@ def read(objects: Objects, value: Value, root: Path) -> Any:
     if value.type == "plain":
         return from_json(json.loads(content), lambda part: _read_part(objects, part, root))
     raise Corrupt(f"a stored value has the unknown type {value.type!r}", where=value.digest)
+
+
+def list_of(objects: Objects, items: Sequence[Sequence[Value]]) -> Value:
+    """A list of values that are stored already, as one value: nothing is read. Several values a place are a tuple."""
+    places: list[Any] = []
+    for item in items:
+        named = [{"$": "value", "digest": value.digest, "type": value.type} for value in item]
+        places.append(named[0] if len(named) == 1 else {"$": "tuple", "v": named})
+    content = json.dumps(places, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return Value(objects.put_bytes(content), "plain", len(content))
+
+
+def elements(objects: Objects, value: Value) -> list[Value | Any] | None:
+    """The places of a stored list: stored parts as values, what is plain as JSON; None if it is no list."""
+    if value.type != "plain":
+        return None
+    found = json.loads(objects.get_bytes(value.digest))
+    if not isinstance(found, list):
+        return None
+    return [Value(each["digest"], each["type"]) if _is_stored(each) else each for each in found]
+
+
+def document(objects: Objects, told: Any) -> Value:
+    """A plain value that is JSON already, as an object of its own."""
+    content = json.dumps(told, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return Value(objects.put_bytes(content), "plain", len(content))
+
+
+def part(objects: Objects, told: Any, root: Path) -> Any:
+    """One place of a stored list as the value that it is."""
+    return from_json(told, lambda inner: _read_part(objects, inner, root))
+
+
+def _is_stored(told: Any) -> bool:
+    return isinstance(told, dict) and told.get("$") == "value"
 
 
 def _read_table(objects: Objects, value: Value) -> Any:
@@ -187,7 +222,7 @@ def _pickled(value: Any) -> bytes:
     """A pickle of an estimator or a project's own object. Raises: Unstorable, also if it could not be read back."""
     module = type(value).__module__
     try:
-        content = pickle.dumps(value, protocol=5)
+        content = _dumped(value)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise Unstorable(f"a {module}.{type(value).__qualname__} cannot be stored: {error}") from error
     try:
@@ -195,6 +230,36 @@ def _pickled(value: Any) -> bytes:
     except Denied as error:
         raise Unstorable(f"a {type(value).__qualname__} could not be read back: {error.message}") from error
     return content
+
+
+def _dumped(value: Any) -> bytes:
+    made = io.BytesIO()
+    _Pickler(made, protocol=5).dump(value)
+    return made.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Writes the same bytes for an array that was made here and for its copy that was read back.
+
+    A pickle tells which of its objects are one and the same, and an array that was read back has a
+    type object of its own, equal to numpy's: a training that went on from a checkpoint would have
+    another digest than one that was not interrupted.
+    """
+
+    def reducer_override(self, thing: Any) -> Any:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(thing) is not numpy.ndarray or thing.dtype.kind not in "biufc":
+            return NotImplemented
+        make, given, *rest = thing.__reduce_ex__(5)
+        return make, tuple(_plain_dtype(each) for each in given), *(_with_plain_dtypes(each) for each in rest)
+
+
+def _plain_dtype(part: Any) -> Any:
+    return np.dtype(part.str) if isinstance(part, np.dtype) else part
+
+
+def _with_plain_dtypes(part: Any) -> Any:
+    return tuple(_plain_dtype(each) for each in part) if type(part) is tuple else part
 
 
 def _allowed(root: Path) -> Callable[[str, str], bool]:

@@ -161,7 +161,7 @@ def _found(ws: Workspace, run: RunRecord) -> _Found:
     """What is on record of a run. Raises: UsageError for one that has no whole result; NotFound."""
     with ws.ledger.read() as tx:
         steps = tuple(pipeline.steps(tx, run.run))
-    if run.status in ("running", "lost", "failed") or not steps:
+    if run.status in ("running", "lost", "failed", "cancelled", "preempted") or not steps:
         what = (
             "it is still running" if run.status == "running" else f"it is {run.status}: {run.reason or 'no step ended'}"
         )

@@ -63,6 +63,7 @@ def why(ws: Workspace, run: str = "", step: str = "") -> Why:
     found = tracking.resolve(ws, run)
     with ws.ledger.read() as tx:
         steps = [each for each in pipeline.steps(tx, found.run) if not step or each.step == step]
+        steps = steps or [each for each in pipeline.items(tx, found.run) if each.step == step]
         before = {each.step: pipeline.before(tx, each) for each in steps}
     if step and not steps:
         raise NotFound(f"run {found.run} has no step {step!r}", hint="noria why shows the steps of the newest run")

@@ -20,6 +20,7 @@ from noria.core.errors import GateClosed, NoriaError, NotFound, WorldError
 from noria.core.identity import JSON
 from noria.data import versions
 from noria.loop.challenge import Busy
+from noria.loop.interrupted import cut_off
 from noria.loop.run import Challenge, perform
 from noria.schedule import records, times
 from noria.schedule.records import TickRecord
@@ -98,8 +99,9 @@ def _act(ws: Workspace, config: ScheduleConfig, tick: TickRecord, action: str, b
 
 
 def _run(ws: Workspace, config: ScheduleConfig, tick: TickRecord) -> _Outcome:
-    params = filled(config, tick)
-    report = perform(ws, Challenge(cause=tick.ref, inputs=(("tick", tick.ref),)), params=params)
+    challenge = Challenge(cause=tick.ref, inputs=(("tick", tick.ref),))
+    cut = cut_off(ws, tick.ref)
+    report = perform(ws, challenge, resume=cut) if cut else perform(ws, challenge, params=filled(config, tick))
     if report.ok:
         return _Outcome("done", report.run)
     closed = "; ".join(f"{verdict.gate}: {verdict.text}" for verdict in report.gates if not verdict.passed)

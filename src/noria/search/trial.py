@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
-from noria.core.errors import NoriaError, ProjectError, Pruned, StepFailed, WorldError
+from noria.core.errors import NoriaError, ProjectError, Pruned, RunPreempted, StepFailed, WorldError
 from noria.core.identity import JSON, canonical, digest
 from noria.core.lazy import lazy
 from noria.data import versions
@@ -20,7 +20,7 @@ from noria.packaging.bundle import build, load
 from noria.pipeline import records as steps
 from noria.pipeline import values
 from noria.pipeline.define import PipelineDefinition
-from noria.pipeline.execute import Execution, execute
+from noria.pipeline.execute import Execution, execute, manner_of
 from noria.pipeline.reporting import VARIABLE
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.tried import read_tried
@@ -94,7 +94,8 @@ def perform(
 ) -> Ended:
     """Run a trial; whatever the project's code does is an outcome. `trial` is its ref, the cause of its run.
 
-    Raises: WorldError.
+    Its steps run one at a time: trials run beside each other. Raises: WorldError; RunPreempted if this
+    process was asked to leave.
     """
     began, used = time.monotonic(), _cpu()
     pins = {pin.dataset: versions.resolve(ws, f"{pin.dataset}@{pin.version}") for pin in study.pins}
@@ -114,12 +115,14 @@ def perform(
     state, value, reason = "failed", None, ""
     try:
         with handle:
-            done = execute(ws, definition, run=handle.run, pins=pins, params={**study.params, **params})
+            given = {**study.params, **params}
+            manner = manner_of(ws, workers=1)
+            done = execute(ws, definition, run=handle.run, pins=pins, params=given, manner=manner, owner=handle.owner)
             _repeat(ws, note, done, json.loads(note.read_text(encoding="utf-8")))
             value = _value(ws, definition, study, handle.run, done)
             handle.finish(metrics={metric_name(study.metric): value})
         state = "done"
-    except WorldError:
+    except (WorldError, RunPreempted):
         raise
     except NoriaError as error:
         # An executor that crosses processes may bring the sentence without its class.

@@ -145,6 +145,16 @@ class Jobs:
         else:
             self._end(job_id, owner, state="failed", error=error)
 
+    def give_back(self, job_id: str, owner: str) -> None:
+        """Let another take the job at once: its owner was asked to leave, which costs no attempt.
+
+        Raises: Conflict if the owner does not hold it any more.
+        """
+        job = self.get(job_id)
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        self._end(job_id, owner, state="waiting", attempt=max(0, job.attempt - 1), due_us=self._now_us())
+
     def waiting(self) -> list[Job]:
         """Jobs that wait or run, oldest first."""
         query = (

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from noria.core.errors import WorldError
 from noria.store.objects import Objects
-from noria.store.tree import Entry, Tree, write_tree
+from noria.store.tree import Entry, Tree, iter_tree, write_tree
 from noria.tracking.facts import Code
 
-__all__ = ["snapshot", "source_files"]
+__all__ = ["is_same", "snapshot", "source_files"]
 
 FILE_LIMIT_BYTES = 1 << 20
 PATCH_LIMIT_BYTES = 16 << 20
@@ -25,6 +25,7 @@ GIT_TIMEOUT_S = 30
 _SUFFIXES = frozenset(
     {".py", ".pyi", ".toml", ".cfg", ".ini", ".md", ".txt", ".sql", ".yaml", ".yml", ".json", ".ipynb", ".sh"}
 )
+_EXECUTED = frozenset({".py", ".pyi", ".toml", ".cfg", ".ini", ".sql", ".sh", ".ipynb"})
 _NAMES = frozenset({"Makefile", "Dockerfile", "requirements.txt"})
 _SKIPPED = frozenset({"__pycache__", "node_modules", "venv", "noria.lock", "site-packages", "build", "dist"})
 
@@ -63,6 +64,31 @@ def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Cod
         source=_source(root, objects) if untracked or (changed and not patch) else "",
         entry=entry,
     )
+
+
+def is_same(objects: Objects, before: Code, now: Code) -> bool:
+    """Whether the code that runs is the same. Texts and tables that a run may itself have written do not count."""
+    if before.commit != now.commit or _patched(objects, before) != _patched(objects, now):
+        return False
+    if not before.source or not now.source:
+        return bool(now.commit)  # commit and patch say it all
+    return _executed(objects, before) == _executed(objects, now)
+
+
+def _executed(objects: Objects, code: Code) -> dict[str, str]:
+    """The files of a stored source that run, or say how, with their digests."""
+    return {
+        entry.path: entry.digest for entry in iter_tree(objects, code.source) if Path(entry.path).suffix in _EXECUTED
+    }
+
+
+def _patched(objects: Objects, code: Code) -> list[bytes]:
+    """The parts of a patch that are about such files."""
+    if not code.patch:
+        return []
+    parts = objects.get_bytes(code.patch).split(b"diff --git ")[1:]
+    names = [part.split(b"\n", 1)[0].decode("utf-8", "surrogateescape").strip('"') for part in parts]
+    return [part for part, name in zip(parts, names, strict=True) if Path(name).suffix in _EXECUTED]
 
 
 def source_files(root: Path) -> Iterator[Path]:

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from noria.core.fact import fact
 from noria.core.identity import JSON
 
-__all__ = ["FACTS", "ArtifactLogged", "Code", "MetricsSealed", "Pin", "RunFinished", "RunReproduced", "RunStarted"]
+__all__ = [
+    "FACTS",
+    "ArtifactLogged",
+    "CancelRequested",
+    "Code",
+    "MetricsSealed",
+    "Pin",
+    "RunFinished",
+    "RunReproduced",
+    "RunResumed",
+    "RunStarted",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +71,30 @@ class RunStarted:
 
 @fact("run.finished", subject="run/{run}")
 class RunFinished:
-    """A run ended: status is finished, failed, stopped (a check or gate said no) or lost."""
+    """A run ended: status is finished, failed, stopped (a check or gate said no), cancelled, preempted or lost."""
 
     run: str
     status: str
     reason: str = ""
     seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@fact("run.resumed", subject="run/{run}")
+class RunResumed:
+    """A run that had ended before its work was done goes on in another process, its new owner."""
+
+    run: str
+    owner: str
+    before: str
+
+
+@fact("cancel.requested", subject="run/{run}")
+class CancelRequested:
+    """Somebody wants a run to end; its process does so, and nobody resumes it."""
+
+    run: str
+    reason: str = ""
 
 
 @fact("artifact.logged", subject="run/{run}")
@@ -108,4 +136,4 @@ class RunReproduced:
     seconds: float = 0.0
 
 
-FACTS = (RunStarted, RunFinished, ArtifactLogged, MetricsSealed, RunReproduced)
+FACTS = (RunStarted, RunFinished, RunResumed, CancelRequested, ArtifactLogged, MetricsSealed, RunReproduced)

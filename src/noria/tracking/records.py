@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Row, Text, select
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
 
 from noria.core.fact import Stored
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
-from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunReproduced, RunStarted
+from noria.tracking.facts import (
+    ArtifactLogged,
+    CancelRequested,
+    Code,
+    MetricsSealed,
+    Pin,
+    RunFinished,
+    RunReproduced,
+    RunResumed,
+    RunStarted,
+)
 
 __all__ = [
     "PROJECTIONS",
@@ -48,6 +58,8 @@ _run = record_table(
     Column("seed", BigInteger, nullable=False),
     Column("pins", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
+    Column("resumed", Integer, nullable=False),
+    Column("cancel", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Index("run_status", "status", "seq"),
     Index("run_seq", "seq"),
@@ -86,7 +98,10 @@ TABLES = (_run, _artifact, _segment, _reproduction)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One run. `status` is running, finished, failed, stopped or lost; times are UTC texts."""
+    """One run. `status` is running, finished, failed, stopped, cancelled, preempted or lost; times are UTC texts.
+
+    `resumed` counts how often it was taken up again; `cancel` says why it is to end, if somebody asked.
+    """
 
     run: str
     pipeline: str
@@ -104,6 +119,8 @@ class RunRecord:
     seed: int
     pins: tuple[Pin, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    resumed: int = 0
+    cancel: str = ""
     seq: int = 0
     host: str = ""
 
@@ -158,13 +175,15 @@ def started(tx: Transaction, fact: Stored[RunStarted]) -> None:
         seed=payload.seed,
         pins=[asdict(pin) for pin in payload.pins],
         metrics={},
+        resumed=0,
+        cancel="",
         seq=fact.seq,
     )
 
 
 @project(RunFinished)
 def finished(tx: Transaction, fact: Stored[RunFinished]) -> None:
-    """A run ends once; a later end is not taken."""
+    """A run ends once, and again only when it was resumed; any other end is not taken."""
     payload = fact.payload
     tx.update(
         _run,
@@ -175,6 +194,31 @@ def finished(tx: Transaction, fact: Stored[RunFinished]) -> None:
         seconds=payload.seconds,
         metrics=dict(payload.metrics),
     )
+
+
+@project(RunResumed)
+def resumed(tx: Transaction, fact: Stored[RunResumed]) -> None:
+    """The run is running again, and its new owner's."""
+    payload = fact.payload
+    found = run(tx, payload.run)
+    if found is not None:
+        tx.update(
+            _run,
+            {"run": payload.run},
+            status="running",
+            reason="",
+            finished_at="",
+            owner=payload.owner,
+            resumed=found.resumed + 1,
+            cancel="",
+        )
+
+
+@project(CancelRequested)
+def cancel_requested(tx: Transaction, fact: Stored[CancelRequested]) -> None:
+    """What is asked for stands with the run until it is resumed."""
+    payload = fact.payload
+    tx.update(_run, {"run": payload.run}, cancel=payload.reason or f"asked for by {fact.actor}")
 
 
 @project(ArtifactLogged)
@@ -217,7 +261,7 @@ def reproduced(tx: Transaction, fact: Stored[RunReproduced]) -> None:
     )
 
 
-PROJECTIONS = (started, finished, artifact_logged, metrics_sealed, reproduced)
+PROJECTIONS = (started, finished, resumed, cancel_requested, artifact_logged, metrics_sealed, reproduced)
 
 
 def run(tx: Reader, name: str) -> RunRecord | None:

@@ -16,7 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from noria.core.errors import GateClosed, NoriaError, NotFound, UsageError
+from noria.core.errors import (
+    Conflict,
+    GateClosed,
+    NoriaError,
+    NotFound,
+    RunCancelled,
+    RunPreempted,
+    UsageError,
+)
 from noria.core.identity import JSON, Digest, canonical, digest
 from noria.core.verb import verb
 from noria.store.failpoint import failpoint
@@ -24,17 +32,33 @@ from noria.store.jobs import Lease
 from noria.store.series import MetricWriter
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records
-from noria.tracking.code import snapshot
+from noria.tracking.code import is_same, snapshot
 from noria.tracking.environment import environment as read_environment
-from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunStarted
+from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunResumed, RunStarted
 from noria.tracking.host import host as read_host
 from noria.tracking.records import RunRecord
 
-__all__ = ["RunHandle", "gone", "is_dead", "list_runs", "log_text", "owner_id", "reap", "resolve", "show", "start"]
+__all__ = [
+    "RESUMABLE",
+    "RunHandle",
+    "gone",
+    "is_dead",
+    "list_runs",
+    "log_text",
+    "not_resumable",
+    "owner_id",
+    "reap",
+    "resolve",
+    "resume",
+    "show",
+    "start",
+]
 
 LEASE_S = 15.0
 BEAT_S = 4.0
 REASON_LIMIT = 500
+RESUMABLE = frozenset({"lost", "failed", "cancelled", "preempted"})
+"""A run that ended so may go on; one that is finished or stopped has done its work."""
 
 
 class RunHandle:
@@ -89,7 +113,7 @@ class RunHandle:
         final = {**self._metrics, **(metrics or {})}
         finite = {name: value for name, value in final.items() if abs(value) < float("inf")}
         seconds = round(time.monotonic() - self._started, 6)
-        _finish(self._ws, self.run, status, reason[:REASON_LIMIT], seconds, finite)
+        _finish(self._ws, self.run, status, reason[:REASON_LIMIT], seconds, finite, owner=self.owner)
         failpoint("run.finished")
         self._ws.jobs.release(f"run/{self.run}", self.owner)
 
@@ -103,6 +127,10 @@ class RunHandle:
             self.finish()
         elif isinstance(error, GateClosed):
             self.finish("stopped", error.message)
+        elif isinstance(error, RunPreempted):
+            self.finish("preempted", error.message)
+        elif isinstance(error, RunCancelled | KeyboardInterrupt):
+            self.finish("cancelled", str(error).partition("\n")[0] or "interrupted")
         elif isinstance(error, NoriaError):
             self.finish("failed", error.message)
         else:
@@ -162,6 +190,43 @@ def start(
         tx.append(payload, inputs=[*edges, *inputs])
     failpoint("run.started")
     return RunHandle(ws, run, owner)
+
+
+def resume(ws: Workspace, run: str) -> RunHandle:
+    """Take up a run that ended before its work was done, as its new owner.
+
+    Raises: Conflict if another process is at it, or meanwhile was; UsageError as `not_resumable` tells.
+    """
+    reap(ws)
+    owner = owner_id()
+    reason = not_resumable(ws, resolve(ws, run))
+    if reason:
+        raise UsageError(
+            f"run {run} cannot be resumed: {reason}", hint="noria run makes a new one; what is cached is kept"
+        )
+    if not _take_lease(ws, run, owner):
+        raise Conflict(f"run {run} is being worked on by another process", hint="noria status")
+    with ws.ledger.transaction() as tx:
+        record = records.run(tx, run)
+        if record is None or record.status not in RESUMABLE:
+            raise Conflict(f"run {run} was taken up by another process meanwhile", hint="noria status")
+        tx.append(RunResumed(run=run, owner=owner, before=record.status))
+    failpoint("run.resumed")
+    return RunHandle(ws, run, owner)
+
+
+def not_resumable(ws: Workspace, record: RunRecord) -> str:
+    """Why a run cannot go on; "" if it can: its work is not done, and code and environment are what they were."""
+    if record.status == "running":
+        return "it is running"
+    if record.status not in RESUMABLE:
+        return f"it is {record.status}"
+    now = snapshot(ws.project.root, ws.objects, entry=record.code.entry or ws.project.pipeline)
+    if not is_same(ws.objects, record.code, now):
+        return "the code has changed since"
+    if read_environment(ws.project.state).digest() != record.environment:
+        return "the installed packages have changed since"
+    return ""
 
 
 def _kept(ws: Workspace, document: dict[str, JSON]) -> Digest:
@@ -251,12 +316,21 @@ def log_text(ws: Workspace, run: str = "", step: str = "") -> str:
     return "".join(text if len(texts) == 1 else f"--- {name}\n{text}" for name, text in texts if text)
 
 
-def _finish(ws: Workspace, run: str, status: str, reason: str, seconds: float, metrics: Mapping[str, float]) -> bool:
-    """Seal the points and write the end, unless somebody else wrote one. Gives whether it was us."""
+def _finish(
+    ws: Workspace,
+    run: str,
+    status: str,
+    reason: str,
+    seconds: float,
+    metrics: Mapping[str, float],
+    *,
+    owner: str = "",
+) -> bool:
+    """Seal the points and write the end, unless somebody else wrote one or is its `owner` now. Whether it was us."""
     sealed = ws.series.seal(run)
     with ws.ledger.transaction() as tx:
         record = records.run(tx, run)
-        if record is None or record.status != "running":
+        if record is None or record.status != "running" or (owner and record.owner != owner):
             return False
         if sealed is not None:
             last = {name: value for name, value in sealed.last.items() if abs(value) < float("inf")}

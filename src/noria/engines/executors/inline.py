@@ -1,22 +1,18 @@
-"""Runs a step in this process: the default, with nothing to start and values kept in memory.
+"""Runs a step in this process: nothing to start, and values kept in memory.
 
-What the step prints goes to its log file as it is printed. An exception of the step is its failure;
-a limit on memory or time cannot be kept here, so steps that state one run in the pool.
+What the step prints goes to its log file as it is printed. Limits on memory and time cannot be kept
+here: a pipeline with steps that state them is refused, or `auto` takes the pool for those.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import resource
-import time
-import traceback
 from typing import Any, TextIO
 
-from noria.core.errors import NoriaError, StepFailed
-from noria.pipeline.call import failure, outputs_of, perform
-from noria.pipeline.executor import Done, Task
-from noria.pipeline.trace import Trace
+from noria.engines.executors import machine
+from noria.pipeline import call
+from noria.pipeline.executor import Capacity, Done, Task
 
 __all__ = ["InlineExecutor"]
 
@@ -24,40 +20,27 @@ __all__ = ["InlineExecutor"]
 class InlineExecutor:
     """See `noria.pipeline.executor.Executor`. A task is over when `submit` returns."""
 
+    def capacity(self) -> Capacity:
+        """This machine, for one task at a time."""
+        return machine.capacity(slots=1, keeps_limits=False)
+
     def submit(self, task: Task) -> Done:
         """Run the task now."""
-        began, cpu = time.perf_counter(), time.process_time()
         task.log.parent.mkdir(parents=True, exist_ok=True)
-        outputs: tuple[Any, ...] = ()
-        error: NoriaError | None = None
-        trace: Trace | None = None
-        with task.log.open("w", encoding="utf-8", buffering=1) as log:
-            try:
-                with _printing_to(log):
-                    result, trace = perform(task)
-                outputs = outputs_of(task.ws.objects, task.node, result, memory=task.memory)
-            except NoriaError as raised:
-                error = raised
-            except MemoryError as raised:
-                error = StepFailed(f"step {task.node.name} ran out of memory", where=failure(raised, task).where)
-            except (Exception, SystemExit) as raised:  # noqa: BLE001  # the boundary to the project's code
-                traceback.print_exception(raised, file=log)
-                error = failure(raised, task)
-        return Done(
-            outputs=outputs,
-            error=error,
-            seconds=time.perf_counter() - began,
-            cpu_seconds=time.process_time() - cpu,
-            memory_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            trace=trace,
-        )
+        with task.log.open("w" if task.attempt == 1 else "a", encoding="utf-8", buffering=1) as log, _printing_to(log):
+            done = call.run(task)
+        task.wake()
+        return done
 
     def poll(self, handle: Done, timeout_s: float) -> Done | None:
         """The result, which is there already."""
         return handle
 
-    def cancel(self, handle: Done) -> None:
+    def cancel(self, handle: Done, *, grace_s: float = 0.0) -> None:
         """Nothing is going on any more."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from noria.faces.verbs import FoundVerb, Parameter
 
 __all__ = ["build", "run_verb", "text_of_help", "waiting"]
 
+FOLLOW_S = 0.3
 _TYPES = {"text": click.STRING, "integer": click.INT, "number": click.FLOAT}
 
 
@@ -41,8 +43,13 @@ def build(path: str, command: Command) -> click.Command:
         click.Option(["--env", "asked_environment"], default="", help="Ask the server of [env.NAME] instead.")
     )
 
-    def callback(is_json: bool, asked_environment: str, **given: Any) -> int:
+    if command.is_followed:
+        params.append(click.Option(["--follow", "-f", "is_following"], is_flag=True, help="Go on until it is over."))
+
+    def callback(is_json: bool, asked_environment: str, is_following: bool = False, **given: Any) -> int:
         arguments = {**_given(shown, given, command), **command.fixed}
+        if is_following:
+            return _follow(found, arguments, command, environment=asked_environment, is_json=is_json)
         result = run_verb(
             found,
             arguments,
@@ -61,6 +68,20 @@ def build(path: str, command: Command) -> click.Command:
         short_help=command.summary,
         epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in command.examples),
     )
+
+
+def _follow(found: FoundVerb, arguments: dict[str, Any], command: Command, *, environment: str, is_json: bool) -> int:
+    """Ask a verb again and again for what is new, and print it, until there is nothing more to come."""
+    while True:
+        result = run_verb(found, arguments, environment=environment)
+        text = verbs.encode(result).decode() if is_json else show.render(command.show, result, empty="")
+        if text:
+            click.echo(text)
+            sys.stdout.flush()
+        if result["is_over"]:
+            return 0
+        arguments = {**arguments, "cursor": result["cursor"], "run": result["run"]}
+        time.sleep(FOLLOW_S)
 
 
 def run_verb(
@@ -132,6 +153,9 @@ def _click_parameter(parameter: Parameter, command: Command, lines: Mapping[str,
         return click.Option(flags, multiple=True, metavar="NAME=VALUE", help=told or "May be given many times.")
     if parameter.kind == "list":
         return click.Option([flag, name], multiple=True, help=told or "May be given many times.")
+    if name in command.alone:
+        usual = {"is_flag": False, "flag_value": command.alone[name]}
+        return click.Option([flag, name], type=click.STRING, default=parameter.default, help=told, **usual)  # type: ignore[arg-type]  # as click takes them
     return click.Option([flag, name], type=_TYPES[parameter.kind], default=parameter.default, help=told)
 
 

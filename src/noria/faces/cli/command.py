@@ -20,7 +20,9 @@ class Command:
     command itself gives; `empty` is said when the result holds nothing. `quick` names a function that
     answers the same from the project's files, without the ledger:
     `f(project, open_objects, **arguments)`; it is asked when no server is. `options` are required
-    arguments that are given by name all the same. Lists leave out what is `is_hidden`: git calls it.
+    arguments that are given by name all the same. `alone` gives the value of an option that is named
+    without one. `is_followed` adds `--follow`: the verb is asked again with the `cursor` of its answer
+    until that says `is_over`. Lists leave out what is `is_hidden`: git calls it.
     `for_files` names the click command that takes the line over when it names a script or notebook.
     """
 
@@ -42,3 +44,5 @@ class Command:
     is_hidden: bool = False
     quick: str = ""
     for_files: str = ""
+    alone: Mapping[str, str] = field(default_factory=dict)
+    is_followed: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from noria.faces.cli.command import Command
 from noria.faces.cli.commands_checks import CHECKS
 from noria.faces.cli.commands_experiments import EXPERIMENTS
+from noria.faces.cli.commands_pipeline import PIPELINE
 from noria.faces.cli.commands_schedule import SCHEDULES, SEARCHES
 from noria.faces.cli.commands_trust import TRUST
 
@@ -337,8 +338,11 @@ COMMANDS: Mapping[str, Command] = {
             "noria run -p train.learning_rate=0.05 -p train.leaves=31",
             "noria run --search 20 --parallel 2 --pruner asha --budget 10m",
             "noria run --resume study_01k3",
+            "noria run --resume",
+            "noria run --executor pool --on-failure finish",
             "noria run train.py",
         ),
+        alone={"resume": "last"},
         positional=("pipeline",),
         for_files="noria.faces.cli.script:script_command",
         show="run",
@@ -576,4 +580,5 @@ COMMANDS: Mapping[str, Command] = {
     **TRUST,
     **SCHEDULES,
     **SEARCHES,
+    **PIPELINE,
 }

@@ -31,7 +31,19 @@ _GOOD = frozenset(
     {"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"}
 )
 _BAD = frozenset(
-    {"failed", "lost", "rejected", "rolled back", "error", "stopped", "refuse", "refused", "killed", "false"}
+    {
+        "cancelled",
+        "error",
+        "failed",
+        "false",
+        "killed",
+        "lost",
+        "refuse",
+        "refused",
+        "rejected",
+        "rolled back",
+        "stopped",
+    }
 )
 
 

@@ -98,11 +98,12 @@ def _estimate(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 _TONES: Mapping[str, Sequence[str]] = {
     "good": ("finished", "production", "promote", "promoted", "live"),
-    "bad": ("failed", "lost", "rejected", "rolled back", "stopped", "error", "critical"),
+    "bad": ("failed", "lost", "killed", "cancelled", "rejected", "rolled back", "stopped", "error", "critical"),
     "wait": (
         "running",
         "claimed",
         "waiting",
+        "preempted",
         "shadow",
         "canary",
         "warning",

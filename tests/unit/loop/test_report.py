@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from noria.loop.run import worst_slice
+from noria.loop.report import worst_slice
 from noria.registry.evaluate import Curves, Evaluation, Slice
 from noria.registry.metrics import Measure
 

@@ -1,0 +1,28 @@
+"""The commands about runs that are going on; a part of the table of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from noria.faces.cli.command import Command
+
+__all__ = ["PIPELINE"]
+
+PIPELINE: Mapping[str, Command] = {
+    "pipeline cancel": Command(
+        target="noria.pipeline.steer:cancel",
+        summary="End a run that is going on; what is done stays done",
+        examples=("noria pipeline cancel", "noria pipeline cancel run_01k3 --reason 'wrong data'"),
+        positional=("run",),
+        next="noria run --resume",
+    ),
+    "pipeline logs": Command(
+        target="noria.pipeline.steer:logs",
+        summary="What the steps of a run printed; --follow while they run",
+        examples=("noria pipeline logs", "noria pipeline logs run_01k3 train --follow"),
+        positional=("run", "step"),
+        show="logs",
+        empty="the steps printed nothing",
+        is_followed=True,
+    ),
+}

@@ -1,0 +1,77 @@
+"""The life of a step in a run, and what follows the end of an attempt. Pure: chance and time are handed in.
+
+    waiting ── every parent is over ──▶ ready
+    ready ──▶ skipped     a decision fell for another branch, or what it needs was not made
+    ready ──▶ cached      its key has a result that holds (also one of this run, when it is resumed)
+    ready ──▶ held        the right to its key is this driver's: nobody else makes it now
+              (another driver's: it waits, and looks again when that one has published or died)
+    held ──▶ running      there are cores, memory and devices for it: attempt n begins
+    running ──▶ done      outputs are objects; the result is in the journal, then a fact
+    running ──▶ failed    its code raised, or gave what it may not give     ┐ while retries are left:
+    running ──▶ killed    a signal, a limit of memory or time               ┘ held, after a pause
+    running ──▶ preempted SIGTERM: held again at once, and no retry is used up
+    running ──▶ cancelled a person, or a sibling's failure under on_failure = "stop"
+
+What makes it safe to kill anything at any moment:
+
+- An attempt is one process's at a time: the right to a key is a lock or a lease, and on one machine
+  an attempt begins only when the kernel has let go of the one before (`flight.alone`).
+- A result is written once by whoever made it, objects first, then one line of the journal, then the
+  fact. A driver that is killed between two of these finds the line, or the fact, when it comes back,
+  and begins nothing again that has an end.
+- A driver that was taken over (it slept past its lease) writes nothing more: every transaction asks
+  first whether the run is still its own.
+- Retries are counted in the run that goes on; a preempted attempt is not a failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from noria.core.errors import StepFailed, StepKilled, WorldError
+from noria.pipeline.executor import Done
+from noria.pipeline.options import StepOptions
+
+__all__ = ["PREEMPTIONS_MAX", "Following", "following", "pause_s", "status_of"]
+
+PREEMPTIONS_MAX = 50
+"""A step that is asked to leave more often than this is told as killed: perhaps it signals itself."""
+PAUSE_MAX_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What follows an attempt: another one after a pause, or nothing: the step is over."""
+
+    is_again: bool
+    pause_s: float = 0.0
+    is_preempted: bool = False
+
+
+def following(done: Done, options: StepOptions, *, failures: int, preemptions: int, chance: float) -> Following:
+    """What to do after an attempt. What the step's code was refused (a UsageError, a closed gate) is not tried again.
+
+    Args:
+        failures, preemptions: how many there were, with this one.
+        chance: a random number, 0..1, that spreads the retries of steps that failed together.
+    """
+    if done.error is None:
+        return Following(False)
+    if done.is_preempted and preemptions <= PREEMPTIONS_MAX:
+        return Following(True, is_preempted=True)
+    if failures <= options.retries and isinstance(done.error, StepFailed | StepKilled | WorldError):
+        return Following(True, pause_s(options.retry_wait_s, failures, chance))
+    return Following(False)
+
+
+def pause_s(first_s: float, failures: int, chance: float) -> float:
+    """Seconds before the next attempt: twice as long after each failure, half of it by chance, five minutes at most."""
+    whole = min(first_s * 2.0 ** min(failures - 1, 30), PAUSE_MAX_S)
+    return whole * (0.5 + 0.5 * chance)
+
+
+def status_of(done: Done) -> str:
+    """The word for how an attempt ended."""
+    if done.error is None:
+        return "done"
+    return "killed" if done.is_killed else "failed"

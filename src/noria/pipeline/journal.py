@@ -1,0 +1,164 @@
+"""What a run's attempts did, line by line, as it happens: for whoever takes the run up, and for those who look on.
+
+The ledger holds what was decided; between an attempt's end and its fact a driver may be killed. So
+the process that ran an attempt writes the result here first, with one write, and a later driver
+takes it over instead of running the step again. Lines survive the death of processes; a power cut
+may take the newest, and those attempts are then made again. Nothing here is truth about the past:
+without the file a run is only shown with less, and resumed with more work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.core import errors
+from noria.core.errors import NoriaError, StepFailed
+from noria.pipeline.executor import Done, Task, Usage
+from noria.pipeline.trace import trace_from
+from noria.pipeline.values import Value
+from noria.store.objects import disk_faults
+
+__all__ = ["Begun", "Journal", "Left", "document_of", "done_from", "ended", "left_by", "place", "result_of", "write"]
+
+NAME = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that was begun: at which second since the epoch, and where it runs."""
+
+    name: str
+    attempt: int
+    at: float
+
+
+@dataclass(slots=True)
+class Left:
+    """What a journal tells: results by attempt's name with the call they are of, and what was begun and has no end."""
+
+    plan: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[str, tuple[str, Done]] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
+    over: dict[str, tuple[str, float]] = field(default_factory=dict)
+    at: float = 0.0
+
+
+def place(state: Path, run: str) -> Path:
+    """Where the journal of a run is."""
+    return state / "runs" / run / NAME
+
+
+def write(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one line, whole or not at all as far as processes can see. Raises: StoreFull; StoreUnavailable."""
+    content = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    with disk_faults(path):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            if os.write(handle, content) != len(content):
+                raise OSError("the line was written in part")
+        finally:
+            os.close(handle)
+
+
+class Journal:
+    """The driver's side: says what was planned, begun and settled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with disk_faults(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                _mend(path)
+
+    def plan(self, steps: list[dict[str, Any]]) -> None:
+        """The steps of the run with the seconds that each took last time (None: not known)."""
+        write(self.path, {"plan": steps, "at": time.time()})
+
+    def begin(self, name: str, attempt: int) -> None:
+        """An attempt is about to run."""
+        write(self.path, {"begun": name, "attempt": attempt, "at": time.time()})
+
+    def settle(self, name: str, status: str, seconds: float) -> None:
+        """A step is over, for this run."""
+        write(self.path, {"over": name, "status": status, "seconds": round(seconds, 3)})
+
+
+def ended(path: Path, task: Task, done: Done) -> None:
+    """The process of an attempt says what came of it, before it tells anybody."""
+    write(path, {"ended": task.name, "call": task.call, "attempt": task.attempt, "done": document_of(done)})
+
+
+def document_of(done: Done) -> dict[str, Any]:
+    """As plain JSON."""
+    told: dict[str, Any] = {"usage": asdict(done.usage), "where": done.where}
+    if done.error is not None:
+        error = done.error
+        told["error"] = [type(error).__name__, error.message, error.where, error.hint]
+        told["flags"] = [done.is_killed, done.is_preempted]
+    else:
+        told["outputs"] = [[value.digest, value.type, value.size_bytes] for value in done.outputs]
+        told["trace"] = None if done.trace is None else done.trace.document()
+    return told
+
+
+def done_from(told: Mapping[str, Any]) -> Done:
+    """The result of `document_of`."""
+    usage = Usage(**told["usage"])
+    if "error" in told:
+        kind_name, message, where, hint = told["error"]
+        kind: type[NoriaError] = getattr(errors, kind_name, StepFailed)
+        is_killed, is_preempted = told["flags"]
+        error = kind(message, where=where, hint=hint)
+        return Done(error=error, is_killed=is_killed, is_preempted=is_preempted, usage=usage, where=told["where"])
+    outputs = tuple(Value(digest, kind, size) for digest, kind, size in told["outputs"])
+    trace = None if told["trace"] is None else trace_from(told["trace"])
+    return Done(outputs=outputs, usage=usage, trace=trace, where=told["where"])
+
+
+def left_by(path: Path) -> Left:
+    """Read a journal, up to a line that was cut off; an empty one if there is none."""
+    found = Left()
+    for line in _lines(path):
+        if "plan" in line:
+            found.plan, found.at = line["plan"], line["at"]
+            found.begun.clear()  # whoever planned anew has begun nothing yet
+        elif "begun" in line:
+            found.begun[line["begun"]] = Begun(line["begun"], line["attempt"], line["at"])
+        elif "ended" in line:
+            found.results[line["ended"]] = (line["call"], done_from(line["done"]))
+        elif "over" in line:
+            found.begun.pop(line["over"], None)
+            found.over[line["over"]] = (line["status"], line["seconds"])
+    return found
+
+
+def result_of(path: Path, name: str, attempt: int) -> Done | None:
+    """What one attempt wrote before its process was gone; None if it did not come so far."""
+    for line in _lines(path):
+        if line.get("ended") == name and line["attempt"] == attempt:
+            return done_from(line["done"])
+    return None
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for text in content.split(b"\n")[:-1]:
+        with contextlib.suppress(ValueError):  # cut off by a full disk or a power cut, and mended after it
+            yield json.loads(text)
+
+
+def _mend(path: Path) -> None:
+    """End a line that was cut off, so that the next one stands alone."""
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")

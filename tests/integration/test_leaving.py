@@ -1,0 +1,204 @@
+"""Runs that are ended from outside: Ctrl-C, cancel by verb, and SIGTERM, after which they go on elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from steps_project import begin, make, marks, noria, report, runs, steps, until
+
+SLOW = """
+@nr.step
+def first() -> int:
+    return 1
+
+@nr.step
+def slow(n: int) -> int:
+    print("slow begins", flush=True)
+    mark("slow", pause=120)
+    return n
+
+@nr.step
+def last(n: int) -> int:
+    return n
+
+@nr.pipeline
+def flow():
+    last(slow(first()))
+"""
+TRAINING = """
+import numpy as np
+from sklearn.linear_model import SGDClassifier
+
+@nr.step
+def rows(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    chance = np.random.default_rng(3)
+    x = chance.normal(size=(n, 6))
+    return x, (x @ np.arange(6) > 0).astype("int64")
+
+@nr.step
+def fit(x: np.ndarray, y: np.ndarray, passes: int = 16) -> SGDClassifier:
+    model = SGDClassifier(random_state=1)
+    order = np.random.default_rng(5)
+    for number in nr.checkpointed(range(passes), model, order, every="0s"):
+        places = order.permutation(len(y))
+        model.partial_fit(x[places], y[places], classes=np.array([0, 1]))
+        note(f"fit {number}")
+        time.sleep(PAUSE)
+    return model
+
+@nr.step
+def descend(x: np.ndarray, y: np.ndarray, passes: int = 16) -> np.ndarray:
+    weights, memory, order = np.zeros(6), {"step": 0.1}, np.random.default_rng(7)
+    for number in nr.checkpointed(range(passes), weights, memory, order, every="0s"):
+        place = order.integers(len(y), size=50)
+        chance = 1 / (1 + np.exp(-(x[place] @ weights)))
+        weights -= memory["step"] * x[place].T @ (chance - y[place])
+        memory["step"] *= 0.97
+        note(f"descend {number}")
+        time.sleep(PAUSE)
+    return weights
+
+@nr.pipeline
+def flow():
+    x, y = rows()
+    fit(x, y)
+    descend(x, y)
+"""
+KILLS_OF_A_CHECKPOINT = ("checkpoint.stored:5",)
+
+
+def outputs(folder: Path) -> dict[str, list[str]]:
+    """The digests of what the steps of the newest run gave."""
+    from noria.bootstrap import open_workspace
+    from noria.pipeline import records
+
+    ws = open_workspace(folder)
+    with ws.ledger.read() as tx:
+        found = {
+            step.step: [each.digest for each in step.outputs] for step in records.steps(tx, runs(folder)[0]["run"])
+        }
+    ws.ledger.database.close()
+    return found
+
+
+def slow_in(process: psutil.Process) -> list[int]:
+    """The processes below a driver."""
+    return [child.pid for child in process.children(recursive=True)]
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+def test_ctrl_c_ends_a_run_and_all_that_it_started(tmp_path: Path, executor: str) -> None:
+    folder = make(tmp_path / "p", SLOW)
+    with begin(folder, "run", "--executor", executor) as driver:
+        until(lambda: "begin slow" in marks(folder))
+        children = slow_in(psutil.Process(driver.pid))
+        driver.send_signal(signal.SIGINT)
+        said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    until(lambda: not any(psutil.pid_exists(pid) for pid in children))
+    assert runs(folder)[0]["status"] == "cancelled"
+    (folder / "pipeline.py").write_text((folder / "pipeline.py").read_text().replace("pause=120", "pause=0"))
+    assert report(noria(folder, "run", "--json"))["steps"][0]["status"] == "cached"
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+def test_a_run_is_cancelled_by_a_verb_while_its_step_runs(tmp_path: Path, executor: str) -> None:
+    folder = make(tmp_path / "p", SLOW)
+    with begin(folder, "run", "--executor", executor) as driver:
+        until(lambda: "begin slow" in marks(folder))
+        assert report(noria(folder, "pipeline", "cancel", "--reason", "wrong data", "--json"))["status"] == "running"
+        said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "cancelled" in said
+    (run,) = runs(folder)
+    assert (run["status"], run["cancel"]) == ("cancelled", "wrong data")
+    if executor == "pool":
+        assert {name: status for name, (status, _) in steps(folder).items()} == {
+            "first": "done",
+            "slow": "cancelled",
+            "last": "skipped",
+        }
+    again = noria(folder, "pipeline", "cancel")
+    assert again.returncode == 2
+    assert "cancelled already" in again.stderr
+
+
+def test_logs_can_be_followed_while_a_step_runs(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p", SLOW.replace("pause=120", "pause=2"))
+    with begin(folder, "run", "--executor", "pool") as driver:
+        until(lambda: "begin slow" in marks(folder))
+        with begin(folder, "pipeline", "logs", "--follow", "--json") as reader:
+            assert reader.stdout is not None
+            found = json.loads(reader.stdout.readline())
+            while not found["pieces"]:
+                found = json.loads(reader.stdout.readline())
+            assert driver.poll() is None, "it is told while the run goes on"
+            assert found["pieces"] == [{"step": "slow", "text": "slow begins\n"}]
+            rest = [json.loads(line) for line in reader.stdout]
+        assert rest[-1]["is_over"]
+        driver.communicate(timeout=60)
+    assert "slow begins" in noria(folder, "pipeline", "logs").stdout
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+def test_training_that_is_preempted_ends_with_the_same_bytes(tmp_path: Path, executor: str) -> None:
+    whole = make(tmp_path / "whole", TRAINING.replace("PAUSE", "0.0"))
+    report(noria(whole, "run", "--executor", "inline", "--json"))
+    folder = make(tmp_path / "p", TRAINING.replace("PAUSE", "0.05"))
+    times = 0
+    words: tuple[str, ...] = ("run", "--executor", executor)
+    while True:
+        with begin(folder, *words) as driver:
+            before = len(marks(folder))
+            until(lambda before=before, process=driver: len(marks(folder)) > before + 6 or process.poll() is not None)
+            driver.send_signal(signal.SIGTERM)
+            said, _ = driver.communicate(timeout=90)
+        if driver.returncode == 0:
+            break
+        assert driver.returncode == 3, said
+        assert runs(folder)[0]["status"] == "preempted"
+        words = ("run", "--executor", executor, "--resume")
+        times += 1
+    assert times >= 3, "it was over too soon"
+    passes = sorted(marks(folder))
+    assert passes == sorted(f"{name} {number}" for name in ("fit", "descend") for number in range(16)), "none twice"
+    assert outputs(folder) == outputs(whole)
+    (run,) = runs(folder)
+    assert (run["status"], run["resumed"]) == ("finished", times)
+
+
+def test_a_worker_that_is_preempted_hands_its_step_to_another_without_a_retry(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", TRAINING.replace("PAUSE", "0.0"))
+    report(noria(whole, "run", "--executor", "inline", "--json"))
+    folder = make(
+        tmp_path / "p",
+        TRAINING.replace("PAUSE", "0.05").replace("time.sleep(0.05)", 'note(f"pid {os.getpid()}") or time.sleep(0.05)'),
+    )
+    with begin(folder, "run", "--executor", "pool") as driver:
+        until(lambda: sum(line.startswith("fit") for line in marks(folder)) > 5)
+        pids = {int(line.split()[1]) for line in marks(folder) if line.startswith("pid")}
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        said, _ = driver.communicate(timeout=90)
+    assert driver.returncode == 0, said
+    assert len({line for line in marks(folder) if line.startswith("pid")}) > len(pids)
+    assert sorted(line for line in marks(folder) if line.startswith("fit")) == sorted(
+        f"fit {number}" for number in range(16)
+    )
+    assert outputs(folder) == outputs(whole)
+
+
+@pytest.mark.parametrize("point", KILLS_OF_A_CHECKPOINT)
+def test_a_kill_while_a_checkpoint_is_saved_costs_one_pass(tmp_path: Path, point: str) -> None:
+    whole = make(tmp_path / "whole", TRAINING.replace("PAUSE", "0.0"))
+    report(noria(whole, "run", "--executor", "inline", "--json"))
+    folder = make(tmp_path / "p", TRAINING.replace("PAUSE", "0.0"))
+    assert noria(folder, "run", "--executor", "inline", NORIA_FAILPOINT=point).returncode == -9
+    report(noria(folder, "run", "--resume", "--executor", "inline", "--json"))
+    assert len(marks(folder)) == 33
+    assert outputs(folder) == outputs(whole)

@@ -1,0 +1,174 @@
+"""A pipeline that is killed goes on from what is done: each step ends once, and none runs in two places."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from steps_project import begin, make, marks, noria, report, runs, seen, steps, until
+
+HUNDRED = """
+def step(row, place):
+    def made(before: int = 0, other: int = 0) -> int:
+        mark(f"s{row}-{place}", pause=0.05, keep=0.35)
+        return before + other + 1
+    made.__name__ = f"s{row}_{place}"
+    return nr.step(cache=bool((row + place) % 2), retries=50, retry_wait="0s")(made)
+
+@nr.pipeline
+def flow():
+    row = [step(0, place)() for place in range(10)]
+    for number in range(1, 10):
+        row = [step(number, place)(row[place], row[(place + 1) % 10]) for place in range(10)]
+"""
+TIMES = 50
+KILLS_OF_AN_ATTEMPT = ("attempt.begun", "attempt.ended:2", "step.stored:2", "step.finished")
+KILLS_OF_A_RESUMPTION = ("run.resumed", "attempt.begun", "step.finished")
+CHAIN = """
+@nr.step(cache=False)
+def first(n: int = 1) -> int:
+    mark("first")
+    return n + 1
+
+@nr.step
+def second(n: int) -> int:
+    mark("second")
+    return n * 10
+
+@nr.step(cache=False)
+def third(n: int) -> int:
+    mark("third")
+    return n + 1
+
+@nr.pipeline
+def flow():
+    third(second(first()))
+"""
+
+
+def ends(folder: Path) -> Counter[str]:
+    """How often each attempt's name has a good end in the newest run's journal."""
+    (place,) = (folder / ".noria" / "runs").glob("*/journal.jsonl")
+    lines = [json.loads(line) for line in place.read_text().splitlines()]
+    return Counter(line["ended"] for line in lines if "ended" in line and "outputs" in line["done"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_hundred_steps_survive_fifty_kills_with_every_effect_once(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p", HUNDRED)
+    chance = random.Random(4)
+    kills = drivers = 0
+    while kills < TIMES:
+        words = ("run", "--executor", "pool", *(("--resume",) if runs(folder) else ()))
+        before = len(marks(folder))
+        with begin(folder, *words) as driver:
+            until(lambda before=before, process=driver: len(marks(folder)) > before or process.poll() is not None)
+            if driver.poll() is not None:
+                break
+            time.sleep(chance.uniform(0.0, 0.5))
+            if chance.random() < 0.3:
+                inner = psutil.Process(driver.pid).children(recursive=True)
+                if inner:
+                    os.kill(chance.choice(inner).pid, signal.SIGKILL)
+                    kills += 1
+                    time.sleep(chance.uniform(0.0, 0.3))
+            driver.kill()
+            kills += 1
+            drivers += 1
+            driver.communicate()
+    assert kills >= TIMES, "the pipeline was over too soon to be killed so often"
+    done = report(noria(folder, "run", "--resume", "--executor", "pool", "--json"))
+    assert Counter(step["status"] for step in done["steps"])["done"] == 100
+    names = {f"s{row}-{place}" for row in range(10) for place in range(10)}
+    assert {path.name.removesuffix(".effect") for path in (seen(folder) / "marks").glob("*.effect")} == names
+    said = marks(folder)
+    assert [line for line in said if line.startswith("overlap")] == []
+    assert ends(folder) == Counter(dict.fromkeys((name.replace("-", "_") for name in names), 1))
+    begun = Counter(line.split()[1] for line in said if line.startswith("begin"))
+    assert begun.total() <= 100 + 2 * kills, "a kill costs no more than what was under way"
+    assert len(runs(folder)) == 1
+    values = {row["step"]: row["status"] for row in json.loads(noria(folder, "why", "--json").stdout)["steps"]}
+    assert set(values.values()) == {"done"}
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+@pytest.mark.parametrize("point", KILLS_OF_AN_ATTEMPT)
+def test_a_run_killed_at_any_point_of_an_attempt_is_resumed(tmp_path: Path, point: str, executor: str) -> None:
+    folder = make(tmp_path / "p", CHAIN.replace("cache=False", "cache=False, retries=3, retry_wait='0s'"))
+    killed = noria(folder, "run", "--executor", executor, NORIA_FAILPOINT=point)
+    is_in_worker = executor == "pool" and point.startswith("attempt")
+    if is_in_worker and point.startswith("attempt.ended"):  # the result was in the journal before the worker died
+        assert killed.returncode == 0, killed.stdout + killed.stderr
+        assert Counter(marks(folder)).total() == 6
+        return
+    assert killed.returncode == (4 if is_in_worker else -9), killed.stdout + killed.stderr
+    before = Counter(marks(folder))
+    done = report(noria(folder, "run", "--resume", "--executor", executor, "--json"))
+    assert {step["status"] for step in done["steps"]} == {"done"}
+    assert len(runs(folder)) == 1
+    after = Counter(marks(folder))
+    for name in ("first", "second", "third"):
+        assert after[f"end {name}"] >= 1
+    if point in ("attempt.ended:2", "step.stored:2", "step.finished") and not is_in_worker:
+        for name in ("first", "second", "third"):
+            assert after[f"begin {name}"] == 1, "what has an end is not begun again"
+    assert before <= after
+    audit = json.loads(noria(folder, "audit", "verify", "--json").stdout)
+    assert audit["ok"], audit
+
+
+@pytest.mark.parametrize("point", KILLS_OF_A_RESUMPTION)
+def test_a_resumption_that_is_killed_is_resumed(tmp_path: Path, point: str) -> None:
+    folder = make(tmp_path / "p", CHAIN)
+    assert noria(folder, "run", NORIA_FAILPOINT="attempt.begun:2").returncode == -9
+    assert noria(folder, "run", "--resume", NORIA_FAILPOINT=point).returncode == -9
+    done = report(noria(folder, "run", "--resume", "--json"))
+    assert {step["status"] for step in done["steps"]} == {"done"}
+    assert Counter(marks(folder))["end first"] == 1
+    (run,) = runs(folder)
+    assert (run["status"], run["resumed"]) == ("finished", 2)
+
+
+def test_a_run_is_resumed_as_it_was_begun_or_not_at_all(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p", CHAIN)
+    assert noria(folder, "run", "-p", "first.n=5", NORIA_FAILPOINT="attempt.begun:3").returncode == -9
+    refused = noria(folder, "run", "--resume", "-p", "first.n=6")
+    assert refused.returncode == 2
+    text = (folder / "pipeline.py").read_text()
+    (folder / "pipeline.py").write_text(text.replace("n * 10", "n * 11"))
+    refused = noria(folder, "run", "--resume")
+    assert refused.returncode == 2
+    assert "the code has changed" in refused.stderr
+    (folder / "pipeline.py").write_text(text)
+    assert report(noria(folder, "run", "--resume", "--json"))["ok"]
+    assert Counter(marks(folder))["begin first"] == 1
+    finished = noria(folder, "run", "--resume")
+    assert finished.returncode == 2
+    assert "it is finished" in finished.stderr
+
+
+def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p", CHAIN.replace('mark("third")', 'mark("third", pause=3)'))
+    with begin(folder, "run", "--executor", "pool") as first:
+        until(lambda: "begin third" in marks(folder))
+        first.send_signal(signal.SIGSTOP)
+        for child in psutil.Process(first.pid).children(recursive=True):
+            child.kill()  # else the one who takes over waits for them, as it must
+        until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out")
+        second = report(noria(folder, "run", "--resume", "--json"))
+        first.send_signal(signal.SIGCONT)
+        said, _ = first.communicate(timeout=60)
+    assert first.returncode == 3, said
+    assert "taken" in said or "away for longer" in said
+    assert second["ok"]
+    assert {status for status, _ in steps(folder).values()} == {"done"}
+    (run,) = runs(folder)
+    assert (run["status"], run["resumed"]) == ("finished", 1)
