@@ -25,7 +25,7 @@ from noria.data import records as data
 from noria.data.facts import DatasetCommitted
 from noria.data.records import DatasetVersion
 from noria.faces.orphan import STDIN, on_parent_end
-from noria.loop.run import holdout_of, roles_of
+from noria.loop.holdout import holdout_of, roles_of
 from noria.packaging.bundle import build, load
 from noria.pipeline import chance, documents, records, sameness, values
 from noria.pipeline.cache import read_list

@@ -23,7 +23,7 @@ from noria.data import records as data
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.loop import pins
-from noria.loop.run import holdout_of, roles_of
+from noria.loop.holdout import holdout_of, roles_of
 from noria.packaging import bundle as bundles
 from noria.pipeline import records, values
 from noria.pipeline.define import PipelineDefinition, load_pipeline

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from noria.core.errors import GateClosed, NoriaError, StepFailed, UsageError
+from noria.core.errors import NoriaError, UsageError
 from noria.core.identity import JSON, canonical
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.data.records import DatasetVersion
 from noria.loop import baseline, comparison, pins, preconditions
 from noria.loop.comparison import Comparison
+from noria.loop.holdout import Roles, holdout_of, roles_of
 from noria.loop.interrupted import interrupted
 from noria.loop.report import Made, RunReport, plain_report, report, step_line
 from noria.packaging.bundle import build, load
@@ -27,7 +28,6 @@ from noria.packaging.predictor import Predictor
 from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition, load_pipeline
 from noria.pipeline.execute import Execution, Manner, StepReport, execute, manner_of, require_room
-from noria.pipeline.values import Value
 from noria.registry import gates, release, versions
 from noria.registry import records as registry
 from noria.registry.metrics import METRICS
@@ -47,26 +47,10 @@ else:
 
 __all__ = [
     "Challenge",
-    "Roles",
     "RunReport",
-    "holdout_of",
     "perform",
-    "roles_of",
     "run",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """What the columns of the holdout are."""
-
-    key: str = ""
-    time: str = ""
-    label: str = ""
-
-    def others(self) -> tuple[str, ...]:
-        """The columns that are no input of a model, without the label."""
-        return tuple(name for name in (self.key, self.time) if name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,42 +309,6 @@ def _compare(
     )
     handle.artifact(comparison.ARTIFACT, canonical(comparison.encoded(found)), type="json")
     return found
-
-
-def holdout_of(ws: Workspace, node: ModelNode, stored: Value) -> pd.DataFrame:
-    """The holdout of a model as a table with rows. Raises: StepFailed if it is none."""
-    found = values.load(ws, stored)
-    if hasattr(found, "to_pandas"):
-        found = found.to_pandas()
-    if not isinstance(found, pd.DataFrame):
-        raise StepFailed(
-            f"the holdout of {node.name} is {type(found).__name__}, not a table",
-            where=f"step {node.holdout.node}",
-            hint="return a DataFrame with the label column",
-        )
-    if not len(found):
-        raise GateClosed(
-            f"the holdout of {node.name} has no rows, so nothing can be judged",
-            where=f"step {node.holdout.node}",
-            hint="keep labelled rows aside, such as nr.split_by_time(rows, '7d')",
-        )
-    return found
-
-
-def roles_of(definition: PipelineDefinition, node: ModelNode, found: Mapping[str, DatasetVersion]) -> Roles:
-    """The roles of the nearest data set above the holdout that has a label."""
-    roles = definition.roles(node.holdout.node)
-    for role in roles:
-        version = found[role.name]
-        label = role.label or version.label
-        if label:
-            return Roles(role.key or version.key, role.time or version.time, label)
-    names = ", ".join(role.name for role in roles) or "no data set"
-    raise UsageError(
-        f"no label is known for the holdout of {node.name} (it comes from {names})",
-        where=str(definition.root),
-        hint='nr.dataset(…, label="COLUMN") names the outcome',
-    )
 
 
 def _finish(handle: RunHandle, made: Made) -> None:

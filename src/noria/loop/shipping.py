@@ -23,8 +23,8 @@ from noria.core.errors import GateClosed, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.data import versions as datasets
 from noria.loop import baseline, pins
+from noria.loop.holdout import Roles
 from noria.loop.outcome import ModelLine, Question
-from noria.loop.run import Roles
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import Predictor
 from noria.registry import gates, release, unasked, versions

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from noria.config import BehaviourConfig
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
-from noria.loop.run import Roles
+from noria.loop.holdout import Roles
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.packaging.rows import Field, RowRefused
 from noria.registry.scored import score

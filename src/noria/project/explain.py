@@ -22,7 +22,8 @@ from noria.data.rows.read import find_rows
 from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring
-from noria.project import recorded, refs, scripted, searches, ticks, touched
+from noria.pipeline import records as step_records
+from noria.project import recorded, refs, scripted, searches, ticks, touched, used
 from noria.project.attempts import ANSWERED, Attempt, attempts
 from noria.project.chain import Chain, Link
 from noria.registry import records as registry
@@ -262,7 +263,7 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
                 "source": code.source,
             },
         ),
-        *(scripted.links(ws, run.run) or recorded.links(ws, run.run) or [_given(ws, run, config)]),
+        *(scripted.links(ws, run.run) or recorded.links(ws, run.run) or _given(ws, run, config)),
         Link(
             what="environment", ref=run.environment, text=f"the lock of Python and packages, {short(run.environment)}"
         ),
@@ -272,23 +273,18 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
     return links + _review(ws, run.cause) + ticks.links(ws, run.cause) + searches.links(ws, run.cause)
 
 
-def _given(ws: Workspace, run: RunRecord, config: Mapping[str, Any]) -> Link:
-    details = {**config, "steps": _steps(ws, run.run)}
-    return Link(what="parameters", ref=run.config, text=_parameters(config), details=details)
+def _given(ws: Workspace, run: RunRecord, config: Mapping[str, Any]) -> list[Link]:
+    with ws.ledger.read() as tx:
+        found = step_records.steps(tx, run.run)
+    details = {**config, "steps": used.steps(found)}
+    links = [Link(what="parameters", ref=run.config, text=_parameters(config), details=details)]
+    taken = used.used(found)
+    return [*links, Link(what="used", ref="", text=taken)] if taken else links
 
 
 def _parameters(config: Mapping[str, Any]) -> str:
     given = config.get("params") or {}
     return ", ".join(f"{name}={value}" for name, value in given.items()) or "the defaults of pipeline.py"
-
-
-def _steps(ws: Workspace, run: str) -> list[dict[str, Any]]:
-    """Each step with its key and the document it was computed from, which holds its parameters."""
-    found = []
-    for stored in ws.ledger.facts(kind="step.finished", subject=f"run/{run}"):
-        step = stored.payload
-        found.append({"step": step.step, "status": step.status, "because": step.because, "document": step.document})
-    return found
 
 
 def _dataset_link(ws: Workspace, version: DatasetVersion, what: str) -> Link:

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from noria.config import BehaviourConfig
-from noria.loop.run import Roles
+from noria.loop.holdout import Roles
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.project.behaviour import Case, Subject, cases
