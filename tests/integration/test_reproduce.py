@@ -85,11 +85,11 @@ with ThreadPoolExecutor(8) as pool:
     "a sum in the order of threads": (
         THREADS,
         """
-total = 0.0
+totals = [0.0] * 16  # one alone is the same in some other orders too
 with ThreadPoolExecutor(8) as pool:
     for each in as_completed([pool.submit(late, number) for number in range(40)]):
-        total += values[each.result()] ** 5 / 7
-return total
+        totals = [total + values[each.result()] ** (3 + place / 4) / 7 for place, total in enumerate(totals)]
+return totals
 """,
         "floating point reduction order",
         "as_completed()",
