@@ -121,7 +121,7 @@ def steps(folder: Path) -> dict[str, tuple[str, str]]:
 
 def runs(folder: Path) -> list[dict[str, Any]]:
     """The runs, newest first."""
-    done = noria(folder, "runs", "--json")
+    done = noria(folder, "tracking", "list", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
