@@ -163,12 +163,16 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
         for child in psutil.Process(first.pid).children(recursive=True):
             child.kill()  # else the one who takes over waits for them, as it must
         until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out")
-        second = report(noria(folder, "run", "--resume", "--json"))
-        first.send_signal(signal.SIGCONT)
-        said, _ = first.communicate(timeout=60)
+        with begin(folder, "run", "--resume", "--json") as second:
+            until(lambda: runs(folder)[0]["resumed"] == 1, "it is taken over")
+            time.sleep(1)
+            assert second.poll() is None, "who is stopped may be in a step: it is waited for"
+            first.send_signal(signal.SIGCONT)
+            said, _ = first.communicate(timeout=60)
+            report_of_second, _ = second.communicate(timeout=60)
     assert first.returncode == 3, said
     assert "taken" in said or "away for longer" in said
-    assert second["ok"]
+    assert second.returncode == 0, report_of_second
     assert {status for status, _ in steps(folder).values()} == {"done"}
     (run,) = runs(folder)
     assert (run["status"], run["resumed"]) == ("finished", 1)

@@ -251,7 +251,11 @@ def test_a_run_whose_process_is_killed_is_taken_up_and_each_run_tells_of_its_tic
         wait_for(lambda: not _waiting(ws), limit_s=120, what="the tick's end")
     (tick,) = ticks_of(ws)
     assert (tick.ref, tick.status, tick.cause) == (ref, "done", "trigger")
-    assert runs_of(ws, "lost") == Counter({ref: 1})
+    with ws.ledger.read() as tx:
+        taken_up = tracking.run(tx, tick.run)
+    assert taken_up is not None
+    assert (taken_up.status, taken_up.resumed) == ("finished", 1)
+    assert [stored.payload.status for stored in ws.ledger.facts(kind="run.finished")] == ["lost", "finished"]
     require_once(ws)
     chain = explain(ws, tick.run)
     told = {link.what: link for link in chain.links}

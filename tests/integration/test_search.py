@@ -297,7 +297,7 @@ def test_a_study_goes_on_only_as_it_began(searched: tuple[Path, dict[str, Any]],
         ({"search": 5, "parallel": 1000}, "--parallel"),
         ({"search": -1}, "--search"),
         ({"resume": "study_nowhere"}, "no study"),
-        ({"resume": "run_1"}, "no study"),
+        ({"resume": "run_1"}, "no run"),
         ({"search": 5, "params": {"train.c": 1.0, "train.mode": "plain"}}, "declares no parameter"),
     ],
 )

@@ -62,12 +62,21 @@ def now_us() -> int:
     return 1_700_000_000_000_000
 
 
+def ask(runtime: Runtime, found: Route, x: int, rid: str) -> asyncio.Future[Answer]:
+    """One row; who waits for it."""
+    waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    runtime.ask(found, [(b"{}", {"x": x})], rid=rid, key="k", at="", arrived_ns=0, waiter=waiter)
+    return waiter
+
+
 async def gather(runtime: Runtime, asks: Sequence[list[int]], found: Route) -> list[Answer]:
     futures = []
     for number, numbers in enumerate(asks):
         pairs = [(json.dumps({"x": x}).encode(), {"x": x}) for x in numbers]
         rid = f"r{number}"
-        futures.append(runtime.ask(found, pairs, rid=rid, key=rid, at="", arrived_ns=0, render=render))
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        runtime.ask(found, pairs, rid=rid, key=rid, at="", arrived_ns=0, waiter=waiter, render=render)
+        futures.append(waiter)
         if number % 5 == 4:
             await asyncio.sleep(0)
     return list(await asyncio.gather(*futures))
@@ -145,12 +154,12 @@ def test_a_full_queue_is_said_at_once_and_recovers(tmp_path: Path) -> None:
     async def run() -> None:
         runtime.start(asyncio.get_running_loop())
         model.gate.clear()
-        waiting = [runtime.ask(found, [(b"{}", {"x": 1})], rid=str(i), key="k", at="", arrived_ns=0) for i in range(3)]
+        waiting = [ask(runtime, found, 1, str(i)) for i in range(3)]
         with pytest.raises(Busy):
-            runtime.ask(found, [(b"{}", {"x": 1})], rid="x", key="k", at="", arrived_ns=0)
+            ask(runtime, found, 1, "x")
         model.gate.set()
         assert all(answer.status == 200 for answer in await asyncio.gather(*waiting))
-        assert (await runtime.ask(found, [(b"{}", {"x": 2})], rid="y", key="k", at="", arrived_ns=0)).status == 200
+        assert (await ask(runtime, found, 2, "y")).status == 200
 
     asyncio.run(run())
     assert runtime.meters.refused == 1
@@ -165,7 +174,7 @@ def test_a_caller_that_leaves_cancels_nobody_else(tmp_path: Path) -> None:
     async def run() -> None:
         runtime.start(asyncio.get_running_loop())
         model.gate.clear()
-        asks = [runtime.ask(found, [(b"{}", {"x": x})], rid=str(x), key="k", at="", arrived_ns=0) for x in (1, 2, 3)]
+        asks = [ask(runtime, found, x, str(x)) for x in (1, 2, 3)]
         asks[1].cancel()
         model.gate.set()
         assert [(await asks[i]).status for i in (0, 2)] == [200, 200]
@@ -183,9 +192,9 @@ def test_a_request_keeps_the_table_it_came_with(tmp_path: Path) -> None:
     async def run() -> None:
         runtime.start(asyncio.get_running_loop())
         old.gate.clear()
-        before = runtime.ask(runtime.routes.of("m"), [(b"{}", {"x": 1})], rid="1", key="k", at="", arrived_ns=0)
+        before = ask(runtime, runtime.routes.of("m"), 1, "1")
         runtime.swap(Routes({"m": route({2: new}, (1.0,))}))
-        after = runtime.ask(runtime.routes.of("m"), [(b"{}", {"x": 1})], rid="2", key="k", at="", arrived_ns=0)
+        after = ask(runtime, runtime.routes.of("m"), 1, "2")
         old.gate.set()
         assert [json.loads((await ask).body)["release"] for ask in (before, after)] == [1, 2]
 
