@@ -37,6 +37,10 @@ PROBE_BYTES = 64 * 1024
 """What must find room on the disk before a server that could not record is ready again."""
 
 
+GATHER_S = 0.001
+"""How long the predicting thread lets requests gather after a batch of several, at most; and no longer than that took."""
+
+
 class Busy(WorldError):
     """The queue is full; the caller should come back after a moment."""
 
@@ -163,7 +167,10 @@ class Runtime:
         while self._wake.get():
             while True:
                 while batch := self._drain():
+                    began = time.monotonic()
                     self._predict(batch)
+                    if len(batch) > 1:
+                        time.sleep(min(time.monotonic() - began, GATHER_S))
                 # First say that nobody is awake, then look again: else a request between could wait for ever.
                 self._is_awake = False
                 if not self._queue:
