@@ -27,6 +27,7 @@ from noria.core.errors import NotFound
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
+from noria.data import lock
 from noria.data.versions import DatasetVersion, add, resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -100,7 +101,7 @@ def _words(finding: Finding) -> str:
 
 
 def _divide(ws: Workspace, version: DatasetVersion, broken: Mapping[str, Places], failing: int) -> dict[str, str]:
-    place = ws.project.state / "quarantine" / uuid.uuid4().hex
+    place = ws.project.state / "quarantine" / f"{uuid.uuid4().hex}.{lock.mark()}"
     counts = {"quarantine": failing, "clean": version.rows - failing}
     with disk_faults(place):
         for kind in counts:

@@ -15,6 +15,7 @@ from typing import Any
 from noria.core.clock import duration
 from noria.core.errors import UsageError
 from noria.core.verb import verb
+from noria.data.leftovers import LocalFolder, clear
 from noria.data.lock import lease_folder
 from noria.data.remote.published import names as published_names
 from noria.data.remote.published import trees, withdraw
@@ -41,7 +42,8 @@ class CollectReport:
     was collected, or "".
 
     `copies` of objects are in this clone's cache, of which `copies_freed` go (or went) because they are above
-    `copies_bound_bytes`, or are not wanted; those used lately stay. With `remote` they are not looked at.
+    `copies_bound_bytes`, or are not wanted; those used lately stay. `local` are the other folders of the local
+    state and what work that has ended left there. With `remote` neither is looked at.
     """
 
     swept: bool
@@ -63,6 +65,7 @@ class CollectReport:
     copies_bound_bytes: int = 0
     copies_freed: int = 0
     copies_freed_bytes: int = 0
+    local: tuple[LocalFolder, ...] = ()
 
 
 @verb(permission="data.collect", name="gc", where="project")
@@ -83,7 +86,9 @@ def gc(
     On a remote every version that was pushed is named, by whomever; what goes is what pushes that were
     broken off left there, and the versions that were dropped here.
     The local copies in `.noria/cache` are bounded by `[store] cache`; what is above that goes too. A copy
-    that was used within six hours stays, because somebody may be about to open it.
+    that was used within six hours stays, because somebody may be about to open it. What killed commands left in
+    other folders of `.noria` goes too: at once if its process is gone, downloads that a pull could go on with when
+    they are older than `min_age`.
 
     Args:
         sweep: do it; else this only looks.
@@ -96,12 +101,17 @@ def gc(
     Example:
         noria data gc --sweep
     """
-    ages = {"dry_run": not sweep, "min_age_s": _seconds(min_age, "min_age"), "grace_s": _seconds(grace, "grace")}
+    ages: dict[str, Any] = {
+        "dry_run": not sweep,
+        "min_age_s": _seconds(min_age, "min_age"),
+        "grace_s": _seconds(grace, "grace"),
+    }
     if cache and remote:
         raise UsageError("the cache is here, and not on a remote", hint="noria data gc --cache --sweep")
     found: list[Roots] = []
     copies = None if remote else _copies(ws, is_dry_run=not sweep, is_all=cache)
     done = _at_remote(ws, open_remote(ws, remote), found, ages) if remote else _here(ws, found, ages)
+    local = () if remote else clear(ws, min_age_s=ages["min_age_s"], is_dry_run=not sweep)
     return CollectReport(
         swept=sweep,
         remote=remote,
@@ -117,6 +127,7 @@ def gc(
         purged=done.purged,
         purged_bytes=done.purged_bytes,
         freed_bytes=done.freed_bytes,
+        local=local,
         copies=copies.copies if copies else 0,
         copies_bytes=copies.size_bytes if copies else 0,
         copies_bound_bytes=ws.objects.copies.bound_bytes,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria.core.errors import UsageError
 from noria.data.folders.files import DataFile
@@ -13,8 +16,12 @@ from noria.data.rows import read
 from noria.store.tree import Entry
 from noria.store.workspace import Workspace
 
-__all__ = ["NoSuchColumn", "check_roles", "csv_kinds", "roles_of", "union"]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
+__all__ = ["NoSuchColumn", "check_roles", "roles_of", "text_kinds", "union"]
+
+_NUMBERS = ("int64", "double")
 MIN_COMMON_COLUMNS = 0.5
 """Files of one data set share at least this part of their columns (Jaccard) with the first file."""
 
@@ -63,17 +70,45 @@ def union(ws: Workspace, tables: Sequence[DataFile]) -> formats.Columns:
                 f"{name} is another table than {first_name}: {len(known & here)} of {len(known | here)} columns agree",
                 hint="add them as two data sets, or with --as-files as plain files",
             )
-    schema = read.unified(ws, [Entry(file.name, file.digest, file.size_bytes) for file in tables], csv_kinds(by_file))
+    kinds = text_kinds(
+        {file.name: file.inspected for file in tables if file.inspected is not None},
+        {file.name: functools.partial(ws.objects.path, file.digest) for file in tables},
+    )
+    schema = read.unified(ws, [Entry(file.name, file.digest, file.size_bytes) for file in tables], kinds)
+    _check_nested(schema, by_file)
     null = {c for columns in by_file.values() for c, _, nullable in columns if nullable}
     partial = {c for c in schema.names if any(c not in {x for x, _, _ in columns} for columns in by_file.values())}
     return tuple((field.name, str(field.type), field.name in null | partial) for field in schema)
 
 
-def csv_kinds(by_file: Mapping[str, formats.Columns]) -> dict[str, str]:
-    """The one type of each column over all CSV files."""
-    kinds: dict[str, list[str]] = {}
+def text_kinds(inspected: Mapping[str, formats.Inspected], places: Mapping[str, Callable[[], Path]]) -> dict[str, str]:
+    """The one type of each column over all CSV files, and of each column of numbers over those and JSON lines.
+
+    Where some files have whole numbers that a double may round and others fractions, all numbers are looked at.
+    Args: places: where each file is, asked only if it is read again. Raises: UsageError.
+    """
+    kinds: dict[str, set[str]] = {}
+    holders: dict[str, list[str]] = {}
+    for name, each in inspected.items():
+        form = formats.format_of(name)
+        for column, kind, _ in each.columns:
+            if form == "csv" or (form == "jsonl" and (kind in _NUMBERS or text.is_decimal(kind))):
+                kinds.setdefault(column, set()).add(kind)
+                holders.setdefault(column, []).append(name)
+    long = {column for each in inspected.values() for column in each.long}
+    doubtful = [column for column, seen in kinds.items() if formats.is_doubtful(seen, is_long=column in long)]
+    read_again = sorted({name for column in doubtful for name in holders[column]})
+    exact = formats.exact_kinds({name: places[name]() for name in read_again}, doubtful)
+    return {column: text.join(sorted(found)) for column, found in kinds.items()} | exact
+
+
+def _check_nested(schema: pa.Schema, by_file: Mapping[str, formats.Columns]) -> None:
+    """Exact numbers within lists and objects of JSON lines must not become doubles because another file has those."""
+    merged = {field.name: str(field.type).count("decimal") for field in schema}
     for name, columns in by_file.items():
-        if formats.format_of(name) == "csv":
-            for column, kind, _ in columns:
-                kinds.setdefault(column, []).append(kind)
-    return {column: text.join(found) for column, found in kinds.items()}
+        for column, kind, _ in columns:
+            if formats.format_of(name) == "jsonl" and "<" in kind and kind.count("decimal") > merged[column]:
+                raise UsageError(
+                    f"column {column!r} of {name} holds numbers that a double would round, and another file doubles",
+                    hint="write both as one file, or add them as two data sets",
+                )

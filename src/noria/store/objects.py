@@ -36,6 +36,7 @@ __all__ = [
     "HasNamed",
     "HasPaths",
     "HasTrash",
+    "HasUnfinished",
     "ObjectStore",
     "Objects",
     "Progress",
@@ -225,6 +226,15 @@ class HasTrash(Protocol):
 
     def compact(self) -> int:
         """Give back the space of what went; how many bytes that is."""
+        ...
+
+
+@runtime_checkable
+class HasUnfinished(Protocol):
+    """A store that keeps what is being written apart, where a killed writer leaves it."""
+
+    def unfinished(self, *, unused_since: float, is_dry_run: bool) -> list[int]:
+        """Take away what nobody wrote since then and for a day; gives the sizes of what goes."""
         ...
 
 

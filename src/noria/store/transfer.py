@@ -9,10 +9,12 @@ beside the cache, with a note of the parts that are there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -172,7 +174,11 @@ def _copy_large(source: Objects, target: Objects, item: tuple[Digest, int], part
 
 def _fetch(source: Objects, target: Objects, name: Digest, size: int, partial: Path, advance: Advance) -> None:
     """Parts side by side into a file, then the whole file by its digest; parts that are there are kept."""
-    waiting = _Waiting(partial / name[7:], size)
+    with _Waiting(partial / name[7:], size).held() as waiting:
+        _fill(source, target, name, size, waiting, advance)
+
+
+def _fill(source: Objects, target: Objects, name: Digest, size: int, waiting: _Waiting, advance: Advance) -> None:
     read = source.store.read_range if isinstance(source.store, HasRanges) else None
     assert read is not None, "looked at before"
     for attempt in (1, 2):
@@ -193,6 +199,29 @@ class _Waiting:
         self._notes = path.with_name(f"{path.name}.parts")
         self._size = size
         self._lock = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[_Waiting]:
+        """Keep the file from being taken for one that was broken off (`broken_off`)."""
+        with disk_faults(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = self._opened()
+        try:
+            yield self
+        finally:
+            os.close(handle)
+
+    def _opened(self) -> int:
+        """The file, locked together with other pulls; one that was taken away before it was locked is made again."""
+        while True:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            try:
+                if os.fstat(handle).st_ino == self.path.stat().st_ino:
+                    return handle
+            except FileNotFoundError:
+                pass
+            os.close(handle)
 
     def fill(self, read: Callable[[int, int], bytes], advance: Advance) -> int:
         """Fetch the parts that are not there; gives how many bytes were fetched."""
@@ -244,6 +273,29 @@ class _Waiting:
             return set()
         lines = self._notes.read_text(encoding="ascii", errors="replace").split("\n")
         return {int(line) for line in lines[:-1] if line.isdigit()}  # the last line may be torn
+
+
+def broken_off(partial: Path, *, unused_since: float, is_dry_run: bool) -> tuple[int, int]:
+    """Take away downloads that no process holds and nobody has gone on with since then; gives number and bytes."""
+    count = size_bytes = 0
+    for path in sorted(partial.glob("*.part")) if partial.is_dir() else ():
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # it has just arrived
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(handle)
+            if status.st_mtime < unused_since:
+                count, size_bytes = count + 1, size_bytes + status.st_size
+                if not is_dry_run:
+                    path.with_name(f"{path.name}s").unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
+        except BlockingIOError:
+            continue  # a pull is at work on it
+        finally:
+            os.close(handle)
+    return count, size_bytes
 
 
 def _silent(_done: int) -> None:

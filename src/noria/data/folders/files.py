@@ -30,7 +30,7 @@ __all__ = ["DataFile", "Gathered", "gather"]
 UPDATE_SHARE = 0.1
 """Up to this part of the files, a changed tree is made from the one before."""
 LEFT_OUT_SHOWN = 5
-_NOTED = 2
+_NOTED = 3
 """Counts up when a file can be found to hold other columns than before, so that older notes are not believed."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Inspected)

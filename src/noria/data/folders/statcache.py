@@ -220,6 +220,32 @@ class StatCache:
                     (sign, body, zlib.crc32(body, zlib.crc32(sign)), row.id, row.sign, root, tree),
                 )
 
+    def forget_unused(self, *, is_dry_run: bool) -> tuple[int, int]:
+        """Forget places that were added and are gone, but the last, and notes of contents that are in no place.
+
+        Gives how many, and their bytes. With `is_dry_run` it only counts.
+        """
+        last = self.newest_source()
+        places = self._connection.execute("select id, path from root where is_source = 1").fetchall()
+        gone = [number for number, path in places if path != last and not os.path.lexists(path)]
+        noted = {bytes(row[0]) for row in self._connection.execute("select distinct digest from note")}
+        size_bytes = 0
+        for root, sign, body in self._connection.execute("select root, length(sign), body from folder"):
+            if root in gone:
+                size_bytes += sign + len(body)
+            elif noted:
+                noted.difference_update(body[at : at + DIGEST_BYTES] for at in range(0, len(body), DIGEST_BYTES))
+        for digest in noted:
+            size_bytes += int(str(self._one("select sum(length(found)) from note where digest = ?", (digest,)) or 0))
+        if not is_dry_run and (gone or noted):
+            with self._writing():
+                self._connection.executemany("delete from folder where root = ?", [(number,) for number in gone])
+                self._connection.executemany("delete from root where id = ?", [(number,) for number in gone])
+                self._connection.executemany("delete from note where digest = ?", [(digest,) for digest in noted])
+            with contextlib.suppress(sqlite3.OperationalError):  # in use: the next time
+                self._connection.execute("vacuum")
+        return len(gone) + len(noted), size_bytes
+
     def now_ns(self) -> int:
         """The present by the file system's own clock: the time that it gives a file just touched."""
         try:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -23,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from noria.core.clock import utc_text
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
-from noria.data.forms import exact, logical, text
+from noria.data.forms import exact, jsonlines, logical, text
+from noria.data.forms.opening import compression, open_text, openable, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,16 +33,17 @@ else:
     pa = lazy("pyarrow")
 pc = lazy("pyarrow.compute")
 pacsv = lazy("pyarrow.csv")
-pajson = lazy("pyarrow.json")
 pq = lazy("pyarrow.parquet")
 
 __all__ = [
     "Columns",
     "Inspected",
     "as_utc",
+    "exact_kinds",
     "format_of",
     "holds_rows",
     "inspect",
+    "is_doubtful",
     "read_file",
     "stream",
     "time_range",
@@ -71,7 +72,8 @@ _MICROSECONDS: Mapping[str, int | Fraction] = {"s": 1_000_000, "ms": 1000, "us":
 class Inspected:
     """What a table file holds; `time_min` and `time_max` are UTC texts, or empty without a time column.
 
-    `logical` is the digest of its columns and values, where it was asked for.
+    `logical` is the digest of its columns and values, where it was asked for. `long` are the columns of whole
+    numbers, in a file of text, that a double might round.
     """
 
     rows: int
@@ -79,6 +81,7 @@ class Inspected:
     time_min: str = ""
     time_max: str = ""
     logical: str = ""
+    long: tuple[str, ...] = ()
 
 
 def format_of(name: str) -> str:
@@ -117,6 +120,7 @@ def inspect(path: Path, name: str, time: str = "", *, is_named: bool = False) ->
 
 def _inspect(path: Path, name: str, time: str) -> Inspected:
     kind = format_of(name)
+    long: tuple[str, ...] = ()
     if path.stat().st_size == 0:
         raise UsageError(f"{name} is empty: it has no bytes", hint="remove the file, or write it again")
     if kind == "csv":
@@ -127,19 +131,21 @@ def _inspect(path: Path, name: str, time: str) -> Inspected:
         rows = file.metadata.num_rows
         low, high = time_range(_parquet_column(file, time, name), time, name) if time in schema.names else ("", "")
     else:
-        table = _read_json(path, name)
+        table = jsonlines.read(path, name, {})
         schema, rows = table.schema, table.num_rows
+        long = jsonlines.long_columns(table)
         low, high = time_range(table[time], time, name) if time in schema.names else ("", "")
     _unique(schema.names, name)
     columns = tuple((field.name, str(field.type), bool(field.nullable)) for field in schema)
-    return Inspected(rows, columns, low, high)
+    return Inspected(rows, columns, low, high, long=long)
 
 
 def read_file(path: Path, name: str, kinds: Mapping[str, str], columns: list[str] | None = None) -> pa.Table:
     """The rows of a table file, in its order, without metadata.
 
     Args:
-        kinds: the type of each column of a CSV file, from its data set's one inference.
+        kinds: the type of each column of a CSV file, from its data set's one inference; of a JSON lines file that of
+            columns of numbers.
         columns: only these, of those that the file has; None for all.
     """
     kind = format_of(name)
@@ -149,9 +155,9 @@ def read_file(path: Path, name: str, kinds: Mapping[str, str], columns: list[str
         try:
             table = exact.restored(file.read(columns=wanted), file.metadata.metadata)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}") from error
+            raise UsageError(f"{name} is not a whole Parquet file: {reason(error)}") from error
     elif kind == "jsonl":
-        table = _read_json(path, name)
+        table = jsonlines.read(path, name, kinds)
     else:
         table = _read_csv(path, name, kinds)
     if columns is not None:
@@ -174,7 +180,7 @@ def stream(path: Path, name: str, kinds: Mapping[str, str]) -> pa.RecordBatchRea
         schema = pa.schema([(column, text.arrow_type(known[column])) for column in names])
         return pa.RecordBatchReader.from_batches(schema, _typed(path, name, known))
     if kind == "jsonl":
-        return _read_json(path, name).to_reader(max_chunksize=_STREAM_ROWS)
+        return jsonlines.read(path, name, kinds).to_reader(max_chunksize=_STREAM_ROWS)
     file = _parquet(path, name)
     schema = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
     return pa.RecordBatchReader.from_batches(schema, _parquet_batches(file, name))
@@ -287,9 +293,9 @@ def _decoded(kind: pa.DataType) -> pa.DataType:
 
 def _parquet(path: Path, name: str) -> Any:
     try:
-        return pq.ParquetFile(_openable(path), memory_map=False)
+        return pq.ParquetFile(openable(path), memory_map=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}", hint="write it again") from error
+        raise UsageError(f"{name} is not a whole Parquet file: {reason(error)}", hint="write it again") from error
 
 
 def _parquet_column(file: Any, column: str, name: str) -> pa.ChunkedArray[Any]:
@@ -297,76 +303,13 @@ def _parquet_column(file: Any, column: str, name: str) -> pa.ChunkedArray[Any]:
         values: pa.ChunkedArray[Any] = file.read(columns=[column])[column]
         return values
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}", hint="write it again") from error
-
-
-def _read_json(path: Path, name: str) -> pa.Table:
-    """The rows of a JSON lines file; texts that are all dates, or all times, are that, as in a CSV.
-
-    Arrow's own reading makes a timestamp of seconds of both, and a text of what has fractions or a zone.
-    """
-    try:
-        table = _parsed_json(path, name)
-        guessed = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
-        if guessed:
-            # a stated column comes first: put all of them where the first object has them
-            table = _parsed_json(path, name, texts=guessed).select(table.column_names)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise UsageError(
-            f"{name} is not JSON lines: {_reason(error)}", hint="one JSON object a line, each with the same keys"
-        ) from error
-    for place, field in enumerate(table.schema):
-        values = table.column(place)
-        if pa.types.is_string(field.type) and not text.has_missing(values):
-            kind = text.kind_of(values)
-            if kind.startswith(("date32", "timestamp")):
-                table = table.set_column(place, field.name, text.cast(values, kind))
-    return table
-
-
-def _parsed_json(path: Path, name: str, texts: Sequence[str] = ()) -> pa.Table:
-    schema = pa.schema([(column, pa.string()) for column in texts])
-    options = pajson.ParseOptions(explicit_schema=schema) if texts else None
-    with pa.input_stream(_openable(path), compression=_compression(name)) as stream:
-        rows: pa.Table = pajson.read_json(
-            stream, read_options=pajson.ReadOptions(block_size=_BLOCK_BYTES), parse_options=options
-        )
-    return rows
-
-
-class _SelfClosing(io.FileIO):
-    """A file that is closed when Arrow, which was given it, lets it go."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _openable(path: Path) -> str | io.FileIO:
-    """A file as Arrow opens it; one whose name is no UTF-8, which Arrow cannot say, as Python opened it."""
-    name = str(path)
-    return name if _is_utf8(name) else _SelfClosing(name)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _compression(name: str) -> Any:
-    return "gzip" if name.lower().endswith(".gz") else None
-
-
-def _open_text(path: Path, name: str) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if _compression(name) else path.open("rb")
+        raise UsageError(f"{name} is not a whole Parquet file: {reason(error)}", hint="write it again") from error
 
 
 def _header(path: Path, name: str) -> tuple[list[str], str]:
     """The column names as written, and the delimiter that splits the first line into most of them."""
     try:
-        with _open_text(path, name) as stream:
+        with open_text(path, name) as stream:
             lines = io.TextIOWrapper(io.BytesIO(stream.read(_HEADER_BYTES)), "utf-8-sig", newline="")
             first = lines.readline()
             delimiter = max(",;\t|", key=first.count)
@@ -405,7 +348,7 @@ def _parquet_batches(file: Any, name: str) -> Iterator[pa.RecordBatch]:
         for batch in file.iter_batches(_STREAM_ROWS):
             yield from exact.restored(pa.Table.from_batches([batch]), file.metadata.metadata).to_batches()
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{name} is not a whole Parquet file: {_reason(error)}") from error
+        raise UsageError(f"{name} is not a whole Parquet file: {reason(error)}") from error
 
 
 def _named(names: list[str]) -> list[str]:
@@ -427,7 +370,7 @@ def _batches(path: Path, name: str) -> Iterator[pa.RecordBatch]:
     yield pa.RecordBatch.from_pylist([], schema=schema)
     try:
         with (
-            pa.input_stream(_openable(path), compression=_compression(name)) as stream,
+            pa.input_stream(openable(path), compression=compression(name)) as stream,
             pacsv.open_csv(stream, read, parse, convert) as reader,
         ):
             for batch in reader:
@@ -440,7 +383,7 @@ def _broken_csv(path: Path, name: str, parse: Any, convert: Any, error: Exceptio
     """Read again on one thread, where Arrow counts the rows, to name the row that does not fit."""
     text_of = str(error)
     try:
-        pacsv.read_csv(_openable(path), pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES), parse, convert)
+        pacsv.read_csv(openable(path), pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES), parse, convert)
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as again:
         text_of = str(again)
     found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", text_of)
@@ -452,7 +395,7 @@ def _broken_csv(path: Path, name: str, parse: Any, convert: Any, error: Exceptio
         )
     if "UTF8" in text_of or "UTF-8" in text_of:
         return UsageError(f"{name} is not UTF-8 text", hint="save it as UTF-8")
-    return UsageError(f"{name} is not whole CSV: {_reason(error)}", hint="is a quote left open, or is it cut off?")
+    return UsageError(f"{name} is not whole CSV: {reason(error)}", hint="is a quote left open, or is it cut off?")
 
 
 def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
@@ -475,31 +418,49 @@ def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
             if column == time:
                 times.append(values)
     kinds = {column: text.join(sorted(seen)) for column, seen in found.items()}
-    kinds |= _exact_kinds(path, name, [column for column, seen in found.items() if _is_doubtful(seen, column in long)])
+    doubtful = [column for column, seen in found.items() if is_doubtful(seen, is_long=column in long)]
+    kinds |= exact_kinds({name: path}, doubtful)
     low, high = "", ""
     if times:
         low, high = time_range(text.cast(pa.chunked_array(times), kinds[time]), time, name)
     columns = tuple((column, kind, column in blanks) for column, kind in kinds.items())
-    return Inspected(rows, columns, low, high)
+    return Inspected(
+        rows, columns, low, high, long=tuple(c for c, kind in kinds.items() if c in long and kind == "int64")
+    )
 
 
-def _is_doubtful(seen: set[str], is_long: bool) -> bool:
-    """Whether the kinds of a column's blocks do not tell that of all its numbers, of which some may be rounded."""
+def is_doubtful(seen: Collection[str], *, is_long: bool) -> bool:
+    """Whether the kinds of a column's parts do not tell that of all its numbers, of which a double may round some.
+
+    Args:
+        is_long: whether some of its whole numbers may be such.
+    """
     decimals = {kind for kind in seen if text.is_decimal(kind)}
-    rest = text.join(seen - decimals)
+    rest = text.join(set(seen) - decimals)
     return (rest in ("int64", "double") and bool(decimals)) or (rest == "double" and is_long)
 
 
-def _exact_kinds(path: Path, name: str, columns: Sequence[str]) -> dict[str, str]:
-    """The kinds of columns by all of their numbers: double only if that rounds none. The file is read once more."""
+def exact_kinds(places: Mapping[str, Path], columns: Sequence[str]) -> dict[str, str]:
+    """The kinds of columns by all of their numbers in files of text: double only if that rounds none.
+
+    Reads the files once more. Args: places: each file by its name. Raises: UsageError.
+    """
     widths = dict.fromkeys(columns, (0, 0))
     rounded: set[str] = set()
-    for batch in _batches(path, name) if columns else ():
-        for column in columns:
-            (before, behind), is_rounded = text.rounded_width(batch.column(column))
+    for name, path in places.items() if columns else ():
+        for column, values in _number_texts(path, name, columns):
+            (before, behind), is_rounded = text.rounded_width(values)
             widths[column] = max(widths[column][0], before), max(widths[column][1], behind)
             rounded |= {column} if is_rounded else set()
     return {column: text.decimal_kind(widths[column]) if column in rounded else "double" for column in columns}
+
+
+def _number_texts(path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Array[Any]]]:
+    if format_of(name) == "jsonl":
+        yield from jsonlines.number_texts(path, name, columns)
+        return
+    for batch in _batches(path, name):
+        yield from ((column, batch.column(column)) for column in columns if column in batch.schema.names)
 
 
 def _read_csv(path: Path, name: str, kinds: Mapping[str, str]) -> pa.Table:
@@ -515,8 +476,3 @@ def _unique(names: list[str], name: str) -> None:
     twice = next((column for index, column in enumerate(names) if column in names[:index]), None)
     if twice is not None:
         raise UsageError(f"{name} has two columns named {twice!r}", hint="rename one of them")
-
-
-def _reason(error: Exception) -> str:
-    """Arrow's own words, first line, without the values that it sometimes quotes."""
-    return str(error).splitlines()[0].split(": '")[0][:120]

@@ -27,6 +27,7 @@ else:
 pc = lazy("pyarrow.compute")
 
 __all__ = [
+    "EXACT_DIGITS",
     "KINDS",
     "Width",
     "arrow_type",
@@ -39,6 +40,7 @@ __all__ = [
     "join",
     "kind_of",
     "rounded_width",
+    "rounds",
 ]
 
 KINDS = ("null", "bool", "int64", "double", "date32[day]", "timestamp[us]", "timestamp[us, tz=UTC]", "string")
@@ -116,7 +118,15 @@ def rounded_width(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> tuple[Width, 
     """
     found = pc.unique(values).drop_null()
     found = found.filter(pc.invert(pc.match_substring_regex(found, _MISSING)))
-    return _width(found), _is_rounded(found, _convert(found, "double"))
+    return _width(found), rounds(found)
+
+
+def rounds(numbers: pa.Array[Any]) -> bool:
+    """Whether one of these numbers, as they are written, is another one as a double.
+
+    Raises: pyarrow.ArrowInvalid if one is no number.
+    """
+    return _is_rounded(numbers, _convert(numbers, "double"))
 
 
 def join(kinds: Iterable[str]) -> str:

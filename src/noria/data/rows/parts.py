@@ -20,6 +20,7 @@ from noria.core.identity import JSON, canonical, is_digest
 from noria.core.lazy import lazy
 from noria.data.forms import exact, formats, parquet
 from noria.data.forms.where import Condition
+from noria.data.lock import mark
 from noria.data.rows.layout import AT_FILE, AT_ROW, Layout
 from noria.store.objects import disk_faults
 from noria.store.tree import Entry
@@ -41,7 +42,7 @@ ds = lazy("pyarrow.dataset")
 __all__ = ["Part", "as_parquet", "conform", "parts_of"]
 
 BATCH_ROWS = 1 << 16
-_CACHE_FORMAT = "parquet/1"
+_CACHE_FORMAT = "parquet/2"
 _MERGED_FORMAT = "merged/1"
 
 
@@ -363,7 +364,7 @@ def _cached(ws: Workspace, about: JSON, make: Callable[[Path], None]) -> Path:
         return ws.objects.path(known)
     with disk_faults(note):
         note.parent.mkdir(parents=True, exist_ok=True)
-    part = note.with_suffix(f".{uuid.uuid4().hex}.part")
+    part = note.with_suffix(f".{uuid.uuid4().hex}.{mark()}.part")
     try:
         with disk_faults(note):
             make(part)
@@ -371,7 +372,7 @@ def _cached(ws: Workspace, about: JSON, make: Callable[[Path], None]) -> Path:
     finally:
         part.unlink(missing_ok=True)
     with disk_faults(note):
-        swap = note.with_suffix(f".{uuid.uuid4().hex}.part")
+        swap = note.with_suffix(f".{uuid.uuid4().hex}.{mark()}.part")
         swap.write_text(made)
         swap.replace(note)
     return ws.objects.path(made)
@@ -421,7 +422,13 @@ def _column(source: Any, field: Any) -> Any:
         return values
     if pa.types.is_dictionary(values.type) and not pa.types.is_dictionary(field.type):
         values = values.cast(values.type.value_type)
-    return pc.cast(values, field.type)
+    try:
+        return pc.cast(values, field.type)
+    except pa.ArrowInvalid as error:
+        raise UsageError(
+            f"column {field.name!r} holds values that {field.type} does not hold without rounding",
+            hint="write all rows with one type, or add them as another data set",
+        ) from error
 
 
 def _indices(places: Places) -> Any:

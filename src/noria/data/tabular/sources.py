@@ -205,7 +205,7 @@ def _of_files(path: Path, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
     if not places:
         raise UsageError(f"{path.name} holds no table", hint="Noria reads .csv, .tsv, .parquet and .jsonl files")
     inspected = {name: formats.inspect(places[name], name) for name in sorted(places)}
-    found = columns.csv_kinds({name: each.columns for name, each in inspected.items()})
+    found = columns.text_kinds(inspected, {name: functools.partial(Path, place) for name, place in places.items()})
     rounded = [
         column for column, kind in found.items() if text_forms.is_decimal(kind) and kinds.get(column) == "double"
     ]
@@ -214,12 +214,17 @@ def _of_files(path: Path, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
             f"column {rounded[0]!r} of {path.name} holds numbers that a double would round",
             hint="the data set's column is double: round the numbers, or add the table as another data set",
         )
-    known = {**found, **kinds}
-    streams = {name: formats.stream(places[name], name, known) for name in inspected}
+    known = {"csv": {**found, **kinds}, "jsonl": {**found, **_numeric(kinds)}}
+    streams = {name: formats.stream(places[name], name, known.get(formats.format_of(name), {})) for name in inspected}
     if len(streams) == 1:
         return next(iter(streams.values()))
     schema = formats.unify({name: stream.schema for name, stream in streams.items()})
     return conformed((batch for stream in streams.values() for batch in stream), schema)
+
+
+def _numeric(kinds: Mapping[str, str]) -> dict[str, str]:
+    """The columns of numbers: those of JSON lines are read as these, while texts there are texts already."""
+    return {column: kind for column, kind in kinds.items() if kind == "double" or text_forms.is_decimal(kind)}
 
 
 def _bucket(ws: Workspace, text: str) -> Bucket:

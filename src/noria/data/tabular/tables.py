@@ -123,7 +123,7 @@ def store_file(
 @contextmanager
 def scratch(ws: Workspace) -> Iterator[Path]:
     """A folder of this process, on the disk of the store, gone when the block ends."""
-    folder = ws.project.state / "cache" / "scratch" / uuid.uuid4().hex
+    folder = ws.project.state / "cache" / "scratch" / f"{uuid.uuid4().hex}.{lock.mark()}"
     with disk_faults(folder):
         folder.mkdir(parents=True)
     try:

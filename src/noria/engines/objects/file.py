@@ -32,6 +32,7 @@ from noria.store.packs import Packs, as_key, as_name
 __all__ = ["FileObjects"]
 
 Names = list[Digest]
+Sizes = list[int]
 
 _THREADED_BYTES = 8 << 20
 _BLOCKS_AHEAD = 4
@@ -302,6 +303,11 @@ class FileObjects:
                 if self._loose.purge(item.digest, item.since) or is_gone:
                     done.append(item.digest)
         return done
+
+    def unfinished(self, *, unused_since: float, is_dry_run: bool) -> Sizes:
+        """Take away what nobody wrote since then and for a day; gives the sizes of what goes."""
+        with disk_faults(self._root):
+            return self._loose.unfinished(unused_since, is_dry_run=is_dry_run)
 
     def compact(self) -> int:
         """Give back the space of what was taken out of packs; how many bytes that is."""

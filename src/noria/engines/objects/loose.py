@@ -190,6 +190,21 @@ class Loose:
         path.rename(folder / f"{digest[7:]}{kind}.{uuid.uuid4().hex[:8]}")
         sync_folder(path.parent)
 
+    def unfinished(self, unused_since: float, *, is_dry_run: bool = False) -> list[int]:
+        """Take away what was being written, and not since then nor for a day; gives the sizes of what goes."""
+        oldest = min(unused_since, time.time() - STALE_TEMPORARY_S)
+        sizes = []
+        for file in self._temporary.iterdir() if self._temporary.is_dir() else ():
+            try:
+                status = file.stat()
+                if status.st_mtime < oldest:
+                    sizes.append(status.st_size)
+                    if not is_dry_run:
+                        file.unlink()
+            except FileNotFoundError:
+                continue  # another process swept it, or renamed it to its object
+        return sizes
+
     def _leave(self, folder: Path) -> None:
         """Take a folder of the trash away when nothing is left in it."""
         try:
@@ -207,11 +222,5 @@ class Loose:
         if self._is_swept:
             return
         self._temporary.mkdir(parents=True, exist_ok=True)
-        oldest = time.time() - STALE_TEMPORARY_S
-        for file in self._temporary.iterdir():
-            try:
-                if file.stat().st_mtime < oldest:
-                    file.unlink()
-            except FileNotFoundError:
-                continue  # another process swept it, or renamed it to its object
+        self.unfinished(time.time())
         self._is_swept = True

@@ -107,8 +107,12 @@ def gc(found: Mapping[str, Any]) -> str:
     if found["copies_freed"]:
         word = "freed of those" if found["swept"] else "to free of those"
         shown.append([word, count(found["copies_freed"]), size(found["copies_freed_bytes"])])
+    left = [each for each in found["local"] if each["left"]]
+    for each in left:
+        word = "left over in" if found["swept"] else "to clear in"
+        shown.append([f"{word} {each['folder']}", count(each["left"]), size(each["left_bytes"])])
     head = f"  data   {roots} {clones}"
-    is_done = found["swept"] or not (found["unnamed"] or found["copies_freed"])
+    is_done = found["swept"] or not (found["unnamed"] or found["copies_freed"] or left)
     tail = [] if is_done else ["         nothing was changed: this was a dry run"]
     return "\n".join([head, *([columns(shown, indent="         ", right=" rr")] if shown else []), *tail])
 

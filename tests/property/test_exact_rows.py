@@ -1,0 +1,79 @@
+"""What is written to CSV and JSON lines files is what comes back from the version: no number is rounded."""
+
+from __future__ import annotations
+
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from noria.bootstrap import open_workspace
+from noria.core.errors import UsageError
+from noria.data import versions
+from noria.data.rows import read
+from noria.data.tabular import incremental
+
+whole = st.one_of(st.integers(-9, 9), st.integers(-(2**66), 2**66), st.integers(-(10**42), 10**42)).map(str)
+fractions = st.builds(
+    lambda digits, scale: f"{Decimal(digits).scaleb(-scale):f}", st.integers(-(10**40), 10**40), st.integers(1, 12)
+)
+doubles = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False).map(repr)
+numbers = st.lists(st.one_of(whole, fractions, doubles), min_size=1, max_size=6)
+files = st.lists(st.tuples(st.sampled_from(["csv", "jsonl"]), numbers), min_size=1, max_size=3)
+
+
+def is_same(written: str, got: Any) -> bool:
+    """Whether a value is the number that was written; a double is it if printing it gives these digits."""
+    if not isinstance(got, float):
+        return Decimal(written) == Decimal(got)
+    digits = len(Decimal(written).as_tuple().digits)
+    return Decimal(written) in (Decimal(repr(got)), Decimal(f"{got:.{max(digits - 1, 0)}e}"))
+
+
+@settings(max_examples=60, deadline=None)
+@example([("csv", ["9007199254740993"]), ("csv", ["0.5"])])
+@example([("jsonl", ["9007199254740993"]), ("jsonl", ["0.5"])])
+@example([("jsonl", ["9007199254740993"]), ("csv", ["0.5"])])
+@example([("jsonl", ["12345678901234567.89"]), ("jsonl", ["0.5"])])
+@example([("jsonl", ["12345678901234567.89", "1.5"])])
+@example([("jsonl", ["1e-400", "0.0"])])
+@example([("csv", ["10000000000000000000000000000000000000000"]), ("jsonl", ["1.5"])])
+@given(files)
+def test_every_number_comes_back_as_it_was_written(written: list[tuple[str, list[str]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "noria.toml").write_text('[project]\nname = "t"\n')
+        (root / "in").mkdir()
+        for place, (form, texts) in enumerate(written):
+            rows = [f'{{"k": {place}, "x": {each}}}' if form == "jsonl" else f"{place},{each}" for each in texts]
+            head = ["k,x"] if form == "csv" else []
+            (root / "in" / f"{place}.{form}").write_text("\n".join([*head, *rows, ""]))
+        ws = open_workspace(root, actor="user:test")
+        try:
+            version = versions.add(ws, str(root / "in"), name="x")
+            got = read.table(ws, version)["x"].to_pylist()
+        finally:
+            ws.ledger.database.close()
+    expected = [each for _, texts in written for each in texts]
+    assert len(got) == len(expected)
+    assert [pair for pair in zip(expected, got, strict=True) if not is_same(*pair)] == []
+
+
+def test_what_would_have_to_be_rounded_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "noria.toml").write_text('[project]\nname = "t"\n')
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"o": {"x": 12345678901234567.89}}\n')
+    (tmp_path / "in" / "b.jsonl").write_text('{"o": {"x": 0.5}}\n')
+    (tmp_path / "whole.jsonl").write_text('{"k": 1, "x": 9007199254740993}\n')
+    (tmp_path / "half.jsonl").write_text('{"k": 2, "x": 0.5}\n')
+    ws = open_workspace(tmp_path, actor="user:test")
+    with pytest.raises(UsageError, match="a double would round, and another file"):
+        versions.add(ws, str(tmp_path / "in"), name="x")
+    versions.add(ws, str(tmp_path / "whole.jsonl"))
+    with pytest.raises(UsageError, match="without rounding"):
+        incremental.append(ws, "whole", str(tmp_path / "half.jsonl"), watermark="k")
+    ws.ledger.database.close()
