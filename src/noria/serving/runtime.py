@@ -38,7 +38,7 @@ PROBE_BYTES = 64 * 1024
 
 
 GATHER_S = 0.001
-"""How long the predicting thread lets requests gather after a batch of several, at most; and no longer than that took."""
+"""How long requests may gather after a batch of several, at most; and no longer than that batch took."""
 
 
 class Busy(WorldError):
