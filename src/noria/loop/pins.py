@@ -37,7 +37,7 @@ GROWN = frozenset({"append", "upsert", "delete", "compact", "merge"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataLine:
-    """One data set of a run: its version, rows gained since the version before, and its checks.
+    """One data set of a run: its version with its id, rows gained since the version before, and its checks.
 
     `checks` is how many rules were evaluated, `failed` how many of them said no; 0 of 0 without a
     suite. `failures` say column, rule, count and rows; `note` what a person would want to know beside it.
@@ -54,6 +54,7 @@ class DataLine:
     ok: bool = True
     failures: tuple[str, ...] = ()
     note: str = ""
+    content: str = ""
 
 
 def resolve(
@@ -114,6 +115,7 @@ def check(ws: Workspace, version: DatasetVersion) -> DataLine:
         rows=version.rows,
         added=version.rows - parent.rows if parent is not None else version.rows,
         before=parent.version if parent is not None else 0,
+        content=version.content,
     )
     is_first = not suite_path(ws, version.name).is_file()
     line = replace(line, note=_gone(ws, version))

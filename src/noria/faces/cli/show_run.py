@@ -51,7 +51,8 @@ def report(found: Mapping[str, Any]) -> str:
 
 
 def _data(found: Mapping[str, Any]) -> str:
-    text = f"  data   {found['dataset']}@{found['version']}  {name_of(found['tree'])}  {count(found['rows'])} rows"
+    name = name_of(found.get("content") or found["tree"])
+    text = f"  data   {found['dataset']}@{found['version']}  {name}  {count(found['rows'])} rows"
     if found["added"] and found["before"]:
         text += f"  ({signed(found['added'], 0)} since @{found['before']})"
     if found["checks"]:
