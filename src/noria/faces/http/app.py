@@ -85,7 +85,8 @@ class App:
                 return
             await self._answer(scope, receive, tracked)
         except BodyTooLarge as error:
-            await drain(receive)
+            if error.has_more:
+                await drain(receive)
             await reply_error(send, error)
         except NoriaError as error:
             if not has_begun:

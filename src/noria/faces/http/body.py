@@ -23,6 +23,8 @@ class BodyTooLarge(UsageError):
     """A request body is larger than the server takes."""
 
     code, status = "body-too-large", 413
+    has_more = False
+    """Whether a part of the body is still to come."""
 
 
 async def read_body(receive: Receive, *, limit: int) -> bytes:
@@ -36,9 +38,11 @@ async def read_body(receive: Receive, *, limit: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise BodyTooLarge(
+            error = BodyTooLarge(
                 f"the body is larger than {limit} bytes", hint="send fewer rows, or raise [server] max_body_bytes"
             )
+            error.has_more = bool(message.get("more_body", False))
+            raise error
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
