@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,19 @@ def test_who_leaves_before_the_answer_harms_nobody(server: ServerProcess) -> Non
             caller.send(whole(body)[: None if number % 2 else -7])
     answers = load(server.port, ({**GOOD, "id": f"stays-{number}"} for number in range(200)), at_once=8)
     assert (answers.failed, answers.broken, len(answers.found)) == (0, 0, 200)
+
+
+def test_who_leaves_many_requests_behind_harms_nobody(server: ServerProcess) -> None:
+    body = json.dumps({**SEVERAL, "rows": rows(40, 6)}).encode()
+    for number in range(60):
+        with Caller(server.port) as caller:
+            caller.send((whole(body) if number % 2 else chunked(body)) * 30)
+            if number % 3:
+                caller.answer()
+            caller.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert asked(server.port, whole(json.dumps(GOOD).encode()))[0] == 200
+    log = Path(server._root / "server.log").read_text(encoding="utf-8")
+    assert "Traceback" not in log, log[-2000:]
 
 
 def test_who_never_reads_is_not_served_without_end(server: ServerProcess) -> None:

@@ -8,12 +8,13 @@ the same answers. Parsing, limits on heads, keep-alive and shutdown stay uvicorn
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from noria.config import ServerConfig
 from noria.faces.http.auth import refuse
@@ -43,12 +44,33 @@ class Direct(HttpToolsProtocol):
         super().__init__(**given)
         self.infer = infer
         self._rules = rules
+        self._open: list[RequestResponseCycle] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller is there."""
+        super().connection_made(cast(asyncio.Transport, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller has left: nobody waits for any of its requests, also not for those before the last one.
+
+        uvicorn tells this to the newest request alone; of pipelined ones an older is the one that runs, and
+        would write to a connection that is closed.
+        """
+        self.pipeline.clear()
+        for cycle in self._open:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._open.clear()
+        super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         """The head is there: decide which way."""
         model = self._is_direct()
         if model is None:
             super().on_headers_complete()
+            self._open = [cycle for cycle in self._open if not cycle.response_complete]
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._open.append(self.cycle)
         else:
             self.cycle = cast(Any, _Prediction(self, model))
 
