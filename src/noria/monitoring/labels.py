@@ -164,11 +164,12 @@ def _lines(path: Path, start: int) -> tuple[list[_Line], int]:
 
 
 def _table(lines: Sequence[_Line]) -> pa.Table:
+    moments = {text: utc_text(instant(text)) if text else "" for text in {line.at for line in lines}}
     return pa.table(
         {
             "id": pa.array([line.id for line in lines], pa.string()),
             "label": pa.array([json.dumps(line.label) for line in lines], pa.string()),
-            "at": pa.array([utc_text(instant(line.at)) if line.at else "" for line in lines], pa.string()),
+            "at": pa.array([moments[line.at] for line in lines], pa.string()),
             "t": pa.array([line.t for line in lines], pa.int64()),
         }
     )

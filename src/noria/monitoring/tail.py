@@ -47,5 +47,5 @@ def _newest_of(path: Path) -> str:
     except FileNotFoundError:
         return ""
     payloads, _ = read_lines(path, start)
-    times = [line.at for payload in payloads if (line := _decoder.decode(payload)).at and not line.sh]
+    times = {line.at for payload in payloads if (line := _decoder.decode(payload)).at and not line.sh}
     return max((utc_text(instant(text)) for text in times), default="")

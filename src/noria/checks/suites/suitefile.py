@@ -57,11 +57,11 @@ class _Reader:
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
-        self.places = places(text) if text else {}
+        self._text = text
 
     def wrong(self, message: str, *path: str | int, hint: str = "") -> ConfigError:
         """The error, with the line of the key."""
-        line = line_of(self.places, path)
+        line = line_of(places(self._text), path) if self._text else 0  # slow, and only errors ask
         return ConfigError(message, where=f"{self.name}, line {line}" if line else self.name, hint=hint)
 
     def unknown(self, key: str, known: tuple[str, ...], place: str, *path: str | int) -> ConfigError:
