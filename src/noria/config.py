@@ -50,7 +50,7 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
-_DURATIONS = frozenset({"cooldown", "deadline", "delay", "every", "fresh", "grace"})
+_DURATIONS = frozenset({"cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +177,8 @@ class ServerConfig:
     """`[server]`: address and limits. A host that is not loopback needs a token.
 
     `max_body_bytes`, `max_queue_rows` and `max_batch_rows` bound what one server holds; `max_scheduled`
-    is how many scheduled runs one `noria up` does at once.
+    is how many scheduled runs one `noria up` does at once. `read_timeout` is how long a request that has
+    begun may keep silent.
     """
 
     host: str = "127.0.0.1"
@@ -187,6 +188,7 @@ class ServerConfig:
     max_queue_rows: int = 4096
     max_batch_rows: int = 256
     max_scheduled: int = 2
+    read_timeout: str = "30s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -540,6 +542,8 @@ def _value(expected: Any, value: Any, where: str, path: str) -> Any:
             duration(value)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}", where=where) from error
+        if path == "server.read_timeout" and not duration(value):
+            raise ConfigError(f"{path} must be longer than nothing", where=where)
     if path == "store.cache":
         try:
             size_bytes(value)

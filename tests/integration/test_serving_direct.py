@@ -29,7 +29,9 @@ SEVERAL = {"id": "many", "rows": rows(3, 6)}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     ws = make_project(tmp_path_factory.mktemp("direct") / "project")
     text = (ws.project.root / "noria.toml").read_text(encoding="utf-8")
-    (ws.project.root / "noria.toml").write_text(f"{text}max_body_bytes = {LIMIT}\n", encoding="utf-8")
+    (ws.project.root / "noria.toml").write_text(
+        f"{text}max_body_bytes = {LIMIT}\nread_timeout = '2s'\n", encoding="utf-8"
+    )
     make_release(ws)
     deploy(ws, MODEL)
     with serving(ws.project.root) as process:
@@ -183,6 +185,76 @@ def test_who_leaves_before_the_answer_harms_nobody(server: ServerProcess) -> Non
             caller.send(whole(body)[: None if number % 2 else -7])
     answers = load(server.port, ({**GOOD, "id": f"stays-{number}"} for number in range(200)), at_once=8)
     assert (answers.failed, answers.broken, len(answers.found)) == (0, 0, 200)
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "1500-01-01", "2300-01-01"])
+@pytest.mark.parametrize("how", [whole, chunked])
+def test_a_time_that_no_frame_holds_is_refused(server: ServerProcess, how: Any, at: str) -> None:
+    status, _, found = asked(server.port, how(json.dumps({**GOOD, "at": at}).encode()))
+    assert (status, found["error"]["code"]) == (400, "usage")
+    path = f"/v2/models/{MODEL}/feedback"
+    label = json.dumps({"labels": [{"id": "a", "label": 1, "at": at}]}).encode()
+    status, _, found = asked(server.port, whole(label, path))
+    assert (status, found["error"]["code"]) == (400, "usage")
+
+
+@pytest.mark.parametrize("how", [whole, chunked])
+def test_more_rows_than_may_ever_wait_are_not_to_be_tried_again(server: ServerProcess, how: Any) -> None:
+    status, _, found = asked(server.port, how(json.dumps({"rows": [{}] * 5000}).encode()))
+    assert (status, found["error"]["code"]) == (413, "too-many-rows")
+    assert "5000" in found["error"]["message"]
+    assert "4096" in found["error"]["message"]
+
+
+def test_a_body_that_says_it_is_too_large_is_not_awaited(server: ServerProcess) -> None:
+    with Caller(server.port) as caller:
+        caller.send(head("/predict", "content-length: 1000000000000", "expect: 100-continue"))
+        status, _, found = caller.answer()
+        assert (status, found["error"]["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /predict HT", head("/predict", "content-length: 10") + b"{}"])
+def test_a_request_that_stops_is_ended(server: ServerProcess, sent: bytes) -> None:
+    with Caller(server.port) as caller:
+        caller.send(sent)
+        status, headers, found = caller.answer()
+        assert (status, found["error"]["code"], headers["connection"]) == (408, "request-timeout", "close")
+        assert caller.file.read() == b""
+
+
+def test_a_chunk_that_stops_is_ended(server: ServerProcess) -> None:
+    with Caller(server.port) as caller:
+        caller.send(chunked(b'{"id": "half"}')[:-5])
+        assert caller.answer()[0] == 408
+        assert caller.file.read() == b""
+
+
+@pytest.mark.parametrize(
+    "lines", [b"FOO / HTTP/1.1\r\n\r\n", head("/predict", "content-length: -1"), b"\x16\x03\x01\x02"]
+)
+def test_what_is_no_http_is_told_so(server: ServerProcess, lines: bytes) -> None:
+    with Caller(server.port) as caller:
+        caller.send(lines)
+        status, _, found = caller.answer()
+        assert (status, found["error"]["code"]) == (400, "usage")
+        assert caller.file.read() == b"", "the connection ends"
+
+
+@pytest.mark.parametrize("how", [whole, chunked])
+@pytest.mark.parametrize("bad", [b"FOO\r\n\r\n", head("/predict", "transfer-encoding: chunked") + b"zz\r\n"])
+def test_whole_requests_before_nonsense_are_answered(server: ServerProcess, how: Any, bad: bytes) -> None:
+    with Caller(server.port) as caller:
+        caller.send(b"".join(how(json.dumps({**GOOD, "id": name}).encode()) for name in ("one", "two")) + bad)
+        assert caller.answer()[2]["id"] == "one"
+        assert caller.answer()[2]["id"] == "two"
+        assert caller.file.read() == b"", "the connection ends"
+
+
+def test_a_label_with_more_than_a_label_is_refused(server: ServerProcess) -> None:
+    body = json.dumps({"labels": [{"id": "a", "label": 1, "whent": "2026-01-01"}]}).encode()
+    status, _, found = asked(server.port, whole(body, f"/v2/models/{MODEL}/feedback"))
+    assert (status, found["error"]["code"]) == (400, "usage")
+    assert "whent" in found["error"]["message"]
 
 
 def test_who_leaves_many_requests_behind_harms_nobody(server: ServerProcess) -> None:

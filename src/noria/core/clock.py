@@ -44,10 +44,13 @@ def utc_text(moment: datetime) -> str:
 def instant(text: str) -> datetime:
     """The moment that an ISO 8601 text names; a text without an offset is UTC.
 
-    Raises: ValueError if the text is not a date or a time.
+    Raises: ValueError if the text is not a date or a time, or not one of the years 1 to 9999 in UTC.
     """
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is not in the years 1 to 9999 of UTC") from error
 
 
 def duration(text: str) -> timedelta:

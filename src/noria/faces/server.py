@@ -29,6 +29,7 @@ import uvloop
 from noria import plugins
 from noria.bootstrap import open_workspace
 from noria.config import ServerConfig
+from noria.core.clock import duration
 from noria.faces.http.app import App, Routes
 from noria.faces.http.direct import Direct
 from noria.faces.http.feedback import Feedback
@@ -125,10 +126,15 @@ async def _serving(
         loop.add_signal_handler(number, leave)
     watch_parent(loop, leave)
 
+    silent_s = duration(rules.read_timeout).total_seconds()
+
     async def resting() -> None:
         while True:
-            await asyncio.sleep(REST_S)
+            await asyncio.sleep(min(REST_S, silent_s / 2))
             feedback.rest()
+            for connection in list(server.server_state.connections):
+                if isinstance(connection, Direct):
+                    connection.end_if_silent(silent_s)
 
     task = asyncio.ensure_future(resting())
     await server.serve(sockets=[listening])

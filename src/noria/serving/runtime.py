@@ -23,14 +23,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from noria.core.errors import NotFound, WorldError
+from noria.core.errors import NotFound, UsageError, WorldError
 from noria.serving import router, segment
 from noria.serving.answers import Answer, Ask, Ids, Render, Waiter, answer_batch, error_body, shadow_lines
 from noria.serving.facts import Arm
 from noria.serving.meters import Meters
 from noria.serving.routes import Route, Routes, Served
 
-__all__ = ["Busy", "Limits", "Runtime"]
+__all__ = ["Busy", "Limits", "Runtime", "TooManyRows"]
 
 log = logging.getLogger("noria.serving")
 PROBE_BYTES = 64 * 1024
@@ -45,6 +45,12 @@ class Busy(WorldError):
     """The queue is full; the caller should come back after a moment."""
 
     code, status, is_retry_safe = "busy", 503, True
+
+
+class TooManyRows(UsageError):
+    """A request has more rows than may ever wait."""
+
+    code, status = "too-many-rows", 413
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +142,17 @@ class Runtime:
 
         Args:
             release: answer with this loaded release instead of the routed one; for tests by hand.
-        Raises: Busy when the queue is full; NotFound if the release is not loaded.
+        Raises: TooManyRows for more than the queue could ever hold; Busy when it is full; NotFound if the
+            release is not loaded.
         """
         loop = self._loop
         assert loop is not None, "the runtime was not started"
         count = len(rows)
+        if count > self.limits.queue_rows:
+            raise TooManyRows(
+                f"{count} rows in one request; at most {self.limits.queue_rows}",
+                hint="send them in several requests, or raise [server] max_queue_rows",
+            )
         if self._queued_rows + count > self.limits.queue_rows:
             self.meters.refused += 1
             raise Busy(f"the queue is full: {self._queued_rows} rows wait", hint="try again in a second")

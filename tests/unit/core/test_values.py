@@ -29,6 +29,12 @@ def test_the_text_of_a_moment_reads_back(moment: datetime) -> None:
     assert instant(text) == moment
 
 
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
+def test_a_moment_beyond_the_calendar_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        instant(text)
+
+
 @given(st.datetimes(), st.datetimes())
 def test_texts_sort_as_moments_do(first: datetime, second: datetime) -> None:
     one, two = first.replace(tzinfo=UTC), second.replace(tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.core.errors import UsageError
-from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
+from noria.faces.http.body import BodyCut, BodyTooLarge, read_body, require_shallow
 
 
 def read(parts: Sequence[bytes], limit: int) -> bytes:
@@ -24,7 +24,7 @@ def read(parts: Sequence[bytes], limit: int) -> bytes:
     async def receive() -> MutableMapping[str, Any]:
         return messages.pop(0)
 
-    return asyncio.run(read_body(receive, limit=limit))
+    return asyncio.run(read_body({"headers": []}, receive, limit=limit))
 
 
 def test_a_body_comes_whole_up_to_the_limit() -> None:
@@ -37,6 +37,19 @@ def test_a_large_body_is_refused_before_its_end_is_read() -> None:
     with pytest.raises(BodyTooLarge) as error:
         read([b"x" * 10, b"never looked at"], 5)
     assert error.value.status == 413
+
+
+def test_half_a_body_is_none() -> None:
+    messages: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": b'{"a": 1}', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> MutableMapping[str, Any]:
+        return messages.pop(0)
+
+    with pytest.raises(BodyCut):
+        asyncio.run(read_body({"headers": []}, receive, limit=100))
 
 
 def test_depth_is_counted_outside_of_texts() -> None:

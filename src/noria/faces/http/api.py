@@ -96,7 +96,7 @@ async def _arguments(request: Request, limit: int) -> Mapping[str, Any]:
     if kind != "application/json":
         hint = "send it as JSON: curl -H 'content-type: application/json' -d '{…}'"
         raise UsageError(f"the body is declared as {kind[:60]!r}, not JSON", hint=hint)
-    body = await read_body(request.receive, limit=limit)
+    body = await read_body(request.scope, request.receive, limit=limit)
     require_shallow(body)
     if not body.strip():
         return {}

@@ -7,12 +7,12 @@ so that neither a large nor a deep body costs more than its refusal.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from noria.core.errors import UsageError
 
-__all__ = ["DEPTH_MAX", "BodyTooLarge", "read_body", "require_shallow"]
+__all__ = ["DEPTH_MAX", "BodyCut", "BodyTooLarge", "RequestTimeout", "read_body", "require_shallow"]
 
 DEPTH_MAX = 64
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,25 +27,56 @@ class BodyTooLarge(UsageError):
     """Whether a part of the body is still to come."""
 
 
-async def read_body(receive: Receive, *, limit: int) -> bytes:
-    """The whole body of an ASGI request. Raises: BodyTooLarge as soon as it passes `limit` bytes."""
+class RequestTimeout(UsageError):
+    """A request began, and nothing more of it came."""
+
+    code, status = "request-timeout", 408
+
+
+class BodyCut(UsageError):
+    """The caller left in the middle of its request."""
+
+
+async def read_body(scope: Mapping[str, Any], receive: Receive, *, limit: int) -> bytes:
+    """The whole body of an ASGI request.
+
+    Raises: BodyTooLarge when the head says so, or as soon as it passes `limit` bytes; BodyCut.
+    """
+    announced, is_held_back = _announced(scope["headers"])
+    if announced > limit:
+        raise _too_large(limit, has_more=not is_held_back)
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b"".join(parts)
+            raise BodyCut("the caller left before the body was whole")
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            error = BodyTooLarge(
-                f"the body is larger than {limit} bytes", hint="send fewer rows, or raise [server] max_body_bytes"
-            )
-            error.has_more = bool(message.get("more_body", False))
-            raise error
+            raise _too_large(limit, has_more=bool(message.get("more_body", False)))
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, bool]:
+    """The length that a head says, 0 for none; and whether the caller asks before it sends."""
+    length, is_held_back = 0, False
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            length = int(value[:20])
+        elif name == b"expect":
+            is_held_back = value.lower() == b"100-continue"
+    return length, is_held_back
+
+
+def _too_large(limit: int, *, has_more: bool) -> BodyTooLarge:
+    error = BodyTooLarge(
+        f"the body is larger than {limit} bytes", hint="send fewer rows, or raise [server] max_body_bytes"
+    )
+    error.has_more = has_more
+    return error
 
 
 def require_shallow(body: bytes, limit: int = DEPTH_MAX) -> None:

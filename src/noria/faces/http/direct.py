@@ -12,14 +12,17 @@ import asyncio
 import logging
 import re
 import time
+from collections import deque
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from noria.config import ServerConfig
+from noria.core.errors import NoriaError, UsageError
 from noria.faces.http.auth import refuse
+from noria.faces.http.body import RequestTimeout
 from noria.faces.http.infer import Infer
-from noria.faces.http.replies import RETRY
+from noria.faces.http.replies import RETRY, body_of
 from noria.serving.answers import Answer, error_body
 
 __all__ = ["Direct"]
@@ -45,10 +48,54 @@ class Direct(HttpToolsProtocol):
         self.infer = infer
         self._rules = rules
         self._open: list[RequestResponseCycle] = []
+        self._asked: Any = None
+        self._heard = 0.0
+        self._is_partial = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A caller is there."""
         super().connection_made(cast(asyncio.Transport, transport))
+        self._heard = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request, of several, or of one and the next."""
+        self._heard = time.monotonic()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._is_partial = True
+        super().on_message_begin()
+
+    def end_if_silent(self, limit_s: float) -> None:
+        """Close the connection if a request on it has begun, or none ever has, and nothing came for so long.
+
+        Who waits for us is left alone: while an earlier request is answered, or while we do not read.
+        """
+        if not self._is_partial or time.monotonic() - self._heard <= limit_s or self.flow.read_paused:
+            return
+        before = [cycle for cycle in self._open if cycle is not self.cycle and not cycle.response_complete]
+        if before or self.transport.is_closing():
+            return
+        if self.parser is not None and (self.cycle is None or not getattr(self.cycle, "response_started", False)):
+            self._say(RequestTimeout(f"nothing came of the request for {limit_s:.0f} s"))
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP: say so as we say everything, and end; whole requests before it are answered first."""
+        asked = self._asked
+        if asked is None or asked.response_complete:
+            self._say(UsageError("this is no HTTP request that can be read"))
+            self.transport.close()
+            return
+        if self.cycle is not asked:
+            self.pipeline = deque(item for item in self.pipeline if item[0] is not self.cycle)
+        asked.keep_alive = False
+        self.flow.pause_reading()
+
+    def _say(self, error: NoriaError) -> None:
+        body = body_of(error)
+        self.transport.write(_HEAD % (STATUS_LINE[error.status], len(body), _CLOSE) + body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has left: nobody waits for any of its requests, also not for those before the last one.
@@ -84,7 +131,9 @@ class Direct(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._is_partial = False
         cycle: Any = self.cycle
+        self._asked = cycle
         if type(cycle) is _Prediction:
             cycle.ask()
         else:

@@ -30,7 +30,7 @@ KIND = "labels"
 MOST_LABELS = 100_000
 
 
-class Label(msgspec.Struct):
+class Label(msgspec.Struct, forbid_unknown_fields=True):
     """One outcome: the id of its prediction, the label, and when it became known (event time)."""
 
     id: str | int
@@ -38,7 +38,7 @@ class Label(msgspec.Struct):
     at: str = ""
 
 
-class Labels(msgspec.Struct):
+class Labels(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a feedback request."""
 
     labels: list[Label]
@@ -62,7 +62,7 @@ class Feedback:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, model: str) -> None:
         """Answer one request with `{"accepted": n}`."""
         try:
-            body = await read_body(receive, limit=self._limit)
+            body = await read_body(scope, receive, limit=self._limit)
             route = self._runtime.routes.of(model)
             lines = lines_of(body, self._now_us(), accepted=outcomes_of(route))
             writer = self._writers.get(model)

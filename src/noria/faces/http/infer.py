@@ -13,13 +13,13 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 import msgspec
 
+from noria.core.clock import instant
 from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.replies import RETRY, Receive, Scope, Send, body_of, reply, reply_error
@@ -33,6 +33,8 @@ __all__ = ["ROW_TYPE", "Infer"]
 Value = bool | int | float | str | None
 ROW_TYPE = dict[str, Value]
 MOST_TEXT = 512
+FIRST_YEAR, LAST_YEAR = 1678, 2261
+"""The whole years that a time of pandas and Arrow holds in nanoseconds."""
 """Characters of an id, key or time."""
 
 
@@ -112,7 +114,7 @@ class Infer:
     async def predict(self, scope: Scope, receive: Receive, send: Send, model: str) -> None:
         """Answer `POST /predict` and `POST /predict/{model}`."""
         arrived_ns = time.perf_counter_ns()
-        body = await read_body(receive, limit=self.limit_bytes)
+        body = await read_body(scope, receive, limit=self.limit_bytes)
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         refusal = self.queue(scope, body, model, arrived_ns=arrived_ns, waiter=waiter)
         if refusal is not None:
@@ -154,7 +156,7 @@ class Infer:
         try:
             if any(name == b"inference-header-content-length" for name, _ in scope["headers"]):
                 raise UsageError("binary tensors are not supported here", hint="send the data as JSON")
-            body = await read_body(receive, limit=self.limit_bytes)
+            body = await read_body(scope, receive, limit=self.limit_bytes)
             asked = parse_infer(body)
             rid = text_of(asked.id, "id") or self._new_id()
             route = self._runtime.routes.of(model)
@@ -269,13 +271,15 @@ def text_of(value: Any, what: str) -> str:
 
 
 def time_of(text: str) -> str:
-    """An event time, as it came. Raises: UsageError if it is no ISO 8601 date or time."""
+    """An event time, as it came. Raises: UsageError if it is no ISO 8601 date or time of the years that frames hold."""
     if not text:
         return text
     try:
-        datetime.fromisoformat(text)
+        year = instant(text).year
     except ValueError as error:
         raise UsageError("at must be an ISO 8601 date or time, such as 2026-11-21T04:40:00Z") from error
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise UsageError(f"at must be in the years {FIRST_YEAR} to {LAST_YEAR}, not {year}")
     return text
 
 
