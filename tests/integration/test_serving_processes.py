@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -140,3 +141,23 @@ def test_an_address_beyond_this_machine_needs_a_token(root: Path) -> None:
         up(load_project(root), host="0.0.0.0", port=0)
     with pytest.raises(Denied):
         up(replace(load_project(root), server=ServerConfig(host="0.0.0.0")), port=0)
+
+
+def test_what_is_deployed_and_cannot_be_loaded_is_said_by_up(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(root, place)
+    for path in (place / ".noria" / "objects").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+    errors = tmp_path / "errors"
+    with errors.open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-c", CODE, str(place)], stdout=subprocess.DEVNULL, stderr=stderr)
+    try:
+        wait_for(lambda: "cannot be loaded" in errors.read_text(), what="the warning")
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+    assert f"noria rollback {MODEL}" in errors.read_text()

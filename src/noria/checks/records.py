@@ -11,6 +11,7 @@ from sqlalchemy import Boolean, Column, Integer, Select, String, Text, select
 from noria.checks.facts import ChecksFinished
 from noria.core.fact import Stored
 from noria.store.ledger import Reader, Transaction
+from noria.store.rows import parsed
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "ChecksRecord", "accepted", "latest", "runs"]
@@ -99,5 +100,5 @@ def _one(tx: Reader, query: Select[Any]) -> ChecksRecord | None:
 
 def _read(row: Any) -> ChecksRecord:
     values = dict(zip(_FIELDS, row, strict=True))
-    values["failures"] = tuple(json.loads(values["failures"]))
+    values["failures"] = tuple(parsed(values["failures"]))
     return ChecksRecord(**values)

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, Select, String, Tex
 from noria.core.fact import Stored
 from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetDropped, DatasetTagged, DatasetUntagged
 from noria.store.ledger import Reader, Transaction
+from noria.store.rows import parsed
 from noria.store.tables import project, record_table
 
 __all__ = [
@@ -271,5 +272,5 @@ def _one(tx: Reader, query: Select[Any]) -> DatasetVersion | None:
 
 def _read(row: Any) -> DatasetVersion:
     values = dict(zip(_FIELDS, row, strict=True))
-    columns = tuple((str(name), str(kind), bool(null)) for name, kind, null in json.loads(values.pop("columns")))
+    columns = tuple((str(name), str(kind), bool(null)) for name, kind, null in parsed(values.pop("columns")))
     return DatasetVersion(columns=columns, **values)

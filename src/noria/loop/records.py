@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
@@ -10,6 +9,7 @@ from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Tex
 from noria.core.fact import Stored
 from noria.loop.facts import ChallengerJudged, RetrainDecided
 from noria.store.ledger import Reader, Transaction
+from noria.store.rows import parsed
 from noria.store.tables import project, record_table
 
 __all__ = [
@@ -171,5 +171,5 @@ def _decision_of(row: Row[tuple[object, ...]]) -> DecisionRecord:
     values = dict(row._mapping)
     for name in ("triggers", "rules"):
         found = values[name]
-        values[name] = tuple(json.loads(found) if isinstance(found, str) else found)
+        values[name] = tuple(parsed(found) if isinstance(found, str) else found)
     return DecisionRecord(**values)

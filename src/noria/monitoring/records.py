@@ -12,6 +12,7 @@ from sqlalchemy import Column, Index, Integer, Row, Text, select
 from noria.core.fact import Stored
 from noria.monitoring.facts import AlertRaised, AlertResolved, DriftMeasured, Estimate, LabelsSealed, QualityMeasured
 from noria.store.ledger import Reader, Transaction
+from noria.store.rows import parsed
 from noria.store.tables import project, record_table
 
 __all__ = [
@@ -248,12 +249,12 @@ def _estimates(values: Mapping[str, Estimate]) -> str:
 
 
 def _drift_of(row: Row[Any]) -> DriftRecord:
-    return DriftRecord(**{**row._mapping, "drifted": tuple(json.loads(row.drifted))})
+    return DriftRecord(**{**row._mapping, "drifted": tuple(parsed(row.drifted))})
 
 
 def _quality_of(row: Row[Any]) -> QualityRecord:
     found = {
-        side: {name: Estimate(**value) for name, value in json.loads(row._mapping[side]).items()}
+        side: {name: Estimate(**value) for name, value in parsed(row._mapping[side]).items()}
         for side in ("live", "frozen")
     }
     return QualityRecord(**{**row._mapping, **found})

@@ -212,7 +212,7 @@ def _tiles(shown: Sequence[Month], releases: Sequence[ReleaseLine]) -> str:
     stops = sum(len(month.stopped) for month in shown)
     live = next((item.release for item in reversed(releases) if item.state == "production"), 0)
     tiles = [
-        (f"{sum(month.rows for month in shown):,}", "predictions"),
+        (f"{sum(month.rows for month in shown):,}", "predictions in these months"),
         (f"{outcome.count('promoted')}", "promotions"),
         (f"{outcome.count('refused')}", "challengers refused"),
         (f"{stops}", "broken batches stopped"),

@@ -169,7 +169,7 @@ def _interval(
         error = math.sqrt(_variance(each) / len(each))
         return value - z * error, value + z * error
     if metric.name == "rmse":
-        error = math.sqrt(_variance((y - score) ** 2) / len(y))
+        error = math.sqrt(_variance(_squares(y, score, threshold)) / len(y))
         low, high = max(0.0, value**2 - z * error), value**2 + z * error
         return math.sqrt(low), math.sqrt(high)
     return _bootstrapped(metric, y, score, threshold=threshold, z=z, rows=rows)
@@ -256,7 +256,8 @@ def _log_losses(y: Array, score: Array, threshold: float) -> Array:
 
 
 def _squares(y: Array, score: Array, threshold: float) -> Array:
-    squares: Array = (y - score) ** 2
+    with np.errstate(over="ignore"):  # what is infinite is told as not finite, not by a warning
+        squares: Array = (y - score) ** 2
     return squares
 
 
@@ -318,12 +319,13 @@ def _calibration_error(y: Array, score: Array, threshold: float) -> float:
 
 
 def _rmse(y: Array, score: Array, threshold: float) -> float:
-    return math.sqrt(float(np.mean((y - score) ** 2)))
+    return math.sqrt(float(np.mean(_squares(y, score, threshold))))
 
 
 def _r2(y: Array, score: Array, threshold: float) -> float:
-    total = float(np.sum((y - y.mean()) ** 2))
-    return 1 - float(np.sum((y - score) ** 2)) / total if total > 0 else math.nan
+    total = float(np.sum(_squares(y, y.mean(), threshold)))
+    rest = float(np.sum(_squares(y, score, threshold)))
+    return 1 - rest / total if 0 < total < math.inf else math.nan
 
 
 def _table(*metrics: Metric) -> Mapping[str, Metric]:

@@ -13,6 +13,7 @@ from noria.core.fact import Stored
 from noria.registry.facts import AliasMoved, GateJudged, ReleaseMade, ReleaseMoved, Verdict, VersionRegistered
 from noria.store.ledger import Reader, Transaction
 from noria.store.payload import decode, encode
+from noria.store.rows import parsed
 from noria.store.tables import project, record_table
 from noria.tracking.facts import Pin
 
@@ -357,8 +358,8 @@ def _version_of(row: Row[Any] | None) -> VersionRecord | None:
         version=row.number,
         bundle=row.bundle,
         run=row.run,
-        metrics={name: float(value) for name, value in json.loads(row.metrics).items()},
-        pins=tuple(decode(Pin, pin) for pin in json.loads(row.pins)),
+        metrics={name: float(value) for name, value in parsed(row.metrics).items()},
+        pins=tuple(decode(Pin, pin) for pin in parsed(row.pins)),
         at=row.at,
         actor=row.actor,
     )
@@ -370,7 +371,7 @@ def _judgement_of(row: Row[Any]) -> JudgementRecord:
         version=row.number,
         champion=row.champion,
         passed=row.passed,
-        verdicts=tuple(decode(Verdict, verdict) for verdict in json.loads(row.verdicts)),
+        verdicts=tuple(decode(Verdict, verdict) for verdict in parsed(row.verdicts)),
         policy=row.policy,
         report=row.report,
         at=row.at,

@@ -20,6 +20,7 @@ from noria.serving.facts import (
     SmokeFinished,
 )
 from noria.store.ledger import Reader, Transaction
+from noria.store.rows import parsed
 from noria.store.tables import project, record_table
 
 __all__ = [
@@ -360,7 +361,7 @@ def segments(tx: Reader, model: str, environment: str = "local", *, after: int =
         _segment.c.model == model, _segment.c.environment == environment, _segment.c.seq > after
     )
     return [
-        SegmentRecord(**{**row._mapping, "releases": tuple(json.loads(row.releases))})
+        SegmentRecord(**{**row._mapping, "releases": tuple(parsed(row.releases))})
         for row in tx.rows(query.order_by(_segment.c.seq))
     ]
 
@@ -376,7 +377,7 @@ def has_segment(tx: Reader, model: str, source: str) -> bool:
 
 
 def _deployment_of(row: Row[Any]) -> DeploymentRecord:
-    body = json.loads(row.body)
+    body = parsed(row.body)
     return DeploymentRecord(
         model=row.model,
         environment=row.environment,
@@ -395,7 +396,7 @@ def _deployment_of(row: Row[Any]) -> DeploymentRecord:
 
 def _rollout_of(row: Row[Any]) -> RolloutRecord:
     values = dict(row._mapping)
-    values["plan"], values["evidence"] = json.loads(values["plan"]), json.loads(values["evidence"])
+    values["plan"], values["evidence"] = parsed(values["plan"]), parsed(values["evidence"])
     return RolloutRecord(**values)
 
 

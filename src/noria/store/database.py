@@ -32,6 +32,7 @@ from sqlalchemy.exc import DBAPIError
 
 from noria.core.errors import ConfigError, Corrupt, NoriaError, StoreFull, StoreUnavailable
 from noria.store.objects import disk_faults, sync_folder
+from noria.store.rows import parsed
 
 __all__ = ["Database", "database_url"]
 
@@ -220,12 +221,14 @@ class Database:
                 pool_size=POOL_SIZE,
                 max_overflow=POOL_OVERFLOW,
                 pool_pre_ping=True,
+                json_deserializer=parsed,
                 connect_args={"connect_timeout": 10, "options": f"-c lock_timeout={int(self._wait_s * 1000)}"},
             )
         engine = sqlalchemy.create_engine(
             self._url,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
+            json_deserializer=parsed,
             connect_args={"isolation_level": None, "timeout": self._wait_s, "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare_sqlite)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import MetaData, Table, inspect, select
+from sqlalchemy import JSON, Column, MetaData, Table, Text, cast, inspect, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
@@ -92,8 +92,29 @@ def _facts(connection: Connection, slices: Slices) -> Iterator[Stored[Any]]:
 
 
 def _rows(connection: Connection, table: Table) -> set[str]:
-    """Every row as text that is the same in both databases."""
-    return {json.dumps(dict(row), sort_keys=True, default=str) for row in connection.execute(select(table)).mappings()}
+    """Every row as text that is the same in both databases; JSON that was damaged stands as the text it is."""
+    as_text = [cast(column, Text).label(column.name) if _is_json(column) else column for column in table.columns]
+    names = [column.name for column in table.columns if _is_json(column)]
+    found = set()
+    for row in connection.execute(select(*as_text)).mappings():
+        values = dict(row)
+        for name in names:
+            values[name] = _value(values[name])
+        found.add(json.dumps(values, sort_keys=True, default=str))
+    return found
+
+
+def _is_json(column: Column[Any]) -> bool:
+    return isinstance(column.type, JSON)
+
+
+def _value(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _known_tables(connection: Connection) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from noria.bootstrap import open_workspace
 from noria.faces.cli.main import run
 
 Captured = pytest.CaptureFixture[str]
@@ -137,6 +138,48 @@ def test_a_closed_pipe_is_no_failure(project: Path) -> None:
     done = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True, env=os.environ)
     assert "Traceback" not in done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"], ["data", "add", "rows.csv"]])
+def test_an_output_that_nobody_reads_is_not_the_word_of_a_gate(words: list[str], project: Path) -> None:
+    (project / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "noria", *words], cwd=project, stdout=theirs, stderr=subprocess.PIPE, check=False
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_argument_that_is_no_text_is_a_mistake_of_usage(capsys: Captured, project: Path) -> None:
+    assert run(["explain", os.fsdecode(b"\xff\xfe")]) == 2
+    assert "UTF-8" in capsys.readouterr().err
+
+
+def test_a_record_that_is_no_json_is_named(capsys: Captured, project: Path) -> None:
+    (project / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    assert run(["data", "add", "rows.csv"]) == 0
+    ws = open_workspace(project)
+    columns = [(table.name, column.name) for table in ws.ledger.slices.tables for column in table.columns]
+    tried = 0
+    for table, column in columns:
+        with closing(sqlite3.connect(project / ".noria" / "ledger.db")) as connection:
+            query = f"select {column} from {table} where json_valid({column}) and typeof({column}) = 'text'"
+            before = connection.execute(query).fetchone()
+            if before is None or not before[0].startswith(("[", "{")):
+                continue
+            connection.execute(f"update {table} set {column} = '{{' || {column}")
+            connection.commit()
+        capsys.readouterr()
+        assert run(["audit", "verify"]) == 1, (table, column)
+        assert f"record table {table}" in capsys.readouterr().out
+        assert run(["status"]) in (0, 3)
+        assert "noria itself failed" not in capsys.readouterr().err
+        assert run(["admin", "rebuild"]) == 0
+        assert run(["audit", "verify"]) == 0
+        tried += 1
+    assert tried
 
 
 def test_an_audit_that_fails_exits_1(capsys: Captured, project: Path) -> None:

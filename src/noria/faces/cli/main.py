@@ -28,24 +28,42 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and give its exit code. Never raises but for NORIA_DEBUG=1."""
     is_json = "--json" in arguments
     try:
-        result = _root().main(list(arguments), prog_name="noria", standalone_mode=False, max_content_width=WIDTH_MAX)
+        result = _invoked(arguments)
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
         return _usage(error, is_json)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, EOFError, click.Abort):
         click.echo("interrupted", err=True)
         return 130
     except BrokenPipeError:
-        # The reader of our output is gone; writing more would raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return _unheard()
+    except UnicodeEncodeError as error:
+        if not any(text in error.object for text in arguments if text.encode(errors="replace") != os.fsencode(text)):
+            return _failed(error, is_json)
+        _print_error("usage", "an argument is not text in UTF-8", "", "noria --help", is_json)
+        return 2
     except Exception as error:  # the process boundary: everything else becomes an exit code here
         if os.environ.get("NORIA_DEBUG") == "1":
             raise
         return _failed(error, is_json)
+
+
+def _invoked(arguments: Sequence[str]) -> object:
+    """What the command gives. Not by click's own `main`: it makes 1, the word of a gate, of a pipe that is closed."""
+    root = _root()
+    if "_NORIA_COMPLETE" in os.environ:
+        return root.main(list(arguments), prog_name="noria", standalone_mode=False)
+    with root.make_context("noria", list(arguments), max_content_width=WIDTH_MAX) as context:
+        return root.invoke(context)
+
+
+def _unheard() -> int:
+    """The reader of our output is gone; writing more would raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _root() -> click.Group:

@@ -30,6 +30,7 @@ from noria.core.clock import utc_text
 from noria.core.errors import Conflict, Denied, UsageError, WorldError
 from noria.faces.http.auth import is_loopback
 from noria.faces.logs import start_log
+from noria.store.jobs import Jobs
 from noria.store.objects import disk_faults
 
 __all__ = ["CHILDREN", "up"]
@@ -40,6 +41,8 @@ NOTE = "up.json"
 STANDBY = "standby"
 STANDBY_AFTER_S = 5.0
 """The stand-by is made when the others have started; loading costs it a second or two of a core."""
+LOOK_S = 3.0
+"""How often it is asked what servers cannot load."""
 BACKLOG = 2048
 STEADY_S = 5.0
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -91,7 +94,7 @@ def up(
     }
     if clock:
         environment["NORIA_CLOCK"] = clock
-    supervisor = _Supervisor(project, listening, environment, started_at=utc_text(ws.clock.now()))
+    supervisor = _Supervisor(project, ws.jobs, listening, environment, started_at=utc_text(ws.clock.now()))
     try:
         return supervisor.run("" if quiet else f"noria is up: {supervisor.url}    stop: Ctrl-C")
     finally:
@@ -101,8 +104,10 @@ def up(
 
 class _Supervisor:
     def __init__(
-        self, project: Project, listening: socket.socket, environment: dict[str, str], *, started_at: str
+        self, project: Project, jobs: Jobs, listening: socket.socket, environment: dict[str, str], *, started_at: str
     ) -> None:
+        self._jobs = jobs
+        self._warned: set[tuple[str, str]] = set()
         self._root = Path(project.root).resolve()
         self._state = project.state.resolve()
         self._socket = listening
@@ -122,6 +127,7 @@ class _Supervisor:
                 self._start(name, 0)
             self._tell()
             self._later(STANDBY_AFTER_S, STANDBY, 0)
+            self._after(LOOK_S, "look", None)
             if greeting:
                 print(greeting, flush=True)
             while True:
@@ -129,7 +135,10 @@ class _Supervisor:
                 if what == "signal":
                     log.info("stopping after signal %s", value)
                     return 0
-                if what == "died":
+                if what == "look":
+                    self._look()
+                    self._after(LOOK_S, "look", None)
+                elif what == "died":
                     self._died(value)
                 elif what == "restart":
                     assert isinstance(value, tuple)
@@ -210,9 +219,29 @@ class _Supervisor:
         return True
 
     def _later(self, pause: float, name: str, deaths: int) -> None:
-        timer = threading.Timer(pause, self._events.put, [("restart", (name, deaths))])
+        self._after(pause, "restart", (name, deaths))
+
+    def _after(self, pause: float, what: str, value: object) -> None:
+        timer = threading.Timer(pause, self._events.put, [(what, value)])
         timer.daemon = True
         timer.start()
+
+    def _look(self) -> None:
+        """Say which models are deployed and cannot be loaded by our server, each once."""
+        try:
+            leases = self._jobs.leases("server/")
+        except WorldError as error:
+            log.error("the ledger cannot be read: %s", error)
+            return
+        pids = {child.process.pid for child in self._children.values()}
+        failed = set()
+        for lease in leases:
+            told = lease.data.get("failed")
+            if lease.is_live and lease.data.get("pid") in pids and isinstance(told, dict):
+                failed |= {(model, str(why["error"])) for model, why in told.items() if isinstance(why, dict)}
+        for model, why in sorted(failed - self._warned):
+            log.error("%s is deployed and cannot be loaded: %s; next: noria rollback %s", model, why, model)
+        self._warned = failed
 
     def _tell(self) -> None:
         """Write up.json: the supervisor's pid, the address, and the children's pids. Replaced as a whole."""
