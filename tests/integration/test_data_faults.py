@@ -121,7 +121,7 @@ class Meddling(FileObjects):
         super().__init__(root)
         self.happens = happens
 
-    def put_files(self, paths: Sequence[Path], progress: Progress) -> list:  # type: ignore[type-arg]  # as the store's
+    def put_files(self, paths: Sequence[str | Path], progress: Progress) -> list:  # type: ignore[type-arg]  # as the store's
         """First something happens, or last; both must be seen."""
         found = super().put_files(paths, progress)
         for place, content in self.happens:

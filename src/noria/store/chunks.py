@@ -29,6 +29,7 @@ from noria.core.identity import Digest, short
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
     from _typeshed import WriteableBuffer
 
 __all__ = ["CHUNKED_BYTES", "ChunkReader", "Chunker", "Recipe", "pack_recipe", "pays", "read_recipe"]
@@ -42,7 +43,8 @@ _MAGIC = b"noria chunks/1\n"
 _HEAD = struct.Struct("<QI16s")
 _PART = struct.Struct("<32sI")
 _WINDOW = 16
-_STEP = 1 << 20
+_STEP = 256 << 10
+"""Searched at a time: what is worked on fits the cache of a core."""
 ALWAYS_BYTES = 64 << 20
 """Objects of this size or more are chunked whatever a sample says: archives and weights often share most of
 their bytes with the next version, and a second whole copy costs more than looking for boundaries."""
@@ -66,60 +68,69 @@ class Recipe:
 
 
 class Chunker:
-    """Cuts a stream of blocks into chunks of `mean` bytes on average, from a quarter to four times that."""
+    """Finds where to cut a stream into chunks of `mean` bytes on average, from a quarter to four times that."""
 
     def __init__(self, size_bytes: int) -> None:
         self.mean = (64 << 10) if size_bytes < _LARGE_FILE else (1 << 20)
         self.rule = f"cdc/1 {self.mean >> 10}K"
         self._min, self._max = self.mean // 4, self.mean * 4
-        self._rest = b""
         self._hard: list[int] = []
         self._easy: list[int] = []
         self._scanned = 0
         self._scratch = _Scratch()
 
-    def feed(self, block: bytes) -> list[memoryview]:
-        """The chunks that are complete with this block; what is left waits for the next."""
-        self._rest = self._rest + block if self._rest else block
-        return self._cut(is_last=False)
+    @property
+    def rest_bytes(self) -> int:
+        """At most so many bytes wait for more, unless more was read than that."""
+        return self._max
 
-    def finish(self) -> list[memoryview]:
-        """The chunks of what is left."""
-        return self._cut(is_last=True)
+    def cuts(self, content: Buffer, *, is_last: bool) -> list[int]:
+        """Where the chunks end that are known by now, as offsets into `content`.
 
-    def _cut(self, *, is_last: bool) -> list[memoryview]:
-        self._scan()
-        whole, begin, cuts = memoryview(self._rest), 0, []
-        while len(whole) - begin > self._max or (is_last and begin < len(whole)):
-            end = self._next(begin, len(whole))
-            cuts.append(whole[begin:end])
-            begin = end
-        self._rest = bytes(whole[begin:])
+        Args:
+            content: the bytes since the end of the last chunk that was told: what waited, and what is new.
+            is_last: nothing follows, so that what is left is a chunk.
+        """
+        size, begin, ends = len(memoryview(content)), 0, []
+        while begin < size:
+            end = self._next(begin, size)
+            while not end and self._scanned < size:
+                self._scan(content, begin, size)
+                end = self._next(begin, size)
+            if not end and not is_last:
+                break
+            begin = end or size
+            ends.append(begin)
         self._hard = [at - begin for at in self._hard[bisect_right(self._hard, begin) :]]
         self._easy = [at - begin for at in self._easy[bisect_right(self._easy, begin) :]]
-        self._scanned -= begin
-        return cuts
+        self._scanned = max(self._scanned - begin, 0)
+        return ends
 
-    def _next(self, begin: int, end: int) -> int:
-        """The first strict boundary before the mean size, else the first easy one, else the largest size."""
+    def _next(self, begin: int, size: int) -> int:
+        """The first strict boundary before the mean size, else the first easy one, else the largest size; 0: not known.
+
+        A boundary that is known is the first one: those before it were looked at.
+        """
         strict = bisect_left(self._hard, begin + self._min)
         if strict < len(self._hard) and self._hard[strict] <= begin + self.mean:
             return self._hard[strict]
+        if self._scanned < min(begin + self.mean, size):
+            return 0  # there may still be a strict one
         easy = bisect_left(self._easy, begin + self.mean)
         if easy < len(self._easy) and self._easy[easy] <= begin + self._max:
             return self._easy[easy]
-        return min(begin + self._max, end)
+        return begin + self._max if self._scanned >= begin + self._max else 0
 
-    def _scan(self) -> None:
-        """Find the boundaries in what is new."""
-        begin = max(self._scanned - _WINDOW + 1, 0)
+    def _scan(self, content: Buffer, begin: int, size: int) -> None:
+        """Find the boundaries in the next part that matters to the chunk that begins here."""
+        start = max(self._scanned - _WINDOW + 1, begin + self._min - _WINDOW, 0)  # none ends a chunk below the minimum
         one_in_hard, one_in_easy = (1 << 32) // (4 * self.mean), (1 << 32) // (self.mean // 4)
-        for start in range(begin, len(self._rest) - _WINDOW + 1, _STEP):
-            size = min(_STEP + _WINDOW - 1, len(self._rest) - start)
-            hard, easy = _boundaries(self._rest, start, size, self._scratch, hard=one_in_hard, easy=one_in_easy)
+        part = min(_STEP + _WINDOW - 1, size - start)
+        if part >= _WINDOW:
+            hard, easy = _boundaries(content, start, part, self._scratch, hard=one_in_hard, easy=one_in_easy)
             self._hard += hard
             self._easy += easy
-        self._scanned = max(len(self._rest), self._scanned)
+        self._scanned = max(min(start + part, size), self._scanned) if part > 0 else size
 
 
 class _Scratch:
@@ -132,7 +143,7 @@ class _Scratch:
 
 
 def _boundaries(
-    block: bytes, start: int, size: int, scratch: _Scratch, *, hard: int, easy: int
+    block: Buffer, start: int, size: int, scratch: _Scratch, *, hard: int, easy: int
 ) -> tuple[list[int], list[int]]:
     """Where a chunk may end in a part of a block: offsets behind windows of 16 bytes with a great hash.
 

@@ -162,7 +162,7 @@ class HasFiles(Protocol):
         """Store a file's bytes. Raises: NotFound; Conflict if it changes while it is read."""
         ...
 
-    def put_files(self, paths: Sequence[Path], progress: Progress) -> list[Digest]:
+    def put_files(self, paths: Sequence[str | Path], progress: Progress) -> list[Digest]:
         """Store many files; gives their names in order. Raises: NotFound; Conflict."""
         ...
 
@@ -300,7 +300,7 @@ class Objects:
             return self._store.put_named(items)
         return self.put_many(content for _, content in items)
 
-    def put_files(self, paths: Sequence[Path], progress: Progress = ignore_progress) -> list[Digest]:
+    def put_files(self, paths: Sequence[str | Path], progress: Progress = ignore_progress) -> list[Digest]:
         """Store many files, small ones together; gives their names in order. The files are not touched.
 
         Raises: NotFound, or Conflict if one changes while it is read; both name the file, and then no
@@ -309,7 +309,7 @@ class Objects:
         if isinstance(self._store, HasFiles):
             return self._store.put_files(paths, progress)
         found = []
-        for path in paths:
+        for path in map(Path, paths):
             found.append(self.put_file(path))
             progress(path.stat().st_size)
         return found

@@ -411,6 +411,11 @@ class Batch:
             self._flush()
         return self._pack.name, at
 
+    def write(self) -> None:
+        """Give what was appended to the operating system: nothing that was handed over is needed any more."""
+        if self._pack is not None and self._parts:
+            self._flush()
+
     def sync(self) -> dict[str, int]:
         """Put everything on disk, without naming it in the index; gives the end of each pack."""
         if self._pack is not None:

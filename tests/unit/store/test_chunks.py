@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,16 @@ MEAN = 64 << 10
 
 def cut(content: bytes, step: int, size_bytes: int | None = None) -> list[bytes]:
     chunker = Chunker(len(content) if size_bytes is None else size_bytes)
-    blocks = [content[at : at + step] for at in range(0, len(content), step)]
-    return [bytes(chunk) for block in blocks for chunk in chunker.feed(block)] + [bytes(c) for c in chunker.finish()]
+    found: list[bytes] = []
+    rest = b""
+    for at in range(0, len(content) + step, step):
+        rest += content[at : at + step]
+        ends = chunker.cuts(memoryview(rest), is_last=at >= len(content))
+        found += [rest[begin:end] for begin, end in pairwise([0, *ends])]
+        rest = rest[ends[-1] if ends else 0 :]
+        assert len(rest) <= chunker.rest_bytes
+    assert not rest
+    return found
 
 
 def slow_boundaries(content: bytes) -> tuple[set[int], set[int]]:

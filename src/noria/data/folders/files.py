@@ -299,14 +299,15 @@ def _store(objects: Objects, seen: _Seen) -> None:
     paths = [known.folder.path(known.folder.files[place][0]) for known, place in waiting]
     with task("storing", total=total) as advance:
         try:
-            digests = objects.put_files([Path(path) for path in paths], advance)
+            digests = objects.put_files(paths, advance)  # a Path costs as much as a system call
         except NotFound as error:
             raise Conflict(f"a file went away while it was added: {error.message}", hint="run it again") from error
     changed = []
     for (known, place), path, digest in zip(waiting, paths, digests, strict=True):
-        name, *stamp = known.folder.files[place]
-        if list(stamp_of(path, known.folder.prefix + name)) != stamp:
-            changed.append(printable(known.folder.prefix + name))
+        file = known.folder.files[place]
+        name = known.folder.prefix + file[0]
+        if stamp_of(path, name) != file[1:]:
+            changed.append(printable(name))
         known.digests[place] = digest
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -8,10 +8,10 @@ Files are read once; a file that changes meanwhile is named and nothing of it is
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,8 +32,8 @@ PACKED_BYTES = 64 << 10
 _AT_ONCE = 256
 _AT_ONCE_BYTES = 4 << 20
 _CHUNK_BLOCK_BYTES = 4 << 20
-_BLOCKS_AHEAD = 3
-_THREADS = 2
+_BUFFERS = 4
+_GROUPS_AHEAD = 2
 
 Progress = Callable[[int], None]
 
@@ -53,35 +53,39 @@ class Store(Protocol):
         """Name an object whose chunks are stored."""
         ...
 
-    def adding(self, pending: set[bytes]) -> AbstractContextManager[Adding]:
+    def adding(self) -> AbstractContextManager[Adding]:
         """A turn to add small objects."""
         ...
 
 
 class Adding:
-    """Collects small objects and appends those that are not there to a batch. One thread each.
+    """Collects small objects and appends those that are not there to a batch. One thread at a time."""
 
-    `pending` holds what other threads of the same call append, so that nothing is stored twice.
-    """
-
-    def __init__(self, packs: Packs, batch: Batch, is_loose: Callable[[bytes], bool], pending: set[bytes]) -> None:
+    def __init__(self, packs: Packs, batch: Batch, is_loose: Callable[[bytes], bool]) -> None:
         self._packs = packs
         self._batch = batch
         self._is_loose = is_loose
-        self._pending = pending
+        self._seen: set[bytes] = set()
         self._waiting: dict[bytes, bytes | memoryview] = {}
         self._bytes = 0
         self._touched: list[bytes] = []
 
     def add(self, key: bytes, content: bytes | memoryview) -> None:
         """One object more; its digest is the caller's word."""
-        if key in self._pending:
+        if key in self._seen:
             return
-        self._pending.add(key)
+        self._seen.add(key)
         self._waiting[key] = content
         self._bytes += len(content)
         if len(self._waiting) >= _AT_ONCE or self._bytes >= _AT_ONCE_BYTES:
             self.flush()
+
+    def add_all(self, items: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
+        """Some more, and hand all that waits to the operating system: memory that a view shows may change then."""
+        for key, content in items:
+            self.add(key, content)
+        self.flush()
+        self._batch.write()
 
     def flush(self) -> None:
         """Look for what waits, and append what is not there as it should be."""
@@ -91,7 +95,7 @@ class Adding:
         stale = time.time() - FRESH_S / 2
         for key, content in waiting.items():
             if key in found:
-                if stored.get(key) == content:
+                if stored.get(key) == bytes(content):  # a view would be compared byte by byte
                     if found[key].trashed or found[key].seen < stale:
                         self._touched.append(key)
                 else:
@@ -122,77 +126,91 @@ class Adding:
             return None
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
-    """A user's file, open for reading, with its status at the beginning.
-
-    Raises: NotFound; StoreUnavailable; Conflict if it is another one, or changed, at the end.
-    """
+def _open(path: str | Path) -> tuple[int, os.stat_result]:
+    """A user's file, open for reading, and its status. Raises: NotFound; StoreUnavailable."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"there is no file {path}") from error
     except OSError as error:
         raise StoreUnavailable(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    status = os.fstat(handle)
+    if (status.st_mode & 0o170000) != 0o100000:
+        os.close(handle)
+        raise NotFound(f"there is no file {path}", hint="it is a folder or a device")
+    return handle, status
+
+
+def _check_unchanged(handle: int, before: os.stat_result, path: str | Path) -> None:
+    if stamp_of(os.fstat(handle)) != stamp_of(before):
+        raise Conflict("the file changed while it was read", where=str(path), hint="run the command again")
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[tuple[int, os.stat_result]]:
+    """A user's file, open for reading, with its status at the beginning.
+
+    Raises: NotFound; StoreUnavailable; Conflict if it is another one, or changed, at the end.
+    """
+    handle, before = _open(path)
     try:
-        before = os.fstat(handle)
-        if (before.st_mode & 0o170000) != 0o100000:
-            raise NotFound(f"there is no file {path}", hint="it is a folder or a device")
         yield handle, before
-        if stamp_of(os.fstat(handle)) != stamp_of(before):
-            raise Conflict("the file changed while it was read", where=str(path), hint="run the command again")
+        _check_unchanged(handle, before, path)
     finally:
         os.close(handle)
 
 
-def add_files(store: Store, paths: Sequence[Path], progress: Progress) -> list[Digest]:
-    """Store many files; gives their digests in order. See `Objects.put_files`."""
+def _read_small(path: str | Path) -> bytes | None:
+    """The bytes of a small file, None of a large one. Raises: as `opened`, which costs as much as reading does."""
+    handle, before = _open(path)
+    try:
+        is_small = before.st_size < PACKED_BYTES
+        content = os.read(handle, before.st_size + 1) if is_small else None
+        _check_unchanged(handle, before, path)
+        return content
+    finally:
+        os.close(handle)
+
+
+def add_files(store: Store, paths: Sequence[str | Path], progress: Progress) -> list[Digest]:
+    """Store many files; gives their digests in order. See `Objects.put_files`.
+
+    They are read and hashed here and appended in another thread, some hundreds at a time: two threads that
+    both go from file to file would take turns at the interpreter, and be slower than one.
+    """
     found: list[Digest] = [Digest("")] * len(paths)
     large: list[int] = []
-    pending: set[bytes] = set()
-    stop = threading.Event()
-
-    def small(numbers: Sequence[int]) -> None:
-        with store.adding(pending) as adding:
-            for number in numbers:
-                if stop.is_set():
-                    return
-                with opened(paths[number]) as (handle, status):
-                    if status.st_size >= PACKED_BYTES:
-                        large.append(number)
-                        continue
-                    content = os.read(handle, status.st_size + 1)
-                key = hashlib.sha256(content).digest()
-                found[number] = as_name(key)
-                adding.add(key, content)
-                progress(len(content))
-            adding.commit()
-
-    half = (len(paths) + _THREADS - 1) // _THREADS
-    parts = [range(len(paths))] if len(paths) < 2 * _AT_ONCE else [range(half), range(half, len(paths))]
-    _in_threads(small, parts, stop)
-    large.sort()
+    group: list[tuple[bytes, bytes]] = []
+    held = 0
+    under_way: list[Future[None]] = []
+    with store.adding() as adding, ThreadPoolExecutor(1, thread_name_prefix="noria-add") as storing:
+        for number, path in enumerate(paths):
+            content = _read_small(path)
+            if content is None:
+                large.append(number)
+                continue
+            key = hashlib.sha256(content).digest()
+            found[number] = as_name(key)
+            group.append((key, content))
+            held += len(content)
+            if len(group) == _AT_ONCE or held >= _AT_ONCE_BYTES:
+                under_way.append(storing.submit(adding.add_all, group))
+                progress(held)
+                group, held = [], 0
+                while len(under_way) > _GROUPS_AHEAD:
+                    under_way.pop(0).result()
+        for each in under_way:
+            each.result()
+        adding.add_all(group)
+        adding.commit()
+        progress(held)
     for number in large:
         found[number] = add_large(store, paths[number])
-        progress(paths[number].stat().st_size)
+        progress(os.stat(paths[number]).st_size)  # noqa: PTH116  # a name as well as a Path
     return found
 
 
-def _in_threads(work: Callable[[Sequence[int]], None], parts: Sequence[Sequence[int]], stop: threading.Event) -> None:
-    if len(parts) == 1:
-        work(parts[0])
-        return
-    with ThreadPoolExecutor(len(parts), thread_name_prefix="noria-add") as pool:
-        futures = [pool.submit(work, part) for part in parts]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stop.set()
-            raise
-
-
-def add_large(store: Store, path: Path) -> Digest:
+def add_large(store: Store, path: str | Path) -> Digest:
     """Store one file: as chunks where a sample says that it pays, else whole."""
     with opened(path) as (handle, status), os.fdopen(os.dup(handle), "rb", buffering=0) as stream:
         if status.st_size >= CHUNKED_BYTES and pays(stream, status.st_size):
@@ -204,25 +222,38 @@ def add_large(store: Store, path: Path) -> Digest:
 
 
 def _add_chunks(store: Store, stream: BinaryIO, size_bytes: int) -> Recipe:
-    """Cut here, hash the whole in one thread and the chunks in another; the disk works beside them."""
+    """Cut here, hash the whole in one thread and the chunks in another; the disk works beside them.
+
+    What is read goes round in a few buffers: fresh memory for each block costs as much as hashing it.
+    """
     whole = hashlib.sha256()
     chunker = Chunker(size_bytes)
     chunks: list[tuple[Digest, int]] = []
-    with store.adding(set()) as adding, ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as storing:
+    with store.adding() as adding, ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as storing:
 
         def keep(cuts: list[memoryview]) -> None:
-            for content in cuts:
-                key = hashlib.sha256(content).digest()
-                chunks.append((as_name(key), len(content)))
-                adding.add(key, content)
+            keyed = [(hashlib.sha256(content).digest(), content) for content in cuts]
+            chunks.extend((as_name(key), len(content)) for key, content in keyed)
+            adding.add_all(keyed)
 
-        under_way: list[Future[None]] = []
-        while block := stream.read(_CHUNK_BLOCK_BYTES):
-            under_way += (hashing.submit(whole.update, block), storing.submit(keep, chunker.feed(block)))
-            while len(under_way) > 2 * _BLOCKS_AHEAD:
-                under_way.pop(0).result()
-        under_way.append(storing.submit(keep, chunker.finish()))
-        for each in under_way:
+        buffers = [memoryview(bytearray(chunker.rest_bytes + _CHUNK_BLOCK_BYTES)) for _ in range(_BUFFERS)]
+        busy: list[list[Future[None]]] = [[] for _ in buffers]
+        rest = memoryview(b"")
+        for number in itertools.cycle(range(_BUFFERS)):
+            for each in busy[number]:
+                each.result()
+            buffer, begin = buffers[number], len(rest)
+            buffer[:begin] = rest
+            end = begin + stream.readinto(buffer[begin : begin + _CHUNK_BLOCK_BYTES])  # type: ignore[attr-defined]  # it is unbuffered
+            is_last = end == begin
+            busy[number] = [hashing.submit(whole.update, buffer[begin:end])]
+            ends = chunker.cuts(buffer[:end], is_last=is_last)
+            cuts = [buffer[start:stop] for start, stop in itertools.pairwise([0, *ends])]
+            busy[number].append(storing.submit(keep, cuts))
+            rest = buffer[ends[-1] if ends else 0 : end]
+            if is_last:
+                break
+        for each in itertools.chain(*busy):
             each.result()
         adding.commit()
     failpoint("chunks.stored")

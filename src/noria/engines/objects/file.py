@@ -114,7 +114,7 @@ class FileObjects:
     def put_named(self, items: Iterable[tuple[Digest, bytes]]) -> Names:
         """Store small things whose digests the caller has verified; gives their names in order."""
         found: list[Digest] = []
-        with self.adding(set()) as adding:
+        with self.adding() as adding:
             for name, content in items:
                 found.append(name)
                 adding.add(as_key(name), content)
@@ -126,8 +126,8 @@ class FileObjects:
         with disk_faults(self._root):
             return add_large(self, path)
 
-    def put_files(self, paths: Sequence[Path], progress: Progress = ignore_progress) -> Names:
-        """Store many files, in two threads; gives their names in order. Raises: as put_file, naming the file."""
+    def put_files(self, paths: Sequence[str | Path], progress: Progress = ignore_progress) -> Names:
+        """Store many files; gives their names in order. Raises: as put_file, naming the file."""
         with disk_faults(self._root):
             return add_files(self, paths, progress)
 
@@ -315,7 +315,7 @@ class FileObjects:
             return self._packs.repack()
 
     @contextmanager
-    def adding(self, pending: set[bytes]) -> Iterator[Adding]:
+    def adding(self) -> Iterator[Adding]:
         """A turn to add small objects. Raises: StoreFull; StoreUnavailable."""
         with disk_faults(self._root), self._packs.batch() as batch:
             folders = self._loose.folders()
@@ -323,7 +323,7 @@ class FileObjects:
             def is_loose(key: bytes) -> bool:
                 return key[:1].hex() in folders and self._is_loose(as_name(key))
 
-            yield Adding(self._packs, batch, is_loose, pending)
+            yield Adding(self._packs, batch, is_loose)
 
     # Inside.
 
