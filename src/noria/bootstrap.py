@@ -62,7 +62,9 @@ def open_workspace(
     state = project.state.resolve()
     slices = load_slices()
     with disk_faults(state):
-        state.mkdir(parents=True, exist_ok=True)  # a database elsewhere does not make it
+        if not state.is_dir():
+            state.mkdir(parents=True, exist_ok=True)  # a database elsewhere does not make it
+            (state / ".gitignore").write_text("*\n", encoding="utf-8")  # `git add .` must not take the objects
     database = Database(database_url(project.store.database, state))
     seen = Seen(state / "seen")
     try:

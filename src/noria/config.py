@@ -332,7 +332,7 @@ def find_project(start: Path) -> Path:
             return candidate
     raise NotAProject(
         f"there is no {CONFIG_NAME} in {folder} or above it",
-        hint="noria init NAME makes a project, or cd into one",
+        hint="noria init NAME makes a project, or cd into one; for data alone a noria.toml with [project] name will do",
     )
 
 
@@ -364,7 +364,8 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         if key not in scalars:
             raise _unknown(key, scalars, where, "project")
     if not isinstance(head.get("name"), str) or not head["name"]:
-        raise ConfigError('[project] needs name = "…"', where=where)
+        hint = f'write [project] and under it name = "{Path(where).parent.name or "team"}"; no other key is needed'
+        raise ConfigError('[project] needs name = "…"', where=where, hint=hint)
     server = dict(_table(document.get("server", {}), where, "server"))
     store = dict(_table(document.get("store", {}), where, "store"))
     _from_environment(environment, server, store, where)

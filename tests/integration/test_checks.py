@@ -492,6 +492,17 @@ def test_versions_are_watched_before_any_model_sees_them(ws: Workspace) -> None:
     assert ("nulls", "amount", "error") not in questions, "an old anomaly is not the newest version's"
 
 
+def test_a_count_of_nulls_that_was_altered_or_cleared_away_is_made_again(ws: Workspace) -> None:
+    for index in range(7):
+        add(ws, orders(500 + index, start=index))
+    first = watch.watch(ws)
+    notes = sorted((ws.project.state / "cache" / "nulls").iterdir())
+    notes[0].write_text("{")
+    notes[1].unlink()
+    assert watch.watch(ws) == first
+    assert sorted((ws.project.state / "cache" / "nulls").iterdir()) == notes
+
+
 def test_the_page_holds_everything_and_fetches_nothing(ws: Workspace) -> None:
     bad = orders().to_pydict()
     bad["country"][4] = '<script>alert("x")</script>'
@@ -524,6 +535,75 @@ def test_a_key_in_a_far_file_is_found_on_disk_too(ws: Workspace, monkeypatch: py
     )  # fmt: skip
     both = ": row 395 of a.parquet, row 0 of b.parquet"
     assert (found.message, found.examples[0]) == (usual.message + both, "o395"), "other rules: both files are new"
+
+
+@pytest.mark.parametrize("most", [10**9, 10])
+def test_a_key_without_any_value_does_not_pass(ws: Workspace, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Whether keys are compared in memory or (`most`) on disk."""
+    monkeypatch.setattr(wholes, "KEY_ROWS_MAX", most)
+    empty, one = pa.nulls(400, pa.string()), pa.array([None, *(f"o{i}" for i in range(399))])
+    add(ws, orders(id=empty))
+    rules(ws, '[columns.id]\nunique = true\n[[rules]]\nrule = "unique"\ncolumns = ["id"]\nname = "named"\n')
+    found = failed(suite.run(ws, "orders"))
+    said = "cannot be evaluated: the column has no values (allow_empty = true lets that pass)"
+    assert {key: (f.message, f.file) for key, f in found.items()} == {
+        ("unique", "id"): (said, "a.parquet"), ("named", "id"): (said, "a.parquet"),
+    }  # fmt: skip
+    allowed = "[columns.id]\nunique = true\nnulls = 1.0\n"
+    rules(ws, allowed + '[[rules]]\nrule = "unique"\ncolumns = ["id"]\nallow_empty = true\n')
+    assert suite.run(ws, "orders").ok
+    add(ws, orders(id=one))
+    rules(ws, "[columns.id]\nunique = true\n")
+    assert suite.run(ws, "orders").ok, "a null repeats nothing"
+    rules(ws, '[table]\nkey = "id"\n')
+    found = failed(suite.run(ws, "orders"))
+    assert [(f.message, f.rows) for f in found.values()] == [("a row has no key", (0,))], "every row has a key"
+
+
+def test_a_new_month_without_any_key_is_named_beside_months_that_have_them(ws: Workspace) -> None:
+    add(ws, orders())
+    rules(ws, "[columns.id]\nunique = true\n")
+    assert suite.run(ws, "orders").ok
+    add(ws, orders(200, start=400, id=pa.nulls(200, pa.string())), file="b.parquet")
+    found = failed(suite.run(ws, "orders"))["unique", "id"]
+    assert (found.file, found.count, found.severity) == ("b.parquet", 200, "error")
+
+
+def test_times_beyond_tomorrow_say_what_allows_them(ws: Workspace) -> None:
+    ahead = np.datetime64(datetime.datetime.now(datetime.UTC).replace(tzinfo=None), "us") + np.timedelta64(700, "D")
+    late = orders().to_pydict()
+    late["at"][7] = ahead.astype(object)
+    add(ws, pa.table(late), time="at")
+    rules(ws, '[table]\ntime = "at"\n')
+    found = failed(suite.run(ws, "orders"))["time range", "at"]
+    assert found.message.endswith('after tomorrow; where that is right: [table] ahead = "700d" in checks/orders.toml')
+    edit = found.message.rpartition("[table] ")[2].partition(" in ")[0]
+    rules(ws, f'[table]\ntime = "at"\n{edit}\n')
+    assert suite.run(ws, "orders").ok
+    rules(ws, '[table]\ntime = "at"\nahead = "600d"\n')
+    assert "further ahead than 600d" in failed(suite.run(ws, "orders"))["time range", "at"].message
+    rules(ws, '[table]\ntime = "at"\nahead = "soon"\n')
+    with pytest.raises(ConfigError, match="not a duration"):
+        suite.run(ws, "orders")
+    (ws.project.root / "checks" / "orders.toml").unlink()
+    infer.infer(ws, "orders")
+    assert 'ahead = "1000d"' in (ws.project.root / "checks" / "orders.toml").read_text()
+    assert suite.run(ws, "orders").ok
+
+
+def test_what_was_too_far_ahead_is_asked_again_when_time_went_on(ws: Workspace, tmp_path: Path) -> None:
+    class Later:
+        def now(self) -> datetime.datetime:
+            return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=9)
+
+    soon = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(days=5)
+    late = orders().to_pydict()
+    late["at"][7] = soon
+    add(ws, pa.table(late), time="at")
+    rules(ws, '[table]\ntime = "at"\n')
+    assert not suite.run(ws, "orders").ok
+    later = dataclasses.replace(ws, clock=Later())
+    assert suite.run(later, "orders").ok
 
 
 PEAK = """

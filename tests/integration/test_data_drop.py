@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,14 +13,14 @@ from collect_victim import collected
 from git_project import git, noria
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.errors import Conflict, NotFound, Tampered, UsageError
 from noria.core.identity import Digest
 from noria.data import lock, versions
 from noria.data.checkout import checkout
 from noria.data.collect import gc
 from noria.data.drop import drop
 from noria.data.remote import remotes, transfer
-from noria.data.remote.published import trees
+from noria.data.remote.published import given_up, trees
 from noria.store import replay
 from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
@@ -196,3 +197,79 @@ def test_a_version_with_the_same_bytes_keeps_them(ws: Workspace, clock: Later) -
     drop(ws, "photos@3")
     assert gc(ws).unnamed == 0
     assert ws.objects.has(first.tree)
+
+
+def other(ws: Workspace, place: Path, clock: Later) -> Workspace:
+    """Another clone with a ledger of its own, and the same remote."""
+    place.mkdir()
+    (place / "noria.toml").write_bytes((ws.project.root / "noria.toml").read_bytes())
+    return open_workspace(place, clock=clock)
+
+
+def test_others_learn_of_a_drop_from_the_remote_and_do_not_bring_it_back(
+    ws: Workspace, clock: Later, tmp_path: Path
+) -> None:
+    _, second, third = grow(ws)
+    transfer.push(ws)
+    holder, fresh = other(ws, tmp_path / "holder", clock), other(ws, tmp_path / "fresh", clock)
+    transfer.pull(holder, ["photos"], history=True)
+    drop(ws, "photos@2", reason="asked to be erased")
+    gc(ws, sweep=True, remote="origin")
+    said = r"was dropped \d{4}-\d\d-\d\d by .*: asked to be erased \(origin says so\)"
+    for ref in ("photos@2", f"photos@{second.tree[7:15]}"):
+        with pytest.raises(NotFound, match=f"photos@2 {said}"):
+            transfer.pull(fresh, [ref])
+    with pytest.raises(NotFound, match=f"photos@2 {said}"):
+        transfer.pull_version(fresh, "photos", second.tree)
+    pulled = transfer.pull(holder, ["photos"])
+    [note] = [each.note for each in pulled.versions if each.tree == second.tree]
+    assert re.search(said, note)
+    assert "noria data drop photos@2 gives it up here too" in note
+    assert "photos@2 still here: it was dropped" in pulled.summary
+    for check in (False, True):
+        pushed = transfer.push(holder, check=check)
+        [left] = [each for each in pushed.versions if each.is_left_out]
+        assert (left.tree, bool(re.search(said, left.note))) == (second.tree, True)
+    assert trees(remotes.open_remote(ws), "photos") >= {third.tree}
+    assert second.tree not in trees(remotes.open_remote(ws), "photos")
+    drop(holder, "photos@2")
+    assert not [each for each in transfer.push(holder).versions if each.note]
+    assert not [each for each in transfer.pull(holder, ["photos"]).versions if each.note]
+    for each in (holder, fresh):
+        each.ledger.database.close()
+
+
+def test_who_dropped_a_version_and_adds_it_again_gives_it_to_all_again(
+    ws: Workspace, clock: Later, tmp_path: Path
+) -> None:
+    _, second, _ = grow(ws)
+    transfer.push(ws)
+    drop(ws, "photos@2")
+    gc(ws, sweep=True, remote="origin")
+    remote = remotes.open_remote(ws)
+    assert given_up(remote, "photos") == {second.tree}
+    (ws.project.root / "photos" / "own.bin").write_bytes(b"own 2")
+    again = versions.add(ws, "photos")
+    assert (again.version, again.tree) == (4, second.tree)
+    transfer.push(ws)
+    assert given_up(remote, "photos") == set()
+    fresh = other(ws, tmp_path / "fresh", clock)
+    assert [each.version for each in transfer.pull(fresh, ["photos@4"]).versions] == [4]
+    fresh.ledger.database.close()
+
+
+def test_a_note_of_a_drop_that_was_altered_is_found(ws: Workspace, clock: Later, tmp_path: Path) -> None:
+    _, second, _ = grow(ws)
+    transfer.push(ws)
+    drop(ws, "photos@2")
+    gc(ws, sweep=True, remote="origin")
+    bucket = remotes.open_remote(ws).bucket
+    key = f"dropped/photos/{second.tree[7:]}.json"
+    with bucket.open(key) as stream:
+        content = stream.read()
+    bucket.delete(key)
+    bucket.create(key, content.replace(b"photos", b"phobos"))
+    fresh = other(ws, tmp_path / "fresh", clock)
+    with pytest.raises(Tampered):
+        transfer.pull(fresh, ["photos@2"])
+    fresh.ledger.database.close()

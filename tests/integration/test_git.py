@@ -111,7 +111,7 @@ def test_a_row_that_both_changed_is_a_conflict_that_names_file_and_key(project: 
     assert "<<<<<<<" in text
     assert ">>>>>>>" in text
     refused = noria(project, "data", "pull", "prices", code=2)
-    assert "settle the merge" in refused
+    assert "git checkout --merge noria.lock/prices.toml" in refused
     git(project, "checkout", "--ours", "noria.lock/prices.toml")
     assert (project / "noria.lock" / "prices.toml").read_text() == before
 
@@ -156,10 +156,47 @@ def test_without_the_data_a_merge_is_a_conflict_and_says_who_was_asked(project: 
     assert f"origin ({tmp_path / 'remote'})" in told
 
 
-def test_linking_twice_changes_nothing_and_another_hook_is_named(project: Path) -> None:
-    before = (project / ".gitattributes").read_bytes(), (project / ".git" / "config").read_bytes()
+def test_a_merge_that_plain_git_could_not_do_is_done_after_a_link_on_branches_without_attributes(
+    project: Path, tmp_path: Path
+) -> None:
+    git(project, "config", "--remove-section", "merge.noria")
+    git(project, "rm", "--quiet", ".gitattributes")
+    (project / ".git" / "info" / "attributes").unlink(missing_ok=True)
+    commit(project, "no attributes")
+    base = {"a.csv": csv(ROWS), "b.csv": csv(ROWS[:3])}
+    on_branches(project, {**base, "c.csv": csv(ROWS[:2])}, {**base, "d.csv": csv(ROWS[:2])})
+    git(project, "merge", "--no-edit", "theirs", code=1)
+    refused = noria(project, "data", "status", code=2)
+    assert "noria data link, then git checkout --merge noria.lock/prices.toml" in refused
     noria(project, "data", "link")
-    assert before == ((project / ".gitattributes").read_bytes(), (project / ".git" / "config").read_bytes())
+    (project / ".gitattributes").unlink()
+    git(project, "checkout", "--merge", "noria.lock/prices.toml")
+    assert set(checked_out(project, "prices", tmp_path / "m")) == {"a.csv", "b.csv", "c.csv", "d.csv"}
+
+
+def test_a_repository_with_nothing_but_a_name_keeps_its_objects_out_of_git(tmp_path: Path) -> None:
+    """No `noria init`, no .gitignore of the user's."""
+    home = tmp_path / "plain"
+    home.mkdir()
+    git(home, "init", "--quiet", "--initial-branch", "main")
+    (home / "table.csv").write_text(csv(ROWS))
+    assert "noria.toml with [project] name will do" in noria(home, "data", "add", "table.csv", code=2)
+    (home / "noria.toml").write_text("")
+    told = noria(home, "data", "add", "table.csv", code=2)
+    assert 'write [project] and under it name = "plain"' in told
+    (home / "noria.toml").write_text('[project]\nname = "plain"\n')
+    noria(home, "data", "add", "table.csv")
+    assert git(home, "status", "--short", "--untracked-files=all").split() == [
+        "??", "noria.lock/table.toml", "??", "noria.toml", "??", "table.csv",
+    ]  # fmt: skip
+
+
+def test_linking_twice_changes_nothing_and_another_hook_is_named(project: Path) -> None:
+    noria(project, "data", "link")
+    files = [project / name for name in (".gitattributes", ".git/config", ".git/info/attributes")]
+    before = [file.read_bytes() for file in files]
+    noria(project, "data", "link")
+    assert before == [file.read_bytes() for file in files]
     hook = project / ".git" / "hooks" / "pre-push"
     hook.write_text("#!/bin/sh\nexit 0\n")
     told = noria(project, "data", "link", "--hooks", code=2)

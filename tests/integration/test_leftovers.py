@@ -17,7 +17,7 @@ import pytest
 
 from noria.bootstrap import open_workspace
 from noria.core.identity import Digest
-from noria.data import status, versions
+from noria.data import leftovers, status, versions
 from noria.data.collect import gc
 from noria.data.folders.statcache import StatCache, cache_path
 from noria.data.leftovers import LocalFolder
@@ -184,3 +184,52 @@ def test_half_written_objects_notes_and_memories_are_cleared(
     cache.close()
     assert [each.state for each in status.status(ws, ["d"])] == ["same"]
     assert all(each.left == 0 for each in gc(ws).local)
+
+
+def note(ws: Workspace, folder: str, name: str, *, days: float = 0.0, size: int = 10) -> Path:
+    """A note of the cache that was written so many days before the workspace's own clock."""
+    path = ws.project.state / "cache" / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    moment = ws.clock.now().timestamp() - days * 86_400
+    os.utime(path, (moment, moment))
+    return path
+
+
+def test_notes_about_nulls_go_with_their_contents(ws: Workspace) -> None:
+    (ws.project.root / "f.bin").write_bytes(b"kept")
+    version = versions.add(ws, str(ws.project.root / "f.bin"), "f")
+    [entry] = iter_tree(ws.objects, Digest(version.tree))
+    kept = entry.digest
+    note(ws, "nulls", f"{kept[7:]}.json", days=400)
+    note(ws, "nulls", f"{'0' * 64}.json", days=0.5)
+    note(ws, "nulls", f"{'1' * 64}.json", days=2)
+    note(ws, "nulls", "no-digest.json", days=2)
+    note(ws, "nulls", f"{kept[7:]}.{'a' * 32}.part", days=2)
+    assert local(ws, "cache/nulls").left == 3, "it only looked"
+    assert len(held(ws.project.state / "cache" / "nulls")) == 5
+    assert local(ws, "cache/nulls", sweep=True).left == 3
+    assert held(ws.project.state / "cache" / "nulls") == {f"{kept[7:]}.json", f"{'0' * 64}.json"}
+
+
+def test_notes_about_sources_go_when_nobody_asked_for_long_or_their_data_set_is_gone(ws: Workspace) -> None:
+    file = ws.project.root / "t.csv"
+    file.write_text("a\n1\n")
+    versions.add(ws, str(file), "table")
+    note(ws, "sources", "young.json", days=80)
+    note(ws, "sources", "old.json", days=100)
+    note(ws, "seen", "table.json", days=400)
+    note(ws, "seen", "gone.json", days=2)
+    note(ws, "seen", "new.json", days=0.5)
+    gc(ws, sweep=True)
+    assert held(ws.project.state / "cache" / "sources") == {"young.json"}
+    assert held(ws.project.state / "cache" / "seen") == {"table.json", "new.json"}
+
+
+def test_notes_are_bounded_and_the_oldest_go_first(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "NOTES_MAX_BYTES", 1000)
+    for number in range(10):
+        note(ws, "sources", f"{number}.json", days=10 - number, size=300)
+    found = local(ws, "cache/sources", sweep=True)
+    assert (found.left, found.left_bytes, found.kept_bytes) == (7, 2100, 900)
+    assert held(ws.project.state / "cache" / "sources") == {"7.json", "8.json", "9.json"}

@@ -106,3 +106,23 @@ def test_a_pin_that_came_with_git_and_is_not_pulled_yet_is_said_and_the_others_a
     transfer.pull(ws, ["f"])
     [after] = status.status(ws, ["f"])
     assert (after.state, after.changed, after.version) == ("changed", 1, newer.version)
+
+
+def test_a_version_that_was_never_pulled_is_told_from_one_that_there_is_not(
+    home: Workspace, tmp_path: Path, remotes: dict[str, RemoteConfig]
+) -> None:
+    for text in ("two", "three"):
+        (home.project.root / "f" / "0.bin").write_text(text)
+        versions.add(home, str(home.project.root / "f"), "f", as_files=True)
+    transfer.push(home, ["f"], "b")
+    ws = clone(home, tmp_path, remotes)
+    transfer.pull(ws)
+    with pytest.raises(NotFound) as error:
+        versions.show(ws, "f@1")
+    assert (error.value.message, error.value.hint) == (
+        "f@1 is not in this clone, which has 3", "noria data pull f@1, or noria data pull f --history",
+    )  # fmt: skip
+    with pytest.raises(NotFound, match="f has no version '4'"):
+        versions.show(ws, "f@4")
+    transfer.pull(ws, ["f@1"])
+    assert versions.show(ws, "f@1").dataset.version == 1

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -23,6 +24,7 @@ from noria.core.identity import digest
 from noria.data import status, versions
 from noria.data.rows import read
 from noria.data.tabular import asking, incremental, sources
+from noria.store.bucket import Item
 from noria.store.workspace import Workspace
 from s3_server import S3Server
 
@@ -244,6 +246,48 @@ def test_a_prefix_of_a_bucket_is_a_folder_of_files(tmp_path: Path, s3_server: S3
     with pytest.raises(NotFound, match="there is nothing under"):
         versions.add(ws, f"s3://{bucket}/{prefix}/nosuch/", "n")
     ws.ledger.database.close()
+
+
+def test_what_is_no_content_below_a_prefix_is_told_and_what_would_be_lost_is_refused(
+    tmp_path: Path, s3_server: S3Server
+) -> None:
+    bucket, _, prefix = s3_server.new_bucket().removeprefix("s3://").partition("/")
+    client = s3_server.client()
+
+    def put(key: str, content: bytes) -> None:
+        client.put_object(Bucket=bucket, Key=f"{prefix}/in/{key}", Body=content)
+
+    (tmp_path / "p").mkdir()
+    remotes = {"origin": RemoteConfig(url=f"s3://{bucket}/store", endpoint=s3_server.endpoint)}
+    ws = open_workspace(project=Project(name="t", root=tmp_path / "p", remotes=remotes), actor="user:test")
+    address = f"s3://{bucket}/{prefix}/in"
+    put("a.csv", b"x\n1\n")
+    plain = versions.add(ws, address, "t")
+    assert not isinstance(plain, versions.Added)
+    for key in (".git/config", ".git/HEAD", "sub/.dvc/x", "marked/", "sub/"):
+        put(key, b"" if key.endswith("/") else b"own")
+    again = versions.add(ws, address, "t")
+    assert isinstance(again, versions.Added)
+    assert again.tree == plain.tree
+    assert again.left_out == (
+        "2 paths left out, kept there by a tool for itself: .git, sub/.dvc; "
+        "2 marks of empty folders left out: marked/, sub/"
+    )
+    ws.ledger.database.close()
+
+
+def test_a_key_that_ends_as_a_folder_and_has_bytes_is_refused_by_name() -> None:
+    """The server of these tests keeps no such bytes, Amazon does."""
+
+    class Amazon:
+        url = "s3://b/p"
+
+        def list(self, prefix: str = "") -> Iterator[Item]:
+            return iter([Item("", 0, "", 0.0), Item("a/", 0, "", 0.0), Item("full/", 9, "", 0.0)])
+
+    bucket: Any = Amazon()
+    with pytest.raises(UsageError, match="1 key cannot be the path of a file: 'full/'"):
+        sources._items(bucket)
 
 
 def test_an_address_of_one_key_is_that_file_with_its_id(tmp_path: Path, s3_server: S3Server) -> None:

@@ -41,6 +41,11 @@ def same(one: object, other: object) -> bool:
     return token(one) == token(other)
 
 
+def said(value: object) -> str | None:
+    """A value as a difference tells it."""
+    return None if value is None else str(value)
+
+
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
@@ -89,6 +94,12 @@ def test_a_difference_by_key_is_what_brute_force_says(
         for k in changed:
             columns.update(n for n, a, b in zip("xs", before[k], after[k], strict=True) if not same(a, b))
         assert dict(found.changed_columns) == dict(columns)
+        assert list(found.changed_values) == [
+            (str(k), name, said(before[k]["xs".index(name)]), said(after[k]["xs".index(name)]))
+            for k in sorted(changed)[:5]
+            for name, _ in found.changed_columns
+            if not same(before[k]["xs".index(name)], after[k]["xs".index(name)])
+        ]
     finally:
         ws.ledger.database.close()
         shutil.rmtree(fresh / "example")

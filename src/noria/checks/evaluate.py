@@ -297,20 +297,21 @@ class ColumnCheck:
         if fault:
             yield self._all("nulls when", fault)
             return
-        if not self.among and mine.rows >= MIN_ROWS:
+        if not self.among:
             yield self._unasked("nulls when", rules.when)
             return
         missing = self.tallies["nulls when"].count
-        is_bad = self.among >= MIN_ROWS and missing > most_by_chance(rules.nulls_when, self.among)
+        is_bad = missing > most_by_chance(rules.nulls_when, self.among)
         share = percent(missing / self.among) if self.among else ""
         message = f"null in {share} of the rows where {rules.when} (at most {percent(rules.nulls_when)})"
-        yield self._judged("nulls when", is_bad, message, total=self.among if is_bad else 0)
+        severity = "warn" if self.among < MIN_ROWS else ""  # few rows prove no share, and do not pass unseen
+        yield self._judged("nulls when", is_bad, message, severity=severity, total=self.among if is_bad else 0)
 
     def _null_run(self, silence: habits.Silence) -> Finding:
         fault = self._when_fault(self.run_when)
         if fault:
             return self._all("null run", fault)
-        if not silence.counted and self._total >= MIN_ROWS:
+        if not silence.counted:
             return self._unasked("null run", self.rules.null_run_when)
         most, rows = self.rules.null_run or 0, silence.rows()
         if silence.length <= most:

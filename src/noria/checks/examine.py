@@ -38,7 +38,7 @@ else:
 
 __all__ = ["REPORT", "Examined", "StoredReport", "examine"]
 
-REPORT = "checks/2"
+REPORT = "checks/3"
 """Raised when rules come to mean something else: an older report is then not used again."""
 
 

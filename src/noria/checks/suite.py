@@ -84,7 +84,8 @@ def run(ws: Workspace, dataset: str) -> ChecksReport:
     baseline, base = _baseline(ws, version, content)
     if last is not None and last.suite == content and prepared.is_repeatable:
         known = _stored(ws, last)
-        if (known.format, known.baseline, known.depends) == (REPORT, base, prepared.depends):
+        is_ahead = any(finding.rule == "time range" for finding in known.findings)  # it may be past by now
+        if (known.format, known.baseline, known.depends) == (REPORT, base, prepared.depends) and not is_ahead:
             return _report(known, last.report, version, seconds=time.perf_counter() - started)
     made = examine(ws, version, prepared, suite=content, baseline=baseline, base=base).report
     digest = ws.objects.put_bytes(msgspec.json.encode(made))

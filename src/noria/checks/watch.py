@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +30,7 @@ from noria.checks.scanning import source
 from noria.checks.scanning.scan import scan, shape_of
 from noria.checks.suites.rules import ColumnRules
 from noria.core.clock import duration, instant
-from noria.core.errors import Corrupt, NotFound
+from noria.core.errors import NotFound
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -415,18 +416,17 @@ def _counts(ws: Workspace, version: DatasetVersion) -> dict[str, int]:
 
 def _cached(ws: Workspace, part: source.Part) -> dict[str, int]:
     note = ws.project.state / "cache" / "nulls" / f"{part.digest.removeprefix('sha256:')}.json"
-    if note.is_file():
-        try:
-            return msgspec.json.decode(note.read_bytes(), type=dict[str, int])
-        except msgspec.DecodeError as error:
-            raise Corrupt(f"the cache {note.name} cannot be read", where=str(note), hint="remove the file") from error
+    try:
+        return msgspec.json.decode(note.read_bytes(), type=dict[str, int])
+    except (FileNotFoundError, msgspec.DecodeError):
+        pass  # never counted, cleared away, or altered: it is counted, as it can always be
     shape = shape_of(part.path, part.file)
     watchers = [ColumnCheck(name, ColumnRules(), shape.schema) for name in shape.schema.names]
     scan(part.path, part.file, shape, watchers)
     found = {each.name: each.state.nulls for each in watchers if each.state is not None}
     with disk_faults(note):
         note.parent.mkdir(parents=True, exist_ok=True)
-        part_file = note.with_suffix(".part")
+        part_file = note.with_suffix(f".{uuid.uuid4().hex}.part")  # another process may count the same
         part_file.write_bytes(msgspec.json.encode(found))
         part_file.replace(note)
     return found

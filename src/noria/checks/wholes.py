@@ -7,6 +7,7 @@ DuckDB within a limit of memory. Row numbers are those of the file that a findin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,7 +27,7 @@ from noria.checks.scanning.source import Part
 from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, percent
 from noria.checks.suites.rules import RowRule, Rule, Suite, TableRules
-from noria.core.clock import duration, instant, utc_text
+from noria.core.clock import duration, instant
 from noria.core.lazy import lazy
 from noria.core.words import counted, no_column
 from noria.data.versions import DatasetVersion, resolve
@@ -39,7 +40,7 @@ else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
 
-__all__ = ["KeyWatch", "check_rows", "check_table", "key_finding", "keys_of", "row_counts"]
+__all__ = ["AHEAD", "KeyWatch", "check_rows", "check_table", "key_finding", "keys_of", "row_counts"]
 
 AHEAD = timedelta(days=1)
 """A time may be this far in the future of the wall clock: clocks and time zones differ."""
@@ -49,23 +50,34 @@ KEY_ROWS_MAX = 50_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """Columns that name a row: how findings call the rule, and how many rows may share their key."""
+    """Columns that name a row: how findings call the rule, and how many rows may share their key.
+
+    `are_nulls_keys` is for the key of the table: every row has one. Of another, rows without any value are not
+    asked; a new file that has nothing but such rows fails, unless `allow_empty`.
+    """
 
     columns: tuple[str, ...]
     rule: str
     severity: str
     share: float = 0.0
     are_nulls_keys: bool = False
+    allow_empty: bool = False
 
 
 class KeyWatch:
-    """Hashes the key of each row of a new file."""
+    """Hashes the key of each row of a new file, and sees whether there are values at all.
+
+    `without` is the first row that has no value in a column of the key, `rows` how many were looked at.
+    """
 
     def __init__(self, key: Key, schema: pa.Schema, *, is_gathering: bool = True) -> None:
         self.key = key
-        self.names = frozenset(key.columns) & frozenset(schema.names) if is_gathering else frozenset[str]()
+        self.names = frozenset(key.columns) & frozenset(schema.names)
         self.hashes: list[Hashes] = []
-        self._hasher = Hasher(key.columns)
+        self.rows = 0
+        self.has_values = False
+        self.without: int | None = None
+        self._hasher = Hasher(key.columns) if is_gathering else None
 
     @property
     def columns(self) -> frozenset[str]:
@@ -79,7 +91,14 @@ class KeyWatch:
 
     def look(self, rows: Rows) -> None:
         """Hash the keys of a batch."""
-        self.hashes.append(self._hasher.hash(rows.table(sorted(self.names))))
+        self.rows += rows.count
+        for name in self.names:
+            chunk = rows[name]
+            self.has_values |= chunk.nulls < chunk.rows
+            if chunk.nulls and self.without is None:
+                self.without = rows.first + int(np.argmax(chunk.missing))
+        if self._hasher is not None:
+            self.hashes.append(self._hasher.hash(rows.table(sorted(self.names))))
 
     def findings(self, profile: TableProfile, faults: Mapping[str, str]) -> list[Finding]:
         """None here: a key is judged over the whole version."""
@@ -98,11 +117,19 @@ def keys_of(suite: Suite) -> list[Key]:
         found.append(Key(columns=(suite.table.key,), rule="unique", severity=severity, are_nulls_keys=True))
     for name, rules in suite.columns.items():
         if rules.unique and name != suite.table.key:
-            found.append(Key(columns=(name,), rule="unique", severity=rules.severity))
+            is_told = rules.nulls is not None  # a column without values is then the concern of that rule
+            found.append(Key(columns=(name,), rule="unique", severity=rules.severity, allow_empty=is_told))
     for rule in suite.rules:
         if rule.rule == "unique":
-            columns = rule.columns or (rule.column,)
-            found.append(Key(columns=columns, rule=rule.called, severity=rule.severity, share=rule.share))
+            found.append(
+                Key(
+                    columns=rule.columns or (rule.column,),
+                    rule=rule.called,
+                    severity=rule.severity,
+                    share=rule.share,
+                    allow_empty=rule.allow_empty,
+                )
+            )
     return found
 
 
@@ -118,6 +145,12 @@ def key_finding(
     if missing is not None:
         said = f"cannot be evaluated: {no_column(missing, version.column_names())}"
         return failed(key.rule, column, said, count=version.rows, total=version.rows, severity=key.severity), {}
+    unasked = next((file for file, watch in new.items() if watch.rows and not watch.has_values), None)
+    if unasked is not None and not key.allow_empty and not key.are_nulls_keys:
+        what = "the column has no values" if len(key.columns) == 1 else "the columns have no values"
+        said = f"cannot be evaluated: {what} (allow_empty = true lets that pass)"
+        count = new[unasked].rows
+        return failed(key.rule, column, said, count=count, total=count, severity=key.severity, file=unasked), {}
     ordered = [part for part in parts if part.file in new] + [part for part in parts if part.file not in new]
     if version.rows > KEY_ROWS_MAX:
         count, by_file = repeated_on_disk(
@@ -127,7 +160,7 @@ def key_finding(
     else:
         count, rows = _in_memory(key, new, ordered)
     if count <= key.share * version.rows:
-        return passed(key.rule, column, total=version.rows, severity=key.severity), {}
+        return _told(key, column, new, version)
     message = f"{count:,} rows share their key with another row"
     if key.share:
         message += f" ({percent(count / version.rows)}, at most {percent(key.share)})"
@@ -152,6 +185,27 @@ def key_finding(
         examples=list(texts)[:EXAMPLES],
     )
     return with_samples([found], {0: key.columns}, first, "")[0], rows
+
+
+def _told(
+    key: Key, column: str, new: Mapping[str, KeyWatch], version: DatasetVersion
+) -> tuple[Finding, dict[str, Places]]:
+    """No two rows share a key. If every row must have one, the row without is named: a single null repeats nothing."""
+    for file, watch in new.items() if key.are_nulls_keys else ():
+        if watch.without is not None:
+            said, places = "a row has no key", np.array([watch.without], np.int64)
+            found = failed(
+                key.rule,
+                column,
+                said,
+                count=1,
+                total=version.rows,
+                severity=key.severity,
+                file=file,
+                rows=[watch.without],
+            )
+            return found, {file: places}
+    return passed(key.rule, column, total=version.rows, severity=key.severity), {}
 
 
 def _in_memory(key: Key, new: Mapping[str, KeyWatch], ordered: Sequence[Part]) -> tuple[int, dict[str, Places]]:
@@ -305,11 +359,15 @@ def _time(version: DatasetVersion, rules: TableRules, profile: TableProfile) -> 
 
 def _ahead(ws: Workspace, version: DatasetVersion, rules: TableRules) -> Finding:
     """No row is from the future. Only under a wall clock: a replayed history has no future of its own."""
-    limit = utc_text(ws.clock.now() + AHEAD)
+    allowed = duration(rules.ahead) if rules.ahead else AHEAD
     late = version.time_max if version.time == rules.time else ""
-    if late <= limit:
+    far = instant(late) - ws.clock.now() if late else timedelta()
+    if far <= allowed:
         return passed("time range", rules.time, total=version.rows, severity=rules.severity)
-    message = f"times reach {late[:19]}, after tomorrow"
+    days = math.ceil(far / timedelta(days=1))
+    end = f"further ahead than {rules.ahead}" if rules.ahead else "after tomorrow"
+    edit = f'[table] ahead = "{days}d" in checks/{version.name}.toml'
+    message = f"times reach {late[:19]}, {end}; where that is right: {edit}"
     return failed("time range", rules.time, message, count=1, total=version.rows, severity=rules.severity)
 
 

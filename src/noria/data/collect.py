@@ -17,8 +17,8 @@ from noria.core.errors import UsageError
 from noria.core.verb import verb
 from noria.data.leftovers import LocalFolder, clear
 from noria.data.lock import lease_folder
+from noria.data.remote.published import give_up, trees
 from noria.data.remote.published import names as published_names
-from noria.data.remote.published import trees, withdraw
 from noria.data.remote.remotes import AtRemote, Remote, open_remote, require_there
 from noria.data.roots import Roots, find_roots
 from noria.store.bucket import InBucket
@@ -166,7 +166,7 @@ def _at_remote(ws: Workspace, remote: Remote, found: list[Roots], ages: Mapping[
     gone = [(name, tree) for name in published_names(remote) for tree in trees(remote, name) & here.dropped]
     if not ages["dry_run"]:
         for name, tree in gone:
-            withdraw(remote, name, tree)  # first of all: who sees the record may pull the version whole
+            give_up(ws, remote, name, tree)  # first of all: who sees the record may pull the version whole
 
     def roots() -> Iterable[str]:
         found.append(find_roots(ws))

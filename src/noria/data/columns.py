@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.core.errors import UsageError
+from noria.core.lazy import lazy
 from noria.data.folders.files import DataFile
 from noria.data.forms import formats, text
 from noria.data.records import DatasetVersion
@@ -18,10 +19,13 @@ from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
+pq = lazy("pyarrow.parquet")
 
 __all__ = ["NoSuchColumn", "check_roles", "roles_of", "text_kinds", "union"]
 
 _NUMBERS = ("int64", "double")
+_WHOLE = {"halffloat": 1 << 11, "float": 1 << 24, "double": 1 << 53}
+"""Up to where each holds every whole number (IEEE 754)."""
 MIN_COMMON_COLUMNS = 0.5
 """Files of one data set share at least this part of their columns (Jaccard) with the first file."""
 
@@ -76,6 +80,7 @@ def union(ws: Workspace, tables: Sequence[DataFile]) -> formats.Columns:
     )
     schema = read.unified(ws, [Entry(file.name, file.digest, file.size_bytes) for file in tables], kinds)
     _check_nested(schema, by_file)
+    _check_whole(schema, tables, ws.objects.path)
     null = {c for columns in by_file.values() for c, _, nullable in columns if nullable}
     partial = {c for c in schema.names if any(c not in {x for x, _, _ in columns} for columns in by_file.values())}
     return tuple((field.name, str(field.type), field.name in null | partial) for field in schema)
@@ -112,3 +117,35 @@ def _check_nested(schema: pa.Schema, by_file: Mapping[str, formats.Columns]) -> 
                     f"column {column!r} of {name} holds numbers that a double would round, and another file doubles",
                     hint="write both as one file, or add them as two data sets",
                 )
+
+
+def _check_whole(schema: pa.Schema, tables: Sequence[DataFile], place: Callable[[str], Path]) -> None:
+    """Whole numbers must not be rounded because another file has doubles in their column."""
+    floating = {field.name: _WHOLE[str(field.type)] for field in schema if str(field.type) in _WHOLE}
+    for file in tables:
+        assert file.inspected is not None, "it is a table"
+        mine = {column for column, kind, _ in file.inspected.columns if column in floating and "int" in kind}
+        if not mine:
+            continue
+        if formats.format_of(file.name) == "parquet":
+            rounded = [column for column in sorted(mine) if _reach(place(file.digest), column) > floating[column]]
+        else:
+            found = formats.exact_kinds({file.name: place(file.digest)}, sorted(mine & set(file.inspected.long)))
+            rounded = [column for column, kind in found.items() if kind != "double"]
+        if rounded:
+            raise UsageError(
+                f"column {rounded[0]!r} of {file.name} holds whole numbers that a double would round,"
+                " and another file doubles",
+                hint="write both files with one type, or add them as two data sets",
+            )
+
+
+def _reach(path: Path, column: str) -> int:
+    """How far from 0 the whole numbers of a Parquet column reach, as far as the file says it."""
+    with pq.ParquetFile(path) as file:
+        meta, place = file.metadata, file.schema_arrow.names.index(column)
+        names = [file.schema.column(each).path for each in range(len(file.schema))]
+        leaf = names.index(column) if column in names else place
+        told = [meta.row_group(each).column(leaf).statistics for each in range(meta.num_row_groups)]
+    ends = [abs(int(end)) for each in told if each is not None and each.has_min_max for end in (each.min, each.max)]
+    return max(ends, default=0)

@@ -3,7 +3,8 @@
 A folder of a process has its owner in its name (`lock.mark`) and goes when the owner is gone. A download that was
 broken off goes on with the next pull, so it stays until it is old, and while a pull holds it. Half-written objects
 go by the store's own rule, and never while anybody who began before them is at work. Notes about contents that
-are kept nowhere any more can be made again, and go when they are old.
+are kept nowhere any more can be made again, and go when they are old; so do notes about sources that were not
+added from for long, and what is above `NOTES_MAX_BYTES` in a folder of them, the oldest first.
 
 It never looks at the objects themselves: that is `store.collect`.
 """
@@ -29,6 +30,10 @@ from noria.store.workspace import Workspace
 
 __all__ = ["LocalFolder", "clear"]
 
+NOTES_MAX_BYTES = 256 << 20
+"""What each of the folders of notes about sources and about nulls may hold; about a million of the smaller ones."""
+SOURCE_UNUSED_S = 90 * 86_400.0
+"""A source that was not added from for so long is read whole when it is added from again."""
 _MARK = re.compile(r"\.(\d+-\d+-[0-9a-f]{8})(?=\.|$)")
 _SQLITE = re.compile(r"\.db(-wal|-shm)?$")
 
@@ -68,6 +73,7 @@ def clear(ws: Workspace, *, min_age_s: float, is_dry_run: bool) -> tuple[LocalFo
         found.append(_cleared(ws, cache / "parquet", notes, is_dry_run=is_dry_run))
         parts = [path for path in _entries(cache / "packs") if path.name.startswith(".") and _changed(path) < old]
         found.append(_cleared(ws, cache / "packs", parts, is_dry_run=is_dry_run))
+        found += [_notes(ws, name, now, old, is_dry_run=is_dry_run) for name in ("nulls", "seen", "sources")]
         found.append(_stat(ws, old, is_dry_run=is_dry_run))
         if isinstance(ws.objects.store, HasUnfinished):
             sizes = ws.objects.store.unfinished(unused_since=min(old, oldest), is_dry_run=is_dry_run)
@@ -87,11 +93,40 @@ def _cleared(ws: Workspace, folder: Path, left: list[Path], *, is_dry_run: bool)
     return LocalFolder(name, len(left), left_bytes, max(all_bytes - left_bytes, 0))
 
 
+def _notes(ws: Workspace, name: str, now: float, old: float, *, is_dry_run: bool) -> LocalFolder:
+    """Notes that cost time to make again and nothing else: those of what is gone or forgotten, and what is too much."""
+    folder = ws.project.state / "cache" / name
+    ages = {path: _changed(path) for path in _entries(folder)}
+    parts = [path for path in ages if path.suffix == ".part"]
+    whole = sorted(ages.keys() - set(parts), key=lambda path: ages[path], reverse=True)
+    if name == "sources":
+        kept = [path for path in whole if ages[path] >= min(now - SOURCE_UNUSED_S, old)]
+    elif name == "seen":
+        known = _known_names(ws)
+        kept = [path for path in whole if path.stem in known or ages[path] >= old]
+    else:
+        here = ws.objects.has_many([f"sha256:{path.stem}" for path in whole if is_digest(f"sha256:{path.stem}")])
+        kept = [path for path in whole if f"sha256:{path.stem}" in here or ages[path] >= old]
+    room = NOTES_MAX_BYTES
+    fitting = set()
+    for path in kept:
+        room -= _size(path)
+        if room < 0:
+            break
+        fitting.add(path)
+    left = [path for path in parts if ages[path] < now - lock.DAY_S] + [path for path in whole if path not in fitting]
+    return _cleared(ws, folder, left, is_dry_run=is_dry_run)
+
+
+def _known_names(ws: Workspace) -> set[str]:
+    with ws.ledger.read() as tx:
+        return {*records.names(tx), *(pin.name for pin in pins(ws.project.root))}
+
+
 def _stat(ws: Workspace, old: float, *, is_dry_run: bool) -> LocalFolder:
     """What is remembered of files: of data sets that there are not, of places that are gone, of lost contents."""
     folder = cache_path(ws.project.state, "x").parent
-    with ws.ledger.read() as tx:
-        known = {*records.names(tx), *(pin.name for pin in pins(ws.project.root))}
+    known = _known_names(ws)
     by_name: dict[str, list[Path]] = {}
     for path in _entries(folder):
         by_name.setdefault(_SQLITE.sub("", path.name), []).append(path)

@@ -110,7 +110,14 @@ def parse_pin(content: bytes, where: str) -> Pin:
     try:
         document = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        hint = "settle the merge, or noria data add again"
+        if b"\n<<<<<<< " in content and b"\n>>>>>>> " in content:
+            file = f"{FOLDER}/{where.replace(os.sep, '/').rpartition('/')[2]}"
+            raise ConfigError(
+                "two branches changed this data set, and Git alone could not merge its pin",
+                where=where,
+                hint=f"noria data link, then git checkout --merge {file} merges the data; or --ours, --theirs",
+            ) from error
+        hint = "noria data add again, or git checkout the file"
         raise ConfigError(f"the pin is not valid TOML: {error}", where=where, hint=hint) from error
     tree, name = document.get("tree"), document.get("name")
     if not isinstance(tree, str) or not is_digest(tree) or not isinstance(name, str):

@@ -29,6 +29,7 @@ from noria.store.workspace import Workspace
 
 __all__ = ["Chosen", "checked_name", "choose", "dropped", "is_date", "no_dataset", "resolve"]
 
+SHOWN = 12
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 _DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})?)?)?")
@@ -67,14 +68,26 @@ def choose(ws: Workspace, ref: str) -> Chosen:
             return Chosen(version=_pinned(ws, tx, last))
         found = Chosen(version=last) if selector == "latest" else _selected(tx, last, selector)
         if found is None:
-            names = ", ".join(sorted(records.tags(tx, name))) or "none"
-            raise NotFound(
-                f"{name} has no version {selector!r}",
-                hint=f"versions 1 to {last.version}, latest~N, a date such as {last.at[:10]}; tags: {names}",
-            )
+            raise _no_version(tx, last, selector)
         if found.version.dropped_at:
             raise dropped(found.version)
     return found
+
+
+def _no_version(tx: Reader, last: DatasetVersion, selector: str) -> NotFound:
+    """The error for a version that is not here: one that was only never pulled can be."""
+    here = [version.version for version in records.history(tx, last.name)]
+    if selector.isdigit() and len(selector) < 10 and 0 < int(selector) < max(here):
+        numbers = ", ".join(map(str, sorted(here)[-SHOWN:]))
+        return NotFound(
+            f"{last.name}@{selector} is not in this clone, which has {'…, ' if here[SHOWN:] else ''}{numbers}",
+            hint=f"noria data pull {last.name}@{selector}, or noria data pull {last.name} --history",
+        )
+    names = ", ".join(sorted(records.tags(tx, last.name))) or "none"
+    return NotFound(
+        f"{last.name} has no version {selector!r}",
+        hint=f"versions up to {max(here)}, latest~N, a date such as {last.at[:10]}; tags: {names}",
+    )
 
 
 def dropped(version: DatasetVersion) -> NotFound:

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NotFound, UsageError
-from noria.core.printable import printable
 from noria.core.verb import verb
-from noria.core.words import counted
 from noria.data import columns, lock, records
 from noria.data.checkout import CheckedOut, checkout, part_of
 from noria.data.columns import NoSuchColumn, roles_of
@@ -117,7 +115,7 @@ def add(
     version, and no new fact. Pins it in `noria.lock/NAME.toml`.
 
     Names that start with a dot are content too, though tables among them are no rows. What Git, DVC and
-    Noria keep in a folder for themselves is left out, and told.
+    Noria keep in a folder for themselves is left out, and told; so are the marks of folders below a prefix.
 
     Args:
         path: relative to the working directory, else to the project; or sqlite:///FILE, postgresql://…, s3://….
@@ -136,7 +134,8 @@ def add(
     if sources.is_source(path):
         name = checked_name(name or _name_of_source(ws, path, table))
         roles = roles_of(_newest(ws, name), key=key, time=time, label=label)
-        return sources.add_source(ws, path, name, query=query, table=table, note=note, roles=roles)
+        made, left_out = sources.add_source(ws, path, name, query=query, table=table, note=note, roles=roles)
+        return Added(**_fields(made), left_out=left_out) if left_out else made
     if query or table:
         raise UsageError("a query or a table needs a database", hint="such as sqlite:///sales.db or postgresql://…")
     place = _locate(ws, path)
@@ -206,9 +205,7 @@ def _with_left_out(version: DatasetVersion, found: Gathered) -> DatasetVersion:
     """The version itself, or where something was left out, the version that says so."""
     if not found.left_out_count:
         return version
-    more = found.left_out_count - len(found.left_out)
-    named = ", ".join(map(printable, found.left_out)) + (f" and {more} more" if more else "")
-    words = f"{counted(found.left_out_count, 'path')} left out, kept there by a tool for itself: {named}"
+    words = sources.left_out(found.left_out, found.left_out_count - len(found.left_out))
     return Added(**_fields(version), left_out=words)
 
 

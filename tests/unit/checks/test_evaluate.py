@@ -144,6 +144,26 @@ def test_missing_values_need_their_reason() -> None:
     assert "cannot be evaluated" in failed(rules, batch(gust))["nulls when"].message
 
 
+@pytest.mark.parametrize("rows", [5, 99, 100])
+def test_a_condition_that_no_row_meets_is_told_however_small_the_file_is(rows: int) -> None:
+    rules = ColumnRules(when="y >= 8", nulls_when=0.0, null_run=3, null_run_when="y >= 8")
+    found = check_column("x", rules, batch([1.0] * rows, others={"y": [1.0] * rows}))
+    assert {(f.rule, f.passed, f.severity) for f in found} == {
+        ("nulls when", False, "warn"), ("null run", False, "warn"),
+    }  # fmt: skip
+    assert all("there is no row where y >= 8" in f.message for f in found)
+
+
+def test_a_condition_that_few_rows_meet_is_asked_of_them_and_warns() -> None:
+    rules = ColumnRules(when="y >= 8", nulls_when=0.0)
+    other = {"y": [9.0] * 50}
+    assert all(f.passed for f in check_column("x", rules, batch([1.0] * 50, others=other)))
+    few = check_column("x", rules, batch([1.0] * 47 + [None] * 3, others=other))
+    assert [(f.rule, f.severity, f.count, f.rows) for f in few if not f.passed] == [
+        ("nulls when", "warn", 3, (47, 48, 49))
+    ]
+
+
 def test_a_missing_or_retyped_column_fails_every_row() -> None:
     rules = learned(np.arange(100))
     missing = check_column("y", rules, batch(np.arange(10)))

@@ -254,7 +254,7 @@ def _unique(columns: str) -> Callable[[_Call], Sequence[Rule]]:
         if call.get("ignore_row_if", "all_values_are_missing") != "all_values_are_missing":
             raise Refused(f"ignore_row_if is {call.get('ignore_row_if')}")
         share = round(1.0 - float(call.get("mostly", 1.0)), 12)
-        return [call.made("unique", columns=names, share=share)]
+        return [call.made("unique", columns=names, share=share, allow_empty=True)]
 
     return make
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from noria.checks.rulecheck import short_forms
 from noria.checks.suites.rules import ColumnRules, Rule, Suite
+from noria.checks.wholes import keys_of
 
 __all__ = ["text_of"]
 
@@ -33,9 +34,34 @@ def _is(family):
     return pa.Check(lambda s: bool(kinds[family](s)), name=f"type: {{family}}", ignore_na=False)
 
 
-def _share(name, holds, share, **options):
+def _asked(name, holds, **options):
+    """A check that fails where there is no value that it could be asked of; without this word one passes there."""
+    return pa.Check(lambda s: holds(s) if len(s) else False, name=name, **options)
+
+
+def _share(name, holds, share, is_empty_good=True, **options):
     """A check that so many of the values may break."""
-    return pa.Check(lambda s: len(s) == 0 or float((~holds(s)).mean()) <= share, name=name, **options)
+    return pa.Check(lambda s: float((~holds(s)).mean()) <= share if len(s) else is_empty_good, name=name, **options)
+
+
+def _unique(name, share=0.0, is_empty_good=False, **options):
+    """A check that no value is there twice; rows without one are not asked."""
+    return _share(name, lambda s: ~s.duplicated(keep=False), share, is_empty_good, **options)
+
+
+def _unique_rows(name, columns, share=0.0, is_empty_good=False, **options):
+    """The same for several columns; rows that have none of them are not asked."""
+    def is_held(frame):
+        empty = frame[columns].isna().all(axis=1)
+        if empty.all():
+            return is_empty_good
+        return float((frame.duplicated(columns, keep=False) & ~empty).mean()) <= share
+    return pa.Check(is_held, name=name, **options)
+
+
+def _values(**options):
+    """A check that a column has values: its rules could be asked of none, and no rule allows nulls."""
+    return pa.Check(lambda s: bool(s.notna().any()), name="no values", ignore_na=False, **options)
 
 
 '''
@@ -75,17 +101,24 @@ def text_of(suite: Suite, name: str) -> tuple[str, list[str]]:
             left.append(rule.called)
     left += [f"rows: {row.name}" for row in suite.rows]
     left += _of_table(suite)
-    unique = [column for column, found in suite.columns.items() if found.unique] + [suite.table.key]
-    unique += [rule.column for rule in suite.rules if rule.rule == "unique" and rule.column]
-    together = [list(rule.columns) for rule in suite.rules if rule.rule == "unique" and rule.columns]
-    left += [f"unique: {', '.join(names)}" for names in together[1:]]
+    together = []
+    for key in keys_of(suite):
+        warn = ", raise_warning=True" if key.severity == "warn" else ""
+        told = f"{key.share!r}, {key.allow_empty}{warn})"
+        if len(key.columns) == 1:
+            rules.setdefault(key.columns[0], []).append(f"_unique({key.rule!r}, {told}")
+        else:
+            together.append(f"_unique_rows({key.rule!r}, {list(key.columns)!r}, {told}")
+    if suite.table.key:
+        nullable[suite.table.key] = False
     lines = [_HEAD.format(dataset=suite.dataset, suite=name), "schema = pa.DataFrameSchema(\n    {\n"]
     for column, checks in rules.items():
         lines.append(f"        {column!r}: pa.Column(\n            checks=[\n")
         lines += [f"                {each},\n" for each in checks]
-        lines.append(f"            ],\n            nullable={nullable.get(column, True)},\n")
-        lines.append(f"            unique={column in unique},\n        ),\n")
-    lines.append(f"    }},\n    strict={suite.table.closed},\n    unique={together[0] if together else None!r},\n")
+        lines.append(f"            ],\n            nullable={nullable.get(column, True)},\n        ),\n")
+    lines.append("    },\n    checks=[\n        pa.Check(lambda frame: len(frame) > 0, name='rows'),\n")
+    lines += [f"        {each},\n" for each in together]
+    lines.append(f"    ],\n    strict={suite.table.closed},\n")
     lines.append(f"    name={suite.dataset!r},\n)\n")
     if left:
         lines.append("# Not held by this schema:\n" + "".join(f"#   {each}\n" for each in left))
@@ -102,6 +135,7 @@ def _of_table(suite: Suite) -> list[str]:
         "grow": table.grow is not None,
         "time": table.time,
         "fresh": table.fresh,
+        "ahead": table.ahead,
         "closed": table.closed,
     }
     left = [f"table: {word}" for word, is_there in told.items() if is_there]
@@ -110,6 +144,10 @@ def _of_table(suite: Suite) -> list[str]:
 
 def _of_column(column: str, rules: ColumnRules, left: list[str]) -> Iterator[str]:
     warn = ", raise_warning=True" if rules.severity == "warn" else ""
+    told = (rules.min, rules.max, rules.step, rules.shift, rules.type or None, rules.unit or None, rules.unique or None)
+    is_told = rules.levels or rules.usual or short_forms(column, rules) or any(each is not None for each in told)
+    if rules.nulls is None and is_told:
+        yield f"_values({warn.removeprefix(', ')})"
     if rules.type:
         yield f"_is({rules.type!r})"
     if rules.nulls:
@@ -150,17 +188,19 @@ def _of_rule(rule: Rule, left: list[str]) -> list[str]:
     }.get(rule.rule)
     warn = ", raise_warning=True" if rule.severity == "warn" else ""
     name = rule.called
+    is_asked = not rule.allow_empty and rule.rule != "not_null"
+    check, called = (f"_asked({name!r}, ", warn) if is_asked else ("pa.Check(", f", name={name!r}{warn}")
     if rule.rule == "order" and not rule.share:
         what = "decreasing" if rule.order == "decreasing" else "increasing"
         unique = " and s.is_unique" if rule.strict else ""
-        return [f"pa.Check(lambda s: bool(s.dropna().is_monotonic_{what}{unique}), name={name!r}{warn})"]
+        return [f"{check}lambda s: bool(s.dropna().is_monotonic_{what}{unique}){called})"]
     if holds is None or rule.where or len(rule.patterns) > 1 or rule.rule == "references":
         left.append(f"{rule.column}: {name}")
         return []
     ignore = ", ignore_na=False" if rule.rule == "not_null" else ""
     if rule.share:
-        return [f"_share({name!r}, lambda s: {holds}, {rule.share!r}{ignore}{warn})"]
-    return [f"pa.Check(lambda s: {holds}, name={name!r}{ignore}{warn})"]
+        return [f"_share({name!r}, lambda s: {holds}, {rule.share!r}, {not is_asked}{ignore}{warn})"]
+    return [f"{check}lambda s: {holds}{ignore}{called})"]
 
 
 def _values(rule: Rule) -> str:

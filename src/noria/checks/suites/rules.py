@@ -43,7 +43,8 @@ class TableRules:
     `key` must be there and be unique; `time` must be there; `min_rows` and `max_rows` are of the
     version, `keep` the share of the last accepted version's rows that must remain, `grow` how many
     times as many there may be; `fresh` is how old the newest time may be ("" or "24h"), under a wall
-    clock; `closed` says that a column without rules is a fault.
+    clock; `ahead` is how far in the future it may be then ("" for a day); `closed` says that a column without
+    rules is a fault.
     """
 
     key: str = ""
@@ -53,6 +54,7 @@ class TableRules:
     keep: float = 0.5
     grow: float | None = None
     fresh: str = ""
+    ahead: str = ""
     closed: bool = False
     severity: str = "error"
 
@@ -234,7 +236,7 @@ KINDS: Mapping[str, Kind] = {
     "references": Kind(("column", "dataset")),
     "row": Kind(("condition",), ("allow_nulls",)),
     "unique_within_row": Kind(("columns",)),
-    "unique": Kind((), ("column", "columns", "share"), is_per_row=False),
+    "unique": Kind((), ("column", "columns", "share", "allow_empty"), is_per_row=False),
     "order": Kind(("column",), ("order", "strict", "share", "allow_empty"), is_per_row=False),
     "type": Kind(("column", "types"), is_per_row=False),
     "statistic": Kind(("column", "statistic"), (*_BOUNDS, "at", "match"), is_per_row=False),

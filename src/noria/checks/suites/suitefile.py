@@ -167,8 +167,10 @@ def _text(path: Path) -> str:
 def _sensible(suite: Suite, document: Mapping[str, Any], reader: _Reader) -> None:
     _severity(suite.table.severity, reader, "table")
     _sensible_table(suite.table, reader)
-    if suite.table.fresh:
-        _times(lambda: duration(suite.table.fresh), reader, "table", "fresh")
+    for key in ("fresh", "ahead"):
+        text = getattr(suite.table, key)
+        if text:
+            _times(lambda text=text: duration(text), reader, "table", key)
     for name, rules in suite.columns.items():
         _sensible_column(rules, reader, name)
     for index, row in enumerate(suite.rows):

@@ -8,6 +8,7 @@ so it says that, and how. No ledger and no database of records is needed.
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 from noria.config import Project
@@ -34,7 +35,7 @@ def remember(project: Project, name: str, address: str, content: str) -> None:
         document |= {"file": str(place), "stamps": _stamps(place)}
     with disk_faults(note):
         note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(".part")
+        part = note.with_suffix(f".{uuid.uuid4().hex}.part")
         part.write_text(json.dumps(document), encoding="utf-8")
         part.replace(note)
 

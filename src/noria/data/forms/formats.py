@@ -186,10 +186,13 @@ def stream(path: Path, name: str, kinds: Mapping[str, str]) -> pa.RecordBatchRea
     return pa.RecordBatchReader.from_batches(schema, _parquet_batches(file, name))
 
 
-def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
+def unify(schemas: Mapping[str, pa.Schema], *, is_kept: bool = False) -> pa.Schema:
     """One schema for the files of a data set: columns by name, the wider type where two differ.
 
-    Raises: UsageError naming the column and the two files whose types have nothing in common.
+    Args:
+        is_kept: they are those of a version that is kept already: what it took is read.
+    Raises: UsageError naming the column and the two files whose types have nothing in common, or of which one has
+        exact decimals that the other's doubles would round.
     """
     merged: pa.Schema | None = None
     owner: dict[str, str] = {}
@@ -198,7 +201,7 @@ def unify(schemas: Mapping[str, pa.Schema]) -> pa.Schema:
         if merged is None:
             merged = plain
         elif not plain.equals(merged):
-            merged = _widen(merged, plain, name, owner)
+            merged = _widen(merged, _exact(merged, plain, name, owner, is_kept=is_kept), name, owner)
         for column in plain.names:
             owner.setdefault(column, name)
     assert merged is not None, "a data set has a table"
@@ -285,6 +288,60 @@ def _widen(merged: pa.Schema, schema: pa.Schema, name: str, owner: Mapping[str, 
                 hint="write both files with one type, or add them as two data sets",
             ) from error
     return pa.schema(list(fields.items()))
+
+
+def _exact(merged: pa.Schema, schema: pa.Schema, name: str, owner: Mapping[str, str], *, is_kept: bool) -> pa.Schema:
+    """The schema, its whole numbers as wide decimals where the others are decimals: Arrow leaves no room for both.
+
+    Raises: UsageError for decimals beside doubles, of which Arrow would make doubles.
+    """
+    for place, field in enumerate(schema):
+        if field.name not in merged.names or merged.field(field.name).type == field.type:
+            continue
+        known = merged.field(field.name).type
+        if not is_kept and _is_rounded(known, field.type):
+            raise UsageError(
+                f"column {field.name!r} is {field.type} in {name} but {known} in {owner[field.name]}:"
+                " a double would round decimals",
+                hint="write both files with one type, or add them as two data sets",
+            )
+        if pa.types.is_decimal(known) and pa.types.is_integer(field.type):
+            schema = schema.set(place, field.with_type(_as_decimal(field.type)))
+        elif pa.types.is_integer(known) and pa.types.is_decimal(field.type):
+            both = pa.unify_schemas(
+                [pa.schema([pa.field("x", _as_decimal(known))]), pa.schema([pa.field("x", field.type)])],
+                promote_options="permissive",
+            )
+            schema = schema.set(place, field.with_type(both.field("x").type))
+    return schema
+
+
+def _is_rounded(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether one holds decimals where the other holds doubles, at any depth."""
+    types = pa.types
+    if types.is_decimal(one) or types.is_decimal(other):
+        return bool(types.is_floating(one) or types.is_floating(other))
+    if types.is_struct(one) and types.is_struct(other):
+        there = {field.name: field.type for field in other}
+        return any(field.name in there and _is_rounded(field.type, there[field.name]) for field in one)
+    if types.is_map(one) and types.is_map(other):
+        return _is_rounded(one.item_type, other.item_type)
+    return _is_list(one) and _is_list(other) and _is_rounded(_item(one), _item(other))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _item(kind: Any) -> pa.DataType:
+    found: pa.DataType = kind.value_type
+    return found
+
+
+def _as_decimal(kind: pa.DataType) -> pa.DataType:
+    """The decimal of any whole number of a type."""
+    digits = {8: 3, 16: 5, 32: 10, 64: 20 if pa.types.is_unsigned_integer(kind) else 19}
+    return pa.decimal128(digits[kind.bit_width], 0)
 
 
 def _decoded(kind: pa.DataType) -> pa.DataType:

@@ -45,6 +45,8 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 _CONSTANTS = frozenset({"NaN", "Infinity", "-Infinity"})
 """Arrow takes them as numbers, though they are no JSON. No decimal holds them: beside exact numbers they are null."""
 _NUMBERS = ("int64", "double")
+_TOO_BIG = "too big to be stored in double"
+"""What Arrow says of such a number wherever it stands. Which row that is it counts by blocks, so it is not told."""
 
 Leaf = tuple[str | None, ...]
 """Where a number stands in an object: keys, and None for the items of a list."""
@@ -75,6 +77,11 @@ def read(path: Path, name: str, kinds: Mapping[str, str]) -> pa.Table:
                 table.column_names
             )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if _TOO_BIG in str(error):
+            raise UsageError(
+                f"{name} holds a number of 1.8e308 or more, which no double holds",
+                hint='write these numbers as text ("1e309"), or leave them out',
+            ) from error
         raise UsageError(
             f"{name} is not JSON lines: {reason(error)}", hint="one JSON object a line, each with the same keys"
         ) from error

@@ -2,8 +2,9 @@
 
 Pins are one file a data set with one line a field, so plain git merges branches that change different
 data sets. Where the driver is installed, two branches may change the same data set as well. It is
-installed in the clone's own configuration, because git takes no program from a repository;
-`.gitattributes`, which says what it is for, is a file of the project. Nothing of the user's is
+installed in the clone's own configuration, because git takes no program from a repository. What it is
+for stands in the clone's own `info/attributes`, so that it holds on every branch, and in
+`.gitattributes`, a file of the project that says it to other clones. Nothing of the user's is
 overwritten: a hook that somebody else wrote is named, not replaced.
 """
 
@@ -66,20 +67,34 @@ def link_folder(root: Path, *, hooks: bool = False) -> Linked:
     for key, value in (("merge.noria.name", "Noria merges data sets"), ("merge.noria.driver", driver)):
         _require(git(root, "config", "--local", key, value), "git config")
     written = [".git/config"]
-    attributes = root / ".gitattributes"
-    with disk_faults(attributes):
-        text = attributes.read_text(encoding="utf-8") if attributes.is_file() else ""
-        if ATTRIBUTES not in text.splitlines():
-            gap = "" if not text or text.endswith("\n") else "\n"
-            attributes.write_text(f"{text}{gap}{ATTRIBUTES}\n", encoding="utf-8")
-            written.append(".gitattributes")
+    if _said(_git_path(root, "info/attributes"), f"**/{ATTRIBUTES}"):
+        written.append(".git/info/attributes")
+    if _said(root / ".gitattributes", ATTRIBUTES):
+        written.append(".gitattributes")
     notes: list[str] = []
     if hooks:
-        place = Path(_require(git(root, "rev-parse", "--git-path", "hooks"), "git rev-parse"))
-        folder = place if place.is_absolute() else root / place
+        folder = _git_path(root, "hooks")
         for name, body in _clone_hooks(root, Path(top.stdout.strip())).items():
             written.append(str(write_hook(folder / name, body)))
     return Linked(repository=top.stdout.strip(), driver=driver, written=tuple(written), notes=tuple(notes))
+
+
+def _git_path(root: Path, name: str) -> Path:
+    """A file or folder of the repository itself, also from a worktree."""
+    place = Path(_require(git(root, "rev-parse", "--git-path", name), "git rev-parse"))
+    return place if place.is_absolute() else root / place
+
+
+def _said(attributes: Path, line: str) -> bool:
+    """Add a line to a file of attributes, if it is not there."""
+    with disk_faults(attributes):
+        text = attributes.read_text(encoding="utf-8") if attributes.is_file() else ""
+        if line in text.splitlines():
+            return False
+        gap = "" if not text or text.endswith("\n") else "\n"
+        attributes.parent.mkdir(exist_ok=True)
+        attributes.write_text(f"{text}{gap}{line}\n", encoding="utf-8")
+    return True
 
 
 def write_hook(path: Path, body: str) -> Path:

@@ -10,7 +10,7 @@ they were made. Both ends compare every object with its digest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,19 @@ from noria.core.words import counted
 from noria.data import commit, lock, pins, records
 from noria.data.columns import roles_of
 from noria.data.records import DatasetVersion
-from noria.data.remote.published import Published, find, publish, published, trees, withdraw
+from noria.data.remote.published import (
+    GivenUp,
+    Published,
+    allow_again,
+    drop_of,
+    find,
+    find_dropped,
+    given_up,
+    publish,
+    published,
+    trees,
+    withdraw,
+)
 from noria.data.remote.remotes import Remote, locked, open_remote, remotes, require_there
 from noria.data.remote.repair import Repair
 from noria.data.select import choose, no_dataset
@@ -85,7 +97,8 @@ def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bo
     """Send versions to a remote: all of every data set, or those that are named.
 
     `flights` is every version of it that is here, `flights@3` that one. What the remote has is not
-    sent again, and a push that was broken off goes on where it stopped.
+    sent again, and a push that was broken off goes on where it stopped. A version that somebody else has dropped
+    there is not brought back: it is left out, with who, when and why.
 
     Args:
         refs: data sets or versions; all data sets if none is named.
@@ -109,7 +122,12 @@ def push(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, check: bo
             there = set() if check else trees(target, name)
             if repair is not None:
                 repair.make_readable()
+            gone = given_up(target, name)
             for version in versions:
+                said = _require_wanted(ws, target, version) if version.tree in gone - there else None
+                if said is not None:
+                    done.append(_line(version, target, Copied(0, 0, 0), note=said))
+                    continue
                 line = _push_version(ws, target, version, there, lease.add)
                 done.append(line if repair is None else _checked(ws, repair, version, line))
                 there.add(version.tree)
@@ -153,7 +171,27 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
             lacking.append(error)  # the others are brought all the same; it is said at the end
     if lacking:
         raise _incomplete(lacking, done)
-    return _told(done, "pulled from", sources[0])
+    here = dict.fromkeys(ref.partition("@")[0] for ref in names)
+    return _told([*done, *_given_up_here(ws, sources, here, done)], "pulled from", sources[0])
+
+
+def _given_up_here(
+    ws: Workspace, sources: Sequence[Remote], names: Iterable[str], done: Sequence[TransferredVersion]
+) -> Iterator[TransferredVersion]:
+    """The versions here that somebody has dropped on a remote. One that was just brought from another is none."""
+    brought = {(each.dataset, each.tree) for each in done if each.objects}
+    for source in sources:
+        try:
+            gone = {name: given_up(source, name) for name in names}
+        except StoreUnavailable:
+            continue  # it was asked for what was wanted; that another had it is enough
+        for name, tree in ((name, tree) for name, trees_there in gone.items() for tree in sorted(trees_there)):
+            with ws.ledger.read() as tx:
+                mine = records.by_tree(tx, name, tree)
+            said = find_dropped(ws, source, name, tree) if mine is not None and (name, tree) not in brought else None
+            if mine is not None and said is not None:
+                note = f"it {said.words(source)}; noria data drop {mine.ref} gives it up here too"
+                yield _line(mine, source, Copied(0, 0, 0), note=note)
 
 
 def _incomplete(lacking: Sequence[NotFound], done: Sequence[TransferredVersion]) -> NotFound:
@@ -214,6 +252,15 @@ def _asked(ws: Workspace, refs: Sequence[str]) -> dict[str, list[DatasetVersion]
     if not found:
         raise NotFound("there is no data set to push", hint="noria data add PATH")
     return found
+
+
+def _require_wanted(ws: Workspace, target: Remote, version: DatasetVersion) -> str | None:
+    """Why a version that was dropped there is not sent; None if it was dropped here too, and added again since."""
+    if drop_of(ws, version.name, version.tree):
+        allow_again(target, version.name, version.tree)
+        return None
+    found = find_dropped(ws, target, version.name, version.tree)
+    return None if found is None else f"it {found.words(target)}; noria data drop {version.ref} gives it up here too"
 
 
 def _push_version(
@@ -326,6 +373,11 @@ def _tree_of(ws: Workspace, sources: Sequence[Remote], name: str, selector: str)
             )
         if found:
             return found[-1].made.tree
+    for source in [] if failed else sources:
+        for tree in sorted(given_up(source, name)):
+            gone = find_dropped(ws, source, name, tree)
+            if gone is not None and selector in (str(gone.made.version), tree[7 : 7 + len(selector)]):
+                raise _dropped(name, source, gone)
     raise _not_brought(name, selector, sources, failed) if failed else _nowhere(name, selector, sources)
 
 
@@ -352,6 +404,10 @@ def _pull_tree(
             failed.append((source, error))  # the next one may have all of it
             continue
         return _line(_with_roles(ws, version, pin), source, copied)
+    for source in [] if failed else sources:
+        gone = find_dropped(ws, source, name, tree)
+        if gone is not None:
+            raise _dropped(name, source, gone)
     raise _not_brought(name, short(tree), sources, failed) if failed else _nowhere(name, short(tree), sources)
 
 
@@ -408,6 +464,14 @@ def _not_brought(
     return kind(f"{ref} could not be brought; asked: {asked}", where=first.where, hint=first.hint)
 
 
+def _dropped(name: str, source: Remote, gone: GivenUp) -> NotFound:
+    return NotFound(
+        f"{name}@{gone.made.version} {gone.words(source)}",
+        where=source.told,
+        hint=f"noria data pull {name} --history brings what is kept; who still has it can add it again",
+    )
+
+
 def _nowhere(name: str, what: str, sources: Sequence[Remote]) -> NotFound:
     asked = ", ".join(source.told for source in sources)
     ref = f"{name}@{what}" if what else name
@@ -462,7 +526,7 @@ def _told(done: Sequence[TransferredVersion], words: str, remote: Remote, repair
     if left:
         named = ", ".join(f"{each.dataset}@{each.version}" for each in left[:_SHOWN])
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-        parts.append(f"{named}{more} left out: {left[0].note}")
+        parts.append(f"{named}{more} {'still here' if words.startswith('pulled') else 'left out'}: {left[0].note}")
     if repair is not None:
         parts.append(f"{counted(len(repair.checked), 'object')} read there")
     repaired = sum(each.repaired for each in done)

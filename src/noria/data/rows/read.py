@@ -220,7 +220,7 @@ def _target(found: Sequence[Part], version: DatasetVersion) -> pa.Schema:
     if len(found) == 1:
         merged = pa.schema([field.with_nullable(True) for field in found[0].schema])
     else:
-        merged = formats.unify({part.file: part.schema for part in found})
+        merged = formats.unify({part.file: part.schema for part in found}, is_kept=True)
     known = [name for name in version.column_names() if name in merged.names]
     names = [*known, *(name for name in merged.names if name not in known)]
     target = pa.schema([merged.field(name) for name in names])

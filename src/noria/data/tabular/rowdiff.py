@@ -31,13 +31,17 @@ else:
 __all__ = ["RowChanges", "Sides", "compare", "sides"]
 
 _KEYS = 5
+_COLUMNS = 8
+"""So many of the columns that changed are looked at for the values of a row."""
+_TEXT = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowChanges:
     """How many rows are new, gone, or changed (only with a key), with a few keys of each.
 
-    `changed_columns` says in how many of the changed rows a column differs, most first.
+    `changed_columns` says in how many of the changed rows a column differs, most first; `changed_values` are
+    (key, column, old, new) of the first changed rows, as texts, with None for a null.
     """
 
     before: int
@@ -50,6 +54,7 @@ class RowChanges:
     added_keys: tuple[str, ...] = ()
     removed_keys: tuple[str, ...] = ()
     changed_keys: tuple[str, ...] = ()
+    changed_values: tuple[tuple[str, str, str | None, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,12 +137,14 @@ class _Question:
         self._ask(f"CREATE TEMP TABLE a AS SELECT {keys} FROM n ANTI JOIN o ON {same}")
         self._ask(f"CREATE TEMP TABLE r AS SELECT {keys} FROM o ANTI JOIN n ON {same}")
         added, removed, changed = (self._one(f"SELECT count(*) FROM {name}")[0] for name in "arc")
+        columns = self._changed_columns() if changed else ()
         return {
             "is_keyed": True,
             "added": added,
             "removed": removed,
             "changed": changed,
-            "changed_columns": self._changed_columns() if changed else (),
+            "changed_columns": columns,
+            "changed_values": self._changed_values([name for name, _ in columns[:_COLUMNS]]) if columns else (),
             "added_keys": self._some("a"),
             "removed_keys": self._some("r"),
             "changed_keys": self._some("c"),
@@ -168,6 +175,26 @@ class _Question:
         )
         pairs = [(name, int(count)) for name, count in zip(rest, found, strict=True) if count]
         return tuple(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+
+    def _changed_values(self, columns: Sequence[str]) -> tuple[tuple[str, str, str | None, str | None], ...]:
+        """What these columns were and are in the first changed rows, where they differ."""
+        keys = ", ".join(f"c.{duck.name(name)}" for name in self._key)
+        values = ", ".join(
+            f"({self._unlike(name)}), left(CAST(o_all.{duck.name(name)} AS VARCHAR), {_TEXT}),"
+            f" left(CAST(n_all.{duck.name(name)} AS VARCHAR), {_TEXT})"
+            for name in columns
+        )
+        rows = self._ask(
+            f"SELECT {keys}, {values} FROM (SELECT * FROM c ORDER BY ALL LIMIT {_KEYS}) AS c"
+            f" JOIN n_all ON {self._same('c', 'n_all')} JOIN o_all ON {self._same('c', 'o_all')} ORDER BY {keys}"
+        ).fetchall()
+        width = len(self._key)
+        return tuple(
+            (", ".join(map(str, row[:width])), name, row[at + 1], row[at + 2])
+            for row in rows
+            for at, name in zip(range(width, len(row), 3), columns, strict=True)
+            if row[at]
+        )
 
     def _some(self, table: str) -> tuple[str, ...]:
         rows = self._ask(f"SELECT * FROM {table} ORDER BY ALL LIMIT {_KEYS}").fetchall()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from noria.data import columns, lock
 from noria.data.commit import Content, commit
 from noria.data.content import content_of_one
 from noria.data.folders import elsewhere
-from noria.data.folders.files import DataFile
+from noria.data.folders.files import LEFT_OUT_SHOWN, DataFile
 from noria.data.folders.walk import is_state, located, walk
 from noria.data.forms import formats
 from noria.data.forms import text as text_forms
@@ -55,6 +56,7 @@ __all__ = [
     "is_bucket",
     "is_source",
     "known_tags",
+    "left_out",
     "listed",
     "named_source",
     "open_rows",
@@ -139,8 +141,10 @@ def add_source(
     table: str = "",
     note: str = "",
     roles: Mapping[str, str],
-) -> DatasetVersion:
+) -> tuple[DatasetVersion, str]:
     """Add what a source holds as a version of a data set. The same content gives the same version.
+
+    Gives also what of a prefix was left out, in words; "" for nothing.
 
     Args:
         query, table: of a database; one of them, or `?table=` in the address.
@@ -148,17 +152,20 @@ def add_source(
     """
     with lock.dataset_lock(ws, name), lock.leased(ws, f"data add {name}") as claim:
         claim()
+        left_out = ""
         if _scheme(text) in plugins.names("bucket"):
             if query or table:
                 raise UsageError("a prefix of an object store has no query or table", where=shown(text))
-            content = _of_bucket(ws, text, roles.get("time", ""))
+            listing = _found(ws, text)
+            left_out = listing.left_out
+            content = _of_bucket(ws, text, roles.get("time", ""), listing)
         else:
             with open_rows(ws, text, query=query, table=table) as rows:
                 content = tables.store(ws, rows, name, time=roles.get("time", ""))
         told = named_source(ws, text, query, table)
         made = commit(ws, name, content, roles=roles, source=told, note=note)
         elsewhere.remember(ws.project, name, text, made.content)
-        return made
+        return made, left_out
 
 
 @contextmanager
@@ -242,19 +249,23 @@ def _bucket(ws: Workspace, text: str) -> Bucket:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What an address of an object store names: the keys below a prefix, or with `is_one` the one key that it is."""
+    """What an address of an object store names: the keys below a prefix, or with `is_one` the one key that it is.
+
+    `left_out` says which keys are no content.
+    """
 
     bucket: Bucket
     items: list[Item]
     is_one: bool = False
+    left_out: str = ""
 
 
 def _found(ws: Workspace, text: str) -> _Found:
     bucket = _bucket(ws, text)
-    items = _items(bucket)
+    items, left_out = _items(bucket)
     folder, _, name = shown(text).rstrip("/").rpartition("/")
     if items or not name or folder.endswith(":/") or text.endswith("/"):
-        return _Found(bucket, items)
+        return _Found(bucket, items, left_out=left_out)
     above = _bucket(ws, folder)
     item = above.stat(name)
     return _Found(above, [item], is_one=True) if item is not None else _Found(bucket, [])
@@ -265,28 +276,48 @@ def _note(ws: Workspace, text: str, time: str) -> Path:
     return ws.project.state / "cache" / "sources" / f"{key[7:]}.json"
 
 
-def _items(bucket: Bucket) -> list[Item]:
-    """Every key below the prefix that is a file of the data set, sorted.
+def _items(bucket: Bucket) -> tuple[list[Item], str]:
+    """Every key below the prefix that is a file of the data set, sorted; and in words what is none.
+
+    Left out are what tools keep for themselves, and the keys without bytes that mark a folder.
 
     Raises: UsageError naming every key that cannot be the path of a file.
     """
-    found = []
+    found, own, markers = [], set[str](), []
     for item in bucket.list(""):
-        is_content = not any(part and is_state(part) for part in item.key.split("/"))
-        if item.key and not item.key.endswith("/") and is_content:
+        parts = item.key.split("/")
+        state = next((depth for depth, part in enumerate(parts) if part and is_state(part)), None)
+        if state is not None:
+            own.add("/".join(parts[: state + 1]))
+        elif not item.size_bytes and (item.key.endswith("/") or not item.key):
+            markers += [item.key] if item.key else []  # that of the prefix itself says nothing
+        else:
             found.append(item)
     keys = {item.key for item in found}
     odd = [key for key in keys if any(part in ("", *_DOTS) for part in key.split("/")) or "\0" in key]
     odd += [key for key in keys if any(folder in keys for folder in _folders(key))]
     if odd:
-        shown = ", ".join(repr(printable(key)[:80]) for key in sorted(odd)[:_SHOWN])
+        shown = ", ".join(repr(printable(key)[:80] or "/") for key in sorted(odd)[:_SHOWN])
         more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
         raise UsageError(
             f"{counted(len(odd), 'key')} cannot be the path of a file: {shown}{more}",
             where=bucket.url,
-            hint="no part of a key may be empty, . or .., and no file may have the name of a folder: rename them",
+            hint="no part may be empty, . or .., nor a file be called as a folder; a key that ends with / has no bytes",
         )
-    return sorted(found, key=lambda item: item.key)
+    told = (left_out(sorted(own)), _named(sorted(markers), "mark of an empty folder", "marks of empty folders"))
+    return sorted(found, key=lambda item: item.key), "; ".join(filter(None, told))
+
+
+def left_out(paths: Sequence[str], more: int = 0) -> str:
+    """What a tool keeps for itself in a folder or below a prefix, and `more` of it, in words; "" for nothing."""
+    return _named(paths, "path", "paths", "kept there by a tool for itself", more)
+
+
+def _named(paths: Sequence[str], one: str, many: str, why: str = "", more: int = 0) -> str:
+    count = len(paths) + more
+    shown = ", ".join(map(printable, paths[:LEFT_OUT_SHOWN]))
+    rest = f" and {count - LEFT_OUT_SHOWN} more" if count > LEFT_OUT_SHOWN else ""
+    return f"{counted(count, one, many)} left out{', ' * bool(why)}{why}: {shown}{rest}" if count else ""
 
 
 def _folders(key: str) -> list[str]:
@@ -304,8 +335,7 @@ def _download(ws: Workspace, text: str, folder: Path) -> None:
             _fetch(bucket, item, folder / item.key, advance)
 
 
-def _of_bucket(ws: Workspace, text: str, time: str) -> Content:
-    listing = _found(ws, text)
+def _of_bucket(ws: Workspace, text: str, time: str, listing: _Found) -> Content:
     items = listing.items
     if not items:
         raise NotFound(f"there is nothing under {shown(text)}", hint="is the prefix right?")
@@ -373,6 +403,6 @@ def _remembered(note: Path) -> dict[str, _Kept]:
 def _remember(note: Path, known: Mapping[str, _Kept]) -> None:
     with disk_faults(note):
         note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_suffix(".part")
+        part = note.with_suffix(f".{uuid.uuid4().hex}.part")  # other data sets may have the same source
         part.write_bytes(msgspec.json.encode(known))
         part.replace(note)

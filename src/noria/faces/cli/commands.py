@@ -245,6 +245,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria data pull", "noria data pull customers --history --remote origin"),
         positional=("refs",),
         show="transferred",
+        next="noria data status",
         is_slow=True,
     ),
     "data link": Command(

@@ -18,6 +18,8 @@ PATHS_MAX = 12
 INNER = ("deltas/", "rows/")
 """Where a table that grew keeps its segments: its rows tell more than their names."""
 SHIFTS_MAX = 12
+VALUES_MAX = 6
+VALUE_MAX = 32
 RUNS_MAX = 5
 ITEMS_MAX = 12
 LINE_MAX = 96
@@ -238,6 +240,12 @@ def table_diff(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _value(text: str | None) -> str:
+    """A value of a row as a table cell; null is the word."""
+    shown = "null" if text is None else printable(text) or '""'
+    return shown if len(shown) <= VALUE_MAX else shown[: VALUE_MAX - 1] + "…"
+
+
 def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
     """Rows by key with examples and the columns that differ in them; of folders, the paths."""
     lines = []
@@ -252,6 +260,13 @@ def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
     if rows["changed_columns"]:
         cells = [[column, f"in {counted(number, 'row')}"] for column, number in rows["changed_columns"][:SHIFTS_MAX]]
         lines.append(_titled("changed in", columns(cells, indent="    ")))
+    values = [
+        [printable(str(key)), column, f"{_value(old)} → {_value(new)}"]
+        for key, column, old, new in rows.get("changed_values", ())
+    ]
+    if values:
+        more = [["…", "", "--json has more"]] if len(values) > VALUES_MAX else []
+        lines.append(_titled("such as", columns([*values[:VALUES_MAX], *more], indent="    ")))
     paths = [
         [word, printable(path)]
         for word, name in (("new", "added"), ("gone", "removed"), ("changed", "changed"))

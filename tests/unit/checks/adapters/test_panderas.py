@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,49 @@ def test_an_exported_schema_says_the_same_and_names_what_it_leaves(change: dict[
         return
     with pytest.raises(SchemaErrors):
         place["check"](pl.from_pandas(frame).lazy())
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"rules": (Rule(rule="in", column="a", values=("x",)),)},
+        {"rules": (Rule(rule="range", column="a", min=0.0, share=0.5),)},
+        {"rules": (Rule(rule="order", column="a"),)},
+        {"rules": (Rule(rule="unique", column="a"),)},
+        {"rules": (Rule(rule="unique", columns=("a", "b")),)},
+        {"columns": {"a": ColumnRules(pattern="^x")}},
+        {"columns": {"a": ColumnRules(unique=True)}},
+        {"columns": {"a": ColumnRules(min=0.0)}},
+    ],
+)
+def test_an_exported_rule_that_can_be_asked_of_nothing_fails_unless_it_may_be_empty(rules: dict[str, Any]) -> None:
+    from pandera.errors import SchemaErrors
+
+    frame = pd.DataFrame({"a": pd.Series([None] * 3, dtype=object), "b": pd.Series([None] * 3, dtype=object)})
+    with pytest.raises(SchemaErrors):
+        _exported(Suite(dataset="d", **rules))(frame)
+    if "rules" in rules:
+        allowed = {"rules": tuple(dataclasses.replace(rule, allow_empty=True) for rule in rules["rules"])}
+    else:
+        allowed = {"columns": {"a": dataclasses.replace(rules["columns"]["a"], nulls=1.0)}}
+    _exported(Suite(dataset="d", **allowed))(frame)
+
+
+def test_an_exported_schema_counts_no_null_as_a_repeated_value_and_fails_on_no_rows() -> None:
+    from pandera.errors import SchemaErrors
+
+    rules = (Rule(rule="unique", column="a"), Rule(rule="unique", columns=("a", "b")))
+    check = _exported(Suite(dataset="d", rules=rules))
+    check(pd.DataFrame({"a": ["x", None, None], "b": ["x", None, None]}))
+    with pytest.raises(SchemaErrors):
+        check(pd.DataFrame({"a": ["x", "x", None], "b": ["x", "y", None]}))
+    with pytest.raises(SchemaErrors):
+        check(pd.DataFrame({"a": ["x", "y", None], "b": ["x", "y", None]}).head(0))
+    with pytest.raises(SchemaErrors):
+        _exported(Suite(dataset="d", table=TableRules(key="a")))(pd.DataFrame({"a": ["x", None]}))
+
+
+def _exported(suite: Suite) -> Any:
+    place: dict[str, Any] = {}
+    exec(compile(pandera_text.text_of(suite, "checks/d.toml")[0], "schema.py", "exec"), place)
+    return place["check"]
