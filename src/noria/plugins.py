@@ -24,6 +24,7 @@ __all__ = ["BUILTIN", "keep_zones", "load", "names", "target"]
 BUILTIN: Mapping[str, Mapping[str, str]] = {
     # a slice is a capability with facts.py (FACTS) and records.py (TABLES, PROJECTIONS)
     "slice": {
+        "catalog": "noria.catalog",
         "data": "noria.data",
         "checks": "noria.checks",
         "tracking": "noria.tracking",
@@ -103,6 +104,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "routes": {
         "api": "noria.faces.http.api:routes",
         "pages": "noria.faces.ui.pages:routes",
+        "mlflow": "noria.faces.protocols.mlflow.routes:routes",
     },
     # a function (rule, rows) -> False, or a mask of the rows that break the rule
     "check": {

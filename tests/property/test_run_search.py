@@ -100,7 +100,7 @@ def clauses(draw: st.DrawFn) -> tuple[str, Any]:
         value = draw(st.sampled_from([0.25, 0.5, 2]))
         return (
             f"metrics.{key} {sign} {value}",
-            lambda row: not math.isnan(row["metrics"].get(key, math.nan)) and NUMBERS[sign](row["metrics"][key], value),
+            lambda row: key in row["metrics"] and NUMBERS[sign](row["metrics"][key], value),
         )
     if kind == "day":
         day = draw(st.integers(1, 9))
@@ -161,7 +161,7 @@ def test_pages_of_a_search_are_the_runs_that_fit_in_their_order(
 
 
 def ordered(rows: list[Row], name: str, is_descending: bool) -> list[Row]:
-    """Sorted by one key, stable; rows without a value come last either way."""
+    """Sorted by one key, stable; NaN comes behind every number and rows without a value last, either way."""
     group, _, key = name.partition(".")
     value = {
         "metrics": lambda row: row["metrics"].get(key),
@@ -177,7 +177,8 @@ def ordered(rows: list[Row], name: str, is_descending: bool) -> list[Row]:
 
     known = [row for row in rows if has(row)]
     groups = sorted({value(row) for row in known}, reverse=is_descending)
-    return [row for group in groups for row in known if value(row) == group] + list(itertools.filterfalse(has, rows))
+    others = sorted(itertools.filterfalse(has, rows), key=lambda row: value(row) is None)
+    return [row for group in groups for row in known if value(row) == group] + others
 
 
 @pytest.mark.parametrize("page", ["x", "e30", "bnVsbA", "WzEsMl0", "W1tdXQ", "\x00"])

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 
 from noria.core.fact import fact
 
-__all__ = ["FACTS", "Dataset", "PointsMerged", "RunDescribed", "RunLogged", "Summary"]
+__all__ = [
+    "FACTS",
+    "Dataset",
+    "PointsMerged",
+    "RunAmended",
+    "RunDeleted",
+    "RunDescribed",
+    "RunLogged",
+    "RunRestored",
+    "Summary",
+    "TagRemoved",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +50,17 @@ class Dataset:
 
 @fact("run.described", subject="run/{run}")
 class RunDescribed:
-    """A run is recorded by a script. `began` is when it began, by the clock of its own machine."""
+    """A run is recorded by a script. `began` is when it began, by the clock of its own machine.
+
+    `user` is who ran it, as a client says that is not the actor itself.
+    """
 
     run: str
     name: str
     experiment: str
     parent: str
     began: str
+    user: str = ""
 
 
 @fact("run.logged", subject="run/{run}")
@@ -78,4 +93,39 @@ class PointsMerged:
     points: int
 
 
-FACTS = (RunDescribed, RunLogged, PointsMerged)
+@fact("run.amended", subject="run/{run}")
+class RunAmended:
+    """A client says something else of a run than before; what is empty or None stays.
+
+    `status` is a status of runs or "scheduled"; `ended` is when it ended by the client's clock, "" for never.
+    """
+
+    run: str
+    name: str = ""
+    status: str = ""
+    ended: str | None = None
+
+
+@fact("run.deleted", subject="run/{run}")
+class RunDeleted:
+    """A run is put away: lists and searches leave it out, and nothing may be logged to it."""
+
+    run: str
+
+
+@fact("run.restored", subject="run/{run}")
+class RunRestored:
+    """A run that was put away is there again."""
+
+    run: str
+
+
+@fact("tag.removed", subject="run/{run}")
+class TagRemoved:
+    """A run has a tag no more."""
+
+    run: str
+    key: str
+
+
+FACTS = (RunDescribed, RunLogged, PointsMerged, RunAmended, RunDeleted, RunRestored, TagRemoved)

@@ -45,6 +45,7 @@ ATTRIBUTES: dict[str, str] = {
     "parent": "parent",
     "cause": "cause",
     "seconds": "seconds",
+    "stage": "stage",
 }
 """Every name of an attribute, and the column that it stands for."""
 TIMES = frozenset({"started_at", "finished_at"})

@@ -89,8 +89,8 @@ def curve(points: Sequence[Point]) -> Curve:
 
 
 def ordered(found: Curve) -> Curve:
-    """The same points in the order of step, then time; of equal ones the earlier logged is first."""
-    return found.take(np.lexsort((found.at_us, found.steps)))
+    """The same points in the order of step, then time, then value (NaN as 0)."""
+    return found.take(np.lexsort((np.nan_to_num(found.values, nan=0.0), found.at_us, found.steps)))
 
 
 def write(objects: Objects, curves: dict[str, Curve]) -> str:

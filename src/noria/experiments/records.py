@@ -12,20 +12,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, case, func, literal, or_, select
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, func, select
 
 from noria.core.clock import instant, utc_text
 from noria.core.errors import UsageError
 from noria.core.fact import Stored
-from noria.experiments.facts import PointsMerged, RunDescribed, RunLogged, Summary
+from noria.experiments.facts import (
+    PointsMerged,
+    RunAmended,
+    RunDeleted,
+    RunDescribed,
+    RunLogged,
+    RunRestored,
+    Summary,
+    TagRemoved,
+)
 from noria.experiments.grammar import TIMES, Clause, Order
+from noria.store.compare import SPECIAL, behind, compared, number_compared, number_keys, text_keys
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 from noria.tracking.facts import RunFinished, RunResumed, RunStarted
 
 __all__ = [
+    "ACTIVE",
+    "DELETED",
     "PROJECTIONS",
     "TABLES",
     "LoggedRun",
@@ -36,6 +46,7 @@ __all__ = [
     "datasets",
     "described",
     "experiments",
+    "file_runs",
     "latest",
     "metrics",
     "notes",
@@ -45,8 +56,10 @@ __all__ = [
     "segments",
     "tags",
     "upto",
+    "use_dataset",
 ]
 
+ACTIVE, DELETED = "active", "deleted"
 HEAD = 200
 """How much of a text an index holds; the rest is compared when the head fits."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,9 +78,12 @@ _run = record_table(
     Column("started_at", Text, nullable=False),
     Column("finished_at", Text, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("stage", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Index("logged_run_seq", "seq"),
     Index("logged_run_experiment", "experiment", "seq"),
+    Index("logged_run_started", "experiment", "started_at"),
     Index("logged_run_parent", "parent", "seq"),
     Index("logged_run_status", "status", "seq"),
 )
@@ -147,7 +163,10 @@ STATUSES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedRun:
-    """One run, without what it logged. Times are UTC texts, by the clock of the machine that recorded."""
+    """One run, without what it logged. Times are UTC texts, by the clock of the machine that recorded.
+
+    `stage` is active, or deleted for a run that was put away.
+    """
 
     run: str
     name: str
@@ -161,6 +180,8 @@ class LoggedRun:
     started_at: str
     finished_at: str
     seconds: float
+    user: str
+    stage: str
     seq: int
 
 
@@ -215,6 +236,8 @@ def started(tx: Transaction, fact: Stored[RunStarted]) -> None:
         started_at=fact.at,
         finished_at="",
         seconds=0.0,
+        user="",
+        stage=ACTIVE,
         seq=fact.seq,
     )
     for pin in payload.pins:
@@ -232,7 +255,38 @@ def run_described(tx: Transaction, fact: Stored[RunDescribed]) -> None:
         experiment=payload.experiment,
         parent=payload.parent,
         started_at=payload.began,
+        user=payload.user,
     )
+
+
+@project(RunAmended)
+def run_amended(tx: Transaction, fact: Stored[RunAmended]) -> None:
+    """What a client says later takes the place of what it said before."""
+    payload = fact.payload
+    said = {"name": payload.name, "status": payload.status}
+    values = {key: value for key, value in said.items() if value}
+    if payload.ended is not None:
+        values["finished_at"] = payload.ended
+    if values:
+        tx.update(_run, {"run": payload.run}, **values)
+
+
+@project(RunDeleted)
+def run_deleted(tx: Transaction, fact: Stored[RunDeleted]) -> None:
+    """A run that is put away keeps everything that it has."""
+    tx.update(_run, {"run": fact.payload.run}, stage=DELETED)
+
+
+@project(RunRestored)
+def run_restored(tx: Transaction, fact: Stored[RunRestored]) -> None:
+    """A run is there again as it was."""
+    tx.update(_run, {"run": fact.payload.run}, stage=ACTIVE)
+
+
+@project(TagRemoved)
+def tag_removed(tx: Transaction, fact: Stored[TagRemoved]) -> None:
+    """A tag that is not there any more may be set again."""
+    tx.delete(_tag, run=fact.payload.run, key=fact.payload.key)
 
 
 @project(RunResumed)
@@ -280,14 +334,8 @@ def run_logged(tx: Transaction, fact: Stored[RunLogged]) -> None:
     for place, (kind, text) in enumerate(said):
         tx.upsert(_note, seq=fact.seq, place=place, run=payload.run, kind=kind, text=text, at=fact.at)
     for item in payload.datasets:
-        tx.upsert(
-            _dataset,
-            run=payload.run,
-            name=item.name,
-            context=item.context,
-            version=item.version,
-            digest=item.tree,
-        )
+        values = {"name": item.name, "context": item.context, "version": item.version, "digest": item.tree}
+        tx.upsert(_dataset, run=payload.run, **values)
     if payload.segment:
         tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
 
@@ -300,7 +348,26 @@ def points_merged(tx: Transaction, fact: Stored[PointsMerged]) -> None:
     tx.upsert(_segment, run=payload.run, segment=payload.segment, points=payload.points, seq=fact.seq)
 
 
-PROJECTIONS = (started, run_resumed, run_described, run_finished, run_logged, points_merged)
+PROJECTIONS = (
+    started,
+    run_resumed,
+    run_described,
+    run_finished,
+    run_logged,
+    points_merged,
+    run_amended,
+    run_deleted,
+    run_restored,
+    tag_removed,
+)
+
+
+def file_runs(tx: Transaction, experiment: str, *, name: str = "", stage: str = "") -> None:
+    """For projections of what happens to an experiment: its runs go by a new name, or into a stage with it."""
+    if name:
+        tx.update(_run, {"experiment": experiment}, experiment=name)
+    if stage:
+        tx.update(_run, {"experiment": experiment}, stage=stage)
 
 
 def _single(value: float, at: str) -> Summary:
@@ -309,21 +376,22 @@ def _single(value: float, at: str) -> Summary:
 
 
 def _fold_metric(tx: Transaction, name: str, key: str, summary: Summary) -> None:
-    """The newest point is that of the highest step, of equal steps the latest; bounds and counts add up."""
+    """The newest point is that of the highest step, then time, then value (NaN as 0); bounds and counts add up."""
     row = tx.first(select(_metric).where(_metric.c.run == name, _metric.c.key == key))
     low, high, points = summary.low, summary.high, summary.points
     if row is not None:
         low = min((each for each in (row.low, low) if each is not None), default=None)
         high = max((each for each in (row.high, high) if each is not None), default=None)
         points += row.points
-    if row is not None and (summary.step, summary.at_us) < (row.step, row.at_us):
+    value = SPECIAL.get(summary.special, summary.last)
+    if row is not None and (summary.step, summary.at_us, value or 0.0) < (row.step, row.at_us, row.value or 0.0):
         tx.update(_metric, {"run": name, "key": key}, low=low, high=high, points=points)
         return
     tx.upsert(
         _metric,
         run=name,
         key=key,
-        value=summary.last,
+        value=value,
         special=summary.special,
         step=summary.step,
         at_us=summary.at_us,
@@ -331,6 +399,11 @@ def _fold_metric(tx: Transaction, name: str, key: str, summary: Summary) -> None
         high=high,
         points=points,
     )
+
+
+def use_dataset(tx: Transaction, run: str, name: str, context: str, digest: str) -> None:
+    """For projections: a run used data that is no version here."""
+    tx.upsert(_dataset, run=run, name=name, context=context, version=0, digest=digest)
 
 
 def run(tx: Reader, name: str) -> LoggedRun | None:
@@ -358,10 +431,10 @@ def children(tx: Reader, name: str, limit: int) -> list[LoggedRun]:
 
 
 def experiments(tx: Reader) -> list[tuple[str, int, str]]:
-    """(name, runs, start of the newest) of every experiment, by name."""
+    """(name, runs, start of the newest) of every experiment that has runs, by name."""
     query = (
         select(_run.c.experiment, func.count().label("runs"), func.max(_run.c.started_at).label("newest"))
-        .where(_run.c.experiment != "")
+        .where(_run.c.experiment != "", _run.c.stage == ACTIVE)
         .group_by(_run.c.experiment)
         .order_by(_run.c.experiment)
     )
@@ -386,18 +459,19 @@ def metrics(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[
     found: dict[str, list[Metric]] = {name: [] for name in names}
     for row in tx.rows(query):
         values = dict(row._mapping)
-        found[values.pop("run")].append(Metric(**values))
+        value = None if row.special else row.value
+        found[values.pop("run")].append(Metric(**{**values, "value": value}))
     return found
 
 
 def latest(tx: Reader, names: Sequence[str], keys: Sequence[str] = ()) -> dict[str, dict[str, float | None]]:
     """The newest values of the metrics of runs, or of those of these keys: run -> key -> value; None is NaN."""
-    query = select(_metric.c.run, _metric.c.key, _metric.c.value).where(_metric.c.run.in_(names))
+    query = select(_metric.c.run, _metric.c.key, _metric.c.value, _metric.c.special).where(_metric.c.run.in_(names))
     if keys:
         query = query.where(_metric.c.key.in_(keys))
     found: dict[str, dict[str, float | None]] = {name: {} for name in names}
     for row in tx.rows(query.order_by(_metric.c.run, _metric.c.key)):
-        found[row.run][row.key] = row.value
+        found[row.run][row.key] = None if row.special else row.value
     return found
 
 
@@ -425,12 +499,13 @@ def search(
     order: Sequence[Order] = (),
     *,
     after: Sequence[str | float] = (),
+    skip: int = 0,
     limit: int = 50,
 ) -> list[tuple[LoggedRun, tuple[str | float, ...]]]:
     """Runs that fit every clause, newest first unless `order` says otherwise; each with its place.
 
     Args:
-        after: the place of a run; those behind it are given.
+        after: the place of a run; those behind it are given, but for the first `skip`.
     """
     keys: list[tuple[Any, bool]] = []
     joined: Any = _run
@@ -440,17 +515,21 @@ def search(
             continue
         table = {"metric": _metric, "param": _param, "tag": _tag}[each.kind].alias(f"ordered_{number}")
         joined = joined.outerjoin(table, and_(table.c.run == _run.c.run, table.c.key == each.key))
-        blank: Any = literal(0.0) if each.kind == "metric" else literal("")
-        keys.append((case((table.c.value.is_(None), 1), else_=0), False))  # what has none comes last
-        keys.append((func.coalesce(table.c.value, blank), each.is_descending))
+        keys += (
+            number_keys(table, each.is_descending) if each.kind == "metric" else text_keys(table, each.is_descending)
+        )
     keys.append((_run.c.seq, True))
     if after and len(after) != len(keys):
         raise UsageError("the page does not belong to this order", hint="ask for the first page again")
     columns = [key.label(f"place_{number}") for number, (key, _) in enumerate(keys)]
     query = select(_run, *columns).select_from(joined).where(*(_condition(clause) for clause in where))
     if after:
-        query = query.where(_behind(keys, after))
-    query = query.order_by(*(key.desc() if is_descending else key.asc() for key, is_descending in keys)).limit(limit)
+        query = query.where(behind(keys, after))
+    query = (
+        query.order_by(*(key.desc() if is_descending else key.asc() for key, is_descending in keys))
+        .offset(skip)
+        .limit(limit)
+    )
     return [_placed(row, len(keys)) for row in tx.rows(query)]
 
 
@@ -460,30 +539,23 @@ def _placed(row: Row[Any], count: int) -> tuple[LoggedRun, tuple[str | float, ..
     return LoggedRun(**values), place
 
 
-def _behind(keys: Sequence[tuple[Any, bool]], after: Sequence[str | float]) -> Any:
-    """Whether a row comes behind a place in the order."""
-    cases = []
-    for number, (key, is_descending) in enumerate(keys):
-        equal = [keys[before][0] == after[before] for before in range(number)]
-        cases.append(and_(*equal, key < after[number] if is_descending else key > after[number]))
-    return or_(*cases)
-
-
 def _condition(clause: Clause) -> Any:
     if clause.kind == "attribute":
         return _of_attribute(clause)
     if clause.kind == "metric":
         return _run.c.run.in_(
-            select(_metric.c.run).where(_metric.c.key == clause.key, _compared(_metric.c.value, clause))
+            select(_metric.c.run).where(
+                _metric.c.key == clause.key, number_compared(_metric, clause.operator, clause.value)
+            )
         )
     if clause.kind == "dataset":
         column = _dataset.c[clause.key]
-        return _run.c.run.in_(select(_dataset.c.run).where(_compared(column, clause)))
+        return _run.c.run.in_(select(_dataset.c.run).where(compared(column, clause.operator, clause.value)))
     table = _param if clause.kind == "param" else _tag
     if clause.operator in ("IS NULL", "IS NOT NULL"):
         has = _run.c.run.in_(select(table.c.run).where(table.c.key == clause.key))
         return has if clause.operator == "IS NOT NULL" else ~has
-    query = select(table.c.run).where(table.c.key == clause.key, _compared(table.c.value, clause))
+    query = select(table.c.run).where(table.c.key == clause.key, compared(table.c.value, clause.operator, clause.value))
     if clause.operator == "=":
         query = query.where(table.c.head == str(clause.value)[:HEAD])
     return _run.c.run.in_(query)
@@ -492,14 +564,13 @@ def _condition(clause: Clause) -> Any:
 def _of_attribute(clause: Clause) -> Any:
     column = _run.c[clause.key]
     if clause.key in TIMES:
-        known = column != ""
-        return and_(known, _compared(column, Clause(clause.kind, clause.key, clause.operator, _moment(clause.value))))
+        return and_(column != "", compared(column, clause.operator, _moment(clause.value)))
     if clause.key == "status" and clause.operator in ("=", "!=", "IN", "NOT IN"):
         asked = clause.value if isinstance(clause.value, tuple) else (str(clause.value),)
         words = {word for each in asked for word in STATUSES.get(each.upper(), (each.lower(),))}
         found = column.in_(sorted(words))
         return found if clause.operator in ("=", "IN") else ~found
-    return _compared(column, clause)
+    return compared(column, clause.operator, clause.value)
 
 
 def _moment(value: Any) -> str:
@@ -511,59 +582,6 @@ def _moment(value: Any) -> str:
     except (ValueError, OverflowError) as error:
         hint = "milliseconds since 1970, or '2026-11-21' or '2026-11-21T04:40:00'"
         raise UsageError(f"{value!r} is no time", hint=hint) from error
-
-
-def _compared(column: Any, clause: Clause) -> Any:
-    value = clause.value
-    match clause.operator:
-        case "=":
-            return column == value
-        case "!=":
-            return column != value
-        case "<":
-            return column < value
-        case "<=":
-            return column <= value
-        case ">":
-            return column > value
-        case ">=":
-            return column >= value
-        case "LIKE":
-            return _CaseLike(column, str(value))
-        case "ILIKE":
-            return func.lower(column).like(str(value).lower(), escape="\x01")
-        case "IN":
-            return column.in_(value)
-        case _:
-            return ~column.in_(value)
-
-
-class _CaseLike(FunctionElement[bool]):
-    """LIKE that minds the case, which SQLite's own does not."""
-
-    inherit_cache = True
-    name = "case_like"
-
-    def __init__(self, column: Any, pattern: str) -> None:
-        super().__init__(column, literal(pattern), literal(_glob(pattern)))
-
-
-@compiles(_CaseLike)
-def _as_like(element: Any, compiler: Any, **named: Any) -> str:
-    column, pattern, _ = list(element.clauses)
-    return f"{compiler.process(column, **named)} LIKE {compiler.process(pattern, **named)} ESCAPE ''"
-
-
-@compiles(_CaseLike, "sqlite")
-def _as_glob(element: Any, compiler: Any, **named: Any) -> str:
-    column, _, pattern = list(element.clauses)
-    return f"{compiler.process(column, **named)} GLOB {compiler.process(pattern, **named)}"
-
-
-def _glob(pattern: str) -> str:
-    """The pattern of LIKE in the words of SQLite's GLOB."""
-    changed = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
-    return "".join(changed.get(mark, mark) for mark in pattern)
 
 
 def _texts(tx: Reader, table: Any, names: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, str]]:

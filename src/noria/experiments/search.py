@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
-from noria.experiments import points, records, sending
+from noria.experiments import incoming, points, records, sending
 from noria.experiments.grammar import Clause, parse_filter, parse_order
 from noria.experiments.records import LoggedRun, Metric, NoteRecord, UsedDataset
 from noria.store.ledger import Reader
@@ -20,7 +20,7 @@ from noria.tracking import records as tracking
 from noria.tracking.records import ArtifactRecord
 from noria.tracking.run import reap, resolve
 
-__all__ = ["ExperimentLine", "FoundRun", "History", "RunDetails", "Sent"]
+__all__ = ["ExperimentLine", "FoundRun", "History", "RunDetails", "Sent", "whole_curve"]
 
 SHOWN = 12
 CHILDREN_MAX = 100
@@ -113,7 +113,8 @@ def search_runs(
 ) -> list[FoundRun]:
     """Runs that fit a filter, newest first unless an order says otherwise.
 
-    Runs whose process died are ended as lost first, so none is shown as running that is not.
+    Runs whose process died are ended as lost first, so none is shown as running that is not. Deleted runs
+    are shown only by a filter that asks for them: attributes.stage = 'deleted'.
 
     Args:
         filter: such as "metrics.auc > 0.8 and params.model = 'tree'"; MLflow's grammar.
@@ -135,6 +136,8 @@ def search_runs(
         for key, value in (("experiment", experiment), ("status", status), ("pipeline", pipeline))
         if value
     ]
+    if not any(clause.key == "stage" and clause.kind == "attribute" for clause in where):
+        where.append(Clause("attribute", "stage", "=", records.ACTIVE))
     reap(ws)
     with ws.ledger.read() as tx:
         found = records.search(tx, where, parse_order(order), after=_place(page), limit=limit + 1)
@@ -213,7 +216,7 @@ def send(ws: Workspace) -> Sent:
     Every `noria` command does it too, and the server; this one says what came of it.
     Example: noria experiments send
     """
-    return Sent(sent=sending.send_left(ws), waiting=len(sending.waiting(ws)))
+    return Sent(sent=incoming.send_all_left(ws), waiting=len(sending.waiting(ws)))
 
 
 def _curve(ws: Workspace, run: str, metric: str, limit: int) -> tuple[points.Curve, int]:
@@ -225,16 +228,24 @@ def _curve(ws: Workspace, run: str, metric: str, limit: int) -> tuple[points.Cur
     for segment in own:
         chunks += points.summaries(ws.objects, segment, metric) or []
     total = sum(chunk.points for chunk in chunks)
-    parts: list[points.Curve] = []
     if not sealed and len(chunks) >= limit / 4 and total > limit:
         thin = points.thin(chunks)
         if thin is not None:
             return points.downsample(thin, limit), total
-    parts += [points.read(ws.objects, segment, metric) for segment in own]
-    parts += [points.read(ws.objects, segment, metric) for segment in sealed]
-    parts.append(points.live(ws.series.read(run), metric))
-    whole = points.ordered(points.joined(parts))
+    whole = whole_curve(ws, run, metric)
     return points.downsample(whole, limit), len(whole)
+
+
+def whole_curve(ws: Workspace, run: str, metric: str) -> points.Curve:
+    """Every point of a metric that is in the ledger or in the run's live series; none if nothing is known."""
+    with ws.ledger.read() as tx:
+        own = [segment for segment, _ in records.segments(tx, run)]
+        sealed = [segment for segment in tracking.segments(tx, run) if segment not in own]
+        is_live = tracking.run(tx, run) is not None
+    parts = [points.read(ws.objects, segment, metric) for segment in (*own, *sealed)]
+    if is_live:
+        parts.append(points.live(ws.series.read(run), metric))
+    return points.ordered(points.joined(parts))
 
 
 def _shown(tx: Reader, runs: Sequence[LoggedRun], show: Sequence[str]) -> list[FoundRun]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from noria.tracking import records as tracking
 from noria.tracking.facts import ArtifactLogged, Code, Pin, RunFinished, RunStarted
 from noria.tracking.run import is_dead
 
-__all__ = ["LEASE_S", "Waiting", "keep_lease", "send", "send_left", "staged_in", "waiting"]
+__all__ = ["LEASE_S", "Waiting", "end_run", "keep_lease", "send", "send_batch", "send_left", "staged_in", "waiting"]
 
 log = logging.getLogger("noria.recording")
 LEASE_S = 60.0
@@ -128,11 +128,11 @@ def send(ws: Workspace, folder: Path) -> bool:
         _begin(own, folder, begin)
         for path in journal.logs(folder):
             size = path.stat().st_size  # what comes later waits: chasing a fast writer makes small batches
-            while _send_batch(own, folder.name, path, size):
+            while send_batch(own, folder.name, path, size):
                 pass
         if end is None:
             return False
-        _end(own, folder.name, end)
+        end_run(own, folder.name, end)
         failpoint("recording.ended")
         ws.jobs.release(f"run/{folder.name}", _holder(str(begin["owner"])))
         if any(_is_writing(path, str(begin["owner"])) for path in journal.logs(folder)):
@@ -188,7 +188,7 @@ def _begin(ws: Workspace, folder: Path, begin: dict[str, Any]) -> None:
         )
 
 
-def _send_batch(ws: Workspace, run: str, path: Path, size: int) -> bool:
+def send_batch(ws: Workspace, run: str, path: Path, size: int) -> bool:
     """Send the next batch of a log, unless it is sent up to `size` bytes. Whether there was one."""
     with ws.ledger.read() as tx:
         start = records.upto(tx, run, path.stem)
@@ -259,7 +259,12 @@ def _edges(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:
     return edges + [(f"dataset:{item.name}", f"dataset/{item.name}@{item.version}") for item in known]
 
 
-def _end(ws: Workspace, run: str, end: dict[str, Any]) -> None:
+def end_run(ws: Workspace, run: str, end: Mapping[str, Any]) -> None:
+    """Write the end of a run: make versions of the models it registers, and one segment of its points.
+
+    Args:
+        end: status, reason and seconds. A run that has an end keeps it, unless it was taken for lost.
+    """
     _register_models(ws, run)
     with ws.ledger.read() as tx:
         before = records.segments(tx, run)

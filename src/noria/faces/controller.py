@@ -17,7 +17,7 @@ from pathlib import Path
 
 from noria.bootstrap import open_workspace
 from noria.core.errors import NoriaError, WorldError
-from noria.experiments.sending import send_left
+from noria.experiments.incoming import send_all_left
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
 from noria.loop import react
@@ -67,7 +67,7 @@ class Controller:
             if time.monotonic() - sealed_at > SEAL_S:
                 sealed_at = time.monotonic()
                 self._guarded("sealing", self.seal)
-                self._guarded("sending", lambda: send_left(self._ws))
+                self._guarded("sending", lambda: send_all_left(self._ws))
             self._guarded("the schedules", self._schedules.look)
             self._guarded("the loop's tick", lambda: react.tick(self._ws))
         judging.join(timeout=5)

@@ -107,10 +107,10 @@ def run_verb(
         from noria.bootstrap import open_workspace
 
         ws = open_workspace()
-        if (ws.project.state / "recording").is_dir():  # else nothing is imported for it
-            from noria.experiments.sending import send_left
+        if any((ws.project.state / name).is_dir() for name in ("recording", "incoming")):  # else nothing is imported
+            from noria.experiments.incoming import send_all_left
 
-            send_left(ws)
+            send_all_left(ws)
         return verbs.builtins(verbs.call(ws, found, arguments))
 
 

@@ -1,0 +1,126 @@
+"""What can happen to experiments, and what clients of other trackers say that runs took and gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from noria.core.fact import fact
+
+__all__ = [
+    "FACTS",
+    "ExperimentCreated",
+    "ExperimentDeleted",
+    "ExperimentRenamed",
+    "ExperimentRestored",
+    "ExperimentTagged",
+    "ExperimentUntagged",
+    "InputsLogged",
+    "OutputModel",
+    "OutputsLogged",
+    "SourceData",
+]
+
+
+@fact("experiment.created", subject="experiment/{experiment}")
+class ExperimentCreated:
+    """An experiment is there. `experiment` is its number; `location` is where a client wants its artifacts."""
+
+    experiment: int
+    name: str
+    location: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@fact("experiment.renamed", subject="experiment/{experiment}")
+class ExperimentRenamed:
+    """An experiment and all its runs go by another name; `before` is the one that they had."""
+
+    experiment: int
+    name: str
+    before: str
+
+
+@fact("experiment.deleted", subject="experiment/{experiment}")
+class ExperimentDeleted:
+    """An experiment is put away with all its runs. Its name stays taken."""
+
+    experiment: int
+    name: str
+
+
+@fact("experiment.restored", subject="experiment/{experiment}")
+class ExperimentRestored:
+    """An experiment that was put away is there again, with all its runs."""
+
+    experiment: int
+    name: str
+
+
+@fact("experiment.tagged", subject="experiment/{experiment}")
+class ExperimentTagged:
+    """An experiment has a tag; a later value takes the place of an earlier one."""
+
+    experiment: int
+    key: str
+    value: str
+
+
+@fact("experiment.untagged", subject="experiment/{experiment}")
+class ExperimentUntagged:
+    """An experiment has a tag no more."""
+
+    experiment: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceData:
+    """A data set as a client describes it.
+
+    `content_id` is the client's own digest of it, `details` the digest of an object (JSON) with its
+    source, schema and profile, `tags` what the client says of its use.
+    """
+
+    name: str
+    content_id: str
+    source_type: str
+    details: str
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@fact("inputs.logged", subject="run/{run}")
+class InputsLogged:
+    """A client says which data sets and logged models a run used."""
+
+    run: str
+    datasets: tuple[SourceData, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputModel:
+    """A logged model that a run gave at a step."""
+
+    model: str
+    step: int
+
+
+@fact("outputs.logged", subject="run/{run}")
+class OutputsLogged:
+    """A client says which logged models a run gave."""
+
+    run: str
+    models: tuple[OutputModel, ...]
+
+
+FACTS = (
+    ExperimentCreated,
+    ExperimentRenamed,
+    ExperimentDeleted,
+    ExperimentRestored,
+    ExperimentTagged,
+    ExperimentUntagged,
+    InputsLogged,
+    OutputsLogged,
+)

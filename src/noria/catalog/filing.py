@@ -1,0 +1,299 @@
+"""What clients do to experiments and runs: each change is one transaction that reads, decides and appends.
+
+A refusal names what stands against it; how a protocol words it is the face's. What is logged to a run
+comes through `experiments.incoming`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from noria.catalog import records
+from noria.catalog.facts import (
+    ExperimentCreated,
+    ExperimentDeleted,
+    ExperimentRenamed,
+    ExperimentRestored,
+    ExperimentTagged,
+    ExperimentUntagged,
+    InputsLogged,
+    OutputModel,
+    OutputsLogged,
+    SourceData,
+)
+from noria.catalog.records import DEFAULT, ExperimentRecord
+from noria.core.clock import instant
+from noria.core.errors import Conflict, NotFound
+from noria.core.identity import digest
+from noria.experiments import records as runs
+from noria.experiments import sending
+from noria.experiments.facts import RunAmended, RunDeleted, RunDescribed, RunLogged, RunRestored, TagRemoved
+from noria.experiments.records import ACTIVE, LoggedRun
+from noria.store.ledger import Reader, Transaction
+from noria.store.workspace import Workspace, new_id
+from noria.tracking import records as tracking
+from noria.tracking.facts import Code, RunFinished, RunResumed, RunStarted
+
+__all__ = [
+    "QUIET_S",
+    "Taken",
+    "amend_run",
+    "begin_run",
+    "create_experiment",
+    "delete_experiment",
+    "delete_run",
+    "ensure_default",
+    "log_inputs",
+    "log_outputs",
+    "remove_tag",
+    "rename_experiment",
+    "restore_experiment",
+    "restore_run",
+    "tag_experiment",
+    "untag_experiment",
+]
+
+QUIET_S = 7 * 24 * 3600.0
+"""A run of a client is taken for lost when it was begun, or went on, so long ago and has no end."""
+OWNER = "client:"
+LIVE = frozenset({"running", "scheduled"})
+
+
+class Taken(Conflict):
+    """The name of an experiment belongs to another one, perhaps a deleted one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """What a client says of a run as it begins. `parent` is the run that it is nested in."""
+
+    experiment: str
+    name: str
+    started_at: str
+    user: str = ""
+    parent: str = ""
+    code: Code = field(default_factory=Code)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def ensure_default(ws: Workspace) -> None:
+    """Make the experiment 0 that clients expect, once."""
+    with ws.ledger.read() as tx:
+        if records.experiment(tx, 0) is not None:
+            return
+    with ws.ledger.transaction() as tx:
+        if records.experiment(tx, 0) is None:
+            tx.append(ExperimentCreated(experiment=0, name=DEFAULT))
+
+
+def create_experiment(ws: Workspace, name: str, *, location: str = "", tags: Mapping[str, str] | None = None) -> int:
+    """Make an experiment; gives its number. Raises: Taken if the name is."""
+    with ws.ledger.transaction() as tx:
+        _require_free(tx, name)
+        number = records.next_number(tx)
+        tx.append(ExperimentCreated(experiment=number, name=name, location=location, tags=dict(tags or {})))
+        return number
+
+
+def rename_experiment(ws: Workspace, number: int, name: str) -> None:
+    """Give an experiment another name; its runs go along. Raises: NotFound; Conflict; Taken."""
+    with ws.ledger.transaction() as tx:
+        found = _experiment(tx, number)
+        if found.stage != ACTIVE:
+            raise Conflict(f"experiment {number} is deleted", hint="restore it first")
+        if found.name != name:
+            _require_free(tx, name)
+            tx.append(ExperimentRenamed(experiment=number, name=name, before=found.name))
+
+
+def delete_experiment(ws: Workspace, number: int) -> None:
+    """Put an experiment away with all its runs. Raises: NotFound if it is not there, or deleted already."""
+    with ws.ledger.transaction() as tx:
+        found = _experiment(tx, number)
+        if found.stage != ACTIVE:
+            raise NotFound(f"experiment {number} is deleted already")
+        tx.append(ExperimentDeleted(experiment=number, name=found.name))
+
+
+def restore_experiment(ws: Workspace, number: int) -> None:
+    """Bring a deleted experiment back with all its runs. Raises: NotFound if it is not there, or not deleted."""
+    with ws.ledger.transaction() as tx:
+        found = _experiment(tx, number)
+        if found.stage == ACTIVE:
+            raise NotFound(f"experiment {number} is not deleted")
+        tx.append(ExperimentRestored(experiment=number, name=found.name))
+
+
+def tag_experiment(ws: Workspace, number: int, key: str, value: str) -> None:
+    """Set a tag of an experiment. Raises: NotFound; Conflict if it is deleted."""
+    with ws.ledger.transaction() as tx:
+        _require_active(_experiment(tx, number))
+        tx.append(ExperimentTagged(experiment=number, key=key, value=value))
+
+
+def untag_experiment(ws: Workspace, number: int, key: str) -> None:
+    """Take a tag off an experiment. Raises: NotFound; Conflict if it is deleted."""
+    with ws.ledger.transaction() as tx:
+        found = _experiment(tx, number)
+        _require_active(found)
+        if key not in found.tags:
+            raise NotFound(f"experiment {number} has no tag {key!r}")
+        tx.append(ExperimentUntagged(experiment=number, key=key))
+
+
+def begin_run(ws: Workspace, said: Begin) -> str:
+    """Begin a run that a client records; gives its id."""
+    run = new_id(ws, "run")
+    blank = digest(b"{}")
+    if not ws.objects.has(blank):
+        ws.objects.put_json({})
+    ws.jobs.acquire(f"run/{run}", owner=OWNER + run, ttl_s=QUIET_S)
+    edges: list[tuple[str, str]] = [("environment", blank), ("config", blank)]
+    if said.parent:
+        edges.append(("parent", f"run/{said.parent}"))
+    with ws.ledger.transaction() as tx:
+        tx.append(
+            RunStarted(
+                run=run,
+                pipeline=said.experiment,
+                cause="user",
+                code=said.code,
+                config=blank,
+                environment=blank,
+                seed=ws.project.seed,
+                pins=(),
+                owner=OWNER + run,
+            ),
+            inputs=edges,
+        )
+        tx.append(
+            RunDescribed(
+                run=run,
+                name=said.name,
+                experiment=said.experiment,
+                parent=said.parent,
+                began=said.started_at,
+                user=said.user,
+            )
+        )
+        if said.tags:
+            tx.append(RunLogged(run=run, writer="begin", upto=1, tags=said.tags))
+    return run
+
+
+def amend_run(ws: Workspace, run: str, *, name: str = "", status: str = "", ended: str | None = None) -> None:
+    """Change what a client may change of a run: its name, how it stands, and when it ended by its own clock.
+
+    Raises: NotFound; Conflict if it is deleted.
+    """
+    with ws.ledger.read() as tx:
+        found = _active(tx, run)
+    if status and status != found.status:
+        _move(ws, found, status, ended or found.finished_at)
+    with ws.ledger.transaction() as tx:
+        before = _active(tx, run)
+        # What a client never said to have ended has no end by its clock, whatever ours has.
+        at = ended if ended is not None else found.finished_at
+        now = RunAmended(
+            run=run,
+            name=name if name != before.name else "",
+            status=status if status != before.status else "",
+            ended=at if at != before.finished_at else None,
+        )
+        if now.name or now.status or now.ended is not None:
+            tx.append(now)
+
+
+def delete_run(ws: Workspace, run: str) -> None:
+    """Put a run away; again changes nothing. Raises: NotFound."""
+    with ws.ledger.transaction() as tx:
+        if _run(tx, run).stage == ACTIVE:
+            tx.append(RunDeleted(run=run))
+
+
+def restore_run(ws: Workspace, run: str) -> None:
+    """Bring a run back that was put away; again changes nothing. Raises: NotFound."""
+    with ws.ledger.transaction() as tx:
+        if _run(tx, run).stage != ACTIVE:
+            tx.append(RunRestored(run=run))
+
+
+def remove_tag(ws: Workspace, run: str, key: str) -> None:
+    """Take a tag off a run. Raises: NotFound; Conflict if the run is deleted."""
+    with ws.ledger.transaction() as tx:
+        _active(tx, run)
+        if key not in runs.tags(tx, [run], [key])[run]:
+            raise NotFound(f"run {run} has no tag {key!r}")
+        tx.append(TagRemoved(run=run, key=key))
+
+
+def log_inputs(ws: Workspace, run: str, datasets: Sequence[SourceData], models: Sequence[str]) -> None:
+    """Keep which data sets and logged models a run used, also as its lineage. Raises: NotFound; Conflict."""
+    edges = [(f"data:{item.name}", item.details) for item in datasets]
+    edges += [("model", f"logged-model/{model}") for model in models]
+    with ws.ledger.transaction() as tx:
+        _active(tx, run)
+        tx.append(InputsLogged(run=run, datasets=tuple(datasets), models=tuple(models)), inputs=edges)
+
+
+def log_outputs(ws: Workspace, run: str, models: Sequence[OutputModel]) -> None:
+    """Keep which logged models a run gave, also as its lineage. Raises: NotFound; Conflict."""
+    with ws.ledger.transaction() as tx:
+        _active(tx, run)
+        edges = [("model", f"logged-model/{item.model}") for item in models]
+        tx.append(OutputsLogged(run=run, models=tuple(models)), outputs=edges)
+
+
+def _move(ws: Workspace, found: LoggedRun, status: str, ended: str) -> None:
+    """End the run, or let it go on, where that is what the new status means."""
+    end = instant(ended) if ended else ws.clock.now()
+    seconds = round((end - instant(found.started_at)) / timedelta(seconds=1), 6)
+    if status not in LIVE and found.status == "running":
+        sending.end_run(ws, found.run, {"status": status, "reason": "", "seconds": seconds})
+        ws.jobs.release(f"run/{found.run}", OWNER + found.run)
+        return
+    if status in LIVE and found.status in LIVE:
+        return
+    if status in LIVE:
+        ws.jobs.acquire(f"run/{found.run}", owner=OWNER + found.run, ttl_s=QUIET_S)
+    with ws.ledger.transaction() as tx:
+        record = tracking.run(tx, found.run)
+        assert record is not None, "a run that was described was begun"
+        if record.status != "running":
+            tx.append(RunResumed(run=found.run, owner=OWNER + found.run, before=record.status))
+        if status not in LIVE:
+            tx.append(RunFinished(run=found.run, status=status, seconds=seconds))
+
+
+def _experiment(tx: Reader, number: int) -> ExperimentRecord:
+    found = records.experiment(tx, number)
+    if found is None:
+        raise NotFound(f"there is no experiment {number}", hint="noria experiments list")
+    return found
+
+
+def _require_active(found: ExperimentRecord) -> None:
+    if found.stage != ACTIVE:
+        raise Conflict(f"experiment {found.experiment} is deleted", hint="restore it first")
+
+
+def _require_free(tx: Transaction, name: str) -> None:
+    found = records.by_name(tx, name)
+    if found is not None:
+        raise Taken(f"there is an experiment {name!r} already", hint=f"it has the number {found.experiment}")
+
+
+def _run(tx: Reader, run: str) -> LoggedRun:
+    found = runs.run(tx, run)
+    if found is None:
+        raise NotFound(f"there is no run {run!r}", hint="noria runs lists them")
+    return found
+
+
+def _active(tx: Reader, run: str) -> LoggedRun:
+    found = _run(tx, run)
+    if found.stage != ACTIVE:
+        raise Conflict(f"run {run} is deleted", hint="restore it first")
+    return found

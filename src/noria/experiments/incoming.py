@@ -1,0 +1,156 @@
+"""What clients log over the network: a line on disk before the answer, and the ledger soon after.
+
+It is the recorder's way for runs whose process is elsewhere: each server process has a folder
+`.noria/incoming/<name>` with one log for each run that somebody logs to, and sends the logs in batches.
+A line that was answered survives the server's death; whoever comes next sends what it left, once. A read
+that must see what was logged before it sends first.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from noria.core.errors import NoriaError
+from noria.experiments import journal, records, sending
+from noria.store.linelog import LineWriter
+from noria.store.workspace import Workspace, acting
+from noria.tracking.run import is_dead, owner_id
+
+__all__ = ["FOLDER", "Inbox", "send_all_left", "send_left"]
+
+log = logging.getLogger("noria.incoming")
+FOLDER = "incoming"
+SEND_S = 1.0
+"""How long a line waits at most, while the ledger is in reach."""
+OPEN_MAX = 200
+"""Logs that are kept open; those that are sent and longest without a line go first."""
+
+
+@dataclass(slots=True)
+class _Log:
+    writer: LineWriter
+    sent_bytes: int = 0
+
+
+class Inbox:
+    """The logs of one server process. Thread safe; its thread ends with the process."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._folder = ws.project.state.resolve() / FOLDER / uuid.uuid4().hex
+        self._logs: dict[str, _Log] = {}
+        self._lock = threading.Lock()
+        self._sending = threading.RLock()
+        journal.keep(self._folder, "begin", {"owner": owner_id()})
+        send_left(ws)
+        threading.Thread(target=self._work, name="noria-incoming", daemon=True).start()
+
+    def append(self, run: str, lines: Sequence[bytes]) -> None:
+        """Write lines of the journal to a run's log; they survive this process when this returns.
+
+        Raises: StoreFull, with none of the lines kept.
+        """
+        with self._lock:
+            found = self._logs.pop(run, None)
+            if found is None:
+                found = _Log(LineWriter(self._folder / run / f"in-{uuid.uuid4().hex}.log"))
+            self._logs[run] = found  # the newest is last
+            found.writer.append(lines)
+
+    def send(self, run: str = "") -> None:
+        """Bring what was logged so far, to one run or to all, into the ledger. Raises: WorldError; Corrupt."""
+        with self._lock:
+            chosen = [(run, self._logs[run])] if run in self._logs else [] if run else list(self._logs.items())
+            waiting = [(name, each) for name, each in chosen if each.writer.size_bytes > each.sent_bytes]
+        if not waiting:
+            return
+        with self._sending:
+            for name, each in waiting:
+                size = each.writer.size_bytes
+                own = self._as_its_actor(name)
+                while sending.send_batch(own, name, each.writer.path, size):
+                    pass
+                each.sent_bytes = max(each.sent_bytes, size)
+
+    def close(self, run: str) -> None:
+        """Send what a run logged and take its log away; a later line begins a new one. Raises: as `send`."""
+        self.send(run)
+        with self._lock:
+            found = self._logs.get(run)
+            if found is None or found.writer.size_bytes > found.sent_bytes:
+                return
+            del self._logs[run]
+            found.writer.close()
+        shutil.rmtree(found.writer.path.parent, ignore_errors=True)
+
+    def _as_its_actor(self, run: str) -> Workspace:
+        return _as_its_actor(self._ws, run)
+
+    def _work(self) -> None:
+        while True:
+            time.sleep(SEND_S)
+            try:
+                self._sync()
+                self.send()
+                with self._lock:
+                    spare = list(self._logs)[: max(0, len(self._logs) - OPEN_MAX)]
+                for run in spare:
+                    self.close(run)
+            except NoriaError as error:
+                log.warning("what was logged waits: %s", error)
+            except Exception:
+                log.exception("what was logged could not be sent")
+
+    def _sync(self) -> None:
+        with self._lock:
+            waiting = [each.writer for each in self._logs.values() if each.writer.size_bytes > each.sent_bytes]
+        for writer in waiting:
+            writer.sync()
+
+
+def send_left(ws: Workspace) -> int:
+    """Send what dead server processes left; gives how many folders are wholly sent now and gone.
+
+    One that cannot be sent is told in the log and stays for the next time.
+    """
+    done = 0
+    root = ws.project.state.resolve() / FOLDER
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        try:
+            with journal.holding(folder) as is_ours:
+                begin = journal.document(folder, "begin") if is_ours else None
+                if begin is None or not is_dead(str(begin["owner"])):
+                    continue
+                for path in sorted(folder.glob("*/*.log")):
+                    _send_whole(ws, path)
+                shutil.rmtree(folder)
+                done += 1
+        except NoriaError as error:
+            log.warning("what was logged before waits: %s", error)
+    return done
+
+
+def send_all_left(ws: Workspace) -> int:
+    """Send what dead processes left, recordings and servers; gives how many are wholly sent now."""
+    return sending.send_left(ws) + send_left(ws)
+
+
+def _send_whole(ws: Workspace, path: Path) -> None:
+    run, size = path.parent.name, path.stat().st_size
+    own = _as_its_actor(ws, run)
+    while sending.send_batch(own, run, path, size):
+        pass
+
+
+def _as_its_actor(ws: Workspace, run: str) -> Workspace:
+    """What is logged to a run is logged by who began it."""
+    with ws.ledger.read() as tx:
+        found = records.run(tx, run)
+    return ws if found is None else acting(ws, found.actor)

@@ -1,0 +1,155 @@
+"""MLflow's paths: one table of endpoints, limits before parsing, and an answer in its form whatever happens."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from noria.core.errors import NoriaError
+from noria.core.lazy import lazy
+from noria.faces.http.body import BodyTooLarge, read_body
+from noria.faces.http.replies import drain
+from noria.faces.protocols.mlflow import experiments, points, runs
+from noria.faces.protocols.mlflow.messages import Spec, read
+from noria.faces.protocols.mlflow.refusals import Refused, internal, invalid
+from noria.faces.protocols.mlflow.wire import Wire
+from noria.store.workspace import Workspace, acting
+
+__all__ = ["VERSION", "routes"]
+
+msgspec_json = lazy("msgspec.json")
+log = logging.getLogger("noria.mlflow")
+VERSION = "3.17.2"
+"""The server that this one behaves as; clients choose what they ask by it."""
+BODY_MAX = 32 << 20
+"""A data set's profile alone may be 16 MiB."""
+PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+Handler = Callable[[Wire, Workspace, dict[str, Any]], dict[str, Any]]
+ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
+    **experiments.ENDPOINTS,
+    **runs.ENDPOINTS,
+    **points.ENDPOINTS,
+}
+_ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def routes(workspace: Workspace) -> list[Route]:
+    """The routes of MLflow's REST interface, over one workspace."""
+    opened = _Opened(workspace)
+
+    async def call(request: Request) -> Response:
+        try:
+            body = await read_body(request.receive, limit=max(BODY_MAX, workspace.project.server.max_body_bytes))
+            return await run_in_threadpool(_call, opened, workspace, request, body)
+        except Refused as error:
+            return _refusal(error)
+        except BodyTooLarge as error:
+            if error.has_more:
+                await drain(request.receive)
+            return _refusal(Refused("INVALID_PARAMETER_VALUE", error.message, status=error.status))
+        except NoriaError as error:
+            return _refusal(_worded(error))
+        except Exception:
+            log.exception("%s failed", request.url.path)
+            return _refusal(internal())
+
+    async def version(request: Request) -> Response:
+        return Response(VERSION, media_type="text/html")
+
+    async def health(request: Request) -> Response:
+        return Response("OK", media_type="text/plain")
+
+    async def server_info(request: Request) -> Response:
+        told = {
+            "store_type": "SqlStore",
+            "workspaces_enabled": False,
+            "trace_archival_enabled": False,
+            "multipart_uploads_enabled": False,
+            "multipart_downloads_enabled": False,
+            "presigned_upload_run_id_supported": False,
+            "presigned_upload_model_id_supported": False,
+            "features_enabled": {"gateway": False},
+        }
+        return Response(msgspec_json.encode(told), media_type="application/json")
+
+    return [
+        Route("/version", version, methods=["GET"]),
+        Route("/health", health, methods=["GET"]),
+        *(Route(f"/{kind}/3.0/mlflow/server-info", server_info, methods=["GET"]) for kind in ("api", "ajax-api")),
+        *(Route(f"{prefix}/{{endpoint:path}}", call, methods=METHODS) for prefix in PREFIXES),
+    ]
+
+
+class _Opened:
+    """The wire of this process, made at the first request. Thread safe."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._lock = threading.Lock()
+        self._wire: Wire | None = None
+
+    def get(self) -> Wire:
+        if self._wire is None:
+            with self._lock:
+                if self._wire is None:
+                    self._wire = Wire(self._ws)
+        return self._wire
+
+
+def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) -> Response:
+    """Runs in a worker thread: reads the request, does it, and writes the answer."""
+    endpoint = request.path_params["endpoint"]
+    method = "GET" if request.method == "HEAD" else request.method
+    found = ENDPOINTS.get((method, endpoint))
+    if found is None:
+        allowed = sorted(verb for verb, path in ENDPOINTS if path == endpoint)
+        if allowed:
+            error = Refused("ENDPOINT_NOT_FOUND", f"{endpoint} takes {', '.join(allowed)}, not {method}", status=405)
+            return _refusal(error, {"allow": ", ".join(allowed)})
+        raise Refused("ENDPOINT_NOT_FOUND", f"There is no endpoint {endpoint[:200]!r} here.")
+    spec, handler = found
+    query = [(key, value) for key, value in request.query_params.multi_items()]
+    given = read(spec, method, query, request.headers.get("content-type", ""), body)
+    answer = handler(opened.get(), acting(workspace, _actor(request)), given)
+    return Response(msgspec_json.encode(answer), media_type="application/json")
+
+
+def _actor(request: Request) -> str:
+    """Who asks, as they say: the header that Noria's own clients send, or the user of Basic."""
+    claimed = request.headers.get("x-noria-actor", "").removeprefix("user:")
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if not claimed and scheme.lower() == "basic":
+        try:
+            claimed = base64.b64decode(value, validate=True).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            claimed = ""
+    return f"user:{claimed}" if _ACTOR.fullmatch(claimed) else "user:mlflow"
+
+
+def _worded(error: NoriaError) -> Refused:
+    """Noria's own refusals in the form that clients of MLflow read."""
+    if error.status == 404:
+        return Refused("RESOURCE_DOES_NOT_EXIST", str(error))
+    if error.status == 403:
+        return Refused("PERMISSION_DENIED", str(error))
+    if error.is_retry_safe or error.status in (503, 507):
+        return Refused("TEMPORARILY_UNAVAILABLE", str(error), status=503)
+    if error.status >= 500:
+        log.error("a request failed: %s", error)
+        return internal()
+    return invalid(str(error))
+
+
+def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
+    return Response(error.body(), error.status, headers or {}, media_type="application/json")

@@ -1,0 +1,172 @@
+"""What the handlers of one server process share: the inbox, and what they know of the runs being logged to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from noria.catalog import filing
+from noria.catalog import records as catalog
+from noria.catalog.records import ExperimentRecord
+from noria.core.errors import NoriaError
+from noria.experiments import journal, records
+from noria.experiments.incoming import Inbox
+from noria.experiments.records import ACTIVE, LoggedRun
+from noria.faces.protocols.mlflow.names import experiment_number
+from noria.faces.protocols.mlflow.refusals import invalid, missing
+from noria.store.ledger import Reader
+from noria.store.workspace import Workspace
+
+__all__ = ["Wire", "active_run", "details_of", "experiment_of", "found_experiment", "found_run"]
+
+KNOWN_S = 1.0
+"""How long a run is taken to be as it was last seen. What this process does to it is seen at once."""
+KNOWN_MAX = 1000
+LINE_POINTS = 200
+
+
+@dataclass(slots=True)
+class _Known:
+    run: LoggedRun
+    seen: float
+    params: dict[str, str] | None = None
+
+
+class Wire:
+    """One server process's side of the protocol. Thread safe."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self.inbox = Inbox(ws)
+        self._ws = ws
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+        filing.ensure_default(ws)
+
+    def active(self, run: str) -> LoggedRun:
+        """A run that may be logged to. Raises: Refused if there is none, or it is deleted."""
+        found = self._of(run).run
+        _require_active(found)
+        return found
+
+    def forget(self, run: str = "") -> None:
+        """Look at a run (or all) again before believing anything of it."""
+        with self._lock:
+            if run:
+                self._known.pop(run, None)
+            else:
+                self._known.clear()
+
+    def log(
+        self,
+        run: str,
+        *,
+        metrics: Sequence[Mapping[str, Any]] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what a request logs to the run's log: all of it or nothing, and on disk before this returns."""
+        lines = [
+            journal.encode("m", at_ms * 1000, points[start : start + LINE_POINTS])
+            for at_ms, points in _by_time(metrics).items()
+            for start in range(0, len(points), LINE_POINTS)
+        ]
+        lines += [journal.encode(kind, dict(pairs)) for kind, pairs in (("p", params), ("t", tags)) if pairs]
+        if lines:
+            try:
+                self.inbox.append(run, lines)
+            except NoriaError:
+                self.forget(run)  # its new params were taken as its own already
+                raise
+
+    def new_params(self, run: str, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """(the params that a run does not have yet, the values that it has of those given otherwise).
+
+        Those that are new are taken as the run's from then on.
+        """
+        known = self._of(run)
+        with self._lock:
+            params = known.params
+        if params is None:
+            self.inbox.send(run)
+            with self._ws.ledger.read() as tx:
+                params = records.params(tx, [run])[run]
+        with self._lock:
+            known.params = params = params if known.params is None else known.params
+            others = {key: params[key] for key, value in given.items() if key in params and params[key] != value}
+            new = {key: value for key, value in given.items() if key not in params}
+            if not others:
+                params.update(new)
+        return new, others
+
+    def _of(self, run: str) -> _Known:
+        now = time.monotonic()
+        with self._lock:
+            known = self._known.get(run)
+            if known is not None and now - known.seen < KNOWN_S:
+                return known
+        with self._ws.ledger.read() as tx:
+            found = found_run(tx, run)
+        with self._lock:
+            known = self._known.pop(run, None)
+            if known is None:
+                known = _Known(found, now)
+            known.run, known.seen = found, now
+            self._known[run] = known
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+        return known
+
+
+def found_run(tx: Reader, run: str) -> LoggedRun:
+    """The run of that id. Raises: Refused."""
+    found = records.run(tx, run)
+    if found is None:
+        raise missing(f"Run with id={run} not found")
+    return found
+
+
+def active_run(tx: Reader, run: str) -> LoggedRun:
+    """The run of that id, if it is not deleted. Raises: Refused."""
+    found = found_run(tx, run)
+    _require_active(found)
+    return found
+
+
+def found_experiment(tx: Reader, text: str) -> ExperimentRecord:
+    """The experiment of that id, deleted or not. Raises: Refused."""
+    number = experiment_number(text or "0")
+    found = catalog.experiment(tx, number)
+    if found is None:
+        raise missing(f"No Experiment with id={number} exists")
+    return found
+
+
+def experiment_of(tx: Reader, run: LoggedRun) -> ExperimentRecord:
+    """The experiment of a run; what no experiment was named for is in Default."""
+    found = catalog.by_name(tx, run.experiment) if run.experiment else None
+    found = found or catalog.experiment(tx, 0)
+    assert found is not None, "Default was made when the wire was opened"
+    return found
+
+
+def details_of(ws: Workspace, digests: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What clients said of data sets, by the digest of the object that holds it."""
+    return {digest: json.loads(content) for digest, content in ws.objects.get_many(sorted(set(digests)))}
+
+
+def _require_active(found: LoggedRun) -> None:
+    if found.stage != ACTIVE:
+        raise invalid(f"The run {found.run} must be in the 'active' state. Current state is {found.stage}.")
+
+
+def _by_time(metrics: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[str, int, float | str]]]:
+    found: dict[int, list[tuple[str, int, float | str]]] = {}
+    for metric in metrics:
+        point = (metric.get("key", ""), metric.get("step", 0), journal.number(metric.get("value", 0.0)))
+        found.setdefault(metric.get("timestamp", 0), []).append(point)
+    return found

@@ -1,0 +1,102 @@
+"""MLflow's server and Noria's get the same requests, and their answers are compared field by field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mlflow_requests import LEAKS, REQUESTS, STRICTER
+from mlflow_servers import Server, mlflow_server, noria_server
+
+pytestmark = pytest.mark.peers
+TIMES = ("creation_time", "last_update_time")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    with (
+        mlflow_server(tmp_path_factory.mktemp("theirs")) as theirs,
+        noria_server(tmp_path_factory.mktemp("ours")) as ours,
+    ):
+        yield theirs, ours
+
+
+class Player:
+    """Sends the requests to one server, and puts names in the place of the ids that it gave."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ids: dict[str, str] = {}
+
+    def play(self, name: str, method: str, endpoint: str, given: Any) -> tuple[int, Any]:
+        """The status, and the answer with names for ids."""
+        path = f"/api/2.0/mlflow/{self._filled(endpoint)}".replace(" ", "%20")
+        body = given if isinstance(given, bytes | None) else self._filled(json.dumps(given)).encode()
+        status, text = self._server.send(method, path, body)
+        answer = json.loads(text) if text[:1] in "{[" else {}
+        found = answer.get("experiment_id") or answer.get("run", {}).get("info", {}).get("run_id")
+        if found and method == "POST":
+            self._ids[name] = found
+        return status, self._named(answer)
+
+    def _filled(self, text: str) -> str:
+        for name, found in self._ids.items():
+            text = text.replace(f"{{{name}}}", found)
+        return text
+
+    def _named(self, value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: self._named(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            items = [self._named(item) for item in value]
+            return sorted(items, key=json.dumps) if key in ("tags", "params") or _has_keys(key, items) else items
+        if key in TIMES:
+            return "a time"
+        if isinstance(value, str):
+            for name, found in self._ids.items():
+                if name.startswith("r"):
+                    value = value.replace(found, f"<{name}>")
+            return re.sub(r"Valid keys are .*|not one of .*", "", value, flags=re.DOTALL)
+        return value
+
+
+def _has_keys(key: str, items: list[Any]) -> bool:
+    """Whether a list is the newest values of different metrics, whose order means nothing."""
+    names = [item.get("key") for item in items if isinstance(item, dict)]
+    return key == "metrics" and len(set(names)) == len(names)
+
+
+def _difference(there: Any, here: Any, where: str = "") -> str:
+    """The first place where two answers differ."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}:
+            if there.get(key) != here.get(key):
+                return _difference(there.get(key), here.get(key), f"{where}.{key}")
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for place, (one, other) in enumerate(zip(there, here, strict=True)):
+            if one != other:
+                return _difference(one, other, f"{where}[{place}]")
+    return f"{where}: there {str(there)[:400]}, here {str(here)[:400]}"
+
+
+def test_every_request_is_answered_as_mlflows_own_server_does(servers: tuple[Server, Server]) -> None:
+    theirs, ours = (Player(server) for server in servers)
+    wrong: list[str] = []
+    for name, method, endpoint, given in REQUESTS:
+        their_status, expected = theirs.play(name, method, endpoint, given)
+        status, answer = ours.play(name, method, endpoint, given)
+        assert status < 500, (name, answer)
+        if their_status >= 500:  # a mistake of the caller's is none of the server's here
+            if not 400 <= status < 500:
+                wrong.append(f"{name}: {their_status} there, {status} here: {answer}")
+        elif name in STRICTER:
+            assert (their_status, status) == (200, 400), (name, expected, answer)
+        elif status != their_status:
+            wrong.append(f"{name}: {their_status} there, {status} here\n  {expected}\n  {answer}")
+        elif name not in LEAKS and expected and answer != expected:
+            wrong.append(f"{name}: {method} {endpoint} {str(given)[:200]}\n  {_difference(expected, answer)}")
+    assert len(REQUESTS) > 400
+    assert not wrong, f"{len(wrong)} of {len(REQUESTS)} differ:\n" + "\n".join(wrong)
