@@ -50,7 +50,8 @@ def routes(workspace: Workspace) -> list[Route]:
 
     async def call(request: Request) -> Response:
         try:
-            body = await read_body(request.receive, limit=max(BODY_MAX, workspace.project.server.max_body_bytes))
+            limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
+            body = await read_body(request.scope, request.receive, limit=limit)
             return await run_in_threadpool(_call, opened, workspace, request, body)
         except Refused as error:
             return _refusal(error)
