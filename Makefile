@@ -9,8 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
-# Files of tests side by side; those that measure a whole demo have the machine to themselves.
-WORKERS ?= 2
+# Files of tests side by side: one more than a small machine has cores, since many wait for processes and leases.
+# Those that measure a whole demo have the machine to themselves.
+WORKERS ?= 3
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 
 # uv trusts its own list of certificates unless it is told of the system's, where a firm's own stand.
@@ -49,7 +50,7 @@ test: $(VENV)/.dev postgres peers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
 	$(BIN)/pytest -q tests/e2e tests/peers $(PYTEST_ARGS)
 
 format: $(VENV)/.dev

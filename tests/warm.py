@@ -3,8 +3,8 @@
 Loading pandas, scikit-learn and SQLAlchemy takes a command one to three seconds of a processor, the work of
 most commands in tests a tenth. Each command is a process of its own, with its own folder, environment and
 exit, as if typed; only what a process reads when Python starts is the loaded one's. So a command whose
-environment differs in that, or that runs a script with the environment that it was started with, is started
-anew. What a start costs and imports is tested elsewhere (unit/faces/test_command_line.py, e2e).
+environment differs in that is started anew. What a start costs and imports is tested elsewhere
+(unit/faces/test_command_line.py, e2e).
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,9 +26,9 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-__all__ = ["noria"]
+__all__ = ["Begun", "begin", "noria"]
 
 _atexit: Any = atexit  # what ends Python has no public name
 _threading: Any = threading
@@ -36,7 +39,10 @@ FEW = 3
 LOADED = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "sqlalchemy.dialects.sqlite", "sklearn.linear_model"),
     *("sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing", "sklearn.metrics"),
-    *("noria.faces.cli.main", "noria.faces.verbs", "noria.loop.run", "noria.store.slices"),
+    *("noria.faces.cli.main", "noria.faces.verbs", "noria.loop.run", "noria.loop.scripts", "noria.store.replay"),
+    *("noria.store.migrate", "noria.store.start", "noria.engines.objects.file", "noria.engines.executors.auto"),
+    *("noria.engines.executors.pool", "noria.engines.executors.inline", "noria.pipeline.call", "pyarrow.csv"),
+    *("noria.engines.flavors.sklearn", "noria.registry.kinds", "cryptography.hazmat.primitives.asymmetric.ed25519"),
 )
 
 
@@ -50,8 +56,7 @@ def noria(
         timeout: seconds after which the command is killed. Raises then: subprocess.TimeoutExpired.
     """
     environ = dict(os.environ if env is None else env)
-    is_script = words[:1] == ("run",) and any(word.endswith((".py", ".ipynb")) for word in words[1:3])
-    if is_script or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         return _anew(words, cwd, environ, timeout)
     loaded = _servers.get(key := json.dumps(_at_start(environ)))
     if loaded is None:
@@ -64,6 +69,82 @@ def noria(
         loaded.stop()  # who was interrupted has left an answer unread
         del _servers[key]
         raise
+
+
+def begin(*words: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[str] | Begun:
+    """`noria WORDS` in a folder, going on: to be read, sent signals, killed and waited for, as a Popen is.
+
+    What it prints and complains of can be read together from its `stdout`.
+    """
+    loaded = _servers.get(key := json.dumps(_at_start(env)))
+    if loaded is None:
+        loaded = _servers[key] = _Loaded(env)
+    if not loaded.is_worth_it():
+        return subprocess.Popen(
+            [sys.executable, "-m", "noria", *words],
+            cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    return loaded.begin(words, cwd, env)
+
+
+class Begun:
+    """A command that goes on in a fork: what `subprocess.Popen` has of the same names."""
+
+    def __init__(self, pid: int, stdout: TextIO, ended: Path) -> None:
+        self.pid, self.stdout, self.returncode = pid, stdout, None
+        self._ended = ended
+
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it goes on."""
+        if self.returncode is None and self._ended.exists():
+            self.returncode = os.waitstatus_to_exitcode(int(self._ended.read_text()))
+            self._ended.unlink()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended. Raises: subprocess.TimeoutExpired."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(["noria"], timeout or 0.0)
+            time.sleep(0.005)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """All that it prints, until it has ended and nobody can print there any more. Raises: TimeoutExpired."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pieces = bytearray()
+        handle = self.stdout.fileno()
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([handle], [], [], left)[0]:
+                raise subprocess.TimeoutExpired(["noria"], timeout or 0.0, bytes(pieces))
+            piece = os.read(handle, 1 << 16)
+            if not piece:
+                break
+            pieces += piece
+        self.wait(None if deadline is None else max(1.0, deadline - time.monotonic()))
+        return pieces.decode("utf-8"), None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Begun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stdout.close()
+        self.wait()
 
 
 def _anew(
@@ -84,7 +165,7 @@ class _Loaded:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
-        self._asked = 0
+        self._asked = self._begun = 0
         self._folder = Path(tempfile.mkdtemp(prefix="noria-warm-"))
         self._process: subprocess.Popen[str] | None = None
 
@@ -97,6 +178,35 @@ class _Loaded:
         self, words: Sequence[str], cwd: Path, environ: Mapping[str, str], timeout: float | None
     ) -> subprocess.CompletedProcess[str]:
         """Fork a process for a command, and wait for its end."""
+        places = [self._folder / name for name in ("out", "err")]
+        asked = {"words": list(words), "cwd": str(cwd), "environ": dict(environ), "timeout": timeout}
+        status = self._answered({**asked, "places": list(map(str, places))})
+        out, err = (place.read_text(encoding="utf-8") for place in places)
+        command = [sys.executable, "-m", "noria", *words]
+        if status is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(command, timeout, out, err)
+        return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), out, err)
+
+    def begin(self, words: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Begun:
+        """Fork a process for a command that goes on."""
+        self._begun += 1
+        pipe, ended = self._folder / f"pipe-{self._begun}", self._folder / f"ended-{self._begun}"
+        os.mkfifo(pipe)
+        handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # a writer comes before the answer does
+        asked = {"words": list(words), "cwd": str(cwd), "environ": dict(environ), "ended": str(ended)}
+        try:
+            pid = self._answered({**asked, "places": [str(pipe)]})
+        except BaseException:
+            os.close(handle)
+            raise
+        pipe.unlink()
+        os.set_blocking(handle, True)
+        assert pid is not None
+        return Begun(pid, os.fdopen(handle, encoding="utf-8"), ended)
+
+    def _answered(self, asked: Mapping[str, object]) -> int | None:
+        """What the process says to a line; it is started for the first."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).resolve())],
@@ -104,19 +214,12 @@ class _Loaded:
             )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        places = [self._folder / name for name in ("out", "err")]
-        asked = {"words": list(words), "cwd": str(cwd), "environ": dict(environ), "timeout": timeout}
-        self._process.stdin.write(json.dumps({**asked, "places": list(map(str, places))}) + "\n")
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, "the process that has loaded the libraries ended"
-        status = json.loads(answer)
-        out, err = (place.read_text(encoding="utf-8") for place in places)
-        command = [sys.executable, "-m", "noria", *words]
-        if status is None:
-            assert timeout is not None
-            raise subprocess.TimeoutExpired(command, timeout, out, err)
-        return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), out, err)
+        said: int | None = json.loads(answer)
+        return said
 
     def stop(self) -> None:
         """End it. Idempotent."""
@@ -140,17 +243,70 @@ def _stop() -> None:
 
 
 def _serve() -> None:
-    """Fork for each line of standard input; print how the command ended, null if its time was over."""
+    """Fork for each line of standard input; print how the command ended, null if its time was over.
+
+    Of a command that goes on its id is printed at once, and its end is a file.
+    """
     for name in LOADED:
         importlib.import_module(name)
+    for name in ("noria.faces.cli", "noria.registry.kinds"):
+        package = importlib.import_module(name)
+        for found in pkgutil.iter_modules(package.__path__, f"{name}."):
+            importlib.import_module(found.name)
+    importlib.import_module("noria.store.slices").load_slices()
     gc.collect()
     gc.freeze()  # what is loaded is never looked through again: its pages stay shared
-    for line in sys.stdin:
-        asked = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _end(_become(asked))
-        print(json.dumps(_waited(child, asked["timeout"])), flush=True)
+    woken, wake = os.pipe()
+    for handle in (woken, wake):
+        os.set_blocking(handle, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    going: dict[int, Path] = {}
+    waiting = b""
+    while True:
+        ready, _, _ = select.select([0, woken], [], [])
+        if woken in ready:
+            os.read(woken, 1 << 12)
+            _tell_ends(going)
+        if 0 not in ready:
+            continue
+        piece = os.read(0, 1 << 16)
+        if not piece:
+            return
+        *lines, waiting = (waiting + piece).split(b"\n")
+        for line in lines:
+            asked = json.loads(line)
+            opened = _opened(asked["places"])
+            child = os.fork()
+            if child == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(woken)
+                os.close(wake)
+                _end(_become(asked, opened))
+            for handle in opened:
+                os.close(handle)
+            if "ended" in asked:
+                going[child] = Path(asked["ended"])
+                print(child, flush=True)
+            else:
+                print(json.dumps(_waited(child, asked["timeout"])), flush=True)
+
+
+def _opened(places: Sequence[str]) -> list[int]:
+    """What a command prints to, opened: a file each for what it prints and complains of, or one pipe for both."""
+    return [os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for place in places]
+
+
+def _tell_ends(going: dict[int, Path]) -> None:
+    """Write down how commands that went on have ended."""
+    for child, place in list(going.items()):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            del going[child]
+            part = place.with_suffix(".part")
+            part.write_text(str(status))
+            part.replace(place)
 
 
 def _waited(child: int, timeout: float | None) -> int | None:
@@ -176,17 +332,16 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _become(asked: Mapping[str, object]) -> int:
+def _become(asked: Mapping[str, object], opened: Sequence[int]) -> int:
     """Be the command: gives its exit code."""
-    words, places, environ = asked["words"], asked["places"], asked["environ"]
+    words, environ = asked["words"], asked["environ"]
     assert isinstance(words, list)
-    assert isinstance(places, list)
     assert isinstance(environ, dict)
-    modes = (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for number, (place, mode) in enumerate(zip(("/dev/null", *places), modes, strict=True)):
-        opened = os.open(place, mode, 0o600)
-        os.dup2(opened, number)
-        os.close(opened)
+    empty = os.open("/dev/null", os.O_RDONLY)
+    for number, handle in enumerate((empty, opened[0], opened[-1])):
+        os.dup2(handle, number)
+    for handle in {empty, *opened}:
+        os.close(handle)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # the process's own
     os.chdir(str(asked["cwd"]))
     os.environ.clear()
@@ -194,6 +349,8 @@ def _become(asked: Mapping[str, object]) -> int:
     sys.argv = [importlib.import_module("noria.__main__").__file__ or "", *words]
     sys.path[:0] = [os.getcwd()]  # noqa: PTH109  # as `python -m` has it
     importlib.reload(importlib.import_module("noria.store.failpoint"))  # it reads its variable when it is loaded
+    # /proc/self/environ is that of the loaded process: scripts are given what a process of their own would read there
+    importlib.import_module("noria.loop.scripts").started_with = lambda: dict(environ)
     try:
         importlib.import_module("noria.__main__").main()
     except SystemExit as ended:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import warm
 
 LIMIT_S = 120.0
 
@@ -68,28 +69,12 @@ def seen(folder: Path) -> Path:
 
 def noria(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """One command, to its end."""
-    command = [sys.executable, "-m", "noria", *words]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(MARKS=str(seen(folder)), **more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_S,
-    )
+    return warm.noria(*words, cwd=folder, env=environment(MARKS=str(seen(folder)), **more), timeout=LIMIT_S)
 
 
-def begin(folder: Path, *words: str, **more: str) -> subprocess.Popen[str]:
+def begin(folder: Path, *words: str, **more: str) -> subprocess.Popen[str] | warm.Begun:
     """One command, going on."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "noria", *words],
-        cwd=folder,
-        env=environment(MARKS=str(seen(folder)), **more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return warm.begin(*words, cwd=folder, env=environment(MARKS=str(seen(folder)), **more))
 
 
 def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -105,12 +90,12 @@ def marks(folder: Path) -> list[str]:
     return place.read_text().splitlines() if place.is_file() else []
 
 
-def until(is_true: Callable[[], object], what: str = "") -> None:
-    """Wait for it, with a limit."""
+def until(is_true: Callable[[], object], what: str = "", *, every_s: float = 0.02) -> None:
+    """Wait for it, with a limit. What asks by a command is asked less often, else asking keeps a processor busy."""
     give_up = time.monotonic() + LIMIT_S
     while not is_true():
         assert time.monotonic() < give_up, f"it did not come true within {LIMIT_S:.0f} s {what}"
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def steps(folder: Path) -> dict[str, tuple[str, str]]:

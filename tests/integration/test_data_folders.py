@@ -31,7 +31,15 @@ SECOND_NS = 1_000_000_000
 
 @pytest.fixture
 def ws(tmp_path: Path) -> Iterator[Workspace]:
-    root = tmp_path / "project"
+    yield from made_in(tmp_path / "project")
+
+
+@pytest.fixture
+def ws_on_disk(disk_path: Path) -> Iterator[Workspace]:
+    yield from made_in(disk_path / "project")
+
+
+def made_in(root: Path) -> Iterator[Workspace]:
     root.mkdir()
     workspace = open_workspace(project=Project(name="test", root=root), actor="user:test")
     yield workspace
@@ -460,7 +468,8 @@ def test_the_memory_of_the_status_does_not_grow_with_the_folder(ws: Workspace, h
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_gibibyte_goes_in_and_out_in_flat_memory(ws: Workspace, tmp_path: Path) -> None:
+def test_a_gibibyte_goes_in_and_out_in_flat_memory(ws_on_disk: Workspace, disk_path: Path) -> None:
+    ws = ws_on_disk
     place = ws.project.root / "large.bin"
     lines = np.frombuffer(b"".join(b"%09d %05d\n" % (0, line) for line in range(1 << 16)), np.uint8)
     block = lines.reshape(-1, 16).copy()
@@ -477,9 +486,9 @@ def test_a_gibibyte_goes_in_and_out_in_flat_memory(ws: Workspace, tmp_path: Path
         "versions.add(ws, 'large.bin'); versions.checkout(ws, 'large', sys.argv[2]);"
         "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
-    command = [sys.executable, "-c", program, str(ws.project.root), str(tmp_path / "out")]
+    command = [sys.executable, "-c", program, str(ws.project.root), str(disk_path / "out")]
     done = subprocess.run(command, cwd=ws.project.root, capture_output=True, text=True, timeout=500, check=True)
-    assert file_digest(tmp_path / "out/large.bin") == digest
+    assert file_digest(disk_path / "out/large.bin") == digest
     assert int(done.stdout) < 400_000, f"{done.stdout} kB"
     with place.open("r+b") as stream:
         stream.seek(1 << 29)

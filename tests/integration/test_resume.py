@@ -162,9 +162,9 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
         first.send_signal(signal.SIGSTOP)
         for child in psutil.Process(first.pid).children(recursive=True):
             child.kill()  # else the one who takes over waits for them, as it must
-        until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out")
+        until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out", every_s=0.5)
         with begin(folder, "run", "--resume", "--json") as second:
-            until(lambda: runs(folder)[0]["resumed"] == 1, "it is taken over")
+            until(lambda: runs(folder)[0]["resumed"] == 1, "it is taken over", every_s=0.1)
             time.sleep(1)
             assert second.poll() is None, "who is stopped may be in a step: it is waited for"
             first.send_signal(signal.SIGCONT)

@@ -118,6 +118,15 @@ def test_a_script_sees_what_it_sees_under_python(folder: Path, text: str) -> Non
     assert last(folder)[1].status == "finished"
 
 
+def test_a_script_is_not_given_what_noria_sets_for_itself(folder: Path) -> None:
+    (folder / "train.py").write_text("import os\nprint(os.environ.get('OMP_WAIT_POLICY'), os.environ['GIVEN'])\n")
+    given = {key: value for key, value in environment(GIVEN="1").items() if key != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-m", "noria", "run", "train.py"]
+    found = subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[0] == "None 1"
+
+
 def test_processes_of_a_script_are_seen_too(folder: Path) -> None:
     text = (
         "import multiprocessing as mp\n"

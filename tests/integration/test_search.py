@@ -245,13 +245,17 @@ def test_a_search_without_a_trial_that_succeeds_fails_the_run(tmp_path: Path) ->
 
 
 def test_a_budget_of_time_ends_what_runs_and_a_resumed_study_goes_on(tmp_path: Path) -> None:
-    root = make_project(tmp_path / "p", "plain", "slow")
     words = ("--sampler", "random", "--seed", "1", "--parallel", "2")
-    report = found(noria(root, "run", "--search", "8", "--budget", "75s", *words, "--json"))
+    for budget in ("15s", "75s"):  # on a busy machine no trial may end within the first
+        root = make_project(tmp_path / budget / "p", "plain", "slow")
+        done = noria(root, "run", "--search", "8", "--budget", budget, *words, "--json")
+        if done.returncode == 0:
+            break
+    report = found(done)
     states = Counter(trial["state"] for trial in report["search"]["trials"])
     assert states["stopped"] >= 1
     assert states["done"] >= 1
-    assert "the budget of 75s was spent" in report["search"]["reason"]
+    assert f"the budget of {budget} was spent" in report["search"]["reason"]
     assert report["version"] == 1, "the best so far goes on"
     ws = open_workspace(root)
     with ws.ledger.read() as tx:

@@ -132,7 +132,7 @@ def perform_script(
             handle.artifact(f"executed/{path.name}", executed, type="notebook")
         _log_metrics(handle, captured)
         if ended.code != 0:
-            raise _failed(handle, script, ended, _what(folder, log), kept)
+            raise _failed(handle, script, ended, _what(folder, ended.complaints), kept)
         question = Question(run=handle.run, script=name, folder=str(folder), model=model, pins=kept.pins)
         models = _shipped(ws, question, captured, path)
         refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
@@ -224,17 +224,17 @@ def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept)
     return ScriptFailed(text, where=f"run {handle.run}", hint=hint)
 
 
-def _what(folder: Path, log: Path) -> str:
+def _what(folder: Path, complaints: str) -> str:
     """What was raised, and of a notebook in which cell and line; "" if nothing was."""
     with contextlib.suppress(FileNotFoundError):
         told = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
         return f"cell {told['cell']} (In [{told['count']}]), line {told['line']}: {told['error']}"
-    return _last_line(log)
+    return _last_line(complaints)
 
 
-def _last_line(log: Path) -> str:
-    """The last line of a traceback in the log: what was raised; "" if there is none."""
-    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+def _last_line(complaints: str) -> str:
+    """The last line of a traceback in what a script complained of: what was raised; "" if there is none."""
+    lines = complaints.rstrip().splitlines()
     has_traceback = any(line.startswith("Traceback (most recent call last)") for line in lines)
     return lines[-1][:200] if lines and has_traceback and not lines[-1].startswith(" ") else ""
 

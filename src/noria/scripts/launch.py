@@ -33,6 +33,8 @@ __all__ = ["KERNEL_FOLDER", "Ended", "follow", "prepared", "started_with", "watc
 
 DRAIN_S = 5.0
 """How long output is still read after the script's end, while something that it started holds it open."""
+TAIL_BYTES = 1 << 16
+"""So much of the end of what a child wrote is kept at hand."""
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/run/", "/var/lib/")
 _HOME = (".cache", ".config", ".local", ".ipython", ".jupyter", ".nv", ".triton")
 _PR_SET_PDEATHSIG = 1
@@ -42,11 +44,16 @@ KERNEL_FOLDER = "noria-kernel-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a child ended: its exit code, or minus the signal that ended it; whether we were interrupted."""
+    """How a child ended: its exit code, or minus the signal that ended it; whether we were interrupted.
+
+    `complaints` is the end of what it wrote to its standard error alone: in the log, what it printed may
+    stand in the midst of a traceback, since both come by pipes of their own.
+    """
 
     code: int
     seconds: float
     was_interrupted: bool
+    complaints: str
 
 
 def prepared(folder: Path, root: Path, state: Path) -> None:
@@ -131,7 +138,12 @@ def follow(
             code = child.wait()
             for reader in readers:
                 reader.join(DRAIN_S)
-    return Ended(code=code, seconds=time.monotonic() - began, was_interrupted=signal.SIGINT in caught)
+    return Ended(
+        code=code,
+        seconds=time.monotonic() - began,
+        was_interrupted=signal.SIGINT in caught,
+        complaints=streams[1].tail.decode("utf-8", "replace"),
+    )
 
 
 class _Stream:
@@ -139,6 +151,7 @@ class _Stream:
 
     def __init__(self, sink: BinaryIO | None) -> None:
         self._sink = sink
+        self.tail = b""
         is_terminal = sink is not None and sink.isatty()
         self._ours, self.theirs = pty.openpty() if is_terminal else os.pipe()
         if is_terminal and sink is not None:
@@ -158,6 +171,7 @@ class _Stream:
             if not chunk:
                 return
             kept.write(chunk)
+            self.tail = (self.tail + chunk)[-TAIL_BYTES:]
             if self._sink is not None:
                 try:
                     self._sink.write(chunk)
