@@ -91,11 +91,13 @@ class PackIndex:
         def ask(connection: sqlite3.Connection) -> None:
             if connection.execute("select 1 from object limit 1").fetchone() is None:
                 return
-            for start in range(0, len(digests), _AT_ONCE):
-                part = digests[start : start + _AT_ONCE]
+            ordered = sorted(digests)  # neighbours are on the same pages
+            for start in range(0, len(ordered), _AT_ONCE):
+                part = ordered[start : start + _AT_ONCE]
                 query = f"{_PLACE} where digest in ({','.join('?' * len(part))})"
-                for digest, pack, *place in connection.execute(query, part):
-                    found[digest] = Place(self._name(connection, pack), *place)
+                for digest, pack, at, size, seen, trashed in connection.execute(query, part):
+                    name = self._names.get(pack) or self._name(connection, pack)
+                    found[digest] = Place(name, at, size, seen, trashed)
 
         self._read(ask)
         return found

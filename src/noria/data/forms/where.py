@@ -9,6 +9,7 @@ column holds times. A comparison with null is never true, as in SQL.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +27,6 @@ pc = lazy("pyarrow.compute")
 __all__ = ["Condition", "columns_in", "parse", "value_as"]
 
 LENGTH_MAX = 10_000
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<text>'(?:[^']|'')*')|(?P<quoted>"(?:[^"]|"")+")|(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"""
-    r"""|(?P<sign><=|>=|<>|!=|=|<|>|\(|\)|,)|(?P<word>[^\W\d]\w*))"""
-)
 _WORDS = frozenset({"and", "or", "not", "in", "is", "null", "true", "false"})
 _COMPARE = {"=": "equal", "!=": "not_equal", "<>": "not_equal", "<": "less", "<=": "less_equal"}
 _COMPARE |= {">": "greater", ">=": "greater_equal"}
@@ -48,6 +45,16 @@ class _Token:
     kind: str
     text: str
     at: int
+
+
+@functools.cache
+def _token() -> re.Pattern[str]:
+    """What one word, literal or sign looks like; compiled when it is needed, because that takes 15 ms."""
+    return re.compile(
+        r"""\s*(?:(?P<text>'(?:[^']|'')*')|(?P<quoted>"(?:[^"]|"")+")"""
+        r"""|(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"""
+        r"""|(?P<sign><=|>=|<>|!=|=|<|>|\(|\)|,)|(?P<word>[^\W\d]\w*))"""
+    )
 
 
 def parse(text: str, schema: pa.Schema) -> Condition:
@@ -91,7 +98,7 @@ def _tokens(text: str) -> list[_Token]:
     found = []
     at = 0
     while text[at:].strip():
-        match = _TOKEN.match(text, at)
+        match = _token().match(text, at)
         if match is None or match.lastgroup is None:
             raise UsageError(f"the condition cannot be read at {text[at:].strip()[:20]!r}", where=text[:80])
         found.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
