@@ -140,6 +140,7 @@ SUITE = [
     e("column_values_to_be_unique", column="id", mostly=0.9),
     e("column_values_to_be_unique", column="x"),
     e("column_values_to_be_unique", column="word"),
+    e("column_values_to_be_unique", column="empty"),
     e("compound_columns_to_be_unique", column_list=["id", "n"]),
     e("compound_columns_to_be_unique", column_list=["a", "b"]),
     e("column_values_to_be_of_type", column="n", type_="int64"),

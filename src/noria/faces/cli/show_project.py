@@ -255,7 +255,7 @@ def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
         if rows[name]
     ]
     if told:
-        key = f" by {rows['key']}" if rows["key"] else ""
+        key = f" by {rows['key']}" if rows["key"] else ", counted whole: no key tells them apart"
         lines.append(_titled(f"rows{key}", columns(told, indent="    ", right=" r")))
     if rows["changed_columns"]:
         cells = [[column, f"in {counted(number, 'row')}"] for column, number in rows["changed_columns"][:SHIFTS_MAX]]
