@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Files of tests side by side: one more than a small machine has cores, since many wait for processes and leases.
 # Those that measure a whole demo have the machine to themselves.
 WORKERS ?= 3
-LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q
 
 # uv trusts its own list of certificates unless it is told of the system's, where a firm's own stand.
 export UV_SYSTEM_CERTS ?= true
@@ -23,8 +23,16 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+
 .DEFAULT_GOAL := help
 PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requirements/peer-*.txt))
+# PyTorch for CPUs is on no index: it is installed where a list of wheels was named (its own, or a folder).
+ifndef UV_FIND_LINKS
+PEERS := $(filter-out .venv-peers/torch/.done,$(PEERS))
+endif
 .PHONY: help demo test check format lock postgres peers benchmarks benchmarks-data clean
 
 help:

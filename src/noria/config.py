@@ -260,12 +260,14 @@ class RunConfig:
     """`[run]`: how pipelines are executed; none of it changes a result or a cache key.
 
     `executor` is "auto", "inline", "pool" or another that is installed; `on_failure` is "stop" (a
-    failure ends what runs beside it) or "finish". `workers` steps run at once at most (0: as many as
+    failure ends what runs beside it) or "finish". `address` is where the executor's cluster is, for one
+    that has a cluster; "" is one of its own, on this machine. `workers` steps run at once at most (0: as many as
     there are cores), and `window` items of one mapped step are under way (0: four for each worker).
     `grace` is how long steps may take to save what they have when the machine is needed.
     """
 
     executor: str = "auto"
+    address: str = ""
     on_failure: str = "stop"
     workers: int = 0
     window: int = 0

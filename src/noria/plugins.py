@@ -58,6 +58,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "auto": "noria.engines.executors.auto:AutoExecutor",
         "inline": "noria.engines.executors.inline:InlineExecutor",
         "pool": "noria.engines.executors.pool:PoolExecutor",
+        "ray": "noria.engines.executors.raycluster:RayExecutor",
     },
     "sampler": {
         "random": "noria.engines.samplers.by_optuna:random",

@@ -167,6 +167,7 @@ def _run(ws: Workspace, definition: PipelineDefinition, told: dict[str, Any]) ->
         call=told["call"],
         attempt=told["attempt"],
         is_watched=told["is_watched"],
+        is_doubtful=told["is_doubtful"],
         journal=None if told["journal"] is None else Path(told["journal"]),
     )
     if told["devices"] is not None:

@@ -10,7 +10,7 @@ import typing
 from dataclasses import replace
 from typing import Any
 
-from noria.core.errors import NoriaError, ProjectError, StepFailed, StepKilled
+from noria.core.errors import NoriaError, NotFound, ProjectError, StepFailed, StepKilled, WorldError
 from noria.pipeline import journal, sources, values
 from noria.pipeline.ambient import Preempted, around
 from noria.pipeline.arguments import resolved
@@ -37,6 +37,8 @@ def run(task: Task) -> Done:
     Raises: KeyboardInterrupt; WorldError if the log or the journal cannot be written.
     """
     with _one_at_a_time(task):
+        if task.is_doubtful and (ended := _ended_before(task)) is not None:
+            return ended
         failpoint("attempt.begun")
         meter = Meter()
         keeper = Keeper(task.ws, _kept_under(task))
@@ -60,6 +62,21 @@ def _one_at_a_time(task: Task) -> contextlib.AbstractContextManager[None]:
     """Equal results are made by one process at a time; what has no key is one attempt of its run at a time."""
     name = task.key or (f"{task.journal}/{task.name}" if task.journal is not None else "")
     return alone(task.ws.project.state, name) if name else contextlib.nullcontext()
+
+
+def _ended_before(task: Task) -> Done | None:
+    """What an attempt that was given up has made after all. Nobody else runs it now: no more will come."""
+    if task.journal is None:
+        return None
+    found = journal.result_for(task.journal, task.name, task.call)
+    if found is None:
+        return None
+    try:
+        for output in found.outputs:
+            task.ws.objects.path(output.digest)
+    except (NotFound, WorldError):
+        return None  # its objects are gone: it is made again
+    return found
 
 
 def _done(task: Task) -> Done:

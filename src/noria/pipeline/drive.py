@@ -46,9 +46,13 @@ OVERTAKEN_MAX = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How to execute: none of it changes a result. `window` bounds the items of one mapped step under way."""
+    """How to execute: none of it changes a result. `window` bounds the items of one mapped step under way.
+
+    `address` is where the executor finds its cluster, if it has one; "" lets it decide.
+    """
 
     executor: str = "auto"
+    address: str = ""
     on_failure: str = "stop"
     workers: int = 0
     window: int = 0
@@ -70,6 +74,7 @@ class _Unit:
     begun: int = 0
     failures: int = 0
     preemptions: int = 0
+    is_doubtful: bool = False
     handle: Any = None
 
     @property
@@ -269,6 +274,7 @@ class Drive:
     def _enter(self, unit: _Unit) -> None:
         """Take the right to a unit's key; then its result from the cache, or its place in the queue."""
         left = self._earlier.result(unit.name, unit.planned.call)
+        unit.is_doubtful = unit.is_doubtful or self._earlier.was_begun(unit.name)
         if not unit.right:
             self._queue_or_finish(unit, left)
             return
@@ -355,6 +361,7 @@ class Drive:
             is_item=is_item,
             is_watched=not planned.opaque,
             is_alone=is_alone,
+            is_doubtful=unit.is_doubtful,
             wake=self._woken.set,
         )
         self.stop.is_running_here = True
@@ -401,6 +408,7 @@ class Drive:
         unit.handle = None
         unit.failures += done.error is not None and not done.is_preempted
         unit.preemptions += done.is_preempted
+        unit.is_doubtful = unit.is_doubtful or done.is_killed
         if done.is_preempted and self.stop.how:
             self._blocked.append(unit)  # it is begun again by whoever resumes the run
             return

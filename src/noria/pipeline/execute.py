@@ -8,12 +8,13 @@ shareable, so a killed run leaves whole results or none. `attempts.py` draws the
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from noria import plugins
 from noria.core.clock import duration
-from noria.core.errors import UsageError
+from noria.core.errors import UsageError, WorldError
 from noria.core.identity import JSON
 from noria.data.records import DatasetVersion
 from noria.pipeline import journal as journals
@@ -25,11 +26,12 @@ from noria.pipeline.executor import Executor, Task
 from noria.pipeline.flight import Flights
 from noria.pipeline.journal import Journal
 from noria.pipeline.keys import Keys
+from noria.pipeline.options import StepOptions
 from noria.pipeline.reads import Reads
 from noria.pipeline.recorder import Recorder
 from noria.pipeline.results import Results, StepReport
 from noria.pipeline.resume import Earlier
-from noria.pipeline.room import Capacity, lacking
+from noria.pipeline.room import lacking
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Const
 from noria.pipeline.stopping import watched
@@ -128,6 +130,7 @@ def manner_of(ws: Workspace, **changed: object) -> Manner:
     said = ws.project.run
     known: dict[str, object] = {
         "executor": said.executor,
+        "address": said.address,
         "on_failure": said.on_failure,
         "workers": said.workers,
         "window": said.window,
@@ -146,14 +149,18 @@ def require_room(definition: PipelineDefinition, manner: Manner) -> None:
 
 def _executor(definition: PipelineDefinition, manner: Manner) -> Executor:
     """The executor of that name. Raises: UsageError if a step asks for what it has not, naming one that has."""
-    made: Executor = plugins.load("executor", manner.executor)()
-    has = made.capacity()
+    made = _made(manner.executor, manner)
+    try:
+        has = made.capacity()
+    except BaseException:
+        made.close()
+        raise
     for node in definition.nodes:
         want = lacking(node.step.options, has)
         if want:
             made.close()
             others = [name for name in plugins.names("executor") if name != manner.executor]
-            able = [name for name in others if not lacking(node.step.options, _capacity(name))]
+            able = [name for name in others if _could(name, manner, node.step.options)]
             hint = (
                 f"noria run --executor {able[0]}   (it has that)" if able else "no executor that is installed has that"
             )
@@ -163,10 +170,20 @@ def _executor(definition: PipelineDefinition, manner: Manner) -> Executor:
     return made
 
 
-def _capacity(name: str) -> Capacity:
-    executor: Executor = plugins.load("executor", name)()
+def _made(name: str, manner: Manner) -> Executor:
+    """An executor by name. One that takes an `address` is told that of its cluster."""
+    kind = plugins.load("executor", name)
+    found: Executor = kind(address=manner.address) if "address" in inspect.signature(kind).parameters else kind()
+    return found
+
+
+def _could(name: str, manner: Manner, options: StepOptions) -> bool:
+    """Whether another executor has what a step asks for. One that is not installed or not reached has nothing."""
+    executor = _made(name, manner)
     try:
-        return executor.capacity()
+        return not lacking(options, executor.capacity())
+    except (UsageError, WorldError):
+        return False
     finally:
         executor.close()
 

@@ -43,7 +43,9 @@ class Task:
     and the executor reports what it was seen to read; without a trace nothing is cached.
     `is_alone` says that nothing else could run beside it now. `log` is its live log file: begun anew
     by the first attempt, continued by later ones. The result is written to `journal`, if one is
-    given, before it is reported. `wake` is called, from any thread, when the task is over.
+    given, before it is reported. `is_doubtful`: an attempt before this one was cut off, and may have come to
+    its end all the same, so that its result is looked for first. `wake` is called, from any thread, when
+    the task is over.
     """
 
     ws: Workspace
@@ -62,6 +64,7 @@ class Task:
     is_item: bool = False
     is_watched: bool = True
     is_alone: bool = True
+    is_doubtful: bool = False
     journal: Path | None = None
     wake: Callable[[], None] = _nobody
 

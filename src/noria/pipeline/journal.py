@@ -25,7 +25,19 @@ from noria.pipeline.trace import trace_from
 from noria.pipeline.values import Value
 from noria.store.objects import disk_faults
 
-__all__ = ["Begun", "Journal", "Left", "document_of", "done_from", "ended", "left_by", "place", "result_of", "write"]
+__all__ = [
+    "Begun",
+    "Journal",
+    "Left",
+    "document_of",
+    "done_from",
+    "ended",
+    "left_by",
+    "place",
+    "result_for",
+    "result_of",
+    "write",
+]
 
 NAME = "journal.jsonl"
 
@@ -143,6 +155,14 @@ def result_of(path: Path, name: str, attempt: int) -> Done | None:
     """What one attempt wrote before its process was gone; None if it did not come so far."""
     for line in _lines(path):
         if line.get("ended") == name and line["attempt"] == attempt:
+            return done_from(line["done"])
+    return None
+
+
+def result_for(path: Path, name: str, call: str) -> Done | None:
+    """What an attempt at a call gave, whichever it was; None if none came to a good end."""
+    for line in _lines(path):
+        if line.get("ended") == name and line["call"] == call and "outputs" in line["done"]:
             return done_from(line["done"])
     return None
 

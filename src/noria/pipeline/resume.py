@@ -52,6 +52,10 @@ class Earlier:
             return known[1]
         return None
 
+    def was_begun(self, name: str) -> bool:
+        """Whether an attempt was under way when the run was cut off: it may still come to its end."""
+        return name in self._left.begun
+
     def _is_whole(self, outputs: Sequence[Output | Value]) -> bool:
         try:
             for output in outputs:

@@ -17,21 +17,6 @@ _GRAIN = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
-    """What an executor has: cores, bytes of memory (0: not known), devices.
-
-    `slots` bounds the tasks at once whatever they need. `keeps_limits` says whether it can keep
-    `memory=`, `timeout=` and `isolated=True`.
-    """
-
-    cpu: float
-    memory_bytes: int = 0
-    gpu: float = 0.0
-    slots: int = 1
-    keeps_limits: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
     """What one attempt takes while it runs."""
 
@@ -40,17 +25,40 @@ class Need:
     gpu: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What an executor has: cores, bytes of memory (0: not known), devices.
+
+    `slots` bounds the tasks at once whatever they need. `keeps_limits` says whether it can keep
+    `memory=`, `timeout=` and `isolated=True`. `each` is what one task can have at most, where that is
+    less than all: that of the largest machine.
+    """
+
+    cpu: float
+    memory_bytes: int = 0
+    gpu: float = 0.0
+    slots: int = 1
+    keeps_limits: bool = True
+    each: Need | None = None
+
+    @property
+    def largest(self) -> Need:
+        """What one task can have at most."""
+        return self.each or Need(cpu=self.cpu, memory_bytes=self.memory_bytes, gpu=self.gpu)
+
+
 def need_of(options: StepOptions, capacity: Capacity) -> Need:
     """What a step takes of an executor. More cores than there are is all of them: it is slower, and right."""
-    return Need(cpu=min(options.cpu, capacity.cpu), memory_bytes=options.memory_bytes, gpu=options.gpu)
+    return Need(cpu=min(options.cpu, capacity.largest.cpu), memory_bytes=options.memory_bytes, gpu=options.gpu)
 
 
 def lacking(options: StepOptions, capacity: Capacity) -> str:
     """What a step asks for and an executor can never give, in words; "" if it can."""
-    if options.gpu > capacity.gpu:
-        return f"gpu={options.gpu:g}, and there {'is none' if not capacity.gpu else f'are {capacity.gpu:g}'}"
-    if capacity.memory_bytes and options.memory_bytes > capacity.memory_bytes:
-        return f"memory of {_gib(options.memory_bytes)}, and there is {_gib(capacity.memory_bytes)}"
+    most = capacity.largest
+    if options.gpu > most.gpu:
+        return f"gpu={options.gpu:g}, and there {'is none' if not most.gpu else f'are {most.gpu:g}'}"
+    if most.memory_bytes and options.memory_bytes > most.memory_bytes:
+        return f"memory of {_gib(options.memory_bytes)}, and there is {_gib(most.memory_bytes)}"
     if options.needs_own_process and not capacity.keeps_limits:
         return "a process of its own (memory=, timeout=, gpu= or isolated=True)"
     return ""

@@ -74,6 +74,16 @@ def test_whatever_a_machine_can_run_at_all_fits_into_an_empty_room() -> None:
     assert Room(has).take("a", need_of(options, has))
 
 
+def test_a_step_runs_on_one_machine_however_many_there_are() -> None:
+    has = Capacity(cpu=8, memory_bytes=400, gpu=4, slots=8, each=Need(cpu=2, memory_bytes=100, gpu=1))
+    assert lacking(StepOptions(cpu=64, memory_bytes=100, gpu=1), has) == ""
+    assert need_of(StepOptions(cpu=64), has).cpu == 2
+    assert "gpu=2, and there are 1" in lacking(StepOptions(gpu=2), has)
+    assert "memory" in lacking(StepOptions(memory_bytes=101), has)
+    room = Room(has)
+    assert [room.take(name, need_of(StepOptions(cpu=64), has)) for name in "abcde"] == [True] * 4 + [False]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

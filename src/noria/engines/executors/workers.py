@@ -1,0 +1,341 @@
+"""Warm processes of this machine that run attempts: beside each other, with limits, and out of harm's way.
+
+One process, the template, imports the project once; workers are forks of it, ready in a few
+milliseconds. A worker stays for the next attempt, unless it is to have a process of its own. A worker takes its
+inputs from the object store and puts its outputs there; what it answers here is only where they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.core.errors import ProjectError, StepKilled
+from noria.engines.executors.orders import Order
+from noria.pipeline import journal
+from noria.pipeline.executor import Done, Usage
+
+__all__ = ["Attempt", "Workers"]
+
+CHILD = "noria.faces.step"
+STATUS_WAIT_S = 5.0
+"""How long the template may take to tell how a worker ended."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An order at work: its worker, since when, and what came of it."""
+
+    order: Order
+    wake: Callable[[], None]
+    began: float
+    worker: _Worker | None = None
+    over: threading.Event = field(default_factory=threading.Event)
+    done: Done | None = None
+    is_cancelled: bool = False
+    is_timed_out: bool = False
+
+    def end(self, done: Done) -> None:
+        """It is over; whoever waits is told."""
+        self.done = done
+        self.over.set()
+        self.wake()
+
+
+class Workers:
+    """A template and its forks. `environ` are the variables they are given: those of this process, if None."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = environ
+        self._template: _Template | None = None
+
+    def submit(self, order: Order, *, devices: str | None, wake: Callable[[], None]) -> Attempt:
+        """Give the order to a worker: an idle one, or a new fork of the template.
+
+        Args:
+            devices: what CUDA_VISIBLE_DEVICES is to say; None leaves it alone.
+            wake: called, from any thread, when it is over.
+        """
+        attempt = Attempt(order, wake, time.monotonic())
+        log = Path(order.log)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb" if order.attempt == 1 else "ab"):
+            pass  # it is there to be followed from now on
+        template = self._template_of(order)
+        worker = template.worker(order.own)
+        if worker is None:
+            attempt.end(Done(error=template.refusal(), is_killed=True))
+            return attempt
+        worker.devices = devices
+        attempt.worker = worker
+        worker.run(attempt, json.dumps({**order.told, "devices": devices}, separators=(",", ":")).encode() + b"\n")
+        return attempt
+
+    def cancel(self, attempt: Attempt, *, grace_s: float = 0.0) -> None:
+        """End the worker with everything that it started, at once or after a grace."""
+        worker = attempt.worker
+        if attempt.over.is_set() or worker is None:
+            return
+        attempt.is_cancelled = True
+        if not grace_s:
+            worker.kill()
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGTERM)
+        late = threading.Timer(grace_s, lambda: None if attempt.over.is_set() else worker.kill())
+        late.daemon = True
+        late.start()
+
+    def held_devices(self) -> set[str]:
+        """The devices that attempts have now."""
+        workers = self._template.workers if self._template else []
+        return {name for each in workers if each.attempt is not None for name in (each.devices or "").split(",")}
+
+    def close(self) -> None:
+        """End every process. Idempotent."""
+        if self._template is not None:
+            self._template.close()
+            self._template = None
+
+    def _template_of(self, order: Order) -> _Template:
+        """The template that has read this pipeline. One of another pipeline goes once its workers are done."""
+        if self._template is not None and self._template.edition != order.edition:
+            self._template.retire()
+            self._template = None
+        if self._template is None or not self._template.is_alive:
+            self._template = _Template(order, self._environ)
+        return self._template
+
+
+class _Template:
+    """The process that has imported the project, and its forks."""
+
+    def __init__(self, order: Order, environ: Mapping[str, str] | None) -> None:
+        self.root, self.edition = order.root, order.edition
+        self.workers: list[_Worker] = []
+        self._is_retired = False
+        self._lock = threading.Lock()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # it is read when this process has died
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", CHILD, str(theirs.fileno()), order.root, order.pipeline],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                cwd=order.root,
+                env=None if environ is None else dict(environ),
+            )
+        self._answers: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._is_gone = False
+        self._ends: dict[int, int] = {}
+        threading.Thread(target=self._listen, name="noria-template", daemon=True).start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be forked."""
+        return not self._is_gone
+
+    def worker(self, own: bool) -> _Worker | None:
+        """An idle worker, or a new one; None if there can be none, as `refusal` tells."""
+        if not own:
+            for known in self.workers:
+                if known.is_idle:
+                    return known
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                return None
+        answer = self._next_answer()
+        if answer is None or "pid" not in answer:
+            ours.close()
+            return None
+        made = _Worker(self, ours, int(answer["pid"]), stays=not own)
+        self.workers.append(made)
+        return made
+
+    def refusal(self) -> ProjectError:
+        """Why there is no worker: what the template said, or how it died."""
+        for answer in self._answers:
+            if "error" in answer:
+                message, where, hint = answer["error"]
+                return ProjectError(message, where=where, hint=hint)
+        self._said.seek(0)
+        said = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        return StepKilled(
+            "the process that starts workers died" + (f": {said[-1][:200]}" if said else ""),
+            where=self.root,
+            hint="try again; if it stays so, NORIA_DEBUG=1 noria run --executor inline shows more",
+        )
+
+    def end_of(self, pid: int) -> int | None:
+        """How a worker ended, as waitpid(2) tells it; None if nobody knows."""
+        with self._changed:
+            self._changed.wait_for(lambda: pid in self._ends or self._is_gone, STATUS_WAIT_S)
+            return self._ends.pop(pid, None)
+
+    def retire(self) -> None:
+        """Take no more tasks; go when the last worker is done."""
+        self._is_retired = True
+        self.left()
+
+    def left(self) -> None:
+        """A worker is free or gone."""
+        if self._is_retired and all(worker.attempt is None for worker in self.workers):
+            self.close()
+
+    def close(self) -> None:
+        """End it with its workers. Idempotent."""
+        for worker in list(self.workers):
+            worker.close()
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            if self.process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+            self._said.close()  # under the lock: the last worker's thread and the driver may both come here
+
+    def _next_answer(self) -> dict[str, Any] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._answers or self._is_gone)
+            if not self._answers or "error" in self._answers[0]:
+                return None
+            return self._answers.pop(0)
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError), self._control.makefile("rb") as lines:
+            for line in lines:
+                told = json.loads(line)
+                with self._changed:
+                    if "died" in told:
+                        self._ends[told["died"]] = told["status"]
+                    else:
+                        self._answers.append(told)
+                    self._changed.notify_all()
+        with self._changed:
+            self._is_gone = True
+            self._changed.notify_all()
+        self._control.close()
+        with self._lock:
+            if self.process.poll() is None:
+                self.process.wait()
+
+
+class _Worker:
+    """One forked process: at most one task at a time."""
+
+    def __init__(self, template: _Template, channel: socket.socket, pid: int, *, stays: bool) -> None:
+        self.pid = pid
+        self.attempt: Attempt | None = None
+        self.devices: str | None = None
+        self._template, self._channel, self._stays = template, channel, stays
+        self._is_gone = False
+        self._limit = threading.Event()
+        threading.Thread(target=self._listen, name=f"noria-worker-{pid}", daemon=True).start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be given a task."""
+        return self._stays and self.attempt is None and not self._is_gone
+
+    def run(self, attempt: Attempt, told: bytes) -> None:
+        """Begin a task."""
+        self.attempt = attempt
+        limit_s = attempt.order.timeout_s
+        if limit_s:
+            clock = threading.Timer(limit_s, self._too_late, [attempt])
+            clock.daemon = True
+            clock.start()
+        with contextlib.suppress(OSError):  # it is gone: the listener tells
+            self._channel.sendall(told)
+
+    def kill(self) -> None:
+        """End the process and everything it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """No more tasks. Idempotent."""
+        if not self._is_gone:
+            self.kill()
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    def _too_late(self, attempt: Attempt) -> None:
+        if self.attempt is attempt and not attempt.over.is_set():
+            attempt.is_timed_out = True
+            self.kill()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError), self._channel.makefile("rb") as lines:
+            for line in lines:
+                attempt, self.attempt = self.attempt, None
+                assert attempt is not None, "a worker answers once for each task"
+                told = json.loads(line)
+                if not self._stays or told.get("leaves"):
+                    self._go()
+                attempt.end(journal.done_from(told["done"]))
+                self._template.left()
+        self._go()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # what the step started, if it died before
+        status = self._template.end_of(self.pid)
+        self._channel.close()
+        if self.attempt is not None:
+            attempt, self.attempt = self.attempt, None
+            attempt.end(_lost(attempt, status))
+        self._template.left()
+
+    def _go(self) -> None:
+        self._is_gone = True
+        with contextlib.suppress(ValueError):
+            self._template.workers.remove(self)
+
+
+def _lost(attempt: Attempt, status: int | None) -> Done:
+    """What is told of an attempt whose process is gone: its result, if it was written before."""
+    order, seconds = attempt.order, time.monotonic() - attempt.began
+    if order.journal:
+        found = journal.result_of(Path(order.journal), order.name, order.attempt)
+        if found is not None:
+            return found
+    code = None if status is None else os.waitstatus_to_exitcode(status)
+    is_preempted = code == -signal.SIGTERM and not attempt.is_timed_out
+    usage = Usage(seconds=seconds)
+    return Done(error=_killed(attempt, code), is_killed=True, is_preempted=is_preempted, usage=usage)
+
+
+def _killed(attempt: Attempt, code: int | None) -> StepKilled:
+    order = attempt.order
+    if attempt.is_timed_out:
+        text = f"step {order.name} was stopped after its limit of {order.timeout_s:g} s"
+        hint = "give it a longer timeout=, or less to do"
+    elif attempt.is_cancelled:
+        text, hint = f"step {order.name} was cancelled", ""
+    elif code is not None and code < 0:
+        text = f"the process of step {order.name} was killed by {signal.Signals(-code).name}"
+        hint = "out of memory, if nobody sent the signal: see dmesg, or state memory= to get a clear error"
+    else:
+        how = "is gone" if code is None else f"ended with exit code {code} and no result"
+        text, hint = f"the process of step {order.name} {how}", order.log
+    return StepKilled(text, where=order.where, hint=hint)

@@ -1,0 +1,90 @@
+"""An attempt that follows one that was cut off looks first whether that one has come to its end after all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from noria.core.errors import StepFailed
+from noria.pipeline import call, journal, values
+from noria.pipeline.ambient import Ambient
+from noria.pipeline.define import load_pipeline
+from noria.pipeline.executor import Done, Task
+from noria.testing.workspace import open_memory
+
+PIPELINE = """
+import noria as nr
+
+@nr.step
+def work(place: str) -> str:
+    from pathlib import Path
+    Path(place).touch()
+    return "anew"
+
+@nr.pipeline
+def flow():
+    work("PLACE")
+"""
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Path:
+    """A file that is there once the step has run."""
+    return tmp_path / "ran"
+
+
+@pytest.fixture
+def task(tmp_path: Path, ran: Path) -> Task:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "noria.toml").write_text('[project]\nname = "test"\n')
+    (folder / "pipeline.py").write_text(PIPELINE.replace("PLACE", str(ran)))
+    ws = open_memory(root=folder)
+    definition = load_pipeline(ws.project)
+    node = definition.node("work")
+    state = ws.project.state
+    return Task(
+        ws=ws, definition=definition, node=node, bindings=node.bindings, pins={}, ambient=Ambient(0),
+        log=state / "log", name="work", key="sha256:" + "1" * 64, call="sha256:" + "2" * 64, attempt=2,
+        is_doubtful=True, journal=state / "journal.jsonl",
+    )  # fmt: skip
+
+
+def ended(task: Task, **changed: object) -> Done:
+    """Let an attempt before this one have ended: what it gave."""
+    done = Done(outputs=(values.store(task.ws.objects, "before"),), where="process 1")
+    assert task.journal is not None
+    journal.ended(task.journal, replace(task, attempt=1, **changed), done)  # type: ignore[arg-type]  # fields of Task
+    return done
+
+
+def test_what_was_ended_is_taken_and_not_made_again(task: Task, ran: Path) -> None:
+    before = ended(task)
+    assert call.run(task) == before
+    assert not ran.exists()
+
+
+def test_without_a_doubt_nobody_looks(task: Task, ran: Path) -> None:
+    ended(task)
+    assert values.load(task.ws, call.run(replace(task, is_doubtful=False)).outputs[0]) == "anew"
+    assert ran.exists()
+
+
+@pytest.mark.parametrize("changed", [{"name": "other"}, {"call": "sha256:" + "3" * 64}])
+def test_the_end_of_another_call_is_no_end(task: Task, ran: Path, changed: dict[str, str]) -> None:
+    ended(task, **changed)
+    assert values.load(task.ws, call.run(task).outputs[0]) == "anew"
+    assert ran.exists()
+
+
+def test_a_failure_and_a_result_that_is_gone_are_no_end(task: Task, ran: Path) -> None:
+    assert task.journal is not None
+    journal.ended(task.journal, replace(task, attempt=1), Done(error=StepFailed("no such plan")))
+    gone = ended(task).outputs[0]
+    path = task.ws.objects.path(gone.digest)
+    path.chmod(0o600)
+    path.unlink()
+    assert values.load(task.ws, call.run(task).outputs[0]) == "anew"
+    assert ran.exists()
