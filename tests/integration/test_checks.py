@@ -587,8 +587,7 @@ def test_times_beyond_tomorrow_say_what_allows_them(ws: Workspace) -> None:
         suite.run(ws, "orders")
     (ws.project.root / "checks" / "orders.toml").unlink()
     infer.infer(ws, "orders")
-    assert 'ahead = "1000d"' in (ws.project.root / "checks" / "orders.toml").read_text()
-    assert suite.run(ws, "orders").ok
+    assert ("time range", "at") in failed(suite.run(ws, "orders")), "a slip of the pen is not learned"
 
 
 def test_what_was_too_far_ahead_is_asked_again_when_time_went_on(ws: Workspace, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,6 @@ from noria.checks.suites.merge import Change, changes, merged
 from noria.checks.suites.place import base_path, profile_path, shown, suite_path
 from noria.checks.suites.rules import ColumnRules, Suite, TableRules, When, count
 from noria.checks.suites.suitefile import read_text, text_of
-from noria.checks.wholes import AHEAD
-from noria.core.clock import instant
 from noria.core.errors import UsageError
 from noria.core.identity import short
 from noria.core.lazy import lazy
@@ -60,8 +57,6 @@ NEVER_NULL = 0.01
 WHEN_SLACK = 0.02
 """For columns that come together: one is there exactly when the other is."""
 NEW_LEVELS = 0.05
-_AHEAD_DAYS = (30, 100, 400, 1000, 4000, 40_000, 4_000_000)
-"""Coarse, so that inferring again next month says the same; the last one is for an end that says never."""
 _MAX_LEVELS = 100
 _MIN_LEVEL_ROWS = 5
 """Levels are a closed set only if an average one is seen this often."""
@@ -203,20 +198,9 @@ def infer_suite(ws: Workspace, version: DatasetVersion, states: Mapping[str, Col
     return Suite(
         dataset=version.name,
         reference=f"{version.ref} {short(version.content)}",
-        table=TableRules(
-            key=version.key, time=version.time, fresh=config.fresh if config else "", ahead=_ahead(ws, version)
-        ),
+        table=TableRules(key=version.key, time=version.time, fresh=config.fresh if config else ""),
         columns=rules,
     )
-
-
-def _ahead(ws: Workspace, version: DatasetVersion) -> str:
-    """How far in the future times may be, where those of the reference are: bookings, ends of contracts."""
-    if ws.project.clock != "wall" or not version.time_max:
-        return ""
-    far = instant(version.time_max) - ws.clock.now()
-    days = next((days for days in _AHEAD_DAYS if far <= timedelta(days=days)), None)
-    return "" if far <= AHEAD or days is None else f"{days}d"
 
 
 def _sample(parts: Sequence[source.Part], version: DatasetVersion, rows: int) -> pa.Table:

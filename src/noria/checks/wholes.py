@@ -40,7 +40,7 @@ else:
     np = lazy("numpy")
     pa = lazy("pyarrow")
 
-__all__ = ["AHEAD", "KeyWatch", "check_rows", "check_table", "key_finding", "keys_of", "row_counts"]
+__all__ = ["KeyWatch", "check_rows", "check_table", "key_finding", "keys_of", "row_counts"]
 
 AHEAD = timedelta(days=1)
 """A time may be this far in the future of the wall clock: clocks and time zones differ."""
