@@ -1,4 +1,4 @@
-"""Lets the tests with peers import what lies beside them, and the projects of the integration tests."""
+"""Lets the tests with peers import what lies beside them, and the projects and servers of the integration tests."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / ".venv-peers/mlflow/bin"
 NORIA = ROOT / ".venv/bin/noria"
 START_S = 120.0
+IDLE_S = 1.0
+"""A connection that rested so long is opened again: a server may be closing it just now."""
 
 
 def free_port() -> int:
@@ -33,6 +35,7 @@ class Server:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._used = time.monotonic()
 
     def close(self) -> None:
         """Close the connection; the next request opens one."""
@@ -42,6 +45,8 @@ class Server:
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
     ) -> tuple[int, str]:
         """The status and text of an answer."""
+        if time.monotonic() - self._used > IDLE_S:
+            self.close()
         headers = {"content-type": kind} if body is not None else {}
         try:
             self._connection.request(method, path, body, headers)
@@ -50,6 +55,8 @@ class Server:
         except (http.client.HTTPException, OSError):
             self.close()
             raise
+        finally:
+            self._used = time.monotonic()
 
     def call(self, method: str, endpoint: str, given: Any = None, version: str = "2.0") -> tuple[int, Any]:
         """The status and JSON of an answer; `given` is the JSON of the request."""
@@ -78,6 +85,33 @@ def noria_server(folder: Path, environ: Mapping[str, str] | None = None) -> Iter
     given = {**os.environ, **(environ or {})}
     with _running([str(NORIA), "up", "--port", str(port)], folder, given, port) as server:
         yield server
+
+
+def client(script: str | Path, url: str, folder: Path, *words: str) -> dict[str, Any]:
+    """What a script of MLflow's environment printed on its last line."""
+    environ = {**os.environ, "MLFLOW_TRACKING_URI": url, "GIT_PYTHON_REFRESH": "quiet"}
+    given = [str(script)] if isinstance(script, Path) else ["-c", script]
+    done = subprocess.run(
+        [str(BIN / "python"), *given, *words],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def noria(folder: Path, *words: str) -> Any:
+    """What a `noria` command says as JSON."""
+    done = subprocess.run(
+        [str(NORIA), *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 @contextmanager

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow_servers import BIN, NORIA, noria_server
+from mlflow_servers import client, noria, noria_server
 
 from noria.bootstrap import open_workspace
 
 pytestmark = pytest.mark.peers
 SCRIPT = Path(__file__).with_name("mlflow_script.py")
-
-
-def client(script: str | Path, url: str, folder: Path, *words: str) -> dict[str, Any]:
-    """What a script of MLflow's environment printed on its last line."""
-    environ = {**os.environ, "MLFLOW_TRACKING_URI": url, "GIT_PYTHON_REFRESH": "quiet"}
-    given = [str(script)] if isinstance(script, Path) else ["-c", script]
-    done = subprocess.run(
-        [str(BIN / "python"), *given, *words],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
-def noria(folder: Path, *words: str) -> Any:
-    """What a `noria` command says as JSON."""
-    done = subprocess.run(
-        [str(NORIA), *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
 
 
 def test_a_script_of_mlflows_client_records_and_everything_is_a_fact(tmp_path: Path) -> None:

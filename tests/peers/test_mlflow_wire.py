@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow_requests import LEAKS, REQUESTS, STRICTER
 from mlflow_servers import Server, mlflow_server, noria_server
+from postgres_server import thrown_away
 
 pytestmark = pytest.mark.peers
 TIMES = ("creation_time", "last_update_time")
@@ -100,3 +101,17 @@ def test_every_request_is_answered_as_mlflows_own_server_does(servers: tuple[Ser
             wrong.append(f"{name}: {method} {endpoint} {str(given)[:200]}\n  {_difference(expected, answer)}")
     assert len(REQUESTS) > 400
     assert not wrong, f"{len(wrong)} of {len(REQUESTS)} differ:\n" + "\n".join(wrong)
+
+
+def test_postgres_answers_as_sqlite_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folders = [tmp_path_factory.mktemp(name) for name in ("sqlite", "postgres")]
+    with (
+        thrown_away("wired") as database,
+        noria_server(folders[0]) as sqlite,
+        noria_server(folders[1], {"NORIA_DATABASE": database.database("wired")}) as postgres,
+    ):
+        one, other = Player(sqlite), Player(postgres)
+        for name, method, endpoint, given in REQUESTS:
+            expected = one.play(name, method, endpoint, given)
+            found = other.play(name, method, endpoint, given)
+            assert found == expected, f"{name}: {_difference(expected[1], found[1])}"

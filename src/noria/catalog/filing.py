@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from noria.catalog import records
 from noria.catalog.facts import (
@@ -34,10 +35,11 @@ from noria.experiments.records import ACTIVE, LoggedRun
 from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records as tracking
-from noria.tracking.facts import Code, RunFinished, RunResumed, RunStarted
+from noria.tracking.facts import ArtifactLogged, ArtifactRemoved, Code, RunFinished, RunResumed, RunStarted
 
 __all__ = [
     "QUIET_S",
+    "Begin",
     "Taken",
     "amend_run",
     "begin_run",
@@ -45,8 +47,10 @@ __all__ = [
     "delete_experiment",
     "delete_run",
     "ensure_default",
+    "keep_artifact",
     "log_inputs",
     "log_outputs",
+    "remove_artifacts",
     "remove_tag",
     "rename_experiment",
     "restore_experiment",
@@ -244,6 +248,29 @@ def log_outputs(ws: Workspace, run: str, models: Sequence[OutputModel]) -> None:
         _active(tx, run)
         edges = [("model", f"logged-model/{item.model}") for item in models]
         tx.append(OutputsLogged(run=run, models=tuple(models)), outputs=edges)
+
+
+def keep_artifact(ws: Workspace, run: str, name: str, path: Path) -> str:
+    """Store a file as an artifact of a run; gives its digest. Raises: NotFound; Conflict; StoreFull."""
+    with ws.ledger.read() as tx:
+        _active(tx, run)
+    stored = ws.objects.put_file(path)
+    size = ws.objects.size(stored)
+    with ws.ledger.transaction() as tx:
+        _active(tx, run)
+        tx.append(ArtifactLogged(run=run, name=name, digest=stored, size_bytes=size), outputs=[(name, stored)])
+    return stored
+
+
+def remove_artifacts(ws: Workspace, run: str, name: str) -> int:
+    """Take an artifact, or all in a folder of them, off a run; gives how many. Raises: NotFound; Conflict."""
+    with ws.ledger.transaction() as tx:
+        _active(tx, run)
+        inside = name.rstrip("/") + "/"
+        gone = [each.name for each in tracking.artifacts(tx, run) if each.name == name or each.name.startswith(inside)]
+        for each in gone:
+            tx.append(ArtifactRemoved(run=run, name=each))
+    return len(gone)
 
 
 def _move(ws: Workspace, found: LoggedRun, status: str, ended: str) -> None:

@@ -52,6 +52,11 @@ class Inbox:
         send_left(ws)
         threading.Thread(target=self._work, name="noria-incoming", daemon=True).start()
 
+    @property
+    def folder(self) -> Path:
+        """Where this process keeps what is on its way; it goes with what a dead process left."""
+        return self._folder
+
     def append(self, run: str, lines: Sequence[bytes]) -> None:
         """Write lines of the journal to a run's log; they survive this process when this returns.
 

@@ -11,6 +11,7 @@ from noria.core.identity import JSON
 __all__ = [
     "FACTS",
     "ArtifactLogged",
+    "ArtifactRemoved",
     "CancelRequested",
     "Code",
     "MetricsSealed",
@@ -108,6 +109,14 @@ class ArtifactLogged:
     type: str = "file"
 
 
+@fact("artifact.removed", subject="run/{run}")
+class ArtifactRemoved:
+    """A run has an artifact no more. What the name stood for is told by the facts before."""
+
+    run: str
+    name: str
+
+
 @fact("metrics.sealed", subject="run/{run}")
 class MetricsSealed:
     """A segment of a run's metric points became an object (Parquet: name, step, at, value)."""
@@ -136,4 +145,13 @@ class RunReproduced:
     seconds: float = 0.0
 
 
-FACTS = (RunStarted, RunFinished, RunResumed, CancelRequested, ArtifactLogged, MetricsSealed, RunReproduced)
+FACTS = (
+    RunStarted,
+    RunFinished,
+    RunResumed,
+    CancelRequested,
+    ArtifactLogged,
+    ArtifactRemoved,
+    MetricsSealed,
+    RunReproduced,
+)

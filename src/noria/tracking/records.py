@@ -13,6 +13,7 @@ from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 from noria.tracking.facts import (
     ArtifactLogged,
+    ArtifactRemoved,
     CancelRequested,
     Code,
     MetricsSealed,
@@ -235,6 +236,12 @@ def artifact_logged(tx: Transaction, fact: Stored[ArtifactLogged]) -> None:
     )
 
 
+@project(ArtifactRemoved)
+def artifact_removed(tx: Transaction, fact: Stored[ArtifactRemoved]) -> None:
+    """A name that is not there any more may be given again."""
+    tx.delete(_artifact, run=fact.payload.run, name=fact.payload.name)
+
+
 @project(MetricsSealed)
 def metrics_sealed(tx: Transaction, fact: Stored[MetricsSealed]) -> None:
     """A run's metric points are in its segments, in order of their facts."""
@@ -261,7 +268,16 @@ def reproduced(tx: Transaction, fact: Stored[RunReproduced]) -> None:
     )
 
 
-PROJECTIONS = (started, finished, resumed, cancel_requested, artifact_logged, metrics_sealed, reproduced)
+PROJECTIONS = (
+    started,
+    finished,
+    resumed,
+    cancel_requested,
+    artifact_logged,
+    artifact_removed,
+    metrics_sealed,
+    reproduced,
+)
 
 
 def run(tx: Reader, name: str) -> RunRecord | None:

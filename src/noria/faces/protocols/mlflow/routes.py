@@ -7,7 +7,7 @@ import binascii
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +19,7 @@ from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
 from noria.faces.http.body import BodyTooLarge, read_body
 from noria.faces.http.replies import drain
-from noria.faces.protocols.mlflow import experiments, points, runs
+from noria.faces.protocols.mlflow import artifacts, experiments, models, points, runs
 from noria.faces.protocols.mlflow.messages import Spec, read
 from noria.faces.protocols.mlflow.refusals import Refused, internal, invalid
 from noria.faces.protocols.mlflow.wire import Wire
@@ -35,11 +35,21 @@ BODY_MAX = 32 << 20
 """A data set's profile alone may be 16 MiB."""
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+PROXIED = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
+Asked = Callable[[Request], Awaitable[Response]]
+ARTIFACTS = {
+    "GET": artifacts.download,
+    "HEAD": artifacts.download,
+    "PUT": artifacts.upload,
+    "DELETE": artifacts.delete,
+}
 Handler = Callable[[Wire, Workspace, dict[str, Any]], dict[str, Any]]
 ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
     **experiments.ENDPOINTS,
     **runs.ENDPOINTS,
     **points.ENDPOINTS,
+    **artifacts.ENDPOINTS,
+    **models.ENDPOINTS,
 }
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -49,21 +59,15 @@ def routes(workspace: Workspace) -> list[Route]:
     opened = _Opened(workspace)
 
     async def call(request: Request) -> Response:
-        try:
-            limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
-            body = await read_body(request.scope, request.receive, limit=limit)
-            return await run_in_threadpool(_call, opened, workspace, request, body)
-        except Refused as error:
-            return _refusal(error)
-        except BodyTooLarge as error:
-            if error.has_more:
-                await drain(request.receive)
-            return _refusal(Refused("INVALID_PARAMETER_VALUE", error.message, status=error.status))
-        except NoriaError as error:
-            return _refusal(_worded(error))
-        except Exception:
-            log.exception("%s failed", request.url.path)
-            return _refusal(internal())
+        limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
+        body = await read_body(request.scope, request.receive, limit=limit)
+        return await run_in_threadpool(_call, opened, workspace, request, body)
+
+    async def proxied(request: Request) -> Response:
+        return await ARTIFACTS[request.method](opened.get, acting(workspace, _actor(request)), request)
+
+    async def listed(request: Request) -> Response:
+        return await artifacts.list_files(opened.get, workspace, request)
 
     async def version(request: Request) -> Response:
         return Response(VERSION, media_type="text/html")
@@ -88,8 +92,31 @@ def routes(workspace: Workspace) -> list[Route]:
         Route("/version", version, methods=["GET"]),
         Route("/health", health, methods=["GET"]),
         *(Route(f"/{kind}/3.0/mlflow/server-info", server_info, methods=["GET"]) for kind in ("api", "ajax-api")),
-        *(Route(f"{prefix}/{{endpoint:path}}", call, methods=METHODS) for prefix in PREFIXES),
+        *(Route(f"{prefix}/{{endpoint:path}}", _guarded(call), methods=METHODS) for prefix in PREFIXES),
+        *(Route(f"{prefix}/artifacts", _guarded(listed), methods=["GET"]) for prefix in PROXIED),
+        *(Route(f"{prefix}/artifacts/{{path:path}}", _guarded(proxied), methods=list(ARTIFACTS)) for prefix in PROXIED),
     ]
+
+
+def _guarded(handler: Asked) -> Asked:
+    """The same, whose failures are answers in MLflow's form."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refused as error:
+            return _refusal(error)
+        except BodyTooLarge as error:
+            if error.has_more:
+                await drain(request.receive)
+            return _refusal(Refused("INVALID_PARAMETER_VALUE", error.message, status=error.status))
+        except NoriaError as error:
+            return _refusal(_worded(error))
+        except Exception:
+            log.exception("%s failed", request.url.path)
+            return _refusal(internal())
+
+    return answer
 
 
 class _Opened:

@@ -1,0 +1,217 @@
+"""Artifacts through the server: files of runs, streamed to and from the object store.
+
+A path names a run and what its artifact is called, `…/<run>/artifacts/<name>`, and nothing else: no path of
+a client is a place to read or to write. An upload is a file of the inbox until it is whole, and then an
+object and a fact; memory does not grow with its size.
+
+Source: mlflow/server/handlers.py of MLflow 3.17 (`_upload_artifact` and those beside it).
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import posixpath
+import urllib.parse
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from noria.catalog import filing
+from noria.core.lazy import lazy
+from noria.experiments import records
+from noria.faces.http.replies import drain
+from noria.faces.protocols.mlflow.messages import TEXT, Spec
+from noria.faces.protocols.mlflow.refusals import Refused, invalid, missing
+from noria.faces.protocols.mlflow.runs import RUN_CHECKS, RUN_ID
+from noria.faces.protocols.mlflow.shapes import run_info
+from noria.faces.protocols.mlflow.wire import Wire, experiment_of, found_run
+from noria.store.objects import disk_faults
+from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
+
+__all__ = ["ENDPOINTS", "delete", "download", "list_files", "upload"]
+
+msgspec_json = lazy("msgspec.json")
+BLOCK = 1 << 20
+"""How much of a file is in memory at once."""
+SIZE_MAX = 1 << 40
+PATH_MAX = 1000
+Opened = Callable[[], Wire]
+
+
+async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
+    """`PUT …/artifacts/{path}`: keep the body as an artifact."""
+    try:
+        shared, run, name = await _asked(wire, request)
+    except Refused:
+        await drain(request.receive)  # else the caller, who is sending, does not see why
+        raise
+    place = shared.inbox.folder / "uploads" / uuid.uuid4().hex
+    try:
+        await _receive(request, place)
+        await run_in_threadpool(filing.keep_artifact, ws, run, name, place)
+    except ClientDisconnect as error:
+        raise Refused("BAD_REQUEST", "The body ended before its length; nothing of it was kept.") from error
+    finally:
+        await run_in_threadpool(place.unlink, missing_ok=True)
+    return Response(b"", media_type="application/json")
+
+
+async def download(wire: Opened, ws: Workspace, request: Request) -> Response:
+    """`GET …/artifacts/{path}`: the bytes of an artifact, always as an attachment."""
+    path = request.path_params["path"]
+    run, name = _named(path)
+    found = await run_in_threadpool(_find, ws, run, name, path)
+    stream = await run_in_threadpool(ws.objects.open, found.digest)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    headers = {
+        "content-length": str(found.size_bytes),
+        "content-disposition": _attachment(posixpath.basename(name)),
+        "x-content-type-options": "nosniff",
+        "etag": f'"{found.digest}"',
+    }
+    return StreamingResponse(_blocks(stream), headers=headers, media_type=kind)
+
+
+async def delete(wire: Opened, ws: Workspace, request: Request) -> Response:
+    """`DELETE …/artifacts/{path}`: take an artifact, or a folder of them, off its run."""
+    _, run, name = await _asked(wire, request)
+    await run_in_threadpool(filing.remove_artifacts, ws, run, name)
+    return _json({})
+
+
+async def list_files(wire: Opened, ws: Workspace, request: Request) -> Response:
+    """`GET …/artifacts?path=`: what is in a folder, by name."""
+    path = request.query_params.get("path", "")
+    run, name = _named(path)
+    files = await run_in_threadpool(_listed, ws, run, name) if run else []
+    told = [{**each, "path": posixpath.basename(each["path"])} for each in files]
+    return _json({"files": told} if told else {})
+
+
+def list_of_run(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
+    """What is in a folder of a run's artifacts, with where they are."""
+    run = str(given.get("run_id", "") or given.get("run_uuid", ""))
+    path = given.get("path", "")
+    name = _safe(path) if path else ""
+    with ws.ledger.read() as tx:
+        found = found_run(tx, run)
+        root = run_info(found, experiment_of(tx, found))["artifact_uri"]
+    files = _listed(ws, run, name)
+    return {"root_uri": root, **({"files": files} if files else {})}
+
+
+async def _asked(wire: Opened, request: Request) -> tuple[Wire, str, str]:
+    """The run that a path names, which may be changed, and the artifact. Raises: Refused."""
+    run, name = _named(request.path_params["path"])
+    if not run or not name:
+        raise missing("Artifacts are kept with runs: …/RUN_ID/artifacts/NAME")
+    shared = await run_in_threadpool(wire)
+    await run_in_threadpool(shared.active, run)
+    return shared, run, name
+
+
+def _listed(ws: Workspace, run: str, folder: str) -> list[dict[str, Any]]:
+    """The files and folders right inside a folder of a run's artifacts; none for what is a file."""
+    inside = folder.rstrip("/") + "/" if folder else ""
+    files: dict[str, dict[str, Any]] = {}
+    with ws.ledger.read() as tx:
+        artifacts = tracking.artifacts(tx, run)
+    for each in artifacts:
+        if not each.name.startswith(inside):
+            continue
+        first, deeper, _ = each.name[len(inside) :].partition("/")
+        path = inside + first
+        if deeper:
+            files[path] = {"path": path, "is_dir": True}
+        elif first:
+            files.setdefault(path, {"path": path, "is_dir": False, "file_size": each.size_bytes})
+    return [files[path] for path in sorted(files)]
+
+
+def _find(ws: Workspace, run: str, name: str, path: str) -> tracking.ArtifactRecord:
+    with ws.ledger.read() as tx:
+        known = tracking.artifacts(tx, run) if run and records.run(tx, run) is not None else []
+    for each in known:
+        if each.name == name:
+            return each
+    if any(each.name.startswith(f"{name}/") for each in known):
+        raise invalid(f"Artifact path refers to a directory, not a file: '{path}'")
+    raise missing(f"No such artifact: '{path}'")
+
+
+def _named(path: str) -> tuple[str, str]:
+    """(run, name) of a path such as `1/<run>/artifacts/<name>`; both empty if it names no run's artifacts."""
+    parts = _safe(path).split("/") if path else []
+    for place, part in enumerate(parts):
+        if part == "artifacts" and place:
+            return parts[place - 1], "/".join(parts[place + 1 :])
+    return "", ""
+
+
+def _safe(path: str) -> str:
+    """A path of plain names. Raises: Refused."""
+    parts = path.rstrip("/").split("/")
+    bad = len(path) > PATH_MAX or any(part in ("", ".", "..") for part in parts)
+    if bad or any(mark in path for mark in "#\\") or not path.isprintable():
+        raise invalid("Invalid path")
+    return "/".join(parts)
+
+
+async def _receive(request: Request, place: Path) -> None:
+    """Write the body to a file, a block at a time. Raises: StoreFull; Refused; ClientDisconnect."""
+    size = 0
+    waiting = bytearray()
+    with disk_faults(place):
+        stream = await run_in_threadpool(_create, place)
+        try:
+            async for part in request.stream():
+                waiting += part
+                size += len(part)
+                if size > SIZE_MAX:
+                    raise invalid(f"An artifact may have {SIZE_MAX} bytes.")
+                if len(waiting) >= BLOCK:
+                    await run_in_threadpool(stream.write, bytes(waiting))
+                    waiting.clear()
+            await run_in_threadpool(stream.write, bytes(waiting))
+        finally:
+            await run_in_threadpool(stream.close)
+
+
+def _create(place: Path) -> BinaryIO:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place.open("xb", buffering=0)
+
+
+async def _blocks(stream: BinaryIO) -> AsyncIterator[bytes]:
+    try:
+        while block := await run_in_threadpool(stream.read, BLOCK):
+            yield block
+    finally:
+        stream.close()
+
+
+def _attachment(name: str) -> str:
+    """The header that makes a browser keep a file and not show it (RFC 6266, RFC 5987)."""
+    plain = "".join(mark if mark.isascii() and mark not in '"\\' else "_" for mark in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{urllib.parse.quote(name, safe='')}"
+
+
+def _json(value: dict[str, Any]) -> Response:
+    return Response(msgspec_json.encode(value), media_type="application/json")
+
+
+ENDPOINTS = {
+    ("GET", "artifacts/list"): (
+        Spec(
+            {**RUN_ID, "path": TEXT, "page_token": TEXT},
+            {**RUN_CHECKS, "path": ("text",), "page_token": ("text",)},
+        ),
+        list_of_run,
+    ),
+}
