@@ -389,7 +389,17 @@ class Batch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        """Let the packs go; what was not committed is cut off, unless its mark is already written."""
+        if self._syncer is not None:
+            self._syncer.shutdown(wait=True)
+        for pack in self._full:
+            pack.file.close()
+        if self._pack is not None:
+            with self._pack.file as file:
+                if self._pack.is_new:
+                    (self._packs.folder / self._pack.name).unlink(missing_ok=True)
+                else:
+                    os.ftruncate(file.fileno(), self._pack.begin)
 
     def avoid(self, pack: str) -> None:
         """Do not append to this pack."""
@@ -408,13 +418,22 @@ class Batch:
         if replaces:
             self._replaces.add(key)
         if self._part_bytes >= _WRITE_BYTES or len(self._parts) >= _WRITE_PARTS:
-            self._flush()
+            self.write()
         return self._pack.name, at
 
     def write(self) -> None:
         """Give what was appended to the operating system: nothing that was handed over is needed any more."""
-        if self._pack is not None and self._parts:
-            self._flush()
+        if self._pack is None:
+            return
+        parts, self._parts, self._part_bytes = self._parts, [], 0
+        at = self._pack.end - sum(map(len, parts))
+        while parts:
+            done = os.pwritev(self._pack.file.fileno(), parts[:_WRITE_PARTS], at)
+            at += done
+            while parts and done >= len(parts[0]):
+                done -= len(parts.pop(0))
+            if done:
+                parts[0] = memoryview(parts[0])[done:]
 
     def sync(self) -> dict[str, int]:
         """Put everything on disk, without naming it in the index; gives the end of each pack."""
@@ -477,39 +496,14 @@ class Batch:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         return _Pack(name, file, 0, 0, is_new=True)
 
-    def _flush(self) -> None:
-        assert self._pack is not None
-        parts, self._parts, self._part_bytes = self._parts, [], 0
-        at = self._pack.end - sum(map(len, parts))
-        while parts:
-            done = os.pwritev(self._pack.file.fileno(), parts[:_WRITE_PARTS], at)
-            at += done
-            while parts and done >= len(parts[0]):
-                done -= len(parts.pop(0))
-            if done:
-                parts[0] = memoryview(parts[0])[done:]
-
     def _finish(self, pack: _Pack) -> None:
         """Write the mark: what stands before it is whole."""
-        self._flush()
+        self.write()
         failpoint("pack.appended")
         self._parts.append(_header(MARK, 0, _NOTHING))
         pack.end += HEADER.size
-        self._flush()
+        self.write()
         failpoint("pack.marked")
-
-    def _end(self) -> None:
-        """Let the packs go; what was not committed is cut off, unless its mark is already written."""
-        if self._syncer is not None:
-            self._syncer.shutdown(wait=True)
-        for pack in self._full:
-            pack.file.close()
-        if self._pack is not None:
-            with self._pack.file as file:
-                if self._pack.is_new:
-                    (self._packs.folder / self._pack.name).unlink(missing_ok=True)
-                else:
-                    os.ftruncate(file.fileno(), self._pack.begin)
 
 
 def records(handle: FileIO, begin: int, end: int, *, marks: bool = False) -> Iterator[Row]:

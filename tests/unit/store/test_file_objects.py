@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from noria.core.errors import Conflict, Corrupt, NotFound, StoreUnavailable
+from noria.core.errors import Conflict, Corrupt, NotFound, StoreFull, StoreUnavailable
 from noria.core.identity import Digest, digest
 from noria.engines.objects import adding
 from noria.engines.objects.file import FileObjects
 from noria.engines.objects.memory import MemoryObjects
+from noria.store import packs
 from noria.store.chunks import pack_recipe
 from noria.store.objects import HasBatches, HasChunks, HasFiles, HasForms, HasPaths, HasTrash, Objects
 
@@ -161,6 +163,40 @@ def test_a_file_that_changes_while_it_is_added_is_named_and_is_no_version(
     monkeypatch.undo()
     assert str(changing) in str(caught.value)
     assert objects.put_file(changing) == digest(changing.read_bytes())
+
+
+def test_after_a_failed_write_nothing_more_is_appended_and_nothing_is_kept(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "many"
+    source.mkdir()
+    files = [source / f"{number:04d}" for number in range(3000)]
+    for number, path in enumerate(files):
+        path.write_bytes(b"%d " % number * 20)
+
+    class Failing:
+        """`os`, but that the second write finds the disk full; there is room again for the next."""
+
+        calls = 0
+
+        def __getattr__(self, attribute: str) -> object:
+            return getattr(os, attribute)
+
+        def pwritev(self, handle: int, parts: list[bytes], at: int) -> int:
+            self.calls += 1
+            if self.calls == 2:
+                raise OSError(errno.ENOSPC, "no space")
+            return os.pwritev(handle, parts, at)
+
+    disk = Failing()
+    monkeypatch.setattr(packs, "os", disk)
+    with pytest.raises(StoreFull):
+        objects.put_files(files)
+    assert disk.calls == 2
+    monkeypatch.undo()
+    assert list(objects.names()) == []
+    assert sum(file.stat().st_size for file in (tmp_path / "objects/packs").glob("*.pack")) == 0
+    assert objects.put_files(files) == [digest(path.read_bytes()) for path in files]
 
 
 def test_what_is_no_file_is_named(objects: Objects, files: list[Path], tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ class Adding:
         self._waiting: dict[bytes, bytes | memoryview] = {}
         self._bytes = 0
         self._touched: list[bytes] = []
+        self._is_broken = False
 
     def add(self, key: bytes, content: bytes | memoryview) -> None:
         """One object more; its digest is the caller's word."""
@@ -81,11 +82,18 @@ class Adding:
             self.flush()
 
     def add_all(self, items: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
-        """Some more, and hand all that waits to the operating system: memory that a view shows may change then."""
+        """Some more, and hand all that waits to the operating system: memory that a view shows may change then.
+
+        After a failure nothing more is appended: who waits for what failed is told, and the batch is taken back.
+        """
+        if self._is_broken:
+            return
+        self._is_broken = True
         for key, content in items:
             self.add(key, content)
         self.flush()
         self._batch.write()
+        self._is_broken = False
 
     def flush(self) -> None:
         """Look for what waits, and append what is not there as it should be."""
