@@ -6,6 +6,7 @@ import datetime
 import decimal
 import math
 import zoneinfo
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ PLAIN = st.recursive(
     | st.dates()
     | st.datetimes(timezones=st.sampled_from([UTC, zoneinfo.ZoneInfo("Asia/Kolkata")])),
     lambda inner: (
-        st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner) | st.frozensets(st.integers())
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(), inner)
+        | st.dictionaries(st.text(), inner).map(OrderedDict)
+        | st.frozensets(st.integers())
     ),
     max_leaves=10,
 )

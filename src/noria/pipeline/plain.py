@@ -14,12 +14,15 @@ import math
 import pathlib
 import uuid
 import zoneinfo
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Unstorable", "from_json", "plain_bytes", "plain_value", "to_json"]
+__all__ = ["CONTAINERS", "Unstorable", "from_json", "plain_bytes", "plain_value", "to_json"]
 
 _EXACT_INT = 2**53
+CONTAINERS = (list, tuple, dict, OrderedDict, set, frozenset)
+"""What holds other values, and is given back as the very class that it was."""
 
 
 class Unstorable(Exception):
@@ -73,6 +76,8 @@ def to_json(value: Any, part: Part = _no_part) -> Any:
         if all(type(key) is str and key != "$" for key in value):
             return {key: to_json(item, part) for key, item in value.items()}
         return {"$": "dict", "v": [[to_json(key, part), to_json(item, part)] for key, item in value.items()]}
+    if kind is OrderedDict:
+        return {"$": "OrderedDict", "v": [[to_json(key, part), to_json(item, part)] for key, item in value.items()]}
     if isinstance(value, pathlib.PurePath):
         return {"$": "path", "v": str(value)}
     return part(value)
@@ -92,8 +97,9 @@ def from_json(document: Any, part: Part = _no_part) -> Any:
     if kind in ("tuple", "set", "frozenset"):
         items = [from_json(item, part) for item in document["v"]]
         return {"tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)
-    if kind == "dict":
-        return {from_json(key, part): from_json(item, part) for key, item in document["v"]}
+    if kind in ("dict", "OrderedDict"):
+        pairs = ((from_json(key, part), from_json(item, part)) for key, item in document["v"])
+        return dict(pairs) if kind == "dict" else OrderedDict(pairs)
     return part(document)
 
 

@@ -1,8 +1,8 @@
 """What steps pass to each other, as objects: written and read without loss, the same for equal values.
 
-pandas, polars, Arrow and numpy keep their types through Arrow; plain values are JSON; containers
-hold any of these. Estimators are pickles, read only under an allow-list, and only if their digest
-is named by a fact of this workspace. What cannot be kept exactly is refused by name.
+pandas, polars, Arrow and numpy keep their types through Arrow; tensors come back on the CPU; plain
+values are JSON; containers hold any of these. Estimators are pickles, read only under an allow-list, and
+only if their digest is named by a fact of this workspace. What cannot be kept exactly is refused by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from noria.core.identity import is_digest
 from noria.core.lazy import lazy
 from noria.pipeline.arrow import read_ipc, write_ipc
 from noria.pipeline.frames import read_frame, write_frame
-from noria.pipeline.plain import Unstorable, from_json, to_json
+from noria.pipeline.plain import CONTAINERS, Unstorable, from_json, to_json
 from noria.store import pickles
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
@@ -30,8 +30,9 @@ __all__ = ["FORMATS", "Unstorable", "Value", "document", "elements", "list_of", 
 
 np = lazy("numpy")
 pa = lazy("pyarrow")
+torch = lazy("torch")
 
-FORMATS: Mapping[str, int] = {"plain": 1, "pandas": 1, "arrow": 1, "polars": 1, "numpy": 1, "pickle": 1}
+FORMATS: Mapping[str, int] = {"plain": 1, "pandas": 1, "arrow": 1, "polars": 1, "numpy": 1, "torch": 1, "pickle": 1}
 """The serialisers and their versions; a change of bytes is a new version, which enters the step key."""
 
 _LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas", "joblib", "xgboost", "lightgbm", "threadpoolctl"})
@@ -91,6 +92,8 @@ def read(objects: Objects, value: Value, root: Path) -> Any:
     content = objects.get_bytes(value.digest)
     if value.type == "numpy":
         return np.load(io.BytesIO(content), allow_pickle=False)
+    if value.type == "torch":
+        return torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
     if value.type == "pickle":
         return pickles.loads(content, _allowed(root))
     if value.type == "plain":
@@ -156,7 +159,8 @@ def _encoded(objects: Objects, value: Any) -> tuple[str, bytes]:
     made = _direct(value)
     if made is not None:
         return made
-    if isinstance(value, list | tuple | dict | set | frozenset) or _is_plain(value):
+    # a class derived from one of these is no plain value: JSON would give back the one it is derived from
+    if type(value) in CONTAINERS or _is_plain(value):
         document = to_json(value, lambda part: _write_part(objects, part))
         text = json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
         return "plain", text.encode("ascii")
@@ -210,11 +214,25 @@ def _write_numpy(value: Any) -> tuple[str, bytes]:
     return "numpy", sink.getvalue()
 
 
+def _write_torch(value: Any) -> tuple[str, bytes]:
+    if type(value).__name__ != "Tensor" or value.requires_grad or str(value.layout) != "torch.strided":
+        kind = type(value).__name__
+        raise Unstorable(f"a {kind} that is more than its numbers cannot be kept without loss", "keep tensor.detach()")
+    try:
+        numbers = value.cpu().resolve_conj().resolve_neg().numpy()
+    except TypeError as error:
+        raise Unstorable(f"a tensor of {value.dtype} cannot be kept without loss", "keep tensor.float()") from error
+    sink = io.BytesIO()
+    np.save(sink, np.asarray(numbers, order="C"), allow_pickle=False)
+    return "torch", sink.getvalue()
+
+
 _WRITERS: tuple[tuple[str, tuple[str, ...], Callable[[Any], tuple[str, bytes]]], ...] = (
     ("pandas", ("DataFrame", "Series", "Index"), _write_pandas),
     ("polars", ("DataFrame", "Series"), _write_polars),
     ("pyarrow", ("Table", "RecordBatch"), _write_arrow),
     ("numpy", ("ndarray", "generic"), _write_numpy),
+    ("torch", ("Tensor",), _write_torch),
 )
 
 
