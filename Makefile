@@ -59,7 +59,8 @@ test: $(VENV)/.dev postgres peers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
-	$(BIN)/pytest -q tests/e2e tests/peers $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/peers $(PYTEST_ARGS)
+	$(BIN)/pytest -q tests/e2e $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
