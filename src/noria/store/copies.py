@@ -1,9 +1,10 @@
 """Verified bytes into files: nothing has the name of a file before its bytes are known to be right.
 
-One copy is written beside its name, synced and renamed. Many copies are made in two threads and synced
-once at the end; a name that is not there is then made in place, because a rename for each file
-costs as much as writing it, so that a checkout goes into a new folder that gets its name at the end.
-An object of chunks is written by two threads, the disk beside them, and chunks of nothing become holes.
+One copy is written beside its name, synced and renamed. Many copies are made in two threads, and the system
+takes them to the disk when it will; a name that is not there is then made in place, because a rename for each
+file costs as much as writing it, so that a checkout goes into a new folder that gets its name at the end.
+An object of chunks is written by two threads, the disk beside them if it is to be synced, and chunks of nothing
+become holes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Fetch = Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]]
 
 
 def write_copy(content: bytes, target: str | Path) -> None:
-    """Write small content, which the caller has verified, to a file that is there or not; durable once it is synced."""
+    """Write small content, which the caller has verified, to a file that is there or not. Not synced."""
     try:
         _write(target, content, os.O_EXCL)
     except FileNotFoundError:
@@ -98,7 +99,7 @@ def copy_chunks(
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             os.ftruncate(handle, sum(size for _, size in chunks))
-            _Joining(handle, fetch, progress).run(chunks)
+            _Joining(handle, fetch, progress, is_synced=is_synced).run(chunks)
             if is_synced:
                 os.fsync(handle)
         finally:
@@ -106,10 +107,11 @@ def copy_chunks(
 
 
 class _Joining:
-    """Chunks on their way to their places in a file, in two threads; a third one has the disk work meanwhile."""
+    """Chunks on their way to their places in a file, in two threads; a third one may have the disk work meanwhile."""
 
-    def __init__(self, handle: int, fetch: Fetch, progress: Callable[[int], None]) -> None:
+    def __init__(self, handle: int, fetch: Fetch, progress: Callable[[int], None], *, is_synced: bool) -> None:
         self._handle = handle
+        self._is_synced = is_synced
         self._fetch = fetch
         self._progress = progress
         self._stop = threading.Event()
@@ -122,7 +124,7 @@ class _Joining:
             try:
                 for future in futures:
                     future.result()
-                    if synced is None or synced.done():
+                    if self._is_synced and (synced is None or synced.done()):
                         synced = syncing.submit(os.fdatasync, self._handle)
                 if synced is not None:
                     synced.result()

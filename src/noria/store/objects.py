@@ -23,7 +23,7 @@ from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnav
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
 from noria.store.copies import altered, copy_chunks, copy_stream, write_copy
-from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_files, sync_folder
+from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_folder
 from noria.store.localcopies import LocalCopies
 
 __all__ = [
@@ -402,10 +402,11 @@ class Objects:
         self._copy(name, target, is_synced=True, progress=ignore_progress)
 
     def copy_many(self, pairs: Sequence[tuple[str, str | Path]], progress: Progress = ignore_progress) -> None:
-        """Write objects to files, each verified before it is written; all are durable when this returns.
+        """Write objects to files, each verified before it is written. What dies is the process, not the machine:
+        the bytes are with the system, which takes them to the disk in its own time, as Git's checkouts.
 
         A file that is there is replaced atomically, one that is not is made in place: after a crash it may
-        be there in part. Made for a folder that gets its name at the end. The targets are on one file system.
+        be there in part. Made for a folder that gets its name at the end, of objects that are kept.
         Raises: NotFound; Corrupt, naming the first bad object; StoreFull. What was written by then stays.
         """
         wanted: dict[Digest, list[str | Path]] = {}
@@ -434,7 +435,6 @@ class Objects:
         if pairs:
             with disk_faults(Path(pairs[0][1])):
                 _in_two(stop, (copy_small, small), (copy_large, large))
-                sync_files([target for _, target in pairs])
 
     def has(self, digest: str) -> bool:
         """Whether the object is there; its bytes are not looked at."""
