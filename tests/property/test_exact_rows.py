@@ -71,7 +71,7 @@ def test_what_would_have_to_be_rounded_is_refused(tmp_path: Path) -> None:
     (tmp_path / "whole.jsonl").write_text('{"k": 1, "x": 9007199254740993}\n')
     (tmp_path / "half.jsonl").write_text('{"k": 2, "x": 0.5}\n')
     ws = open_workspace(tmp_path, actor="user:test")
-    with pytest.raises(UsageError, match="a double would round, and another file"):
+    with pytest.raises(UsageError, match="a double would round decimals"):
         versions.add(ws, str(tmp_path / "in"), name="x")
     versions.add(ws, str(tmp_path / "whole.jsonl"))
     with pytest.raises(UsageError, match="without rounding"):

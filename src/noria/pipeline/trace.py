@@ -31,11 +31,12 @@ from typing import Any
 
 from noria.pipeline.digests import Stamp, absolute, stamp_of
 from noria.pipeline.sources import is_own_file
+from noria.store.disk import devices
 
 __all__ = ["Trace", "Watch", "asked", "temporary", "trace_from", "variable_digest", "watch"]
 
 NOTES = 20
-_SYSTEM = ("/proc/", "/sys/", "/dev/")
+_SYSTEM = ("/proc/", "/sys/")
 _STARTS = frozenset({"subprocess.Popen", "os.fork", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"})
 _PATH_MODULES = (
     *(
@@ -307,7 +308,7 @@ def _ignored(state: Path) -> tuple[str, ...]:
     folders = {absolute(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders |= {os.path.realpath(folder) for folder in folders}
     folders |= {absolute(state), os.path.realpath(state), str(Path(__file__).resolve().parents[1])}
-    return (*_SYSTEM, *(folder + os.sep for folder in sorted(folders)))
+    return (*_SYSTEM, *devices(), *(folder + os.sep for folder in sorted(folders)))
 
 
 _Plain: Any = type(os.environ)

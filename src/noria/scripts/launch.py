@@ -28,6 +28,7 @@ from typing import BinaryIO
 from noria import plugins
 from noria.scripts.hook.sitecustomize import VARIABLE
 from noria.scripts.recorder import CONFIG
+from noria.store.disk import devices
 
 __all__ = ["KERNEL_FOLDER", "Ended", "follow", "prepared", "started_with", "watched_environment"]
 
@@ -35,7 +36,7 @@ DRAIN_S = 5.0
 """How long output is still read after the script's end, while something that it started holds it open."""
 TAIL_BYTES = 1 << 16
 """So much of the end of what a child wrote is kept at hand."""
-_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/run/", "/var/lib/")
+_SYSTEM = ("/proc/", "/sys/", "/etc/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/run/", "/var/lib/")
 _HOME = (".cache", ".config", ".local", ".ipython", ".jupyter", ".nv", ".triton")
 _PR_SET_PDEATHSIG = 1
 KERNEL_FOLDER = "noria-kernel-"
@@ -71,7 +72,7 @@ def prepared(folder: Path, root: Path, state: Path) -> None:
         "noria": str(Path(__file__).resolve().parents[1]) + os.sep,
         "python": paths["stdlib"] + os.sep,
         "ignored": sorted([*(f"{path}{os.sep}" for path in ignored), kernels]),
-        "system": sorted([*_SYSTEM, *(f"{home / name}{os.sep}" for name in _HOME)]),
+        "system": sorted([*_SYSTEM, *devices(), *(f"{home / name}{os.sep}" for name in _HOME)]),
         "hooks": {name: _target(name) for name in plugins.names("autolog")},
     }
     (folder / CONFIG).write_text(repr(config), encoding="utf-8")

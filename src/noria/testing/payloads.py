@@ -42,7 +42,7 @@ WORDS: typing.Mapping[str, tuple[str, ...]] = {
     "environment": ("local", "production"),
     "severity": ("error", "warning"),
 }
-_TIMES = frozenset({"at", "as_of", "start", "end", "event_min", "event_max", "time_min", "time_max"})
+_TIMES = frozenset({"at", "as_of", "began", "ended", "start", "end", "event_min", "event_max", "time_min", "time_max"})
 _DIGESTS = frozenset(
     {"tree", "parent", "bundle", "digest", "content", "report", "suite", "policy", "segment", "document", "config"}
 )

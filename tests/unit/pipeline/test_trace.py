@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from noria.pipeline.trace import trace_from, watch
+from noria.store.disk import devices
 
 
 @pytest.fixture
@@ -114,3 +115,8 @@ def test_nothing_is_left_behind(root: Path) -> None:
     with pytest.raises(ZeroDivisionError), watch(root, root / ".noria"), watch(root, root / ".noria"):
         raise ZeroDivisionError
     assert before == (os.stat, type(os.environ), sys.getprofile(), importlib._bootstrap._gcd_import)  # type: ignore[attr-defined]  # private
+
+
+def test_the_folder_of_shared_memory_is_no_device() -> None:
+    assert "/dev/null" in devices()
+    assert not any("/dev/shm/project/rows.csv".startswith(each) for each in devices())
