@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
@@ -79,6 +79,8 @@ def requests(draw: st.DrawFn) -> tuple[str, str, Any]:
     return method, endpoint, given
 
 
+@example(request=("POST", "runs/search", {"max_results": None}))
+@example(request=("POST", "runs/search", {"max_results": {}}))
 @given(request=requests())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_request_is_answered_and_none_is_the_servers_failure(wire: Wire, request: tuple[str, str, Any]) -> None:

@@ -268,8 +268,16 @@ def _check(name: str, value: Any, checks: Sequence[str | Check], *, is_whole: bo
         elif isinstance(check, str):
             if not is_whole and not _TYPES[check](value):
                 raise _mistyped(name, value)
-        elif not check(value):
+        elif not _holds(check, value):
             raise _mistyped(name, value)
+
+
+def _holds(check: Check, value: Any) -> bool:
+    """Whether a value may stand; one that the check cannot even be asked of may not."""
+    try:
+        return check(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 _DOCS = " See the API docs for more information about request parameters."
