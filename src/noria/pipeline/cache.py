@@ -33,18 +33,26 @@ class Cache:
             known = {found.key for found in self.newest.values() if found.key}
             self._entries = records.entries(tx, sorted(known))
         self._looked_up: set[str] = set()
+        self._head = -1
 
     def expect(self, keys: Sequence[str]) -> None:
         """Look some keys up together, before `find` is asked for each of them."""
         unknown = [key for key in keys if key not in self._entries]
+        self._head = self._ws.ledger.head()
         with self._ws.ledger.read() as tx:
             self._entries |= records.entries(tx, unknown)
             self._looked_up.update(unknown)
 
     def find(self, planned: Planned) -> tuple[StepRecord | None, str]:
-        """A result that can be used, or why the ones there are cannot ("" if there is none)."""
+        """A result that can be used, or why the ones there are cannot ("" if there is none).
+
+        Who has the right to the key sees all that was made under it: a key that was looked up before is
+        looked up again if anything was written since.
+        """
         if planned.opaque:
             return None, ""
+        if planned.key in self._looked_up and self._ws.ledger.head() != self._head:
+            self.expect(sorted(self._looked_up))
         reason = ""
         for entry in self._entries.get(planned.key, ()):
             told = self._refused(entry, planned)
