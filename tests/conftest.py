@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from hypothesis import settings
 # As `noria` sets it for itself: threads of OpenMP that wait sleep. Spinning, 15 small fits took 38 s of CPU and 212 s
 # beside a second process on 2 cores, and asleep 1.8 s and 4 s. Read when the library is loaded, so before any test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What a shell starts in the background ignores SIGINT, and all that it starts: tests of an interrupt need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from s3_server import s3_server
