@@ -71,12 +71,12 @@ OF_A_REMOTE = ("trash.copied", "trash.restored")
 KILLS_OF_A_MIGRATION = ("migration.started", "migration.done")
 
 MIGRATION = '''
-"""A second revision, for the tests."""
+"""A further revision, for the tests."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -216,7 +216,7 @@ def test_a_kill_at_a_failpoint_loses_nothing_and_the_work_can_be_finished(
 def test_a_kill_in_a_migration_leaves_the_old_ledger_or_the_new_one(
     name: str, victims: Victims, tmp_path: Path
 ) -> None:
-    migrations = with_second_revision(tmp_path)
+    migrations = with_further_revision(tmp_path)
     victims.finish("work", tmp_path / "p", 1)
     assert victims.armed(f"{name}:1", "migrate", tmp_path / "p", migrations)[0] == signal.SIGKILL
     check(tmp_path / "p", "")
@@ -224,10 +224,10 @@ def test_a_kill_in_a_migration_leaves_the_old_ledger_or_the_new_one(
     victims.finish("migrate", tmp_path / "p", migrations)
 
 
-def with_second_revision(folder: Path) -> Path:
+def with_further_revision(folder: Path) -> Path:
     migrations = folder / "migrations"
     shutil.copytree(MIGRATIONS, migrations, ignore=shutil.ignore_patterns("__pycache__"))
-    (migrations / "versions" / "0002_second.py").write_text(MIGRATION)
+    (migrations / "versions" / "0003_further.py").write_text(MIGRATION)
     return migrations
 
 
@@ -261,7 +261,7 @@ def test_a_first_start_killed_at_any_moment_always_comes_up(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_migration_killed_at_any_moment_always_comes_up(tmp_path: Path) -> None:
-    migrations = with_second_revision(tmp_path)
+    migrations = with_further_revision(tmp_path)
     hits = 0
     with Victims(tmp_path, 2) as victims:
         victims.finish("work", tmp_path / "old", 1)

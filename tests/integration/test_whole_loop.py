@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import unnoticed
 from postgres_server import thrown_away
 from serving_client import wait_for
 
@@ -168,6 +169,8 @@ def test_a_table_becomes_a_model_that_is_served_reviewed_moved_back_and_audited(
     _explain(shop, answered, judged)
     assert rebuild(ws.ledger) == ws.ledger.head()
     assert difference(ws.ledger) == []
+    if not shop.database:
+        assert unnoticed(shop.root, shop.folder) == []
     assert shop.noria("status")["runs"][0]["status"] == "finished"
     ws.ledger.database.close()
 

@@ -113,11 +113,11 @@ def with_metrics(ws: Workspace, stream: str) -> None:
 
 
 def migrate(root: Path, migrations: Path) -> None:
-    """Bring the ledger to revision 0002 of the test's own migrations."""
+    """Bring the ledger to revision 0003 of the test's own migrations."""
     project = Project(name="victim", root=root)
     database = Database(database_url("", project.state))
     slices = load_slices()
-    start(database, slices, Seen(project.state / "seen"), "victim", schema="0002", migrations=migrations)
+    start(database, slices, Seen(project.state / "seen"), "victim", schema="0003", migrations=migrations)
     acknowledge("done")
 
 

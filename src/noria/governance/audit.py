@@ -20,6 +20,7 @@ from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_che
 from noria.store.linelog import read_lines
 from noria.store.objects import disk_faults
 from noria.store.replay import difference
+from noria.store.sealed import altered_rows
 from noria.store.tree import is_tree, iter_tree, tree_nodes
 from noria.store.verify import verify as verify_log
 from noria.store.workspace import Workspace
@@ -92,6 +93,10 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         rows = difference(ws.ledger, limit=1)
         if rows:
             kind, message = "record", f"the record table {rows[0][0]} is not the fold of the facts: {rows[0][1][:200]}"
+    if not kind:
+        queue = altered_rows(ws.ledger.database)
+        if queue:
+            kind, message = "queue", f"a row of the table {queue[0][0]} is not what was written: {queue[0][1][:200]}"
     # Which object belongs to what is read from the facts: where those are not well, they come first.
     count, bad = (0, []) if kind else _objects(ws)
     first = found.first_bad

@@ -31,6 +31,7 @@ __all__ = [
     "Signer",
     "Verifier",
     "checkpoint_body",
+    "is_name",
     "is_signed_by",
     "open_signer",
     "parse_checkpoint",
@@ -55,11 +56,16 @@ class Checkpoint:
     signatures: Mapping[tuple[str, bytes], bytes]
 
 
+def is_name(text: str) -> bool:
+    """Can this be the name of a log or a key? It has no spaces and no plus."""
+    return _NAME.fullmatch(text) is not None
+
+
 class Verifier:
     """A public key by which checkpoints are checked."""
 
     def __init__(self, name: str, public: bytes) -> None:
-        assert _NAME.fullmatch(name), "a key name has no spaces and no plus"
+        assert is_name(name), "a key name has no spaces and no plus"
         self.name = name
         self.key_id = hashlib.sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]
         self.public = public
@@ -140,7 +146,7 @@ def parse_verifier(text: str) -> Verifier:
         material = base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise Tampered(f"{text[:60]!r} is not a verifier key") from error
-    if not _NAME.fullmatch(name) or len(material) != 33 or material[:1] != _ED25519:
+    if not is_name(name) or len(material) != 33 or material[:1] != _ED25519:
         raise Tampered(f"{text[:60]!r} is not an Ed25519 verifier key")
     found = Verifier(name, material[1:])
     if found.key_id.hex() != key_id:
@@ -206,6 +212,6 @@ def _signature(line: str) -> tuple[tuple[str, bytes], bytes]:
     dash, _, rest = line.partition(" ")
     name, _, encoded = rest.partition(" ")
     material = base64.b64decode(encoded, validate=True)
-    if dash != "—" or not _NAME.fullmatch(name) or len(material) < 5:
+    if dash != "—" or not is_name(name) or len(material) < 5:
         raise ValueError("a signature line is not well formed")
     return (name, material[:4]), material[4:]

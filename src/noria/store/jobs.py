@@ -25,6 +25,7 @@ from noria.core.identity import JSON, sortable_id
 from noria.store import tables
 from noria.store.database import Database
 from noria.store.failpoint import failpoint
+from noria.store.sealed import checked, sealed
 
 __all__ = ["ATTEMPTS", "Job", "Jobs", "Lease"]
 
@@ -93,7 +94,7 @@ class Jobs:
                 "result": "",
                 "error": "",
             }
-            connection.execute(insert(tables.job), row)
+            connection.execute(insert(tables.job), sealed(tables.job, row))
             failpoint("job.enqueued")
         return job_id
 
@@ -109,12 +110,8 @@ class Jobs:
             row = connection.execute(_claimable(kinds, self._now_us())).first()
             if row is None:
                 return None
-            now = self._now_us()
-            connection.execute(
-                update(tables.job)
-                .where(tables.job.c.id == row.id)
-                .values(state="running", owner=owner, attempt=row.attempt + 1, lease_until_us=now + _us(lease_s))
-            )
+            until = self._now_us() + _us(lease_s)
+            _change(connection, row, state="running", owner=owner, attempt=row.attempt + 1, lease_until_us=until)
             failpoint("job.claimed")
         return Job(row.id, row.kind, json.loads(row.payload), row.key, row.attempt + 1, "running", owner)
 
@@ -122,10 +119,10 @@ class Jobs:
         """Keep a claimed job for longer. False: the owner lost it and must stop working on it."""
         until = self._now_us() + _us(lease_s)
         with self._database.write(is_durable=False) as connection:
-            changed = connection.execute(
-                update(tables.job).where(*_held(job_id, owner)).values(lease_until_us=until)
-            ).rowcount
-        return bool(changed)
+            held = _held(connection, job_id, owner)
+            if held is not None:
+                _change(connection, held, lease_until_us=until)
+        return held is not None
 
     def finish(self, job_id: str, owner: str, result: Mapping[str, JSON] | None = None) -> None:
         """The job is done. Raises: Conflict if the owner does not hold it any more."""
@@ -156,7 +153,7 @@ class Jobs:
         self._end(job_id, owner, state="waiting", attempt=max(0, job.attempt - 1), due_us=self._now_us())
 
     def waiting(self) -> list[Job]:
-        """Jobs that wait or run, oldest first."""
+        """Jobs that wait or run, oldest first. Raises: Corrupt if a row is not what was written."""
         query = (
             select(tables.job)
             .where(tables.job.c.state.in_(("waiting", "running")))
@@ -178,15 +175,18 @@ class Jobs:
         return None if row is None else _job(row)
 
     def acquire(self, name: str, *, owner: str, ttl_s: float, data: Mapping[str, JSON] | None = None) -> bool:
-        """Take a lease, renew one's own, or take over an expired one. False: somebody else holds it."""
+        """Take a lease, renew one's own, or take over an expired one. False: somebody else holds it.
+
+        Raises: Corrupt if another's row is not what was written: who holds it is then not known.
+        """
         with self._database.write(is_durable=False) as connection:
             now = self._now_us()
             held = connection.execute(select(tables.lease).where(tables.lease.c.name == name)).first()
-            if held is not None and held.owner != owner and held.until_us > now:
+            if held is not None and held.owner != owner and checked(tables.lease, held).until_us > now:
                 return False
             connection.execute(tables.lease.delete().where(tables.lease.c.name == name))
             row = {"name": name, "owner": owner, "until_us": now + _us(ttl_s), "data": json.dumps(data or {})}
-            connection.execute(insert(tables.lease), row)
+            connection.execute(insert(tables.lease), sealed(tables.lease, row))
             failpoint("lease.acquired")
         return True
 
@@ -196,11 +196,11 @@ class Jobs:
             connection.execute(tables.lease.delete().where(tables.lease.c.name == name, tables.lease.c.owner == owner))
 
     def leases(self, prefix: str = "") -> list[Lease]:
-        """Leases whose name begins with the prefix, by name, expired ones too."""
+        """Leases whose name begins with the prefix, by name, expired ones too. Raises: Corrupt."""
         now = self._now_us()
         query = select(tables.lease).where(tables.lease.c.name.startswith(prefix, autoescape=True))
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(tables.lease.c.name)).all()
+            rows = [checked(tables.lease, row) for row in connection.execute(query.order_by(tables.lease.c.name))]
         return [
             Lease(
                 row.name,
@@ -214,12 +214,11 @@ class Jobs:
 
     def _end(self, job_id: str, owner: str, **values: Any) -> None:
         with self._database.write(is_durable=False) as connection:
-            changed = connection.execute(
-                update(tables.job).where(*_held(job_id, owner)).values(lease_until_us=0, owner="", **values)
-            ).rowcount
-            failpoint("job.finished")
-            if not changed:
+            held = _held(connection, job_id, owner)
+            if held is None:
                 raise Conflict(f"{owner} does not hold the job {job_id} any more")
+            _change(connection, held, **{"lease_until_us": 0, "owner": "", **values})
+            failpoint("job.finished")
 
     def _by_key(self, key: str) -> str:
         with self._database.read() as connection:
@@ -232,16 +231,14 @@ class Jobs:
 
     def _give_up(self, connection: Connection, kinds: Sequence[str]) -> None:
         """Jobs whose last allowed owner died too are failed, not begun for ever."""
-        connection.execute(
-            update(tables.job)
-            .where(
-                tables.job.c.state == "running",
-                tables.job.c.kind.in_(kinds),
-                tables.job.c.lease_until_us <= self._now_us(),
-                tables.job.c.attempt >= ATTEMPTS,
-            )
-            .values(state="failed", error=f"lost: its owner died {ATTEMPTS} times")
+        lost = select(tables.job).where(
+            tables.job.c.state == "running",
+            tables.job.c.kind.in_(kinds),
+            tables.job.c.lease_until_us <= self._now_us(),
+            tables.job.c.attempt >= ATTEMPTS,
         )
+        for row in connection.execute(lost).all():
+            _change(connection, row, state="failed", error=f"lost: its owner died {ATTEMPTS} times")
 
     def _now_us(self) -> int:
         return (self._clock.now() - _EPOCH) // timedelta(microseconds=1)
@@ -258,8 +255,17 @@ def _claimable(kinds: Sequence[str], now_us: int, *, is_exhausted_too: bool = Fa
     )
 
 
-def _held(job_id: str, owner: str) -> tuple[Any, ...]:
-    return tables.job.c.id == job_id, tables.job.c.owner == owner, tables.job.c.state == "running"
+def _held(connection: Connection, job_id: str, owner: str) -> Row[Any] | None:
+    """The job, if that owner is at work on it."""
+    job = tables.job.c
+    is_held = (job.id == job_id) & (job.owner == owner) & (job.state == "running")
+    return connection.execute(select(tables.job).where(is_held)).first()
+
+
+def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
+    """Change a job that was read in the same transaction, which is the only writer. Raises: Corrupt."""
+    whole = {**checked(tables.job, row)._mapping, **values}
+    connection.execute(update(tables.job).where(tables.job.c.id == row.id).values(sealed(tables.job, whole)))
 
 
 def _us(seconds: float) -> int:
@@ -267,6 +273,8 @@ def _us(seconds: float) -> int:
 
 
 def _job(row: Row[Any]) -> Job:
+    """The job of a row. Raises: Corrupt if the row is not what was written."""
+    checked(tables.job, row)
     return Job(
         row.id,
         row.kind,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import JSON, Column, MetaData, Table, Text, cast, inspect, select
+from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, Table, Text, cast, inspect, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
@@ -24,6 +24,7 @@ from noria.store.fold import Fold, Statements
 from noria.store.ledger import Ledger
 from noria.store.log import get_setting, set_setting
 from noria.store.rows import stored_of
+from noria.store.sealed import drop_altered
 from noria.store.slices import Slices
 
 __all__ = ["difference", "rebuild", "refold"]
@@ -32,18 +33,22 @@ BATCH = 2000
 
 
 def rebuild(ledger: Ledger) -> int:
-    """Drop every record table and fold all facts again, in one transaction; gives the number of facts."""
+    """Drop every record table and fold all facts again, in one transaction; gives the number of facts.
+
+    Rows of the queue that are not what was written are taken away: the loop finds its work from the facts.
+    """
     with ledger.database.write() as connection:
+        drop_altered(ledger.database, connection)
         return refold(connection, ledger.slices, ledger.statements)
 
 
 def refold(connection: Connection, slices: Slices, statements: Statements) -> int:
     """What `rebuild` does, inside the caller's transaction. Record tables of other versions go too."""
     inspector = inspect(connection)
-    for name in _known_tables(connection):
+    for name in {*_known_tables(connection), *(table.name for table in slices.tables)}:
         if inspector.has_table(name):
             Table(name, MetaData()).drop(connection)
-    set_setting(connection, "tables", json.dumps([table.name for table in slices.tables]))
+    set_setting(connection, "tables", _note_of(slices))
     for table in slices.tables:
         table.create(connection, checkfirst=False)
     failpoint("records.cleared")
@@ -69,6 +74,8 @@ def difference(ledger: Ledger, *, limit: int = 100) -> list[tuple[str, str]]:
         fold = Fold(scratch, ledger.slices, Statements())
         for stored in _facts(live, ledger.slices):
             fold.fold(stored)
+        if get_setting(live, "tables") != _note_of(ledger.slices):
+            found.append(("setting", "- the row 'tables' is not the list of the record tables"))
         for table in ledger.slices.tables:
             is_rows, ought_rows = _rows(live, table), _rows(scratch, table)
             found.extend((table.name, f"- {row}") for row in sorted(is_rows - ought_rows))
@@ -92,8 +99,11 @@ def _facts(connection: Connection, slices: Slices) -> Iterator[Stored[Any]]:
 
 
 def _rows(connection: Connection, table: Table) -> set[str]:
-    """Every row as text that is the same in both databases; JSON that was damaged stands as the text it is."""
-    as_text = [cast(column, Text).label(column.name) if _is_json(column) else column for column in table.columns]
+    """Every row as text that is the same in both databases; JSON that was damaged stands as the text it is.
+
+    A truth value stands as its number, since SQLite keeps a 2 as well, which would be read as true.
+    """
+    as_text = [_plain(column) for column in table.columns]
     names = [column.name for column in table.columns if _is_json(column)]
     found = set()
     for row in connection.execute(select(*as_text)).mappings():
@@ -102,6 +112,12 @@ def _rows(connection: Connection, table: Table) -> set[str]:
             values[name] = _value(values[name])
         found.add(json.dumps(values, sort_keys=True, default=str))
     return found
+
+
+def _plain(column: Column[Any]) -> Any:
+    if _is_json(column):
+        return cast(column, Text).label(column.name)
+    return cast(column, Integer).label(column.name) if isinstance(column.type, Boolean) else column
 
 
 def _is_json(column: Column[Any]) -> bool:
@@ -115,6 +131,11 @@ def _value(text: str | None) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _note_of(slices: Slices) -> str:
+    """What the setting `tables` says after a fold by these slices."""
+    return json.dumps([table.name for table in slices.tables])
 
 
 def _known_tables(connection: Connection) -> list[str]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from noria.core.errors import StoreUnavailable, Tampered
 from noria.store import tables
+from noria.store.checkpoint import is_name
 from noria.store.database import Database
 from noria.store.failpoint import failpoint
 from noria.store.fold import Statements
@@ -30,7 +31,7 @@ from noria.store.slices import Slices
 
 __all__ = ["SCHEMA", "start"]
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest revision in migrations/versions."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -69,7 +70,7 @@ def start(
         if get_setting(connection, "records") != slices.fingerprint:
             refold(connection, slices, Statements())
             set_setting(connection, "records", slices.fingerprint)
-        origin = get_setting(connection, "origin")
+        origin = _origin(connection)
         failpoint("start.tables")
     failpoint("start.committed")
     return origin
@@ -84,7 +85,18 @@ def _ready(database: Database, slices: Slices, seen: Seen, schema: str) -> str:
         if _revision(connection) != schema or get_setting(connection, "records") != slices.fingerprint:
             return ""
         seen.check(connection, head_of(connection))
-        return get_setting(connection, "origin")
+        return _origin(connection)
+
+
+def _origin(connection: Connection) -> str:
+    """The log's name for ever. Raises: Tampered if it is none."""
+    found = get_setting(connection, "origin")
+    if not is_name(found):
+        raise Tampered(
+            f"the row 'origin' of the table setting was altered: {found[:60]!r} names no log",
+            hint="restore the ledger from a backup",
+        )
+    return found
 
 
 def _make_file(database: Database) -> None:

@@ -111,6 +111,7 @@ job = Table(
     Column("lease_until_us", BigInteger, nullable=False),
     Column("result", Text, nullable=False),
     Column("error", Text, nullable=False),
+    Column("sum", BigInteger, nullable=False),
     UniqueConstraint("key", name="job_key"),
     Index("job_state", "state", "kind", "due_us"),
 )
@@ -122,7 +123,9 @@ lease = Table(
     Column("owner", Text, nullable=False),
     Column("until_us", BigInteger, nullable=False),
     Column("data", Text, nullable=False),
+    Column("sum", BigInteger, nullable=False),
 )
+"""Rows of `job` and `lease` carry a sum of their other columns (sealed.py)."""
 
 IMMUTABLE = (fact, edge, node, checkpoint)
 """Tables whose rows nothing may update or delete."""

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Boolean, Column
 
-from noria.core.errors import Conflict, NotFound
+from noria.core.errors import Conflict, Corrupt, NotFound
+from noria.governance.audit import verify
 from noria.store.jobs import ATTEMPTS, Jobs
+from noria.store.replay import difference, rebuild
+from noria.store.sealed import altered_rows
 from noria.store.workspace import Workspace
 from noria.testing import TestClock, open_memory
 
@@ -177,3 +182,66 @@ def test_of_many_that_want_a_lease_exactly_one_gets_it(root: Path) -> None:
         thread.join(60)
     assert len(won) == 1
     ws.ledger.database.close()
+
+
+def alter(ws: Workspace, statement: str) -> None:
+    """What somebody, or a failing disk, does to the queue's rows."""
+    with ws.ledger.database.write() as connection:
+        assert connection.exec_driver_sql(statement).rowcount == 1
+
+
+@pytest.mark.parametrize("change", ["kind = 'b'", "payload = '{}'", "attempt = 3", "state = 'failed'", "sum = 7"])
+def test_an_altered_job_is_named_and_not_begun(ws: Workspace, jobs: Jobs, change: str) -> None:
+    job = jobs.enqueue("a", {"n": 1}, key="k")
+    alter(ws, f"UPDATE job SET {change}")
+    with pytest.raises(Corrupt, match=f"a row of the table job is not what was written: '{job}'"):
+        jobs.get(job)
+    if "state" not in change:
+        with pytest.raises(Corrupt):
+            jobs.waiting()
+        with pytest.raises(Corrupt):
+            jobs.claim(["a", "b"], owner="x")
+    assert [table for table, _ in altered_rows(ws.ledger.database)] == ["job"]
+
+
+def test_an_altered_lease_is_not_taken_over_but_its_owner_keeps_it(ws: Workspace, jobs: Jobs) -> None:
+    assert jobs.acquire("run/1", owner="a", ttl_s=10)
+    alter(ws, "UPDATE lease SET until_us = until_us - 60000000")
+    with pytest.raises(Corrupt, match="a row of the table lease is not what was written: 'run/1'"):
+        jobs.acquire("run/1", owner="b", ttl_s=10)
+    with pytest.raises(Corrupt):
+        jobs.leases("run/")
+    assert jobs.acquire("run/1", owner="a", ttl_s=10), "what its owner writes is whole again"
+    assert [lease.owner for lease in jobs.leases("run/")] == ["a"]
+    assert not jobs.acquire("run/1", owner="b", ttl_s=10)
+
+
+def test_a_rebuild_takes_away_what_was_altered_and_nothing_else(ws: Workspace, jobs: Jobs) -> None:
+    kept = jobs.enqueue("a", {}, key="kept")
+    jobs.enqueue("a", {}, key="altered")
+    jobs.acquire("run/1", owner="a", ttl_s=10)
+    alter(ws, "UPDATE job SET kind = 'z' WHERE key = 'altered'")
+    assert not verify(ws).ok
+    assert verify(ws).kind == "queue"
+    rebuild(ws.ledger)
+    assert verify(ws).ok
+    assert [job.id for job in jobs.waiting()] == [kept]
+    assert [lease.name for lease in jobs.leases()] == ["run/1"]
+    jobs.enqueue("a", {}, key="altered")
+    assert len(jobs.waiting()) == 2
+
+
+def test_a_truth_value_that_is_neither_is_no_fold_of_the_facts(ws: Workspace) -> None:
+    table = next(table for table in ws.ledger.slices.tables if any(is_truth(column) for column in table.columns))
+    column = next(column for column in table.columns if is_truth(column))
+    row = {each.name: (1 if is_truth(each) else "1") for each in table.columns if not each.nullable}
+    names = ", ".join(row)
+    with ws.ledger.database.write() as connection:
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({', '.join(map(repr, row.values()))})")
+        connection.exec_driver_sql(f"UPDATE {table.name} SET {column.name} = 2")
+    ((name, shown),) = difference(ws.ledger)
+    assert (name, f'"{column.name}": 2' in shown) == (table.name, True)
+
+
+def is_truth(column: Column[Any]) -> bool:
+    return isinstance(column.type, Boolean)

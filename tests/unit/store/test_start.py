@@ -16,10 +16,13 @@ from noria.core.errors import Tampered
 from noria.store import tables
 from noria.store.database import Database, database_url
 from noria.store.failpoint import NAMES, failpoint
+from noria.store.jobs import Jobs
 from noria.store.migrate import upgrade
+from noria.store.sealed import altered_rows
 from noria.store.seen import Seen
 from noria.store.slices import load_slices
 from noria.store.start import MIGRATIONS, SCHEMA, start
+from noria.testing import TestClock
 
 
 def schema(file: Path) -> dict[str, object]:
@@ -47,6 +50,34 @@ def test_a_first_start_and_the_migrations_make_the_same_tables(tmp_path: Path) -
     assert schema(tmp_path / "migrated.db") == schema(tmp_path / "made.db")
     made.close()
     migrated.close()
+
+
+def test_a_queue_of_the_first_revision_is_kept_with_its_sums(tmp_path: Path) -> None:
+    file = tmp_path / "old.db"
+    old = Database(f"sqlite:///{file}")
+    with old.write() as connection:
+        upgrade(connection, MIGRATIONS, "0001")
+        job = "'job_1', 'train', 'key é', '{\"n\": 1}', 'waiting', '', 0, 5, 0, '', ''"
+        connection.exec_driver_sql(f"INSERT INTO job VALUES ({job})")
+        connection.exec_driver_sql("INSERT INTO lease VALUES ('run/1', 'me', 99, '{}')")
+        upgrade(connection, MIGRATIONS, SCHEMA)
+    assert altered_rows(old) == []
+    jobs = Jobs(old, TestClock())
+    (found,) = jobs.waiting()
+    assert (found.id, found.kind, found.key, found.payload) == ("job_1", "train", "key é", {"n": 1})
+    assert [(lease.name, lease.owner) for lease in jobs.leases()] == [("run/1", "me")]
+    old.close()
+
+
+def test_a_log_without_its_name_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    database = Database(f"sqlite:///{file}")
+    start(database, load_slices(), Seen(None), "x")
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE setting SET name = 'origim' WHERE name = 'origin'")
+    with pytest.raises(Tampered, match="the row 'origin' of the table setting was altered"):
+        start(database, load_slices(), Seen(None), "x")
+    database.close()
 
 
 def test_the_newest_revision_is_the_one_that_the_code_names() -> None:

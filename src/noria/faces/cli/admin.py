@@ -11,6 +11,7 @@ from noria.core import errors
 from noria.core.errors import NoriaError, NotFound
 from noria.faces.cli.text import columns
 from noria.store.replay import difference, rebuild
+from noria.store.sealed import altered_rows
 
 __all__ = ["errors_command", "rebuild_command"]
 
@@ -28,9 +29,12 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Only say which rows differ from the fold of the facts.")
 @click.option("--json", "is_json", is_flag=True, help="Print the result as one line of JSON.")
 def rebuild_command(dry_run: bool, is_json: bool) -> int:
-    """Fold the record tables again from the facts, in one transaction. Facts are not touched."""
+    """Fold the record tables again from the facts, in one transaction. Facts are not touched.
+
+    Damaged rows of the queue of jobs and leases are taken away; stop what runs in this project before.
+    """
     ws = open_workspace()
-    differing = difference(ws.ledger)
+    differing = [*difference(ws.ledger), *((table, f"- {row}") for table, row in altered_rows(ws.ledger.database))]
     count = ws.ledger.head() if dry_run else rebuild(ws.ledger)
     if is_json:
         click.echo(json.dumps({"facts": count, "differing": differing, "is_dry_run": dry_run}))

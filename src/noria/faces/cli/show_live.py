@@ -68,6 +68,10 @@ def audit_help(found: Mapping[str, Any]) -> str:
     kept = "; noria audit export DIR keeps the evidence"
     if found["kind"] == "record":
         return "noria admin rebuild   (the facts are well: the records are folded from them again)"
+    if found["kind"] == "queue":
+        return (
+            "stop what runs in this project, then noria admin rebuild   (takes the row away; the loop finds its work)"
+        )
     if found["kind"] == "object":
         return f"copy these files back from a backup of .noria/objects, then noria audit verify{kept}"
     if found["kind"] == "log":
