@@ -7,6 +7,7 @@ Alembic are reached only by what needs them.
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,12 @@ class WallClock:
 
 
 def open_workspace(
-    root: Path | None = None, *, actor: str = "", project: Project | None = None, clock: Clock | None = None
+    root: Path | None = None,
+    *,
+    actor: str = "",
+    project: Project | None = None,
+    clock: Clock | None = None,
+    is_audit: bool = False,
 ) -> Workspace:
     """The workspace of the project at `root`, or of the one that the current folder is in.
 
@@ -51,6 +57,7 @@ def open_workspace(
     Args:
         actor: who acts; else NORIA_ACTOR, else `user:` and the login name.
         project: settings that are already read; `root` is then not looked at.
+        is_audit: whether it is opened to be audited, so that a ledger which is not the one seen before opens too.
     Raises: NotAProject; ConfigError; StoreUnavailable; StoreFull; Corrupt; Tampered.
     """
     project = project or load_project(find_project(root or Path.cwd()))
@@ -68,7 +75,7 @@ def open_workspace(
     database = Database(database_url(project.store.database, state))
     seen = Seen(state / "seen")
     try:
-        origin = start(database, slices, seen, project.name)
+        origin = start(database, slices, seen, project.name, is_audit=is_audit)
     except BaseException:
         database.close()
         raise
@@ -114,6 +121,8 @@ def _object_store(url: str, project: Project, state: Path) -> ObjectStore:
     elif scheme == "file":
         made = plugins.load("objects", "file")(Path(rest))
     elif scheme == "s3":
+        if importlib.util.find_spec("boto3") is None:
+            raise ConfigError("store.objects on S3 needs boto3, which is not here", hint="pip install 'noria[s3]'")
         made = plugins.load("objects", "s3")(url, cache=state / "cache" / "packs")
     elif scheme in plugins.names("objects"):
         made = plugins.load("objects", scheme)(url)

@@ -326,6 +326,10 @@ class Project:
         return self.models.get(name, ModelConfig())
 
 
+ENVIRONMENT = "the environment"
+"""Where a setting is wrong that a variable gave."""
+
+
 def find_project(start: Path) -> Path:
     """The folder of the nearest noria.toml at `start` or above. Raises: NotAProject."""
     folder = start.resolve()
@@ -370,12 +374,12 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         raise ConfigError('[project] needs name = "…"', where=where, hint=hint)
     server = dict(_table(document.get("server", {}), where, "server"))
     store = dict(_table(document.get("store", {}), where, "store"))
-    _from_environment(environment, server, store, where)
+    _from_environment(environment, server, store)
     return Project(
         name=head["name"],
         root=root,
         pipeline=_value(str, head.get("pipeline", "pipeline.py"), where, "project.pipeline"),
-        clock=_clock(environment.get("NORIA_CLOCK") or head.get("clock", "wall"), where),
+        clock=_clock(environment, head, where),
         seed=_value(int, head.get("seed", 0), where, "project.seed"),
         data=_named(DataConfig, document.get("data", {}), where, "data"),
         models={
@@ -403,9 +407,7 @@ def _reproduce(value: Any, where: str) -> ReproduceConfig:
     return found
 
 
-def _from_environment(
-    environment: Mapping[str, str], server: dict[str, Any], store: dict[str, Any], where: str
-) -> None:
+def _from_environment(environment: Mapping[str, str], server: dict[str, Any], store: dict[str, Any]) -> None:
     for variable, table, key in (
         ("NORIA_DATABASE", store, "database"),
         ("NORIA_OBJECTS", store, "objects"),
@@ -418,7 +420,8 @@ def _from_environment(
         try:
             server["port"] = int(environment["NORIA_PORT"])
         except ValueError as error:
-            raise ConfigError(f"NORIA_PORT={environment['NORIA_PORT']} is not a number", where=where) from error
+            given = environment["NORIA_PORT"][:40]
+            raise ConfigError(f"NORIA_PORT={given} is not a number", where=ENVIRONMENT) from error
 
 
 def _run(value: Any, where: str) -> RunConfig:
@@ -555,9 +558,12 @@ def _value(expected: Any, value: Any, where: str, path: str) -> Any:
     return value
 
 
-def _clock(value: Any, where: str) -> str:
+def _clock(environment: Mapping[str, str], head: Mapping[str, Any], where: str) -> str:
+    given = environment.get("NORIA_CLOCK")
+    value = given or head.get("clock", "wall")
     if value not in ("wall", "events"):
-        raise ConfigError(f'project.clock is "{value}", not "wall" or "events"', where=where)
+        key, place = ("NORIA_CLOCK", ENVIRONMENT) if given else ("project.clock", where)
+        raise ConfigError(f'{key} is "{value}", not "wall" or "events"', where=place)
     return str(value)
 
 

@@ -118,7 +118,7 @@ def test_the_environment_wins_over_the_file() -> None:
 def test_a_bad_environment_is_named() -> None:
     with pytest.raises(ConfigError, match="NORIA_PORT=x"):
         parse({}, NORIA_PORT="x")
-    with pytest.raises(ConfigError, match='clock is "moon"'):
+    with pytest.raises(ConfigError, match='NORIA_CLOCK is "moon"'):
         parse({}, NORIA_CLOCK="moon")
 
 

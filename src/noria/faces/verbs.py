@@ -22,14 +22,29 @@ from noria.core.errors import NotFound, UsageError
 from noria.core.lazy import lazy
 from noria.core.printable import printable
 from noria.core.verb import Verb, verb_of
+from noria.store.disk import too_long
 
-__all__ = ["FoundVerb", "Parameter", "accept", "builtins", "call", "collect", "describe", "encode", "find", "load"]
+__all__ = [
+    "FoundVerb",
+    "Parameter",
+    "accept",
+    "builtins",
+    "call",
+    "collect",
+    "describe",
+    "encode",
+    "find",
+    "load",
+    "too_long",
+]
 
 msgspec = lazy("msgspec")
 msgspec_json = lazy("msgspec.json")
 
 Kind = Literal["text", "integer", "number", "flag", "list", "mapping"]
 CAPABILITIES_ABOVE_SLICES = ("noria.project",)
+INTEGER_MAX = 2**63 - 1
+"""The largest whole number that both databases keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +152,18 @@ def accept(found: FoundVerb, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def call(workspace: Any, found: FoundVerb, given: Mapping[str, Any]) -> Any:
-    """Check the arguments and call the verb. Whatever the verb raises comes through."""
-    return found.function(workspace, **accept(found, given))
+    """Check the arguments and call the verb. Whatever the verb raises comes through.
+
+    Raises: UsageError also for a name that is longer than the system lets a file's be.
+    """
+    arguments = accept(found, given)
+    try:
+        return found.function(workspace, **arguments)
+    except OSError as error:
+        told = too_long(error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def builtins(result: Any) -> Any:
@@ -190,6 +215,7 @@ def _parameter(function: Any, parameter: inspect.Parameter) -> Parameter:
     if bare in _KINDS:
         kind = _KINDS[bare]
     elif head in ("Sequence", "list", "tuple"):
+        assert "[str" in bare, f"{function.__qualname__}: {parameter.name} is no list of texts but {text}"
         kind = "list"
     else:
         assert head in ("Mapping", "dict"), f"{function.__qualname__}: {parameter.name} is no plain value but {text}"
@@ -203,22 +229,35 @@ def _checked(parameter: Parameter, value: Any, where: str) -> Any:
     """One argument in its kind. A whole number is accepted where a number is wanted."""
     if value is None and parameter.is_nullable:
         return None
+    if "\0" in _texts(value):
+        raise UsageError(f"the argument {parameter.name!r} holds a NUL character", where=where)
     kind = parameter.kind
     if kind == "text" and isinstance(value, str):
         return value
     if kind == "flag" and isinstance(value, bool):
         return value
     if kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > INTEGER_MAX:
+            raise UsageError(f"the argument {parameter.name!r} is beyond {INTEGER_MAX}", where=where)
         return value
     if kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if kind == "list" and isinstance(value, list | tuple):
+    if kind == "list" and isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         return tuple(value)
     if kind == "mapping" and isinstance(value, Mapping):
         return dict(value)
     words = {"text": "a text", "flag": "true or false", "integer": "a whole number", "number": "a number"}
-    wanted = words.get(kind, f"a {kind}")
+    wanted = words.get(kind, "a list of texts" if kind == "list" else f"a {kind}")
     raise UsageError(f"the argument {parameter.name!r} must be {wanted}, not {type(value).__name__}", where=where)
+
+
+def _texts(value: Any) -> str:
+    """All text in a plain value, one after the other."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return "".join(f"{_texts(key)}{_texts(each)}" for key, each in value.items())
+    return "".join(map(_texts, value)) if isinstance(value, list | tuple) else ""
 
 
 def _plain(value: Any) -> Any:

@@ -39,7 +39,8 @@ class AuditReport:
     """What an audit found. `first_bad` is the first wrong sequence number, 0 if all is well.
 
     `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree, damaged,
-    record (facts are well, but a record is not their fold), object (facts and records are well, but
+    record (facts are well, but a record is not their fold), queue (a row of a job or a lease is not what was
+    written), object (facts and records are well, but
     a stored object is altered or gone; `first_bad` is then the first fact that gave it), or log (all of
     that is well, but a file of predictions or labels that no fact has sealed yet holds damaged lines).
     `root` is hex; `compared` says with what, `objects` how many were read (none if the facts are not
@@ -57,6 +58,7 @@ class AuditReport:
     objects: int = 0
     altered: tuple[str, ...] = ()
     lines: int = 0
+    store: str = ".noria/objects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
 
     Args:
         checkpoint: the text of a checkpoint that was kept elsewhere (`noria audit export` writes one).
-    Raises: Tampered if the given text is not a checkpoint of this ledger, signed by a known key.
+    Raises: UsageError if the given text is no checkpoint; Tampered if it is not one of this ledger, signed by
+        a known key.
     """
     signer = ws.ledger.signer
     verifiers = [signer.verifier, *_other_signers(ws)]
@@ -118,6 +121,7 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         objects=count,
         altered=tuple(torn) if kind == "log" else tuple(each.digest for each in bad),
         lines=lines,
+        store=ws.project.store.objects or ".noria/objects",
     )
 
 
@@ -279,7 +283,11 @@ def _other_signers(ws: Workspace) -> list[Verifier]:
 
 
 def _from_elsewhere(text: str, origin: str, verifiers: list[Verifier]) -> Checkpoint:
-    found = parse_checkpoint(text if text.endswith("\n") else text + "\n")
+    try:
+        found = parse_checkpoint(text if text.endswith("\n") else text + "\n")
+    except Tampered as error:
+        hint = "noria audit export writes one: checkpoint.txt, whole"
+        raise UsageError(f"what was given is no checkpoint: {error.message}", hint=hint) from error
     if found.origin != origin:
         raise Tampered(
             f"the checkpoint is of another log, {found.origin[:80]!r}; this one is {origin!r}",

@@ -24,7 +24,7 @@ __all__ = ["Link", "ancestors", "ancestors_within", "descendants"]
 LIMIT = 10_000
 """Links that one answer holds at most."""
 
-_RELEASE = re.compile(r"([^/@:\s]+)@r(\d+)")
+_RELEASE = re.compile(r"([^/@:\s]+)@r(\d{1,18})")
 
 Step = Callable[[Reader, Sequence[str]], list[EdgeRecord]]
 

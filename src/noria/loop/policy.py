@@ -36,9 +36,9 @@ __all__ = [
 TOLERANCE = 0.02
 """A proven gap of quality below this (AUC, or share of the base rate's loss) asks for nothing."""
 WEEK = timedelta(days=7)
-_NEW_LABELS = re.compile(r"new labels (\d+)")
+_NEW_LABELS = re.compile(r"new labels (\d{1,18})")
 _AGE = re.compile(r"age (\S+)")
-_LIMIT = re.compile(r"([a-z_][a-z0-9_]*)\s*(<|>)\s*(\d+(?:\.\d+)?)")
+_LIMIT = re.compile(r"([a-z_][a-z0-9_]*)\s*(<|>)\s*(\d{1,18}(?:\.\d{1,18})?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

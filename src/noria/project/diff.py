@@ -29,9 +29,9 @@ from noria.tracking.records import RunRecord
 
 __all__ = ["Difference", "Line", "diff"]
 
-_RELEASE = re.compile(r"(?P<model>[^@:\s]+)[@ ]r(?P<release>\d+)")
-_BARE_RELEASE = re.compile(r"r\d+")
-_VERSION = re.compile(r"(?P<model>[^@:\s]+):(?P<version>\d+)")
+_RELEASE = re.compile(r"(?P<model>[^@:\s]+)[@ ]r(?P<release>\d{1,18})")
+_BARE_RELEASE = re.compile(r"r\d{1,18}")
+_VERSION = re.compile(r"(?P<model>[^@:\s]+):(?P<version>\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

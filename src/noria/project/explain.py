@@ -44,10 +44,10 @@ __all__ = ["Chain", "Link", "explain"]
 
 MAX_ROWS = 10
 MAX_FILES = 50
-_RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d+)")
+_RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d{1,18})")
 _DIGITS = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")
-_BARE_RELEASE = re.compile(r"r\d+")
-_VERSION = re.compile(r"(?:model/)?(?P<model>[^/@:\s]+):(?P<number>\d+)")
+_BARE_RELEASE = re.compile(r"r\d{1,18}")
+_VERSION = re.compile(r"(?:model/)?(?P<model>[^/@:\s]+):(?P<number>\d{1,18})")
 
 
 @verb(permission="project.read", changes=False)

@@ -14,7 +14,7 @@ from noria.tracking.records import RunRecord
 
 __all__ = ["named_run"]
 
-_RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d+)")
+_RELEASE = re.compile(r"(?:release/)?(?P<model>[^/@:\s]+)(?:/|@r)(?P<number>\d{1,18})")
 
 
 def named_run(ws: Workspace, ref: str) -> tuple[RunRecord, VersionRecord | None]:

@@ -26,8 +26,8 @@ __all__ = ["by_edges", "named", "only", "shortened"]
 
 T = TypeVar("T")
 MAX_RUNS = 10_000
-_FACT = re.compile(r"facts?[/ ](\d+)")
-_DECISION = re.compile(r"retrain/([^/]+)/([^/]+)/(\d+)")
+_FACT = re.compile(r"facts?[/ ](\d{1,18})")
+_DECISION = re.compile(r"retrain/([^/]+)/([^/]+)/(\d{1,18})")
 _MEASURED = re.compile(r"(drift|quality)/([^/]+)/([^/]+)")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _DIGITS = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})")

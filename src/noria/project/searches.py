@@ -17,7 +17,7 @@ from noria.tracking import records as tracking
 __all__ = ["chain", "links"]
 
 MAX_RUNS = 10_000
-_TRIAL = re.compile(r"trial/(study_\w+)/(\d+)")
+_TRIAL = re.compile(r"trial/(study_\w+)/(\d{1,18})")
 _STUDY = re.compile(r"(?:study/)?(study_\w+)")
 
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from noria.core.errors import NoriaError
+from noria.core.errors import NoriaError, UsageError
 from noria.core.verb import verb
 from noria.pipeline.define import load_pipeline
 from noria.project.behaviour import Case
+from noria.store.disk import disk_faults
 from noria.store.workspace import Workspace
 
 __all__ = ["Stage", "TestReport", "run_tests"]
@@ -77,13 +78,25 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
         sample: rows of each data set in the smoke run, evenly spaced over the version's rows.
         junit: where to write the JUnit XML, relative to the project; `.noria/test.xml` by default.
     """
-    target = ws.project.root / (junit or ".noria/test.xml")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = _target(ws.project.root, junit or ".noria/test.xml")
     suites: list[ElementTree.Element] = []
     with tempfile.TemporaryDirectory(prefix="noria-test-") as scratch:
         stages = list(_stages(ws, Path(scratch).resolve(), suites, sample))
     _write_junit(target, stages, suites)
     return TestReport(ok=all(stage.ok for stage in stages), stages=tuple(stages), junit=str(target))
+
+
+def _target(root: Path, junit: str) -> Path:
+    """Where the report goes, in a folder that is there. Raises: UsageError; StoreFull; StoreUnavailable."""
+    target = root / junit
+    if target.is_dir() or not target.name:
+        raise UsageError(f"--junit {junit[:80]!r} is a folder", hint="name a file: noria test --junit report.xml")
+    above = next(folder for folder in target.parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"--junit {junit[:80]!r} is not in a folder: {above} is a file")
+    with disk_faults(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _stages(ws: Workspace, folder: Path, suites: list[ElementTree.Element], sample: int) -> Iterator[Stage]:

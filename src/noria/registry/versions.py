@@ -20,6 +20,8 @@ from noria.tracking.facts import Pin
 
 __all__ = ["Alias", "ModelInfo", "VersionInfo", "move_alias", "parse_ref", "register", "resolve", "show", "versions"]
 
+NUMBER_DIGITS = 18
+"""No version has a longer number: more would not fit the ledger's integers."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -107,7 +109,7 @@ def parse_ref(ref: str) -> tuple[str, str]:
 def resolve(tx: Reader, ref: str) -> VersionRecord:
     """The version that a ref names; a model alone means its newest. Raises: NotFound naming what exists."""
     model, rest = parse_ref(ref)
-    if rest.isdecimal() or not rest:
+    if not rest or (rest.isdecimal() and len(rest) <= NUMBER_DIGITS):
         found = records.version(tx, model, int(rest or 0))
     else:
         found = records.version_of_alias(tx, model, rest)

@@ -229,6 +229,8 @@ def _queued(ws: Workspace, name: str, made: list[str]) -> Triggered:
 
 
 def _one(ws: Workspace, name: str) -> ScheduleConfig:
+    if not name:
+        raise UsageError("no schedule is named", hint=f"schedules: {', '.join(ws.project.schedules) or 'none'}")
     return _chosen(ws, name)[name]
 
 

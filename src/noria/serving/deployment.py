@@ -41,7 +41,7 @@ ACKNOWLEDGE_S = 5.0
 """How long a way back waits for the servers to follow; they look every 50 ms and hold the release warm."""
 LOAD_S = 60.0
 """How long bringing a release into traffic waits for the servers to load it; seconds on a quiet machine."""
-_REF = re.compile(r"(?P<model>[^:@\s]+)(?:@r(?P<release>\d+)|:(?P<rest>\S+))?")
+_REF = re.compile(r"(?P<model>[^:@\s]+)(?:@r(?P<release>\d{1,18})|:(?P<rest>\S+))?")
 _SHIPPABLE = ("validated", "staging")
 _UNTESTED = ("validated", "rolled back")
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noria.core.errors import StoreFull, StoreUnavailable
+from noria.core.errors import StoreFull, StoreUnavailable, UsageError
 from noria.core.identity import Digest
+from noria.core.printable import printable
 
-__all__ = ["BLOCK_BYTES", "devices", "disk_faults", "hash_file", "stamp_of", "sync_files", "sync_folder"]
+__all__ = ["BLOCK_BYTES", "devices", "disk_faults", "hash_file", "stamp_of", "sync_files", "sync_folder", "too_long"]
 
 BLOCK_BYTES = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -30,10 +31,13 @@ def devices() -> tuple[str, ...]:
 
 @contextmanager
 def disk_faults(where: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into StoreFull and StoreUnavailable."""
+    """Turn the operating system's refusals into StoreFull and StoreUnavailable, a name too long into UsageError."""
     try:
         yield
     except OSError as error:
+        told = too_long(error)
+        if told is not None:
+            raise told from error
         name = errno.errorcode.get(error.errno or 0, "EIO")
         if error.errno in _FULL:
             raise StoreFull(
@@ -44,6 +48,14 @@ def disk_faults(where: Path) -> Iterator[None]:
             where=str(where),
             hint="check the folder's permissions and that the disk is mounted for writing",
         ) from error
+
+
+def too_long(error: BaseException) -> UsageError | None:
+    """What to say of a name that is too long for a file; None for another error."""
+    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
+        return None
+    name = Path(os.fsdecode(error.filename or "")).name
+    return UsageError(f"{printable(name[:40])!r}… has {len(os.fsencode(name))} bytes, more than a file's name may have")
 
 
 def sync_folder(folder: Path) -> None:

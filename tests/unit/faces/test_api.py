@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -139,3 +140,37 @@ async def test_a_failure_of_ours_is_a_500_that_says_nothing_of_the_inside(
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal"
     assert "Traceback" not in answer.text
+
+
+ODD: dict[str, list[object]] = {
+    "text": [
+        "",
+        "é" * 300,
+        "\0",
+        "M:" + "9" * 30,
+        "M@" + "9" * 30,
+        "fact/" + "9" * 5000,
+        "../" * 50,
+        "r" + "9" * 30,
+        "\ud800",
+    ],
+    "integer": [10**30, -(10**30), 2**63, 2**63 - 1, -1],
+    "number": [1e308, -1.0],
+    "list": [["\0"], ["é" * 300], [""], [[]]],
+    "mapping": [{"\0": 1}, {"": "é" * 300}, {"9" * 30: []}],
+}
+"""By kind of argument: what a fuzzer sends."""
+
+
+async def test_no_verb_fails_for_what_it_is_given(client: httpx.AsyncClient) -> None:
+    failed = []
+    for (capability, name), found in verbs.collect().items():
+        for parameter in found.parameters:
+            for odd in ODD.get(parameter.kind, []):
+                required = {each.name: "x" for each in found.parameters if each.is_required and each.kind == "text"}
+                body = json.dumps({**required, parameter.name: odd})
+                headers = {"content-type": "application/json"}
+                answer = await client.post(f"/api/v1/{capability}/{name}", content=body, headers=headers)
+                if answer.status_code >= 500:
+                    failed.append((capability, name, body[:80], answer.text[:200]))
+    assert failed == []

@@ -196,3 +196,59 @@ def test_an_audit_that_fails_exits_1(capsys: Captured, project: Path) -> None:
     assert run(["audit", "verify", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["ok"], told["first_bad"], told["kind"]) == (False, 1, "edited")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM fact WHERE seq = 2", "the first bad fact is 2: truncated"),
+        ("DELETE FROM fact", "the first bad fact is 1: truncated"),
+        ("DELETE FROM node", "the first bad fact is 2: tree"),
+        ("UPDATE node SET hash = x'00'", "the first bad fact is 2: tree"),
+        ("DELETE FROM setting", "the row 'origin' of the table setting was altered"),
+        ("UPDATE lease SET data = '{'", "a row of the table lease is not what was written"),
+    ],
+)
+def test_an_audit_names_what_was_done_to_a_ledger_that_no_other_command_opens(
+    project: Path, capsys: Captured, statement: str, said: str
+) -> None:
+    (project / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    assert run(["data", "add", "rows.csv", "--name", "a"]) == 0
+    assert run(["data", "add", "rows.csv", "--name", "b"]) == 0
+    ws = open_workspace(project)
+    ws.jobs.acquire("run/1", owner="me", ttl_s=100)
+    ws.ledger.database.close()
+    with closing(sqlite3.connect(project / ".noria" / "ledger.db")) as connection, connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        assert connection.execute(statement).rowcount > 0
+    capsys.readouterr()
+    assert run(["audit", "verify"]) == 1
+    captured = capsys.readouterr()
+    assert said in captured.out + captured.err
+    assert "noria audit verify" not in captured.out + captured.err
+
+
+def test_what_a_variable_sets_wrong_is_named_as_a_variable(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("NORIA_CLOCK", "moon")
+    assert run(["status"]) == 2
+    said = capsys.readouterr().err
+    assert 'NORIA_CLOCK is "moon"' in said
+    assert "where: the environment" in said
+    assert "noria.toml" not in said
+
+
+def test_objects_on_s3_without_its_library_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("NORIA_OBJECTS", "s3://nowhere/x")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    assert run(["status"]) == 2
+    assert "pip install 'noria[s3]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["deploy"], ["data", "add"], ["run"]])
+def test_a_name_longer_than_a_files_is_a_mistake_of_usage(words: list[str], capsys: Captured) -> None:
+    name = "é" * 200 + ".py"
+    assert run([*words, name]) == 2
+    assert "more than a file's name may have" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def test_a_verb_is_called_with_what_was_given() -> None:
         ({"name": "x", "count": 1.5}, "must be a whole number"),
         ({"name": "x", "count": True}, "must be a whole number, not bool"),
         ({"name": "x", "rate": "1"}, "must be a number, not str"),
-        ({"name": "x", "tags": "a"}, "must be a list, not str"),
+        ({"name": "x", "tags": "a"}, "must be a list of texts, not str"),
         ({"name": "x", "params": [1]}, "must be a mapping, not list"),
         ({"name": "x", "every": 1}, "must be true or false, not int"),
     ],

@@ -84,6 +84,10 @@ def _follow(found: FoundVerb, arguments: dict[str, Any], command: Command, *, en
         time.sleep(FOLLOW_S)
 
 
+AUDIT = "governance.audit"
+"""The permission of verbs that also open a ledger which is not the one that was seen."""
+
+
 def run_verb(
     found: FoundVerb,
     arguments: Mapping[str, Any],
@@ -106,7 +110,7 @@ def run_verb(
             return verbs.builtins(_quickly(quick, verbs.accept(found, arguments)))
         from noria.bootstrap import open_workspace
 
-        ws = open_workspace()
+        ws = open_workspace(is_audit=found.declaration.permission == AUDIT)
         if any((ws.project.state / name).is_dir() for name in ("recording", "incoming")):  # else nothing is imported
             from noria.experiments.incoming import send_all_left
 

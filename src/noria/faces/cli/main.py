@@ -202,7 +202,11 @@ def _failed(error: Exception, is_json: bool) -> int:
         _print_error(error.code, error.message, error.where, error.hint, is_json)
         return error.exit_code
     from noria.faces.cli.crash import save
+    from noria.store.disk import too_long
 
+    told = too_long(error)
+    if told is not None:
+        return _failed(told, is_json)
     saved = save(error)
     _print_error(
         "internal", f"noria itself failed: {type(error).__name__}", "", f"the traceback is in {saved}", is_json

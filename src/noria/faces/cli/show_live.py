@@ -46,7 +46,7 @@ def audit(found: Mapping[str, Any]) -> str:
         head = click.style("STOP", fg="red", bold=True)
         where = f"the first bad fact is {found['first_bad']}: " if found["first_bad"] else ""
         text = f"  {head}  {where}{found['kind']}\n         {found['message']}"
-        places = [f"         {_place(each)}" for each in found["altered"][:ALTERED_MAX]]
+        places = [f"         {_place(each, found['store'])}" for each in found["altered"][:ALTERED_MAX]]
         more = len(found["altered"]) - ALTERED_MAX
         return "\n".join([text, *places, *([f"         … {more} more"] if more > 0 else [])])
     parts = {
@@ -58,9 +58,9 @@ def audit(found: Mapping[str, Any]) -> str:
     return fields(parts)
 
 
-def _place(name: str) -> str:
+def _place(name: str, store: str) -> str:
     """Where an object or a log file lies, from the project's folder."""
-    return f".noria/objects/{name[7:9]}/{name[9:]}" if name.startswith("sha256:") else f".noria/{name}"
+    return f"{store.rstrip('/')}/{name[7:9]}/{name[9:]}" if name.startswith("sha256:") else f".noria/{name}"
 
 
 def audit_help(found: Mapping[str, Any]) -> str:
@@ -73,7 +73,7 @@ def audit_help(found: Mapping[str, Any]) -> str:
             "stop what runs in this project, then noria admin rebuild   (takes the row away; the loop finds its work)"
         )
     if found["kind"] == "object":
-        return f"copy these files back from a backup of .noria/objects, then noria audit verify{kept}"
+        return f"copy these files back from a backup of {found['store']}, then noria audit verify{kept}"
     if found["kind"] == "log":
         return f"copy these files back from a backup of .noria, then noria audit verify{kept}"
     return f"stop what writes, restore the whole .noria from the newest backup whose audit is ok{kept}"

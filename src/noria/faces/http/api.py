@@ -68,8 +68,10 @@ def failure(error: NoriaError) -> Response:
 
 def _call(workspace: Workspace, capability: str, name: str, given: Mapping[str, Any]) -> Response:
     """Runs in a worker thread. Encoding belongs here too: a result may be large."""
+    found = verbs.find(capability, name)
+    verbs.accept(found, given)
     _require_inside(workspace, given)
-    result = verbs.call(workspace, verbs.find(capability, name), given)
+    result = verbs.call(workspace, found, given)
     return Response(verbs.encode({"result": result}), media_type="application/json")
 
 
