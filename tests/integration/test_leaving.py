@@ -91,7 +91,7 @@ def slow_in(process: psutil.Process) -> list[int]:
     return [child.pid for child in process.children(recursive=True)]
 
 
-@pytest.mark.parametrize("executor", ["inline", "pool"])
+@pytest.mark.parametrize("executor", ["auto", "inline", "pool"])
 def test_ctrl_c_ends_a_run_and_all_that_it_started(tmp_path: Path, executor: str) -> None:
     folder = make(tmp_path / "p", SLOW)
     with begin(folder, "run", "--executor", executor) as driver:

@@ -250,6 +250,37 @@ def test_whole_requests_before_nonsense_are_answered(server: ServerProcess, how:
         assert caller.file.read() == b"", "the connection ends"
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        head("/predict", "content-length: 2", *(f"x-{number}: {number}" for number in range(50_000))) + b"{}",
+        head("/predict", "content-length: 2", "x: " + "y" * 1_000_000) + b"{}",
+        b"POST /predict?" + b"z" * 200_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        head("/predict", "x: " + "y" * 100_000)[:-2],
+    ],
+)
+def test_a_head_without_end_is_refused(server: ServerProcess, lines: bytes) -> None:
+    with Caller(server.port) as caller:
+        caller.send(lines)
+        status, _, found = caller.answer()
+        assert (status, found["error"]["code"]) == (431, "head-too-large")
+    assert asked(server.port, whole(json.dumps(GOOD).encode()))[0] == 200
+
+
+def test_a_large_head_that_may_be_is_answered(server: ServerProcess) -> None:
+    body = json.dumps(GOOD).encode()
+    lines = head("/predict", f"content-length: {len(body)}", "x: " + "y" * 60_000)
+    assert asked(server.port, lines + body)[0] == 200
+
+
+@pytest.mark.parametrize("digits", [9, 14, 15, 16, 18, 19, 30])
+@pytest.mark.parametrize("path", ["/predict", "/api/v1/data/log", "/v2/models/x/infer"])
+def test_a_length_of_any_number_of_digits_is_not_awaited(server: ServerProcess, path: str, digits: int) -> None:
+    with Caller(server.port) as caller:
+        caller.send(head(path, "content-length: " + "9" * digits) + b"{")
+        assert caller.answer()[0] in (400, 404, 413)
+
+
 def test_a_label_with_more_than_a_label_is_refused(server: ServerProcess) -> None:
     body = json.dumps({"labels": [{"id": "a", "label": 1, "whent": "2026-01-01"}]}).encode()
     status, _, found = asked(server.port, whole(body, f"/v2/models/{MODEL}/feedback"))

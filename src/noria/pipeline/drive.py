@@ -134,7 +134,8 @@ class Drive:
             self._results.recorder.flush()
         except BaseException:
             for unit in self._running:
-                self._executor.cancel(unit.handle)
+                if unit.handle is not None:  # else it was interrupted where it ran, in this process
+                    self._executor.cancel(unit.handle)
             raise
         if self._error is not None:
             raise self._error

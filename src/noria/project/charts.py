@@ -98,6 +98,10 @@ def quality(windows: Sequence[str], lines: Sequence[Line], marks: Sequence[Mark]
     return "".join(parts)
 
 
+RATIO_WIDTH = 30
+"""A cell that is narrower has no room for its figure, which its title tells too."""
+
+
 def heat(windows: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> str:
     """A strip for each column: the darker the further beyond its own floor; framed where it counted as drift."""
     size = 22
@@ -122,7 +126,7 @@ def heat(windows: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> 
             parts.append(
                 f'<rect class="heat{frame}" {box} style="--heat:{shade:.2f}"><title>{escape(cell.note)}</title></rect>'
             )
-            if cell.drifted:
+            if cell.drifted and cell_width >= RATIO_WIDTH:
                 text = f"{cell.ratio:.1f}×"
                 parts.append(
                     f'<text class="ratio{" far" if shade > 0.6 else ""}" x="{_n(x + cell_width / 2)}" y="{y + 15}" '

@@ -37,7 +37,8 @@ class Month:
     """One window. `auc_static` is of the first release, `auc_live` of the scores that were served.
 
     `decision` is wait, stopped, failed, refused, promoted, rolled back, held, or on its way; "" if
-    nothing was decided. `auc_…` are None for a regression and without labels; `live` and `frozen`
+    nothing was decided. `as_of` is when it was measured if it was not over then, else "": what came later
+    is not in its figures. `auc_…` are None for a regression and without labels; `live` and `frozen`
     have all metrics with their intervals. `challenger` is the release that was trained (0: none).
     """
 
@@ -61,6 +62,7 @@ class Month:
     high: float | None
     n: int
     drift_report: str
+    as_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ def history(tx: Reader, model: str) -> list[Month]:
                 high=judgement.high if judgement else None,
                 n=judgement.n if judgement else 0,
                 drift_report=drift.report if drift else "",
+                as_of=_unfinished(quality.as_of if quality else drift.at if drift else "", named(name).end_text),
             )
         )
     return found
@@ -166,3 +169,8 @@ def _outcome(
     if last.decision == "train":
         return "training", last.reason
     return last.decision, last.reason
+
+
+def _unfinished(measured: str, end: str) -> str:
+    """When a window was measured, if it was not over by then."""
+    return measured if measured and measured < end else ""

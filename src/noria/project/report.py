@@ -212,8 +212,8 @@ def _tiles(shown: Sequence[Month], releases: Sequence[ReleaseLine]) -> str:
     stops = sum(len(month.stopped) for month in shown)
     live = next((item.release for item in reversed(releases) if item.state == "production"), 0)
     tiles = [
-        (f"{sum(month.rows for month in shown):,}", "predictions in these months"),
-        (f"{outcome.count('promoted')}", "promotions"),
+        (f"{sum(month.rows for month in shown):,}", "predictions measured"),
+        (f"{outcome.count('promoted')}", "challengers promoted"),
         (f"{outcome.count('refused')}", "challengers refused"),
         (f"{stops}", "broken batches stopped"),
         (f"r{live}" if live else "none", "live now"),
@@ -278,7 +278,7 @@ def _table(shown: Sequence[Month], metric: str) -> str:
             _figure(month.frozen.get(metric)),
             escape(drifted),
             word if month.decision != "stopped" else "",
-            stops + (f"<p>{escape(month.reason)}</p>" if month.decision != "stopped" else ""),
+            stops + (f"<p>{escape(month.reason or _so_far(month))}</p>" if month.decision != "stopped" else ""),
         ]
         rows.append("".join(f"<td{' class=n' if i in numbers else ''}>{cell}</td>" for i, cell in enumerate(cells)))
     titles = "".join(f"<th{' class=n' if i in numbers else ''}>{escape(name)}</th>" for i, name in enumerate(head))
@@ -287,6 +287,10 @@ def _table(shown: Sequence[Month], metric: str) -> str:
         + "".join(f"<tr>{row}</tr>" for row in rows)
         + "</tbody></table></div>"
     )
+
+
+def _so_far(month: Month) -> str:
+    return f"not over: as of {month.as_of[:16].replace('T', ' ')}" if month.as_of else ""
 
 
 def _figure(item: Estimate | None) -> str:

@@ -338,7 +338,22 @@ def _error_text(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _tail(done: subprocess.CompletedProcess[str]) -> str:
-    return "\n".join((done.stdout + done.stderr).splitlines()[-TAIL_LINES:])
+    """The last lines of what a command said, its error as a person reads it."""
+    lines = (done.stdout + done.stderr).splitlines()[-TAIL_LINES:]
+    return "\n".join(_readable(line) for line in lines)
+
+
+def _readable(line: str) -> str:
+    try:
+        told = json.loads(line)["error"]
+        parts = (
+            told["message"],
+            told["where"] and f"where: {told['where']}",
+            told["hint"] and f"next:  {told['hint']}",
+        )
+    except (ValueError, KeyError, TypeError):
+        return line
+    return "\n".join(filter(None, parts))
 
 
 def _write_junit(target: Path, stages: list[Stage], suites: list[ElementTree.Element]) -> None:
@@ -351,8 +366,12 @@ def _write_junit(target: Path, stages: list[Stage], suites: list[ElementTree.Ele
         if cases:
             _suite(root, f"noria.{group}", [(case.name, 0.0, case.ok, case.text, case.text) for case in cases])
     part = target.with_name(f".{target.name}.{os.getpid()}")
-    ElementTree.ElementTree(root).write(part, encoding="utf-8", xml_declaration=True)
-    part.replace(target)
+    with disk_faults(target):
+        try:
+            ElementTree.ElementTree(root).write(part, encoding="utf-8", xml_declaration=True)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _suite(root: ElementTree.Element, name: str, cases: Sequence[tuple[str, float, bool, str, str]]) -> None:

@@ -81,7 +81,8 @@ class LineWriter:
 def read_lines(path: Path, offset: int = 0, *, limit_bytes: int = 0) -> tuple[list[bytes], int]:
     """The payloads of whole lines from a byte offset on, and the offset behind the last of them.
 
-    A torn line at the end is left for the next time. A file that does not exist has no lines.
+    A torn line at the end is left for the next time. A file that does not exist has no lines. A last line
+    that is whole but for its end, which no torn write leaves, is damage.
 
     Args:
         limit_bytes: read no more than about this much at once (a longer line is read whole); 0 reads all.
@@ -104,6 +105,9 @@ def read_lines(path: Path, offset: int = 0, *, limit_bytes: int = 0) -> tuple[li
             raise Corrupt(f"the line at byte {position} does not match its checksum", where=str(path))
         payloads.append(payload)
         position += len(line) + 1
+    rest = block[end:]
+    if rest[:_HEAD] == b"%08x " % zlib.crc32(rest[_HEAD:-1]) and len(rest) > _HEAD:
+        raise Corrupt(f"the line at byte {position} has lost its end", where=str(path))
     return payloads, position
 
 

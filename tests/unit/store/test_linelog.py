@@ -134,3 +134,14 @@ def test_a_full_disk_leaves_nothing_of_the_batch(tmp_path: Path) -> None:
     writer.append([b"again"])
     writer.close()
     assert read_lines(path)[0] == [b"kept", b"again"]
+
+
+@pytest.mark.parametrize("mark", [b"X", b"\x0b", b"\r", b"\0"])
+def test_a_last_line_that_lost_its_end_is_named(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "log"
+    whole = written(path, [b'{"a": 1}', b'{"b": 2}'])
+    path.write_bytes(whole[:-1] + mark)
+    with pytest.raises(Corrupt, match="the line at byte 18 has lost its end"):
+        read_lines(path)
+    path.write_bytes(whole[:-1])
+    assert read_lines(path) == ([b'{"a": 1}'], 18), "a write that was cut there is torn"

@@ -340,12 +340,16 @@ def months(found: Sequence[Mapping[str, Any]]) -> str:
             _gain(each["auc_static"], each["auc_live"]),
             _few(each["drifted_columns"]),
             mark(each["decision"]) or "–",
-            _short(each["reason"], 60),
+            _short(each["reason"], 60) or _so_far(each["as_of"]),
         ]
         for each in found
     ]
     header = ["window", "requests", "auc first", "auc live", "gain", "drifted", "decision", ""]
     return columns(rows, header, right=" rrrr") or "  no window was measured yet"
+
+
+def _so_far(as_of: str) -> str:
+    return f"not over: as of {day(as_of)}; noria watch measures it again" if as_of else ""
 
 
 def _gain(first: float | None, live: float | None) -> str:

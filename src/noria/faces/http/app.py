@@ -85,8 +85,8 @@ class App:
                 return
             await self._answer(scope, receive, tracked)
         except BodyTooLarge as error:
-            if error.has_more:
-                await drain(receive)
+            if error.has_more and _ends(scope):
+                await drain(receive)  # else the server reads on and throws away, and who sends sees why at once
             await reply_error(send, error)
         except NoriaError as error:
             if not has_begun:
@@ -222,3 +222,10 @@ def metadata(route: Route, version: str = "") -> Mapping[str, Any]:
         "inputs": inputs,
         "outputs": outputs,
     }
+
+
+def _ends(scope: Scope) -> bool:
+    """Whether the connection is closed after the answer."""
+    if scope["http_version"] == "1.0":
+        return True
+    return any(name == b"connection" and value.lower() == b"close" for name, value in scope["headers"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from noria.core.errors import UsageError
 
-__all__ = ["DEPTH_MAX", "BodyCut", "BodyTooLarge", "RequestTimeout", "read_body", "require_shallow"]
+__all__ = ["DEPTH_MAX", "BodyCut", "BodyTooLarge", "HeadTooLarge", "RequestTimeout", "read_body", "require_shallow"]
 
 DEPTH_MAX = 64
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,6 +25,15 @@ class BodyTooLarge(UsageError):
     code, status = "body-too-large", 413
     has_more = False
     """Whether a part of the body is still to come."""
+
+
+class HeadTooLarge(UsageError):
+    """The head of a request, its address and headers, is larger than the server takes."""
+
+    code, status = "head-too-large", 431
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the head of the request is larger than {limit} bytes", hint="send what is long in the body")
 
 
 class RequestTimeout(UsageError):

@@ -3,7 +3,7 @@
 uvicorn makes a task and half a dozen messages of every request, more work than a small prediction is.
 A plain `POST /predict` that says its length and may come in goes without them; everything else (other
 paths, chunks, pipelined requests, callers that do not read their answers) goes the way of ASGI and gets
-the same answers. Parsing, limits on heads, keep-alive and shutdown stay uvicorn's.
+the same answers. Parsing, keep-alive and shutdown stay uvicorn's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from noria.config import ServerConfig
 from noria.core.errors import NoriaError, UsageError
 from noria.faces.http.auth import refuse
-from noria.faces.http.body import RequestTimeout
+from noria.faces.http.body import HeadTooLarge, RequestTimeout
 from noria.faces.http.infer import Infer
 from noria.faces.http.replies import RETRY, body_of
 from noria.serving.answers import Answer, error_body
@@ -32,6 +32,8 @@ _PATH = re.compile(rb"/predict(?:/([A-Za-z0-9_.-]+))?")
 _HEAD = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
 _RETRY = b"%b: %b\r\n" % RETRY
 _CLOSE = b"connection: close\r\n"
+HEAD_MAX = 64 * 1024
+"""Bytes of a head, with the address: what proxies and other servers take is 8 to 64 KiB."""
 
 
 class Direct(HttpToolsProtocol):
@@ -51,6 +53,8 @@ class Direct(HttpToolsProtocol):
         self._asked: Any = None
         self._heard = 0.0
         self._is_partial = True
+        self._head_bytes = -1
+        self._refused: NoriaError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A caller is there."""
@@ -61,10 +65,16 @@ class Direct(HttpToolsProtocol):
         """A part of a request, of several, or of one and the next."""
         self._heard = time.monotonic()
         super().data_received(data)
+        if self._head_bytes >= 0:  # a head that is not whole yet
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_MAX and not self.transport.is_closing():
+                self._refused = HeadTooLarge(HEAD_MAX)
+                self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._is_partial = True
+        self._head_bytes = 0
         super().on_message_begin()
 
     def end_if_silent(self, limit_s: float) -> None:
@@ -85,7 +95,7 @@ class Direct(HttpToolsProtocol):
         """What came is no HTTP: say so as we say everything, and end; whole requests before it are answered first."""
         asked = self._asked
         if asked is None or asked.response_complete:
-            self._say(UsageError("this is no HTTP request that can be read"))
+            self._say(self._refused or UsageError("this is no HTTP request that can be read"))
             self.transport.close()
             return
         if self.cycle is not asked:
@@ -112,6 +122,10 @@ class Direct(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there: decide which way."""
+        self._head_bytes = -1
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_MAX:
+            self._refused = HeadTooLarge(HEAD_MAX)
+            raise self._refused
         model = self._is_direct()
         if model is None:
             super().on_headers_complete()

@@ -289,7 +289,8 @@ class _Supervisor:
 def _lock(project: Project) -> int:
     """Hold the project's lock of `noria up`; the system lets it go when this process ends in any way."""
     path = project.state / "up.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with disk_faults(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
