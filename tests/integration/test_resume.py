@@ -14,6 +14,10 @@ import psutil
 import pytest
 from steps_project import begin, make, marks, noria, report, runs, seen, steps, until
 
+from noria.bootstrap import open_workspace
+from noria.registry import records as registry
+from noria.store.replay import difference
+
 HUNDRED = """
 def step(row, place):
     def made(before: int = 0, other: int = 0) -> int:
@@ -176,3 +180,63 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
     assert {status for status, _ in steps(folder).values()} == {"done"}
     (run,) = runs(folder)
     assert (run["status"], run["resumed"]) == ("finished", 1)
+
+
+JUDGED = """
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+points = nr.dataset("points", key="name", time="at", label="is_high")
+
+@nr.step
+def split(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return nr.split_by_time(rows, "10d")
+
+@nr.step
+def train(rows: pd.DataFrame) -> LogisticRegression:
+    mark("train")
+    x, y = nr.xy(rows)
+    return LogisticRegression().fit(x, y)
+
+@nr.metric(better="higher")
+def patience(y, score) -> float:
+    note(f"judging {os.getpid()}")
+    while not Path(os.environ["MARKS"], "go").exists():
+        time.sleep(0.01)
+    return 1.0
+
+@nr.pipeline
+def flow():
+    learn, newest = split(points)
+    return nr.model("small", train(learn), holdout=newest, metrics=["auc", patience])
+"""
+
+
+def test_a_driver_taken_over_while_it_judges_a_model_makes_no_release_of_it(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p", JUDGED, '[data.points]\nsource = "points.csv"\n')
+    lines = [f"p{n},2026-01-{1 + n // 20:02d}T00:00:00Z,{n * 37 % 100},{int(n * 37 % 100 > 50)}" for n in range(600)]
+    (folder / "points.csv").write_text("\n".join(["name,at,x,is_high", *lines]) + "\n")
+    with begin(folder, "run") as first:
+        until(lambda: f"judging {first.pid}" in marks(folder) or first.poll() is not None)
+        assert first.poll() is None, first.communicate()
+        first.send_signal(signal.SIGSTOP)
+        until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out", every_s=0.5)
+        with begin(folder, "run", "--resume", "--json") as second:
+            until(lambda: f"judging {second.pid}" in marks(folder) or second.poll() is not None)
+            (seen(folder) / "go").touch()
+            said, _ = second.communicate(timeout=60)
+            assert second.returncode == 0, said
+        ws = open_workspace(folder)
+        before = ws.ledger.head()
+        first.send_signal(signal.SIGCONT)
+        said, _ = first.communicate(timeout=60)
+    assert first.returncode == 3, said
+    assert "away for longer" in said
+    assert [fact.fact.kind for fact in ws.ledger.facts(after=before)] == [], "it has written nothing more"
+    (run,) = runs(folder)
+    assert (run["status"], run["resumed"]) == ("finished", 1)
+    with ws.ledger.read() as tx:
+        assert [each.state for each in registry.releases(tx, "small")] == ["validated"]
+    assert Counter(marks(folder))["begin train"] == 1
+    assert difference(ws.ledger) == []
+    assert json.loads(noria(folder, "audit", "verify", "--json").stdout)["ok"]

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from search_project import make_project
 from serving_client import wait_for
@@ -344,3 +345,55 @@ def _workers_of(root: Path) -> list[int]:
         if b"noria.faces.search_worker" in text and str(root).encode() in text:
             found_pids.append(int(place.parent.name))
     return found_pids
+
+
+def at_work(root: Path) -> dict[float, int]:
+    """The process that trains now with each value of c, as the steps have noted it."""
+    place = root.parent / "effects"
+    lines = [line.split() for line in (place.read_text().splitlines() if place.exists() else ())]
+    return {float(c): int(pid) for word, pid, c in (line for line in lines if line[0] == "at") if word}
+
+
+def test_a_trial_asked_to_leave_is_begun_again_and_one_that_is_killed_has_failed(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", "plain")
+    text = (root / "pipeline.py").read_text()
+    gate = tmp_path / "go"
+    waiting = f"""    note(f"at {{os.getpid()}} {{c}}")
+    while not Path({str(gate)!r}).exists():
+        time.sleep(0.01)
+"""
+    told_train = '    note(f"train {mode} {c}")\n'
+    assert text.count(told_train) == 1
+    (root / "pipeline.py").write_text(text.replace(told_train, waiting))
+    words = ("run", "--search", "4", "--parallel", "2", "--seed", "4", "--json")
+    with warm.begin(*words, cwd=root, env={**os.environ, "NORIA_FAILPOINT": ""}) as search:
+        wait_for(lambda: len(at_work(root)) == 2, limit_s=120)
+        ws = open_workspace(root)
+        number_of = {trial.params["train.c"]: trial.trial for trial in trials_of(ws)}
+        (left, first), (killed, second) = sorted(at_work(root).items())
+        assert {"noria.faces.search_worker"} <= set(psutil.Process(first).cmdline())
+        os.kill(first, signal.SIGTERM)
+        wait_for(lambda: at_work(root)[left] != first, limit_s=120)
+        third = at_work(root)[left]
+        os.kill(second, signal.SIGKILL)
+        wait_for(lambda: len(at_work(root)) == 3, limit_s=120)
+        os.kill(third, signal.SIGTERM)  # as often as it is asked
+        wait_for(lambda: at_work(root)[left] != third, limit_s=120)
+        gate.touch()
+        said, _ = search.communicate(timeout=240)
+        assert search.returncode == 0, said
+    trials = {trial.trial: trial for trial in trials_of(ws)}
+    assert sorted(trials) == [0, 1, 2, 3]
+    assert trials[number_of[killed]].state == "failed"
+    assert "signal 9" in trials[number_of[killed]].reason
+    assert {trial.state for number, trial in trials.items() if number != number_of[killed]} == {"done"}
+    ended = Counter(each.payload.trial for each in ws.ledger.facts(kind="trial.ended"))
+    started = Counter(each.payload.trial for each in ws.ledger.facts(kind="trial.started"))
+    assert set(ended.values()) == set(started.values()) == {1}, "nobody is told that it was begun more than once"
+    ref = f"trial/{resolve(ws, '').study}/{number_of[left]}"
+    with ws.ledger.read() as tx:
+        runs = [tracking.run(tx, each.payload.run) for each in ws.ledger.facts(kind="run.started", ref=ref)]
+        assert not tracking.running(tx)
+    assert [made.status for made in runs if made is not None] == ["preempted", "preempted", "finished"]
+    assert trials[number_of[left]].params["train.c"] == left, "with the parameters that it was given"
+    assert difference(ws.ledger) == []

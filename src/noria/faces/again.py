@@ -25,6 +25,7 @@ from noria.data import records as data
 from noria.data.facts import DatasetCommitted
 from noria.data.records import DatasetVersion
 from noria.faces.orphan import STDIN, on_parent_end
+from noria.faces.priority import follow
 from noria.loop.holdout import holdout_of, roles_of
 from noria.packaging.bundle import build, load
 from noria.pipeline import chance, documents, records, sameness, values
@@ -32,6 +33,8 @@ from noria.pipeline.cache import read_list
 from noria.pipeline.chance import Chance
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.execute import Execution, execute, manner_of
+from noria.pipeline.mapping import items_of
+from noria.pipeline.schedule import GOOD
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Step, StepNode, StepOptions
 from noria.pipeline.trace import Trace, watch
@@ -54,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the file says; exit 0 if a result was written, be it that the project's code failed."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
     _follow_parent()
+    follow()
     spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     root = Path(spec["root"])
     result: dict[str, Any]
@@ -109,8 +113,17 @@ def _whole(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
         error = raised
     with ws.ledger.read() as tx:
         steps = records.steps(tx, handle.run)
+        failed = {
+            each.item_of: int(each.step.rpartition(".")[2])
+            for each in reversed(records.items(tx, handle.run))
+            if each.status not in GOOD
+        }
+    mapped = {node.name for node in definition.nodes if node.over}
     return {
-        "steps": [_step(ws, each) for each in steps],
+        "steps": [
+            {**_step(ws, each), "is_mapped": each.step in mapped, "failed_item": failed.get(each.step)}
+            for each in steps
+        ],
         "order": [node.name for node in definition.nodes],
         "tolerances": {node.name: getattr(node.step.options, "tolerance", 0.0) for node in definition.nodes},
         "model": model,
@@ -221,6 +234,8 @@ def _probe(ws: Workspace, spec: Mapping[str, Any], made: Chance) -> dict[str, An
 
     definition = _changed(definition, change)
     own = {name: value for name, value in spec["params"].items() if name.partition(".")[0] in wanted}
+    if spec.get("item") is not None:
+        definition = _item_alone(ws, definition, spec, versions, own)
     run = f"run_{spec['tag']}"
     error: NoriaError | None = None
     try:
@@ -238,6 +253,29 @@ def _probe(ws: Workspace, spec: Mapping[str, Any], made: Chance) -> dict[str, An
         "code": sorted({(file, line) for trace in seen for file, _, line in trace.code}),
         "error": None if error is None else _told(error),
     }
+
+
+def _item_alone(
+    ws: Workspace,
+    definition: PipelineDefinition,
+    spec: Mapping[str, Any],
+    versions: Mapping[str, DatasetVersion],
+    params: Mapping[str, Any],
+) -> PipelineDefinition:
+    """The pipeline with its mapped step called for one item, and for no other; what gives the items runs before."""
+    above = tuple(node for node in definition.nodes if node.name != spec["step"])
+    mapped = next(node for node in definition.nodes if node.name == spec["step"])
+    outputs: Mapping[str, Any] = {}
+    if above:
+        known = {name: value for name, value in params.items() if name.partition(".")[0] != spec["step"]}
+        before = dataclasses.replace(definition, nodes=above)
+        manner = manner_of(ws, executor="inline")
+        outputs = execute(
+            ws, before, run=f"run_{spec['tag']}-before", pins=versions, params=known, manner=manner
+        ).outputs
+    item = items_of(ws.objects, mapped, outputs)[spec["item"]]
+    alone = dataclasses.replace(mapped.of_item(), bindings={**mapped.bindings, mapped.over: item})
+    return dataclasses.replace(definition, nodes=(*above, alone))
 
 
 def _above(definition: PipelineDefinition, step: str) -> set[str]:
@@ -298,10 +336,19 @@ def _compared(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
         for pair in spec["pairs"]:
             try:
                 one, other = (values.read(ws.objects, Value(*item), ws.project.root) for item in pair["values"])
-                found.append(dataclasses.asdict(sameness.compared(one, other, pair["tolerance"])))
+                told = dataclasses.asdict(sameness.compared(one, other, pair["tolerance"]))
+                if pair.get("is_mapped") and not told["is_same"] and len(one) == len(other):
+                    told["item"] = _first_other(one, other, pair["tolerance"])
+                found.append(told)
             except NoriaError as error:
                 found.append({"is_same": False, "text": f"they could not be compared: {error.message}"})
     return {"pairs": found}
+
+
+def _first_other(one: list[Any], other: list[Any], tolerance: float) -> int | None:
+    """The first place of two lists, equally long, that is not the same."""
+    pairs = enumerate(zip(one, other, strict=True))
+    return next((place for place, (a, b) in pairs if not sameness.compared(a, b, tolerance).is_same), None)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from noria.bootstrap import open_workspace
 from noria.core.errors import RunPreempted
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
+from noria.faces.priority import follow
 from noria.faces.working import LEASE_S, carry_out
 from noria.schedule import work
 from noria.store.workspace import Workspace
@@ -76,6 +77,7 @@ def main() -> int:
     parser.add_argument("--owner", required=True)
     given = parser.parse_args()
     start_log("scheduled")
+    follow()
     # As in the trainer: while steps run SIGTERM is theirs. Otherwise stopping is dying, and the lease tells the
     # others; what steps have started dies too.
     for number in (signal.SIGTERM, signal.SIGINT):

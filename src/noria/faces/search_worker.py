@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict, NoriaError, RunPreempted
+from noria.faces.priority import follow
 from noria.pipeline.define import load_pipeline
 from noria.search import records
 from noria.search.trial import code_name, definition_of, perform
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--study", required=True)
     given = parser.parse_args()
+    follow()
     answers = _own_output()
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     source = os.fdopen(_own_input(), "rb")

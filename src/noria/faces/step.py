@@ -27,6 +27,7 @@ from noria.bootstrap import open_workspace
 from noria.config import load_project
 from noria.core.errors import NoriaError
 from noria.data.records import DatasetVersion
+from noria.faces.priority import follow
 from noria.pipeline import call, journal
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.arguments import bindings_from
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     descriptor, root, pipeline = arguments if arguments is not None else sys.argv[1:]
     with socket.socket(fileno=int(descriptor)) as control:
         os.set_inheritable(control.fileno(), False)
+        follow(is_forking=True)
         with project_on_path(Path(root).resolve()):
             try:
                 definition = load_pipeline(load_project(Path(root)), pipeline)
@@ -109,6 +111,7 @@ def _say(channel: socket.socket, told: dict[str, Any]) -> None:
 def _worker(descriptor: int, definition: PipelineDefinition) -> None:
     """The life of a worker. Does not return."""
     os.setsid()
+    follow()
     code = 1
     try:
         channel = socket.socket(fileno=descriptor)

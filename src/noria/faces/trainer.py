@@ -20,6 +20,7 @@ from noria.bootstrap import open_workspace
 from noria.core.errors import RunPreempted, WorldError
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
+from noria.faces.priority import stand_back
 from noria.faces.scheduled import Slots
 from noria.faces.working import LEASE_S, carry_out
 from noria.loop import react
@@ -29,7 +30,6 @@ __all__ = ["main", "work_off"]
 
 log = logging.getLogger("noria.trainer")
 POLL_S = 0.25
-NICE = 5
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True)
     given = parser.parse_args()
     start_log("trainer")
-    os.nice(NICE)
+    stand_back()
     # While steps run, SIGTERM is theirs: they save, and the job is given back. At other moments a job cannot be
     # left half way in good order, so stopping is dying: the lease tells the others.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

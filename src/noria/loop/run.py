@@ -185,7 +185,8 @@ def perform(
             inputs=challenge.inputs,
         )
     with handle:
-        lines = pins.checked(ws, found)
+        held = handle.held()
+        lines = pins.checked(held, found)
         done = execute(
             ws,
             definition,
@@ -208,7 +209,7 @@ def perform(
                 steps=steps,
                 seconds=time.monotonic() - began,
             )
-        made = _make(ws, handle, definition, definition.model, done, found)
+        made = _make(held, handle, definition, definition.model, done, found)
         _finish(handle, made)
     return report(
         definition,

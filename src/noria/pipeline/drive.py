@@ -123,6 +123,11 @@ class Drive:
 
     def run(self) -> None:
         """Go on until every step is over. Raises: the first failure; RunCancelled; RunPreempted."""
+        self._results.journal.plan(
+            {name: node.parents() for name, node in self._nodes.items()},
+            [name for name, node in self._nodes.items() if node.cases],
+            self._room.capacity.slots,
+        )
         try:
             while not self._schedule.is_over:
                 if self.stop.how:
@@ -230,6 +235,7 @@ class Drive:
             self._pass_over(node, "failed", error.message)
             self._fail(error)
             return
+        self._results.journal.map(node.name, len(items))
         self._maps[node.name] = Mapped(planned, items, reason)
         self._bring_in(self._maps[node.name])
 
@@ -295,7 +301,8 @@ class Drive:
             self._schedule.settle(unit.name, "cached")
         else:
             outputs = tuple(Value(each.digest, each.type, each.size_bytes) for each in found.outputs)
-            self._settle_item(unit, Done(outputs=outputs), Conditions(reads=tuple(self._results.cache.reads_of(found))))
+            conditions = Conditions(reads=tuple(self._results.cache.reads_of(found)))
+            self._settle_item(unit, Done(outputs=outputs), conditions, is_cached=True)
 
     def _queue_or_finish(self, unit: _Unit, left: Done | None) -> None:
         if left is None:
@@ -450,8 +457,9 @@ class Drive:
             return f"not cached: {unit.planned.opaque[0]}"
         return unit.refused or (unit.of.because if unit.of.because != "its result was not there" else "a new item")
 
-    def _settle_item(self, unit: _Unit, done: Done, conditions: Conditions) -> None:
+    def _settle_item(self, unit: _Unit, done: Done, conditions: Conditions, *, is_cached: bool = False) -> None:
         assert unit.of is not None
+        self._results.settle_item(unit.planned, unit.place, done, is_cached=is_cached)
         unit.of.settle(unit.place, done, conditions)
         self._close_map(unit.of)
 

@@ -111,7 +111,6 @@ def execute(
                 task=task,
                 manner=manner,
             )
-            journal.plan(_plan(definition, cache))
             try:
                 with watched(ws, run, drive.stop, recorder, flights):
                     drive.run()
@@ -197,17 +196,6 @@ def _require_file(task: Task, definition: PipelineDefinition) -> None:
                 where=node.step.where,
                 hint=f"put it into {task.ws.project.pipeline}, or leave out memory=, timeout=, gpu= and isolated=",
             )
-
-
-def _plan(definition: PipelineDefinition, cache: Cache) -> list[dict[str, object]]:
-    """The steps for whoever looks on: their names, and how long each took when it last ran."""
-    found: list[dict[str, object]] = []
-    for node in definition.nodes:
-        if not node.cases:
-            before = cache.newest.get(node.name)
-            ran = before is not None and before.status == "done"
-            found.append({"step": node.name, "seconds": before.seconds if before is not None and ran else None})
-    return found
 
 
 def _close(recorder: Recorder, flights: Flights, keys: Keys, *, is_ours: bool) -> None:

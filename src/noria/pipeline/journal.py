@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
     "Begun",
     "Journal",
     "Left",
+    "Seen",
     "document_of",
     "done_from",
     "ended",
@@ -36,10 +37,13 @@ __all__ = [
     "place",
     "result_for",
     "result_of",
+    "seen",
     "write",
 ]
 
 NAME = "journal.jsonl"
+_RESULT = b',"done":'
+"""What comes before the result in a line of an end; a name cannot hold it, since its quotes are escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,28 @@ class Begun:
 
 @dataclass(slots=True)
 class Left:
-    """What a journal tells: results by attempt's name with the call they are of, and what was begun and has no end."""
+    """What a journal tells: results by attempt's name with the call they are of, and what was begun and is not over."""
 
-    plan: list[dict[str, Any]] = field(default_factory=list)
     results: dict[str, tuple[str, Done]] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Seen:
+    """How far a run has come, as its journal tells whoever looks on.
+
+    `parents` are the steps of the plan, each with those it waits for; `choices` are the nodes of it
+    that stand for branches and take no time. `begun` are attempts that run, `over` steps and items
+    that have ended, with their status and seconds; `maps` says how many items a mapped step has.
+    `slots` is how many attempts run at once at most.
+    """
+
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    choices: frozenset[str] = frozenset()
+    slots: int = 1
     begun: dict[str, Begun] = field(default_factory=dict)
     over: dict[str, tuple[str, float]] = field(default_factory=dict)
-    at: float = 0.0
+    maps: dict[str, int] = field(default_factory=dict)
 
 
 def place(state: Path, run: str) -> Path:
@@ -89,16 +108,20 @@ class Journal:
             if path.is_file():
                 _mend(path)
 
-    def plan(self, steps: list[dict[str, Any]]) -> None:
-        """The steps of the run with the seconds that each took last time (None: not known)."""
-        write(self.path, {"plan": steps, "at": time.time()})
+    def plan(self, parents: Mapping[str, Sequence[str]], choices: Sequence[str], slots: int) -> None:
+        """What is to be done, from here on: see `Seen`."""
+        write(self.path, {"steps": parents, "choices": choices, "slots": slots, "at": time.time()})
+
+    def map(self, name: str, items: int) -> None:
+        """A mapped step is begun, over so many items."""
+        write(self.path, {"map": name, "items": items})
 
     def begin(self, name: str, attempt: int) -> None:
         """An attempt is about to run."""
         write(self.path, {"begun": name, "attempt": attempt, "at": time.time()})
 
     def settle(self, name: str, status: str, seconds: float) -> None:
-        """A step is over, for this run."""
+        """A step is over, for this run, or an item of a mapped one."""
         write(self.path, {"over": name, "status": status, "seconds": round(seconds, 3)})
 
 
@@ -138,13 +161,33 @@ def left_by(path: Path) -> Left:
     """Read a journal, up to a line that was cut off; an empty one if there is none."""
     found = Left()
     for line in _lines(path):
-        if "plan" in line:
-            found.plan, found.at = line["plan"], line["at"]
-            found.begun.clear()  # whoever planned anew has begun nothing yet
-        elif "begun" in line:
-            found.begun[line["begun"]] = Begun(line["begun"], line["attempt"], line["at"])
+        if "begun" in line:
+            found.begun.add(line["begun"])
         elif "ended" in line:
             found.results[line["ended"]] = (line["call"], done_from(line["done"]))
+        elif "over" in line:
+            found.begun.discard(line["over"])
+    return found
+
+
+def seen(path: Path) -> Seen | None:
+    """How far the run has come; None if there is no journal here, or nothing was planned yet."""
+    found: Seen | None = None
+    for line in _lines(path, is_short=True):
+        if "steps" in line:
+            parents = {name: tuple(above) for name, above in line["steps"].items()}
+            found = Seen(parents, frozenset(line["choices"]), line["slots"])
+        elif found is None:
+            continue
+        elif "begun" in line:
+            found.begun[line["begun"]] = Begun(line["begun"], line["attempt"], line["at"])
+            found.over.pop(line["begun"], None)
+        elif "ended" in line:
+            attempt = found.begun.get(line["ended"])
+            if attempt is not None and attempt.attempt <= line["attempt"]:
+                del found.begun[line["ended"]]
+        elif "map" in line:
+            found.maps[line["map"]] = line["items"]
         elif "over" in line:
             found.begun.pop(line["over"], None)
             found.over[line["over"]] = (line["status"], line["seconds"])
@@ -167,12 +210,16 @@ def result_for(path: Path, name: str, call: str) -> Done | None:
     return None
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, *, is_short: bool = False) -> Iterator[dict[str, Any]]:
+    """Each whole line; `is_short` leaves out what an attempt gave, which is most of a journal."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return
     for text in content.split(b"\n")[:-1]:
+        if is_short and text.startswith(b'{"ended":'):
+            head, cut, _ = text.partition(_RESULT)
+            text = head + b"}" if cut else text  # the same line, shorter
         with contextlib.suppress(ValueError):  # cut off by a full disk or a power cut, and mended after it
             yield json.loads(text)
 

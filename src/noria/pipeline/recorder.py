@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from noria.core.errors import RunPreempted
 from noria.data.records import DatasetVersion
 from noria.pipeline import documents
 from noria.pipeline.documents import KeyDocument
@@ -23,7 +22,7 @@ from noria.pipeline.values import Value
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Transaction
 from noria.store.workspace import Workspace
-from noria.tracking import records as tracking
+from noria.tracking.run import require_own
 
 __all__ = ["FLUSH_S", "Recorder", "Written"]
 
@@ -113,7 +112,8 @@ class Recorder:
                 made = {item.fact.step: item.document for item in pending.steps if item.document is not None}
                 name = documents.write(self._ws.objects, made) if made else ""
                 with self._ws.ledger.transaction() as tx:
-                    self._require_own(tx)
+                    if self._owner:  # a run that nobody started (a test's own) has none
+                        require_own(tx, self._run, self._owner)
                     for step, items in pending.items.items():
                         for first in range(0, len(items), ITEMS):
                             _append_items(tx, self._run, step, items[first : first + ITEMS])
@@ -126,18 +126,6 @@ class Recorder:
             for key in keys:
                 self._flights.release(key)
             self._flushed = time.monotonic()
-
-    def _require_own(self, tx: Transaction) -> None:
-        """The run is still this driver's. A run that nobody started (a test's own) has no owner."""
-        if not self._owner:
-            return
-        found = tracking.run(tx, self._run)
-        if found is None or found.owner != self._owner or found.status != "running":
-            now = "gone" if found is None else found.status if found.status != "running" else "another process's"
-            raise RunPreempted(
-                f"run {self._run} is {now}: this process was away for longer than its lease",
-                hint="nothing that it did since is recorded",
-            )
 
 
 def _append_items(tx: Transaction, run: str, step: str, items: Sequence[Item]) -> None:

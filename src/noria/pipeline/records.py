@@ -13,7 +13,7 @@ from noria.pipeline.facts import ItemsFinished, Output, StepFinished, item_name
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 
-__all__ = ["PROJECTIONS", "TABLES", "StepRecord", "before", "entries", "items", "latest", "newest", "steps"]
+__all__ = ["PROJECTIONS", "TABLES", "StepRecord", "before", "entries", "items", "latest", "newest", "steps", "took"]
 
 CANDIDATES = 20
 """Results of one key that are looked at: the newest."""
@@ -205,6 +205,12 @@ def before(tx: Reader, step: StepRecord) -> StepRecord | None:
     known = select(_step).where(_step.c.step == step.step, _step.c.status.in_(("done", "cached")))
     row = tx.first(known.where(_step.c.document != "", _step.c.seq < step.seq).order_by(_step.c.seq.desc()).limit(1))
     return None if row is None else _record(row)
+
+
+def took(tx: Reader, step: str, last: int) -> list[StepRecord]:
+    """The newest times, at most so many, that a step ran to its end in any run; newest first."""
+    ran = select(_step).where(_step.c.step == step, _step.c.status == "done")
+    return [_record(row) for row in tx.rows(ran.order_by(_step.c.seq.desc()).limit(last))]
 
 
 def latest(tx: Reader, step: str) -> StepRecord | None:

@@ -87,6 +87,7 @@ class Results:
     def keep(self, record: StepRecord) -> None:
         """A step was over in this very run before it was resumed: its fact stands."""
         self.outputs[record.step] = _values(record.outputs)
+        self.journal.settle(record.step, record.status, record.seconds)
         self._tell(record)
 
     def pass_over(self, node: StepNode, status: str, because: str) -> None:
@@ -166,6 +167,11 @@ class Results:
             attempts=attempts,
         )
         self.recorder.add_item(planned.node.name, item, planned.key)
+
+    def settle_item(self, planned: Planned, place: int, done: Done, *, is_cached: bool) -> None:
+        """An item is over: whoever looks on is told."""
+        status = "cached" if is_cached else status_of(done)
+        self.journal.settle(item_name(planned.node.name, place), status, done.usage.seconds)
 
     def conditions(self, planned: Planned, done: Done) -> Conditions:
         """What a result is good under; why it cannot be shared, if something changed meanwhile or was out of sight."""

@@ -26,7 +26,19 @@ from noria.store import pickles
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
-__all__ = ["FORMATS", "Unstorable", "Value", "document", "elements", "list_of", "load", "part", "read", "store"]
+__all__ = [
+    "FORMATS",
+    "Unstorable",
+    "Value",
+    "document",
+    "elements",
+    "list_of",
+    "load",
+    "part",
+    "places",
+    "read",
+    "store",
+]
 
 np = lazy("numpy")
 pa = lazy("pyarrow")
@@ -109,6 +121,13 @@ def list_of(objects: Objects, items: Sequence[Sequence[Value]]) -> Value:
         places.append(named[0] if len(named) == 1 else {"$": "tuple", "v": named})
     content = json.dumps(places, ensure_ascii=True, separators=(",", ":")).encode("ascii")
     return Value(objects.put_bytes(content), "plain", len(content))
+
+
+def places(objects: Objects, value: Value) -> list[tuple[Value, ...]]:
+    """The stored values of each place of a list that `list_of` made. Raises: NotFound; Corrupt."""
+    found = json.loads(objects.get_bytes(value.digest))
+    named = [item["v"] if item["$"] == "tuple" else [item] for item in found]
+    return [tuple(Value(each["digest"], each["type"]) for each in item) for item in named]
 
 
 def elements(objects: Objects, value: Value) -> list[Value | Any] | None:

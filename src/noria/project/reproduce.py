@@ -64,8 +64,8 @@ class Reproduction:
     `verdict` is identical (bit by bit), tolerated (numbers within what was declared), different, or
     impossible (code, data or interpreter cannot be had); `ok` for the first two. `environment` is here or
     rebuilt, `is_same_lock` whether Python and all packages are those of the run, `lines` what differs,
-    the machine too. `step` is the first step that came out otherwise, `causes` why, the surest first.
-    `document` names the signed verdict, `signer` the key, `fact` the number of the fact.
+    the machine too. `step` is the first step that came out otherwise, or the item of it (score.17), `causes`
+    why, the surest first. `document` names the signed verdict, `signer` the key, `fact` the number of the fact.
     """
 
     run: str
@@ -249,7 +249,7 @@ def _done(ws: Workspace, found: _Found, place: Place, where: _Where) -> _Done:
         lock=lock,
         host=host,
         steps=tuple(steps),
-        step=first.step if first is not None else "",
+        step=first.place if first is not None else "",
         causes=() if first is None else tuple(_causes(ws, found, again, whole, first)),
     )
 
@@ -282,10 +282,14 @@ def _causes(ws: Workspace, found: _Found, again: Again, whole: Whole, first: Ste
         kind = causing.PACKAGE if packages else causing.UNKNOWN
         return [Cause(kind=kind, evidence=text, sure=causing.LEFT)]
     host, at = _maker(ws, found, record)
+    recorded = tuple(output.digest for output in record.outputs)
+    now = tuple(output["digest"] for output in made["outputs"]) if made["status"] != "failed" else ()
+    if first.item is not None:
+        recorded, now = again.item(record, made, first.item)
     evidence = Evidence(
-        step=first.step,
-        recorded=tuple(output.digest for output in record.outputs),
-        made=tuple(output["digest"] for output in made["outputs"]) if made["status"] != "failed" else (),
+        step=first.place,
+        recorded=recorded,
+        made=now,
         error=first.text if first.verdict == FAILED else "",
         then=found.documents[first.step],
         now=made["document"],
@@ -296,7 +300,7 @@ def _causes(ws: Workspace, found: _Found, again: Again, whole: Whole, first: Ste
         seconds=record.seconds,
         roots=locks.environment(ws.project.state).roots,
     )
-    return diagnose(evidence, again.prober(first.step, record.seconds), again.are_near)
+    return diagnose(evidence, again.prober(first.step, record.seconds, first.item), again.are_near)
 
 
 def _of_model(found: _Found, whole: Whole, first: StepVerdict) -> list[Cause]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from noria.core.clock import utc_text
+from noria.core.clock import instant, utc_text
 from noria.core.verb import verb
 from noria.data import records as data
 from noria.experiments.sending import Waiting, waiting
@@ -18,6 +18,7 @@ from noria.monitoring import live
 from noria.monitoring import records as monitoring
 from noria.monitoring.facts import Estimate
 from noria.monitoring.records import AlertRecord
+from noria.pipeline.progress import Progress, progress
 from noria.project import months
 from noria.registry import records as registry
 from noria.serving import follow
@@ -115,7 +116,10 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLine:
-    """One run, newest first."""
+    """One run, newest first. `seconds` are those until its end, or until now; `progress` is of one under way.
+
+    It is None for a run without steps (a script), and for one that another machine drives.
+    """
 
     run: str
     status: str
@@ -124,6 +128,7 @@ class RunLine:
     metrics: Mapping[str, float]
     cause: str
     at: str
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +181,9 @@ def status(ws: Workspace) -> Status:
     gone = run_gone(ws)
     with ws.ledger.read() as tx:
         names = registry.models(tx)
-        runs = [_run(item, gone) for item in tracking.runs(tx, limit=RUNS)]
+        newest_runs = tracking.runs(tx, limit=RUNS)
         newest = [found for name in data.names(tx) if (found := data.newest(tx, name)) is not None]
+    runs = [_run(ws, item, gone) for item in newest_runs]
     moments = {name: live.as_of(ws, name) for name in names}
     with ws.ledger.read() as tx:
         deployed = {name: serving.deployment(tx, name) for name in names}
@@ -211,15 +217,19 @@ def status(ws: Workspace) -> Status:
     )
 
 
-def _run(item: tracking.RunRecord, gone: Set[str]) -> RunLine:
+def _run(ws: Workspace, item: tracking.RunRecord, gone: Set[str]) -> RunLine:
+    status = "lost" if item.run in gone else item.status
+    is_running = status == "running"
+    since_s = (ws.clock.now() - instant(item.started_at)).total_seconds()
     return RunLine(
         run=item.run,
-        status="lost" if item.run in gone else item.status,
+        status=status,
         pipeline=item.pipeline,
-        seconds=item.seconds,
+        seconds=round(max(0.0, since_s), 3) if is_running else item.seconds,
         metrics=item.metrics,
         cause=item.cause,
         at=item.started_at,
+        progress=progress(ws, item.run) if is_running else None,
     )
 
 

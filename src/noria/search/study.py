@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,8 @@ LOOK_S = 1.0
 MAX_TRIALS = 10_000
 MAX_PARALLEL = 256
 OVER = ("done", "pruned", "failed")
+PREEMPTIONS_MAX = 50
+"""A trial whose process is asked to leave more often than this has failed: perhaps it signals itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +198,7 @@ class _Driver:
         self.reason = ""
         self._began = time.monotonic()
         self._slots: list[_Running | None] = [None] * study.parallel
+        self._preempted: Counter[int] = Counter()
         with ws.ledger.read() as tx:
             self._trials = {trial.trial: trial for trial in records.trials(tx, study.study)}
         self._before_s = max((trial.elapsed_s for trial in self._trials.values()), default=0.0)
@@ -227,8 +231,7 @@ class _Driver:
                     return
                 said = self.workers.answer(LOOK_S)
                 self._renew()
-                if said is not None and self._slots[said[0]] is not None:
-                    self._answered(*said)
+                if said is not None and self._slots[said[0]] is not None and self._answered(*said):
                     advance(1)
 
     def _begin_trials(self) -> None:
@@ -278,21 +281,30 @@ class _Driver:
         failpoint("trial.started")
         return params
 
-    def _answered(self, slot: int, said: Mapping[str, Any]) -> None:
+    def _answered(self, slot: int, said: Mapping[str, Any]) -> bool:
+        """Take what a slot's worker said; whether its trial is over. One that was asked to leave is begun again."""
         running = self._slots[slot]
         assert running is not None, "only a slot at work answers"
         self._slots[slot] = None
         if said.get("is_changed"):
             raise Conflict(str(said["error"]), hint=f"take it back, then: noria run --resume {self.study.study}")
+        if "left" in said:
+            self.workers.end(slot)
+            self._run_of(running.trial)
+            self._preempted[running.trial] += 1
+            if self._preempted[running.trial] <= PREEMPTIONS_MAX:
+                return False  # it has no end, and its parameters are on record: it is the next to be begun
+            said = {"died": f"it was asked to leave by SIGTERM {self._preempted[running.trial]} times"}
         if "died" in said or "error" in said:
             reason = str(said.get("died") or said["error"]).partition("\n")[0]
             seconds = time.monotonic() - running.began
             said = {"state": "failed", "reason": reason, "seconds": seconds, "run": self._run_of(running.trial)}
             self.workers.end(slot)
         self._end(running.trial, said)
+        return True
 
     def _run_of(self, number: int) -> str:
-        """The run of a trial whose process died; it is ended as lost."""
+        """The run of a trial whose process died; it is ended as lost, unless the process has ended it."""
         reap(self.ws)
         found = self.ws.ledger.facts(kind="run.started", ref=f"trial/{self.study.study}/{number}")
         return str(found[-1].payload.run) if found else ""

@@ -23,7 +23,7 @@ from noria.store.workspace import Workspace
 __all__ = ["Answer", "Workers"]
 
 Answer = tuple[int, dict[str, Any]]
-"""A slot, and what its worker said; `died` says how it ended instead."""
+"""A slot, and what its worker said; `died` says how it ended instead, `left` that it was asked to leave (SIGTERM)."""
 
 
 class Workers:
@@ -105,7 +105,7 @@ class Workers:
             self._answers.put((process, json.loads(line)))
         process.stdout.close()
         code = process.wait()
-        self._answers.put((process, {"died": _how(code)}))
+        self._answers.put((process, {"left" if code == -signal.SIGTERM else "died": _how(code)}))
 
 
 def _how(code: int) -> str:

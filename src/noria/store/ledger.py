@@ -170,12 +170,19 @@ class Ledger:
         self.seen = seen
         self._make_signer = signer
         self._signer: Signer | None = None
+        self._condition: Callable[[Transaction], None] | None = None
         self._frontier = Frontier()
 
     def acting(self, actor: str) -> Ledger:
         """The same ledger, whose facts are by another actor."""
         made = copy.copy(self)
         made.actor = actor
+        return made
+
+    def under(self, condition: Callable[[Transaction], None]) -> Ledger:
+        """The same ledger, where each transaction first asks a condition: what that raises ends it, unwritten."""
+        made = copy.copy(self)
+        made._condition = condition
         return made
 
     @property
@@ -199,6 +206,8 @@ class Ledger:
             if self._frontier.size != head:
                 self._frontier = frontier_of(connection, head)
             transaction = Transaction(connection, self, self._frontier.copy())
+            if self._condition is not None:
+                self._condition(transaction)
             yield transaction
             size = transaction.finish()
             failpoint("commit.before")

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from noria.core.identity import JSON, Digest, canonical, digest
 from noria.core.verb import verb
 from noria.store.failpoint import failpoint
 from noria.store.jobs import Lease
+from noria.store.ledger import Reader, Transaction
 from noria.store.series import MetricWriter
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records
@@ -48,6 +50,7 @@ __all__ = [
     "not_resumable",
     "owner_id",
     "reap",
+    "require_own",
     "resolve",
     "resume",
     "show",
@@ -97,9 +100,20 @@ class RunHandle:
         objects = self._ws.objects
         stored = objects.put_file(content) if isinstance(content, Path) else objects.put_bytes(content)
         payload = ArtifactLogged(run=self.run, name=name, digest=stored, size_bytes=objects.size(stored), type=type)
-        with self._ws.ledger.transaction() as tx:
+        with self.held().ledger.transaction() as tx:
             tx.append(payload, outputs=[(name, stored)])
         return stored
+
+    def held(self) -> Workspace:
+        """The workspace for what follows from this run: nothing is recorded once another process has taken it over.
+
+        Its transactions raise RunPreempted then, before anything is written.
+        """
+
+        def condition(tx: Transaction) -> None:
+            require_own(tx, self.run, self.owner)
+
+        return replace(self._ws, ledger=self._ws.ledger.under(condition))
 
     def finish(self, status: str = "finished", reason: str = "", metrics: Mapping[str, float] | None = None) -> None:
         """End the run; a second end does nothing. `metrics` are the final values, finite ones are kept."""
@@ -139,6 +153,17 @@ class RunHandle:
     def _keep_lease(self) -> None:
         while not self._stop.wait(BEAT_S):
             _take_lease(self._ws, self.run, self.owner)
+
+
+def require_own(tx: Reader, run: str, owner: str) -> None:
+    """The run is still this owner's to write of. Raises: RunPreempted if it was ended, or taken over by another."""
+    found = records.run(tx, run)
+    if found is None or found.owner != owner or found.status != "running":
+        now = "gone" if found is None else found.status if found.status != "running" else "another process's"
+        raise RunPreempted(
+            f"run {run} is {now}: this process was away for longer than its lease",
+            hint="nothing that it did since is recorded",
+        )
 
 
 def start(

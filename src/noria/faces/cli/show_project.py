@@ -9,9 +9,9 @@ import click
 
 from noria.core.printable import printable
 from noria.core.words import counted
-from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, share, signed, size
+from noria.faces.cli.text import columns, count, day, decimal, interval, lasting, mark, name_of, share, signed, size
 
-__all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "watched", "why"]
+__all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "time_left", "watched", "why"]
 
 WINDOWS_MAX = 12
 PATHS_MAX = 12
@@ -21,6 +21,7 @@ SHIFTS_MAX = 12
 VALUES_MAX = 6
 VALUE_MAX = 32
 RUNS_MAX = 5
+RUNNING_MAX = 8
 ITEMS_MAX = 12
 LINE_MAX = 96
 DETAIL = " " * 15
@@ -38,11 +39,7 @@ def status(found: Mapping[str, Any]) -> str:
         ]
         parts.append(_titled("data", columns(rows, right=" rr")))
     if found["runs"]:
-        rows = []
-        for each in found["runs"][:RUNS_MAX]:
-            scores = "  ".join(f"{name} {decimal(value)}" for name, value in list(each["metrics"].items())[:3])
-            rows.append([each["run"], mark(each["status"]), f"{each['seconds']:.1f} s", each["cause"], scores])
-        parts.append(_titled("runs", columns(rows, right="  r")))
+        parts.append(_runs(found["runs"]))
     if found["jobs"]:
         parts.append(_titled("jobs", columns([[each["state"], each["kind"], each["about"]] for each in found["jobs"]])))
     if found.get("recordings"):
@@ -52,6 +49,39 @@ def status(found: Mapping[str, Any]) -> str:
         ]
         parts.append(_titled("waits to be sent", columns(rows)))
     return "\n".join(parts)
+
+
+def _runs(found: Sequence[Mapping[str, Any]]) -> str:
+    """The newest runs, and every one that is under way, with how far it is below it."""
+    shown = [each for place, each in enumerate(found) if place < RUNS_MAX or each["status"] == "running"]
+    rows = []
+    for each in shown:
+        scores = "  ".join(f"{name} {decimal(value)}" for name, value in list(each["metrics"].items())[:3])
+        rows.append([each["run"], mark(each["status"]), f"{each['seconds']:.1f} s", each["cause"], scores])
+    lines = columns(rows, right="  r").split("\n")
+    told = [_progress(each["progress"]) if each.get("progress") else [] for each in shown]
+    return _titled("runs", "\n".join(part for line, more in zip(lines, told, strict=True) for part in (line, *more)))
+
+
+def _progress(found: Mapping[str, Any]) -> list[str]:
+    """How far a run is, how long its steps will still take, and what runs now."""
+    items = [f"{each['step']} {count(each['done'])} of {count(each['of'])}" for each in found["items"]]
+    done = f"{count(found['done'])} of {counted(found['of'], 'step')}"
+    lines = ["      " + "   ".join([done, *items, time_left(found)])]
+    for each in found["running"][:RUNNING_MAX]:
+        usual = "" if each["usual_s"] is None else f", usually {lasting(each['usual_s'])}"
+        lines.append(f"      now {each['step']}  since {each['since'][11:19]}  {lasting(each['seconds'])}{usual}")
+    more = len(found["running"]) - RUNNING_MAX
+    return [*lines, *([f"      … {more} more"] if more > 0 else [])]
+
+
+def time_left(found: Mapping[str, Any]) -> str:
+    """How long the steps of a run will still take, as far as it is known."""
+    if found["done"] == found["of"]:
+        return "the steps are over"
+    if found["left_s"] is None:
+        return f"time left not known: {found['unknown']}"
+    return f"about {lasting(found['left_s'])} left"
 
 
 def _standing(found: Mapping[str, Any]) -> str:

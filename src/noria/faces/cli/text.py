@@ -19,6 +19,7 @@ __all__ = [
     "decimal",
     "fields",
     "interval",
+    "lasting",
     "mark",
     "name_of",
     "share",
@@ -86,6 +87,21 @@ def size(size_bytes: Number) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def lasting(seconds: Number) -> str:
+    """A length of time in a unit or two that fit: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min; "–" for none."""
+    if seconds is None:
+        return "–"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
 def day(text: Any) -> str:

@@ -19,6 +19,7 @@ from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
 from noria.faces import verbs
 from noria.faces.cli import text
+from noria.faces.cli.show_project import time_left
 from noria.faces.ui.chart import Chart, chart
 from noria.project.status import status
 from noria.store.workspace import Workspace
@@ -63,6 +64,8 @@ def page(found: Mapping[str, Any]) -> str:
         share=text.share,
         interval=text.interval,
         day=text.day,
+        lasting=text.lasting,
+        time_left=time_left,
         tone=_tone,
     )
     source = importlib.resources.files("noria.faces.ui") / "templates" / "status.html"

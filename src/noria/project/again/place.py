@@ -28,7 +28,7 @@ from noria.store.workspace import Workspace
 from noria.tracking.facts import Code, Pin
 from noria.tracking.records import RunRecord
 
-__all__ = ["Lacking", "Place", "bring", "make_place"]
+__all__ = ["Lacking", "Place", "bring", "make_place", "stored"]
 
 GIT_TIMEOUT_S = 300
 
@@ -91,7 +91,7 @@ def bring(ws: Workspace, place: Place, names: Iterable[str]) -> None:
         if name not in wanted:
             wanted[name] = ws.objects.size(name)
             waiting += _parts(ws.objects, name, wanted[name])
-    target = _objects(place)
+    target = stored(place)
     copy(ws.objects, target, missing(target, wanted), partial=place.folder / "partial")
 
 
@@ -102,7 +102,7 @@ def _environ(root: Path) -> dict[str, str]:
     return kept | {"NORIA_DATABASE": f"sqlite:///{state / 'ledger.db'}", "NORIA_OBJECTS": str(state / "objects")}
 
 
-def _objects(place: Place) -> Objects:
+def stored(place: Place) -> Objects:
     """The throw-away object store: of the kind that every project has in its own folder."""
     return Objects(plugins.load("objects", "file")(place.state / "objects"), place.state / "cache")
 
@@ -205,7 +205,7 @@ def _data(ws: Workspace, place: Place, pin: Pin) -> None:
     try:
         wanted = {Digest(each): ws.objects.size(each) for each in tree_nodes(ws.objects, pin.tree)}
         wanted |= {Digest(entry.digest): entry.size_bytes for entry in iter_tree(ws.objects, pin.tree)}
-        target = _objects(place)
+        target = stored(place)
         copy(ws.objects, target, missing(target, wanted), partial=place.folder / "partial")
     except (NotFound, Corrupt) as error:
         raise Lacking(

@@ -10,10 +10,12 @@ from typing import Any
 from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import JSON
 from noria.packaging.bundle import Bundle
+from noria.pipeline import values
 from noria.pipeline.records import StepRecord
+from noria.pipeline.values import Value
 from noria.project.again.child import asked
 from noria.project.again.diagnose import Probe, Prober
-from noria.project.again.place import Place, bring
+from noria.project.again.place import Place, bring, stored
 from noria.project.again.verdict import (
     DIFFERENT,
     FAILED,
@@ -23,6 +25,7 @@ from noria.project.again.verdict import (
     StepVerdict,
     worst,
 )
+from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
 __all__ = ["METRICS", "Again", "Whole", "metrics"]
@@ -61,11 +64,11 @@ class Again:
         told = asked(self.place, self.python, "whole", self._question)
         return Whole(told=told, steps={each["step"]: each for each in told.get("steps", ())})
 
-    def prober(self, step: str, seconds: float) -> Prober:
-        """What runs one step of it once more, in a fresh process, under some conditions."""
+    def prober(self, step: str, seconds: float, item: int | None = None) -> Prober:
+        """What runs one step of it, or one item of a mapped step, once more in a fresh process, under conditions."""
 
         def probe(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Probe:
-            question = {"step": step, "tag": f"probe-{next(self._numbers)}", "settings": dict(settings)}
+            question = {"step": step, "item": item, "tag": f"probe-{next(self._numbers)}", "settings": dict(settings)}
             told = asked(
                 self.place,
                 self.python,
@@ -137,8 +140,9 @@ class Again:
             return StepVerdict(step=step.step, verdict=IDENTICAL if same else DIFFERENT, outputs=(), text=text)
         if now is None or now["status"] not in ("done", "cached"):
             text = (now or {}).get("error") or made.error or "it was not run"
-            return StepVerdict(step=step.step, verdict=FAILED, outputs=(), tolerance=tolerance, text=text)
-        outputs = self._outputs(step, now, tolerance)
+            item = (now or {}).get("failed_item")
+            return StepVerdict(step=step.step, verdict=FAILED, outputs=(), tolerance=tolerance, text=text, item=item)
+        outputs, item = self._outputs(step, now, tolerance)
         return StepVerdict(
             step=step.step,
             verdict=worst([each.verdict for each in outputs]),
@@ -146,7 +150,17 @@ class Again:
             seconds=round(now["seconds"], 3),
             tolerance=tolerance,
             text="; ".join(f"{each.name}: {each.text}" for each in outputs if each.text),
+            item=item,
         )
+
+    def item(self, recorded: StepRecord, told: Mapping[str, Any], item: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The digests of what one item of a mapped step gave: then, and now. Empty where there is nothing any more."""
+        try:
+            then = _digests(self.ws.objects, recorded.outputs[0].digest, item)
+        except (NotFound, Corrupt):
+            then = ()
+        now = told["outputs"]
+        return then, _digests(stored(self.place), now[0]["digest"], item) if now else ()
 
     def _tolerance(self, step: str, made: Whole) -> float:
         """What noria.toml says of a step (or of the step that it is the second call of), else the step itself."""
@@ -154,12 +168,17 @@ class Again:
         own = float(made.told.get("tolerances", {}).get(step, 0.0))
         return stated.get(step, stated.get(step.rpartition("-")[0], own))
 
-    def _outputs(self, step: StepRecord, now: Mapping[str, Any], tolerance: float) -> list[OutputVerdict]:
+    def _outputs(
+        self, step: StepRecord, now: Mapping[str, Any], tolerance: float
+    ) -> tuple[list[OutputVerdict], int | None]:
+        """Each output beside what it was; of a mapped step the first item that is another, too."""
         pairs: list[Pair] = []
         for then, here in zip(step.outputs, now["outputs"], strict=True):
             pairs.append(((then.digest, then.type), (here["digest"], here["type"])))
         differing = [pair for pair in pairs if pair[0][0] != pair[1][0]]
-        distances = iter(self._distances(differing, [tolerance] * len(differing)))
+        is_mapped = bool(now.get("is_mapped"))
+        told = self._distances(differing, [tolerance] * len(differing), is_mapped=is_mapped)
+        distances = iter(told)
         found = []
         for output, (then_value, now_value) in zip(step.outputs, pairs, strict=True):
             if then_value[0] == now_value[0]:
@@ -171,9 +190,11 @@ class Again:
                     name=output.name, verdict=verdict, then=then_value[0], now=now_value[0], text=text, largest=largest
                 )
             )
-        return found
+        return found, next((each["item"] for each in told if each.get("item") is not None), None)
 
-    def _distances(self, pairs: Sequence[Pair], tolerances: Sequence[float]) -> list[dict[str, Any]]:
+    def _distances(
+        self, pairs: Sequence[Pair], tolerances: Sequence[float], *, is_mapped: bool = False
+    ) -> list[dict[str, Any]]:
         """How far pairs of stored values are apart; told by a process that can read the project's classes."""
         if not pairs:
             return []
@@ -185,7 +206,7 @@ class Again:
             except (NotFound, Corrupt) as error:
                 gone[number] = error.message
         question = [
-            {"values": [list(then), list(now)], "tolerance": tolerance}
+            {"values": [list(then), list(now)], "tolerance": tolerance, "is_mapped": is_mapped}
             for (then, now), tolerance in zip(pairs, tolerances, strict=True)
         ]
         told = asked(self.place, self.python, "compared", {**self._question, "pairs": question})
@@ -195,6 +216,11 @@ class Again:
         for number, text in gone.items():
             found[number] = {"is_same": False, "text": f"what it was is gone: {text}"}
         return found
+
+
+def _digests(objects: Objects, name: str, item: int) -> tuple[str, ...]:
+    """What is at one place of the list that a mapped step gave."""
+    return tuple(value.digest for value in values.places(objects, Value(name, "plain"))[item])
 
 
 def _verdict(told: Mapping[str, Any], tolerance: float) -> tuple[str, str, float]:

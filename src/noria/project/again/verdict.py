@@ -10,6 +10,7 @@ from typing import Any
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound
 from noria.core.identity import JSON
+from noria.pipeline.facts import item_name
 from noria.project.again.causes import Cause
 from noria.store.envelope import opened, seal
 from noria.store.workspace import Workspace
@@ -42,7 +43,10 @@ class OutputVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepVerdict:
-    """One step (or the model, or the metrics): the worst of its outputs' verdicts; failed if it did not end."""
+    """One step (or the model, or the metrics): the worst of its outputs' verdicts; failed if it did not end.
+
+    `item` is the first item of a mapped step that came out otherwise, or failed; None if that is not known.
+    """
 
     step: str
     verdict: str
@@ -50,6 +54,12 @@ class StepVerdict:
     seconds: float = 0.0
     tolerance: float = 0.0
     text: str = ""
+    item: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it came out otherwise: the step, or the item of it (score.17)."""
+        return self.step if self.item is None else item_name(self.step, self.item)
 
 
 def worst(verdicts: Sequence[str]) -> str:

@@ -1,0 +1,153 @@
+"""Latency of one-row requests while a training of the same `noria up` takes every core, beside none.
+
+A schedule's run trains gradient boosting in as many workers as there are cores, each with as many
+threads; it rests while the other half of each round is measured, so that both halves see the same machine. The
+client asks one row after the other: at once when it has its answer, and, apart from that, 50 times
+a second, where the server sleeps between requests and must first be let back to a core.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from latency import NORIA, project, until_up
+
+ROUNDS = 4
+AT_ONCE = 2000
+PACED, PACE_S = 500, 0.02
+BEGUN_S = 120.0
+PIPELINE = '''"""Trains on every core while the file `burn` is there, until the file `stop` is."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+import noria as nr
+
+
+@nr.step(cache=False)
+def burn(number: int, folder: str) -> int:
+    place = Path(folder)
+    chance = np.random.default_rng(number)
+    x = chance.normal(size=(20_000, 20))
+    y = (x[:, 0] + chance.normal(size=len(x)) > 0).astype(int)
+    done = 0
+    while not (place / "stop").exists():
+        if (place / "burn").exists():
+            HistGradientBoostingClassifier(max_iter=10).fit(x, y)
+            done += 1
+            (place / f"done-{number}").write_text(str(done))
+        else:
+            time.sleep(0.02)
+    return done
+
+
+@nr.pipeline
+def burning():
+    burn.map(CORES, folder=FOLDER)
+'''
+
+
+def ask(address: tuple[str, int], count: int, pace_s: float) -> list[float]:
+    """Milliseconds of each of so many requests on one connection."""
+    connection = http.client.HTTPConnection(*address)
+    connection.connect()
+    taken = []
+    for number in range(count):
+        content = json.dumps(
+            {"id": f"{time.time_ns()}-{number}", "row": {"a": number % 7 / 3, "b": -0.5, "place": "x"}}
+        )
+        start = time.perf_counter()
+        connection.request("POST", "/predict/bench", content, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        taken.append((time.perf_counter() - start) * 1000)
+        assert answer.status == 200, answer.status
+        if pace_s:
+            time.sleep(max(0.0, pace_s - (time.perf_counter() - start)))
+    connection.close()
+    return taken
+
+
+def fits(place: Path) -> int:
+    """How many models the workers have trained."""
+    return sum(int(each.read_text() or 0) for each in place.glob("done-*"))
+
+
+def until_all_train(place: Path, cores: int) -> None:
+    """Wait until every worker has trained once more."""
+    before = {each.name: each.read_text() for each in place.glob("done-*")}
+    deadline = time.monotonic() + BEGUN_S
+    while time.monotonic() < deadline:
+        now = {each.name: each.read_text() for each in place.glob("done-*")}
+        if len(now) == cores and all(now[name] and now[name] != before.get(name) for name in now):
+            return
+        time.sleep(0.05)
+    raise RuntimeError("the training did not begin")
+
+
+def main() -> None:
+    """Print p50 and p99 of both halves and their ratios, and how much was trained meanwhile."""
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "seen"
+        place.mkdir()
+        folder = project(Path(scratch))
+        text = PIPELINE.replace("CORES", repr(list(range(cores)))).replace("FOLDER", repr(str(place)))
+        (folder / "pipeline.py").write_text(text, encoding="utf-8")
+        with (folder / "noria.toml").open("a", encoding="utf-8") as settings:
+            settings.write('\n[schedule.burning]\nevery = "52w"\ndo = "run"\n')
+        server = subprocess.Popen([*NORIA, "up", "--port", "0"], cwd=folder, stdout=subprocess.DEVNULL)
+        try:
+            address = until_up(folder)
+            subprocess.run(
+                [*NORIA, "schedule", "trigger", "burning"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+            )
+            (place / "burn").touch()
+            until_all_train(place, cores)
+            measured(address, place, cores)
+        finally:
+            (place / "stop").touch()
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+def measured(address: tuple[str, int], place: Path, cores: int) -> None:
+    """The rounds, alternating."""
+    for name, count, pace_s in (("at once", AT_ONCE, 0.0), ("50 a second", PACED, PACE_S)):
+        halves: dict[str, list[list[float]]] = {"alone": [], "beside": []}
+        trained, spent = 0, 0.0
+        for _ in range(ROUNDS):
+            (place / "burn").unlink()
+            time.sleep(1.5)
+            halves["alone"].append(ask(address, count, pace_s))
+            (place / "burn").touch()
+            until_all_train(place, cores)
+            before, began = fits(place), time.perf_counter()
+            halves["beside"].append(ask(address, count, pace_s))
+            trained, spent = trained + fits(place) - before, spent + time.perf_counter() - began
+        p99 = {half: [statistics.quantiles(each, n=100)[98] for each in rounds] for half, rounds in halves.items()}
+        p50 = {half: statistics.median(itertools.chain(*rounds)) for half, rounds in halves.items()}
+        ratio = statistics.median(p99["beside"]) / statistics.median(p99["alone"])
+        for half in halves:
+            listed = " ".join(f"{each:.2f}" for each in p99[half])
+            print(f"{name:<12} {half:<7} p50 {p50[half]:6.2f} ms   p99 of each round {listed} ms")
+        load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+        print(f"{name:<12} p99 x {ratio:.2f}   {trained / spent:.2f} models a second were trained   load {load}")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
