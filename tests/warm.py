@@ -10,32 +10,44 @@ environment differs in that is started anew. What a start costs and imports is t
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import runpy
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 __all__ = ["Begun", "begin", "noria"]
 
 _atexit: Any = atexit  # what ends Python has no public name
+_subprocess: Any = subprocess  # nor has what starts a process for a Popen
 _threading: Any = threading
 AT_START = ("PYTHON", "LD_", "MALLOC", "LC_", "LANG", "TZ", "OMP_", "OPENBLAS", "MKL_", "BLIS_", "NPY_", "NUM")
 """How variables begin that Python and libraries read when they are loaded."""
 FEW = 3
 """So many commands of an environment are started anew before one is loaded for it."""
+IN_SPARE = (
+    *("noria", "noria.faces.step", "noria.faces.search_worker", "noria.faces.smoke", "noria.faces.ship"),
+    "noria.faces.trial",
+)
+"""What a command starts by `python -m`, that may be done by a process forked before the command began."""
+SPARES = {"run": 1, "deploy": 1, "promote": 1, "test": 4}
+"""So many of those processes a command is given. Not those of `noria reproduce`: each has its own hash seed."""
+SPARES_OF_A_SEARCH = 3
 LOADED = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "sqlalchemy.dialects.sqlite", "sklearn.linear_model"),
     *("sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing", "sklearn.metrics"),
@@ -253,7 +265,7 @@ def _serve() -> None:
         package = importlib.import_module(name)
         for found in pkgutil.iter_modules(package.__path__, f"{name}."):
             importlib.import_module(found.name)
-    importlib.import_module("noria.store.slices").load_slices()
+    _compile()
     gc.collect()
     gc.freeze()  # what is loaded is never looked through again: its pages stay shared
     woken, wake = os.pipe()
@@ -283,7 +295,10 @@ def _serve() -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.close(woken)
                 os.close(wake)
-                _end(_become(asked, opened))
+                spares = _Spares(asked["words"], opened)
+                code = _become(asked, opened)
+                spares.stop()
+                _end(code)
             for handle in opened:
                 os.close(handle)
             if "ended" in asked:
@@ -291,6 +306,16 @@ def _serve() -> None:
                 print(child, flush=True)
             else:
                 print(json.dumps(_waited(child, asked["timeout"])), flush=True)
+
+
+def _compile() -> None:
+    """Let SQLAlchemy compile what nearly every command asks a ledger: the commands find it compiled."""
+    ws = importlib.import_module("noria.testing.workspace").open_memory()
+    importlib.import_module("noria.governance.audit").verify(ws)
+    importlib.import_module("noria.store.replay").difference(ws.ledger)
+    importlib.import_module("noria.project.status").status(ws)
+    ws.ledger.database.close()
+    shutil.rmtree(ws.project.root)
 
 
 def _opened(places: Sequence[str]) -> list[int]:
@@ -342,23 +367,116 @@ def _become(asked: Mapping[str, object], opened: Sequence[int]) -> int:
         os.dup2(handle, number)
     for handle in {empty, *opened}:
         os.close(handle)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # the process's own
-    os.chdir(str(asked["cwd"]))
-    os.environ.clear()
-    os.environ.update(environ)
     sys.argv = [importlib.import_module("noria.__main__").__file__ or "", *words]
-    sys.path[:0] = [os.getcwd()]  # noqa: PTH109  # as `python -m` has it
-    importlib.reload(importlib.import_module("noria.store.failpoint"))  # it reads its variable when it is loaded
+    _settle(str(asked["cwd"]), environ)
     # /proc/self/environ is that of the loaded process: scripts are given what a process of their own would read there
     importlib.import_module("noria.loop.scripts").started_with = lambda: dict(environ)
+    return _done(importlib.import_module("noria.__main__").main)
+
+
+def _settle(cwd: str, environ: Mapping[str, str]) -> None:
+    """Have the folder and the variables that a process started by `python -m` has."""
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # the process's own
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:0] = [os.getcwd()]  # noqa: PTH109  # as `python -m` has it
+    importlib.reload(importlib.import_module("noria.store.failpoint"))  # it reads its variable when it is loaded
+
+
+def _done(work: Callable[[], object]) -> int:
+    """Do it to its end; gives the exit code that Python would."""
     try:
-        importlib.import_module("noria.__main__").main()
+        work()
     except SystemExit as ended:
         return int(ended.code or 0)
     except BaseException:  # noqa: BLE001  # as Python ends what nobody caught
         traceback.print_exc()
         return 1
     return 0
+
+
+class _Spares:
+    """Processes that a command may need, forked from it before it begins, while nothing has happened in it yet.
+
+    One that is used is the command's child like any that it starts: with the id, signals, files, session and end
+    of a process of its own. It is `python -m NAME` in a process that has loaded the libraries.
+    """
+
+    def __init__(self, words: Sequence[str], opened: Sequence[int]) -> None:
+        self._idle: list[tuple[int, socket.socket]] = []
+        self._start = _at_start(os.environ)
+        count = SPARES_OF_A_SEARCH if "--search" in words else SPARES.get(words[0] if words else "", 0)
+        for _ in range(count):
+            ours, theirs = socket.socketpair()
+            pid = os.fork()
+            if pid == 0:
+                for handle in (ours.fileno(), *opened, *(channel.fileno() for _, channel in self._idle)):
+                    os.close(handle)
+                _be_spare(theirs)
+            theirs.close()
+            self._idle.append((pid, ours))
+        spares = self
+
+        class Popen(_subprocess.Popen):  # type: ignore[misc]  # it has no type without its public name
+            """Takes a spare process where one does what is asked."""
+
+            def _execute_child(self, args: Any, *given: Any) -> None:
+                if not spares.take(self, args, given):
+                    super()._execute_child(args, *given)
+
+        _subprocess.Popen = Popen
+
+    def take(self, process: Any, words: Any, given: Sequence[Any]) -> bool:
+        """Let a spare be this process, if there is one and it can be."""
+        _, _, _, passed, cwd, env, _, _, is_shell, *pipes = given[:15]
+        environ = dict(os.environ if env is None else env)
+        streams = (pipes[0], pipes[3], pipes[5])
+        is_known = not is_shell and words[:2] == [sys.executable, "-m"] and words[2] in IN_SPARE
+        if not is_known or -1 in streams or _at_start(environ) != self._start or not self._idle:
+            return False
+        pid, channel = self._idle.pop()
+        sent = [(pipe, number) for number, pipe in enumerate(streams)]
+        sent += [(handle, handle) for handle in sorted(passed)]
+        asked = {"words": words[2:], "cwd": os.fspath(cwd or Path.cwd()), "environ": environ}
+        asked |= {"numbers": [number for _, number in sent], "is_session": bool(given[20])}
+        try:
+            socket.send_fds(channel, [b"f"], [handle for handle, _ in sent])
+            channel.sendall(json.dumps(asked).encode() + b"\n")
+        except OSError:  # somebody has killed it
+            return False
+        finally:
+            channel.close()
+        process.pid, process._child_created = pid, True
+        process._close_pipe_fds(*pipes)
+        return True
+
+    def stop(self) -> None:
+        """End those that nobody needed."""
+        for pid, _ in self._idle:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _be_spare(channel: socket.socket) -> NoReturn:
+    """Wait for what to be, and be it. Who waits ends with the command."""
+    content, handles, _, _ = socket.recv_fds(channel, 1, 16)
+    if not content:
+        os._exit(0)
+    with channel.makefile("rb") as lines:
+        asked = json.loads(lines.readline())
+    channel.close()
+    high = [fcntl.fcntl(handle, fcntl.F_DUPFD, 200) for handle in handles]
+    for handle in handles:
+        os.close(handle)
+    for handle, number in zip(high, asked["numbers"], strict=True):
+        os.dup2(handle, number)
+        os.close(handle)
+    if asked["is_session"]:
+        os.setsid()
+    module, *sys.argv[1:] = asked["words"]
+    _settle(asked["cwd"], asked["environ"])
+    _end(_done(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True)))
 
 
 if __name__ == "__main__":

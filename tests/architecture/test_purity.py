@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from source_tree import SOURCE, name_of, parsed, sources
+from source_tree import SOURCE, name_of, nodes, parsed, sources
 
 PURE_FILES = {"records.py", "facts.py"}
 PURE_MODULES = {
@@ -35,7 +35,7 @@ def _pure(path: Path) -> bool:
 @pytest.mark.parametrize("path", [path for path in sources(templates=False) if _pure(path)], ids=name_of)
 def test_pure_modules_ask_no_clock_no_chance_and_no_environment(path: Path) -> None:
     found = []
-    for node in ast.walk(parsed(path)):
+    for node in nodes(parsed(path)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in IMPURE_CALLS:
             found.append(f"line {node.lineno}: {ast.unparse(node.func)}")
         elif isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ":
@@ -52,7 +52,7 @@ def test_core_imports_the_standard_library_and_itself_only() -> None:
 
     foreign = set()
     for path in (SOURCE / "core").glob("*.py"):
-        for node in ast.walk(parsed(path)):
+        for node in nodes(parsed(path)):
             if isinstance(node, ast.Import):
                 foreign |= {each.name.split(".")[0] for each in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("noria.core"):

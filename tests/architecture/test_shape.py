@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from source_tree import SOURCE, Function, functions, name_of, parsed, sources
+from source_tree import SOURCE, Function, functions, name_of, nodes, parsed, sources
 
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
@@ -37,7 +37,7 @@ def test_imports_stand_at_the_top_but_in_the_places_that_load_by_name(path: Path
     hidden = [
         f"{function.name}, line {node.lineno}"
         for function in functions(parsed(path))
-        for node in ast.walk(function)
+        for node in nodes(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     assert hidden == []
@@ -68,7 +68,7 @@ def test_a_public_function_takes_at_most_five_positional_parameters(path: Path) 
 def test_broad_excepts_are_few_and_say_why(path: Path) -> None:
     bare = [
         node.lineno
-        for node in ast.walk(parsed(path))
+        for node in nodes(parsed(path))
         if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) == "BaseException")
         if not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
     ]

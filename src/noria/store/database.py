@@ -29,8 +29,10 @@ import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
 
 from noria.core.errors import ConfigError, Corrupt, NoriaError, StoreFull, StoreUnavailable
+from noria.store.engines import sqlite_engine
 from noria.store.objects import disk_faults, sync_folder
 from noria.store.rows import parsed
 
@@ -224,13 +226,8 @@ class Database:
                 json_deserializer=parsed,
                 connect_args={"connect_timeout": 10, "options": f"-c lock_timeout={int(self._wait_s * 1000)}"},
             )
-        engine = sqlalchemy.create_engine(
-            self._url,
-            pool_size=POOL_SIZE,
-            max_overflow=POOL_OVERFLOW,
-            json_deserializer=parsed,
-            connect_args={"isolation_level": None, "timeout": self._wait_s, "check_same_thread": False},
-        )
+        connecting = {"isolation_level": None, "timeout": self._wait_s, "check_same_thread": False}
+        engine = sqlite_engine(self._url, QueuePool, connecting, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

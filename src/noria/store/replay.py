@@ -19,6 +19,7 @@ from sqlalchemy.pool import StaticPool
 from noria.core.errors import Tampered
 from noria.core.fact import Stored
 from noria.store import tables
+from noria.store.engines import create_table, sqlite_engine
 from noria.store.failpoint import failpoint
 from noria.store.fold import Fold, Statements
 from noria.store.ledger import Ledger
@@ -50,7 +51,7 @@ def refold(connection: Connection, slices: Slices, statements: Statements) -> in
             Table(name, MetaData()).drop(connection)
     set_setting(connection, "tables", _note_of(slices))
     for table in slices.tables:
-        table.create(connection, checkfirst=False)
+        create_table(connection, table)
     failpoint("records.cleared")
     fold = Fold(connection, slices, statements)
     count = 0
@@ -66,11 +67,11 @@ def difference(ledger: Ledger, *, limit: int = 100) -> list[tuple[str, str]]:
 
     A row is shown as `- row` when it is stored and should not be, `+ row` when it is missing.
     """
-    engine = sqlalchemy.create_engine("sqlite://", poolclass=StaticPool)
+    engine = sqlite_engine(sqlalchemy.make_url("sqlite://"), StaticPool, {"check_same_thread": False})
     found: list[tuple[str, str]] = []
     with ledger.database.read() as live, engine.begin() as scratch:
         for table in ledger.slices.tables:
-            table.create(scratch, checkfirst=False)
+            create_table(scratch, table)
         fold = Fold(scratch, ledger.slices, Statements())
         for stored in _facts(live, ledger.slices):
             fold.fold(stored)

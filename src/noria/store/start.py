@@ -20,6 +20,7 @@ from noria.core.errors import StoreUnavailable, Tampered
 from noria.store import tables
 from noria.store.checkpoint import is_name
 from noria.store.database import Database
+from noria.store.engines import create_table
 from noria.store.failpoint import failpoint
 from noria.store.fold import Statements
 from noria.store.log import get_setting, head_of, set_setting
@@ -128,8 +129,8 @@ def _create(connection: Connection, slices: Slices, seen: Seen, name: str) -> No
             f"the ledger is gone: it is empty, and this client saw {checkpoint.size} facts",
             hint="restore the ledger from a backup; to begin anew, move the whole .noria folder away",
         )
-    tables.LEDGER.create_all(connection, checkfirst=False)
-    _version.create(connection)
+    for table in (*tables.LEDGER.sorted_tables, _version):
+        create_table(connection, table)
     guard(connection)
     refold(connection, slices, Statements())
     connection.execute(insert(_version), {"version_num": SCHEMA})
