@@ -37,6 +37,8 @@ def status(found: Mapping[str, Any]) -> str:
             for each in found["datasets"]
         ]
         parts.append(_titled("data", columns(rows, right=" rr")))
+    stop = click.style("STOP", fg="red", bold=True)
+    parts += [f"  {stop} {printable(name)}: {printable(why)}" for name, why in found.get("unread_pins", {}).items()]
     if found["runs"]:
         rows = []
         for each in found["runs"][:RUNS_MAX]:
