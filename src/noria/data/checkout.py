@@ -9,17 +9,18 @@ goes on. A missing or altered object is asked of the remotes.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
+from noria.core.errors import Conflict, Corrupt, NoriaError, NotFound, StoreFull, StoreUnavailable, UsageError
 from noria.core.identity import is_digest
 from noria.core.printable import printable
 from noria.core.progress import task
@@ -29,7 +30,7 @@ from noria.data.folders.statcache import NEVER, StatCache, cache_path
 from noria.data.folders.walk import PART, File
 from noria.data.folders.worktree import source_of
 from noria.data.forms import formats
-from noria.data.pins import read_pin
+from noria.data.pins import read_pin, sorted_pins
 from noria.data.records import DatasetVersion
 from noria.data.remote import remotes
 from noria.data.rows import read
@@ -55,6 +56,9 @@ class CheckedOut:
     `files` and `size_bytes` are those of the version (or of the part that was asked for); of these
     `written` had to be written. `removed` files of the version that lay there before were taken
     away, `kept` were changed by the user and left. `choice` says why a date meant this version.
+
+    Of all data sets at once `dataset` is empty, `to` is the project, the numbers are sums, `each` are the
+    data sets, and `skipped` says of those that do not lie in the project as files why not.
     """
 
     dataset: str
@@ -66,6 +70,8 @@ class CheckedOut:
     removed: int = 0
     kept: int = 0
     choice: str = ""
+    each: tuple[CheckedOut, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,8 @@ class _Plan:
 
 
 @verb(permission="data.read", changes=False, where="project")
-def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: bool = False) -> CheckedOut:
-    """Write the files of a version into a folder, every byte verified.
+def checkout(ws: Workspace, ref: str = "", to: str = "", *, path: str = "", into: bool = False) -> CheckedOut:
+    """Write the files of a version into a folder, every byte verified; without a name, of all that noria.lock/ pins.
 
     A new folder appears whole or not at all. With --into a folder that is there is brought to the
     version; so is, without TO, the place that the data set was added from. Files that you changed are
@@ -110,15 +116,20 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
 
     Args:
         ref: such as flights, flights@3, flights@gold or flights@2013-03; flights alone is what
-            noria.lock/ pins, so that it follows the branch.
+            noria.lock/ pins, so that it follows the branch. Without it every pinned data set is brought to its
+            pin where it lies in the project; one that cannot be does not hold up the others, and is told at the end.
         to: the folder; by default where the data set lies in the project.
         path: only this file, or the files of this folder; in the version, not on disk.
         into: write into a folder that is there.
     Raises: NotFound; Conflict if something is in the way; Corrupt if a stored file was altered and no
-        remote has it; StoreFull; StoreUnavailable.
+        remote has it; ConfigError for a broken pin; UsageError; StoreFull; StoreUnavailable.
     Example:
         noria data checkout flights@2 /tmp/flights
     """
+    if not ref:
+        if to or path or into:
+            raise UsageError("a folder or a path is for one data set", hint="noria data checkout NAME FOLDER")
+        return _every(ws)
     chosen = choose(ws, ref)
     version = chosen.version
     place = _Place(Path(to).absolute()) if to else _home(ws, version)
@@ -147,6 +158,63 @@ def checkout(ws: Workspace, ref: str, to: str = "", *, path: str = "", into: boo
         kept=len(done.kept),
         choice=chosen.choice,
     )
+
+
+def _every(ws: Workspace) -> CheckedOut:
+    """Every pinned data set that lies in the project, brought to its pin. Raises: what was in the way first, last."""
+    good, broken = sorted_pins(ws.project.root)
+    done: list[CheckedOut] = []
+    skipped: dict[str, str] = {}
+    failed: list[tuple[str, NoriaError]] = [(each.name, each.error) for each in broken]
+    for pin in good:
+        try:
+            version = choose(ws, pin.name).version
+            why = _not_as_files(ws, version)
+            if why:
+                skipped[pin.name] = why
+            else:
+                done.append(checkout(ws, pin.name))
+        except (StoreFull, StoreUnavailable):
+            raise  # of the disk, not of this data set
+        except NoriaError as error:
+            failed.append((pin.name, error))
+    if failed:
+        raise _unfinished(failed, done)
+    return CheckedOut(
+        dataset="",
+        version=0,
+        to=str(ws.project.root),
+        files=sum(each.files for each in done),
+        size_bytes=sum(each.size_bytes for each in done),
+        written=sum(each.written for each in done),
+        removed=sum(each.removed for each in done),
+        kept=sum(each.kept for each in done),
+        each=tuple(done),
+        skipped=skipped,
+    )
+
+
+def _not_as_files(ws: Workspace, version: DatasetVersion) -> str:
+    """Why a version does not lie in the project as files, or "" if it does."""
+    if version.columns and read.is_segmented(ws, version):
+        return f"a table that grew, kept by Noria: noria data checkout {version.ref} NEW-FOLDER"
+    cache = StatCache(cache_path(ws.project.state, version.name))
+    try:
+        place = _source(ws, version, cache)
+    finally:
+        cache.close()
+    return "" if place is not None else f"it has no place in the project: noria data checkout {version.ref} NEW-FOLDER"
+
+
+def _unfinished(failed: Sequence[tuple[str, NoriaError]], done: Sequence[CheckedOut]) -> NoriaError:
+    """The first failure, named with the others, and how many data sets are as they should be."""
+    first = failed[0][1]
+    told = "; ".join(f"{name}: {error.message}" for name, error in failed[:SHOWN])
+    told += f"; {len(failed) - SHOWN} more" if failed[SHOWN:] else ""
+    others = (
+        f"{len(done)} other{'s are' if len(done) != 1 else ' is'} checked out" if done else "no other is checked out"
+    )
+    return type(first)(f"{told} ({others})", where=first.where, hint=first.hint)
 
 
 def part_of(ws: Workspace, version: DatasetVersion, path: str) -> Iterator[Entry]:
@@ -498,3 +566,7 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(place)
         except FileNotFoundError:
             continue  # another process swept it
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            continue  # the process that wrote for the killed one is about to see that it is alone; the next one sweeps

@@ -22,7 +22,7 @@ from pathlib import Path
 from noria.core.identity import is_digest
 from noria.data import lock, records
 from noria.data.folders.statcache import StatCache, cache_path
-from noria.data.pins import pins
+from noria.data.pins import sorted_pins
 from noria.store.disk import disk_faults
 from noria.store.objects import HasUnfinished
 from noria.store.transfer import broken_off
@@ -120,7 +120,8 @@ def _notes(ws: Workspace, name: str, now: float, old: float, *, is_dry_run: bool
 
 def _known_names(ws: Workspace) -> set[str]:
     with ws.ledger.read() as tx:
-        return {*records.names(tx), *(pin.name for pin in pins(ws.project.root))}
+        good, broken = sorted_pins(ws.project.root)
+        return {*records.names(tx), *(pin.name for pin in good), *(pin.name for pin in broken)}
 
 
 def _stat(ws: Workspace, old: float, *, is_dry_run: bool) -> LocalFolder:

@@ -20,7 +20,18 @@ from noria.core.errors import ConfigError
 from noria.core.identity import is_digest
 from noria.store.objects import disk_faults
 
-__all__ = ["FOLDER", "Pin", "parse_pin", "pin_path", "pin_text", "pins", "read_pin", "write_pin"]
+__all__ = [
+    "FOLDER",
+    "BrokenPin",
+    "Pin",
+    "parse_pin",
+    "pin_path",
+    "pin_text",
+    "pins",
+    "read_pin",
+    "sorted_pins",
+    "write_pin",
+]
 
 FOLDER = "noria.lock"
 FIELDS = (
@@ -83,6 +94,19 @@ class Pin:
         return {"key": self.key, "time": self.time, "label": self.label}
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenPin:
+    """A pin file that says nothing, such as one with the marks of a conflict in it; `error` tells what to do."""
+
+    name: str
+    error: ConfigError
+
+    @property
+    def told(self) -> str:
+        """In one line: what is wrong, and what to do."""
+        return f"{self.error.message}: {self.error.hint}"
+
+
 def pin_path(root: Path, name: str) -> Path:
     """Where the pin of a data set is, or would be."""
     return root / FOLDER / f"{name}.toml"
@@ -93,6 +117,21 @@ def pins(root: Path) -> list[Pin]:
     folder = root / FOLDER
     names = sorted(path.stem for path in folder.glob("*.toml")) if folder.is_dir() else []
     return [found for name in names if (found := read_pin(root, name)) is not None]
+
+
+def sorted_pins(root: Path) -> tuple[list[Pin], list[BrokenPin]]:
+    """Every pin of a project that can be read, and every other one, by name: one must not stop the work on others."""
+    folder = root / FOLDER
+    good: list[Pin] = []
+    broken: list[BrokenPin] = []
+    for name in sorted(path.stem for path in folder.glob("*.toml")) if folder.is_dir() else ():
+        try:
+            found = read_pin(root, name)
+        except ConfigError as error:
+            broken.append(BrokenPin(name, error))
+        else:
+            good += [found] if found is not None else []
+    return good, broken
 
 
 def read_pin(root: Path, name: str) -> Pin | None:

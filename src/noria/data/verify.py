@@ -16,7 +16,7 @@ from noria.core.identity import Digest
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
 from noria.data import records
-from noria.data.pins import Pin, pins
+from noria.data.pins import Pin, sorted_pins
 from noria.data.records import DatasetVersion
 from noria.data.remote import published, remotes
 from noria.data.select import no_dataset, resolve
@@ -49,7 +49,10 @@ class BadObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsentPin:
-    """A version that noria.lock/ pins and that is not here; `asked` says what each remote said of it."""
+    """A version that noria.lock/ pins and that is not here; `asked` says what each remote said of it.
+
+    A pin that cannot be read pins nothing that could be here: its `tree` is empty, and `asked` says what to do.
+    """
 
     dataset: str
     version: int
@@ -138,7 +141,11 @@ def found_instead(objects: Objects, digest: str) -> str:
 
 def _absent(ws: Workspace, refs: Sequence[str], *, asks: bool) -> Iterator[AbsentPin]:
     """The pinned versions, of all data sets or of those that are named, that are not here."""
-    for pin in pins(ws.project.root):
+    good, broken = sorted_pins(ws.project.root)
+    for each in broken:
+        if not refs or each.name in refs:
+            yield AbsentPin(dataset=each.name, version=0, tree="", content="", asked=(each.told,))
+    for pin in good:
         with ws.ledger.read() as tx:
             is_here = records.by_tree(tx, pin.name, pin.tree) is not None
         if is_here or (refs and pin.name not in refs):

@@ -28,7 +28,7 @@ from noria.data.folders.files import Gathered, gather
 from noria.data.folders.statcache import StatCache, cache_path
 from noria.data.folders.walk import located
 from noria.data.forms import formats
-from noria.data.pins import Pin, pins
+from noria.data.pins import Pin, sorted_pins
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.data.select import checked_name, choose, is_date, no_dataset, resolve
@@ -247,14 +247,17 @@ def list_datasets(ws: Workspace) -> list[DatasetVersion]:
     """The newest version of every data set, by name.
 
     A data set of noria.lock/ that is not here yet, as in a fresh clone, is listed by what its pin says: `at` is
-    empty, and `note` tells how to get it.
-    Raises: ConfigError for a broken pin.
+    empty, and `note` tells how to get it. The `note` of one whose pin cannot be read says so, and what to do.
     """
     with ws.ledger.read() as tx:
         found = {name: version for name in records.names(tx) if (version := records.newest(tx, name)) is not None}
-    for pin in pins(ws.project.root):
+    good, broken = sorted_pins(ws.project.root)
+    for pin in good:
         if pin.name not in found:
             found[pin.name] = _unpulled(pin)
+    for each in broken:
+        version = found.get(each.name) or _unpulled(Pin(name=each.name, version=0, tree=""))
+        found[each.name] = dataclasses.replace(version, note=each.told)
     return [found[name] for name in sorted(found)]
 
 

@@ -7,11 +7,12 @@ fast whatever the history.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from noria.core.clock import instant, utc_text
 from noria.core.verb import verb
 from noria.data import records as data
+from noria.data.pins import sorted_pins
 from noria.experiments.sending import Waiting, waiting
 from noria.loop import records as loop
 from noria.monitoring import live
@@ -157,7 +158,8 @@ class JobLine:
 class Status:
     """The whole project. `facts` is the size of the ledger, `servers` how many answer now.
 
-    `recordings` are those of this machine that are not wholly in the ledger.
+    `recordings` are those of this machine that are not wholly in the ledger. `unread_pins` says of data sets
+    whose pin cannot be read, as when Git left a conflict in it, why and what to do.
     """
 
     project: str
@@ -170,6 +172,7 @@ class Status:
     jobs: tuple[JobLine, ...]
     next: str
     recordings: tuple[Waiting, ...] = ()
+    unread_pins: Mapping[str, str] = field(default_factory=dict)
 
 
 @verb(permission="project.read", changes=False)
@@ -214,6 +217,7 @@ def status(ws: Workspace) -> Status:
         jobs=tuple(JobLine(job=job.id, kind=job.kind, state=job.state, about=job.key) for job in ws.jobs.waiting()),
         next=_next(models, len(newest)),
         recordings=tuple(waiting(ws)),
+        unread_pins={each.name: each.told for each in sorted_pins(ws.project.root)[1]},
     )
 
 

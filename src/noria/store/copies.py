@@ -1,8 +1,8 @@
 """Verified bytes into files: nothing has the name of a file before its bytes are known to be right.
 
-One copy is written beside its name, synced and renamed. Many copies are made in two threads, and the system
-takes them to the disk when it will; a name that is not there is then made in place, because a rename for each
-file costs as much as writing it, so that a checkout goes into a new folder that gets its name at the end.
+One copy is written beside its name, synced and renamed. Of many copies, the system takes them to the disk when
+it will; a name that is not there is then made in place, because a rename for each file costs as much as writing
+it, so that a checkout goes into a new folder that gets its name at the end: see `unpack` for small ones.
 An object of chunks is written by two threads, the disk beside them if it is to be synced, and chunks of nothing
 become holes.
 """
@@ -24,43 +24,13 @@ from noria.core.errors import Corrupt
 from noria.core.identity import Digest, short
 from noria.store.disk import BLOCK_BYTES, disk_faults, sync_files
 
-__all__ = ["altered", "copy_chunks", "copy_stream", "write_copy"]
+__all__ = ["altered", "copy_chunks", "copy_stream"]
 
 _THREADS = 2
 _AT_ONCE_BYTES = 4 << 20
 _NOTHING = bytes(4096)
 
 Fetch = Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]]
-
-
-def write_copy(content: bytes, target: str | Path) -> None:
-    """Write small content, which the caller has verified, to a file that is there or not. Not synced."""
-    try:
-        _write(target, content, os.O_EXCL)
-    except FileNotFoundError:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        _write(target, content, os.O_EXCL)
-    except FileExistsError:
-        place = Path(target)
-        temporary = place.with_name(f".{place.name[:200]}.{uuid.uuid4().hex}")
-        try:
-            _write(temporary, content, os.O_EXCL)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _write(path: str | Path, content: bytes, flags: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view) :]
-    except BaseException:
-        Path(path).unlink()
-        raise
-    finally:
-        os.close(handle)
 
 
 def copy_stream(

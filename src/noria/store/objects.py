@@ -13,7 +13,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast, runtime_checkable
@@ -22,9 +22,11 @@ from noria.core import identity
 from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
-from noria.store.copies import altered, copy_chunks, copy_stream, write_copy
+from noria.store.copies import altered, copy_chunks, copy_stream
 from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_folder
 from noria.store.localcopies import LocalCopies
+from noria.store.unpack import Packed, write_copy
+from noria.store.unpackers import unpack_many
 
 __all__ = [
     "BLOCK_BYTES",
@@ -35,6 +37,7 @@ __all__ = [
     "HasForms",
     "HasNamed",
     "HasPaths",
+    "HasPlaces",
     "HasTrash",
     "HasUnfinished",
     "ObjectStore",
@@ -181,6 +184,18 @@ class HasForms(Protocol):
 
     def quarantine(self, digest: Digest) -> None:
         """Move what is altered of an object out of the way, so that a put stores it anew. Raises: NotFound."""
+        ...
+
+
+@runtime_checkable
+class HasPlaces(Protocol):
+    """A store whose small objects lie one after the other in files of this machine."""
+
+    def places(self, digests: Iterable[Digest]) -> list[tuple[Digest, Path, int, int]]:
+        """Those that are small, in the order of the disk: each with its file, and offset and size of its bytes there.
+
+        Nothing is held: an object may be elsewhere when it is looked for. Who reads there verifies.
+        """
         ...
 
 
@@ -412,8 +427,26 @@ class Objects:
         wanted: dict[Digest, list[str | Path]] = {}
         for text, target in pairs:
             wanted.setdefault(_parsed(text), []).append(target)
-        small = self._store.packed(wanted) if isinstance(self._store, HasForms) else []
-        large = list(wanted.keys() - set(small))
+        if pairs:
+            with disk_faults(Path(pairs[0][1])):
+                small = self._unpack(wanted, progress)
+                self._copy_all(wanted, small, progress)
+
+    def _unpack(self, wanted: dict[Digest, list[str | Path]], progress: Progress) -> list[Digest]:
+        """Write what lies packed on this machine, and take it out of `wanted`; gives the small objects that stay in."""
+        if isinstance(self._store, HasPlaces):
+            work = [
+                Packed(os.fsencode(file), at, size, bytes.fromhex(name[7:]), os.fsencode(target))
+                for name, file, at, size in self._store.places(wanted)
+                for target in wanted.pop(name)
+            ]
+            for each in unpack_many(work, progress):
+                wanted.setdefault(Digest("sha256:" + each.key.hex()), []).append(os.fsdecode(each.target))
+        return self._store.packed(wanted) if wanted and isinstance(self._store, HasForms) else []
+
+    def _copy_all(
+        self, wanted: Mapping[Digest, Sequence[str | Path]], small: Sequence[Digest], progress: Progress
+    ) -> None:
         stop = threading.Event()
 
         def copy_small(names: Sequence[Digest]) -> None:
@@ -422,7 +455,7 @@ class Objects:
                     if stop.is_set():
                         return
                     for target in wanted[name]:
-                        write_copy(content, target)
+                        write_copy(content, os.fsencode(target))
                         progress(len(content))
 
         def copy_large(names: Sequence[Digest]) -> None:
@@ -432,9 +465,9 @@ class Objects:
                         return
                     self._copy(name, Path(target), is_synced=False, progress=progress)
 
-        if pairs:
-            with disk_faults(Path(pairs[0][1])):
-                _in_two(stop, (copy_small, small), (copy_large, large))
+        large = list(wanted.keys() - set(small))
+        if wanted:
+            _in_two(stop, (copy_small, small), (copy_large, large))
 
     def has(self, digest: str) -> bool:
         """Whether the object is there; its bytes are not looked at."""

@@ -31,7 +31,7 @@ from noria.store.failpoint import failpoint
 from noria.store.objects import sync_folder
 from noria.store.packindex import PackIndex, Place, Row
 
-__all__ = ["PACK_BYTES", "Batch", "Packs", "as_key", "as_name"]
+__all__ = ["HEADER", "PACK_BYTES", "Batch", "Packs", "as_key", "as_name"]
 
 PACK_BYTES = 64 << 20
 HEADER = struct.Struct("<4sQ32sI")

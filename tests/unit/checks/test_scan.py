@@ -170,6 +170,37 @@ def test_repeated_rows_are_found_alike_in_memory_by_hash_and_on_disk(tmp_path: P
         assert suspects[np.array([rows.count(row) > 1 for row in rows])].all(), "equal rows have equal hashes"
 
 
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_nan_is_no_value_and_minus_zero_is_zero_in_memory_and_on_disk(tmp_path: Path, kind: pa.DataType) -> None:
+    nan = float("nan")
+    files = [
+        ([nan, nan, None, None, 0.0, 1.0, -nan], ["a", "a", "a", "b", "c", "d", None]),
+        ([-0.0, 1.0, 2.0, nan, -nan, None, -nan], ["c", "e", "f", None, "g", None, "g"]),
+    ]
+    parts = [pa.table({"k": pa.array(numbers, kind), "s": pa.array(texts)}) for numbers, texts in files]
+    parts[1] = parts[1].append_column("nan", pa.array(["nan", "nan", None, "x", "y", "z", ""]))
+    parts[0] = parts[0].append_column("nan", pa.nulls(7, pa.string()))
+    paths = [tmp_path / f"{index}.parquet" for index in range(2)]
+    for file, part in zip(paths, parts, strict=True):
+        pq.write_table(part, file)
+    whole = pa.concat_tables(parts)
+    cases = {
+        (("k",), False): [4, 5, 7, 8],
+        (("k",), True): [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13],
+        (("k", "s"), False): [0, 1, 4, 7, 11, 13],
+        (("k", "s"), True): [0, 1, 4, 6, 7, 10, 11, 13],
+        (("nan",), False): [7, 8],
+    }
+    for (columns, are_nulls_equal), expected in cases.items():
+        found = repeated([whole[name] for name in columns], are_nulls_equal=are_nulls_equal)
+        count, places = repeated_on_disk(paths, 2, columns, tmp_path / "spill", are_nulls_equal)
+        assert np.flatnonzero(found).tolist() == expected
+        assert (count, [*places[0], *(places[1] + 7)]) == (len(expected), expected)
+        hashes = np.concatenate([hashes_of(file, columns) for file in paths])
+        suspects = set(np.flatnonzero(np.isin(hashes, met(hashes))).tolist())
+        assert suspects >= set(expected), "equal rows have equal hashes"
+
+
 def test_equal_values_of_different_types_have_equal_hashes(tmp_path: Path) -> None:
     whole = [1, 2, None]
     kinds: list[Any] = [pa.array(whole, pa.int32()), pa.array([1.0, 2.0, float("nan")]), pa.array(whole, pa.int64())]

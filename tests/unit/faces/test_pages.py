@@ -55,7 +55,7 @@ def whole(*models: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """A project's status."""
     plain = {
         "project": "shop", "clock": "wall", "facts": 3, "servers": 1, "models": list(models),
-        "runs": [], "datasets": [], "jobs": [], "next": "noria run",
+        "runs": [], "datasets": [], "jobs": [], "next": "noria run", "unread_pins": {},
     }  # fmt: skip
     return {**plain, **changed}
 

@@ -21,6 +21,7 @@ else:
     Places = Any
     np = lazy("numpy")
     pa = lazy("pyarrow")
+pc = lazy("pyarrow.compute")
 
 __all__ = ["codes_of", "repeated", "repeated_on_disk"]
 
@@ -30,7 +31,8 @@ _MEMORY = "512MB"
 def repeated(columns: Sequence[pa.ChunkedArray[Any] | pa.Array[Any]], *, are_nulls_equal: bool = False) -> Mask:
     """Which rows share all their values with another row, shape (n_rows,).
 
-    A null equals a null; rows that have nothing but nulls are not counted unless `are_nulls_equal`.
+    A null equals a null, a NaN a NaN, and -0 is 0. Rows that have nothing but nulls and NaN, values that are not
+    there, are not counted unless `are_nulls_equal`.
     """
     codes = codes_of(columns)
     counts = np.bincount(codes, minlength=1) if len(codes) else np.zeros(1, np.int64)
@@ -60,10 +62,20 @@ def _codes(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> tuple[Whole, int]:
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(whole.type):
         whole = whole.cast(whole.type.value_type)
+    if pa.types.is_floating(whole.type):
+        whole = _plain(whole)
     encoded = whole.dictionary_encode()
     size = len(encoded.dictionary)
     codes: Whole = view(encoded.indices.cast(pa.int64()), np.int64)
     return (np.where(is_null(encoded.indices), size, codes) if encoded.null_count else codes), size + 1
+
+
+def _plain(numbers: Any) -> Any:
+    """Floats of which those that are equal have equal bits: there are two zeros, and many NaN."""
+    plain = numbers.cast(pa.float32()) if pa.types.is_float16(numbers.type) else numbers
+    plain = pc.add(plain, pa.scalar(0.0, plain.type))
+    is_nan = pc.is_nan(plain)
+    return pc.if_else(is_nan, pa.scalar(float("nan"), plain.type), plain) if pc.any(is_nan).as_py() else plain
 
 
 def repeated_on_disk(
@@ -76,7 +88,6 @@ def repeated_on_disk(
     folder.mkdir(parents=True, exist_ok=True)
     names = [_quoted(name) for name in columns]
     key = ", ".join(names)
-    empty = "" if are_nulls_equal else f" where not ({' and '.join(f'{name} is null' for name in names)})"
     files = "[" + ", ".join(_text(str(path)) for path in paths) + "]"
     config: dict[str, Any] = {
         "memory_limit": _MEMORY,
@@ -85,9 +96,11 @@ def repeated_on_disk(
         "preserve_insertion_order": "false",
     }
     with duckdb.connect(config=config) as connection:
+        rows = f"read_parquet({files}, union_by_name=true)"
+        empty = "" if are_nulls_equal else f" where not ({_nothing(connection, rows, names)})"
         connection.execute(
             f"create temp table again as select {key}, count(*) as n "
-            f"from read_parquet({files}, union_by_name=true){empty} group by {key} having count(*) > 1"
+            f"from {rows}{empty} group by {key} having count(*) > 1"
         )
         row = connection.execute("select coalesce(sum(n), 0)::bigint from again").fetchone()
         assert row is not None
@@ -100,6 +113,16 @@ def repeated_on_disk(
             )
             found.append(np.asarray(connection.execute(query).fetchnumpy()["place"], np.int64))
     return int(row[0]), found
+
+
+def _nothing(connection: duckdb.DuckDBPyConnection, rows: str, names: Sequence[str]) -> str:
+    """The condition that none of the columns has a value; NaN is none, and only floats know it."""
+    types = connection.execute(f"describe select {', '.join(names)} from {rows}").fetchall()
+    empty = [
+        f"({name} is null or isnan({name}))" if kind in ("FLOAT", "DOUBLE") else f"{name} is null"
+        for name, (_, kind, *_) in zip(names, types, strict=True)
+    ]
+    return " and ".join(empty)
 
 
 def _quoted(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.identity import Digest
 from noria.core.printable import printable
-from noria.core.progress import task
+from noria.core.progress import Advance, task
 from noria.data.folders.statcache import StatCache, Step, digest_at, without_racy
 from noria.data.folders.walk import Folder, stamp_of, walk
 from noria.data.forms import formats
@@ -30,6 +31,8 @@ __all__ = ["DataFile", "Gathered", "gather"]
 UPDATE_SHARE = 0.1
 """Up to this part of the files, a changed tree is made from the one before."""
 LEFT_OUT_SHOWN = 5
+AT_ONCE = 50_000
+"""So many files are stored together: what is held of each until then is a few hundred bytes, whatever its size."""
 _NOTED = 3
 """Counts up when a file can be found to hold other columns than before, so that older notes are not believed."""
 _encoder = msgspec.msgpack.Encoder()
@@ -292,23 +295,14 @@ class _Looks:
 
 def _store(objects: Objects, seen: _Seen) -> None:
     """Store every file whose digest is not known, and see that none changed since the walk."""
-    waiting = [(known, place) for known in seen.known for place in known.fresh()]
-    if not waiting:
+    if all(next(known.fresh(), None) is None for known in seen.known):
         return
-    total = sum(known.folder.files[place][1] for known, place in waiting)
-    paths = [known.folder.path(known.folder.files[place][0]) for known, place in waiting]
+    total = sum(known.folder.files[place][1] for known in seen.known for place in known.fresh())
+    waiting = ((known, place) for known in seen.known for place in list(known.fresh()))
+    changed: list[str] = []
     with task("storing", total=total) as advance:
-        try:
-            digests = objects.put_files(paths, advance)  # a Path costs as much as a system call
-        except NotFound as error:
-            raise Conflict(f"a file went away while it was added: {error.message}", hint="run it again") from error
-    changed = []
-    for (known, place), path, digest in zip(waiting, paths, digests, strict=True):
-        file = known.folder.files[place]
-        name = known.folder.prefix + file[0]
-        if stamp_of(path, name) != file[1:]:
-            changed.append(printable(name))
-        known.digests[place] = digest
+        while some := list(islice(waiting, AT_ONCE)):
+            changed += _stored(objects, some, advance)
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise Conflict(
@@ -316,6 +310,23 @@ def _store(objects: Objects, seen: _Seen) -> None:
             else f"{', '.join(changed[:3])}{more} changed while they were added",
             hint="nothing was versioned; run the command again when they are at rest",
         )  # fmt: skip
+
+
+def _stored(objects: Objects, files: Sequence[tuple[_Known, int]], advance: Advance) -> list[str]:
+    """Store some files and note their digests; gives the names of those that changed since the walk."""
+    paths = [known.folder.path(known.folder.files[place][0]) for known, place in files]
+    try:
+        digests = objects.put_files(paths, advance)  # a Path costs as much as a system call
+    except NotFound as error:
+        raise Conflict(f"a file went away while it was added: {error.message}", hint="run it again") from error
+    changed = []
+    for (known, place), path, digest in zip(files, paths, digests, strict=True):
+        file = known.folder.files[place]
+        name = known.folder.prefix + file[0]
+        if stamp_of(path, name) != file[1:]:
+            changed.append(printable(name))
+        known.digests[place] = digest
+    return changed
 
 
 def _entries(known: _Known, inspected: dict[str, Inspected]) -> Iterable[Entry]:

@@ -22,7 +22,7 @@ from noria.core.progress import Advance, task
 from noria.data.folders import elsewhere
 from noria.data.folders.statcache import DIGEST_BYTES, Row, StatCache, Step, cache_path, digest_at, without_racy
 from noria.data.folders.walk import File, Folder, located, walk
-from noria.data.pins import Pin, pins, read_pin
+from noria.data.pins import FOLDER, BrokenPin, Pin, read_pin, sorted_pins
 from noria.store.objects import Objects, hash_file
 from noria.store.tree import Entry, iter_tree
 
@@ -36,7 +36,8 @@ class DatasetStatus:
     """How a folder differs from the version that the project stands on.
 
     `state` is same, changed, absent (there is no such folder or file here), unpulled (the version that is
-    pinned is not here) or elsewhere (the source is no folder: a database, an object store, a DataFrame).
+    pinned is not here), elsewhere (the source is no folder: a database, an object store, a DataFrame) or
+    unread (the pin cannot be read, as when Git left a conflict in it; `version` is then 0, and `is_read` false).
     `note` says what else is known. `paths` are the first that differ, each with a sign: + new, - gone,
     ~ other content. `files` counts what lies there.
     """
@@ -53,6 +54,7 @@ class DatasetStatus:
     changed: int = 0
     paths: tuple[str, ...] = ()
     note: str = ""
+    is_read: bool = True
 
     @property
     def ref(self) -> str:
@@ -82,17 +84,20 @@ class Differing:
 def statuses(
     project: Project, objects: Callable[[], Objects], names: Sequence[str] = (), *, path: str = ""
 ) -> list[DatasetStatus]:
-    """The status of every pinned data set, or of those that are named.
+    """The status of every pinned data set, or of those that are named. Of all, a broken pin is told as one of them.
 
     Args:
         objects: gives the object store; called only where a tree must be read.
         path: where the files of the one named data set lie; by default where they were added from.
-    Raises: NotFound for a data set without a pin; ConfigError for a broken pin; UsageError; Conflict.
+    Raises: NotFound for a data set without a pin; ConfigError for a broken pin that is named; UsageError; Conflict.
     """
     if path and len(names) != 1:
         raise UsageError("--path is for one data set", hint="noria data status NAME --path FOLDER")
-    found = [_pin(project, name) for name in names] or pins(project.root)
-    return [_status(project, objects, pin, path) for pin in found]
+    if names:
+        return [_status(project, objects, _pin(project, name), path) for name in names]
+    good, broken = sorted_pins(project.root)
+    found = [*(_status(project, objects, pin, path) for pin in good), *map(_unread, broken)]
+    return sorted(found, key=lambda each: each.dataset)
 
 
 def source_of(project: Project, pin: Pin, cache: StatCache | None = None) -> Path | None:
@@ -203,9 +208,16 @@ def _compared(cache: StatCache, place: Path, pin: Pin) -> tuple[str, str]:
 def _pin(project: Project, name: str) -> Pin:
     found = read_pin(project.root, name)
     if found is None:
-        known = ", ".join(pin.name for pin in pins(project.root)) or "none"
+        known = ", ".join(pin.name for pin in sorted_pins(project.root)[0]) or "none"
         raise NotFound(f"the project has no pin of {name!r}", hint=f"pins: {known}; noria data add PATH --name {name}")
     return found
+
+
+def _unread(pin: BrokenPin) -> DatasetStatus:
+    place = f"{FOLDER}/{pin.name}.toml"
+    return DatasetStatus(
+        dataset=pin.name, version=0, tree="", place=place, state="unread", note=pin.told, is_read=False
+    )
 
 
 def _with_rows(cache: StatCache, root: int, place: Path, differing: Differing) -> None:

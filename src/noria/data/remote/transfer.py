@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable, Tampered, UsageError
+from noria.core.errors import ConfigError, Corrupt, NoriaError, NotFound, StoreUnavailable, Tampered, UsageError
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -148,22 +148,26 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
         refs: data sets or versions; every pin if none is named.
         remote: its name in noria.toml; else every remote is asked, the default one first.
         history: every version that the remote has, not only one.
-    Raises: NotFound naming the remotes that were asked; ConfigError without a remote; StoreUnavailable; Corrupt.
+    Raises: NotFound naming the remotes that were asked; ConfigError without a remote, or for a broken pin, when
+        the others are here; StoreUnavailable; Corrupt.
     Example:
         noria data pull
     """
     sources = [open_remote(ws, remote)] if remote or not ws.project.remotes else remotes(ws)
-    names = list(refs) or [pin.name for pin in pins.pins(ws.project.root)]
+    good, broken = ([], []) if refs else pins.sorted_pins(ws.project.root)
+    names = list(refs) or [pin.name for pin in good]
     for ref in names:
         pins.read_pin(ws.project.root, ref.partition("@")[0])  # a pin with conflict marks is said first
     if len(sources) == 1:
         require_there(ws, sources[0])
+    if not names and broken:
+        raise broken[0].error
     if not names:
         raise UsageError(
             "there is nothing to pull: noria.lock/ holds no pin", hint="noria data pull NAME asks the remote for NAME"
         )
     done: list[TransferredVersion] = []
-    lacking: list[NotFound] = []
+    lacking: list[NotFound | ConfigError] = [each.error for each in broken]
     for ref in names:
         try:
             done += _pull_history(ws, sources, ref) if history else [_pull_ref(ws, sources, ref)]
@@ -194,12 +198,14 @@ def _given_up_here(
                 yield _line(mine, source, Copied(0, 0, 0), note=note)
 
 
-def _incomplete(lacking: Sequence[NotFound], done: Sequence[TransferredVersion]) -> NotFound:
+def _incomplete(
+    lacking: Sequence[NotFound | ConfigError], done: Sequence[TransferredVersion]
+) -> NotFound | ConfigError:
     if len(lacking) == 1 and not done:
         return lacking[0]
     told = "; ".join(error.message for error in lacking[:3]) + (f"; {len(lacking) - 3} more" if lacking[3:] else "")
     brought = f"{len(done)} others are here now" if done else "nothing was brought"
-    return NotFound(f"{told} ({brought})", where=lacking[0].where, hint=lacking[0].hint)
+    return type(lacking[0])(f"{told} ({brought})", where=lacking[0].where, hint=lacking[0].hint)
 
 
 def pull_version(ws: Workspace, name: str, tree: str) -> DatasetVersion:
@@ -229,9 +235,11 @@ def push_pinned(ws: Workspace) -> Transferred:
 
 
 def absent_pins(ws: Workspace) -> list[str]:
-    """The data sets whose pinned version is not here."""
+    """The data sets whose pinned version is not here, as far as their pins can be read."""
     with ws.ledger.read() as tx:
-        return [pin.name for pin in pins.pins(ws.project.root) if records.by_tree(tx, pin.name, pin.tree) is None]
+        return [
+            pin.name for pin in pins.sorted_pins(ws.project.root)[0] if records.by_tree(tx, pin.name, pin.tree) is None
+        ]
 
 
 def _asked(ws: Workspace, refs: Sequence[str]) -> dict[str, list[DatasetVersion]]:

@@ -17,7 +17,7 @@ from noria.data import records
 from noria.data.folders.elsewhere import address_of, user_of
 from noria.data.folders.worktree import SHOWN, DatasetStatus, statuses
 from noria.data.forms import logical
-from noria.data.pins import Pin, pins
+from noria.data.pins import Pin, sorted_pins
 from noria.data.tabular import sources
 from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
@@ -37,19 +37,21 @@ def ask(ws: Workspace, names: Sequence[str] = ()) -> list[DatasetStatus]:
 
     Args:
         names: of data sets; by default every pinned one that came from an address.
-    Raises: NotFound for a data set without a pin; ConfigError for a broken pin; UsageError if one came from no
-        address.
+    Raises: NotFound for a data set without a pin; ConfigError for a broken pin that is named; UsageError if one
+        came from no address.
     Example:
         noria data ask orders
     """
-    known = {pin.name: pin for pin in pins(ws.project.root)}
+    known = {pin.name: pin for pin in sorted_pins(ws.project.root)[0]}
     found = statuses(ws.project, lambda: ws.objects, names)
+    unread = [each for each in found if each.dataset not in known]
+    found = [each for each in found if each.dataset in known]
     placed = [each.dataset for each in found if not address_of(ws.project, known[each.dataset])]
     if names and placed:
         raise UsageError(
             f"{', '.join(placed)} came from no database and no object store", hint=f"noria data status {placed[0]}"
         )
-    return [_asked(ws, each, known[each.dataset]) for each in found if each.dataset not in placed]
+    return [*(_asked(ws, each, known[each.dataset]) for each in found if each.dataset not in placed), *unread]
 
 
 def _asked(ws: Workspace, found: DatasetStatus, pin: Pin) -> DatasetStatus:

@@ -27,12 +27,13 @@ from noria.engines.objects.loose import RECIPE, Loose
 from noria.store.chunks import ChunkReader, Recipe, pack_recipe, read_recipe
 from noria.store.failpoint import failpoint
 from noria.store.objects import BLOCK_BYTES, Progress, Trashed, disk_faults, gone, hash_file, ignore_progress
-from noria.store.packs import Packs, as_key, as_name
+from noria.store.packs import HEADER, Packs, as_key, as_name
 
 __all__ = ["FileObjects"]
 
 Names = list[Digest]
 Sizes = list[int]
+Places = list[tuple[Digest, Path, int, int]]
 
 _THREADED_BYTES = 8 << 20
 _BLOCKS_AHEAD = 4
@@ -177,9 +178,15 @@ class FileObjects:
 
     def packed(self, digests: Iterable[Digest]) -> Names:
         """Those of the objects that are in packs, so small that many fit in memory, in the order of the disk."""
+        return [name for name, _, _, _ in self.places(digests)]
+
+    def places(self, digests: Iterable[Digest]) -> Places:
+        """The same, each with its pack and the offset and size of its bytes there."""
         found = self._packs.find([as_key(name) for name in dict.fromkeys(digests)])
-        ordered = sorted(found.items(), key=lambda item: (item[1].pack, item[1].at))
-        return [as_name(key) for key, place in ordered if place.size <= 4 * PACKED_BYTES]
+        small = [(key, place) for key, place in found.items() if place.size <= 4 * PACKED_BYTES]
+        small.sort(key=lambda item: (item[1].pack, item[1].at))
+        files = {pack: self._packs.folder / pack for pack in {place.pack for _, place in small}}
+        return [(as_name(key), files[place.pack], place.at + HEADER.size, place.size) for key, place in small]
 
     def chunks_of(self, digest: Digest) -> tuple[tuple[Digest, int], ...] | None:
         """The chunks of an object in order with their sizes, or None if it is stored whole.

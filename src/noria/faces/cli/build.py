@@ -58,7 +58,7 @@ def build(path: str, command: Command) -> click.Command:
             quick=command.quick,
         )
         _print(result, command, is_json)
-        return 1 if command.fail_unless and not result.get(command.fail_unless) else 0
+        return 1 if _says_no(result, command) else 0
 
     return click.Command(
         path.split()[-1],
@@ -235,6 +235,12 @@ def waiting(words: str, is_quiet: bool) -> Iterator[None]:
         yield
 
 
+def _says_no(result: Any, command: Command) -> bool:
+    """Whether the result, or one of a list, is what the command fails for."""
+    each = [result] if isinstance(result, Mapping) else result
+    return bool(command.fail_unless) and not all(one.get(command.fail_unless) for one in each)
+
+
 def _print(result: Any, command: Command, is_json: bool) -> None:
     if is_json:
         click.echo(verbs.encode(result).decode())
@@ -245,7 +251,7 @@ def _print(result: Any, command: Command, is_json: bool) -> None:
     field, instead = command.next_without
     first = result[0] if isinstance(result, list) and result else result
     is_empty = bool(field) and isinstance(first, Mapping) and not first.get(field)
-    is_no = command.fail_unless and not result.get(command.fail_unless)
+    is_no = _says_no(result, command)
     usual = show.next_command(instead if is_empty else command.next, result)
     following = (is_no and show.help_after(command.show, result)) or usual
     if following:

@@ -16,7 +16,7 @@ class Command:
     arguments with a default that may be given without their name; `rename` maps a parameter to the
     option's name; `next` is printed at the end, with the result's fields in braces, or the second of
     `next_without` where the result's field that the first names is empty; `fail_unless` names a
-    field of the result that must be true, else the exit code is 1. `fixed` are arguments that the
+    field of the result, or of all in a list, that must be true, else the exit code is 1. `fixed` are arguments that the
     command itself gives; `empty` is said when the result holds nothing. `quick` names a function that
     answers the same from the project's files, without the ledger:
     `f(project, open_objects, **arguments)`; it is asked when no server is. `options` are required

@@ -47,7 +47,11 @@ def status(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def checked_out(found: Mapping[str, Any]) -> str:
-    """What was written, taken away and left."""
+    """What was written, taken away and left; of all data sets one after the other."""
+    if not found["dataset"]:
+        lines = [checked_out(each) for each in found["each"]]
+        lines += [f"  data   {name}: {why}" for name, why in found["skipped"].items()]
+        return "\n".join(lines) or "  the project stands on no data: noria data add PATH"
     text = f"  data   {click.style(_ref(found), bold=True)}  in {found['to']}"
     text += f"   {_files(found['files'])}  {size(found['size_bytes'])}"
     told = [f"{count(found[word])} {word}" for word in ("written", "removed") if found[word]]
@@ -80,8 +84,10 @@ def verify(found: Mapping[str, Any]) -> str:
 
 
 def _absent(each: Mapping[str, Any]) -> str:
-    name = f"{_ref(each)} {name_of(each['content'], 12)}"
     label = click.style("STOP", fg="red", bold=True)
+    if not each["tree"]:
+        return f"  {label} {each['dataset']}: {'; '.join(each['asked'])}"
+    name = f"{_ref(each)} {name_of(each['content'], 12)}"
     next_step = f"noria data pull {each['dataset']}"
     return f"  {label} {name} is pinned and not here; asked: {'; '.join(each['asked'])}: {next_step}"
 
@@ -120,6 +126,9 @@ def gc(found: Mapping[str, Any]) -> str:
 def _one(each: Mapping[str, Any]) -> str:
     ref = click.style(_ref(each), bold=True)
     place = each["place"] or "nowhere"
+    if each["state"] == "unread":
+        name = click.style(each["dataset"], bold=True)
+        return f"  {click.style('STOP', fg='red', bold=True)}   {name}  {place}: {each['note']}"
     if each["state"] in ("elsewhere", "unpulled"):
         return f"  data   {ref}  {place}: {each['note']}"
     if each["state"] == "absent":

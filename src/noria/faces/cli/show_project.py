@@ -38,6 +38,8 @@ def status(found: Mapping[str, Any]) -> str:
             for each in found["datasets"]
         ]
         parts.append(_titled("data", columns(rows, right=" rr")))
+    stop = click.style("STOP", fg="red", bold=True)
+    parts += [f"  {stop} {printable(name)}: {printable(why)}" for name, why in found.get("unread_pins", {}).items()]
     if found["runs"]:
         parts.append(_runs(found["runs"]))
     if found["jobs"]:
