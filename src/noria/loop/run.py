@@ -185,8 +185,7 @@ def perform(
             inputs=challenge.inputs,
         )
     with handle:
-        held = handle.held()
-        lines = pins.checked(held, found)
+        lines = pins.checked(handle.held(), found)
         done = execute(
             ws,
             definition,
@@ -209,7 +208,7 @@ def perform(
                 steps=steps,
                 seconds=time.monotonic() - began,
             )
-        made = _make(held, handle, definition, definition.model, done, found)
+        made = _make(handle.held(), handle, definition, definition.model, done, found)
         _finish(handle, made)
     return report(
         definition,
