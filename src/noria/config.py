@@ -97,13 +97,15 @@ class DeployConfig:
 
     `path` items: "shadow 1h", "shadow 2000 requests", "canary 5% 30m", "canary 5% 2000 requests", "100%".
     `abort` keys: errors (share), p99_ms (milliseconds), invalid (share of outputs out of range),
-    shadow_flips (share of answers that differ in class).
+    shadow_flips (share of answers that differ in class). `aliases` go to a version as its gates allow,
+    where the model has rules.
     """
 
     approve: tuple[str, ...] = ()
     path: tuple[str, ...] = ("shadow 200 requests", "canary 5% 200 requests", "canary 25% 500 requests", "100%")
     abort: Mapping[str, float] = field(default_factory=dict)
     deadline: str = "24h"
+    aliases: tuple[str, ...] = ("champion", "production")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

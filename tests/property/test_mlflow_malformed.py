@@ -30,8 +30,12 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 WORDS = ["metrics.a", "params.`b c`", "tags.", "status", "start_time", ">", "=", "LIKE", "IN", "IS NULL", "and"]
+WORDS += ["version_number", "run_id", "source_path", "attributes.name", "creation_time", "NOT IN", "tags.`x`"]
 WORDS += ["or", "'x'", "5", "1e999", "('a', 'b')", "(", ")", "'", '"', "`", ";", "name", "end_time", "-", "%", "\\"]
 FILTERS = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
+PARTS = ["models:", "runs:", "s3:", "file:", "mlflow-artifacts:", "http:", "/", "//", "known", "@", "1", "latest"]
+PARTS += ["{run}", "{model}", "artifacts", "..", "%2e", "%252e", "[", "\\", " ", "champion", "0", "?", "#", "m-1", "ü"]
+SOURCES = st.lists(st.sampled_from(PARTS), max_size=7).map("".join)
 
 
 class Wire:
@@ -42,6 +46,14 @@ class Wire:
         self._transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         made = self.send("POST", "runs/create", b'{"experiment_id": "0", "start_time": 5, "run_name": "r"}')
         self.run = made.json()["run"]["info"]["run_id"]
+        made = self.send("POST", "logged-models", b'{"experiment_id": "0", "name": "l"}')
+        self.model = made.json()["model"]["info"]["model_id"]
+
+    def register(self) -> None:
+        """A registered model with two versions, anew if a request took it away."""
+        if self.send("POST", "registered-models/create", b'{"name": "known"}').status_code == 200:
+            for _ in range(2):
+                self.send("POST", "model-versions/create", b'{"name": "known", "source": "s3://bucket/model"}')
 
     def send(self, method: str, endpoint: str, body: bytes | None = None, query: dict[str, str] | None = None) -> Any:
         """The answer."""
@@ -72,6 +84,10 @@ def requests(draw: st.DrawFn) -> tuple[str, str, Any]:
     given = draw(st.dictionaries(st.sampled_from([*fields, "else"]), VALUES, max_size=len(fields)))
     if "run_id" in fields and draw(st.booleans()):
         given["run_id"] = "{run}"
+    if "name" in fields and draw(st.booleans()):
+        given.update(name="known", version=draw(st.sampled_from(["1", "2", "99", "-1", "x", "9" * 30])))
+    if "source" in fields and draw(st.booleans()):
+        given["source"] = draw(SOURCES)
     if "filter" in fields and draw(st.booleans()):
         given.update(filter=draw(FILTERS), experiment_ids=["0"], max_results=5)
     if "order_by" in fields and draw(st.booleans()):
@@ -85,7 +101,9 @@ def requests(draw: st.DrawFn) -> tuple[str, str, Any]:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_request_is_answered_and_none_is_the_servers_failure(wire: Wire, request: tuple[str, str, Any]) -> None:
     method, endpoint, given = request
-    text = json.dumps(given).replace("{run}", wire.run)
+    wire.register()
+    text = json.dumps(given).replace("{run}", wire.run).replace("{model}", wire.model)
+    endpoint = endpoint.replace("{model_id}", wire.model).replace("{tag_key}", "t")
     if method == "GET":
         query = {key: str(value) for key, value in json.loads(text).items()}
         clean = {key: value.encode("utf-8", "replace").decode() for key, value in query.items()}

@@ -21,8 +21,7 @@ from noria.data import versions as data
 from noria.governance.approvals import approve
 from noria.governance.audit import verify
 from noria.monitoring import alerts
-from noria.registry import release
-from noria.registry import versions as models
+from noria.registry import filing, release
 from noria.store.workspace import Workspace, acting
 from noria.testing import open_memory
 from noria.tracking import run as tracking
@@ -71,7 +70,7 @@ ACTS: dict[str, Act] = {
     "check": lambda ws, which: suite.run(ws, "flights"),
     "run": a_run,
     "lose": a_lost_run,
-    "alias": lambda ws, which: models.move_alias(ws, "m", "live", which % 3),
+    "alias": lambda ws, which: filing.move_alias(ws, "m", "live", which % 3),
     "reject": lambda ws, which: release.reject(ws, "m", which % 3, "no"),
     "approve": lambda ws, which: approve(acting(ws, f"user:{which}"), f"dataset/flights@{1 + which % 2}"),
     "acknowledge": lambda ws, which: alerts.acknowledge(ws, "m", f"alert-{which}", "seen"),

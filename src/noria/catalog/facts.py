@@ -16,6 +16,16 @@ __all__ = [
     "ExperimentTagged",
     "ExperimentUntagged",
     "InputsLogged",
+    "LoggedModelCreated",
+    "LoggedModelDeleted",
+    "LoggedModelEnded",
+    "LoggedModelFile",
+    "LoggedModelFileRemoved",
+    "LoggedModelMeasured",
+    "LoggedModelParams",
+    "LoggedModelTagged",
+    "LoggedModelUntagged",
+    "ModelPoint",
     "OutputModel",
     "OutputsLogged",
     "SourceData",
@@ -114,6 +124,98 @@ class OutputsLogged:
     models: tuple[OutputModel, ...]
 
 
+@fact("logged_model.created", subject="logged-model/{model}")
+class LoggedModelCreated:
+    """A client began to log a model, whose files come one by one. `experiment` is a number, `run` what made it."""
+
+    model: str
+    experiment: int
+    name: str
+    model_type: str = ""
+    run: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@fact("logged_model.ended", subject="logged-model/{model}")
+class LoggedModelEnded:
+    """A client says how logging a model went: ready, upload_failed, or pending again."""
+
+    model: str
+    status: str
+
+
+@fact("logged_model.tagged", subject="logged-model/{model}")
+class LoggedModelTagged:
+    """A logged model has tags; a later value takes the place of an earlier one."""
+
+    model: str
+    tags: Mapping[str, str]
+
+
+@fact("logged_model.untagged", subject="logged-model/{model}")
+class LoggedModelUntagged:
+    """A logged model has a tag no more."""
+
+    model: str
+    key: str
+
+
+@fact("logged_model.params", subject="logged-model/{model}")
+class LoggedModelParams:
+    """A client says with which params a model was made."""
+
+    model: str
+    params: Mapping[str, str]
+
+
+@fact("logged_model.deleted", subject="logged-model/{model}")
+class LoggedModelDeleted:
+    """A logged model is put away; what it is stays known."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPoint:
+    """A measure of a logged model. A `value` that is not finite is None, and `special` says "nan", "inf" or "-inf"."""
+
+    key: str
+    value: float | None
+    at_ms: int
+    step: int
+    special: str = ""
+    dataset: str = ""
+    content_id: str = ""
+
+
+@fact("logged_model.measured", subject="logged-model/{model}")
+class LoggedModelMeasured:
+    """A run measured a logged model; the points are those of one request."""
+
+    model: str
+    run: str
+    points: tuple[ModelPoint, ...]
+
+
+@fact("logged_model.file", subject="logged-model/{model}")
+class LoggedModelFile:
+    """A named object belongs to a logged model."""
+
+    model: str
+    name: str
+    digest: str
+    size_bytes: int
+
+
+@fact("logged_model.file_removed", subject="logged-model/{model}")
+class LoggedModelFileRemoved:
+    """A logged model has a file no more. What the name stood for is told by the facts before."""
+
+    model: str
+    name: str
+
+
 FACTS = (
     ExperimentCreated,
     ExperimentRenamed,
@@ -123,4 +225,13 @@ FACTS = (
     ExperimentUntagged,
     InputsLogged,
     OutputsLogged,
+    LoggedModelCreated,
+    LoggedModelEnded,
+    LoggedModelTagged,
+    LoggedModelUntagged,
+    LoggedModelParams,
+    LoggedModelDeleted,
+    LoggedModelMeasured,
+    LoggedModelFile,
+    LoggedModelFileRemoved,
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Text, func, select
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, Text, func, select
 
 from noria.catalog.facts import (
     ExperimentCreated,
@@ -20,6 +20,15 @@ from noria.catalog.facts import (
     ExperimentTagged,
     ExperimentUntagged,
     InputsLogged,
+    LoggedModelCreated,
+    LoggedModelDeleted,
+    LoggedModelEnded,
+    LoggedModelFile,
+    LoggedModelFileRemoved,
+    LoggedModelMeasured,
+    LoggedModelParams,
+    LoggedModelTagged,
+    LoggedModelUntagged,
     OutputsLogged,
 )
 from noria.core.clock import instant
@@ -34,12 +43,18 @@ __all__ = [
     "PROJECTIONS",
     "TABLES",
     "ExperimentRecord",
+    "FileRecord",
     "InputRecord",
+    "LoggedModel",
+    "MeasureRecord",
     "ModelRecord",
     "by_name",
     "experiment",
     "experiments",
     "inputs",
+    "logged_model",
+    "logged_models",
+    "model_files",
     "models",
     "next_number",
 ]
@@ -47,6 +62,7 @@ __all__ = [
 DEFAULT = "Default"
 CONTEXT = "mlflow.data.context"
 """The tag by which clients say what a data set was used for."""
+CHUNK = 500
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _experiment = record_table(
@@ -85,7 +101,52 @@ _model = record_table(
     Column("seq", BigInteger, nullable=False),
     Column("place", BigInteger, nullable=False),
 )
-TABLES = (_experiment, _tag, _input, _model)
+_logged = record_table(
+    "logged_model",
+    Column("model", Text, primary_key=True),
+    Column("experiment", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("model_type", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Index("logged_model_experiment", "experiment", "created_ms"),
+    Index("logged_model_run", "run"),
+)
+_logged_param = record_table(
+    "logged_model_param",
+    Column("model", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+_logged_tag = record_table(
+    "logged_model_tag",
+    Column("model", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+_measure = record_table(
+    "logged_model_measure",
+    Column("model", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("run", Text, primary_key=True),
+    Column("value", Float, nullable=True),
+    Column("special", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("content_id", Text, nullable=False),
+)
+_logged_file = record_table(
+    "logged_model_file",
+    Column("model", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+)
+TABLES = (_experiment, _tag, _input, _model, _logged, _logged_param, _logged_tag, _measure, _logged_file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +180,47 @@ class ModelRecord:
     side: str
     model: str
     step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRecord:
+    """A measure of a logged model by a run. `value` is None where `special` says nan, inf or -inf."""
+
+    key: str
+    value: float | None
+    special: str
+    at_ms: int
+    step: int
+    run: str
+    dataset: str
+    content_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedModel:
+    """A model that a client logged. `status` is pending, ready or upload_failed; `stage` active or deleted."""
+
+    model: str
+    experiment: int
+    name: str
+    model_type: str
+    run: str
+    status: str
+    stage: str
+    created_ms: int
+    updated_ms: int
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    measures: Sequence[MeasureRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file of a logged model."""
+
+    name: str
+    digest: str
+    size_bytes: int
 
 
 @project(ExperimentCreated)
@@ -209,6 +311,96 @@ def outputs_logged(tx: Transaction, fact: Stored[OutputsLogged]) -> None:
         tx.upsert(_model, run=payload.run, side="out", model=item.model, step=item.step, seq=fact.seq, place=place)
 
 
+@project(LoggedModelCreated)
+def model_created(tx: Transaction, fact: Stored[LoggedModelCreated]) -> None:
+    """A model is pending until a client says that its files are there."""
+    payload = fact.payload
+    at_ms = _ms(fact.at)
+    tx.upsert(
+        _logged,
+        model=payload.model,
+        experiment=payload.experiment,
+        name=payload.name,
+        model_type=payload.model_type,
+        run=payload.run,
+        status="pending",
+        stage=ACTIVE,
+        created_ms=at_ms,
+        updated_ms=at_ms,
+    )
+    _put_pairs(tx, _logged_param, payload.model, payload.params)
+    _put_pairs(tx, _logged_tag, payload.model, payload.tags)
+
+
+@project(LoggedModelEnded)
+def model_ended(tx: Transaction, fact: Stored[LoggedModelEnded]) -> None:
+    """What is said last holds."""
+    payload = fact.payload
+    tx.update(_logged, {"model": payload.model}, status=payload.status, updated_ms=_ms(fact.at))
+
+
+@project(LoggedModelTagged)
+def model_tagged(tx: Transaction, fact: Stored[LoggedModelTagged]) -> None:
+    """A tag has one value."""
+    _put_pairs(tx, _logged_tag, fact.payload.model, fact.payload.tags)
+
+
+@project(LoggedModelUntagged)
+def model_untagged(tx: Transaction, fact: Stored[LoggedModelUntagged]) -> None:
+    """A tag that is not there any more may be set again."""
+    tx.delete(_logged_tag, model=fact.payload.model, key=fact.payload.key)
+
+
+@project(LoggedModelParams)
+def model_params(tx: Transaction, fact: Stored[LoggedModelParams]) -> None:
+    """A param has one value."""
+    _put_pairs(tx, _logged_param, fact.payload.model, fact.payload.params)
+
+
+@project(LoggedModelDeleted)
+def model_deleted(tx: Transaction, fact: Stored[LoggedModelDeleted]) -> None:
+    """A model that is put away keeps everything that it has."""
+    tx.update(_logged, {"model": fact.payload.model}, stage=DELETED, updated_ms=_ms(fact.at))
+
+
+@project(LoggedModelMeasured)
+def model_measured(tx: Transaction, fact: Stored[LoggedModelMeasured]) -> None:
+    """What was measured first at a step of a run stays."""
+    payload = fact.payload
+    for point in payload.points:
+        place = {"key": point.key, "at_ms": point.at_ms, "step": point.step, "run": payload.run}
+        same = [_measure.c[name] == value for name, value in {"model": payload.model, **place}.items()]
+        if tx.first(select(_measure.c.model).where(*same)) is not None:
+            continue
+        tx.upsert(
+            _measure,
+            model=payload.model,
+            key=point.key,
+            at_ms=point.at_ms,
+            step=point.step,
+            run=payload.run,
+            value=point.value,
+            special=point.special,
+            dataset=point.dataset,
+            content_id=point.content_id,
+        )
+
+
+@project(LoggedModelFile)
+def model_file(tx: Transaction, fact: Stored[LoggedModelFile]) -> None:
+    """A name stands for what it was given last."""
+    payload = fact.payload
+    tx.upsert(
+        _logged_file, model=payload.model, name=payload.name, digest=payload.digest, size_bytes=payload.size_bytes
+    )
+
+
+@project(LoggedModelFileRemoved)
+def model_file_removed(tx: Transaction, fact: Stored[LoggedModelFileRemoved]) -> None:
+    """A name that stands for nothing any more may be given again."""
+    tx.delete(_logged_file, model=fact.payload.model, name=fact.payload.name)
+
+
 PROJECTIONS = (
     created,
     described,
@@ -219,6 +411,15 @@ PROJECTIONS = (
     untagged,
     inputs_logged,
     outputs_logged,
+    model_created,
+    model_ended,
+    model_tagged,
+    model_untagged,
+    model_params,
+    model_deleted,
+    model_measured,
+    model_file,
+    model_file_removed,
 )
 
 
@@ -268,6 +469,58 @@ def models(tx: Reader, runs: Sequence[str]) -> dict[str, list[ModelRecord]]:
     for row in rows:
         found[row.run].append(ModelRecord(side=row.side, model=row.model, step=int(row.step)))
     return found
+
+
+def logged_model(tx: Reader, model: str) -> LoggedModel | None:
+    """The logged model of that id, deleted or not, or None."""
+    found = _logged_models(tx, _logged.c.model == model)
+    return found[0] if found else None
+
+
+def logged_models(tx: Reader, experiments: Sequence[int]) -> list[LoggedModel]:
+    """The logged models of experiments that are not deleted, oldest first."""
+    return _logged_models(tx, _logged.c.experiment.in_(experiments) & (_logged.c.stage == ACTIVE))
+
+
+def model_files(tx: Reader, model: str) -> list[FileRecord]:
+    """The files of a logged model by name."""
+    rows = tx.rows(select(_logged_file).where(_logged_file.c.model == model).order_by(_logged_file.c.name))
+    return [FileRecord(name=row.name, digest=row.digest, size_bytes=int(row.size_bytes)) for row in rows]
+
+
+def _logged_models(tx: Reader, where: object) -> list[LoggedModel]:
+    rows = tx.rows(select(_logged).where(where).order_by(_logged.c.created_ms, _logged.c.model))  # type: ignore[arg-type]  # a condition
+    ids = [row.model for row in rows]
+    params, tags, measures = _pairs(tx, _logged_param, ids), _pairs(tx, _logged_tag, ids), _measures(tx, ids)
+    return [
+        LoggedModel(**row._mapping, params=params[row.model], tags=tags[row.model], measures=measures[row.model])
+        for row in rows
+    ]
+
+
+def _pairs(tx: Reader, table: Table, models: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {model: {} for model in models}
+    for start in range(0, len(models), CHUNK):
+        query = select(table).where(table.c.model.in_(models[start : start + CHUNK])).order_by(table.c.key)
+        for row in tx.rows(query):
+            found[row.model][row.key] = row.value
+    return found
+
+
+def _measures(tx: Reader, models: Sequence[str]) -> dict[str, list[MeasureRecord]]:
+    found: dict[str, list[MeasureRecord]] = {model: [] for model in models}
+    order = (_measure.c.key, _measure.c.at_ms, _measure.c.step, _measure.c.run)
+    for start in range(0, len(models), CHUNK):
+        query = select(_measure).where(_measure.c.model.in_(models[start : start + CHUNK])).order_by(*order)
+        for row in tx.rows(query):
+            values = {key: value for key, value in row._mapping.items() if key != "model"}
+            found[row.model].append(MeasureRecord(**values))
+    return found
+
+
+def _put_pairs(tx: Transaction, table: Table, model: str, pairs: Mapping[str, str]) -> None:
+    for key, value in pairs.items():
+        tx.upsert(table, model=model, key=key, value=value)
 
 
 def _experiments(tx: Reader, where: object) -> list[ExperimentRecord]:

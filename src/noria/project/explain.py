@@ -415,6 +415,9 @@ def _of_version(ws: Workspace, name: str) -> Chain | None:
         release = next((r for r in registry.releases(tx, version.model) if r.version == version.version), None)
         run = tracking.run(tx, version.run)
     links = _release(ws, release) if release is not None else (_run(ws, run) if run is not None else [])
+    if not version.bundle:
+        text = f"{version.ref}, files that a client keeps at {version.source}"
+        links.insert(0, Link(what="model", ref=f"model/{version.ref}", text=text, at=version.at, actor=version.actor))
     return Chain(
         id=version.ref, kind="model version", links=tuple(links), touched=_as_links(touched.by_runs(ws, [version.run]))
     )

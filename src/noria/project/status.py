@@ -93,7 +93,7 @@ class ModelStatus:
 
     `as_of` is how far time has come for it: event time under an event clock. `candidates` are
     releases that wait: validated or staging. `unloadable` says why a server cannot put what is
-    deployed in force; empty when all can.
+    deployed in force; empty when all can. `files` is the newest version if a client keeps it (0: it does not).
     """
 
     model: str
@@ -113,6 +113,7 @@ class ModelStatus:
     stopped: int
     unloadable: str
     next: str
+    files: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +240,8 @@ def _run(ws: Workspace, item: tracking.RunRecord, gone: Set[str]) -> RunLine:
 
 def _model(tx: Reader, name: str, as_of: str, unloadable: str) -> ModelStatus:
     found = registry.production(tx, name)
+    newest = registry.version(tx, name, 0)
+    files = newest.version if newest is not None and not newest.bundle else 0
     deployed = serving.deployment(tx, name)
     waiting = [item for item in registry.releases(tx, name) if item.state in ("validated", "staging")]
     judged = loop.judgements(tx, name)
@@ -264,7 +267,13 @@ def _model(tx: Reader, name: str, as_of: str, unloadable: str) -> ModelStatus:
         refusals=sum(item.decision == "refuse" for item in judged),
         stopped=sum(item.decision == "stopped" for item in decisions),
         unloadable=unloadable,
-        next=_next_of(name, is_live=found is not None, is_waiting=bool(waiting), is_broken=bool(unloadable)),
+        next=_next_of(
+            name,
+            is_live=found is not None or (files > 0 and not waiting),
+            is_waiting=bool(waiting),
+            is_broken=bool(unloadable),
+        ),
+        files=files,
     )
 
 

@@ -64,7 +64,7 @@ def by_runs(ws: Workspace, runs: Sequence[str]) -> list[Touched]:
 
 def predictions(ws: Workspace, model: str, releases: Sequence[int]) -> list[Touched]:
     """Releases with their states and the number of predictions that each gave."""
-    numbers = counts(ws, model)
+    numbers = counts(ws, model) if releases else {}
     found = []
     with ws.ledger.read() as tx:
         for number in releases:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from noria.core.fact import fact
 from noria.tracking.facts import Pin
 
-__all__ = ["FACTS", "AliasMoved", "GateJudged", "ReleaseMade", "ReleaseMoved", "Verdict", "VersionRegistered"]
+__all__ = [
+    "FACTS",
+    "AliasMoved",
+    "AliasRemoved",
+    "GateJudged",
+    "ModelDescribed",
+    "ModelFiled",
+    "ModelRemoved",
+    "ModelRenamed",
+    "ModelTagged",
+    "ModelUntagged",
+    "ReleaseMade",
+    "ReleaseMoved",
+    "Verdict",
+    "VersionFiled",
+    "VersionRegistered",
+    "VersionRemoved",
+    "VersionStaged",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +112,117 @@ class AliasMoved:
     reason: str = ""
 
 
-FACTS = (VersionRegistered, GateJudged, ReleaseMade, ReleaseMoved, AliasMoved)
+@fact("alias.removed", subject="model/{model}")
+class AliasRemoved:
+    """An alias of a model points nowhere any more; `version` is where it did."""
+
+    model: str
+    alias: str
+    version: int
+
+
+@fact("model.filed", subject="model/{model}")
+class ModelFiled:
+    """A client gave a model a name before it has any version."""
+
+    model: str
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@fact("model.described", subject="model/{model}")
+class ModelDescribed:
+    """What people say of a model, or of its version if that is not 0; None takes the words away."""
+
+    model: str
+    description: str | None
+    version: int = 0
+
+
+@fact("model.tagged", subject="model/{model}")
+class ModelTagged:
+    """A model, or its version if that is not 0, has a tag; a later value takes the place of an earlier one."""
+
+    model: str
+    key: str
+    value: str
+    version: int = 0
+
+
+@fact("model.untagged", subject="model/{model}")
+class ModelUntagged:
+    """A model, or its version if that is not 0, has a tag no more."""
+
+    model: str
+    key: str
+    version: int = 0
+
+
+@fact("model.renamed", subject="model/{model}")
+class ModelRenamed:
+    """A model and all that it has go by another name; `before` is the one that they had."""
+
+    model: str
+    before: str
+
+
+@fact("model.removed", subject="model/{model}")
+class ModelRemoved:
+    """A model is there no more, with its versions, tags and aliases. Its name is free again."""
+
+    model: str
+
+
+@fact("version.filed", subject="model/{model}")
+class VersionFiled:
+    """A client made files that it keeps a version of a model. They are no bundle, so it cannot be released.
+
+    `source` is what the client named, `storage` where the files are, `run` the run that made them.
+    """
+
+    model: str
+    version: int
+    source: str
+    storage: str
+    run: str = ""
+    run_link: str = ""
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@fact("version.staged", subject="model/{model}")
+class VersionStaged:
+    """A client put a version in a stage; `archived` are those that left it for the archive by the same request."""
+
+    model: str
+    version: int
+    stage: str
+    before: str
+    archived: tuple[int, ...] = ()
+
+
+@fact("version.removed", subject="model/{model}")
+class VersionRemoved:
+    """A version is there no more, and no alias points to it. Its number is not given again."""
+
+    model: str
+    version: int
+
+
+FACTS = (
+    VersionRegistered,
+    GateJudged,
+    ReleaseMade,
+    ReleaseMoved,
+    AliasMoved,
+    AliasRemoved,
+    ModelFiled,
+    ModelDescribed,
+    ModelTagged,
+    ModelUntagged,
+    ModelRenamed,
+    ModelRemoved,
+    VersionFiled,
+    VersionStaged,
+    VersionRemoved,
+)

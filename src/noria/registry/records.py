@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Table, Text, func, select
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Select, Table, Text, func, select
 
 from noria.core.fact import Stored
-from noria.registry.facts import AliasMoved, GateJudged, ReleaseMade, ReleaseMoved, Verdict, VersionRegistered
+from noria.registry.facts import (
+    AliasMoved,
+    AliasRemoved,
+    GateJudged,
+    ModelDescribed,
+    ModelFiled,
+    ModelRemoved,
+    ModelRenamed,
+    ModelTagged,
+    ModelUntagged,
+    ReleaseMade,
+    ReleaseMoved,
+    Verdict,
+    VersionFiled,
+    VersionRegistered,
+    VersionRemoved,
+    VersionStaged,
+)
+from noria.registry.kept import ARCHIVED, NO_STAGE, JudgementRecord, NamedModel, ReleaseRecord, VersionRecord
 from noria.store.ledger import Reader, Transaction
 from noria.store.payload import decode, encode
 from noria.store.rows import parsed
@@ -18,29 +36,52 @@ from noria.store.tables import project, record_table
 from noria.tracking.facts import Pin
 
 __all__ = [
+    "ARCHIVED",
+    "NO_STAGE",
     "PROJECTIONS",
     "TABLES",
     "JudgementRecord",
+    "NamedModel",
     "ReleaseRecord",
     "VersionRecord",
     "aliases",
     "in_flight",
     "judgement",
     "judgements",
+    "last_number",
     "last_release",
     "models",
+    "named",
     "place",
     "production",
     "release",
     "release_of_content",
     "releases",
+    "tags",
     "version",
     "version_of_alias",
     "version_of_bundle",
     "versions",
+    "versions_of",
 ]
 
 IN_FLIGHT = ("shadow", "canary")
+
+_model = record_table(
+    "registered_model",
+    Column("model", Text, primary_key=True),
+    Column("description", Text, nullable=True),
+    Column("made_at", Text, nullable=False),
+    Column("changed_at", Text, nullable=False),
+    Column("last", Integer, nullable=False),
+)
+_tag = record_table(
+    "model_tag",
+    Column("model", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
 
 _version = record_table(
     "model_version",
@@ -52,6 +93,12 @@ _version = record_table(
     Column("pins", Text, nullable=False),
     Column("at", Text, nullable=False),
     Column("actor", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("storage", Text, nullable=False),
+    Column("run_link", Text, nullable=False),
+    Column("description", Text, nullable=True),
+    Column("stage", Text, nullable=False),
+    Column("changed_at", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Index("model_version_bundle", "bundle"),
     Index("model_version_run", "run"),
@@ -101,78 +148,107 @@ _alias = record_table(
     Column("at", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
 )
-TABLES: tuple[Table, ...] = (_version, _judgement, _release, _place, _alias)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRecord:
-    """An immutable version of a model."""
-
-    model: str
-    version: int
-    bundle: str
-    run: str
-    metrics: Mapping[str, float]
-    pins: tuple[Pin, ...]
-    at: str
-    actor: str
-
-    @property
-    def ref(self) -> str:
-        """Its name for people: `churn:14`."""
-        return f"{self.model}:{self.version}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgementRecord:
-    """What all gates said of a version, when, against which champion (0: none)."""
-
-    model: str
-    version: int
-    champion: int
-    passed: bool
-    verdicts: tuple[Verdict, ...]
-    policy: str
-    report: str
-    at: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRecord:
-    """A release and its newest state; `environment` is where it moved last."""
-
-    model: str
-    release: int
-    version: int
-    content: str
-    state: str
-    environment: str
-    reason: str
-    made_at: str
-    moved_at: str
-
-    @property
-    def ref(self) -> str:
-        """Its name for people: `churn r31`."""
-        return f"{self.model} r{self.release}"
+TABLES: tuple[Table, ...] = (_model, _tag, _version, _judgement, _release, _place, _alias)
 
 
 @project(VersionRegistered)
 def _registered(tx: Transaction, fact: Stored[VersionRegistered]) -> None:
     p = fact.payload
-    tx.upsert(
-        _version,
-        model=p.model,
-        number=p.version,
-        bundle=p.bundle,
+    metrics = json.dumps(dict(p.metrics), sort_keys=True)
+    pins = json.dumps([encode(pin) for pin in p.pins], sort_keys=True)
+    _put_version(tx, fact, p.model, p.version, bundle=p.bundle, run=p.run, metrics=metrics, pins=pins)
+
+
+@project(VersionFiled)
+def _version_filed(tx: Transaction, fact: Stored[VersionFiled]) -> None:
+    p = fact.payload
+    _put_version(
+        tx,
+        fact,
+        p.model,
+        p.version,
         run=p.run,
-        metrics=json.dumps(dict(p.metrics), sort_keys=True),
-        pins=json.dumps([encode(pin) for pin in p.pins], sort_keys=True),
-        at=fact.at,
-        actor=fact.actor,
-        seq=fact.seq,
+        source=p.source,
+        storage=p.storage,
+        run_link=p.run_link,
+        description=p.description,
     )
+    for key, value in p.tags.items():
+        tx.upsert(_tag, model=p.model, number=p.version, key=key, value=value)
+
+
+@project(ModelFiled)
+def _model_filed(tx: Transaction, fact: Stored[ModelFiled]) -> None:
+    p = fact.payload
+    tx.upsert(
+        _model,
+        model=p.model,
+        description=p.description,
+        made_at=fact.at,
+        changed_at=fact.at,
+        last=last_number(tx, p.model),
+    )
+    for key, value in p.tags.items():
+        tx.upsert(_tag, model=p.model, number=0, key=key, value=value)
+
+
+@project(ModelDescribed)
+def _described(tx: Transaction, fact: Stored[ModelDescribed]) -> None:
+    p = fact.payload
+    if p.version:
+        where = {"model": p.model, "number": p.version}
+        tx.update(_version, where, description=p.description, changed_at=fact.at)
+    else:
+        tx.update(_model, {"model": p.model}, description=p.description, changed_at=fact.at)
+
+
+@project(ModelTagged)
+def _tagged(tx: Transaction, fact: Stored[ModelTagged]) -> None:
+    p = fact.payload
+    tx.upsert(_tag, model=p.model, number=p.version, key=p.key, value=p.value)
+
+
+@project(ModelUntagged)
+def _untagged(tx: Transaction, fact: Stored[ModelUntagged]) -> None:
+    p = fact.payload
+    tx.delete(_tag, model=p.model, number=p.version, key=p.key)
+
+
+@project(ModelRenamed)
+def _renamed(tx: Transaction, fact: Stored[ModelRenamed]) -> None:
+    p = fact.payload
+    if p.model == p.before:
+        return
+    for table in (_model, _version, _tag, _alias):
+        tx.delete(table, model=p.model)  # the name was free: this is for a fold of any facts
+    for table in (_model, _version):
+        tx.update(table, {"model": p.before}, model=p.model, changed_at=fact.at)
+    for table in (_tag, _alias):
+        tx.update(table, {"model": p.before}, model=p.model)
+
+
+@project(ModelRemoved)
+def _removed(tx: Transaction, fact: Stored[ModelRemoved]) -> None:
+    for table in (_model, _version, _tag, _alias):
+        tx.delete(table, model=fact.payload.model)
+
+
+@project(VersionStaged)
+def _staged(tx: Transaction, fact: Stored[VersionStaged]) -> None:
+    p = fact.payload
+    for number in p.archived:
+        tx.update(_version, {"model": p.model, "number": number}, stage=ARCHIVED, changed_at=fact.at)
+    tx.update(_version, {"model": p.model, "number": p.version}, stage=p.stage, changed_at=fact.at)
+    tx.update(_model, {"model": p.model}, changed_at=fact.at)
+
+
+@project(VersionRemoved)
+def _version_removed(tx: Transaction, fact: Stored[VersionRemoved]) -> None:
+    p = fact.payload
+    tx.delete(_version, model=p.model, number=p.version)
+    tx.delete(_tag, model=p.model, number=p.version)
+    tx.delete(_alias, model=p.model, version=p.version)
+    tx.update(_model, {"model": p.model}, changed_at=fact.at)
 
 
 @project(GateJudged)
@@ -239,12 +315,80 @@ def _alias_moved(tx: Transaction, fact: Stored[AliasMoved]) -> None:
     tx.upsert(_alias, model=p.model, alias=p.alias, version=p.version, at=fact.at, seq=fact.seq)
 
 
-PROJECTIONS = (_registered, _judged, _made, _moved, _alias_moved)
+@project(AliasRemoved)
+def _alias_removed(tx: Transaction, fact: Stored[AliasRemoved]) -> None:
+    tx.delete(_alias, model=fact.payload.model, alias=fact.payload.alias)
+
+
+PROJECTIONS = (
+    _registered,
+    _judged,
+    _made,
+    _moved,
+    _alias_moved,
+    _alias_removed,
+    _model_filed,
+    _described,
+    _tagged,
+    _untagged,
+    _renamed,
+    _removed,
+    _version_filed,
+    _staged,
+    _version_removed,
+)
 
 
 def models(tx: Reader) -> list[str]:
     """The names of all models that have a version, sorted."""
     return [str(row[0]) for row in tx.rows(select(_version.c.model).distinct().order_by(_version.c.model))]
+
+
+def named(tx: Reader, model: str = "") -> list[NamedModel]:
+    """Every model that has a name, also those without a version, sorted; only one if its name is given."""
+    wanted = [] if not model else [model]
+    rows = tx.rows(_only(select(_model), _model, wanted).order_by(_model.c.model))
+    tagged: dict[str, dict[str, str]] = {}
+    for row in tx.rows(_only(select(_tag).where(_tag.c.number == 0), _tag, wanted).order_by(_tag.c.key)):
+        tagged.setdefault(row.model, {})[row.key] = row.value
+    moved: dict[str, dict[str, int]] = {}
+    for row in tx.rows(_only(select(_alias), _alias, wanted).order_by(_alias.c.alias)):
+        moved.setdefault(row.model, {})[row.alias] = int(row.version)
+    return [
+        NamedModel(
+            model=row.model,
+            description=row.description,
+            made_at=row.made_at,
+            changed_at=row.changed_at,
+            tags=tagged.get(row.model, {}),
+            aliases=moved.get(row.model, {}),
+        )
+        for row in rows
+    ]
+
+
+def versions_of(tx: Reader, models: Sequence[str] | None = None) -> list[VersionRecord]:
+    """Every version of some models, or of all (None), with its tags, by model and number."""
+    if models is not None and not models:
+        return []
+    wanted = list(models or ())
+    tagged: dict[tuple[str, int], dict[str, str]] = {}
+    for row in tx.rows(_only(select(_tag).where(_tag.c.number > 0), _tag, wanted).order_by(_tag.c.key)):
+        tagged.setdefault((row.model, row.number), {})[row.key] = row.value
+    rows = tx.rows(_only(select(_version), _version, wanted).order_by(_version.c.model, _version.c.number))
+    found = [record for row in rows if (record := _version_of(row)) is not None]
+    return [replace(each, tags=tagged.get((each.model, each.version), {})) for each in found]
+
+
+def tags(tx: Reader, model: str, number: int) -> dict[str, str]:
+    """The tags of a version of a model; those of the model itself for 0."""
+    query = select(_tag).where(_tag.c.model == model, _tag.c.number == number).order_by(_tag.c.key)
+    return {row.key: row.value for row in tx.rows(query)}
+
+
+def last_number(tx: Reader, model: str) -> int:
+    """The greatest number that a version of a model ever had; 0 if it had none."""
+    return int(tx.scalar(select(_model.c.last).where(_model.c.model == model)) or 0)
 
 
 def version(tx: Reader, model: str, number: int) -> VersionRecord | None:
@@ -350,6 +494,32 @@ def _placed(tx: Reader, model: str, environment: str, states: tuple[str, ...]) -
     return [record for row in tx.rows(query) if (record := _release_of(row)) is not None]
 
 
+def _only(query: Select[Any], table: Table, models: Sequence[str]) -> Select[Any]:
+    """The query for those models; for all if none are named."""
+    return query.where(table.c.model.in_(models)) if models else query
+
+
+def _put_version(tx: Transaction, fact: Stored[Any], model: str, number: int, **values: Any) -> None:
+    """A version is there from then on, and the name that it goes by."""
+    blank = {"bundle": "", "run": "", "metrics": "{}", "pins": "[]", "source": "", "storage": "", "run_link": ""}
+    tx.upsert(
+        _version,
+        model=model,
+        number=number,
+        at=fact.at,
+        actor=fact.actor,
+        stage=NO_STAGE,
+        changed_at=fact.at,
+        seq=fact.seq,
+        **{**blank, "description": None, **values},
+    )
+    last = max(number, last_number(tx, model))
+    if tx.first(select(_model.c.model).where(_model.c.model == model)) is None:
+        tx.upsert(_model, model=model, description=None, made_at=fact.at, changed_at=fact.at, last=last)
+    else:
+        tx.update(_model, {"model": model}, changed_at=fact.at, last=last)
+
+
 def _version_of(row: Row[Any] | None) -> VersionRecord | None:
     if row is None:
         return None
@@ -362,6 +532,12 @@ def _version_of(row: Row[Any] | None) -> VersionRecord | None:
         pins=tuple(decode(Pin, pin) for pin in parsed(row.pins)),
         at=row.at,
         actor=row.actor,
+        source=row.source,
+        storage=row.storage,
+        run_link=row.run_link,
+        description=row.description,
+        stage=row.stage,
+        changed_at=row.changed_at,
     )
 
 

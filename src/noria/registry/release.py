@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from noria.core.errors import Conflict, GateClosed, NotFound
+from noria.core.errors import Conflict, GateClosed, NotFound, UsageError
 from noria.core.verb import verb
 from noria.governance import approvals
 from noria.packaging.bundle import read
@@ -94,9 +94,16 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
     """Make the release of a version: a candidate, then validated or rejected as the gates said of it.
 
     The same content is the same release. A version that was not judged stays a candidate.
+
+    Raises: NotFound; UsageError for a version that is no bundle.
     """
     with ws.ledger.read() as tx:
         found = resolve(tx, f"{model}:{version}")
+    if not found.bundle:
+        raise UsageError(
+            f"{found.ref} is files that a client keeps at {found.source}, no bundle: it cannot be released",
+            hint="noria run, or noria exec SCRIPT with the training, makes a bundle of what it trains",
+        )
     bundle = read(ws, found.bundle)
     schema = next(entry.digest for entry in bundle.files.entries if entry.path == "signature.json")
     policy = policy_digest(ws, model)

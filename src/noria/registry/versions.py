@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
 from noria.packaging.bundle import read
 from noria.packaging.flavor import Bundle
 from noria.registry import records
-from noria.registry.facts import AliasMoved, VersionRegistered
+from noria.registry.facts import VersionRegistered
 from noria.registry.records import JudgementRecord, ReleaseRecord, VersionRecord
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Pin
 
-__all__ = ["Alias", "ModelInfo", "VersionInfo", "move_alias", "parse_ref", "register", "resolve", "show", "versions"]
+__all__ = ["ModelInfo", "VersionInfo", "parse_ref", "register", "resolve", "show", "versions"]
 
 NUMBER_DIGITS = 18
 """No version has a longer number: more would not fit the ledger's integers."""
@@ -26,28 +26,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alias:
-    """An alias and the version that it points to."""
-
-    model: str
-    alias: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A model with its newest version, its aliases and its release in production (0: none)."""
+    """A model with its newest version (None: it has a name only), aliases and release in production (0: none)."""
 
     model: str
     versions: int
-    newest: VersionRecord
+    newest: VersionRecord | None
     aliases: Mapping[str, int]
     production: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionInfo:
-    """All that is known of a version: its bundle's face, its judgements and its releases."""
+    """All that is known of a version: its bundle's face, its judgements and its releases.
+
+    One that a client filed is no bundle: its flavor is "files".
+    """
 
     version: VersionRecord
     flavor: str
@@ -70,8 +64,7 @@ def register(
         found = records.version_of_bundle(tx, model, bundle.digest)
         if found is not None:
             return found
-        newest = records.version(tx, model, 0)
-        number = 1 if newest is None else newest.version + 1
+        number = records.last_number(tx, model) + 1
         tx.append(
             VersionRegistered(
                 model=model,
@@ -131,16 +124,16 @@ def list_models(ws: Workspace) -> list[ModelInfo]:
     """
     with ws.ledger.read() as tx:
         found = []
-        for model in records.models(tx):
+        for each in records.named(tx):
+            model = each.model
             newest = records.version(tx, model, 0)
             live = records.production(tx, model)
-            assert newest is not None, "a model has a version"
             found.append(
                 ModelInfo(
                     model=model,
-                    versions=newest.version,
+                    versions=0 if newest is None else newest.version,
                     newest=newest,
-                    aliases=records.aliases(tx, model),
+                    aliases=each.aliases,
                     production=0 if live is None else live.release,
                 )
             )
@@ -169,33 +162,16 @@ def show(ws: Workspace, ref: str) -> VersionInfo:
         named = records.aliases(tx, found.model)
         judged = records.judgements(tx, found.model, found.version)
         released = [r for r in records.releases(tx, found.model) if r.version == found.version]
-    bundle = read(ws, found.bundle)
+        found = replace(found, tags=records.tags(tx, found.model, found.version))
+    bundle = read(ws, found.bundle) if found.bundle else None
     return VersionInfo(
         version=found,
-        flavor=bundle.flavor,
-        task=bundle.task,
-        threshold=bundle.threshold,
-        size_bytes=bundle.size_bytes,
-        inputs=tuple((c.name, c.type, c.nullable) for c in bundle.signature.inputs),
+        flavor="files" if bundle is None else bundle.flavor,
+        task="" if bundle is None else bundle.task,
+        threshold=0.0 if bundle is None else bundle.threshold,
+        size_bytes=0 if bundle is None else bundle.size_bytes,
+        inputs=() if bundle is None else tuple((c.name, c.type, c.nullable) for c in bundle.signature.inputs),
         aliases=tuple(name for name, number in named.items() if number == found.version),
         judgements=tuple(judged),
         releases=tuple(released),
     )
-
-
-@verb(permission="registry.promote")
-def move_alias(ws: Workspace, model: str, alias: str, version: int, reason: str = "") -> Alias:
-    """Point an alias at a version; where it points there already, nothing changes.
-
-    Example: noria registry move-alias churn champion 14
-    """
-    if not _NAME.fullmatch(alias) or alias.isdecimal():
-        raise UsageError(f"{alias!r} cannot be an alias", hint="letters, digits, - _ and ., not only digits")
-    with ws.ledger.transaction() as tx:
-        found = resolve(tx, f"{model}:{version}")
-        if records.aliases(tx, model).get(alias) != found.version:
-            tx.append(
-                AliasMoved(model=model, alias=alias, version=found.version, reason=reason),
-                inputs=[("version", f"model/{model}:{found.version}")],
-            )
-    return Alias(model=model, alias=alias, version=found.version)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from noria.faces.protocols.mlflow.artifacts import _named
+from noria.faces.protocols.mlflow.artifacts import _named, _Owner
 from noria.faces.protocols.mlflow.filters import EXPERIMENTS, RUNS, Comparison, parse_filter, parse_order
 from noria.faces.protocols.mlflow.messages import BOOL, DOUBLE, INT, TEXT, Enum, Message, Repeated, Spec, read
 from noria.faces.protocols.mlflow.points import _buckets
@@ -120,9 +120,11 @@ def test_what_json_lacks_is_said_otherwise() -> None:
 
 
 def test_a_path_names_a_run_and_an_artifact_and_no_place() -> None:
-    assert _named("1/run_1/artifacts/a/b c.txt") == ("run_1", "a/b c.txt")
-    assert _named("else/where/run_1/artifacts") == ("run_1", "")
-    assert _named("1/models/m") == ("", "")
+    assert _named("1/run_1/artifacts/a/b c.txt") == (_Owner("run_1"), "a/b c.txt")
+    assert _named("else/where/run_1/artifacts") == (_Owner("run_1"), "")
+    assert _named("1/models/m-1/artifacts/MLmodel") == (_Owner("m-1", is_model=True), "MLmodel")
+    assert _named("1/models/run_1/artifacts/a") == (_Owner("run_1"), "a")
+    assert _named("1/models/m") == (_Owner(""), "")
     for path in (
         "../x",
         "/etc/passwd",

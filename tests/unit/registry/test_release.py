@@ -14,7 +14,7 @@ import pytest
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict, GateClosed, NotFound
 from noria.governance import approvals
-from noria.registry import records, release, versions
+from noria.registry import filing, records, release, versions
 from noria.registry.gates import Judgement
 from noria.registry.records import VersionRecord
 from noria.registry.release import TRANSITIONS
@@ -243,18 +243,18 @@ def test_versions_are_named_by_their_bundle(ws: Workspace, register: Register) -
 
 def test_refs_and_aliases(ws: Workspace, register: Register) -> None:
     register("weak"), register("strong")
-    versions.move_alias(ws, "m", "champion", 1)
+    filing.move_alias(ws, "m", "best", 1)
     head = ws.ledger.head()
-    versions.move_alias(ws, "m", "champion", 1)
+    filing.move_alias(ws, "m", "best", 1)
     assert ws.ledger.head() == head
     with ws.ledger.read() as tx:
-        assert [versions.resolve(tx, ref).version for ref in ("m", "m:1", "m@champion")] == [2, 1, 1]
+        assert [versions.resolve(tx, ref).version for ref in ("m", "m:1", "m@best")] == [2, 1, 1]
         for ref, words in (("x", "no model 'x'"), ("m:7", "newest is m:2"), ("m@none", "newest is m:2")):
             with pytest.raises(NotFound) as caught:
                 versions.resolve(tx, ref)
             assert words in str(caught.value)
-    shown = versions.show(ws, "m@champion")
-    assert shown.aliases == ("champion",)
+    shown = versions.show(ws, "m@best")
+    assert shown.aliases == ("best",)
     assert shown.inputs == (("wind", "float64", False),)
     assert versions.list_models(ws)[0].production == 0
 

@@ -534,7 +534,7 @@ COMMANDS: Mapping[str, Command] = {
         empty="no model yet: noria run makes the first version",
     ),
     "registry move-alias": Command(
-        target="noria.registry.versions:move_alias",
+        target="noria.registry.filing:move_alias",
         summary="Point an alias at a version of a model",
         examples=(
             "noria registry move-alias churn champion 14",

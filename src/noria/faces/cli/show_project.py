@@ -98,7 +98,8 @@ def _model(found: Mapping[str, Any]) -> str:
         lines = [f"  {name}   r{found['release']} {mark('live')} since {day(found['since'])}   {'  '.join(arms)}"]
     else:
         waiting = ", ".join(f"r{each}" for each in found["candidates"])
-        lines = [f"  {name}   nothing live" + (f"; {waiting} waits" if waiting else "")]
+        kept = f"; version {found['files']} is files that a client keeps" if found.get("files") else ""
+        lines = [f"  {name}   nothing live" + (f"; {waiting} waits" if waiting else kept)]
     if found["unloadable"]:
         lines.append(
             f"    {click.style('out of force', fg='red', bold=True)} a server cannot load it: {found['unloadable']}"

@@ -20,11 +20,11 @@ def models(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             each["model"],
-            f"{each['model']}:{each['newest']['version']}",
-            day(each["newest"]["at"]),
+            f"{each['model']}:{each['newest']['version']}" if each["newest"] else "–",
+            day(each["newest"]["at"]) if each["newest"] else "–",
             f"r{each['production']}" if each["production"] else "–",
             "  ".join(f"{name} → {number}" for name, number in each["aliases"].items()) or "–",
-            _scores(each["newest"]["metrics"]),
+            _scores(each["newest"]["metrics"]) if each["newest"] else "no version yet",
         ]
         for each in found
     ]
@@ -36,7 +36,7 @@ def versions(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             f"{each['model']}:{each['version']}",
-            name_of(each["bundle"]),
+            name_of(each["bundle"]) if each["bundle"] else each["source"],
             each["run"],
             _pins(each["pins"]),
             day(each["at"]),
@@ -51,8 +51,13 @@ def versions(found: Sequence[Mapping[str, Any]]) -> str:
 def version(found: Mapping[str, Any]) -> str:
     """Everything of one version: what it is, what it takes, what the gates said, its releases."""
     own = found["version"]
+    bundle = f"{name_of(own['bundle'], 12)}  {found['flavor']}, {found['task']}, {size(found['size_bytes'])}"
     head = {
-        "bundle": f"{name_of(own['bundle'], 12)}  {found['flavor']}, {found['task']}, {size(found['size_bytes'])}",
+        "bundle": bundle if own["bundle"] else "none: a client keeps its files",
+        "source": own["source"],
+        "stage": own["stage"] if own["stage"] != "None" else "",
+        "tags": ", ".join(f"{key}={value}" for key, value in own["tags"].items()),
+        "said": own["description"] or "",
         "threshold": decimal(found["threshold"]) if found["task"] == "binary" else "",
         "metrics": _scores(own["metrics"]),
         "run": own["run"],
@@ -62,7 +67,8 @@ def version(found: Mapping[str, Any]) -> str:
     }
     name = click.style(f"{own['model']}:{own['version']}", bold=True)
     inputs = [[each[0], each[1], "may be null" if each[2] else ""] for each in found["inputs"]]
-    parts = [f"  model  {name}", fields(head), _titled("inputs", columns(inputs, indent="    "))]
+    parts = [f"  model  {name}", fields(head)]
+    parts += [_titled("inputs", columns(inputs, indent="    "))] if inputs else []
     parts += [_judged(each) for each in found["judgements"][:JUDGED_MAX]]
     if found["releases"]:
         parts.append(_titled("releases", releases(found["releases"], indent="    ")))

@@ -1,8 +1,9 @@
-"""Artifacts through the server: files of runs, streamed to and from the object store.
+"""Artifacts through the server: files of runs and of logged models, streamed to and from the object store.
 
-A path names a run and what its artifact is called, `…/<run>/artifacts/<name>`, and nothing else: no path of
-a client is a place to read or to write. An upload is a file of the inbox until it is whole, and then an
-object and a fact; memory does not grow with its size.
+A path names a run or a logged model and what its file is called, `…/<run>/artifacts/<name>` or
+`…/models/<model>/artifacts/<name>`, and nothing else: no path of a client is a place to read or to write.
+An upload is a file of the inbox until it is whole, and then an object and a fact; memory does not grow
+with its size.
 
 Source: mlflow/server/handlers.py of MLflow 3.17 (`_upload_artifact` and those beside it).
 """
@@ -13,7 +14,8 @@ import mimetypes
 import posixpath
 import urllib.parse
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from noria.catalog import filing
+from noria.catalog import filing, keeping
+from noria.catalog import records as catalog
+from noria.catalog.records import FileRecord
 from noria.core.lazy import lazy
 from noria.experiments import records
 from noria.faces.http.replies import drain
@@ -29,7 +33,8 @@ from noria.faces.protocols.mlflow.messages import TEXT, Spec
 from noria.faces.protocols.mlflow.refusals import Refused, invalid, missing
 from noria.faces.protocols.mlflow.runs import RUN_CHECKS, RUN_ID
 from noria.faces.protocols.mlflow.shapes import run_info
-from noria.faces.protocols.mlflow.wire import Wire, experiment_of, found_run
+from noria.faces.protocols.mlflow.wire import Wire, experiment_of, found_logged_model, found_run, logged_model_uri
+from noria.store.ledger import Reader
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
@@ -44,17 +49,25 @@ PATH_MAX = 1000
 Opened = Callable[[], Wire]
 
 
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """What has files: a run, or a logged model."""
+
+    id: str
+    is_model: bool = False
+
+
 async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`PUT …/artifacts/{path}`: keep the body as an artifact."""
     try:
-        shared, run, name = await _asked(wire, request)
+        shared, owner, name = await _asked(wire, ws, request)
     except Refused:
         await drain(request.receive)  # else the caller, who is sending, does not see why
         raise
     place = shared.inbox.folder / "uploads" / uuid.uuid4().hex
     try:
         await _receive(request, place)
-        await run_in_threadpool(filing.keep_artifact, ws, run, name, place)
+        await run_in_threadpool(_keep, ws, owner, name, place)
     except ClientDisconnect as error:
         raise Refused("BAD_REQUEST", "The body ended before its length; nothing of it was kept.") from error
     finally:
@@ -65,8 +78,8 @@ async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
 async def download(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`GET …/artifacts/{path}`: the bytes of an artifact, always as an attachment."""
     path = request.path_params["path"]
-    run, name = _named(path)
-    found = await run_in_threadpool(_find, ws, run, name, path)
+    owner, name = _named(path)
+    found = await run_in_threadpool(_find, ws, owner, name, path)
     stream = await run_in_threadpool(ws.objects.open, found.digest)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     headers = {
@@ -79,17 +92,17 @@ async def download(wire: Opened, ws: Workspace, request: Request) -> Response:
 
 
 async def delete(wire: Opened, ws: Workspace, request: Request) -> Response:
-    """`DELETE …/artifacts/{path}`: take an artifact, or a folder of them, off its run."""
-    _, run, name = await _asked(wire, request)
-    await run_in_threadpool(filing.remove_artifacts, ws, run, name)
+    """`DELETE …/artifacts/{path}`: take a file, or a folder of them, off its run or logged model."""
+    _, owner, name = await _asked(wire, ws, request)
+    await run_in_threadpool(keeping.remove_files if owner.is_model else filing.remove_artifacts, ws, owner.id, name)
     return _json({})
 
 
 async def list_files(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`GET …/artifacts?path=`: what is in a folder, by name."""
     path = request.query_params.get("path", "")
-    run, name = _named(path)
-    files = await run_in_threadpool(_listed, ws, run, name) if run else []
+    owner, name = _named(path)
+    files = await run_in_threadpool(_listed, ws, owner, name) if owner.id else []
     told = [{**each, "path": posixpath.basename(each["path"])} for each in files]
     return _json({"files": told} if told else {})
 
@@ -102,27 +115,54 @@ def list_of_run(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, A
     with ws.ledger.read() as tx:
         found = found_run(tx, run)
         root = run_info(found, experiment_of(tx, found))["artifact_uri"]
-    files = _listed(ws, run, name)
+    files = _listed(ws, _Owner(run), name)
     return {"root_uri": root, **({"files": files} if files else {})}
 
 
-async def _asked(wire: Opened, request: Request) -> tuple[Wire, str, str]:
-    """The run that a path names, which may be changed, and the artifact. Raises: Refused."""
-    run, name = _named(request.path_params["path"])
-    if not run or not name:
-        raise missing("Artifacts are kept with runs: …/RUN_ID/artifacts/NAME")
+def list_of_model(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
+    """What is in a folder of a logged model's files, with where they are."""
+    path = given.get("artifact_directory_path", "")
+    name = _safe(path) if path else ""
+    with ws.ledger.read() as tx:
+        found = found_logged_model(tx, given["model_id"])
+        root = logged_model_uri(tx, found)
+    files = _listed(ws, _Owner(found.model, is_model=True), name)
+    return {**({"files": files} if files else {}), "root_uri": root}
+
+
+async def _asked(wire: Opened, ws: Workspace, request: Request) -> tuple[Wire, _Owner, str]:
+    """What a path names, which may be changed, and the file. Raises: Refused."""
+    owner, name = _named(request.path_params["path"])
+    if not owner.id or not name:
+        raise missing("Artifacts are kept with runs and logged models: …/RUN_ID/artifacts/NAME")
     shared = await run_in_threadpool(wire)
-    await run_in_threadpool(shared.active, run)
-    return shared, run, name
+    await run_in_threadpool(_require_open, shared, ws, owner)
+    return shared, owner, name
 
 
-def _listed(ws: Workspace, run: str, folder: str) -> list[dict[str, Any]]:
-    """The files and folders right inside a folder of a run's artifacts; none for what is a file."""
+def _require_open(wire: Wire, ws: Workspace, owner: _Owner) -> None:
+    if not owner.is_model:
+        wire.active(owner.id)
+        return
+    with ws.ledger.read() as tx:
+        found_logged_model(tx, owner.id)
+
+
+def _keep(ws: Workspace, owner: _Owner, name: str, place: Path) -> None:
+    (keeping.keep_file if owner.is_model else filing.keep_artifact)(ws, owner.id, name, place)
+
+
+def _known(tx: Reader, owner: _Owner) -> Sequence[tracking.ArtifactRecord | FileRecord]:
+    return catalog.model_files(tx, owner.id) if owner.is_model else tracking.artifacts(tx, owner.id)
+
+
+def _listed(ws: Workspace, owner: _Owner, folder: str) -> list[dict[str, Any]]:
+    """The files and folders right inside a folder of what has files; none for what is a file."""
     inside = folder.rstrip("/") + "/" if folder else ""
     files: dict[str, dict[str, Any]] = {}
     with ws.ledger.read() as tx:
-        artifacts = tracking.artifacts(tx, run)
-    for each in artifacts:
+        known = _known(tx, owner)
+    for each in known:
         if not each.name.startswith(inside):
             continue
         first, deeper, _ = each.name[len(inside) :].partition("/")
@@ -134,9 +174,10 @@ def _listed(ws: Workspace, run: str, folder: str) -> list[dict[str, Any]]:
     return [files[path] for path in sorted(files)]
 
 
-def _find(ws: Workspace, run: str, name: str, path: str) -> tracking.ArtifactRecord:
+def _find(ws: Workspace, owner: _Owner, name: str, path: str) -> tracking.ArtifactRecord | FileRecord:
     with ws.ledger.read() as tx:
-        known = tracking.artifacts(tx, run) if run and records.run(tx, run) is not None else []
+        is_there = owner.is_model or (owner.id and records.run(tx, owner.id) is not None)
+        known = _known(tx, owner) if is_there else []
     for each in known:
         if each.name == name:
             return each
@@ -145,13 +186,14 @@ def _find(ws: Workspace, run: str, name: str, path: str) -> tracking.ArtifactRec
     raise missing(f"No such artifact: '{path}'")
 
 
-def _named(path: str) -> tuple[str, str]:
-    """(run, name) of a path such as `1/<run>/artifacts/<name>`; both empty if it names no run's artifacts."""
+def _named(path: str) -> tuple[_Owner, str]:
+    """(whose, name) of a path such as `1/<run>/artifacts/<name>`; both empty if it names nobody's files."""
     parts = _safe(path).split("/") if path else []
     for place, part in enumerate(parts):
         if part == "artifacts" and place:
-            return parts[place - 1], "/".join(parts[place + 1 :])
-    return "", ""
+            is_model = place > 1 and parts[place - 2] == "models" and parts[place - 1].startswith("m-")
+            return _Owner(parts[place - 1], is_model=is_model), "/".join(parts[place + 1 :])
+    return _Owner(""), ""
 
 
 def _safe(path: str) -> str:
@@ -213,5 +255,9 @@ ENDPOINTS = {
             {**RUN_CHECKS, "path": ("text",), "page_token": ("text",)},
         ),
         list_of_run,
+    ),
+    ("GET", "logged-models/{model_id}/artifacts/directories"): (
+        Spec({"artifact_directory_path": TEXT}, {"artifact_directory_path": ("text",)}),
+        list_of_model,
     ),
 }

@@ -5,9 +5,7 @@ Source: mlflow/server/handlers.py and store/tracking/sqlalchemy_store.py of MLfl
 
 from __future__ import annotations
 
-import operator as operators
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from noria.catalog import filing
@@ -199,31 +197,14 @@ def _holds(found: ExperimentRecord, asked: Comparison) -> bool:
         value: Any = found.tags.get(asked.key)
         if asked.operator in ("IS NULL", "IS NOT NULL"):
             return (value is None) == (asked.operator == "IS NULL")
-        return value is not None and _compare(value, asked.operator, asked.value)
+        return value is not None and filters.matches(value, asked.operator, asked.value)
     value = _attribute(found, asked.key)
     wanted: Any = asked.value
     if asked.key == "experiment_id":
         wanted = tuple(int(each) for each in wanted) if isinstance(wanted, tuple) else int(wanted)
-    return _compare(value, asked.operator, wanted)
+    return filters.matches(value, asked.operator, wanted)
 
 
-def _compare(value: Any, operator: str, wanted: Any) -> bool:
-    if operator in ("LIKE", "ILIKE"):
-        pattern = "".join({"%": ".*", "_": "."}.get(mark, re.escape(mark)) for mark in wanted)
-        return re.fullmatch(pattern, value, re.DOTALL | (re.IGNORECASE if operator == "ILIKE" else 0)) is not None
-    return bool(_OPERATORS[operator](value, wanted))
-
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "=": operators.eq,
-    "!=": operators.ne,
-    "<": operators.lt,
-    "<=": operators.le,
-    ">": operators.gt,
-    ">=": operators.ge,
-    "IN": lambda value, wanted: value in wanted,
-    "NOT IN": lambda value, wanted: value not in wanted,
-}
 _ID = {"experiment_id": ("required", "text")}
 _SEARCH = Spec(
     {"max_results": INT, "page_token": TEXT, "filter": TEXT, "order_by": Repeated(TEXT), "view_type": VIEWS},

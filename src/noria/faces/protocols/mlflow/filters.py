@@ -8,13 +8,29 @@ Source: mlflow/utils/search_utils.py of MLflow 3.17; the token kinds are those o
 
 from __future__ import annotations
 
+import operator as operators
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from noria.faces.protocols.mlflow.refusals import invalid
 
-__all__ = ["EXPERIMENTS", "RUNS", "Comparison", "Language", "alias", "parse_filter", "parse_order"]
+__all__ = [
+    "EXPERIMENTS",
+    "MODELS",
+    "RUNS",
+    "VERSIONS",
+    "Comparison",
+    "Language",
+    "alias",
+    "clauses",
+    "matches",
+    "parse_filter",
+    "parse_order",
+    "parse_order_word",
+    "texts_of_list",
+]
 
 LENGTH_MAX = 20_000
 COMPARISONS_MAX = 50
@@ -30,6 +46,7 @@ _WORDS = {
 _NUMERIC = ("=", "!=", "<", "<=", ">", ">=")
 _TEXTUAL = ("=", "!=", "LIKE", "ILIKE")
 _NULLS = ("IS NULL", "IS NOT NULL")
+_QUOTED = "Expected a quoted string value or a list of quoted string values for attributes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,8 @@ class Language:
     lists: tuple[str, ...]
     prefixes: tuple[str, ...] | None = None
     nulls: tuple[str, ...] = ("tag", "parameter")
+    is_registry: bool = False
+    """Whether it is one of the two of the registry, which are refused in other words."""
 
 
 _ALIASES = {"created": "start_time", "Created": "start_time"}
@@ -58,6 +77,22 @@ EXPERIMENTS = Language(
     lists=("experiment_id",),
     prefixes=("attribute", "tag", "tags"),
     nulls=("tag",),
+)
+MODELS = Language(
+    attributes=frozenset(("name",)),
+    numeric=frozenset(),
+    lists=("name",),
+    prefixes=("attribute", "tag", "tags"),
+    nulls=(),
+    is_registry=True,
+)
+VERSIONS = Language(
+    attributes=frozenset(("name", "version_number", "run_id", "source_path")),
+    numeric=frozenset(("version_number", "creation_timestamp", "last_updated_timestamp")),
+    lists=("name", "run_id"),
+    prefixes=("attribute", "tag", "tags"),
+    nulls=(),
+    is_registry=True,
 )
 
 
@@ -112,6 +147,18 @@ def parse_filter(language: Language, text: str) -> list[Comparison]:
     return [_comparison(language, *each) for each in found]
 
 
+def clauses(text: str) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """The comparisons of a text as they stand (left, operator, right), and what is neither one nor AND."""
+    tokens = [_Token(str(match.lastgroup), match[0]) for match in _TOKEN.finditer(text)]
+    found, strays = _split(tokens)
+    return [(left.text, operator, "" if right is None else right.text) for left, operator, right in found], strays
+
+
+def texts_of_list(text: str) -> tuple[str, ...]:
+    """The texts of a list in parentheses. Raises: Refused."""
+    return _list(text)
+
+
 def alias(key: str) -> str:
     """The name that an attribute is known by."""
     return _ALIASES.get(key, key)
@@ -133,6 +180,36 @@ def parse_order(language: Language, text: str) -> tuple[str, str, bool]:
         is_descending = word == "desc"
     kind, key = _identifier(language, tokens[0].text)
     return kind, key, is_descending
+
+
+def parse_order_word(text: str) -> tuple[str, bool]:
+    """(word, is it descending) of one text to order by; what the word means is asked later. Raises: Refused."""
+    parts = re.findall(r"`[^`]*`|\"[^\"]*\"|\S+", text[:LENGTH_MAX])
+    if not 1 <= len(parts) <= 2 or text != text.strip():
+        raise invalid(f"Invalid order_by clause '{text[:500]}'. Could not be parsed.")
+    if len(parts) == 2 and parts[1].lower() not in ("asc", "desc"):
+        raise invalid(f"Invalid ordering key in order_by clause '{text[:500]}'.")
+    return _unquoted(parts[0]), len(parts) == 2 and parts[1].lower() == "desc"
+
+
+def matches(value: Any, operator: str, wanted: Any) -> bool:
+    """Whether a value that is there fits a comparison with one that is asked for."""
+    if operator in ("LIKE", "ILIKE"):
+        pattern = "".join({"%": ".*", "_": "."}.get(mark, re.escape(mark)) for mark in wanted)
+        return re.fullmatch(pattern, value, re.DOTALL | (re.IGNORECASE if operator == "ILIKE" else 0)) is not None
+    return bool(_OPERATORS[operator](value, wanted))
+
+
+_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operators.eq,
+    "!=": operators.ne,
+    "<": operators.lt,
+    "<=": operators.le,
+    ">": operators.gt,
+    ">=": operators.ge,
+    "IN": lambda value, wanted: value in wanted,
+    "NOT IN": lambda value, wanted: value not in wanted,
+}
 
 
 def _split(tokens: Sequence[_Token]) -> tuple[list[tuple[_Token, str, _Token | None]], list[str]]:
@@ -187,7 +264,10 @@ def _comparison(language: Language, left: _Token, operator: str, right: _Token |
             raise invalid(f"IS NULL / IS NOT NULL is only supported for {shown}not for {what}")
         return Comparison(kind, key, operator)
     value = _value(language, kind, key, right)
-    _require_operator(language, kind, key, operator)
+    if language.is_registry:
+        value = _registry_value(language, kind, key, operator, value)
+    else:
+        _require_operator(language, kind, key, operator)
     return Comparison(kind, alias(key) if kind == "attribute" else key, operator, value)
 
 
@@ -213,7 +293,16 @@ def _value(language: Language, kind: str, key: str, token: _Token) -> str | floa
         if token.kind != "number":
             raise invalid(f"Expected numeric value type for metric. Found {token.text}")
         return float(token.text)
-    if kind == "attribute" and key in language.numeric:
+    if language.is_registry and kind == "attribute" and token.kind == "number":
+        if key not in language.numeric:
+            numeric = set(language.numeric)
+            raise invalid(
+                f"Only the '{numeric}' attributes support comparison with numeric values."
+                if numeric
+                else f"{_QUOTED} Got value {token.text}"
+            )
+        return float(token.text)
+    if kind == "attribute" and key in language.numeric and not language.is_registry:
         if token.kind != "number":
             raise invalid(f"Expected numeric value type for numeric attribute: {key}. Found {token.text}")
         return float(token.text)
@@ -232,11 +321,37 @@ def _value(language: Language, kind: str, key: str, token: _Token) -> str | floa
                 f"Only {sorted(language.lists)} attributes support comparison with a list of quoted string values."
             )
         return _list(token.text)
+    if kind == "attribute" and language.is_registry:
+        raise invalid(f"{_QUOTED} Got value {token.text}")
     if kind == "attribute":
         raise invalid(f"Expected a quoted string value for attributes. Got value {token.text}")
     if kind == "dataset":
         raise invalid(f"Expected a quoted string value for dataset attributes. Got value {token.text}")
     raise invalid(f"Expected a quoted string value for {kind} (e.g. 'my-value'). Got value {token.text}")
+
+
+def _registry_value(
+    language: Language, kind: str, key: str, operator: str, value: str | float | tuple[str, ...]
+) -> str | float | tuple[str, ...]:
+    """What a value of the registry is compared as. Raises: Refused for an operator or a value that cannot be."""
+    if kind == "tag":
+        if operator not in _TEXTUAL:
+            raise invalid(f"Invalid comparator for tag: {operator}")
+        return value
+    if key not in language.numeric:
+        if operator not in (*_TEXTUAL, "IN", "NOT IN"):
+            raise invalid(f"Invalid comparator for attribute: {operator}")
+        if operator in ("IN", "NOT IN") and key not in language.lists:
+            raise invalid(f"Invalid comparator for attribute: {operator}")
+        return value
+    if operator not in _NUMERIC:
+        raise invalid(f"Invalid comparator for attribute {key}: {operator}")
+    try:
+        if isinstance(value, tuple) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError(value)
+        return float(int(value))
+    except ValueError as error:
+        raise invalid(f"Invalid value for numeric attribute '{key}': {value!r}") from error
 
 
 def _list(text: str) -> tuple[str, ...]:

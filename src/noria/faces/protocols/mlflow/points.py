@@ -5,12 +5,14 @@ Source: mlflow/server/handlers.py and store/tracking/sqlalchemy_store.py of MLfl
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noria.catalog import filing
-from noria.catalog.facts import OutputModel, SourceData
+from noria.catalog import filing, keeping
+from noria.catalog.facts import ModelPoint, OutputModel, SourceData
+from noria.core.errors import NotFound
 from noria.core.lazy import lazy
 from noria.experiments.points import Curve
 from noria.experiments.search import whole_curve
@@ -47,6 +49,7 @@ def log_metric(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, An
     run = _run_id(given)
     wire.active(run)
     wire.log(run, metrics=[given])
+    _measure(ws, run, [given])
     return {}
 
 
@@ -102,6 +105,7 @@ def log_batch(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any
         told = [{"key": key, "old_value": others[key], "new_value": value} for key, value in params if key in others]
         raise invalid(f"Changing param values is not allowed. Params were already logged='{told}' for run ID='{run}'.")
     wire.log(run, metrics=metrics, params=new)
+    _measure(ws, run, metrics)
     _tag(wire, ws, run, dict(tags))
     return {}
 
@@ -187,6 +191,29 @@ def _points(wire: Wire, ws: Workspace, run: str, key: str) -> Curve:
 def _curve_json(key: str, found: Curve) -> list[dict[str, Any]]:
     columns = (found.values.tolist(), (found.at_us // 1000).tolist(), found.steps.tolist())
     return [shapes.point_json(key, value, at_ms, step) for value, at_ms, step in zip(*columns, strict=True)]
+
+
+def _measure(ws: Workspace, run: str, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Keep with logged models what was measured of them; of one that is not known it is the run's alone."""
+    points: dict[str, list[ModelPoint]] = {}
+    for metric in metrics:
+        if metric.get("model_id", ""):
+            value = metric.get("value", 0.0)
+            point = ModelPoint(
+                key=metric.get("key", ""),
+                value=value if math.isfinite(value) else None,
+                special="" if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf",
+                at_ms=metric.get("timestamp", 0),
+                step=metric.get("step", 0),
+                dataset=metric.get("dataset_name", ""),
+                content_id=metric.get("dataset_digest", ""),
+            )
+            points.setdefault(metric["model_id"], []).append(point)
+    for model, measured in points.items():
+        try:
+            keeping.measure(ws, model, run, measured)
+        except NotFound:
+            continue
 
 
 def _tag(wire: Wire, ws: Workspace, run: str, tags: Mapping[str, str]) -> None:

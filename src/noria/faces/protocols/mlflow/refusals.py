@@ -23,21 +23,23 @@ STATUS = {
     "TEMPORARILY_UNAVAILABLE": 503,
 }
 CLASSES = {"RESOURCE_DOES_NOT_EXIST": "RESOURCE_NOT_FOUND"}
+STATES = {"ATTRIBUTE_NOT_FOUND": "KAM04"}
 
 
 class Refused(Exception):
     """An answer in place of a result."""
 
-    def __init__(self, code: str, message: str, *, status: int = 0) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 0, kind: str = "") -> None:
         super().__init__(message)
+        self.kind = kind or CLASSES.get(code, code)
         self.code = code
         self.message = message
         self.status = status or STATUS[code]
 
     def body(self) -> bytes:
         """The JSON that a client reads."""
-        told = {"error_code": self.code, "message": self.message, "sqlstate": "KAM00"}
-        return json.dumps({**told, "error_class": CLASSES.get(self.code, self.code)}).encode()
+        told = {"error_code": self.code, "message": self.message, "sqlstate": STATES.get(self.kind, "KAM00")}
+        return json.dumps({**told, "error_class": self.kind}).encode()
 
 
 def invalid(message: str) -> Refused:

@@ -15,11 +15,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from noria.core.errors import NoriaError
+from noria.core.errors import GateClosed, NoriaError
 from noria.core.lazy import lazy
 from noria.faces.http.body import BodyTooLarge, read_body
 from noria.faces.http.replies import drain
-from noria.faces.protocols.mlflow import artifacts, experiments, models, points, runs
+from noria.faces.protocols.mlflow import (
+    artifacts,
+    experiments,
+    models,
+    models_search,
+    points,
+    registered,
+    registry_search,
+    runs,
+    versions,
+)
 from noria.faces.protocols.mlflow.messages import Spec, read
 from noria.faces.protocols.mlflow.refusals import Refused, internal, invalid
 from noria.faces.protocols.mlflow.wire import Wire
@@ -50,7 +60,16 @@ ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
     **points.ENDPOINTS,
     **artifacts.ENDPOINTS,
     **models.ENDPOINTS,
+    **models_search.ENDPOINTS,
+    **registered.ENDPOINTS,
+    **versions.ENDPOINTS,
+    **registry_search.ENDPOINTS,
 }
+_PATTERNS = [
+    (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", endpoint)), verb, endpoint)
+    for verb, endpoint in ENDPOINTS
+    if "{" in endpoint
+]
 _ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -139,9 +158,10 @@ def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) 
     """Runs in a worker thread: reads the request, does it, and writes the answer."""
     endpoint = request.path_params["endpoint"]
     method = "GET" if request.method == "HEAD" else request.method
-    found = ENDPOINTS.get((method, endpoint))
+    found, named = _endpoint(method, endpoint)
     if found is None:
-        allowed = sorted(verb for verb, path in ENDPOINTS if path == endpoint)
+        fitting = [verb for pattern, verb, _ in _PATTERNS if pattern.fullmatch(endpoint)]
+        allowed = sorted({*fitting, *(verb for verb, path in ENDPOINTS if path == endpoint)})
         if allowed:
             error = Refused("ENDPOINT_NOT_FOUND", f"{endpoint} takes {', '.join(allowed)}, not {method}", status=405)
             return _refusal(error, {"allow": ", ".join(allowed)})
@@ -149,8 +169,20 @@ def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) 
     spec, handler = found
     query = [(key, value) for key, value in request.query_params.multi_items()]
     given = read(spec, method, query, request.headers.get("content-type", ""), body)
-    answer = handler(opened.get(), acting(workspace, _actor(request)), given)
+    answer = handler(opened.get(), acting(workspace, _actor(request)), {**given, **named})
     return Response(msgspec_json.encode(answer), media_type="application/json")
+
+
+def _endpoint(method: str, endpoint: str) -> tuple[tuple[Spec, Handler] | None, dict[str, str]]:
+    """What answers there, and the names in the path."""
+    found = ENDPOINTS.get((method, endpoint))
+    if found is not None:
+        return found, {}
+    for pattern, verb, path in _PATTERNS:
+        match = pattern.fullmatch(endpoint) if verb == method else None
+        if match is not None:
+            return ENDPOINTS[verb, path], match.groupdict()
+    return None, {}
 
 
 def _actor(request: Request) -> str:
@@ -169,7 +201,7 @@ def _worded(error: NoriaError) -> Refused:
     """Noria's own refusals in the form that clients of MLflow read."""
     if error.status == 404:
         return Refused("RESOURCE_DOES_NOT_EXIST", str(error))
-    if error.status == 403:
+    if error.status == 403 or isinstance(error, GateClosed):
         return Refused("PERMISSION_DENIED", str(error))
     if error.is_retry_safe or error.status in (503, 507):
         return Refused("TEMPORARILY_UNAVAILABLE", str(error), status=503)

@@ -34,7 +34,7 @@ from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Code
 
-__all__ = ["ENDPOINTS", "RUN_CHECKS", "RUN_ID", "STATUS"]
+__all__ = ["ENDPOINTS", "RUN_CHECKS", "RUN_ID", "STATUS", "random_name"]
 
 STATUS = Enum({"RUNNING": 1, "SCHEDULED": 2, "FINISHED": 3, "FAILED": 4, "KILLED": 5})
 OURS = {
@@ -83,7 +83,7 @@ def create(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
         )
     said = Begin(
         experiment=experiment.name,
-        name=name or tagged or _random_name(),
+        name=name or tagged or random_name(),
         started_at=shapes.time_text(given.get("start_time", 0)),
         user=given.get("user_id", ""),
         parent=_parent(ws, tags.get(PARENT, "")),
@@ -275,7 +275,8 @@ def _run_id(given: Mapping[str, Any]) -> str:
     return str(given.get("run_id", "") or given.get("run_uuid", ""))
 
 
-def _random_name() -> str:
+def random_name() -> str:
+    """A name for what was given none."""
     return f"{random.choice(_FIRST.split())}-{random.choice(_SECOND.split())}-{random.randrange(1000)}"
 
 

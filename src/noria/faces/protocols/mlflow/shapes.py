@@ -24,6 +24,7 @@ __all__ = [
     "experiment_json",
     "input_json",
     "location",
+    "ms",
     "offset_of",
     "page_token",
     "pairs",
@@ -67,10 +68,10 @@ def run_info(found: LoggedRun, experiment: ExperimentRecord) -> dict[str, Any]:
         "run_name": found.name,
         "user_id": found.user,
         "status": _WORDS.get(found.status, "FAILED"),
-        "start_time": _ms(found.started_at),
+        "start_time": ms(found.started_at),
     }
     if found.finished_at:
-        told["end_time"] = _ms(found.finished_at)
+        told["end_time"] = ms(found.finished_at)
     return {
         **told,
         "artifact_uri": f"{location(experiment)}/{found.run}/artifacts",
@@ -175,5 +176,6 @@ def _latest(metric: Metric) -> dict[str, Any]:
     return point_json(metric.key, value, metric.at_us // 1000, metric.step)
 
 
-def _ms(at: str) -> int:
+def ms(at: str) -> int:
+    """A time of a fact in milliseconds since 1970."""
     return (instant(at) - _EPOCH) // timedelta(milliseconds=1)

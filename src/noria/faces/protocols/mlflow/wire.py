@@ -12,17 +12,27 @@ from typing import Any
 
 from noria.catalog import filing
 from noria.catalog import records as catalog
-from noria.catalog.records import ExperimentRecord
+from noria.catalog.records import ExperimentRecord, LoggedModel
 from noria.core.errors import NoriaError
 from noria.experiments import journal, records
 from noria.experiments.incoming import Inbox
 from noria.experiments.records import ACTIVE, LoggedRun
 from noria.faces.protocols.mlflow.names import experiment_number
 from noria.faces.protocols.mlflow.refusals import invalid, missing
+from noria.faces.protocols.mlflow.shapes import location
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
-__all__ = ["Wire", "active_run", "details_of", "experiment_of", "found_experiment", "found_run"]
+__all__ = [
+    "Wire",
+    "active_run",
+    "details_of",
+    "experiment_of",
+    "found_experiment",
+    "found_logged_model",
+    "found_run",
+    "logged_model_uri",
+]
 
 KNOWN_S = 1.0
 """How long a run is taken to be as it was last seen. What this process does to it is seen at once."""
@@ -152,6 +162,21 @@ def experiment_of(tx: Reader, run: LoggedRun) -> ExperimentRecord:
     found = found or catalog.experiment(tx, 0)
     assert found is not None, "Default was made when the wire was opened"
     return found
+
+
+def found_logged_model(tx: Reader, model: str, *, also_deleted: bool = False) -> LoggedModel:
+    """The logged model of that id. Raises: Refused."""
+    found = catalog.logged_model(tx, model)
+    if found is None or (found.stage != ACTIVE and not also_deleted):
+        raise missing(f"Logged model with ID '{model}' not found.")
+    return found
+
+
+def logged_model_uri(tx: Reader, found: LoggedModel) -> str:
+    """Where the files of a logged model are for its clients."""
+    experiment = catalog.experiment(tx, found.experiment)
+    root = location(experiment) if experiment is not None else f"mlflow-artifacts:/{found.experiment}"
+    return f"{root}/models/{found.model}/artifacts"
 
 
 def details_of(ws: Workspace, digests: Sequence[str]) -> dict[str, dict[str, str]]:
