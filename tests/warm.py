@@ -3,7 +3,9 @@
 Loading pandas, scikit-learn and SQLAlchemy takes a command one to three seconds of a processor, the work of
 most commands in tests a tenth. Each command is a process of its own, with its own folder, environment and
 exit, as if typed; only what a process reads when Python starts is the loaded one's. So a command whose
-environment differs in that is started anew. What a start costs and imports is tested elsewhere
+environment differs in that is started anew. What some commands start in turn (the template of workers, a
+smoke test, the process that ships a script's models) is a child of theirs that was forked before they began.
+What a start costs and imports is tested elsewhere
 (unit/faces/test_command_line.py, e2e).
 """
 
