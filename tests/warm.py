@@ -156,7 +156,9 @@ class Begun:
     def __enter__(self) -> Begun:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # the test has failed: nobody will let it end
+            self.kill()
         self.stdout.close()
         self.wait()
 

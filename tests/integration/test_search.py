@@ -371,7 +371,8 @@ def test_a_trial_asked_to_leave_is_begun_again_and_one_that_is_killed_has_failed
         ws = open_workspace(root)
         number_of = {trial.params["train.c"]: trial.trial for trial in trials_of(ws)}
         (left, first), (killed, second) = sorted(at_work(root).items())
-        assert {"noria.faces.search_worker"} <= set(psutil.Process(first).cmdline())
+        assert search.pid in [above.pid for above in psutil.Process(first).parents()], "it is a worker's"
+        assert first != search.pid
         os.kill(first, signal.SIGTERM)
         wait_for(lambda: at_work(root)[left] != first, limit_s=120)
         third = at_work(root)[left]
