@@ -19,8 +19,8 @@ from pathlib import Path
 
 __all__ = ["NICE", "follow", "stand_back"]
 
-NICE = 10
-"""A tenth of the share of what answers, where both want a core; all of it where nothing else does."""
+NICE = 5
+"""A quarter of a core where what answers wants it too; all of it where nothing else does."""
 _GROUP = Path("/proc/self/autogroup")
 _PAUSE_S, _TRIES = 0.15, 400
 
