@@ -265,7 +265,8 @@ class RunConfig:
     failure ends what runs beside it) or "finish". `address` is where the executor's cluster is, for one
     that has a cluster; "" is one of its own, on this machine. `workers` steps run at once at most (0: as many as
     there are cores), and `window` items of one mapped step are under way (0: four for each worker).
-    `grace` is how long steps may take to save what they have when the machine is needed.
+    `grace` is how long steps may take to save what they have when the machine is needed. `nice`, 0 to 19, is how
+    far the trainer of `noria up` stands back for what answers: at 10 a tenth of a core where both want it.
     """
 
     executor: str = "auto"
@@ -274,6 +275,7 @@ class RunConfig:
     workers: int = 0
     window: int = 0
     grace: str = "8s"
+    nice: int = 10
     cost: CostConfig = field(default_factory=CostConfig)
 
 
@@ -390,7 +392,7 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         },
         server=_struct(ServerConfig, server, where, "server"),
         store=_struct(StoreConfig, store, where, "store"),
-        run=_struct(RunConfig, document.get("run", {}), where, "run"),
+        run=_run(document.get("run", {}), where),
         remotes=_remotes(document.get("remote", {}), where),
         schedules={
             name: _schedule(value, where, f"schedule.{name}")
@@ -433,6 +435,8 @@ def _run(value: Any, where: str) -> RunConfig:
     for name in ("workers", "window"):
         if getattr(found, name) < 0:
             raise ConfigError(f"run.{name} is {getattr(found, name)}, less than none", where=where)
+    if not 0 <= found.nice <= 19:
+        raise ConfigError(f"run.nice is {found.nice}, not from 0 to 19", where=where)
     for field_ in dataclasses.fields(CostConfig):
         amount = getattr(found.cost, field_.name)
         if not isinstance(amount, str) and amount < 0:

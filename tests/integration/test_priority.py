@@ -12,8 +12,9 @@ import psutil
 import pytest
 from steps_project import environment, make, noria, seen, until
 
-from noria.faces.priority import NICE
+from noria.config import RunConfig
 
+NICE = RunConfig().nice
 PIPELINE = """
 import json, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor

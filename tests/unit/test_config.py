@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,25 @@ def test_the_bound_of_the_cache_is_a_size() -> None:
             parse({"store": {"cache": bad}})
     with pytest.raises(ConfigError, match=r"store\.cache must be a text"):
         parse({"store": {"cache": 5}})
+
+
+@pytest.mark.parametrize("nice", [-1, 20])
+def test_how_far_training_stands_back_has_bounds(nice: int) -> None:
+    with pytest.raises(ConfigError, match=f"run.nice is {nice}, not from 0 to 19"):
+        parse({"run": {"nice": nice}})
+    assert parse({"run": {"nice": 0}}).run.nice == 0
+    assert parse({}).run.nice == 10
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"on_failure": "go on"}, 'run.on_failure is "go on"'),
+        ({"workers": -1}, "run.workers is -1"),
+        ({"window": -2}, "run.window is -2"),
+        ({"cost": {"per_kwh": -1}}, "run.cost.per_kwh is -1"),
+    ],
+)
+def test_how_pipelines_are_executed_is_checked(table: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse({"run": table})

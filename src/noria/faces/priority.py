@@ -17,17 +17,19 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["NICE", "follow", "stand_back"]
+__all__ = ["follow", "stand_back"]
 
-NICE = 5
-"""A quarter of a core where what answers wants it too; all of it where nothing else does."""
 _GROUP = Path("/proc/self/autogroup")
 _PAUSE_S, _TRIES = 0.15, 400
 
 
-def stand_back() -> None:
-    """Give this process, and all that it starts from now on, the priority of work in the background."""
-    os.nice(max(0, NICE - os.getpriority(os.PRIO_PROCESS, 0)))
+def stand_back(nice: int) -> None:
+    """Give this process, and all that it starts from now on, the priority of work in the background.
+
+    Args:
+        nice: 0 to 19, `[run] nice`; a process that is nicer stays so.
+    """
+    os.nice(max(0, nice - os.getpriority(os.PRIO_PROCESS, 0)))
     follow()
 
 

@@ -38,13 +38,13 @@ def main() -> int:
     parser.add_argument("--root", type=Path, required=True)
     given = parser.parse_args()
     start_log("trainer")
-    stand_back()
     # While steps run, SIGTERM is theirs: they save, and the job is given back. At other moments a job cannot be
     # left half way in good order, so stopping is dying: the lease tells the others.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     on_parent_end(lambda: os._exit(0))
     ws = open_workspace(given.root, actor="service:trainer")
+    stand_back(ws.project.run.nice)  # before the threads that work: each has a priority of its own
     stop = threading.Event()
     scheduling = threading.Thread(target=_schedule, args=(ws, stop), name="noria-scheduled", daemon=True)
     scheduling.start()

@@ -37,8 +37,14 @@ PROBE_BYTES = 64 * 1024
 """What must find room on the disk before a server that could not record is ready again."""
 
 
-GATHER_S = 0.001
-"""How long requests may gather after a batch of several, at most; and no longer than that batch took."""
+GATHER_S = 0.004
+"""How long requests may gather after a batch of several, at most; and no longer than that batch took.
+
+A batch costs a pipeline of scikit-learn milliseconds however few its rows are, so what gathers while requests
+keep coming saves more of the processor than it costs in time.
+"""
+GATHER_STEP_S = 0.001
+"""Gathering ends as soon as nothing came for so long: who all wait for their answers must not wait for others."""
 
 
 class Busy(WorldError):
@@ -182,7 +188,7 @@ class Runtime:
                     began = time.monotonic()
                     self._predict(batch)
                     if len(batch) > 1:
-                        time.sleep(min(time.monotonic() - began, GATHER_S))
+                        self._gather(min(time.monotonic() - began, GATHER_S))
                 # First say that nobody is awake, then look again: else a request between could wait for ever.
                 self._is_awake = False
                 if not self._queue:
@@ -190,6 +196,14 @@ class Runtime:
                 self._is_awake = True
         while batch := self._drain():
             self._predict(batch)
+
+    def _gather(self, limit_s: float) -> None:
+        """Let requests come, for so long at most, while they do."""
+        before = -1
+        while limit_s > 0 and len(self._queue) > before:
+            before = len(self._queue)
+            time.sleep(min(GATHER_STEP_S, limit_s))
+            limit_s -= GATHER_STEP_S
 
     def _drain(self) -> list[Ask]:
         waiting, rows = self._queue, 0
