@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -286,6 +287,24 @@ def test_metrics_are_what_prometheus_reads(server: ServerProcess) -> None:
         assert line.startswith("#") or float(line.rpartition(" ")[2]) >= 0
 
 
+def mixed_batches(ws: Workspace) -> list[list[str]]:
+    """The arms, in the order of the log, of every batch that has many of both."""
+    batches: dict[int, list[str]] = {}
+    for path in sorted((ws.project.state / "predictions" / MODEL).glob("*.log")):
+        for line in path.read_bytes().splitlines():
+            found = json.loads(line[9:])
+            if "pi" in found:
+                batches.setdefault(found["b"], []).append(found["arm"])
+    mixed = [arms for arms in batches.values() if min(Counter(arms).get(arm, 0) for arm in ("stable", "candidate")) > 5]
+    assert mixed, "there was a canary under load"
+    return mixed
+
+
+def is_grouped(arms: list[str]) -> bool:
+    """Does one arm come as a whole before the other?"""
+    return sum(one != other for one, other in itertools.pairwise(arms)) == 1
+
+
 def test_a_rollout_is_carried_to_production_by_its_traffic(own: Workspace, own_server: ServerProcess) -> None:
     started = promote(own, MODEL)
     assert started.action == "rollout started"
@@ -295,6 +314,7 @@ def test_a_rollout_is_carried_to_production_by_its_traffic(own: Workspace, own_s
     with under_load(own_server.port, traffic("roll"), at_once=24) as answers:
         last = wait_for(lambda: _judge(own, watch), limit_s=60, what="the rollout's end")
     assert last.outcome == "promoted", last
+    assert not all(is_grouped(arms) for arms in mixed_batches(own)), "a reader in between sees both arms as they came"
     check_true(own, answers)
     with own.ledger.read() as tx:
         steps = records.step_deployments(tx, started.rollout)

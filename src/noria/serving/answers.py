@@ -121,13 +121,15 @@ def error_body(
     return msgspec.json.encode(found)
 
 
-def answer_batch(group: Sequence[Ask], ids: Ids, *, now_us: int, batch: int) -> tuple[list[Answer], list[bytes]]:
-    """One answer for each request of a group of one release, in order, and the log lines of them all."""
+def answer_batch(group: Sequence[Ask], ids: Ids, *, now_us: int, batch: int) -> tuple[list[Answer], list[list[bytes]]]:
+    """One answer for each request of a group of one release, in order, and the log lines of each."""
     answers: list[Answer] = []
-    lines: list[bytes] = []
+    written: list[list[bytes]] = []
     results = _scores(group)
     ms = now_us // 1000
     for ask, result in zip(group, results, strict=True):
+        lines: list[bytes] = []
+        written.append(lines)
         if isinstance(result, Exception):
             answers.append(_refuse(ask, result, ids.next(ms), lines, now_us=now_us, batch=batch))
             continue
@@ -152,7 +154,7 @@ def answer_batch(group: Sequence[Ask], ids: Ids, *, now_us: int, batch: int) -> 
             lines.append(b"%b%b%b" % (head.encode(), raw, f',"y":{score!r},"c":{label}}}'.encode()))
         details = [(name, 200, label) for name, label in zip(names, labels, strict=True)]
         answers.append(Answer(200, body, us, len(result), served.release, arm.name, details))
-    return answers, lines
+    return answers, written
 
 
 def shadow_lines(route: Route, group: Sequence[Ask], answers: Sequence[Answer], *, now_us: int) -> list[bytes]:

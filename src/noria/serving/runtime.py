@@ -233,6 +233,9 @@ class Runtime:
         The groups run in random order, so that neither arm is systematically the later one, and no
         answer goes before the last group is predicted: writing the many answers of one arm would
         hold up the loop, and with it the other arm's group, and look like slowness of that arm.
+
+        The lines are in the order in which the requests came. One arm's before the other's would let who reads
+        in between see one arm alone, and make alarms of chance more often than their level says.
         """
         groups: dict[int, list[Ask]] = {}
         for ask in asks:
@@ -241,16 +244,17 @@ class Runtime:
         if len(order) > 1:
             self._random.shuffle(order)
         route, now_us = asks[0].route, self._now_us()
-        lines: list[bytes] = []
+        written: dict[int, list[bytes]] = {}
         done: list[tuple[list[Ask], list[Answer]]] = []
         for group in order:
             try:
                 answers, found = answer_batch(group, self._ids, now_us=now_us, batch=self._batch)
-                lines += found
+                written.update(zip(map(id, group), found, strict=True))
             except Exception as error:  # the process lives, whatever a batch does
                 log.exception("a batch of %d requests failed", len(group))
                 answers = [Answer.failed(ask, error) for ask in group]
             done.append((group, answers))
+        lines = [line for ask in asks for line in written.get(id(ask), ())]
         refusal = self._write(route.model, lines)
         if refusal is not None:
             done = [
