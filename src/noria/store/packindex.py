@@ -40,6 +40,8 @@ create index object_trashed on object (trashed) where trashed > 0;
 """
 _INSERT = "insert into object (digest, pack, at, size, seen) values (?, ?, ?, ?, ?) on conflict do nothing"
 _PLACE = "select digest, pack, at, size, seen, trashed from object"
+WAL_WAIT_S = 60.0
+"""How long others may hold up the change of an older index to WAL mode."""
 
 
 class Place(NamedTuple):
@@ -303,7 +305,7 @@ class PackIndex:
             connection = _connect(str(self._file))
             try:
                 self._inode = self._file.stat().st_ino
-                connection.execute("pragma journal_mode = wal")
+                _use_wal(connection)
                 connection.execute("pragma synchronous = normal")
                 if connection.execute("select count(*) from sqlite_master where name = 'object'").fetchone()[0]:
                     return connection
@@ -325,6 +327,8 @@ class PackIndex:
                 connection.execute("pragma journal_mode = off")
                 connection.execute("pragma synchronous = off")
                 self._fill(connection)
+                # Here nobody else has it open: a file that many open at once cannot always be turned over to WAL.
+                connection.execute("pragma journal_mode = wal")
             finally:
                 connection.close()
             temporary.rename(self._file)
@@ -362,6 +366,19 @@ class PackIndex:
 
 def _connect(target: str) -> sqlite3.Connection:
     return sqlite3.connect(target, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Set WAL mode, which SQLite refuses at once, without waiting, while another connection is at work."""
+    deadline = time.monotonic() + WAL_WAIT_S
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -147,7 +147,7 @@ class Again:
             step=step.step,
             verdict=worst([each.verdict for each in outputs]),
             outputs=tuple(outputs),
-            seconds=round(now["seconds"], 3),
+            seconds=round(now["seconds"], 6),
             tolerance=tolerance,
             text="; ".join(f"{each.name}: {each.text}" for each in outputs if each.text),
             item=item,

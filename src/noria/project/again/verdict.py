@@ -98,7 +98,7 @@ def put(
         environment=environment,
         step=step,
         kind=causes[0].kind if causes else "",
-        seconds=round(seconds, 3),
+        seconds=round(seconds, 6),
     )
     with ws.ledger.transaction() as tx:
         stored = tx.append(payload, inputs=[("run", f"run/{run}")], outputs=[("verdict", digest)])
