@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from steps_project import begin, make, marks, noria, report, runs, steps, until
+
+from noria.faces.cli import up
+from noria.faces.cli.main import run
 
 SLOW = """
 @nr.step
@@ -202,3 +206,21 @@ def test_a_kill_while_a_checkpoint_is_saved_costs_one_pass(tmp_path: Path, point
     report(noria(folder, "run", "--resume", "--executor", "inline", "--json"))
     assert len(marks(folder)) == 33
     assert outputs(folder) == outputs(whole)
+
+
+def test_an_interrupt_that_a_library_drops_still_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised while an object is finalised goes no further: the demo must not go on as if nothing came."""
+    folder = make(tmp_path / "noria-demo", SLOW)
+    (folder / "year.py").write_text(f"open({str(tmp_path / 'played')!r}, 'w').close()\n")
+
+    def answering(url: str) -> bool:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(up, "_is_answering", answering)
+    before = signal.getsignal(signal.SIGINT)
+    assert run(["up", "--demo", "--exit", "--port", "0"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "played").exists()

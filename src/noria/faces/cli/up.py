@@ -91,9 +91,19 @@ def _demo(address: Sequence[str], passed: Sequence[str], *, is_exit: bool) -> in
     server = subprocess.Popen(
         [sys.executable, "-m", "noria", *words, "--with-parent"], cwd=folder, stdin=subprocess.PIPE
     )
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    heeded = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, interrupt) for each in heeded}
     try:
-        if not _is_ready(server, folder):
+        is_ready = _is_ready(server, folder)
+        if asked:  # an interrupt that comes while a library lets its connection go is dropped there without a word
+            raise KeyboardInterrupt
+        if not is_ready:
             return server.wait()
         click.echo(f"$ python {' '.join([DEMO_SCRIPT, *passed])}")
         code = subprocess.run([sys.executable, DEMO_SCRIPT, *passed], cwd=folder, check=False).returncode
@@ -102,12 +112,9 @@ def _demo(address: Sequence[str], passed: Sequence[str], *, is_exit: bool) -> in
             return server.wait()
         return code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
         _stop(server)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _is_ready(server: subprocess.Popen[bytes], folder: Path) -> bool:
