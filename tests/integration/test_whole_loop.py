@@ -256,7 +256,7 @@ def _review(shop: Shop, known: list[Row]) -> Row:
         with ws.ledger.read() as tx:
             return bool(loop.judgements(tx, MODEL))
 
-    wait_for(is_judged, limit_s=120, what="the challenger's judgement")
+    wait_for(is_judged, limit_s=400, what="the challenger's judgement")
     ws.ledger.database.close()
     if shop.model()["rollout"] is not None:
         _carry(shop, later[-1], "won")
