@@ -34,22 +34,23 @@ def status(*decided: str, jobs: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("found", "at", "behind"),
+    ("found", "at", "part"),
     [
-        (status(), "2013-09-01", False),
-        (status("2013-02"), "2013-04-20", False),
-        (status("2013-02"), "2013-04-27", True),
-        (status("2013-02", "2013-03"), "2013-04-27", False),
-        (status("2013-03", jobs=("review/flights/2013-02/flights@2/closed",)), "2013-04-10", True),
-        (status("2013-03", jobs=("check/flights@4/sha256:ab",)), "2013-04-27", False),
-        (status("2013-12"), "2013-12-31", False),
+        (status(), "2013-09-01", 1),
+        (status("2013-02"), "2013-04-20", 1),
+        (status("2013-02"), "2013-04-27", 1 / 3),
+        (status("2013-02"), "2013-05-12", 1 / 12),
+        (status("2013-02", "2013-03"), "2013-04-27", 1),
+        (status("2013-03", jobs=("review/flights/2013-02/flights@2/closed",)), "2013-04-10", 1 / 3),
+        (status("2013-03", jobs=("check/flights@4/sha256:ab",)), "2013-04-27", 1),
+        (status("2013-12"), "2013-12-31", 1),
     ],
 )
-def test_behind_is_a_month_that_ended_long_ago(pace: ModuleType, found: Any, at: str, behind: bool) -> None:
-    assert pace.is_behind(found, "flights", datetime.fromisoformat(at).replace(tzinfo=UTC)) is behind
+def test_it_goes_slower_the_longer_ago_the_month_ended(pace: ModuleType, found: Any, at: str, part: float) -> None:
+    assert pace.share(found, "flights", datetime.fromisoformat(at).replace(tzinfo=UTC)) == part
 
 
-def test_the_rate_holds_and_goes_down_to_a_third_but_never_to_nothing(pace: ModuleType) -> None:
+def test_the_rate_holds_and_goes_down_but_never_to_nothing(pace: ModuleType) -> None:
     clock = pace.Pace(300, now=0.0)
 
     def sent_in(seconds: float, start: float, sent: int) -> int:
@@ -60,11 +61,13 @@ def test_the_rate_holds_and_goes_down_to_a_third_but_never_to_nothing(pace: Modu
         return sent - before
 
     assert sent_in(10, 0, 0) == pytest.approx(3000, rel=0.02)
-    clock.is_slow = True
+    clock.share = 1 / 3
     assert sent_in(10, 10, 3000) == pytest.approx(1000, rel=0.05)
-    clock.is_slow = False
-    assert clock.allows(4000, 120.0)
-    assert sent_in(1, 120, 4000) <= 2 * 300 + 1, "what could not be sent for long does not pile up"
+    clock.share = 1 / 12
+    assert sent_in(20, 20, 4000) == pytest.approx(500, rel=0.05)
+    clock.share = 1.0
+    assert clock.allows(4500, 120.0)
+    assert sent_in(1, 120, 4500) <= 2 * 300 + 1, "what could not be sent for long does not pile up"
 
 
 def test_without_a_rate_everything_may_go(pace: ModuleType) -> None:

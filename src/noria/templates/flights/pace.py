@@ -3,8 +3,8 @@
 In truth a month lasts a month, and a review of the month before has all of it. Played at a month in
 ten seconds, a busy machine may still be training on April when July goes by, and what comes of it
 says more about the machine than about the models. So the traffic asks what is being worked on, and
-goes on at a third of its rate while the oldest such month ended more than `BEHIND_DAYS` ago by the
-clock of the traffic. It never stops, and no request waits for anything.
+goes on at a third of its rate while the oldest such month ended more than 25 days ago by the clock
+of the traffic, and at a twelfth beyond 40 (`SLOWER`). It never stops, and no request waits for anything.
 
 Standard library only.
 """
@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ASK_EVERY_S = 1.0
-BEHIND_DAYS = 25
-SLOW = 1 / 3
+SLOWER = ((40, 1 / 12), (25, 1 / 3))
+"""From so many days behind on, this share of the rate. The second is for a machine that has other work to do."""
 _MONTH = re.compile(r"/(\d{4}-\d\d)/")
 
 
@@ -30,7 +30,7 @@ class Pace:
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self.is_slow = False
+        self.share = 1.0
         self.slowed_s = 0.0
         self._allowed = 0.0
         self._at = now
@@ -40,16 +40,15 @@ class Pace:
         if not self.rate:
             return True
         passed, self._at = now - self._at, now
-        self.slowed_s += passed if self.is_slow else 0.0
-        rate = self.rate * (SLOW if self.is_slow else 1.0)
-        self._allowed = min(self._allowed + rate * passed, sent + self.rate)
+        self.slowed_s += passed if self.share < 1 else 0.0
+        self._allowed = min(self._allowed + self.rate * self.share * passed, sent + self.rate)
         return sent < self._allowed
 
 
-def is_behind(status: Mapping[str, Any], model: str, at: datetime) -> bool:
-    """Whether the oldest month that is being worked on, or was not looked at, ended long before `at`."""
-    limit = at - timedelta(days=BEHIND_DAYS)
-    return any(end_of(month) < limit for month in unfinished(status, model))
+def share(status: Mapping[str, Any], model: str, at: datetime) -> float:
+    """The part of the rate to go at: less, the longer ago the oldest month ended that is still open."""
+    behind = max((at - end_of(month) for month in unfinished(status, model)), default=timedelta())
+    return next((part for days, part in SLOWER if behind > timedelta(days=days)), 1.0)
 
 
 def unfinished(status: Mapping[str, Any], model: str) -> Iterator[str]:

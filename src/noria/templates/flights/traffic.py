@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
-from pace import ASK_EVERY_S, Pace, is_behind, status_of
+from pace import ASK_EVERY_S, Pace, share, status_of
 from story import months
 
 HERE = Path(__file__).resolve().parent
@@ -355,7 +355,7 @@ class Client:
             await asyncio.sleep(ASK_EVERY_S)
             found = await status_of(self.url, self.token)
             if found is not None:
-                self.pace.is_slow = is_behind(found, self.model, datetime.fromtimestamp(self.at_us / 1e6, UTC))
+                self.pace.share = share(found, self.model, datetime.fromtimestamp(self.at_us / 1e6, UTC))
 
     def write_progress(self, *, is_done: bool) -> None:
         """Replace the progress file."""
