@@ -129,9 +129,10 @@ def parse_checkpoint(note: str) -> Checkpoint:
         root = base64.b64decode(lines[2], validate=True)
         if len(root) != 32:
             raise ValueError("the root is not a sha-256")
-        signatures = dict(_signature(line) for line in tail.splitlines() if line)
-        if not signatures:
-            raise ValueError("the note is not signed")
+        *signed_lines, end = tail.split("\n")  # the format knows one end of a line, str.splitlines eleven
+        if not signed_lines or end:
+            raise ValueError("the note is not signed" if not tail else "the last line has no end")
+        signatures = dict(_signature(line) for line in signed_lines)
         signed = (body + "\n").encode()
     except (ValueError, binascii.Error) as error:
         raise Tampered(f"this is not a signed checkpoint: {error}") from error
@@ -212,6 +213,6 @@ def _signature(line: str) -> tuple[tuple[str, bytes], bytes]:
     dash, _, rest = line.partition(" ")
     name, _, encoded = rest.partition(" ")
     material = base64.b64decode(encoded, validate=True)
-    if dash != "—" or not is_name(name) or len(material) < 5:
+    if dash != "—" or not is_name(name) or len(material) < 5 or base64.b64encode(material).decode() != encoded:
         raise ValueError("a signature line is not well formed")
     return (name, material[:4]), material[4:]
