@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from noria.core.clock import duration
+from noria.core.consent import need
 from noria.core.errors import ConfigError, NotAProject
 from noria.core.size import size_bytes
 
@@ -50,7 +51,7 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
-_DURATIONS = frozenset({"cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"})
+_DURATIONS = frozenset({"approve_within", "cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ class DeployConfig:
     """
 
     approve: tuple[str, ...] = ()
+    approve_within: str = "30d"
     path: tuple[str, ...] = ("shadow 200 requests", "canary 5% 200 requests", "canary 25% 500 requests", "100%")
     abort: Mapping[str, float] = field(default_factory=dict)
     deadline: str = "24h"
@@ -477,6 +479,10 @@ def _model(value: Any, where: str, path: str) -> ModelConfig:
     for column, way in rest.behaviour.direction.items():
         if way not in ("up", "down"):
             raise ConfigError(f'{path}.behaviour.direction.{column} is "{way}", not "up" or "down"', where=where)
+    try:
+        list(map(need, rest.deploy.approve))
+    except ValueError as error:
+        raise ConfigError(f"{path}.deploy.approve: {error}", where=where) from error
     return dataclasses.replace(rest, gate=gate)
 
 

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
+from noria.faces.http.auth import Guard
+from noria.faces.http.guarded import behind
 from noria.faces.protocols.mlflow import routes
 from noria.testing import open_memory
 
@@ -42,7 +44,8 @@ class Wire:
     """The routes over a workspace in memory, and a run to log to."""
 
     def __init__(self, folder: Path) -> None:
-        app = Starlette(routes=routes.routes(open_memory(root=folder)))
+        ws = open_memory(root=folder)
+        app = behind(Guard(ws), Starlette(routes=routes.routes(ws)))
         self._transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         made = self.send("POST", "runs/create", b'{"experiment_id": "0", "start_time": 5, "run_name": "r"}')
         self.run = made.json()["run"]["info"]["run_id"]

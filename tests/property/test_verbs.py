@@ -72,7 +72,9 @@ ACTS: dict[str, Act] = {
     "lose": a_lost_run,
     "alias": lambda ws, which: filing.move_alias(ws, "m", "live", which % 3),
     "reject": lambda ws, which: release.reject(ws, "m", which % 3, "no"),
-    "approve": lambda ws, which: approve(acting(ws, f"user:{which}"), f"dataset/flights@{1 + which % 2}"),
+    "approve": lambda ws, which: approve(
+        acting(ws, f"user:{which}"), f"dataset/flights@{1 + which % 2}", comment="fine"
+    ),
     "acknowledge": lambda ws, which: alerts.acknowledge(ws, "m", f"alert-{which}", "seen"),
 }
 

@@ -29,7 +29,7 @@ class WrittenReport:
     to: str
 
 
-@verb(permission="checks.read", changes=False, where="project")
+@verb(permission="checks.export", changes=False, where="project")
 def report(ws: Workspace, dataset: str, to: str = "") -> WrittenReport:
     """Write the last report on a version as one HTML page: every failure with its rows, every column.
 

@@ -20,7 +20,7 @@ from noria.store.workspace import Workspace
 __all__ = ["check_schema"]
 
 
-@verb(permission="checks.read", name="pandera", changes=False, where="project")
+@verb(permission="checks.run", name="pandera", changes=False, where="project")
 def check_schema(ws: Workspace, dataset: str, schema: str) -> ChecksReport:
     """Validate a version with a Pandera schema of the project: schema and data, every failure, no lazy frame.
 

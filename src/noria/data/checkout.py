@@ -104,7 +104,7 @@ class _Plan:
     size_bytes: int = 0
 
 
-@verb(permission="data.read", changes=False, where="project")
+@verb(permission="data.checkout", changes=False, where="project")
 def checkout(ws: Workspace, ref: str = "", to: str = "", *, path: str = "", into: bool = False) -> CheckedOut:
     """Write the files of a version into a folder, every byte verified; without a name, of all that noria.lock/ pins.
 

@@ -90,7 +90,7 @@ class _State:
     size_bytes: int = 0
 
 
-@verb(permission="data.read", name="verify")
+@verb(permission="data.verify", name="verify")
 def verify(ws: Workspace, refs: Sequence[str] = (), look_only: bool = False) -> VerifyReport:
     """Read every stored byte of versions anew, name what is altered or missing, and heal it from a remote.
 

@@ -105,7 +105,7 @@ async def _serving(
     runtime.start(loop)
     config = uvicorn.Config(
         app,
-        http=cast(Any, functools.partial(Direct, infer=app.infer, rules=rules)),
+        http=cast(Any, functools.partial(Direct, infer=app.infer, guard=app.guard)),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -234,7 +234,7 @@ def _object_message(bad: list[_Bad]) -> str:
     return f"{many}: {shown}{more}"
 
 
-@verb(permission="governance.audit", changes=False, where="project")
+@verb(permission="governance.export", changes=False, where="project")
 def export(ws: Workspace, to: str) -> Export:
     """Write the ledger as plain files into a folder of the project: facts.jsonl, checkpoint.txt, key.pub.
 

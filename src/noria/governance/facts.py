@@ -1,20 +1,84 @@
-"""What people decide."""
+"""What people decide: consent, and who may come in."""
 
 from __future__ import annotations
 
 from noria.core.fact import fact
 
-__all__ = ["FACTS", "ApprovalGiven"]
+__all__ = [
+    "FACTS",
+    "AccessRefused",
+    "ApprovalGiven",
+    "ApprovalRefused",
+    "PolicyProtected",
+    "TokenCreated",
+    "TokenRevoked",
+]
 
 
 @fact("approval.given", subject="{about}")
 class ApprovalGiven:
-    """A person approved a thing by its digest, with a comment. The author of the thing never counts."""
+    """A person approved a thing by its digest, with a comment. The author of the thing never counts.
+
+    `expires` is a moment after which it does not count, or empty.
+    """
 
     about: str
     digest: str
     role: str
     comment: str = ""
+    expires: str = ""
 
 
-FACTS = (ApprovalGiven,)
+@fact("approval.refused", subject="{about}")
+class ApprovalRefused:
+    """A person rejected a thing by its digest; what they approved of that content is taken back."""
+
+    about: str
+    digest: str
+    comment: str
+
+
+@fact("policy.protected", subject="policy")
+class PolicyProtected:
+    """Where the rules of models are read from: a git ref, the content of an object, or, with neither, the project."""
+
+    ref: str
+    content: str
+
+
+@fact("token.created", subject="token/{token}")
+class TokenCreated:
+    """Somebody was given a token. `verifier` is the SHA-256 (hex) of a random secret that is kept nowhere.
+
+    `holder` is the actor of all that is done with it. `expires` is a moment, or empty for never. `approves` are
+    the named roles that the holder may approve in.
+    """
+
+    token: str
+    holder: str
+    role: str
+    project: str
+    scopes: tuple[str, ...]
+    approves: tuple[str, ...]
+    verifier: str
+    expires: str
+
+
+@fact("token.revoked", subject="token/{token}")
+class TokenRevoked:
+    """A token opens nothing any more."""
+
+    token: str
+    reason: str = ""
+
+
+@fact("access.refused", subject="access/{permission}")
+class AccessRefused:
+    """Somebody who is known asked for what they may not do; told at most once an hour for each of both."""
+
+    permission: str
+    token: str
+    reason: str
+
+
+FACTS = (ApprovalGiven, ApprovalRefused, PolicyProtected, TokenCreated, TokenRevoked, AccessRefused)

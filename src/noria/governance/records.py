@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Column, Integer, Text, select
+from sqlalchemy import Column, Integer, Text, func, select
 
 from noria.core.fact import Stored
-from noria.governance.facts import ApprovalGiven
+from noria.governance.facts import ApprovalGiven, ApprovalRefused, PolicyProtected, TokenCreated, TokenRevoked
 from noria.store import tables
 from noria.store.fold import Reader
 from noria.store.ledger import Transaction
@@ -19,11 +20,19 @@ __all__ = [
     "TABLES",
     "ApprovalRecord",
     "EdgeRecord",
+    "ProtectionRecord",
+    "RejectionRecord",
+    "TokenRecord",
     "approvals",
     "inputs_of",
     "outputs_of",
     "producers",
+    "protection",
+    "rejections",
     "subjects",
+    "token",
+    "tokens",
+    "tokens_seq",
     "users",
 ]
 
@@ -38,10 +47,49 @@ approval = record_table(
     Column("role", Text, primary_key=True),
     Column("comment", Text, nullable=False),
     Column("at", Text, nullable=False),
+    Column("expires", Text, nullable=False),
     Column("seq", Integer, nullable=False),
 )
 
-TABLES = (approval,)
+rejection = record_table(
+    "rejection",
+    Column("about", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("actor", Text, primary_key=True),
+    Column("comment", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+)
+
+protection_table = record_table(
+    "protection",
+    Column("subject", Text, primary_key=True),
+    Column("ref", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+)
+
+token_table = record_table(
+    "token",
+    Column("token", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("approves", Text, nullable=False),
+    Column("verifier", Text, nullable=False),
+    Column("expires", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("revoked_at", Text, nullable=False),
+    Column("revoked_by", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+)
+"""`seq` is that of the last fact about it; lists are texts with spaces between."""
+
+TABLES = (approval, rejection, protection_table, token_table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +101,30 @@ class ApprovalRecord:
     actor: str
     role: str
     comment: str
+    at: str
+    seq: int
+    expires: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionRecord:
+    """One person's no to exactly this content."""
+
+    about: str
+    digest: str
+    actor: str
+    comment: str
+    at: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectionRecord:
+    """Where the rules of models are read from, by whom it was said: a git ref, or an object's digest."""
+
+    ref: str
+    content: str
+    actor: str
     at: str
     seq: int
 
@@ -69,10 +141,34 @@ class EdgeRecord:
     ref: str
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token without its secret. `expires` and `revoked_at` are moments, or empty."""
+
+    token: str
+    holder: str
+    role: str
+    project: str
+    scopes: tuple[str, ...]
+    approves: tuple[str, ...]
+    verifier: str
+    expires: str
+    created_at: str
+    created_by: str
+    revoked_at: str
+    revoked_by: str
+    seq: int
+
+    def is_live(self, now: str) -> bool:
+        """Whether it opens anything at a moment (`utc_text`)."""
+        return not self.revoked_at and (not self.expires or now < self.expires)
+
+
 @project(ApprovalGiven)
 def approve(tx: Transaction, fact: Stored[ApprovalGiven]) -> None:
-    """An approval counts once for a person and role; a later one replaces its comment."""
+    """An approval counts once for a person and role; a later one replaces it, and takes their rejection back."""
     given = fact.payload
+    tx.delete(rejection, about=given.about, digest=given.digest, actor=fact.actor)
     tx.upsert(
         approval,
         about=given.about,
@@ -81,11 +177,99 @@ def approve(tx: Transaction, fact: Stored[ApprovalGiven]) -> None:
         role=given.role,
         comment=given.comment,
         at=fact.at,
+        expires=given.expires,
         seq=fact.seq,
     )
 
 
-PROJECTIONS = (approve,)
+@project(ApprovalRefused)
+def refuse(tx: Transaction, fact: Stored[ApprovalRefused]) -> None:
+    """A rejection stands until the same person approves; it takes back what they approved in any role."""
+    given = fact.payload
+    content = {"about": given.about, "digest": given.digest, "actor": fact.actor}
+    tx.delete(approval, **content)
+    tx.upsert(rejection, **content, comment=given.comment, at=fact.at, seq=fact.seq)
+
+
+@project(PolicyProtected)
+def protect(tx: Transaction, fact: Stored[PolicyProtected]) -> None:
+    """The newest says it all."""
+    said = fact.payload
+    tx.upsert(
+        protection_table,
+        subject=fact.fact.subject,
+        ref=said.ref,
+        content=said.content,
+        actor=fact.actor,
+        at=fact.at,
+        seq=fact.seq,
+    )
+
+
+@project(TokenCreated)
+def create_token(tx: Transaction, fact: Stored[TokenCreated]) -> None:
+    """A token is there."""
+    made = fact.payload
+    tx.upsert(
+        token_table,
+        token=made.token,
+        holder=made.holder,
+        role=made.role,
+        project=made.project,
+        scopes=" ".join(made.scopes),
+        approves=" ".join(made.approves),
+        verifier=made.verifier,
+        expires=made.expires,
+        created_at=fact.at,
+        created_by=fact.actor,
+        revoked_at="",
+        revoked_by="",
+        seq=fact.seq,
+    )
+
+
+@project(TokenRevoked)
+def revoke_token(tx: Transaction, fact: Stored[TokenRevoked]) -> None:
+    """A token stays in the list, and opens nothing."""
+    where = {"token": fact.payload.token}
+    tx.update(token_table, where, revoked_at=fact.at, revoked_by=fact.actor, seq=fact.seq)
+
+
+PROJECTIONS = (approve, refuse, protect, create_token, revoke_token)
+
+
+def tokens(tx: Reader) -> list[TokenRecord]:
+    """Every token that was ever made, oldest first."""
+    return [_token(row) for row in tx.rows(select(token_table).order_by(token_table.c.created_at, token_table.c.token))]
+
+
+def token(tx: Reader, name: str) -> TokenRecord | None:
+    """The token of that id."""
+    row = tx.first(select(token_table).where(token_table.c.token == name))
+    return None if row is None else _token(row)
+
+
+def tokens_seq(tx: Reader) -> int:
+    """The number of the newest fact about any token; 0 while there is none."""
+    return int(tx.scalar(select(func.max(token_table.c.seq))) or 0)
+
+
+def _token(row: Any) -> TokenRecord:
+    return TokenRecord(
+        token=row.token,
+        holder=row.holder,
+        role=row.role,
+        project=row.project,
+        scopes=tuple(row.scopes.split()),
+        approves=tuple(row.approves.split()),
+        verifier=row.verifier,
+        expires=row.expires,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        revoked_at=row.revoked_at,
+        revoked_by=row.revoked_by,
+        seq=row.seq,
+    )
 
 
 def approvals(tx: Reader, about: str, digest: str = "") -> list[ApprovalRecord]:
@@ -94,9 +278,26 @@ def approvals(tx: Reader, about: str, digest: str = "") -> list[ApprovalRecord]:
     if digest:
         query = query.where(approval.c.digest == digest)
     return [
-        ApprovalRecord(r.about, r.digest, r.actor, r.role, r.comment, r.at, r.seq)
+        ApprovalRecord(r.about, r.digest, r.actor, r.role, r.comment, r.at, r.seq, r.expires)
         for r in tx.rows(query.order_by(approval.c.seq))
     ]
+
+
+def rejections(tx: Reader, about: str, digest: str) -> list[RejectionRecord]:
+    """Who rejected exactly this content and has not approved it since, oldest first."""
+    query = select(rejection).where(rejection.c.about == about, rejection.c.digest == digest)
+    return [
+        RejectionRecord(r.about, r.digest, r.actor, r.comment, r.at, r.seq)
+        for r in tx.rows(query.order_by(rejection.c.seq))
+    ]
+
+
+def protection(tx: Reader) -> ProtectionRecord | None:
+    """Where the rules of models are read from; None for the working tree."""
+    row = tx.first(select(protection_table))
+    if row is None or not (row.ref or row.content):
+        return None
+    return ProtectionRecord(row.ref, row.content, row.actor, row.at, row.seq)
 
 
 def producers(tx: Reader, refs: Sequence[str]) -> list[EdgeRecord]:

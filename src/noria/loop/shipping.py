@@ -22,6 +22,7 @@ from noria.config import GateConfig
 from noria.core.errors import GateClosed, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.data import versions as datasets
+from noria.governance import policy
 from noria.loop import baseline, pins
 from noria.loop.holdout import Roles
 from noria.loop.outcome import ModelLine, Question
@@ -176,7 +177,7 @@ def _relative(root: Path, path: str) -> str:
 
 
 def _is_asked(ws: Workspace, name: str) -> bool:
-    return ws.project.model(name).gate != GateConfig()
+    return policy.of(ws, name).config.gate != GateConfig()
 
 
 def _require_name(ws: Workspace, question: Question, name: str) -> None:

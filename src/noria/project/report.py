@@ -48,7 +48,7 @@ class ReportWritten:
     note: str = ""
 
 
-@verb(permission="project.read", changes=False, where="project")
+@verb(permission="project.report", changes=False, where="project")
 def report(ws: Workspace, to: str = "report.html", model: str = "") -> ReportWritten:
     """Write the report of a model: quality, drift, decisions, promotions, refusals, stopped data.
 

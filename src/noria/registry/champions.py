@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from noria.config import GateConfig
 from noria.core.errors import GateClosed
-from noria.governance import approvals
+from noria.governance import approvals, policy
 from noria.registry import records
 from noria.registry.gates import policy_digest
 from noria.registry.kept import JudgementRecord, VersionRecord
@@ -25,9 +25,9 @@ SHOWN = 3
 
 def is_gated(ws: Workspace, model: str, alias: str) -> bool:
     """Whether rules of noria.toml bind what that alias of a model points to; case makes no difference."""
-    policy = ws.project.model(model)
-    has_rules = policy.gate != GateConfig() or bool(policy.deploy.approve)
-    return has_rules and alias.lower() in {each.lower() for each in policy.deploy.aliases}
+    rules = policy.of(ws, model).config
+    has_rules = rules.gate != GateConfig() or bool(rules.deploy.approve)
+    return has_rules and alias.lower() in {each.lower() for each in rules.deploy.aliases}
 
 
 def require_allowed(ws: Workspace, tx: Reader, version: VersionRecord, alias: str) -> None:
@@ -70,15 +70,14 @@ def _why_not(ws: Workspace, tx: Reader, version: VersionRecord, alias: str) -> s
 
 def _lacking(ws: Workspace, tx: Reader, version: VersionRecord) -> str:
     """The approvals that are asked for and not there, each for the content of this version's release."""
-    required = ws.project.model(version.model).deploy.approve
+    required = policy.of(ws, version.model).config.deploy.approve
     if not required:
         return ""
     made = [each for each in records.releases(tx, version.model) if each.version == version.version]
     if not made:
         return f"it has no release that could be approved as {', '.join(required)}"
-    about = f"release/{version.model}/{made[0].release}"
-    lacking = approvals.missing(tx, about, made[0].content, required)
-    return f"r{made[0].release} waits for approval as {', '.join(lacking)}" if lacking else ""
+    lacking = approvals.waiting(ws, tx, f"release/{version.model}/{made[0].release}", made[0].content)
+    return f"r{made[0].release} {lacking.text}" if lacking else ""
 
 
 def _refusal(judged: JudgementRecord) -> str:

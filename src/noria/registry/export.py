@@ -27,7 +27,7 @@ class Exported:
     next: str
 
 
-@verb(permission="registry.read", changes=False, name="export")
+@verb(permission="registry.export", changes=False, name="export")
 def export_release(ws: Workspace, model: str, release: int, to: str) -> Exported:
     """Write a release into a new folder: the model as its library saved it, signature, example, golden rows.
 

@@ -65,7 +65,8 @@ class GateJudged:
     """The platform evaluated every gate of a version; `passed` only if each verdict passed.
 
     `champion` is the version it was compared with (0: none), `policy` the digest of the gate's
-    rules, `report` that of the evaluation report.
+    rules, `report` that of the evaluation report. `policy_from` is where the rules were read: "working tree",
+    "REF@COMMIT" of a protected branch, or "kept@DIGEST".
     """
 
     model: str
@@ -75,6 +76,7 @@ class GateJudged:
     verdicts: tuple[Verdict, ...]
     policy: str
     report: str
+    policy_from: str = ""
 
 
 @fact("release.made", subject="model/{model}")

@@ -19,6 +19,8 @@ from noria import plugins
 from noria.config import GateConfig
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
+from noria.governance.policy import Policy
+from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import load
 from noria.packaging.predictor import Predictor
 from noria.registry import evaluate, records
@@ -79,7 +81,8 @@ def judge(
         data: where the rows come from, kept in the report.
     Raises: NotFound for an unknown version. A failing model or gate does not raise: it is a no.
     """
-    policy = ws.project.model(model).gate
+    rules = policy_of(ws, model)
+    policy = rules.config.gate
     with ws.ledger.read() as tx:
         candidate = resolve(tx, f"{model}:{version}")
         incumbent = resolve(tx, f"{model}:{champion}") if champion else None
@@ -123,7 +126,7 @@ def judge(
         )
     if evaluation is not None:
         evaluation = evaluate.store(ws, evaluation, verdicts)
-    return _recorded(ws, candidate, incumbent, policy, verdicts, evaluation)
+    return _recorded(ws, candidate, incumbent, rules, verdicts, evaluation)
 
 
 def decide(evidence: Evidence, *, is_compared: bool = True) -> list[Verdict]:
@@ -147,7 +150,7 @@ def _asked(name: str, evidence: Evidence) -> list[Verdict]:
 
 def policy_digest(ws: Workspace, model: str) -> str:
     """The digest of a model's gate rules as they are now, stored as an object."""
-    return ws.objects.put_json(_plain(ws.project.model(model).gate))
+    return ws.objects.put_json(_plain(policy_of(ws, model).config.gate))
 
 
 def _plain(policy: GateConfig) -> dict[str, Any]:
@@ -255,11 +258,11 @@ def _recorded(
     ws: Workspace,
     candidate: records.VersionRecord,
     incumbent: records.VersionRecord | None,
-    policy: GateConfig,
+    policy: Policy,
     verdicts: Sequence[Verdict],
     evaluation: Evaluation | None,
 ) -> Judgement:
-    rules = policy_digest(ws, candidate.model)
+    rules: str = ws.objects.put_json(_plain(policy.config.gate))
     judged = GateJudged(
         model=candidate.model,
         version=candidate.version,
@@ -267,6 +270,7 @@ def _recorded(
         passed=bool(verdicts) and all(verdict.passed for verdict in verdicts),
         verdicts=tuple(verdicts),
         policy=rules,
+        policy_from=policy.origin,
         report=evaluation.report if evaluation else "",
     )
     outputs = [("policy", rules)]

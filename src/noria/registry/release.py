@@ -326,15 +326,17 @@ def _require_gates(ws: Workspace, tx: Reader, record: ReleaseRecord, environment
 
 def _require_approval(ws: Workspace, tx: Reader, record: ReleaseRecord) -> None:
     """The roles of `[model.NAME.deploy] approve`, each given for this very content by no author of it."""
-    required = ws.project.model(record.model).deploy.approve
-    if not required:
-        return
-    lacking = approvals.missing(tx, f"release/{record.model}/{record.release}", record.content, required)
+    lacking = approvals.waiting(ws, tx, f"release/{record.model}/{record.release}", record.content)
     if lacking:
-        raise GateClosed(
-            f"{record.ref} waits for approval as {', '.join(lacking)}",
-            hint=f"noria approve {record.model}:{record.release} --role {lacking[0]}, by somebody who did not make it",
-        )
+        raise GateClosed(f"{record.ref} {lacking.text}", hint=how_to_approve(record, lacking))
+
+
+def how_to_approve(record: ReleaseRecord, lacking: approvals.Waiting) -> str:
+    """What somebody else than the author may type."""
+    name = f"{record.model}:{record.release}"
+    if not lacking.roles:
+        return f"noria governance reviews {name}; who rejected it may approve it"
+    return f"somebody who did not make it: noria approve {name} --role {lacking.roles[0]} --comment WHY"
 
 
 def _require_room(tx: Reader, record: ReleaseRecord, after: str, environment: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from noria.governance import policy
 from noria.packaging.bundle import read
 from noria.registry import records
 from noria.registry.facts import GateJudged, Verdict
@@ -31,7 +32,7 @@ def record(ws: Workspace, version: VersionRecord, *, champion: int, verdicts: Se
     found = list(verdicts)
     with ws.ledger.read() as tx:
         incumbent = records.version(tx, version.model, champion) if champion else None
-    if incumbent is not None and ws.project.model(version.model).gate.inputs == "same":
+    if incumbent is not None and policy.of(ws, version.model).config.gate.inputs == "same":
         before, after = read(ws, incumbent.bundle).signature.inputs, read(ws, version.bundle).signature.inputs
         wrong = misfits(before, after)
         text = f"requests to version {champion} would be refused: {'; '.join(wrong[:4])}" if wrong else ""
@@ -45,6 +46,7 @@ def record(ws: Workspace, version: VersionRecord, *, champion: int, verdicts: Se
         verdicts=tuple(found),
         policy=rules,
         report="",
+        policy_from=policy.of(ws, version.model).origin,
     )
     with ws.ledger.transaction() as tx:
         tx.append(

@@ -15,7 +15,7 @@ from pathlib import Path
 from noria.core.errors import Conflict, GateClosed, NotFound, StoreUnavailable, UsageError
 from noria.core.identity import JSON
 from noria.core.verb import verb
-from noria.governance import approvals
+from noria.governance import approvals, policy
 from noria.packaging import bundle as bundles
 from noria.registry import records as registry_records
 from noria.registry import release as releases
@@ -177,7 +177,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
         state = releases.state_in(tx, target, environment)
         current = records.deployment(tx, target.model, environment)
         under_way = records.open_rollout(tx, target.model, environment)
-    config = ws.project.model(target.model).deploy
+    config = policy.of(ws, target.model).config.deploy
     where = f"noria.toml [model.{target.model}.deploy]"
     if under_way is not None:
         raise _on_its_way(target.model, under_way.release)
@@ -188,7 +188,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     elif state in _SHIPPABLE:
         _require_gates(ws, target, environment)
     way = plan(config, where=where, slow_us=_slow_us(ws, target.model, live, config.path))
-    _require_approval(ws, target, config.approve)
+    _require_approval(ws, target)
     _require_parts(ws, target)
     if dry_run:
         action = "deployed" if live is None else "rollout started"
@@ -454,16 +454,11 @@ def _require_parts(ws: Workspace, target: ReleaseRecord) -> None:
         )
 
 
-def _require_approval(ws: Workspace, target: ReleaseRecord, roles: tuple[str, ...]) -> None:
-    if not roles:
-        return
+def _require_approval(ws: Workspace, target: ReleaseRecord) -> None:
     with ws.ledger.read() as tx:
-        lacking = approvals.missing(tx, f"release/{target.model}/{target.release}", target.content, roles)
+        lacking = approvals.waiting(ws, tx, f"release/{target.model}/{target.release}", target.content)
     if lacking:
-        raise GateClosed(
-            f"{target.ref} lacks the approval of {', '.join(lacking)}",
-            hint=f"somebody else than its author: noria approve {target.model}:{target.release} --role {lacking[0]}",
-        )
+        raise GateClosed(f"{target.ref} {lacking.text}", hint=releases.how_to_approve(target, lacking))
 
 
 def _slow_us(ws: Workspace, model: str, live: ReleaseRecord | None, path: tuple[str, ...]) -> int | None:

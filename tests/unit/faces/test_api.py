@@ -12,6 +12,8 @@ from starlette.applications import Starlette
 from noria.config import Project, ServerConfig
 from noria.faces import verbs
 from noria.faces.http import api
+from noria.faces.http.auth import Guard
+from noria.faces.http.guarded import behind
 from noria.store.workspace import Workspace
 from noria.testing.workspace import open_memory
 
@@ -31,7 +33,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def client(ws: Workspace) -> httpx.AsyncClient:
     """A client of the routes, without a network."""
-    transport = httpx.ASGITransport(app=Starlette(routes=api.routes(ws)))
+    transport = httpx.ASGITransport(app=behind(Guard(ws), Starlette(routes=api.routes(ws))))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 

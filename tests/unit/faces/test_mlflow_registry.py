@@ -12,6 +12,8 @@ import pytest
 from starlette.applications import Starlette
 
 from noria.config import parse_project
+from noria.faces.http.auth import Guard
+from noria.faces.http.guarded import behind
 from noria.faces.protocols.mlflow import routes
 from noria.registry import records
 from noria.registry.facts import VersionRegistered
@@ -35,7 +37,7 @@ def ask(ws: Workspace, method: str, endpoint: str, given: dict[str, Any]) -> tup
     """The status and JSON of an answer."""
 
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app=Starlette(routes=routes.routes(ws)))
+        transport = httpx.ASGITransport(app=behind(Guard(ws), Starlette(routes=routes.routes(ws))))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             path = f"/api/2.0/mlflow/{endpoint}"
             if method == "GET":

@@ -14,6 +14,8 @@ from starlette.applications import Starlette
 
 from noria.config import Project
 from noria.faces import verbs
+from noria.faces.http.auth import Guard
+from noria.faces.http.guarded import behind
 from noria.faces.ui import pages
 from noria.faces.ui.chart import HEIGHT, WIDTH, chart
 from noria.project.status import status
@@ -83,7 +85,7 @@ def test_the_page_of_a_real_workspace_answers_with_its_policy(tmp_path: Path) ->
     ws = open_memory(Project(name="shop"), root=tmp_path)
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(app=Starlette(routes=pages.routes(ws)))
+        transport = httpx.ASGITransport(app=behind(Guard(ws), Starlette(routes=pages.routes(ws))))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get("/")
 

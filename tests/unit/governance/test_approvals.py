@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from noria.core.errors import Denied, NotFound, UsageError
-from noria.governance import records
-from noria.governance.approvals import approve, authors, missing
+from noria.config import DeployConfig, ModelConfig
+from noria.core.errors import Conflict, Denied, NotFound, UsageError
+from noria.governance import approvals, records, tokens
+from noria.governance.approvals import approve, authors, missing, reject, reviews
 from noria.governance.facts import ApprovalGiven
 from noria.governance.lineage import ancestors, descendants
 from noria.registry.facts import ReleaseMade, VersionRegistered
+from noria.store.replay import difference
 from noria.store.workspace import Workspace, acting
 from noria.testing import open_memory
+from noria.testing.workspace import TestClock
 from noria.tracking.facts import Code, RunStarted
 
 TREE, BUNDLE, CONTENT = ("sha256:" + letter * 64 for letter in "abc")
@@ -64,9 +71,9 @@ def test_a_person_approves_the_content_of_a_release(ws: Workspace, about: str) -
 
 def test_approving_twice_is_one_approval(ws: Workspace) -> None:
     bob = acting(ws, "user:bob")
-    assert approve(bob, "m:1") == approve(bob, "m:1", comment="again")
+    assert approve(bob, "m:1", comment="fine") == approve(bob, "m:1", comment="again")
     assert len(ws.ledger.facts(kind="approval.given")) == 1
-    approve(bob, "m:1", role="risk")
+    approve(bob, "m:1", role="risk", comment="fine")
     assert len(ws.ledger.facts(kind="approval.given")) == 2
 
 
@@ -74,7 +81,7 @@ def test_who_ran_the_training_may_not_approve_its_release(ws: Workspace) -> None
     with ws.ledger.read() as reader:
         assert authors(reader, "release/m/1") == {"user:ann", "service:trainer"}
     with pytest.raises(Denied, match="the author of a thing never counts"):
-        approve(acting(ws, "user:ann"), "m:1")
+        approve(acting(ws, "user:ann"), "m:1", comment="fine")
     assert ws.ledger.facts(kind="approval.given") == []
 
 
@@ -87,23 +94,23 @@ def test_an_approval_by_an_author_never_counts_even_if_it_is_there(ws: Workspace
 @pytest.mark.parametrize("actor", ["service:controller", "service:trainer", "token:ci"])
 def test_only_people_approve(ws: Workspace, actor: str) -> None:
     with pytest.raises(Denied, match="only people do"):
-        approve(acting(ws, actor), "m:1")
+        approve(acting(ws, actor), "m:1", comment="fine")
 
 
 def test_what_was_never_made_cannot_be_approved(ws: Workspace) -> None:
     bob = acting(ws, "user:bob")
     for about in ("m:2", "nothing", "model/m", ""):
         with pytest.raises(NotFound):
-            approve(bob, about)
+            approve(bob, about, comment="fine")
     with pytest.raises(UsageError, match="over the limit"):
         approve(bob, "m:1", comment="x" * 3000)
 
 
 def test_a_digest_is_approved_as_it_is_and_a_thing_without_content_is_not(ws: Workspace) -> None:
     bob = acting(ws, "user:bob")
-    assert approve(bob, CONTENT).digest == CONTENT
+    assert approve(bob, CONTENT, comment="fine").digest == CONTENT
     with pytest.raises(NotFound, match="names no content"):
-        approve(bob, "model/m:1")
+        approve(bob, "model/m:1", comment="fine")
 
 
 def test_lineage_goes_from_a_release_to_the_data_and_back(ws: Workspace) -> None:
@@ -131,3 +138,165 @@ def test_a_walk_over_many_refs_is_cut_into_queries(ws: Workspace) -> None:
         assert records.producers(reader, [*many, "release/m/1"])[0].role == "release"
         assert records.subjects(reader, [*many, "run/run_1"])[0].role == "subject"
         assert records.inputs_of(reader, list(range(1, 1300)))
+
+
+def released(ws: Workspace, approve_of: tuple[str, ...], within: str = "30d") -> Workspace:
+    """The same workspace under a policy that asks for approvals of the model `m`."""
+    deploy = DeployConfig(approve=approve_of, approve_within=within)
+    return replace(ws, project=replace(ws.project, models={"m": ModelConfig(deploy=deploy)}))
+
+
+def waits(ws: Workspace) -> str:
+    """What the release still waits for; empty for nothing."""
+    with ws.ledger.read() as tx:
+        found = approvals.waiting(ws, tx, "release/m/1", CONTENT)
+    return found.text if found else ""
+
+
+def test_a_decision_says_why(ws: Workspace) -> None:
+    for comment in ("", "  \n"):
+        with pytest.raises(UsageError, match="needs a comment"):
+            approve(acting(ws, "user:bob"), "m:1", comment=comment)
+        with pytest.raises(UsageError, match="needs a comment"):
+            reject(acting(ws, "user:bob"), "m:1", comment=comment)
+
+
+def test_so_many_different_people_must_approve_in_a_role(ws: Workspace) -> None:
+    asked = released(ws, ("lead 2", "risk"))
+    assert waits(asked) == "waits for approval as lead 2, risk"
+    approve(acting(ws, "user:bob"), "m:1", role="lead", comment="fine")
+    approve(acting(ws, "user:bob"), "m:1", role="lead", comment="fine again")
+    assert waits(asked).startswith("waits for approval as lead, risk (")
+    assert "user:bob as lead" in waits(asked)
+    approve(acting(ws, "user:eve"), "m:1", role="lead", comment="fine")
+    approve(acting(ws, "user:eve"), "m:1", role="risk", comment="fine")
+    assert waits(asked) == ""
+
+
+def test_an_approval_that_is_over_does_not_count_and_may_be_given_anew(ws: Workspace) -> None:
+    asked = released(ws, ("lead",), within="2d")
+    assert isinstance(ws.clock, TestClock)
+    first = approve(acting(asked, "user:bob"), "m:1", role="lead", comment="fine")
+    assert waits(asked) == ""
+    ws.clock.forward(days=2)
+    assert "waits for approval as lead" in waits(asked)
+    again = approve(acting(asked, "user:bob"), "m:1", role="lead", comment="fine")
+    assert again.seq > first.seq
+    assert waits(asked) == ""
+    approve(acting(asked, "user:bob"), "m:1", role="lead", comment="for a while", expires="1h")
+    assert waits(asked) == ""
+    ws.clock.forward(hours=1)
+    assert "waits for approval as lead" in waits(asked)
+    with pytest.raises(UsageError):
+        approve(acting(asked, "user:bob"), "m:1", role="lead", comment="fine", expires="0s")
+
+
+def test_an_approval_is_of_the_digest_that_was_reviewed(ws: Workspace) -> None:
+    bob = acting(ws, "user:bob")
+    other = "sha256:" + "d" * 64
+    for digest in (other, "d" * 12, CONTENT[:-1] + "0"):
+        with pytest.raises(Conflict, match="that was reviewed"):
+            approve(bob, "m:1", comment="fine", digest=digest)
+        with pytest.raises(Conflict, match="that was reviewed"):
+            reject(bob, "m:1", comment="no", digest=digest)
+    with pytest.raises(UsageError, match="too short"):
+        approve(bob, "m:1", comment="fine", digest="cc")
+    assert ws.ledger.facts(kind="approval.given") == []
+    assert approve(bob, "m:1", role="lead", comment="fine", digest=CONTENT[7:19]).digest == CONTENT
+    with ws.ledger.transaction() as tx:
+        tx.append(
+            ReleaseMade(model="m", release=2, version=1, content=other),
+            inputs=[("version", "model/m:1")],
+            outputs=[("release", "release/m/2"), ("content", other)],
+        )
+        asked = released(ws, ("lead",))
+        assert approvals.waiting(asked, tx, "release/m/1", CONTENT) is None
+        assert approvals.waiting(asked, tx, "release/m/2", other) is not None
+        assert approvals.waiting(asked, tx, "release/m/1", other) is not None
+
+
+def test_a_rejection_stands_until_the_same_person_approves(ws: Workspace) -> None:
+    asked = released(ws, ("lead",))
+    bob, eve = acting(asked, "user:bob"), acting(asked, "user:eve")
+    approve(bob, "m:1", role="lead", comment="fine")
+    approve(eve, "m:1", role="lead", comment="fine")
+    assert reject(eve, "m:1", comment="PT is worse").comment == "PT is worse"
+    assert reject(eve, "m:1", comment="again") == reject(eve, "m:1", comment="and again")
+    assert waits(asked) == "was rejected by user:eve: PT is worse"
+    found = reviews(asked, "m@r1")
+    assert [each.actor for each in found.approvals] == ["user:bob"], "and what eve had approved is taken back"
+    assert [each.actor for each in found.rejections] == ["user:eve"]
+    assert found.waiting == waits(asked)
+    assert found.authors == ("service:trainer", "user:ann")
+    approve(bob, "m:1", role="lead", comment="still fine")
+    assert waits(asked).startswith("was rejected by user:eve")
+    approve(eve, "m:1", role="lead", comment="mended")
+    assert waits(asked) == ""
+    assert difference(ws.ledger) == []
+    with pytest.raises(Denied, match="only people do"):
+        reject(acting(asked, "service:ci"), "m:1", comment="no")
+
+
+def test_where_there_are_tokens_they_say_who_may_approve_as_what(ws: Workspace) -> None:
+    tokens.create(ws, "vic", role="viewer")
+    tokens.create(ws, "eva", role="editor")
+    tokens.create(ws, "bob", role="approver", approves=["lead"])
+    tokens.create(ws, "far", role="approver", approves=["lead"], project="elsewhere")
+    over = tokens.create(ws, "old", role="approver", approves=["lead"], expires="1h")
+    gone = tokens.create(ws, "out", role="approver", approves=["lead"])
+    tokens.create(ws, "ann", role="admin", approves=["lead"])
+    tokens.revoke(ws, gone.token)
+    assert isinstance(ws.clock, TestClock)
+    ws.clock.forward(hours=1)
+    assert over.expires
+    for name in ("vic", "eva", "far", "old", "out", "nobody"):
+        for role in ("lead", "approver"):
+            with pytest.raises(Denied, match="no token of theirs has the role approver"):
+                approve(acting(ws, f"user:{name}"), "m:1", role=role, comment="fine")
+        with pytest.raises(Denied, match="no token of theirs"):
+            reject(acting(ws, f"user:{name}"), "m:1", comment="no")
+    with pytest.raises(Denied, match="may not approve as risk"):
+        approve(acting(ws, "user:bob"), "m:1", role="risk", comment="fine")
+    with pytest.raises(Denied, match="the author of a thing never counts"):
+        approve(acting(ws, "user:ann"), "m:1", role="lead", comment="fine")
+    assert ws.ledger.facts(kind="approval.given") == []
+    assert approve(acting(ws, "user:bob"), "m:1", role="lead", comment="fine").role == "lead"
+    assert approve(acting(ws, "user:bob"), "m:1", comment="fine").role == "approver"
+
+
+def test_a_services_approval_never_counts_even_if_it_is_there(ws: Workspace) -> None:
+    with acting(ws, "service:ci").ledger.transaction() as tx:
+        tx.append(ApprovalGiven(about="release/m/1", digest=CONTENT, role="lead"))
+        assert missing(tx, "release/m/1", CONTENT, ["lead"]) == ["lead"]
+
+
+ACTS = st.tuples(st.sampled_from(["approve", "reject"]), st.sampled_from("abc"), st.sampled_from("xy"))
+
+
+@given(
+    acts=st.lists(ACTS, max_size=12),
+    people=st.integers(1, 3),
+)
+@settings(max_examples=30, deadline=None)
+def test_what_waits_is_what_the_history_says(acts: list[tuple[str, str, str]], people: int) -> None:
+    made = open_memory()
+    with acting(made, "user:ann").ledger.transaction() as tx:
+        outputs = [("release", "release/m/1"), ("content", CONTENT)]
+        tx.append(ReleaseMade(model="m", release=1, version=1, content=CONTENT), outputs=outputs)
+    asked = released(made, (f"x {people}",))
+    yes: dict[str, set[str]] = {}
+    no: set[str] = set()
+    for what, who, role in acts:
+        if what == "approve":
+            approve(acting(asked, f"user:{who}"), "m:1", role=role, comment="c")
+            yes.setdefault(who, set()).add(role)
+            no.discard(who)
+        else:
+            reject(acting(asked, f"user:{who}"), "m:1", comment="c")
+            yes.pop(who, None)
+            no.add(who)
+    enough = sum("x" in roles for roles in yes.values()) >= people
+    assert (waits(asked) == "") == (enough and not no)
+    assert difference(made.ledger) == []
+    made.ledger.database.close()
+    shutil.rmtree(made.project.root)

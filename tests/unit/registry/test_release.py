@@ -163,7 +163,7 @@ def test_approval_by_somebody_else_is_needed_where_the_policy_asks(ws: Workspace
     with pytest.raises(GateClosed, match="waits for approval as ml-lead"):
         release.move(strict, "m", made.release, "production")
     other = open_workspace(project=ws.project, actor="user:lead", clock=ws.clock)
-    approvals.approve(other, f"m:{made.release}", role="ml-lead")
+    approvals.approve(other, f"m:{made.release}", role="ml-lead", comment="fine")
     assert release.move(strict, "m", made.release, "production").state == "production"
 
 

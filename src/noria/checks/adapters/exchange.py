@@ -95,7 +95,7 @@ def import_rules(ws: Workspace, tool: str, source: str, dataset: str) -> ImportR
     )
 
 
-@verb(permission="checks.read", name="export", changes=False, where="project")
+@verb(permission="checks.export", name="export", changes=False, where="project")
 def export_rules(ws: Workspace, tool: str, dataset: str, to: str = "") -> ExportReport:
     """Write a suite as a Python file with a Pandera schema; what the schema cannot say is listed.
 

@@ -45,7 +45,7 @@ class Exported:
     next: str
 
 
-@verb(permission="data.read", changes=False, where="project", name="export-files")
+@verb(permission="data.export", changes=False, where="project", name="export-files")
 def export_files(ws: Workspace, to: str, refs: Sequence[str] = (), *, history: bool = False) -> Exported:
     """Write data sets as plain files into a new folder, with sums that other tools can check.
 
@@ -83,7 +83,7 @@ def export_files(ws: Workspace, to: str, refs: Sequence[str] = (), *, history: b
     )
 
 
-@verb(permission="data.read", changes=False, where="project", name="export-dvc")
+@verb(permission="data.export", changes=False, where="project", name="export-dvc")
 def export_dvc(ws: Workspace, to: str, refs: Sequence[str] = ()) -> Exported:
     """Write data sets as a new DVC repository: `.dvc` files and a cache that `dvc checkout` reads.
 

@@ -84,8 +84,8 @@ def _follow(found: FoundVerb, arguments: dict[str, Any], command: Command, *, en
         time.sleep(FOLLOW_S)
 
 
-AUDIT = "governance.audit"
-"""The permission of verbs that also open a ledger which is not the one that was seen."""
+AUDITS = ("governance.audit", "governance.export")
+"""The permissions of verbs that also open a ledger which is not the one that was seen."""
 
 
 def run_verb(
@@ -110,7 +110,7 @@ def run_verb(
             return verbs.builtins(_quickly(quick, verbs.accept(found, arguments)))
         from noria.bootstrap import open_workspace
 
-        ws = open_workspace(is_audit=found.declaration.permission == AUDIT)
+        ws = open_workspace(is_audit=found.declaration.permission in AUDITS)
         if any((ws.project.state / name).is_dir() for name in ("recording", "incoming")):  # else nothing is imported
             from noria.experiments.incoming import send_all_left
 

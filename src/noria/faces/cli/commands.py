@@ -22,9 +22,9 @@ __all__ = ["COMMANDS", "GROUPS", "SUMMARIES", "Command"]
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "start": ("init", "up", "status"),
     "build": ("data", "run", "runs", "why", "test", "diff"),
-    "ship": ("approve", "deploy", "promote", "rollback"),
+    "ship": ("approve", "reject", "deploy", "promote", "rollback"),
     "live": ("watch", "explain", "report"),
-    "trust": ("reproduce", "env", "audit"),
+    "trust": ("reproduce", "env", "audit", "token", "policy"),
     "come and go": ("import", "export"),
     "run it": ("admin",),
 }
@@ -375,12 +375,6 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria diff churn@r1 churn@r2", "noria diff customers@1 customers@2"),
         show="difference",
         is_slow=True,
-    ),
-    "approve": Command(
-        target="noria.governance.approvals:approve",
-        summary="Approve a release; its author never counts",
-        examples=("noria approve churn:14 --role ml-lead", "noria approve churn:14 --comment 'slices reviewed'"),
-        next="noria promote {about}",
     ),
     "deploy": Command(
         target="noria.serving.deployment:deploy",

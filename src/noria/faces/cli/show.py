@@ -18,6 +18,7 @@ from noria.faces.cli import (
     show_experiments,
     show_folders,
     show_live,
+    show_people,
     show_pipeline,
     show_project,
     show_registry,
@@ -110,6 +111,8 @@ def _cell(value: Any) -> str:
 RENDERERS: Mapping[str, Renderer] = {
     "anything": anything,
     "models": show_registry.models,
+    "token": show_people.token,
+    "tokens": show_people.tokens,
     "version": show_registry.version,
     "versions": show_registry.versions,
     "releases": show_registry.releases,

@@ -9,7 +9,6 @@ and depth are limited before it is parsed, and verbs run in worker threads, neve
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,9 @@ from starlette.routing import Route
 from noria.core.errors import Denied, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.faces import verbs
+from noria.faces.http.auth import actor_in
 from noria.faces.http.body import read_body, require_shallow
+from noria.faces.http.guarded import guarded
 from noria.store.workspace import Workspace, acting
 
 __all__ = ["failure", "routes"]
@@ -31,7 +32,6 @@ msgspec_json = lazy("msgspec.json")
 log = logging.getLogger("noria.api")
 PLACES = frozenset({"path", "to", "junit", "source"})
 """Arguments of verbs that are files or folders, or sources elsewhere."""
-_ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def routes(workspace: Workspace) -> list[Route]:
@@ -44,7 +44,7 @@ def routes(workspace: Workspace) -> list[Route]:
     async def call(request: Request) -> Response:
         try:
             given = await _arguments(request, workspace.project.server.max_body_bytes)
-            asker = acting(workspace, _actor(request))
+            asker = acting(workspace, actor_in(request.scope).name)
             names = request.path_params
             return await run_in_threadpool(_call, asker, names["capability"], names["verb"], given)
         except NoriaError as error:
@@ -54,9 +54,16 @@ def routes(workspace: Workspace) -> list[Route]:
             return _internal()
 
     return [
-        Route("/api/v1", listing, methods=["GET"]),
-        Route("/api/v1/{capability}/{verb}", call, methods=["POST"]),
+        Route("/api/v1", guarded(listing, "project.read", refuse=failure), methods=["GET"]),
+        Route("/api/v1/{capability}/{verb}", guarded(call, _permission, refuse=failure), methods=["POST"]),
     ]
+
+
+async def _permission(request: Request) -> str:
+    """What the verb of a request takes. Raises: NotFound."""
+    names = request.path_params
+    found = await run_in_threadpool(verbs.find, names["capability"], names["verb"])
+    return found.declaration.permission
 
 
 def failure(error: NoriaError) -> Response:
@@ -109,12 +116,6 @@ async def _arguments(request: Request, limit: int) -> Mapping[str, Any]:
     if not isinstance(given, dict):
         raise UsageError("the body must be a JSON object of the verb's arguments")
     return given
-
-
-def _actor(request: Request) -> str:
-    """Who asks, as they say. Always a `user:`; a caller cannot speak for a service."""
-    claimed = request.headers.get("x-noria-actor", "").removeprefix("user:")
-    return f"user:{claimed}" if _ACTOR.fullmatch(claimed) else "user:http"
 
 
 def _described(found: verbs.FoundVerb) -> dict[str, Any]:

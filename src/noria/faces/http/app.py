@@ -1,7 +1,8 @@
 """The server's one ASGI application: raw paths for models, Starlette for everything else.
 
 The infer paths are matched by hand and never pass a framework; a thousand of them cost a fraction
-of a second less than one middleware would take. Every request first passes `auth.refuse`.
+of a second less than one middleware would take. Every request first passes the guard (`auth.py`), and every
+path asks it for a permission.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from noria.core.errors import NoriaError, NotFound, UsageError
-from noria.faces.http.auth import refuse
+from noria.faces.http.auth import Guard, actor_in, permit
 from noria.faces.http.body import BodyTooLarge
 from noria.faces.http.feedback import Feedback
+from noria.faces.http.guarded import require_guarded
 from noria.faces.http.infer import Infer, label_datatype
 from noria.faces.http.metrics import Metrics
 from noria.faces.http.replies import Receive, Scope, Send, drain, reply, reply_error
+from noria.governance.access import is_allowed
 from noria.serving.answers import error_body
 from noria.serving.routes import Route
 from noria.serving.runtime import Runtime
@@ -57,8 +60,8 @@ class App:
     ) -> None:
         self._ws = ws
         self._runtime = runtime
-        self._server = ws.project.server
-        self.infer = Infer(runtime, max_body_bytes=self._server.max_body_bytes)
+        self.guard = Guard(ws)
+        self.infer = Infer(runtime, max_body_bytes=ws.project.server.max_body_bytes)
         self._feedback = feedback
         self._metrics = Metrics(runtime)
         self._others = others
@@ -78,7 +81,7 @@ class App:
             await send(message)
 
         try:
-            refusal = refuse(scope, self._server)
+            refusal = await self.guard.enter(scope)
             if refusal is not None:
                 await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
                 await send({"type": "http.response.body", "body": refusal.body})
@@ -95,20 +98,25 @@ class App:
             log.exception("a request to %s failed", scope["path"])
             if not has_begun:
                 await reply(send, 500, error_body("the server failed; its log says why"))
+        finally:
+            if self.guard.has_to_tell:
+                await asyncio.to_thread(self.guard.tell)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path.startswith("/predict"):
             if path == "/predict" or path[8] == "/":
+                permit(scope, "serving.predict")
                 await self._post(scope, send, self.infer.predict(scope, receive, send, path[9:]))
                 return
         elif path == "/v2" or path.startswith("/v2/"):
             await self._v2(scope, receive, send, path)
             return
         elif path == "/healthz":
-            await self._health(send)
+            await self._health(scope, send)
             return
         elif path == "/metrics":
+            permit(scope, "serving.read")
             await self._metrics(scope, receive, send)
             return
         if self._rest is None:
@@ -119,7 +127,7 @@ class App:
     def _build(self) -> Starlette:
         routes: list[BaseRoute] = []
         for build in self._others():
-            routes.extend(build(self._ws))
+            routes.extend(require_guarded(build(self._ws)))
         return Starlette(routes=routes, exception_handlers={404: _as_json, 405: _as_json})
 
     async def _post(self, scope: Scope, send: Send, handled: Coroutine[Any, Any, None]) -> None:
@@ -133,6 +141,8 @@ class App:
 
     async def _v2(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         parts = [part for part in path.split("/")[2:] if part]
+        if parts[:1] != ["health"]:
+            permit(scope, _v2_permission(parts))
         if not parts:
             document = {"name": "noria", "version": importlib.metadata.version("noria"), "extensions": ["feedback"]}
             await reply(send, 200, msgspec.json.encode(document))
@@ -166,22 +176,31 @@ class App:
         status = 200 if what == "live" or is_ready else 503
         await reply(send, status, msgspec.json.encode({"live": True, "ready": is_ready}))
 
-    async def _health(self, send: Send) -> None:
+    async def _health(self, scope: Scope, send: Send) -> None:
+        """Whether it answers, to everybody; what it answers with, to who may see that."""
         runtime = self._runtime
         is_ready = self._is_ready()
-        document = {
-            "ok": is_ready,
-            "models": {
+        document: dict[str, Any] = {"ok": is_ready}
+        if is_allowed(actor_in(scope), "serving.read", self._ws.project.name):
+            document["models"] = {
                 model: {"deployment": route.seq, "releases": [arm.release for arm in route.arms]}
                 for model, route in runtime.routes.by_model.items()
-            },
-            "queued_rows": runtime.queued_rows,
-        }
+            }
+            document["queued_rows"] = runtime.queued_rows
         await reply(send, 200 if is_ready else 503, msgspec.json.encode(document))
 
     def _is_ready(self) -> bool:
         runtime = self._runtime
         return runtime.stalled_s() < STALL_S and not runtime.routes.failed and runtime.is_recording()
+
+
+def _v2_permission(parts: list[str]) -> str:
+    """What a path below /v2 takes."""
+    if parts[:1] == ["models"] and parts[-1] == "infer":
+        return "serving.predict"
+    if parts[:1] == ["models"] and parts[-1] == "feedback":
+        return "monitoring.feedback"
+    return "serving.read"
 
 
 def _as_json(request: Request, error: Exception) -> Response:

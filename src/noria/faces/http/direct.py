@@ -17,9 +17,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from noria.config import ServerConfig
 from noria.core.errors import NoriaError, UsageError
-from noria.faces.http.auth import refuse
+from noria.faces.http.auth import Guard
 from noria.faces.http.body import HeadTooLarge, RequestTimeout
 from noria.faces.http.infer import Infer
 from noria.faces.http.replies import RETRY, body_of
@@ -41,14 +40,14 @@ class Direct(HttpToolsProtocol):
 
     Args:
         infer: what takes predictions.
-        rules: who may come in.
+        guard: who may come in.
         given: as uvicorn gives it.
     """
 
-    def __init__(self, *, infer: Infer, rules: ServerConfig, **given: Any) -> None:
+    def __init__(self, *, infer: Infer, guard: Guard, **given: Any) -> None:
         super().__init__(**given)
         self.infer = infer
-        self._rules = rules
+        self._guard = guard
         self._open: list[RequestResponseCycle] = []
         self._asked: Any = None
         self._heard = 0.0
@@ -172,7 +171,7 @@ class Direct(HttpToolsProtocol):
             return None
         model = (found[1] or b"").decode("ascii")
         self.scope["method"], self.scope["path"] = "POST", self.url.decode("ascii")
-        return model if refuse(self.scope, self._rules) is None else None
+        return model if self._guard.admits(cast(Any, self.scope), "serving.predict") else None
 
 
 class _Unheard:

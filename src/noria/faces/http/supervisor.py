@@ -30,6 +30,7 @@ from noria.core.clock import utc_text
 from noria.core.errors import Conflict, Denied, UsageError, WorldError
 from noria.faces.http.auth import is_loopback
 from noria.faces.logs import start_log
+from noria.governance.tokens import has_live
 from noria.store.jobs import Jobs
 from noria.store.objects import disk_faults
 
@@ -73,12 +74,12 @@ def up(
         use, or the project is up already. Nothing was started then.
     """
     host, port = host or project.server.host, project.server.port if port is None else port
-    if not is_loopback(host) and not project.server.token:
-        raise Denied(
-            f"{host} can be reached from other machines, and no token is set",
-            hint="set NORIA_TOKEN or [server] token, or listen on 127.0.0.1",
-        )
     ws = open_workspace(project=project, actor=actor)
+    if not is_loopback(host) and not project.server.token and not has_live(ws):
+        raise Denied(
+            f"{host} can be reached from other machines, and there is no token",
+            hint="noria token create --name YOU --role admin, or listen on 127.0.0.1",
+        )
     lock = _lock(project)
     try:
         listening = _listen_after(project, host, port)

@@ -20,6 +20,7 @@ from noria.core.lazy import lazy
 from noria.faces import verbs
 from noria.faces.cli import text
 from noria.faces.cli.show_project import time_left
+from noria.faces.http.guarded import guarded
 from noria.faces.ui.chart import Chart, chart
 from noria.project.status import status
 from noria.store.workspace import Workspace
@@ -44,12 +45,16 @@ def routes(workspace: Workspace) -> list[Route]:
         try:
             return Response(page(verbs.builtins(status(workspace))), 200, HEADERS, media_type="text/html")
         except NoriaError as error:
-            return Response(f"{error}\n", error.status, HEADERS, media_type="text/plain")
+            return _refused(error)
         except Exception:
             log.exception("the status page failed")
             return Response("the status page failed; the log says where\n", 500, HEADERS, media_type="text/plain")
 
-    return [Route("/", home, methods=["GET"])]
+    return [Route("/", guarded(home, "project.read", refuse=_refused), methods=["GET"])]
+
+
+def _refused(error: NoriaError) -> Response:
+    return Response(f"{error}\n", error.status, HEADERS, media_type="text/plain")
 
 
 def page(found: Mapping[str, Any]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 import re
 import threading
@@ -17,7 +15,9 @@ from starlette.routing import Route
 
 from noria.core.errors import GateClosed, NoriaError
 from noria.core.lazy import lazy
+from noria.faces.http.auth import actor_in
 from noria.faces.http.body import BodyTooLarge, read_body
+from noria.faces.http.guarded import ANYBODY, Permission, guarded
 from noria.faces.http.replies import drain
 from noria.faces.protocols.mlflow import (
     artifacts,
@@ -31,6 +31,7 @@ from noria.faces.protocols.mlflow import (
     versions,
 )
 from noria.faces.protocols.mlflow.messages import Spec, read
+from noria.faces.protocols.mlflow.permissions import permission_of, permission_of_file
 from noria.faces.protocols.mlflow.refusals import Refused, internal, invalid
 from noria.faces.protocols.mlflow.wire import Wire
 from noria.store.workspace import Workspace, acting
@@ -43,6 +44,7 @@ VERSION = "3.17.2"
 """The server that this one behaves as; clients choose what they ask by it."""
 BODY_MAX = 32 << 20
 """A data set's profile alone may be 16 MiB."""
+KINDS = ("api", "ajax-api")
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 PROXIED = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
@@ -70,7 +72,6 @@ _PATTERNS = [
     for verb, endpoint in ENDPOINTS
     if "{" in endpoint
 ]
-_ACTOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def routes(workspace: Workspace) -> list[Route]:
@@ -83,7 +84,7 @@ def routes(workspace: Workspace) -> list[Route]:
         return await run_in_threadpool(_call, opened, workspace, request, body)
 
     async def proxied(request: Request) -> Response:
-        return await ARTIFACTS[request.method](opened.get, acting(workspace, _actor(request)), request)
+        return await ARTIFACTS[request.method](opened.get, acting(workspace, actor_in(request.scope).name), request)
 
     async def listed(request: Request) -> Response:
         return await artifacts.list_files(opened.get, workspace, request)
@@ -108,12 +109,18 @@ def routes(workspace: Workspace) -> list[Route]:
         return Response(msgspec_json.encode(told), media_type="application/json")
 
     return [
-        Route("/version", version, methods=["GET"]),
-        Route("/health", health, methods=["GET"]),
-        *(Route(f"/{kind}/3.0/mlflow/server-info", server_info, methods=["GET"]) for kind in ("api", "ajax-api")),
-        *(Route(f"{prefix}/{{endpoint:path}}", _guarded(call), methods=METHODS) for prefix in PREFIXES),
-        *(Route(f"{prefix}/artifacts", _guarded(listed), methods=["GET"]) for prefix in PROXIED),
-        *(Route(f"{prefix}/artifacts/{{path:path}}", _guarded(proxied), methods=list(ARTIFACTS)) for prefix in PROXIED),
+        Route("/version", _may(version, "experiments.read"), methods=["GET"]),
+        Route("/health", _may(health, ANYBODY), methods=["GET"]),
+        *(
+            Route(f"/{kind}/3.0/mlflow/server-info", _may(server_info, "experiments.read"), methods=["GET"])
+            for kind in KINDS
+        ),
+        *(Route(f"{prefix}/{{endpoint:path}}", _may(call, _of_endpoint), methods=METHODS) for prefix in PREFIXES),
+        *(Route(f"{prefix}/artifacts", _may(listed, "experiments.read"), methods=["GET"]) for prefix in PROXIED),
+        *(
+            Route(f"{prefix}/artifacts/{{path:path}}", _may(proxied, _of_file), methods=list(ARTIFACTS))
+            for prefix in PROXIED
+        ),
     ]
 
 
@@ -169,7 +176,7 @@ def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) 
     spec, handler = found
     query = [(key, value) for key, value in request.query_params.multi_items()]
     given = read(spec, method, query, request.headers.get("content-type", ""), body)
-    answer = handler(opened.get(), acting(workspace, _actor(request)), {**given, **named})
+    answer = handler(opened.get(), acting(workspace, actor_in(request.scope).name), {**given, **named})
     return Response(msgspec_json.encode(answer), media_type="application/json")
 
 
@@ -185,16 +192,23 @@ def _endpoint(method: str, endpoint: str) -> tuple[tuple[Spec, Handler] | None, 
     return None, {}
 
 
-def _actor(request: Request) -> str:
-    """Who asks, as they say: the header that Noria's own clients send, or the user of Basic."""
-    claimed = request.headers.get("x-noria-actor", "").removeprefix("user:")
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if not claimed and scheme.lower() == "basic":
-        try:
-            claimed = base64.b64decode(value, validate=True).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
-            claimed = ""
-    return f"user:{claimed}" if _ACTOR.fullmatch(claimed) else "user:mlflow"
+def _may(handler: Asked, permission: Permission) -> Asked:
+    """The same, for who may; who may not is told in MLflow's form, and so is every failure."""
+    return guarded(_guarded(handler), permission, refuse=lambda error: _refusal(_worded(error)))
+
+
+async def _of_endpoint(request: Request) -> str:
+    """What the endpoint takes that a request is for; where there is none, as much as to hear that."""
+    method = "GET" if request.method == "HEAD" else request.method
+    endpoint = request.path_params["endpoint"]
+    if (method, endpoint) in ENDPOINTS:
+        return permission_of(method, endpoint)
+    fitting = [path for pattern, verb, path in _PATTERNS if verb == method and pattern.fullmatch(endpoint)]
+    return permission_of(method, fitting[0]) if fitting else "experiments.read"
+
+
+async def _of_file(request: Request) -> str:
+    return permission_of_file(request.method)
 
 
 def _worded(error: NoriaError) -> Refused:
