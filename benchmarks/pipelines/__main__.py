@@ -47,12 +47,19 @@ class Bench:
         """All works with one tool; what fails is kept with its reason, and the other works are tried."""
         self.figures.cells[kind.name] = {}
         try:
-            python = python_of(kind.name, self.environments) if kind.peer else Path(sys.executable)
+            python = python_of(kind.name, self.environments, kind.locked) if kind.peer else Path(sys.executable)
             tool = kind(self.folder / kind.name, python)
             version = tool.version()
         except Failure as failure:
             self._fail(kind.name, self.figures.works, failure)
             return
+        try:
+            self._works(tool, kind, version)
+        finally:
+            tool.close()
+        shutil.rmtree(tool.folder, ignore_errors=True)
+
+    def _works(self, tool: Tool, kind: type[Tool], version: str) -> None:
         self.figures.notes.append(f"{kind.name} {version}: {kind.manner}")
         size = min(self.size, QUICK) if kind.slow and self.quick else self.size
         fresh = (1000 * number for number in count(1))
@@ -77,7 +84,6 @@ class Bench:
             if size != self.size and work in (self.chain, self.fan, self.again):
                 self.figures.fewer[kind.name, work] = size
             self._one(kind.name, work, what)
-        shutil.rmtree(tool.folder, ignore_errors=True)
 
     def _one(self, name: str, work: str, what: Callable[[], Cost]) -> None:
         try:

@@ -16,16 +16,16 @@ ROOT = HERE.parents[1]
 INSTALL_S = 1800
 
 
-def lock(name: str) -> Path:
-    """The lock of a peer."""
-    return HERE / "requirements" / f"{name}.txt"
+def lock(name: str, locked: str = "") -> Path:
+    """The lock of a peer: the one of its name, or another of this repository."""
+    return ROOT / locked if locked else HERE / "requirements" / f"{name}.txt"
 
 
-def python_of(name: str, folder: Path) -> Path:
+def python_of(name: str, folder: Path, locked: str = "") -> Path:
     """The interpreter of a peer's environment, which is made where needed. Raises: Failure with what was said."""
     place = folder.resolve() / name
     python, done = place / "bin/python", place / ".done"
-    wanted = hashlib.sha256(lock(name).read_bytes()).hexdigest()
+    wanted = hashlib.sha256(lock(name, locked).read_bytes()).hexdigest()
     if done.exists() and done.read_text() == wanted:
         return python
     print(f"installing {name} into {place}", file=sys.stderr)
@@ -36,7 +36,7 @@ def python_of(name: str, folder: Path) -> Path:
         raise Failure("uv is not installed: make .venv/.uv")
     _run([uv, "venv", "--quiet", "--python", sys.executable, str(place)])
     words = ["pip", "install", "--quiet", "--require-hashes", "--compile-bytecode", "--python", str(python)]
-    _run([uv, *words, "-r", str(lock(name))])
+    _run([uv, *words, "-r", str(lock(name, locked))])
     done.write_text(wanted)
     return python
 

@@ -54,6 +54,10 @@ class Tree:
             self.known[pid] = parent > 0 and self._ask(parent)
         return self.known[pid]
 
+    def alive(self) -> list[int]:
+        """Those of them that are not over: one that has ended and that nobody has waited for yet does nothing more."""
+        return [pid for pid in self.below() if _state(pid) not in ("", "Z", "X")]
+
     def resident(self) -> int:
         """The sum of their resident memory, in pages."""
         pages = 0
@@ -67,6 +71,14 @@ class Tree:
         for pid in self.below():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def _state(pid: int) -> str:
+    """The letter for what a process does; "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 class Watch(threading.Thread):
@@ -110,7 +122,7 @@ def main(cost: str, limit_s: str, *words: str) -> None:
     watch.start()
     _, status, _ = os.wait4(child, 0)
     wall_s = time.perf_counter() - begun
-    left = len(Tree().below())
+    left = len(Tree().alive())
     for number in (signal.SIGTERM, signal.SIGKILL):
         if reap(time.monotonic() + GRACE_S):
             break

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import metaflow_source
 from cost import Cost, Failure, measured
-from environments import HERE
+from environments import HERE, ROOT
+from raynode import Node
 
 NONE = "none"
 
@@ -41,6 +42,10 @@ class Tool:
     """How it is used here, in a few words."""
     slow = False
     """Whether a hundred steps take minutes."""
+    locked = ""
+    """The lock of its environment, from the root of the repository; "" for the one in `requirements` of its name."""
+    on_ray = False
+    """Whether it works on a Ray cluster, which is started before its first run."""
 
     def __init__(self, folder: Path, python: Path) -> None:
         self.folder = folder
@@ -48,6 +53,7 @@ class Tool:
         for name in ("home", "tmp", "project"):
             (folder / name).mkdir(parents=True)
         self.project = folder / "project"
+        self._node: Node | None = None
 
     def environment(self) -> dict[str, str]:
         """What the processes are told: nothing of the user's, no way out of this machine, no telemetry."""
@@ -66,6 +72,7 @@ class Tool:
             "NO_PROXY": "127.0.0.1,localhost,::1",
             "no_proxy": "127.0.0.1,localhost,::1",
             **self.settings(),
+            **(self._node.settings if self._node is not None else {}),
         }
 
     def settings(self) -> dict[str, str]:
@@ -86,6 +93,8 @@ class Tool:
 
     def run(self, shape: str, size: int, first: int, *, cached: bool = False) -> Cost:
         """The cost of one run. Raises: Failure, also for a wrong value or for steps that ran and should not."""
+        if self.on_ray and self._node is None:
+            self._node = Node(self.python, self.environment())
         cost, said = measured(self.write(shape, size, first), self.project, self.environment())
         value, ran = self.told(said)
         if value not in (None, expected(shape, size, first)):
@@ -93,6 +102,12 @@ class Tool:
         if ran != (0 if cached else size):
             raise Failure(f"{ran} of {size} steps ran, {'which were cached' if cached else 'none was cached'}")
         return cost
+
+    def close(self) -> None:
+        """End what it has beside its folder."""
+        if self._node is not None:
+            self._node.close()
+            self._node = None
 
     def start(self) -> Cost:
         """The cost of the imports alone."""
@@ -271,4 +286,39 @@ class Kedro(Tool):
         return {"KEDRO_DISABLE_TELEMETRY": "true"}
 
 
-TOOLS: tuple[type[Tool], ...] = (Loop, Noria, Hamilton, Kedro, Dagster, ZenML, Prefect, Metaflow)
+class Ray(Tool):
+    """Bare Ray: what tasks cost that nobody records."""
+
+    name = "ray"
+    caches = False
+    on_ray = True
+    imports = "import ray"
+    manner = "bare tasks, nothing recorded; a cluster of one node is there before, and is not in the figures"
+
+
+class NoriaOnRay(Noria):
+    """This tree's own on the same sort of cluster, beside bare Ray."""
+
+    name = "noria-ray"
+    peer = True
+    locked = "requirements/peer-ray.txt"
+    on_ray = True
+    manner = "noria run --executor ray, everything on; the cluster as that of ray"
+
+    def settings(self) -> dict[str, str]:
+        """This tree's source, in Ray's environment."""
+        return {"PYTHONPATH": str(ROOT / "src")}
+
+    def write(self, shape: str, size: int, first: int) -> list[str]:
+        """The same on that executor."""
+        return [*super().write(shape, size, first), "--executor", "ray"]
+
+    def package(self) -> str:
+        """What is installed in its environment."""
+        return "ray"
+
+
+TOOLS: tuple[type[Tool], ...] = (
+    *(Loop, Noria, Hamilton, Kedro, Dagster, ZenML, Prefect, Metaflow),
+    *(Ray, NoriaOnRay),
+)

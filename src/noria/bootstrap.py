@@ -11,14 +11,15 @@ import importlib.util
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria import plugins
 from noria.config import Project, find_project, load_project
 from noria.core.clock import Clock
 from noria.core.errors import ConfigError
+from noria.core.lazy import lazy
 from noria.core.size import size_bytes
 from noria.loop import settings
-from noria.schedule import settings as schedules
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
 from noria.store.jobs import Jobs
@@ -30,6 +31,11 @@ from noria.store.series import Series
 from noria.store.slices import load_slices
 from noria.store.start import start
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from noria.schedule import settings as schedules
+else:
+    schedules = lazy("noria.schedule.settings")
 
 __all__ = ["WallClock", "open_staging", "open_workspace"]
 

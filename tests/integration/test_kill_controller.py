@@ -31,7 +31,9 @@ from noria.loop import records as loop
 from noria.monitoring import records as monitoring
 from noria.registry import records as registry
 from noria.serving import capture, records, segment
+from noria.serving.advance import advance
 from noria.serving.deployment import deploy, promote
+from noria.store.owner import owner_id
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
 
@@ -138,6 +140,10 @@ def test_a_killed_judge_moves_nothing_twice_and_the_next_ends_the_rollout(
     log = Log(ws)
     until_killed(root, point, log.feed)
     require_sound(ws)
+    taken = advance(ws, MODEL)
+    assert taken is not None
+    assert taken.reason != "another process judges it", "that one is dead, whatever its lease says"
+    ws.jobs.release(f"rollout/{started.rollout}", owner_id())
 
     def outcome() -> str:
         log.feed()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -224,3 +226,30 @@ def test_an_interrupt_that_a_library_drops_still_ends_the_demo(tmp_path: Path, m
     assert run(["up", "--demo", "--exit", "--port", "0"]) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert not (tmp_path / "played").exists()
+
+
+ORPHANED = """
+import ctypes, os, subprocess, sys
+from pathlib import Path
+
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # orphans come to this process, which waits for none, as in many containers
+done = subprocess.run([sys.executable, "-m", "noria", "run", "--executor", "pool", "--json"], cwd=sys.argv[1])
+children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+print("left:", *children)
+sys.exit(done.returncode)
+"""
+
+
+def test_a_run_on_the_pool_leaves_no_zombies_to_whoever_adopts_orphans(tmp_path: Path) -> None:
+    wide = "\n@nr.step\ndef each(n: int) -> int:\n    return n\n\n@nr.pipeline\ndef flow():\n"
+    folder = make(tmp_path / "p", wide + "    each.map(list(range(20)))\n")
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHANED, str(folder)],
+        env={**os.environ, "MARKS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "left:"

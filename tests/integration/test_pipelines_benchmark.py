@@ -73,6 +73,21 @@ while not pathlib.Path({str(told)!r}).exists(): time.sleep(0.05)
     assert not _lives(int(told.read_text()))
 
 
+def test_an_orphan_that_has_ended_already_was_not_left_behind(launched: Callable[..., list[Any]]) -> None:
+    code = """
+import os, time
+middle = os.fork()
+if middle == 0:
+    if os.fork() == 0:
+        os._exit(0)  # nobody waits for it: whoever adopts it must
+    time.sleep(0.5)
+    os._exit(0)
+os.waitpid(middle, 0)
+"""
+    exit_code, _, _, _, left = launched(code)
+    assert (exit_code, left) == (0, 0)
+
+
 def test_what_takes_too_long_is_ended(launched: Callable[..., list[Any]]) -> None:
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     assert launched(code, 1.0)[0] == -9

@@ -15,6 +15,9 @@ import pytest
 from steps_project import begin, make, marks, noria, report, runs, seen, steps, until
 
 from noria.bootstrap import open_workspace
+from noria.core.errors import Conflict
+from noria.loop.run import Challenge, perform
+from noria.pipeline.execute import manner_of
 from noria.registry import records as registry
 from noria.store.replay import difference
 
@@ -180,6 +183,28 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
     assert {status for status, _ in steps(folder).values()} == {"done"}
     (run,) = runs(folder)
     assert (run["status"], run["resumed"]) == ("finished", 1)
+
+
+def test_a_driver_that_is_stopped_in_a_step_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p", CHAIN.replace('mark("second")', 'mark("second", pause=3)'))
+    with begin(folder, "run", "--executor", "inline") as first:
+        until(lambda: "begin second" in marks(folder))
+        first.send_signal(signal.SIGSTOP)
+        ws = open_workspace(folder)
+        os.environ["MARKS"] = str(seen(folder))
+        try:
+            with pytest.raises(Conflict, match=f"second is under way in process {first.pid}, which is stopped") as told:
+                perform(ws, Challenge(cause="user"), manner=manner_of(ws, executor="inline", stopped_s=1.0))
+        finally:
+            del os.environ["MARKS"]
+        assert f"kill -CONT {first.pid}" in told.value.hint
+        first.send_signal(signal.SIGCONT)
+        said, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    assert report(noria(folder, "run", "--resume", "--json"))["ok"], "the one that gave up goes on from here"
+    told_of = Counter(marks(folder))
+    assert (told_of["begin first"], told_of["begin second"], told_of["begin third"]) == (2, 1, 2)
+    assert {run["status"] for run in runs(folder)} == {"finished"}
 
 
 JUDGED = """

@@ -100,7 +100,8 @@ def _write_object(value: Mapping[str, JSON], parts: list[str]) -> None:
     for key in value:
         if not isinstance(key, str):
             raise ValueError(f"an object key must be text, not {type(key).__name__}")
-    for index, key in enumerate(sorted(value, key=lambda k: k.encode("utf-16-be"))):
+    is_plain = all(map(str.isascii, value))  # most are: then the order of code points is that of UTF-16
+    for index, key in enumerate(sorted(value) if is_plain else sorted(value, key=lambda k: k.encode("utf-16-be"))):
         if index:
             parts.append(",")
         parts.append(_text(key))
@@ -110,10 +111,11 @@ def _write_object(value: Mapping[str, JSON], parts: list[str]) -> None:
 
 
 def _text(value: str) -> str:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError("text with a lone surrogate has no JSON form") from error
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("text with a lone surrogate has no JSON form") from error
     return encode_basestring(value)
 
 

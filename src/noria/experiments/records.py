@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, func, select
 
 from noria.core.clock import instant, utc_text
 from noria.core.errors import UsageError
 from noria.core.fact import Stored
+from noria.core.lazy import lazy
 from noria.experiments.facts import (
     PointsMerged,
     RunAmended,
@@ -27,11 +28,16 @@ from noria.experiments.facts import (
     Summary,
     TagRemoved,
 )
-from noria.experiments.grammar import TIMES, Clause, Order
 from noria.store.compare import SPECIAL, behind, compared, number_compared, number_keys, text_keys
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 from noria.tracking.facts import RunFinished, RunResumed, RunStarted
+
+if TYPE_CHECKING:
+    from noria.experiments import grammar
+    from noria.experiments.grammar import Clause, Order
+else:  # folding a fact reads no filter
+    grammar = lazy("noria.experiments.grammar")
 
 __all__ = [
     "ACTIVE",
@@ -563,7 +569,7 @@ def _condition(clause: Clause) -> Any:
 
 def _of_attribute(clause: Clause) -> Any:
     column = _run.c[clause.key]
-    if clause.key in TIMES:
+    if clause.key in grammar.TIMES:
         return and_(column != "", compared(column, clause.operator, _moment(clause.value)))
     if clause.key == "status" and clause.operator in ("=", "!=", "IN", "NOT IN"):
         asked = clause.value if isinstance(clause.value, tuple) else (str(clause.value),)

@@ -16,26 +16,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.core.clock import instant
 from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.core.identity import Digest
-from noria.data import versions
+from noria.core.lazy import lazy
 from noria.experiments import journal, points, records
 from noria.experiments.facts import Dataset, PointsMerged, RunDescribed, RunLogged
 from noria.experiments.journal import Batch
-from noria.packaging import bundle
-from noria.registry.versions import register
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader, Transaction
 from noria.store.objects import Objects
-from noria.store.transfer import copy, missing
 from noria.store.workspace import Workspace, acting
 from noria.tracking import records as tracking
 from noria.tracking.facts import ArtifactLogged, Code, Pin, RunFinished, RunStarted
 from noria.tracking.run import is_dead
+
+if TYPE_CHECKING:
+    from noria.data import versions
+    from noria.packaging import bundle
+    from noria.registry import versions as registry_versions
+    from noria.store import transfer
+else:  # few recordings have models or data sets, and every command looks whether there are any
+    versions, registry_versions = lazy("noria.data.versions"), lazy("noria.registry.versions")
+    bundle, transfer = lazy("noria.packaging.bundle"), lazy("noria.store.transfer")
 
 __all__ = ["LEASE_S", "Waiting", "end_run", "keep_lease", "send", "send_batch", "send_left", "staged_in", "waiting"]
 
@@ -298,7 +304,9 @@ def _register_models(ws: Workspace, run: str) -> None:
     pins = [Pin(dataset=item.name, version=item.version, tree=item.digest) for item in used if item.digest]
     for each in models:
         found = bundle.read(ws, each.digest)
-        register(ws, found, model=each.name.removeprefix(REGISTERED), run=run, metrics=metrics, pins=pins)
+        registry_versions.register(
+            ws, found, model=each.name.removeprefix(REGISTERED), run=run, metrics=metrics, pins=pins
+        )
 
 
 def _final(tx: Reader, run: str) -> dict[str, float]:
@@ -313,9 +321,9 @@ def _bring_objects(ws: Workspace, folder: Path) -> None:
         return
     source = Objects(plugins.load("objects", "file")(staged), folder / "cache")
     wanted: dict[Digest, int] = dict(source.store.list())
-    lacking = missing(ws.objects, wanted)
+    lacking = transfer.missing(ws.objects, wanted)
     if lacking:
-        copy(source, ws.objects, lacking, partial=folder / "partial")
+        transfer.copy(source, ws.objects, lacking, partial=folder / "partial")
 
 
 def _is_writing(path: Path, owner: str) -> bool:

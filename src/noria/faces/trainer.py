@@ -24,6 +24,7 @@ from noria.faces.priority import stand_back
 from noria.faces.scheduled import Slots
 from noria.faces.working import LEASE_S, carry_out
 from noria.loop import react
+from noria.store.owner import owner_id
 from noria.store.workspace import Workspace
 
 __all__ = ["main", "work_off"]
@@ -65,7 +66,7 @@ def work_off(ws: Workspace) -> bool:
 
     Raises: RunPreempted if this process was asked to leave; the job was given back.
     """
-    owner = f"trainer/{os.getpid()}"
+    owner = owner_id()
     job = ws.jobs.claim(react.KINDS, owner=owner, lease_s=LEASE_S)
     if job is None:
         return False

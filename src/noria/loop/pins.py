@@ -10,23 +10,28 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from noria.checks import suite
-from noria.checks.findings import is_failure
-from noria.checks.infer import infer
-from noria.checks.report import report
-from noria.checks.suites.place import suite_path
 from noria.core.errors import GateClosed, NotFound, ProjectError
 from noria.core.identity import short
+from noria.core.lazy import lazy
 from noria.core.words import counted
-from noria.data import records as data
-from noria.data import versions
-from noria.data.pins import pin_path, read_pin
-from noria.data.records import DatasetVersion
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.step import DatasetRole
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Pin
+
+if TYPE_CHECKING:
+    from noria.checks import findings, infer, report, suite
+    from noria.checks.suites import place
+    from noria.data import pins as files
+    from noria.data import records as data
+    from noria.data import versions
+    from noria.data.records import DatasetVersion
+else:  # a run without data sets has nothing for them to do
+    findings, infer, report = lazy("noria.checks.findings"), lazy("noria.checks.infer"), lazy("noria.checks.report")
+    suite, place = lazy("noria.checks.suite"), lazy("noria.checks.suites.place")
+    data, versions, files = lazy("noria.data.records"), lazy("noria.data.versions"), lazy("noria.data.pins")
 
 __all__ = ["DataLine", "check", "checked", "pins_of", "resolve"]
 
@@ -117,7 +122,7 @@ def check(ws: Workspace, version: DatasetVersion) -> DataLine:
         before=parent.version if parent is not None else 0,
         content=version.content,
     )
-    is_first = not suite_path(ws, version.name).is_file()
+    is_first = not place.suite_path(ws, version.name).is_file()
     line = replace(line, note=_gone(ws, version))
     if not _has_suite(ws, version):
         return line
@@ -125,7 +130,7 @@ def check(ws: Workspace, version: DatasetVersion) -> DataLine:
         written = f"{ws.project.data[version.name].checks} was not there: written from this version"
         line = replace(line, note="; ".join(filter(None, (line.note, written))))
     found = suite.run(ws, version.ref)
-    failures = tuple(suite.in_words(finding) for finding in found.findings if is_failure(finding))
+    failures = tuple(suite.in_words(finding) for finding in found.findings if findings.is_failure(finding))
     return replace(line, checks=found.total, failed=found.failed, ok=found.ok, failures=failures)
 
 
@@ -139,7 +144,7 @@ def _gone(ws: Workspace, version: DatasetVersion) -> str:
 
 def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:
     """Whether there are rules. Where noria.toml names a file that is not there yet, the first version writes it."""
-    if suite_path(ws, version.name).is_file():
+    if place.suite_path(ws, version.name).is_file():
         return True
     config = ws.project.data.get(version.name)
     if config is None or not config.checks:
@@ -149,7 +154,7 @@ def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:
             f"the checks of {version.name} are not there: {config.checks}",
             hint=f"noria data check {version.name} --infer",
         )
-    infer(ws, version.ref)
+    infer.infer(ws, version.ref)
     return True
 
 
@@ -159,7 +164,7 @@ def _newest(ws: Workspace, role: DatasetRole) -> DatasetVersion:
     A table that was appended to, changed by key or merged is no longer what its first source holds.
     """
     config = ws.project.data.get(role.name)
-    pin = read_pin(ws.project.root, role.name)
+    pin = files.read_pin(ws.project.root, role.name)
     source = ws.project.root / config.source if config is not None and config.source else None
     with ws.ledger.read() as tx:
         pinned = data.by_tree(tx, role.name, pin.tree) if pin is not None else None
@@ -172,7 +177,7 @@ def _newest(ws: Workspace, role: DatasetRole) -> DatasetVersion:
     if found is None and pin is not None:
         raise NotFound(
             f"the data set {role.name} is pinned to {short(pin.tree)}, which is not here",
-            where=str(pin_path(ws.project.root, role.name)),
+            where=str(files.pin_path(ws.project.root, role.name)),
             hint=f"noria data pull {role.name}",
         )
     if found is None:
@@ -199,4 +204,4 @@ def _closed(ws: Workspace, broken: Sequence[DataLine]) -> GateClosed:
     if len(also) > 1:
         also = [f"  and {len(also)} more data sets: {', '.join(f'{each.dataset}@{each.version}' for each in others)}"]
     said = suite.stop_message(suite.latest(ws, ref), lines=LINES - len(also), so="nothing was trained")
-    return GateClosed("\n".join([said, *also]), where=report(ws, ref).to, hint=f"noria data check {ref}")
+    return GateClosed("\n".join([said, *also]), where=report.report(ws, ref).to, hint=f"noria data check {ref}")

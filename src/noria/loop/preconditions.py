@@ -7,14 +7,21 @@ after everything was trained.
 from __future__ import annotations
 
 import difflib
+from typing import TYPE_CHECKING
 
 from noria.config import CONFIG_NAME
 from noria.core.errors import ConfigError, NotFound, ProjectError
-from noria.data import records as data_records
+from noria.core.lazy import lazy
 from noria.pipeline.define import PipelineDefinition
-from noria.registry import records as registry
-from noria.registry.metrics import METRICS
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from noria.data import records as data_records
+    from noria.registry import metrics
+    from noria.registry import records as registry
+else:  # a pipeline without data sets and models asks nothing of them
+    data_records, registry = lazy("noria.data.records"), lazy("noria.registry.records")
+    metrics = lazy("noria.registry.metrics")
 
 __all__ = ["require"]
 
@@ -36,6 +43,8 @@ def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
 
     Raises: ConfigError naming the section and the nearest name.
     """
+    if not ws.project.models and not ws.project.data:
+        return
     with ws.ledger.read() as tx:
         models = {*registry.models(tx), *([definition.model.name] if definition.model else [])}
         datasets = {*data_records.names(tx), *definition.datasets}
@@ -54,9 +63,9 @@ def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
 def _require_metrics(ws: Workspace, definition: PipelineDefinition) -> None:
     """Every metric that the pipeline names exists, before anything is trained. Raises: ProjectError."""
     for name in definition.model.metrics if definition.model else ():
-        if isinstance(name, str) and name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            known = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(METRICS))}"
+        if isinstance(name, str) and name not in metrics.METRICS:
+            near = difflib.get_close_matches(name, metrics.METRICS, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(metrics.METRICS))}"
             raise ProjectError(
                 f"there is no metric {name!r}",
                 where=f"nr.model({definition.model.name!r}) in {ws.project.pipeline}" if definition.model else "",

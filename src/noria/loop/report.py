@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from noria.loop.comparison import Comparison
-from noria.loop.pins import DataLine
-from noria.pipeline.define import PipelineDefinition
-from noria.pipeline.execute import StepReport
-from noria.registry import gates
-from noria.registry.evaluate import Evaluation, Slice
-from noria.registry.facts import Verdict
-from noria.registry.release import Release
-from noria.search.control import StudyReport
+if TYPE_CHECKING:
+    from noria.loop.comparison import Comparison
+    from noria.loop.pins import DataLine
+    from noria.pipeline.define import PipelineDefinition
+    from noria.pipeline.execute import StepReport
+    from noria.registry import gates
+    from noria.registry.evaluate import Evaluation, Slice
+    from noria.registry.facts import Verdict
+    from noria.registry.release import Release
+    from noria.search.control import StudyReport
 
 __all__ = [
     "Made",

@@ -7,43 +7,30 @@ the step cache. Nothing is deployed here.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from noria.core.errors import NoriaError, UsageError
-from noria.core.identity import JSON, canonical
+from noria.core.errors import UsageError
+from noria.core.identity import JSON
 from noria.core.lazy import lazy
 from noria.core.verb import verb
-from noria.data.records import DatasetVersion
-from noria.loop import baseline, comparison, pins, preconditions
-from noria.loop.comparison import Comparison
-from noria.loop.holdout import Roles, holdout_of, roles_of
+from noria.loop import pins, preconditions
 from noria.loop.interrupted import interrupted
-from noria.loop.report import Made, RunReport, plain_report, report, step_line
-from noria.packaging.bundle import build, load
-from noria.packaging.predictor import Predictor
-from noria.pipeline import values
-from noria.pipeline.define import ModelNode, PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Execution, Manner, StepReport, execute, manner_of, require_room
-from noria.registry import gates, release, versions
-from noria.registry import records as registry
-from noria.registry.metrics import METRICS
-from noria.registry.scored import score
-from noria.search.best import best as best_of
-from noria.search.study import Begin, Request
-from noria.serving import again
+from noria.loop.report import RunReport, plain_report, report, step_line
+from noria.pipeline.define import PipelineDefinition, load_pipeline
+from noria.pipeline.execute import Manner, StepReport, execute, manner_of, require_room
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
-from noria.tracking.facts import Pin
-from noria.tracking.run import RunHandle
 
 if TYPE_CHECKING:
-    import pandas as pd
-else:
-    pd = lazy("pandas")
+    from noria.loop import holdout, making
+    from noria.search import best as searches
+    from noria.search import study
+else:  # a run that makes no model judges none, and most runs search for nothing
+    holdout, making = lazy("noria.loop.holdout"), lazy("noria.loop.making")
+    searches, study = lazy("noria.search.best"), lazy("noria.search.study")
 
 __all__ = [
     "Challenge",
@@ -110,12 +97,12 @@ def run(
     """
     challenge = Challenge(cause=cause)
     manner = manner_of(ws, executor=executor, on_failure=on_failure, workers=workers)
-    asked = Request(
-        trials=search, sampler=sampler, pruner=pruner, budget=budget, metric=metric, seed=seed, parallel=parallel
-    )
     if search or resume.startswith("study"):
+        asked = study.Request(
+            trials=search, sampler=sampler, pruner=pruner, budget=budget, metric=metric, seed=seed, parallel=parallel
+        )
         return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume, manner=manner)
-    if asked != Request():
+    if any((sampler, pruner, budget, metric, parallel)) or seed is not None:
         raise UsageError("what a search should be like was said, and no search asked for", hint="noria run --search 20")
     return perform(ws, challenge, pipeline=pipeline, params=params, manner=manner, resume=resume)
 
@@ -123,7 +110,7 @@ def run(
 def _searched(
     ws: Workspace,
     challenge: Challenge,
-    asked: Request,
+    asked: study.Request,
     *,
     pipeline: str,
     params: Mapping[str, JSON] | None,
@@ -135,15 +122,15 @@ def _searched(
     definition = load_pipeline(ws.project)
     preconditions.require(ws, definition, pipeline)
 
-    def about() -> Begin:
+    def about() -> study.Begin:
         found = pins.resolve(ws, definition, challenge.datasets)
         pins.checked(ws, found)
-        roles = Roles() if definition.model is None else roles_of(definition, definition.model, found)
-        return Begin(
+        roles = holdout.Roles() if definition.model is None else holdout.roles_of(definition, definition.model, found)
+        return study.Begin(
             key=roles.key, time=roles.time, label=roles.label, pins=pins.pins_of(found), params=dict(params or {})
         )
 
-    best = best_of(ws, definition, asked, about, is_given=bool(params), resume=resume)
+    best = searches.best(ws, definition, asked, about, is_given=bool(params), resume=resume)
     final = Challenge(cause=best.cause, datasets=best.datasets, inputs=(*challenge.inputs, *best.inputs))
     made = perform(ws, final, params=best.params, definition=definition, manner=manner)
     return replace(made, search=best.shown, seconds=time.monotonic() - began)
@@ -208,8 +195,8 @@ def perform(
                 steps=steps,
                 seconds=time.monotonic() - began,
             )
-        made = _make(handle.held(), handle, definition, definition.model, done, found)
-        _finish(handle, made)
+        made = making.make(handle.held(), handle, definition, definition.model, done, found)
+        making.finish(handle, made)
     return report(
         definition,
         cause=challenge.cause,
@@ -219,103 +206,3 @@ def perform(
         made=made,
         seconds=time.monotonic() - began,
     )
-
-
-def _make(
-    ws: Workspace,
-    handle: RunHandle,
-    definition: PipelineDefinition,
-    node: ModelNode,
-    done: Execution,
-    found: Mapping[str, DatasetVersion],
-) -> Made:
-    holdout = holdout_of(ws, node, done.holdout)
-    roles = roles_of(definition, node, found)
-    with ws.ledger.read() as tx:
-        live = registry.production(tx, node.name)
-    environment = tracking.show(ws, handle.run).environment
-    bundle = build(
-        ws,
-        values.load(ws, done.model),
-        holdout=holdout,
-        run=handle.run,
-        label=roles.label,
-        drop=roles.others(),
-        environment=environment,
-        threshold=node.threshold,
-    )
-    used: tuple[Pin, ...] = pins.pins_of(found)
-    predictor = load(ws, bundle.digest)
-    numbers = _numbers(predictor, holdout, roles, node)
-    registered = versions.register(ws, bundle, model=node.name, run=handle.run, metrics=numbers, pins=used)
-    champion = live.version if live is not None and live.version != registered.version else None
-    judgement = gates.judge(
-        ws,
-        node.name,
-        registered.version,
-        holdout=holdout,
-        roles=roles,
-        champion=champion,
-        metrics=node.metrics,
-        slices=node.slices,
-        data={"holdout": done.holdout.digest, "pins": [f"{pin.dataset}@{pin.version}" for pin in used]},
-    )
-    compared = _compare(ws, handle, predictor, champion, holdout, roles, judgement)
-    base = baseline.make(ws, predictor, found, holdout, roles=roles, model=node.name)
-    made = release.make(ws, node.name, registered.version, baseline=base)
-    with ws.ledger.read() as tx:
-        recorded = registry.release(tx, node.name, made.release)
-    assert recorded is not None, "a release that was made is on record"
-    return Made(
-        release=made,
-        champion=champion or 0,
-        judgement=judgement,
-        comparison=compared,
-        size_bytes=bundle.size_bytes,
-        may_go=made.state != "rolled back" or again.refusal(ws, recorded) is None,
-    )
-
-
-def _numbers(predictor: Predictor, holdout: pd.DataFrame, roles: Roles, node: ModelNode) -> dict[str, float]:
-    """The finite values of the built-in metrics, to name a version by; whether they will do is the gates' matter."""
-    try:
-        sample = score(predictor, holdout, roles.label)
-    except NoriaError:
-        return {}  # the gates meet the same failure next, and record it as a no
-    names = [name for name in node.metrics if isinstance(name, str) and name in METRICS]
-    found = {name: METRICS[name].of(sample.y, sample.score, threshold=sample.threshold) for name in names}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
-def _compare(
-    ws: Workspace,
-    handle: RunHandle,
-    predictor: Predictor,
-    champion: int | None,
-    holdout: pd.DataFrame,
-    roles: Roles,
-    judgement: gates.Judgement,
-) -> Comparison | None:
-    """The comparison, stored with the run; None without a champion, or if a gate says that one cannot be scored."""
-    if champion is None or judgement.evaluation is None:
-        return None
-    judged = judgement.judged
-    with ws.ledger.read() as tx:
-        theirs = versions.resolve(tx, f"{judged.model}:{champion}")
-    if any(verdict.gate == "champion" and not verdict.passed for verdict in judged.verdicts):
-        return None
-    found = comparison.compare(
-        load(ws, theirs.bundle), predictor, holdout, roles=roles, versions=(champion, judged.version)
-    )
-    handle.artifact(comparison.ARTIFACT, canonical(comparison.encoded(found)), type="json")
-    return found
-
-
-def _finish(handle: RunHandle, made: Made) -> None:
-    evaluation = made.judgement.evaluation
-    metrics = evaluation.values() if evaluation is not None else {}
-    if made.judgement.passed:
-        handle.finish(metrics=metrics)
-        return
-    closed = [verdict for verdict in made.judgement.judged.verdicts if not verdict.passed]
-    handle.finish("stopped", "; ".join(f"{verdict.gate}: {verdict.text}" for verdict in closed), metrics)

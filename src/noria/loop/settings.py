@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from noria.config import CONFIG_NAME, MonitorConfig, Project, RetrainConfig
 from noria.core.errors import ConfigError, UsageError
-from noria.loop import policy
-from noria.monitoring.budget import budget_of
-from noria.monitoring.window import days_of
-from noria.serving.plan import plan
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from noria.loop import policy
+    from noria.monitoring import budget, window
+    from noria.serving import plan
+else:  # a project without models has nothing for them to read
+    policy, plan = lazy("noria.loop.policy"), lazy("noria.serving.plan")
+    budget, window = lazy("noria.monitoring.budget"), lazy("noria.monitoring.window")
 
 __all__ = ["require"]
 
@@ -26,14 +32,14 @@ def require(project: Project) -> None:
     """Raises: ConfigError naming the file, the table, and what would be right."""
     file = project.root / CONFIG_NAME
     for name, model in project.models.items():
-        plan(model.deploy, where=f"{file} [model.{name}.deploy]")
+        plan.plan(model.deploy, where=f"{file} [model.{name}.deploy]")
         _monitor(model.monitor, f"{file} [model.{name}.monitor]")
         _retrain(model.retrain, f"{file} [model.{name}.retrain]")
 
 
 def _monitor(found: MonitorConfig, where: str) -> None:
-    _read(lambda: days_of(found.window), "window", where, 'such as "day", "week", "month" or "14d"')
-    _read(lambda: budget_of(found.false_alarms), "false_alarms", where)
+    _read(lambda: window.days_of(found.window), "window", where, 'such as "day", "week", "month" or "14d"')
+    _read(lambda: budget.budget_of(found.false_alarms), "false_alarms", where)
 
 
 def _retrain(found: RetrainConfig, where: str) -> None:

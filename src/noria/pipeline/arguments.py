@@ -11,10 +11,9 @@ import collections.abc
 import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
-from noria.data.rows import read as data_read
 from noria.pipeline import values
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Ref, Stored
 from noria.pipeline.define import PipelineDefinition
@@ -23,6 +22,11 @@ from noria.pipeline.keys import table_form
 from noria.pipeline.plain import Unstorable, from_json, to_json
 from noria.pipeline.step import StepNode
 from noria.pipeline.values import Value
+
+if TYPE_CHECKING:
+    from noria.data.rows import read as data_read
+else:  # many pipelines take no data set
+    data_read = lazy("noria.data.rows.read")
 
 __all__ = ["Uses", "bindings_from", "document", "filled", "resolved"]
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from noria.core.errors import NoriaError, RunCancelled, RunEnded, RunPreempted, StepFailed
+from noria.core.errors import Conflict, NoriaError, RunCancelled, RunEnded, RunPreempted, StepFailed
 from noria.pipeline import attempts, values
 from noria.pipeline.arguments import Uses, filled
 from noria.pipeline.bindings import Binding
@@ -40,6 +40,8 @@ __all__ = ["Drive", "Manner"]
 WAIT_S = 0.5
 LOOK_AGAIN_S = 0.03
 """How often a step whose key another process holds looks whether it was given back."""
+ASK_S = 1.0
+"""How often who waits for another's step looks whether that process is stopped."""
 OVERTAKEN_MAX = 20
 """So many attempts may begin before one that came first and needs more room."""
 
@@ -48,7 +50,8 @@ OVERTAKEN_MAX = 20
 class Manner:
     """How to execute: none of it changes a result. `window` bounds the items of one mapped step under way.
 
-    `address` is where the executor finds its cluster, if it has one; "" lets it decide.
+    `address` is where the executor finds its cluster, if it has one; "" lets it decide. For `stopped_s` a process
+    is waited for that is at the same step and was stopped: a terminal or a debugger holds one for a moment.
     """
 
     executor: str = "auto"
@@ -57,6 +60,7 @@ class Manner:
     workers: int = 0
     window: int = 0
     grace_s: float = 8.0
+    stopped_s: float = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +123,7 @@ class Drive:
         self._woken = threading.Event()
         self._chance = random.Random()
         self._error: NoriaError | None = None
+        self._asked = self._stopped_since = 0.0
         self.stop = Stop(self._woken.set)
 
     def run(self) -> None:
@@ -317,8 +322,31 @@ class Drive:
         for unit in blocked:
             self._enter(unit)
         now = time.monotonic()
+        if not self._blocked:
+            self._stopped_since = 0.0
+        elif now - self._asked > ASK_S:
+            self._asked = now
+            self._require_moving(now)
         while self._later and self._later[0][0] <= now:
             self._queue.append(heapq.heappop(self._later)[2])
+
+    def _require_moving(self, now: float) -> None:
+        """Nobody waits for ever for a process that is stopped. Raises: Conflict after `stopped_s`.
+
+        It may be in a step, so nothing is taken from it: what it does would be done twice when it goes on.
+        """
+        stopped = [(unit, self._flights.stopped_holder(unit.right)) for unit in self._blocked if unit.right]
+        found = next(((unit, pid) for unit, pid in stopped if pid), None)
+        if found is None:
+            self._stopped_since = 0.0
+            return
+        self._stopped_since = self._stopped_since or now
+        if now - self._stopped_since > self._manner.stopped_s:
+            unit, pid = found
+            raise Conflict(
+                f"step {unit.name} is under way in process {pid}, which is stopped and does not go on",
+                hint=f"kill -CONT {pid} lets it go on; kill -9 {pid} ends it, and noria run --resume takes its place",
+            )
 
     # running
 

@@ -11,12 +11,12 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from noria import plugins
 from noria.core.clock import duration
 from noria.core.errors import UsageError, WorldError
 from noria.core.identity import JSON
-from noria.data.records import DatasetVersion
 from noria.pipeline import journal as journals
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.cache import Cache
@@ -37,6 +37,9 @@ from noria.pipeline.step import Const
 from noria.pipeline.stopping import watched
 from noria.pipeline.values import Value
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from noria.data.records import DatasetVersion
 
 __all__ = ["Execution", "Manner", "StepReport", "execute", "manner_of", "require_room"]
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from noria.core.errors import NoriaError
-from noria.data.records import DatasetVersion
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.bindings import Binding
 from noria.pipeline.define import PipelineDefinition
@@ -21,6 +20,9 @@ from noria.pipeline.step import StepNode
 from noria.pipeline.trace import Trace
 from noria.pipeline.values import Value
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from noria.data.records import DatasetVersion
 
 __all__ = ["Capacity", "Done", "Executor", "Task", "Usage"]
 

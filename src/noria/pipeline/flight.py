@@ -18,6 +18,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from noria.core.identity import is_digest
 from noria.store.objects import disk_faults
+from noria.store.owner import is_stopped
 from noria.store.workspace import Workspace
 from noria.tracking import records
 from noria.tracking import run as tracking
@@ -36,6 +38,8 @@ WAIT_S = 0.02
 LOOK_S = 1.0
 """How often a waiter for a lease looks whether its owner is alive."""
 _DIGITS = 15
+_FLOCK = struct.Struct("hhqqi4x")
+"""A `struct flock` of 64 bits: kind, whence, start, length, process. Source: fcntl(2)."""
 
 
 class Flights:
@@ -68,6 +72,11 @@ class Flights:
             if self._board is None and time.monotonic() - looked > LOOK_S:
                 self._release_dead(key)
                 looked = time.monotonic()
+
+    def stopped_holder(self, key: str) -> int:
+        """The process on this machine that has the right to a key and is stopped (SIGSTOP); 0 if there is none."""
+        holder = self._board.holder(key) if self._board is not None else 0
+        return holder if holder and is_stopped(holder) else 0
 
     def renew(self) -> None:
         """Keep what is held for longer; to be called at least every `LEASE_S` / 2."""
@@ -122,6 +131,13 @@ class _Board:
                 return False
             self._taken.add(place)
             return True
+
+    def holder(self, key: str) -> int:
+        """The id of another process that holds a key; 0 if none does, or if it is of another space of ids."""
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _place(key), 1, 0)
+        with disk_faults(self._path):
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(self._handle, fcntl.F_GETLK, asked))
+        return 0 if kind == fcntl.F_UNLCK else max(0, pid)
 
     def release(self, key: str) -> None:
         place = _place(key)

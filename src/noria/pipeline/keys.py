@@ -14,10 +14,9 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.identity import JSON
-from noria.data.records import DatasetVersion
 from noria.pipeline import plan
 from noria.pipeline.ambient import Ambient, seed_of
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Ref, Stored, leaves
@@ -33,9 +32,13 @@ from noria.store import pickles
 from noria.store.workspace import Workspace
 from noria.tracking.environment import Environment, environment
 
+if TYPE_CHECKING:
+    from noria.data.records import DatasetVersion
+
 __all__ = ["Keys", "Planned"]
 
 Outputs = Mapping[str, Sequence[Value]]
+_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +80,24 @@ class Keys:
         self.fingerprints = Fingerprints(definition.root, ownership, self.digests)
         self._python = platform.python_version().rpartition(".")[0]
         self._globals: dict[str, set[tuple[str, str]]] = {}
-        self._code = {
-            node.name: self.fingerprints.code(node.step, _constants(self.bindings(node)))
-            for node in definition.nodes
-            if not node.cases
-        }
+        self._code = self._walked()
+
+    def _walked(self) -> dict[str, CodeIdentity]:
+        """The code of every node, by its name; a step that is called a hundred times alike is walked once."""
+        walked: dict[tuple[int, str], CodeIdentity] = {}
+        found = {}
+        for node in self._definition.nodes:
+            if node.cases:
+                continue
+            constants = _constants(self.bindings(node))
+            if all(type(value) in _SCALARS for value in constants.values()):  # their repr says value and type
+                same = (id(node.step), repr(sorted(constants.items())))
+                if same not in walked:
+                    walked[same] = self.fingerprints.code(node.step, constants)
+                found[node.name] = walked[same]
+            else:
+                found[node.name] = self.fingerprints.code(node.step, constants)
+        return found
 
     def bindings(self, node: StepNode) -> dict[str, Binding]:
         """What a step takes, with the values given for this run."""

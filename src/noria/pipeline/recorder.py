@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from noria.data.records import DatasetVersion
 from noria.pipeline import documents
 from noria.pipeline.documents import KeyDocument
 from noria.pipeline.facts import Item, ItemsFinished, StepFinished
@@ -23,6 +23,9 @@ from noria.store.failpoint import failpoint
 from noria.store.ledger import Transaction
 from noria.store.workspace import Workspace
 from noria.tracking.run import require_own
+
+if TYPE_CHECKING:
+    from noria.data.records import DatasetVersion
 
 __all__ = ["FLUSH_S", "Recorder", "Written"]
 

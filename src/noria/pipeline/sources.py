@@ -54,7 +54,15 @@ def _is_inside(real: str, root: str) -> bool:
 @functools.cache
 def _imported_from(file: str) -> str:
     """Where the file of an imported module really lies: asked of thousands of modules at each load of a project."""
-    return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    real = os.path.join(_real_folder(folder), name)  # noqa: PTH118 - of texts, at a tenth of the time
+    return os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114 - as above
+
+
+@functools.cache
+def _real_folder(folder: str) -> str:
+    """Many modules lie in few folders."""
+    return os.path.realpath(folder)
 
 
 def is_own_file(file: str, root: Path) -> bool:

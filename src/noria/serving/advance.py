@@ -8,7 +8,6 @@ and the ledger's writer lock makes each move exactly once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from noria.serving.rollout import State, Verdict
 from noria.serving.router import CANDIDATE, STABLE
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Transaction
+from noria.store.owner import owner_id
 from noria.store.workspace import Workspace
 
 __all__ = ["Progress", "Watch", "advance", "arms_of", "finish", "replay"]
@@ -77,8 +77,7 @@ def advance(ws: Workspace, model: str, watch: Watch | None = None, *, environmen
         steps = records.step_deployments(tx, found.rollout) if found else {}
     if found is None or current is None:
         return None
-    owner = f"judge/{os.getpid()}"
-    if not ws.jobs.acquire(f"rollout/{found.rollout}", owner=owner, ttl_s=LEASE_S):
+    if not ws.jobs.acquire(f"rollout/{found.rollout}", owner=owner_id(), ttl_s=LEASE_S):
         return _progress(found, "another process judges it", found.evidence)
     plan = Plan.from_json(found.plan)
     if watch.rollout != found.rollout:

@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping
 
 from noria.core.errors import NoriaError, WorldError
-from noria.core.identity import JSON
+from noria.core.identity import JSON, digest, short
 from noria.serving import records
 from noria.serving.loading import Loader
 from noria.serving.routes import Route, Routes
 from noria.serving.runtime import Runtime
+from noria.store.owner import is_dead, owner_id
 from noria.store.workspace import Workspace
 
 __all__ = ["LEASE_S", "POLL_S", "Follower", "acknowledged", "failures", "servers"]
@@ -52,7 +53,8 @@ class Follower:
         self._failed: dict[str, dict[str, JSON]] = {}
         self._beat_at = 0.0
         self._tried_at = 0.0
-        self._name = f"server/{os.getpid()}"
+        self._owner = owner_id()
+        self._name = f"server/{short(digest(self._owner.encode()), 32)}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -74,7 +76,7 @@ class Follower:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
-        self._ws.jobs.release(self._name, self._name)
+        self._ws.jobs.release(self._name, self._owner)
 
     def step(self) -> bool:
         """Look once; True if the routes changed."""
@@ -132,7 +134,7 @@ class Follower:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        self._ws.jobs.acquire(self._name, owner=self._name, ttl_s=ttl_s, data=data)
+        self._ws.jobs.acquire(self._name, owner=self._owner, ttl_s=ttl_s, data=data)
         self._beat_at = time.monotonic()
 
     def _following(self) -> None:
@@ -151,7 +153,7 @@ def servers(ws: Workspace, environment: str = "local") -> list[Mapping[str, JSON
     """What each living server says of itself. A server whose process is gone from this host does not count."""
     found = []
     for lease in ws.jobs.leases("server/"):
-        if lease.is_live and lease.data.get("environment") == environment and _is_alive(lease.data):
+        if lease.is_live and lease.data.get("environment") == environment and not is_dead(lease.owner):
             found.append(lease.data)
     return found
 
@@ -177,16 +179,3 @@ def failures(ws: Workspace, model: str, seq: int, environment: str = "local") ->
         if isinstance(found, Mapping) and found.get("seq") == seq:
             return str(found["error"])
     return ""
-
-
-def _is_alive(data: Mapping[str, JSON]) -> bool:
-    pid = data.get("pid")
-    if data.get("host") != socket.gethostname() or not isinstance(pid, int):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -2,9 +2,10 @@
 
 These tables say what is going on now, not what happened: they change in place, count wall-clock
 time, and are not replayed. Work is claimed by one owner for a limited time; an owner that dies
-loses it when the time is over, and another takes it up. A job that its owners keep dying of is
-given up after `ATTEMPTS`. Commits here survive the death of processes; a power cut may lose the
-last of them, and the loop then finds the same work again from the facts.
+loses it at once where that is seen (`owner.py`), else when the time is over, and another takes it
+up. A job that its owners keep dying of is given up after `ATTEMPTS`. Commits here survive the death
+of processes; a power cut may lose the last of them, and the loop then finds the same work again from
+the facts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from noria.core.identity import JSON, sortable_id
 from noria.store import tables
 from noria.store.database import Database
 from noria.store.failpoint import failpoint
+from noria.store.owner import is_dead
 from noria.store.sealed import checked, sealed
 
 __all__ = ["ATTEMPTS", "Job", "Jobs", "Lease"]
@@ -99,13 +101,14 @@ class Jobs:
         return job_id
 
     def claim(self, kinds: Sequence[str], *, owner: str, lease_s: float = 30) -> Job | None:
-        """Take the oldest job of these kinds that waits, or whose owner died; None if there is none.
+        """Take the oldest job of these kinds that waits, or whose owner is gone; None if there is none.
 
         Looking costs a read; the writer lock is taken only when there is something to take.
         """
         if self._candidate(kinds) is None:
             return None
         with self._database.write(is_durable=False) as connection:
+            self._let_go(connection, kinds)
             self._give_up(connection, kinds)
             row = connection.execute(_claimable(kinds, self._now_us())).first()
             if row is None:
@@ -175,15 +178,19 @@ class Jobs:
         return None if row is None else _job(row)
 
     def acquire(self, name: str, *, owner: str, ttl_s: float, data: Mapping[str, JSON] | None = None) -> bool:
-        """Take a lease, renew one's own, or take over an expired one. False: somebody else holds it.
+        """Take a lease, renew one's own, or take over one that ran out or whose owner (`owner_id`) is dead.
+
+        False: somebody else holds it.
 
         Raises: Corrupt if another's row is not what was written: who holds it is then not known.
         """
         with self._database.write(is_durable=False) as connection:
             now = self._now_us()
             held = connection.execute(select(tables.lease).where(tables.lease.c.name == name)).first()
-            if held is not None and held.owner != owner and checked(tables.lease, held).until_us > now:
-                return False
+            if held is not None and held.owner != owner:
+                is_live = checked(tables.lease, held).until_us > now
+                if is_live and not is_dead(held.owner):
+                    return False
             connection.execute(tables.lease.delete().where(tables.lease.c.name == name))
             row = {"name": name, "owner": owner, "until_us": now + _us(ttl_s), "data": json.dumps(data or {})}
             connection.execute(insert(tables.lease), sealed(tables.lease, row))
@@ -227,7 +234,18 @@ class Jobs:
 
     def _candidate(self, kinds: Sequence[str]) -> Row[Any] | None:
         with self._database.read() as connection:
-            return connection.execute(_claimable(kinds, self._now_us(), is_exhausted_too=True)).first()
+            found = connection.execute(_claimable(kinds, self._now_us(), is_exhausted_too=True)).first()
+            return found or next(iter(_left(connection, kinds)), None)
+
+    def _let_go(self, connection: Connection, kinds: Sequence[str]) -> None:
+        """Jobs whose owner is dead are not held any more; the next one begins at once, those after it ever later."""
+        now = self._now_us()
+        for row in _left(connection, kinds):
+            if row.attempt >= ATTEMPTS:
+                _change(connection, row, lease_until_us=0)
+            else:
+                pause = min(BACKOFF_S * 2 ** (row.attempt - 2), BACKOFF_LIMIT_S) if row.attempt > 1 else 0.0
+                _change(connection, row, state="waiting", owner="", lease_until_us=0, due_us=now + _us(pause))
 
     def _give_up(self, connection: Connection, kinds: Sequence[str]) -> None:
         """Jobs whose last allowed owner died too are failed, not begun for ever."""
@@ -253,6 +271,13 @@ def _claimable(kinds: Sequence[str], now_us: int, *, is_exhausted_too: bool = Fa
     return (
         select(tables.job).where(job.kind.in_(kinds), is_waiting | is_abandoned).order_by(job.due_us, job.id).limit(1)
     )
+
+
+def _left(connection: Connection, kinds: Sequence[str]) -> list[Row[Any]]:
+    """Jobs under way whose owner is known to be dead."""
+    job = tables.job.c
+    running = select(tables.job).where(job.kind.in_(kinds), job.state == "running", job.lease_until_us > 0)
+    return [row for row in connection.execute(running).all() if is_dead(row.owner)]
 
 
 def _held(connection: Connection, job_id: str, owner: str) -> Row[Any] | None:

@@ -241,6 +241,17 @@ class IsolatedExecutorConformance(ExecutorConformance):
         assert len(pids) == 2
         _until(lambda: not any(map(_is_running, pids)))
 
+    def test_a_process_that_a_task_has_to_itself_goes_when_the_task_is_over(
+        self, executor: Executor, ws: Workspace
+    ) -> None:
+        """Nothing of it stays while the executor is open: neither memory nor a device is held by it."""
+        body = "import os\n\ndef work() -> int:\n    return os.getpid()"
+        done = _done(executor, _task(ws, body, options="isolated=True"))
+        assert done.error is None, done.error
+        pid = values.load(ws, done.outputs[0])
+        assert pid != os.getpid()
+        _until(lambda: not _is_running(pid))
+
     def test_tasks_run_beside_each_other(self, executor: Executor, ws: Workspace) -> None:
         """The second is over while the first still runs; a cancelled one takes no other with it."""
         slow = executor.submit(task := _task(ws, SLEEPER))

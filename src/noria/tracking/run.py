@@ -6,9 +6,7 @@ once, by the owner or, when the owner died, by `reap`. So no run is running for 
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +29,7 @@ from noria.core.verb import verb
 from noria.store.failpoint import failpoint
 from noria.store.jobs import Lease
 from noria.store.ledger import Reader, Transaction
+from noria.store.owner import is_dead, owner_id
 from noria.store.series import MetricWriter
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records
@@ -290,12 +289,6 @@ def _gone(ws: Workspace) -> list[tuple[str, Lease | None]]:
     return [(run, lease) for run, lease in found if lease is None or not lease.is_live or is_dead(lease.owner)]
 
 
-def owner_id() -> str:
-    """Who holds a lease: host, boot, process id and the process's own start time."""
-    pid = os.getpid()
-    return json.dumps([socket.gethostname(), _boot(), pid, _process_start(pid)])
-
-
 @verb(permission="tracking.read", changes=False, name="list")
 def list_runs(ws: Workspace, limit: int = 20, pipeline: str = "", status: str = "") -> list[RunRecord]:
     """Runs, newest first, of one pipeline or in one status if these are given.
@@ -371,33 +364,3 @@ def _finish(
 
 def _take_lease(ws: Workspace, run: str, owner: str) -> bool:
     return ws.jobs.acquire(f"run/{run}", owner=owner, ttl_s=LEASE_S, data={"pid": os.getpid()})
-
-
-def is_dead(owner: str) -> bool:
-    """Whether an owner (`owner_id`) is a process of this machine that is no more."""
-    try:
-        host, boot, pid, began = json.loads(owner)
-    except (ValueError, TypeError):
-        return False
-    if host != socket.gethostname():
-        return False
-    return bool(boot != _boot() or _process_start(int(pid)) != began)
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _process_start(pid: int) -> str:
-    """The start time of a process in clock ticks since boot; "" if there is none.
-
-    Source: proc(5), field 22 of /proc/[pid]/stat; the name before it may hold any character.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from sqlalchemy import Boolean, Column
 from noria.core.errors import Conflict, Corrupt, NotFound
 from noria.governance.audit import verify
 from noria.store.jobs import ATTEMPTS, Jobs
+from noria.store.owner import owner_id
 from noria.store.replay import difference, rebuild
 from noria.store.sealed import altered_rows
 from noria.store.workspace import Workspace
@@ -67,6 +69,48 @@ def test_a_job_whose_owner_died_is_taken_up_by_another(jobs: Jobs, clock: TestCl
     with pytest.raises(Conflict, match="does not hold"):
         jobs.finish(first.id, "dead")
     jobs.finish(first.id, "heir")
+
+
+def gone() -> str:
+    """The name of a process of this machine that is over."""
+    parts = json.loads(owner_id())
+    return json.dumps([*parts[:3], "1", *parts[4:]])
+
+
+def test_a_job_is_taken_over_at_once_when_its_owner_is_seen_to_be_dead(jobs: Jobs, clock: TestClock) -> None:
+    jobs.enqueue("a", {}, key="a")
+    first = jobs.claim(["a"], owner=gone(), lease_s=600)
+    assert first is not None
+    assert jobs.claim(["b"], owner="heir") is None
+    second = jobs.claim(["a"], owner=owner_id(), lease_s=600)
+    assert second is not None
+    assert (second.id, second.attempt) == (first.id, 2)
+    assert jobs.claim(["a"], owner="third") is None, "its owner lives"
+    with pytest.raises(Conflict, match="does not hold"):
+        jobs.finish(first.id, first.owner)
+
+
+def test_a_job_whose_owners_die_at_once_waits_longer_each_time_and_is_given_up(jobs: Jobs, clock: TestClock) -> None:
+    job_id = jobs.enqueue("a", {}, key="a")
+    pauses = []
+    for _ in range(ATTEMPTS):
+        waited = 0
+        while jobs.claim(["a"], owner=gone(), lease_s=600) is None:
+            clock.forward(seconds=1)
+            waited += 1
+        pauses.append(waited)
+    assert pauses == [0, 0, 2, 4, 8]
+    assert jobs.claim(["a"], owner="survivor") is None
+    found = jobs.get(job_id)
+    assert found is not None
+    assert (found.state, found.error) == ("failed", f"lost: its owner died {ATTEMPTS} times")
+
+
+def test_a_lease_of_a_dead_process_is_taken_over_at_once(jobs: Jobs) -> None:
+    assert jobs.acquire("rollout/1", owner=gone(), ttl_s=600)
+    assert jobs.acquire("rollout/1", owner=owner_id(), ttl_s=600)
+    assert not jobs.acquire("rollout/1", owner="another", ttl_s=600)
+    assert not jobs.acquire("rollout/1", owner=gone(), ttl_s=600)
 
 
 def test_a_job_that_kills_its_owners_is_given_up(jobs: Jobs, clock: TestClock) -> None:

@@ -61,9 +61,9 @@ def test_a_run_whose_process_died_is_lost(ws: Workspace) -> None:
     dead = tracking.start(ws, "flow")
     dead._stop.set()  # its heartbeat stops, as that of a killed process does
     dead._beat.join()
-    host, boot, _, _ = json.loads(dead.owner)
+    host, boot, _, _, *where = json.loads(dead.owner)
     ws.jobs.release(f"run/{dead.run}", dead.owner)
-    gone = json.dumps([host, boot, 2**22 + 1, "1"])
+    gone = json.dumps([host, boot, 2**22 + 1, "1", *where])
     assert ws.jobs.acquire(f"run/{dead.run}", owner=gone, ttl_s=1000)
     assert tracking.gone(ws) == {dead.run}
     assert record(ws, dead.run).status == "running", "looking changes nothing"

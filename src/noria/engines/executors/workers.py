@@ -30,6 +30,8 @@ from noria.pipeline.executor import Done, Usage
 __all__ = ["Attempt", "Workers"]
 
 CHILD = "noria.faces.step"
+BURIAL_S = 2.0
+"""How long the template may take to wait for workers that were killed."""
 STATUS_WAIT_S = 5.0
 """How long the template may take to tell how a worker ended."""
 
@@ -144,6 +146,7 @@ class _Template:
         self._changed = threading.Condition()
         self._is_gone = False
         self._ends: dict[int, int] = {}
+        self._forks: set[int] = set()
         threading.Thread(target=self._listen, name="noria-template", daemon=True).start()
 
     @property
@@ -203,9 +206,13 @@ class _Template:
             self.close()
 
     def close(self) -> None:
-        """End it with its workers. Idempotent."""
+        """End it with its workers, which it buries: else they stay as zombies where nobody waits for orphans."""
         for worker in list(self.workers):
             worker.close()
+        with self._changed:
+            for pid in self._forks:  # those too that have just done their only attempt, or begin just now
+                _kill(pid)
+            self._changed.wait_for(lambda: not self._forks or self._is_gone, BURIAL_S)
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         with self._lock:
@@ -229,7 +236,9 @@ class _Template:
                 with self._changed:
                     if "died" in told:
                         self._ends[told["died"]] = told["status"]
+                        self._forks.discard(told["died"])
                     else:
+                        self._forks.update([told["pid"]] if "pid" in told else ())
                         self._answers.append(told)
                     self._changed.notify_all()
         with self._changed:
@@ -271,8 +280,7 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process and everything it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        _kill(self.pid)
 
     def close(self) -> None:
         """No more tasks. Idempotent."""
@@ -292,13 +300,16 @@ class _Worker:
                 attempt, self.attempt = self.attempt, None
                 assert attempt is not None, "a worker answers once for each task"
                 told = json.loads(line)
-                if not self._stays or told.get("leaves"):
+                is_last = not self._stays or told.get("leaves")
+                if is_last:
                     self._go()
                 attempt.end(journal.done_from(told["done"]))
+                if is_last:
+                    break
                 self._template.left()
         self._go()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # what the step started, if it died before
+            os.killpg(self.pid, signal.SIGKILL)  # it has done its work; and what the step started, if it died before
         status = self._template.end_of(self.pid)
         self._channel.close()
         if self.attempt is not None:
@@ -310,6 +321,15 @@ class _Worker:
         self._is_gone = True
         with contextlib.suppress(ValueError):
             self._template.workers.remove(self)
+
+
+def _kill(pid: int) -> None:
+    """End a fork with everything it started; one that has not come to lead a group yet has started nothing."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _lost(attempt: Attempt, status: int | None) -> Done:
