@@ -28,6 +28,7 @@ from noria.faces.protocols.mlflow import (
     registered,
     registry_search,
     runs,
+    uploads,
     versions,
 )
 from noria.faces.protocols.mlflow.messages import Spec, read
@@ -52,6 +53,14 @@ ARTIFACTS = {
     "HEAD": artifacts.download,
     "PUT": artifacts.upload,
     "DELETE": artifacts.delete,
+}
+UPLOADS = {
+    ("POST", "mpu/create/{path:path}"): uploads.create,
+    ("PUT", "mpu/part/{upload}/{number:int}"): uploads.part,
+    ("GET", "mpu/part/{upload}"): uploads.parts,
+    ("POST", "mpu/complete/{path:path}"): uploads.complete,
+    ("POST", "mpu/abort/{path:path}"): uploads.abort,
+    ("GET", "presigned/{path:path}"): uploads.presigned,
 }
 Handler = Callable[[Wire, Workspace, dict[str, Any]], dict[str, Any]]
 ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
@@ -88,6 +97,12 @@ def routes(workspace: Workspace) -> list[Route]:
     async def listed(request: Request) -> Response:
         return await artifacts.list_files(opened.get, workspace, request)
 
+    def uploading(method: str, path: str) -> Asked:
+        async def answer(request: Request) -> Response:
+            return await UPLOADS[method, path](opened.get, acting(workspace, _actor(request)), request)
+
+        return answer
+
     async def version(request: Request) -> Response:
         return Response(VERSION, media_type="text/html")
 
@@ -99,7 +114,7 @@ def routes(workspace: Workspace) -> list[Route]:
             "store_type": "SqlStore",
             "workspaces_enabled": False,
             "trace_archival_enabled": False,
-            "multipart_uploads_enabled": False,
+            "multipart_uploads_enabled": True,
             "multipart_downloads_enabled": False,
             "presigned_upload_run_id_supported": False,
             "presigned_upload_model_id_supported": False,
@@ -112,6 +127,11 @@ def routes(workspace: Workspace) -> list[Route]:
         Route("/health", health, methods=["GET"]),
         *(Route(f"/{kind}/3.0/mlflow/server-info", server_info, methods=["GET"]) for kind in ("api", "ajax-api")),
         *(Route(f"{prefix}/{{endpoint:path}}", _guarded(call), methods=METHODS) for prefix in PREFIXES),
+        *(
+            Route(f"{prefix}/{path}", _guarded(uploading(method, path)), methods=[method])
+            for method, path in UPLOADS
+            for prefix in PROXIED
+        ),
         *(Route(f"{prefix}/artifacts", _guarded(listed), methods=["GET"]) for prefix in PROXIED),
         *(Route(f"{prefix}/artifacts/{{path:path}}", _guarded(proxied), methods=list(ARTIFACTS)) for prefix in PROXIED),
     ]
