@@ -24,13 +24,27 @@ from noria.core.clock import duration
 from noria.core.consent import need
 from noria.core.errors import ConfigError, NotAProject
 from noria.core.size import size_bytes
+from noria.policies import (
+    BehaviourConfig,
+    ClientsConfig,
+    DeployConfig,
+    GateConfig,
+    GateRule,
+    LabelsConfig,
+    ModelConfig,
+    MonitorConfig,
+    RetrainConfig,
+    RetrainLimits,
+)
 
 __all__ = [
     "BehaviourConfig",
+    "ClientsConfig",
     "CostConfig",
     "DataConfig",
     "DeployConfig",
     "EnvironmentConfig",
+    "GateConfig",
     "GateRule",
     "LabelsConfig",
     "ModelConfig",
@@ -61,119 +75,6 @@ class DataConfig:
     source: str = ""
     checks: str = ""
     fresh: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateRule:
-    """One metric's rule: an absolute floor or ceiling, and how it must compare with the champion.
-
-    `champion` is "" (not compared), "not worse" (the interval of the loss excludes more than
-    `margin`), or "better" (the interval of the gain excludes zero).
-    """
-
-    min: float | None = None
-    max: float | None = None
-    champion: str = ""
-    margin: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateConfig:
-    """`[model.NAME.gate]`: metric rules by name, and the rules that are not about one metric.
-
-    `slices` maps a metric to `max_drop` against the champion, per level of each declared slice.
-    `inputs` is "same" (a version that refuses requests which the champion takes does not pass) or "any".
-    """
-
-    metrics: Mapping[str, GateRule] = field(default_factory=dict)
-    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    latency_p99_ms: float | None = None
-    level: float = 0.95
-    inputs: str = "same"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeployConfig:
-    """`[model.NAME.deploy]`: who must approve, the path of a rollout, and what aborts it.
-
-    `path` items: "shadow 1h", "shadow 2000 requests", "canary 5% 30m", "canary 5% 2000 requests", "100%".
-    `abort` keys: errors (share), p99_ms (milliseconds), invalid (share of outputs out of range),
-    shadow_flips (share of answers that differ in class). `aliases` go to a version as its gates allow,
-    where the model has rules.
-    """
-
-    approve: tuple[str, ...] = ()
-    approve_within: str = "30d"
-    path: tuple[str, ...] = ("shadow 200 requests", "canary 5% 200 requests", "canary 25% 500 requests", "100%")
-    abort: Mapping[str, float] = field(default_factory=dict)
-    deadline: str = "24h"
-    aliases: tuple[str, ...] = ("champion", "production")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelsConfig:
-    """How long outcomes take to be complete. They come to the feedback endpoint."""
-
-    delay: str = "0s"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitorConfig:
-    """`[model.NAME.monitor]`: window is "day", "week", "month" or a duration such as "7d"."""
-
-    window: str = "week"
-    labels: LabelsConfig = field(default_factory=LabelsConfig)
-    false_alarms: str = "1 per 365d"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainLimits:
-    """What the loop may spend. Times are event time under an event clock."""
-
-    cooldown: str = "0s"
-    per_week: int = 7
-    budget_per_week: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainConfig:
-    """`[model.NAME.retrain]`: when to train a challenger, and what a better model is worth.
-
-    `when` items: "drift", "quality", "new labels 20000", "age 90d". A challenger is promoted only
-    when the lower bound of its gain in log loss, times `value_per_log_loss` (money per prediction
-    and unit of log loss), times the expected predictions until the next review, is more than
-    `cost` (of the retrain and rollout) plus `risk`. `expected_requests` 0 takes the last window's.
-    """
-
-    when: tuple[str, ...] = ()
-    limits: RetrainLimits = field(default_factory=RetrainLimits)
-    value_per_log_loss: float = 1.0
-    cost: float = 0.0
-    risk: float = 0.0
-    expected_requests: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BehaviourConfig:
-    """`[model.NAME.behaviour]`: what `noria test` asks of a model beside what its schema gives.
-
-    `invariant` are inputs that may not matter; `direction` maps an input to "up" or "down": the way in
-    which more of it may push the score.
-    """
-
-    invariant: tuple[str, ...] = ()
-    direction: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py."""
-
-    gate: GateConfig = field(default_factory=GateConfig)
-    deploy: DeployConfig = field(default_factory=DeployConfig)
-    monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    retrain: RetrainConfig = field(default_factory=RetrainConfig)
-    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,7 +384,14 @@ def _model(value: Any, where: str, path: str) -> ModelConfig:
         list(map(need, rest.deploy.approve))
     except ValueError as error:
         raise ConfigError(f"{path}.deploy.approve: {error}", where=where) from error
+    _one_of(rest.clients.trust, ("safe", "listed", "any"), where, f"{path}.clients.trust")
+    _one_of(rest.clients.task, ("", "binary", "regression"), where, f"{path}.clients.task")
     return dataclasses.replace(rest, gate=gate)
+
+
+def _one_of(value: str, known: tuple[str, ...], where: str, path: str) -> None:
+    if value not in known:
+        raise ConfigError(f'{path} is "{value}"', where=where, hint=f"one of: {', '.join(filter(None, known))}")
 
 
 def _gate(value: Any, where: str, path: str) -> GateConfig:

@@ -67,6 +67,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "pruner": {"asha": "noria.engines.samplers.by_optuna:asha"},
     "flavor": {
         "sklearn": "noria.engines.flavors.sklearn:SklearnFlavor",
+        "pyfunc": "noria.engines.flavors.pyfunc:PyfuncFlavor",
         "python": "noria.engines.flavors.python:PythonFlavor",
     },
     # the name is the module after whose import the hook is called, in a captured process
@@ -90,6 +91,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "xgboost.core": "noria.engines.autolog.boosting:xgboost_data",
         "xgboost.training": "noria.engines.autolog.boosting:xgboost_training",
     },
+    # a folder of files as another tool's client logged a model -> the model, and how it was loaded
+    "logged": {"mlflow": "noria.engines.flavors.mlmodel:load"},
     # from a library's own model to one that answers for rows; the name is the library's import name
     "adapter": {
         "lightgbm": "noria.engines.flavors.boosters:lightgbm",

@@ -34,12 +34,19 @@ class Server:
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.process: subprocess.Popen[bytes] | None = None
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._used = time.monotonic()
 
     def close(self) -> None:
         """Close the connection; the next request opens one."""
         self._connection.close()
+
+    def kill(self) -> None:
+        """Kill the server where it stands."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     def send(
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
@@ -79,8 +86,9 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def noria_server(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`noria up` in a new project."""
-    (folder / "noria.toml").write_text('[project]\nname = "wired"\n', encoding="utf-8")
+    """`noria up` in a project; a new one if there is none."""
+    if not (folder / "noria.toml").is_file():
+        (folder / "noria.toml").write_text('[project]\nname = "wired"\n', encoding="utf-8")
     port = free_port()
     given = {**os.environ, **(environ or {})}
     with _running([str(NORIA), "up", "--port", str(port)], folder, given, port) as server:
@@ -121,6 +129,7 @@ def _running(words: list[str], folder: Path, environ: Mapping[str, str], port: i
         process = subprocess.Popen(words, cwd=folder, env=environ, stdout=output, stderr=output)
     try:
         server = Server(port)
+        server.process = process
         _wait(process, server, log)
         yield server
     finally:

@@ -16,6 +16,8 @@ from noria.bootstrap import open_workspace
 
 pytestmark = pytest.mark.peers
 SCRIPT = Path(__file__).with_name("mlflow_artifact_script.py")
+PARTS_SCRIPT = Path(__file__).with_name("mlflow_parts_script.py")
+LARGE = 1 << 30
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 GROWTH_MAX = 96 << 20
 """What answering may add to a server's memory while 150 MiB go through it, up and down."""
@@ -98,6 +100,49 @@ def test_paths_are_answered_as_by_mlflows_own_server(servers: tuple[Server, Serv
             assert ours[3] == theirs[3]
         elif "detail" not in json.loads(theirs[3]):  # some of its refusals are its framework's: only the status counts
             assert json.loads(ours[3]) == json.loads(theirs[3]), ours[1]
+
+
+BROKEN_UPLOADS = [
+    ("create", {}),
+    ("create", {"num_parts": 2}),
+    ("create", {"path": 5, "num_parts": 2}),
+    ("create", {"path": "", "num_parts": 2}),
+    ("create", {"path": "a", "num_parts": "two"}),
+    ("complete", {"path": "a", "upload_id": "b"}),
+    ("complete", {"upload_id": "b", "parts": []}),
+    ("complete", {"path": "a", "upload_id": 7, "parts": [{"part_number": 1}]}),
+    ("complete", {"path": "a", "upload_id": "b", "parts": "none"}),
+    ("abort", {"upload_id": "b"}),
+    ("abort", {"path": ["a"], "upload_id": "b"}),
+]
+
+
+def test_broken_uploads_are_refused_as_by_mlflows_own_server(servers: tuple[Server, Server]) -> None:
+    for verb, given in BROKEN_UPLOADS:
+        answers = []
+        for server in servers:
+            path = f"/api/2.0/mlflow-artifacts/mpu/{verb}/0/run/artifacts"
+            status, text = server.send("POST", path, json.dumps(given).encode())
+            answers.append((status, json.loads(text)))
+        assert answers[0][0] == 400, (verb, given, answers[0])
+        assert answers[1] == answers[0], (verb, given)
+
+
+def test_a_large_file_goes_in_parts_and_comes_in_stretches_and_does_not_fill_memory(tmp_path: Path) -> None:
+    project, files = tmp_path / "project", tmp_path / "files"
+    project.mkdir()
+    files.mkdir()
+    with noria_server(project) as server:
+        server.call("GET", "experiments/get?experiment_id=0")
+        pid = json.loads((project / ".noria/up.json").read_text())["children"]["server"]
+        before = peak_bytes(pid)
+        said = client(PARTS_SCRIPT, server.url, project, str(files), str(LARGE))
+        grown = peak_bytes(pid) - before
+        shown = noria(project, "experiments", "show", said["run"])
+    kept = {each["name"]: each["digest"].removeprefix("sha256:") for each in shown["artifacts"]}
+    assert kept == {"in/large.bin": said["sha256"]}
+    assert grown < GROWTH_MAX, f"{grown >> 20} MiB"
+    assert [each.name for each in (project / ".noria/uploads").glob("*/*")] == ["done"], "it went in parts"
 
 
 def test_a_cut_upload_leaves_nothing(servers: tuple[Server, Server]) -> None:

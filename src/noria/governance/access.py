@@ -45,6 +45,7 @@ _EDITOR = (
     "data.verify",
     "experiments.write",
     "governance.export",
+    "loop.promote",
     "loop.review",
     "loop.run",
     "monitoring.acknowledge",

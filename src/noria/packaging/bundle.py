@@ -14,7 +14,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,19 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["Bundle", "Direct", "Flavor", "build", "load", "pack", "read"]
+__all__ = ["Bundle", "Direct", "Flavor", "Written", "build", "load", "opened", "pack", "read", "store", "write"]
 
 FORMAT = "noria/bundle/1"
 GOLDEN_ROWS = 64
 EXAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a bundle's folder does not say of itself: the flavor, and (negative, positive) or ()."""
+
+    flavor: str
+    labels: tuple[Any, ...]
 
 
 def build(
@@ -92,6 +100,14 @@ def pack(
     threshold: float = 0.5,
 ) -> Digest:
     """Store a fitted model as a bundle that no fact names yet; gives its digest. As `build`, without a ledger."""
+    with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
+        folder = Path(place)
+        written = write(folder, model, holdout=holdout, label=label, drop=drop)
+        return store(objects, folder, written, environment=environment, threshold=threshold)
+
+
+def write(folder: Path, model: object, *, holdout: pd.DataFrame, label: str = "", drop: Sequence[str] = ()) -> Written:
+    """Write the files of a fitted model's bundle into an empty folder; nothing else is touched. As `build`."""
     if not hasattr(model, "predict"):
         raise StepFailed(
             f"a model needs a predict method, and {type(model).__name__} has none",
@@ -101,19 +117,22 @@ def pack(
         raise GateClosed("the holdout has no rows, so nothing can be said of the model", hint="give it labelled rows")
     labels = _labels(model)
     fields = fields_of(holdout, names=_inputs(model, holdout, {label, *drop}))
-    with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
-        folder = Path(place)
-        flavor = _packed(folder, model, fields, holdout)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        files = tuple(
-            Entry(path.relative_to(folder).as_posix(), objects.put_file(path), path.stat().st_size) for path in paths
-        )
+    flavor = _packed(folder, model, fields, holdout)
+    return Written(flavor=flavor.name, labels=labels)
+
+
+def store(objects: Objects, folder: Path, written: Written, *, environment: str = "", threshold: float = 0.5) -> Digest:
+    """Store a folder that `write` filled as a bundle that no fact names yet; gives its digest."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = tuple(
+        Entry(path.relative_to(folder).as_posix(), objects.put_file(path), path.stat().st_size) for path in paths
+    )
     tree = write_tree(objects, Tree(files))
     manifest = {
         "format": FORMAT,
-        "flavor": flavor.name,
-        "task": "binary" if labels else "regression",
-        "labels": list(labels),
+        "flavor": written.flavor,
+        "task": "binary" if written.labels else "regression",
+        "labels": list(written.labels),
         "threshold": threshold,
         "environment": environment,
         "tree": tree,
@@ -177,6 +196,11 @@ def load(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
     """
     if not ws.ledger.facts(ref=digest, limit=1):
         raise Denied(f"no fact of this workspace names the bundle {digest}; it was not loaded")
+    return opened(ws, digest, threads=threads)
+
+
+def opened(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
+    """As `load`, of a bundle that the caller has just made and that no fact names yet; never of any other."""
     bundle = read(ws, digest)
     flavor: Flavor = plugins.load("flavor", bundle.flavor)()
     with tempfile.TemporaryDirectory(prefix="noria-model-") as place:

@@ -36,9 +36,10 @@ def require_allowed(ws: Workspace, tx: Reader, version: VersionRecord, alias: st
         return
     reason = _why_not(ws, tx, version, alias)
     if reason:
+        judging = f"noria promote models:/{version.model}/{version.version} judges it"
         raise GateClosed(
             f"{version.ref} does not become {version.model}@{alias}: {reason}",
-            hint=f"noria registry show {version.ref} has every verdict",
+            hint=f"noria registry show {version.ref} has every verdict" if version.bundle else judging,
         )
 
 
@@ -62,7 +63,9 @@ def _why_not(ws: Workspace, tx: Reader, version: VersionRecord, alias: str) -> s
     if judged.policy != policy_digest(ws, version.model):
         return "its gates were judged under other rules than those of now"
     champion = records.aliases(tx, version.model).get(alias, 0)
-    if champion not in (0, version.version, judged.champion):
+    live = records.production(tx, version.model)
+    is_beaten = live is not None and judged.champion == live.version  # what answers now is what is to be beaten
+    if champion not in (0, version.version, judged.champion) and not is_beaten:
         against = f"against version {judged.champion}" if judged.champion else "without a champion"
         return f"its gates were judged {against}, and {version.model}@{alias} is version {champion} now"
     return _lacking(ws, tx, version)

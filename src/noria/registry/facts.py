@@ -22,6 +22,7 @@ __all__ = [
     "ReleaseMade",
     "ReleaseMoved",
     "Verdict",
+    "VersionBundled",
     "VersionFiled",
     "VersionRegistered",
     "VersionRemoved",
@@ -177,7 +178,7 @@ class ModelRemoved:
 
 @fact("version.filed", subject="model/{model}")
 class VersionFiled:
-    """A client made files that it keeps a version of a model. They are no bundle, so it cannot be released.
+    """A client made files that it keeps a version of a model. They are no bundle, so it cannot be released yet.
 
     `source` is what the client named, `storage` where the files are, `run` the run that made them.
     """
@@ -190,6 +191,16 @@ class VersionFiled:
     run_link: str = ""
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@fact("version.bundled", subject="model/{model}")
+class VersionBundled:
+    """A version that a client filed has a bundle that was made of its files. `how` says how they were loaded."""
+
+    model: str
+    version: int
+    bundle: str
+    how: str
 
 
 @fact("version.staged", subject="model/{model}")
@@ -225,6 +236,7 @@ FACTS = (
     ModelRenamed,
     ModelRemoved,
     VersionFiled,
+    VersionBundled,
     VersionStaged,
     VersionRemoved,
 )

@@ -1,7 +1,8 @@
 """What clients do to models and versions: each change is one transaction that reads, decides and appends.
 
 A version that a client files is files that it keeps, no bundle: it has a number, tags, aliases and a stage
-like any other, and cannot be released. What Noria made itself is not renamed or removed from here.
+like any other, and is released only once a bundle was made of its files. What Noria made itself, or released,
+is not renamed or removed from here.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from noria.registry.facts import (
     ModelRenamed,
     ModelTagged,
     ModelUntagged,
+    VersionBundled,
     VersionFiled,
     VersionRemoved,
     VersionStaged,
 )
 from noria.registry.kept import ARCHIVED, NamedModel, VersionRecord
 from noria.registry.versions import resolve
+from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
 
@@ -36,6 +39,7 @@ __all__ = [
     "Alias",
     "Filed",
     "Taken",
+    "bundle_version",
     "describe",
     "file_model",
     "file_version",
@@ -186,11 +190,35 @@ def file_version(ws: Workspace, model: str, said: Filed) -> int:
         return number
 
 
+def bundle_version(
+    ws: Workspace, version: VersionRecord, bundle: str, how: str, *, files: Sequence[tuple[str, str]]
+) -> VersionRecord:
+    """Say which bundle was made of a client's files; a version that has one keeps it.
+
+    Args:
+        files: (name, digest) of what it was made of.
+    Raises: NotFound if the version was taken away meanwhile.
+    """
+    with ws.ledger.transaction() as tx:
+        found = found_version(tx, version.model, version.version)
+        if not found.bundle:
+            tx.append(
+                VersionBundled(model=found.model, version=found.version, bundle=bundle, how=how),
+                inputs=[("version", f"model/{found.ref}"), *((f"file:{name}", digest) for name, digest in files)],
+                outputs=[("bundle", bundle)],
+            )
+            failpoint("version.bundled")
+        return found_version(tx, version.model, version.version)
+
+
 def remove_version(ws: Workspace, model: str, number: int) -> None:
-    """Take a version away, and the aliases that point to it. Raises: NotFound; Conflict if it is a bundle."""
+    """Take a version away, and the aliases that point to it.
+
+    Raises: NotFound; Conflict if it is a bundle of Noria's own, or was released.
+    """
     with ws.ledger.transaction() as tx:
         found = found_version(tx, model, number)
-        if found.bundle:
+        if _stays(tx, found):
             raise Conflict(f"{found.ref} is a bundle, which stays", hint="noria registry reject takes it out of use")
         tx.append(VersionRemoved(model=model, version=number), inputs=[("version", f"model/{found.ref}")])
 
@@ -272,7 +300,14 @@ def _require_free(tx: Transaction, model: str) -> None:
 
 
 def _require_clients(tx: Reader, model: str) -> None:
-    """No version of it is a bundle: rules, releases and servers go by the name of those. Raises: Conflict."""
-    own: Sequence[VersionRecord] = [each for each in records.versions_of(tx, [model]) if each.bundle]
+    """No version of it was made or released here: rules, releases and servers go by its name. Raises: Conflict."""
+    own = [each for each in records.versions_of(tx, [model]) if _stays(tx, each)]
     if own:
         raise Conflict(f"{own[0].ref} is a bundle: releases and rules go by the name {model!r}, which stays")
+
+
+def _stays(tx: Reader, version: VersionRecord) -> bool:
+    """Whether a version is a bundle of Noria's own, or one made of a client's files that was released."""
+    if not version.bundle or not version.source:
+        return bool(version.bundle)
+    return any(each.version == version.version for each in records.releases(tx, version.model))

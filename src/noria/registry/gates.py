@@ -19,7 +19,6 @@ from noria import plugins
 from noria.config import GateConfig
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
-from noria.governance.policy import Policy
 from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import load
 from noria.packaging.predictor import Predictor
@@ -40,7 +39,7 @@ else:
     pd = lazy("pandas")
 np = lazy("numpy")
 
-__all__ = ["Judgement", "decide", "judge", "policy_digest"]
+__all__ = ["Judgement", "decide", "examine", "judge", "policy_digest", "record"]
 
 TIMED_ROWS = 200
 TIMED_REPEATS = 3
@@ -50,7 +49,7 @@ TEXT_LIMIT = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The fact that was recorded, and the evaluation behind it (None if the model could not be scored)."""
+    """What was said of a version, and the evaluation behind it (None if the model could not be scored)."""
 
     judged: GateJudged
     evaluation: Evaluation | None
@@ -81,18 +80,44 @@ def judge(
         data: where the rows come from, kept in the report.
     Raises: NotFound for an unknown version. A failing model or gate does not raise: it is a no.
     """
-    rules = policy_of(ws, model)
-    policy = rules.config.gate
     with ws.ledger.read() as tx:
         candidate = resolve(tx, f"{model}:{version}")
         incumbent = resolve(tx, f"{model}:{champion}") if champion else None
-    verdicts: list[Verdict] = []
-    predictor = _attempt(verdicts, "model", lambda: load(ws, candidate.bundle))
+    found = examine(ws, candidate, incumbent, holdout=holdout, roles=roles, metrics=metrics, slices=slices, data=data)
+    return record(ws, candidate, incumbent, found)
+
+
+def examine(
+    ws: Workspace,
+    candidate: records.VersionRecord,
+    incumbent: records.VersionRecord | None,
+    *,
+    holdout: pd.DataFrame,
+    roles: HasRoles,
+    metrics: Iterable[str | CustomMetric] = ("auc", "log_loss"),
+    slices: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+    checked: Sequence[Verdict] = (),
+    opened: Callable[[str], Predictor] | None = None,
+    rules: GateConfig | None = None,
+) -> Judgement:
+    """The same without a record of it, as `record` makes one.
+
+    Args:
+        checked: verdicts that the caller has made of what it alone knows; a no of them is one of the version.
+        opened: gives the predictor of a bundle; by default one that a fact names.
+        rules: in the place of those that hold for the model, where they ask for no metric.
+    """
+    asked = policy_of(ws, candidate.model)
+    policy = rules or asked.config.gate
+    open_ = opened or (lambda digest: load(ws, digest))
+    verdicts: list[Verdict] = list(checked)
+    predictor = _attempt(verdicts, "model", lambda: open_(candidate.bundle))
     sample = _attempt(verdicts, "holdout", lambda: score(predictor, holdout, roles.label)) if predictor else None
     evaluation: Evaluation | None = None
     if predictor is not None and sample is not None:
         verdicts.append(_sound(sample))
-        opponent = _champion(ws, verdicts, incumbent, sample) if incumbent else None
+        opponent = _champion(open_, verdicts, incumbent, sample) if incumbent else None
         declared = _attempt(verdicts, "metrics", lambda: _measurable(metrics, policy, sample.task)) or {}
         verdicts.extend(
             decide(
@@ -110,23 +135,66 @@ def judge(
             )
         )
         verdicts.extend(_undefined(declared, sample))
-        evaluation = _attempt(
-            verdicts,
-            "evaluation",
-            lambda: evaluate.measured(
-                sample,
-                declared,
-                slices=slices,
-                champion=None if opponent is None else opponent.score,
-                champion_threshold=0.5 if opponent is None else opponent.threshold,
-                data={"bundle": candidate.bundle, "run": candidate.run, **(data or {})},
-                title=f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion"),
-                level=policy.level,
-            ),
-        )
+        about = {"bundle": candidate.bundle, "run": candidate.run, **(data or {})}
+        title = f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion")
+        act = functools.partial(_measured, sample, declared, slices, opponent, about, title, policy.level)
+        evaluation = _attempt(verdicts, "evaluation", act)
     if evaluation is not None:
         evaluation = evaluate.store(ws, evaluation, verdicts)
-    return _recorded(ws, candidate, incumbent, rules, verdicts, evaluation)
+    judged = GateJudged(
+        model=candidate.model,
+        version=candidate.version,
+        champion=incumbent.version if incumbent else 0,
+        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts),
+        verdicts=tuple(verdicts),
+        policy=ws.objects.put_json(_plain(asked.config.gate)),
+        policy_from=asked.origin,
+        report=evaluation.report if evaluation else "",
+    )
+    return Judgement(judged=judged, evaluation=evaluation)
+
+
+def _measured(
+    sample: Sample,
+    declared: Mapping[str, Metric],
+    slices: Sequence[str],
+    opponent: Champion | None,
+    about: Mapping[str, Any],
+    title: str,
+    level: float,
+) -> Evaluation:
+    return evaluate.measured(
+        sample,
+        declared,
+        slices=slices,
+        champion=None if opponent is None else opponent.score,
+        champion_threshold=0.5 if opponent is None else opponent.threshold,
+        data=about,
+        title=title,
+        level=level,
+    )
+
+
+def record(
+    ws: Workspace, candidate: records.VersionRecord, incumbent: records.VersionRecord | None, judgement: Judgement
+) -> Judgement:
+    """Append what was said of a version; gives it back."""
+    judged, evaluation = judgement.judged, judgement.evaluation
+    outputs = [("policy", judged.policy)]
+    if evaluation is not None:
+        outputs += [("report", evaluation.report), ("evaluation", evaluation.document)]
+    failpoint("gate.judged")
+    with ws.ledger.transaction() as tx:
+        tx.append(
+            judged,
+            inputs=[
+                ("version", f"model/{candidate.ref}"),
+                ("bundle", candidate.bundle),
+                *((("champion", incumbent.bundle),) if incumbent else ()),
+            ],
+            outputs=outputs,
+        )
+    return judgement
 
 
 def decide(evidence: Evidence, *, is_compared: bool = True) -> list[Verdict]:
@@ -207,10 +275,10 @@ def _undefined(declared: Mapping[str, Metric], sample: Sample) -> list[Verdict]:
 
 
 def _champion(
-    ws: Workspace, verdicts: list[Verdict], incumbent: records.VersionRecord, sample: Sample
+    open_: Callable[[str], Predictor], verdicts: list[Verdict], incumbent: records.VersionRecord, sample: Sample
 ) -> Champion | None:
     def scored() -> Champion:
-        predictor = load(ws, incumbent.bundle)
+        predictor = open_(incumbent.bundle)
         found = predictor.predict(sample.rows)
         if not np.isfinite(found).all():
             raise ValueError(f"{int((~np.isfinite(found)).sum())} of its scores are not finite")
@@ -252,39 +320,3 @@ def _latencies(predictor: Predictor, sample: Sample) -> list[float]:
             quickest = min(quickest, (time.perf_counter() - start) * 1e3)
         found.append(quickest)
     return found
-
-
-def _recorded(
-    ws: Workspace,
-    candidate: records.VersionRecord,
-    incumbent: records.VersionRecord | None,
-    policy: Policy,
-    verdicts: Sequence[Verdict],
-    evaluation: Evaluation | None,
-) -> Judgement:
-    rules: str = ws.objects.put_json(_plain(policy.config.gate))
-    judged = GateJudged(
-        model=candidate.model,
-        version=candidate.version,
-        champion=incumbent.version if incumbent else 0,
-        passed=bool(verdicts) and all(verdict.passed for verdict in verdicts),
-        verdicts=tuple(verdicts),
-        policy=rules,
-        policy_from=policy.origin,
-        report=evaluation.report if evaluation else "",
-    )
-    outputs = [("policy", rules)]
-    if evaluation is not None:
-        outputs += [("report", evaluation.report), ("evaluation", evaluation.document)]
-    failpoint("gate.judged")
-    with ws.ledger.transaction() as tx:
-        tx.append(
-            judged,
-            inputs=[
-                ("version", f"model/{candidate.ref}"),
-                ("bundle", candidate.bundle),
-                *((("champion", incumbent.bundle),) if incumbent else ()),
-            ],
-            outputs=outputs,
-        )
-    return Judgement(judged=judged, evaluation=evaluation)

@@ -23,6 +23,7 @@ from noria.registry.facts import (
     ReleaseMade,
     ReleaseMoved,
     Verdict,
+    VersionBundled,
     VersionFiled,
     VersionRegistered,
     VersionRemoved,
@@ -175,6 +176,12 @@ def _version_filed(tx: Transaction, fact: Stored[VersionFiled]) -> None:
     )
     for key, value in p.tags.items():
         tx.upsert(_tag, model=p.model, number=p.version, key=key, value=value)
+
+
+@project(VersionBundled)
+def _bundled(tx: Transaction, fact: Stored[VersionBundled]) -> None:
+    p = fact.payload
+    tx.update(_version, {"model": p.model, "number": p.version}, bundle=p.bundle)
 
 
 @project(ModelFiled)
@@ -334,6 +341,7 @@ PROJECTIONS = (
     _renamed,
     _removed,
     _version_filed,
+    _bundled,
     _staged,
     _version_removed,
 )

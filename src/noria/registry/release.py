@@ -102,7 +102,7 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
     if not found.bundle:
         raise UsageError(
             f"{found.ref} is files that a client keeps at {found.source}, no bundle: it cannot be released",
-            hint="noria run, or noria exec SCRIPT with the training, makes a bundle of what it trains",
+            hint=f"noria promote models:/{found.model}/{found.version} makes one of its files, and judges it",
         )
     bundle = read(ws, found.bundle)
     schema = next(entry.digest for entry in bundle.files.entries if entry.path == "signature.json")

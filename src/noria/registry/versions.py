@@ -18,10 +18,11 @@ from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Pin
 
-__all__ = ["ModelInfo", "VersionInfo", "parse_ref", "register", "resolve", "show", "versions"]
+__all__ = ["ModelInfo", "VersionInfo", "parse_ref", "plain_ref", "register", "resolve", "show", "versions"]
 
 NUMBER_DIGITS = 18
 """No version has a longer number: more would not fit the ledger's integers."""
+CLIENT_SCHEME = "models:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -90,6 +91,7 @@ def register(
 
 def parse_ref(ref: str) -> tuple[str, str]:
     """(model, version or alias) of `churn:14`, `churn@champion` or `churn`; the second may be empty."""
+    ref = plain_ref(ref)
     for mark in (":", "@"):
         model, found, rest = ref.partition(mark)
         if found:
@@ -97,6 +99,24 @@ def parse_ref(ref: str) -> tuple[str, str]:
                 raise UsageError(f"{ref!r} names no version", hint="write MODEL:NUMBER or MODEL@ALIAS")
             return model, rest
     return ref, ""
+
+
+def plain_ref(ref: str) -> str:
+    """`models:/churn/14` and `models:/churn@champion`, as other tools write them, as `churn:14` and `churn@champion`.
+
+    Raises: UsageError for what begins so and names no version.
+    """
+    if not ref.startswith(CLIENT_SCHEME):
+        return ref
+    model, slash, number = ref.removeprefix(CLIENT_SCHEME).strip("/").partition("/")
+    name, mark, alias = model.rpartition("@")
+    if slash and number.isdecimal() and len(number) <= NUMBER_DIGITS:
+        return f"{model}:{number}"
+    if slash and number == "latest":
+        return model
+    if mark and name and alias and not slash:
+        return f"{name}@{alias}"
+    raise UsageError(f"{ref[:100]!r} names no version", hint="models:/NAME/VERSION or models:/NAME@ALIAS")
 
 
 def resolve(tx: Reader, ref: str) -> VersionRecord:

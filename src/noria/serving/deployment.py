@@ -21,7 +21,7 @@ from noria.registry import records as registry_records
 from noria.registry import release as releases
 from noria.registry.named_file import version_of_file
 from noria.registry.records import ReleaseRecord
-from noria.registry.versions import resolve
+from noria.registry.versions import CLIENT_SCHEME, resolve
 from noria.serving import advance as judging
 from noria.serving import again, follow, records, rollout
 from noria.serving.facts import Arm, DeploymentChanged, RolloutStarted, SmokeFinished
@@ -85,7 +85,7 @@ class RolledBack:
 
 @verb(permission="serving.deploy")
 def deploy(ws: Workspace, model: str, environment: str = "local", dry_run: bool = False) -> Shipped:
-    """Bring a validated release into traffic: MODEL, MODEL:VERSION, MODEL@rRELEASE, or the file of a model.
+    """Bring a validated release into traffic: MODEL, MODEL:VERSION, MODEL@rRELEASE, models:/…, or a model's file.
 
     The first release of a model goes to 100 % after its smoke test; a later one takes the path of
     `[model.NAME.deploy]`. Deploying what is live already changes nothing.
@@ -172,6 +172,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
             is_model = ref in registry_records.models(tx)
         ref = ref if is_model else version_of_file(ws, Path(ref))
     with ws.ledger.read() as tx:
+        ref = resolve(tx, ref).ref if ref.startswith(CLIENT_SCHEME) else ref
         target = _target(tx, ref, environment)
         live = registry_records.production(tx, target.model, environment)
         state = releases.state_in(tx, target, environment)
@@ -287,7 +288,11 @@ def _target(tx: Reader, ref: str, environment: str) -> ReleaseRecord:
         if state in _SHIPPABLE or (live is not None and record.release == live.release):
             return record
     if not known:
-        raise NotFound(f"{ref} has no release", hint="noria run makes one when the gates pass")
+        filed = resolve(tx, ref)
+        judging = f"noria promote models:/{filed.model}/{filed.version} judges it and makes one when its gates pass"
+        raise NotFound(
+            f"{ref} has no release", hint=judging if filed.source else "noria run makes one when the gates pass"
+        )
     newest = known[0]
     if version and releases.state_in(tx, newest, environment) == "rolled back":
         return newest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from noria.faces.protocols.mlflow.artifacts import _named, _Owner
+from noria.faces.protocols.mlflow.artifacts import Owner, named
 from noria.faces.protocols.mlflow.filters import EXPERIMENTS, RUNS, Comparison, parse_filter, parse_order
 from noria.faces.protocols.mlflow.messages import BOOL, DOUBLE, INT, TEXT, Enum, Message, Repeated, Spec, read
 from noria.faces.protocols.mlflow.points import _buckets
@@ -51,7 +51,7 @@ def test_words_of_an_enum_are_words_or_numbers() -> None:
     assert "status" not in body('{"run_id": "r", "status": "NOBODY KNOWS"}')
 
 
-def test_what_is_missing_or_of_another_type_is_named() -> None:
+def test_what_is_missing_or_of_another_type_isnamed() -> None:
     with pytest.raises(Refused, match="Missing value for required parameter 'run_id'"):
         body("{}")
     with pytest.raises(
@@ -120,11 +120,11 @@ def test_what_json_lacks_is_said_otherwise() -> None:
 
 
 def test_a_path_names_a_run_and_an_artifact_and_no_place() -> None:
-    assert _named("1/run_1/artifacts/a/b c.txt") == (_Owner("run_1"), "a/b c.txt")
-    assert _named("else/where/run_1/artifacts") == (_Owner("run_1"), "")
-    assert _named("1/models/m-1/artifacts/MLmodel") == (_Owner("m-1", is_model=True), "MLmodel")
-    assert _named("1/models/run_1/artifacts/a") == (_Owner("run_1"), "a")
-    assert _named("1/models/m") == (_Owner(""), "")
+    assert named("1/run_1/artifacts/a/b c.txt") == (Owner("run_1"), "a/b c.txt")
+    assert named("else/where/run_1/artifacts") == (Owner("run_1"), "")
+    assert named("1/models/m-1/artifacts/MLmodel") == (Owner("m-1", is_model=True), "MLmodel")
+    assert named("1/models/run_1/artifacts/a") == (Owner("run_1"), "a")
+    assert named("1/models/m") == (Owner(""), "")
     for path in (
         "../x",
         "/etc/passwd",
@@ -135,4 +135,4 @@ def test_a_path_names_a_run_and_an_artifact_and_no_place() -> None:
         "a#b",
     ):
         with pytest.raises(Refused, match="Invalid path"):
-            _named(path)
+            named(path)

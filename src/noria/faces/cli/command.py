@@ -23,7 +23,7 @@ class Command:
     arguments that are given by name all the same. `alone` gives the value of an option that is named
     without one. `is_followed` adds `--follow`: the verb is asked again with the `cursor` of its answer
     until that says `is_over`. Lists leave out what is `is_hidden`: git calls it.
-    `for_files` names the click command that takes the line over when it names a script or notebook.
+    `for_files` names the click command, or what makes one, that takes the line over when its `is_script` says so.
     """
 
     target: str

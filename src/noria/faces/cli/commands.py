@@ -386,9 +386,10 @@ COMMANDS: Mapping[str, Command] = {
     "promote": Command(
         target="noria.serving.deployment:promote",
         summary="Start a release's way to production: smoke test, shadow, canary, 100 %",
-        examples=("noria promote churn:14", "noria promote churn --dry-run"),
+        examples=("noria promote churn:14", "noria promote churn --dry-run", "noria promote models:/churn@challenger"),
         show="shipped",
         is_slow=True,
+        for_files="noria.faces.cli.promote:promote_command",
     ),
     "rollback": Command(
         target="noria.serving.deployment:rollback",
@@ -469,6 +470,17 @@ COMMANDS: Mapping[str, Command] = {
         positional=("window",),
         show="queued",
         next="noria watch {model}",
+    ),
+    "loop promote-model": Command(
+        target="noria.loop.promoting:promote_model",
+        summary="Judge a model that an MLflow client logged; the better one is champion",
+        examples=(
+            "noria loop promote-model models:/churn@challenger",
+            "noria loop promote-model models:/churn/3 --dry-run",
+        ),
+        show="promotion",
+        fail_unless="ok",
+        is_slow=True,
     ),
     "loop run-script": Command(
         target="noria.loop.scripts:run_script",

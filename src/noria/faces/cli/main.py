@@ -123,7 +123,7 @@ class _Group(click.Group):
 
 
 def _script_command(path: str, args: list[str]) -> click.Command | None:
-    """The command that takes a line over because it names a script or notebook."""
+    """The command that takes a line over because of what it names, such as a script or notebook."""
     row = COMMANDS.get(f"{path}{args[0]}")
     if row is None or not row.for_files:
         return None
@@ -131,7 +131,11 @@ def _script_command(path: str, args: list[str]) -> click.Command | None:
 
     module, _, name = row.for_files.partition(":")
     found = importlib.import_module(module)
-    return getattr(found, name) if found.is_script(args[1:]) else None
+    if not found.is_script(args[1:]):
+        return None
+    command = getattr(found, name)
+    made: click.Command = command if isinstance(command, click.Command) else command()
+    return made
 
 
 def _help(**_: object) -> int:

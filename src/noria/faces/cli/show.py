@@ -157,6 +157,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "backfilled": show_schedule.backfilled,
     "study": show_search.study,
     "studies": show_search.studies,
+    "promotion": show_registry.promotion,
     "shipped": show_live.shipped,
     "rolled_back": show_live.rolled_back,
     "audit": show_live.audit,

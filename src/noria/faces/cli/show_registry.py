@@ -9,7 +9,7 @@ import click
 
 from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, share, size
 
-__all__ = ["arms", "models", "releases", "version", "versions"]
+__all__ = ["arms", "models", "promotion", "releases", "version", "versions"]
 
 METRICS_MAX = 3
 JUDGED_MAX = 3
@@ -89,6 +89,30 @@ def releases(found: Sequence[Mapping[str, Any]], *, indent: str = "  ") -> str:
         for each in found
     ]
     return columns(rows, ["release", "version", "state", "since", "content", "why"], indent=indent)
+
+
+def promotion(found: Mapping[str, Any]) -> str:
+    """What the gates said of a client's model, and what came of it."""
+    name = click.style(f"{found['model']}:{found['version']}", bold=True)
+    if found["note"]:
+        return f"  model  {found['note']}"
+    against = f"against version {found['champion']}" if found["champion"] else "no champion"
+    passed = sum(each["passed"] for each in found["gates"])
+    word = click.style("PASS", fg="green") if found["ok"] else click.style("STOP", fg="red", bold=True)
+    rows = [[mark("ok" if each["passed"] else "failed"), each["gate"], each["text"]] for each in found["gates"]]
+    release = f"   release r{found['release']} {mark(found['state'])}" if found["release"] else ""
+    lines = [
+        f"  model  {name}   {found['task']}{release}",
+        f"  rows   {count(found['rows'])} of {found['holdout']}",
+        f"  gates  {word} {passed}/{len(found['gates'])} {against}",
+        columns(rows, indent="    "),
+    ]
+    if found["is_dry_run"]:
+        lines.append("  dry run: nothing was recorded, nothing moved")
+    elif found["alias"]:
+        way = "   its rollout has begun" if found["rollout"] else ""
+        lines.append(f"  alias  {found['model']}@{found['alias']} is version {found['version']} now{way}")
+    return "\n".join(lines)
 
 
 def arms(found: Sequence[Mapping[str, Any]]) -> str:

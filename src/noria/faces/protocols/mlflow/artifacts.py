@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import mimetypes
 import posixpath
+import re
 import urllib.parse
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +40,20 @@ from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 
-__all__ = ["ENDPOINTS", "delete", "download", "list_files", "upload"]
+__all__ = [
+    "ENDPOINTS",
+    "Opened",
+    "Owner",
+    "delete",
+    "download",
+    "find",
+    "keep",
+    "list_files",
+    "named",
+    "receive",
+    "require_open",
+    "upload",
+]
 
 msgspec_json = lazy("msgspec.json")
 BLOCK = 1 << 20
@@ -47,10 +61,11 @@ BLOCK = 1 << 20
 SIZE_MAX = 1 << 40
 PATH_MAX = 1000
 Opened = Callable[[], Wire]
+_RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Owner:
+class Owner:
     """What has files: a run, or a logged model."""
 
     id: str
@@ -66,8 +81,8 @@ async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
         raise
     place = shared.inbox.folder / "uploads" / uuid.uuid4().hex
     try:
-        await _receive(request, place)
-        await run_in_threadpool(_keep, ws, owner, name, place)
+        await receive(request, place)
+        await run_in_threadpool(keep, ws, owner, name, place)
     except ClientDisconnect as error:
         raise Refused("BAD_REQUEST", "The body ended before its length; nothing of it was kept.") from error
     finally:
@@ -78,17 +93,26 @@ async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
 async def download(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`GET …/artifacts/{path}`: the bytes of an artifact, always as an attachment."""
     path = request.path_params["path"]
-    owner, name = _named(path)
-    found = await run_in_threadpool(_find, ws, owner, name, path)
+    owner, name = named(path)
+    found = await run_in_threadpool(find, ws, owner, name, path)
+    stretch = _stretch(request.headers, found)
+    if stretch is None:
+        return Response(b"", 416, {"content-range": f"bytes */{found.size_bytes}"})
+    first, end = stretch
+    is_part = (first, end) != (0, found.size_bytes)
     stream = await run_in_threadpool(ws.objects.open, found.digest)
+    if first:
+        await run_in_threadpool(stream.seek, first)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     headers = {
-        "content-length": str(found.size_bytes),
+        "content-length": str(end - first),
+        "accept-ranges": "bytes",
+        **({"content-range": f"bytes {first}-{end - 1}/{found.size_bytes}"} if is_part else {}),
         "content-disposition": _attachment(posixpath.basename(name)),
         "x-content-type-options": "nosniff",
         "etag": f'"{found.digest}"',
     }
-    return StreamingResponse(_blocks(stream), headers=headers, media_type=kind)
+    return StreamingResponse(_blocks(stream, end - first), 206 if is_part else 200, headers, media_type=kind)
 
 
 async def delete(wire: Opened, ws: Workspace, request: Request) -> Response:
@@ -101,7 +125,7 @@ async def delete(wire: Opened, ws: Workspace, request: Request) -> Response:
 async def list_files(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`GET …/artifacts?path=`: what is in a folder, by name."""
     path = request.query_params.get("path", "")
-    owner, name = _named(path)
+    owner, name = named(path)
     files = await run_in_threadpool(_listed, ws, owner, name) if owner.id else []
     told = [{**each, "path": posixpath.basename(each["path"])} for each in files]
     return _json({"files": told} if told else {})
@@ -115,7 +139,7 @@ def list_of_run(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, A
     with ws.ledger.read() as tx:
         found = found_run(tx, run)
         root = run_info(found, experiment_of(tx, found))["artifact_uri"]
-    files = _listed(ws, _Owner(run), name)
+    files = _listed(ws, Owner(run), name)
     return {"root_uri": root, **({"files": files} if files else {})}
 
 
@@ -126,21 +150,22 @@ def list_of_model(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str,
     with ws.ledger.read() as tx:
         found = found_logged_model(tx, given["model_id"])
         root = logged_model_uri(tx, found)
-    files = _listed(ws, _Owner(found.model, is_model=True), name)
+    files = _listed(ws, Owner(found.model, is_model=True), name)
     return {**({"files": files} if files else {}), "root_uri": root}
 
 
-async def _asked(wire: Opened, ws: Workspace, request: Request) -> tuple[Wire, _Owner, str]:
+async def _asked(wire: Opened, ws: Workspace, request: Request) -> tuple[Wire, Owner, str]:
     """What a path names, which may be changed, and the file. Raises: Refused."""
-    owner, name = _named(request.path_params["path"])
+    owner, name = named(request.path_params["path"])
     if not owner.id or not name:
         raise missing("Artifacts are kept with runs and logged models: …/RUN_ID/artifacts/NAME")
     shared = await run_in_threadpool(wire)
-    await run_in_threadpool(_require_open, shared, ws, owner)
+    await run_in_threadpool(require_open, shared, ws, owner)
     return shared, owner, name
 
 
-def _require_open(wire: Wire, ws: Workspace, owner: _Owner) -> None:
+def require_open(wire: Wire, ws: Workspace, owner: Owner) -> None:
+    """What has files may be changed. Raises: Refused."""
     if not owner.is_model:
         wire.active(owner.id)
         return
@@ -148,15 +173,16 @@ def _require_open(wire: Wire, ws: Workspace, owner: _Owner) -> None:
         found_logged_model(tx, owner.id)
 
 
-def _keep(ws: Workspace, owner: _Owner, name: str, place: Path) -> None:
+def keep(ws: Workspace, owner: Owner, name: str, place: Path) -> None:
+    """Make a file the artifact of a run or logged model. Raises: NotFound; Conflict; StoreFull."""
     (keeping.keep_file if owner.is_model else filing.keep_artifact)(ws, owner.id, name, place)
 
 
-def _known(tx: Reader, owner: _Owner) -> Sequence[tracking.ArtifactRecord | FileRecord]:
+def _known(tx: Reader, owner: Owner) -> Sequence[tracking.ArtifactRecord | FileRecord]:
     return catalog.model_files(tx, owner.id) if owner.is_model else tracking.artifacts(tx, owner.id)
 
 
-def _listed(ws: Workspace, owner: _Owner, folder: str) -> list[dict[str, Any]]:
+def _listed(ws: Workspace, owner: Owner, folder: str) -> list[dict[str, Any]]:
     """The files and folders right inside a folder of what has files; none for what is a file."""
     inside = folder.rstrip("/") + "/" if folder else ""
     files: dict[str, dict[str, Any]] = {}
@@ -174,7 +200,8 @@ def _listed(ws: Workspace, owner: _Owner, folder: str) -> list[dict[str, Any]]:
     return [files[path] for path in sorted(files)]
 
 
-def _find(ws: Workspace, owner: _Owner, name: str, path: str) -> tracking.ArtifactRecord | FileRecord:
+def find(ws: Workspace, owner: Owner, name: str, path: str) -> tracking.ArtifactRecord | FileRecord:
+    """An artifact by name. Raises: Refused if there is none, or it is a folder."""
     with ws.ledger.read() as tx:
         is_there = owner.is_model or (owner.id and records.run(tx, owner.id) is not None)
         known = _known(tx, owner) if is_there else []
@@ -186,14 +213,14 @@ def _find(ws: Workspace, owner: _Owner, name: str, path: str) -> tracking.Artifa
     raise missing(f"No such artifact: '{path}'")
 
 
-def _named(path: str) -> tuple[_Owner, str]:
+def named(path: str) -> tuple[Owner, str]:
     """(whose, name) of a path such as `1/<run>/artifacts/<name>`; both empty if it names nobody's files."""
     parts = _safe(path).split("/") if path else []
     for place, part in enumerate(parts):
         if part == "artifacts" and place:
             is_model = place > 1 and parts[place - 2] == "models" and parts[place - 1].startswith("m-")
-            return _Owner(parts[place - 1], is_model=is_model), "/".join(parts[place + 1 :])
-    return _Owner(""), ""
+            return Owner(parts[place - 1], is_model=is_model), "/".join(parts[place + 1 :])
+    return Owner(""), ""
 
 
 def _safe(path: str) -> str:
@@ -205,7 +232,7 @@ def _safe(path: str) -> str:
     return "/".join(parts)
 
 
-async def _receive(request: Request, place: Path) -> None:
+async def receive(request: Request, place: Path) -> None:
     """Write the body to a file, a block at a time. Raises: StoreFull; Refused; ClientDisconnect."""
     size = 0
     waiting = bytearray()
@@ -230,12 +257,31 @@ def _create(place: Path) -> BinaryIO:
     return place.open("xb", buffering=0)
 
 
-async def _blocks(stream: BinaryIO) -> AsyncIterator[bytes]:
+async def _blocks(stream: BinaryIO, size: int) -> AsyncIterator[bytes]:
     try:
-        while block := await run_in_threadpool(stream.read, BLOCK):
+        while size and (block := await run_in_threadpool(stream.read, min(BLOCK, size))):
+            size -= len(block)
             yield block
     finally:
         stream.close()
+
+
+def _stretch(headers: Mapping[str, str], found: tracking.ArtifactRecord | FileRecord) -> tuple[int, int] | None:
+    """(first byte, byte after the last) that a request wants, or None if there are none such.
+
+    One stretch of bytes is given; of another form, or of a file that has changed since (`if-range`), all of it.
+    """
+    size = found.size_bytes
+    asked = _RANGE.fullmatch(headers.get("range", "").strip())
+    condition = headers.get("if-range", "")
+    if asked is None or not any(asked.groups()) or (condition and condition != f'"{found.digest}"'):
+        return 0, size
+    first, last = asked["first"], asked["last"]
+    if not first:
+        return (max(size - int(last), 0), size) if int(last) and size else None
+    if int(first) >= size or (last and int(last) < int(first)):
+        return None
+    return int(first), min(int(last) + 1, size) if last else size
 
 
 def _attachment(name: str) -> str:

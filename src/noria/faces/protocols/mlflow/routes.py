@@ -28,6 +28,7 @@ from noria.faces.protocols.mlflow import (
     registered,
     registry_search,
     runs,
+    uploads,
     versions,
 )
 from noria.faces.protocols.mlflow.messages import Spec, read
@@ -54,6 +55,14 @@ ARTIFACTS = {
     "HEAD": artifacts.download,
     "PUT": artifacts.upload,
     "DELETE": artifacts.delete,
+}
+UPLOADS = {
+    ("POST", "mpu/create/{path:path}"): uploads.create,
+    ("PUT", "mpu/part/{upload}/{number:int}"): uploads.part,
+    ("GET", "mpu/part/{upload}"): uploads.parts,
+    ("POST", "mpu/complete/{path:path}"): uploads.complete,
+    ("POST", "mpu/abort/{path:path}"): uploads.abort,
+    ("GET", "presigned/{path:path}"): uploads.presigned,
 }
 Handler = Callable[[Wire, Workspace, dict[str, Any]], dict[str, Any]]
 ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
@@ -89,6 +98,12 @@ def routes(workspace: Workspace) -> list[Route]:
     async def listed(request: Request) -> Response:
         return await artifacts.list_files(opened.get, workspace, request)
 
+    def uploading(method: str, path: str) -> Asked:
+        async def answer(request: Request) -> Response:
+            return await UPLOADS[method, path](opened.get, acting(workspace, actor_in(request.scope).name), request)
+
+        return answer
+
     async def version(request: Request) -> Response:
         return Response(VERSION, media_type="text/html")
 
@@ -100,7 +115,7 @@ def routes(workspace: Workspace) -> list[Route]:
             "store_type": "SqlStore",
             "workspaces_enabled": False,
             "trace_archival_enabled": False,
-            "multipart_uploads_enabled": False,
+            "multipart_uploads_enabled": True,
             "multipart_downloads_enabled": False,
             "presigned_upload_run_id_supported": False,
             "presigned_upload_model_id_supported": False,
@@ -116,6 +131,11 @@ def routes(workspace: Workspace) -> list[Route]:
             for kind in KINDS
         ),
         *(Route(f"{prefix}/{{endpoint:path}}", _may(call, _of_endpoint), methods=METHODS) for prefix in PREFIXES),
+        *(
+            Route(f"{prefix}/{path}", _may(uploading(method, path), _of_file), methods=[method])
+            for method, path in UPLOADS
+            for prefix in PROXIED
+        ),
         *(Route(f"{prefix}/artifacts", _may(listed, "experiments.read"), methods=["GET"]) for prefix in PROXIED),
         *(
             Route(f"{prefix}/artifacts/{{path:path}}", _may(proxied, _of_file), methods=list(ARTIFACTS))

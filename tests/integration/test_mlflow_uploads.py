@@ -1,0 +1,186 @@
+"""Artifacts in parts and in stretches: killed, cut, out of order, twice; what is there is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upload_victim import COUNT, PROXY, Client, parts
+
+from noria.bootstrap import open_workspace
+from noria.catalog import filing
+from noria.catalog.filing import Begin
+from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
+
+KILLS_OF_AN_UPLOAD = ("upload.begun", "upload.part", "upload.part:2", "upload.joined")
+VICTIM = Path(__file__).with_name("upload_victim.py")
+FILES = "/api/2.0/mlflow-artifacts"
+CONTENT = b"".join(parts())
+
+
+def begin(folder: Path) -> tuple[Workspace, str]:
+    folder.mkdir()
+    (folder / "noria.toml").write_text('[project]\nname = "uploads"\n', encoding="utf-8")
+    ws = open_workspace(folder)
+    filing.ensure_default(ws)
+    return ws, filing.begin_run(ws, Begin(experiment="Default", name="r", started_at="2026-01-01T00:00:00.000000Z"))
+
+
+def kept(ws: Workspace, run: str) -> dict[str, str]:
+    with ws.ledger.read() as tx:
+        return {each.name: each.digest for each in tracking.artifacts(tx, run)}
+
+
+def victim(folder: Path, *words: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("NORIA_")}
+    if kill_at:
+        kept["NORIA_FAILPOINT"] = kill_at if ":" in kill_at else f"{kill_at}:1"
+    return subprocess.run(
+        [sys.executable, str(VICTIM), str(folder), *words],
+        env=kept,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", KILLS_OF_AN_UPLOAD)
+def test_an_upload_killed_anywhere_goes_on_with_what_is_missing(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "project"
+    ws, run = begin(folder)
+    died = victim(folder, run, kill_at=name)
+    assert died.returncode == -9, died.stderr
+    assert kept(ws, run) == {}, "an artifact is there when it is whole"
+    uploads = [each.name for each in (folder / ".noria/uploads").iterdir()]
+    assert len(uploads) == 1
+    done = victim(folder, run, uploads[0])
+    assert done.returncode == 0, done.stderr
+    there = {"upload.begun": 0, "upload.part": 1, "upload.part:2": 2, "upload.joined": COUNT}[name]
+    assert json.loads(done.stdout.splitlines()[-1])["sent"] == COUNT - there
+    digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    assert kept(ws, run) == {"deep/big.bin": digest}
+    assert len(ws.ledger.facts(kind="artifact.logged")) == 1
+    assert sorted(each.name for each in (folder / ".noria/uploads").glob("*/*")) == ["done"]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> tuple[Workspace, str, Client]:
+    ws, run = begin(tmp_path / "project")
+    return ws, run, Client(ws)
+
+
+def created(client: Client, run: str, count: int = 2, **headers: str) -> Any:
+    said = {"path": "big.bin", "num_parts": count}
+    answer = client.post(f"{PROXY}/create/0/{run}/artifacts", json=said, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def completed(client: Client, run: str, upload: str, named: list[tuple[int, str]], path: str = "big.bin") -> Any:
+    said = [{"part_number": number, "etag": tag} for number, tag in named]
+    given = {"path": path, "upload_id": upload, "parts": said}
+    return client.post(f"{PROXY}/complete/0/{run}/artifacts", json=given)
+
+
+def test_the_addresses_of_parts_carry_the_callers_own_authorization(served: tuple[Workspace, str, Client]) -> None:
+    _, run, client = served
+    told = created(client, run, authorization="Bearer mine")
+    assert [each["headers"] for each in told["credentials"]] == [{"Authorization": "Bearer mine"}] * 2
+    for each in told["credentials"]:
+        assert each["url"] == f"http://testserver{PROXY}/part/{told['upload_id']}/{each['part_number']}"
+    assert [each["headers"] for each in created(client, run)["credentials"]] == [{}, {}]
+
+
+def test_parts_come_in_any_order_and_again_and_only_whole_ones_count(served: tuple[Workspace, str, Client]) -> None:
+    ws, run, client = served
+    upload = created(client, run)["upload_id"]
+    second = client.put(f"{PROXY}/part/{upload}/2", content=b"two").headers["etag"]
+    early = completed(client, run, upload, [(1, '"x"'), (2, second)])
+    assert (early.status_code, early.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    wrong = client.put(f"{PROXY}/part/{upload}/1", content=b"wrong").headers["etag"]
+    first = client.put(f"{PROXY}/part/{upload}/1", content=b"one ").headers["etag"]
+    assert completed(client, run, upload, [(1, wrong), (2, second)]).status_code == 400
+    assert completed(client, run, upload, [(2, second), (1, first)]).status_code == 400
+    assert completed(client, run, upload, [(1, first)]).status_code == 400
+    assert completed(client, run, upload, [(1, first), (2, second)], path="other.bin").status_code == 400
+    assert kept(ws, run) == {}
+    assert completed(client, run, upload, [(1, first), (2, second)]).json() == {}
+    assert client.get(f"{FILES}/artifacts/0/{run}/artifacts/big.bin").content == b"one two"
+    assert client.put(f"{PROXY}/part/{upload}/1", content=b"late").status_code == 404
+    assert client.put(f"{PROXY}/part/{'0' * 32}/1", content=b"x").status_code == 404
+    assert client.put(f"{PROXY}/part/..%2f..%2fnoria/1", content=b"x").status_code == 404
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(served: tuple[Workspace, str, Client]) -> None:
+    ws, run, client = served
+    upload = created(client, run)["upload_id"]
+    client.put(f"{PROXY}/part/{upload}/1", content=b"one")
+    said = {"path": "big.bin", "upload_id": upload}
+    for _ in range(2):
+        assert client.post(f"{PROXY}/abort/0/{run}/artifacts", json=said).json() == {}
+    assert not (ws.project.state / "uploads" / upload).exists()
+    old = created(client, run)["upload_id"]
+    folder = ws.project.state / "uploads" / old
+    os.utime(folder, (time.time() - 8 * 86400,) * 2)
+    created(client, run)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"num_parts": 1}, 400),
+        ({"path": "a", "num_parts": 10_001}, 400),
+        ({"path": "a", "num_parts": -1}, 400),
+        ({"path": "folder/", "num_parts": 1}, 400),
+        ({"path": "a\\b", "num_parts": 1}, 400),
+        ([], 400),
+    ],
+)
+def test_what_is_no_upload_is_refused(served: tuple[Workspace, str, Client], given: Any, status: int) -> None:
+    ws, run, client = served
+    assert client.post(f"{PROXY}/create/0/{run}/artifacts", json=given).status_code == status
+    assert client.post(f"{PROXY}/create/0/{run}/artifacts/../../x", json={"path": "a"}).status_code in (400, 404)
+    assert client.post(f"{PROXY}/create/0/run_none/artifacts", json={"path": "a"}).status_code == 404
+    assert not list((ws.project.state / "uploads").glob("*")) or given == {}
+
+
+def test_stretches_of_a_file_are_given_as_asked(served: tuple[Workspace, str, Client], tmp_path: Path) -> None:
+    ws, run, client = served
+    place = tmp_path / "large.bin"
+    place.write_bytes(CONTENT * 8)
+    filing.keep_artifact(ws, run, "large.bin", place)
+    whole, size = CONTENT * 8, len(CONTENT) * 8
+    path = f"{FILES}/artifacts/0/{run}/artifacts/large.bin"
+    told = client.get(f"{FILES}/presigned/0/{run}/artifacts/large.bin", headers={"authorization": "Bearer me"}).json()
+    assert told == {
+        "url": f"http://testserver{path}",
+        "headers": {"Authorization": "Bearer me"},
+        "file_size": size,
+    }
+    for asked, first, end in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=5-1000000", 5, 1_000_001),
+        (f"bytes={size - 3}-", size - 3, size),
+        ("bytes=-10", size - 10, size),
+        (f"bytes=7-{size * 2}", 7, size),
+    ]:
+        answer = client.get(path, headers={"range": asked})
+        assert answer.status_code == 206, asked
+        assert answer.content == whole[first:end], asked
+        assert answer.headers["content-range"] == f"bytes {first}-{end - 1}/{size}"
+    full = client.get(path)
+    assert (full.status_code, full.content) == (200, whole)
+    for asked in (f"bytes={size}-", "bytes=9-3", "bytes=-0"):
+        assert client.get(path, headers={"range": asked}).status_code == 416, asked
+    for headers in ({"range": "lines=1-2"}, {"range": "bytes=0-1,4-5"}, {"range": "bytes=0-0", "if-range": '"x"'}):
+        assert client.get(path, headers=headers).content == whole, headers

@@ -1,0 +1,50 @@
+"""How other tools name versions, and what their clients call rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from noria.config import parse_project
+from noria.core.errors import ConfigError, UsageError
+from noria.loop.judging import _frame_id
+from noria.registry.versions import parse_ref, plain_ref
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("models:/churn/14", ("churn", "14")),
+        ("models:/churn@champion", ("churn", "champion")),
+        ("models:/two words/1", ("two words", "1")),
+        ("models:/churn/latest", ("churn", "")),
+        ("churn:14", ("churn", "14")),
+        ("churn", ("churn", "")),
+    ],
+)
+def test_a_ref_of_another_tool_means_a_version(given: str, meant: tuple[str, str]) -> None:
+    assert parse_ref(given) == meant
+
+
+@pytest.mark.parametrize(
+    "given", ["models:/m-0123", "models:/churn/Production", "models:/", "models:/@x", "models:/a/1/2", "models:churn"]
+)
+def test_a_ref_that_names_no_version_is_refused(given: str) -> None:
+    with pytest.raises(UsageError):
+        plain_ref(given)
+
+
+def test_rows_are_called_what_mlflow_calls_them() -> None:
+    """The digests are those of mlflow.data.from_pandas of MLflow 3.17.2."""
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, None, 2.0], "c": ["x", "y", "z"], "d": [True, False, True]})
+    assert _frame_id(frame) == "2136fe0e"
+    assert _frame_id(frame.assign(c=["x", None, "z"])) == "c2392778"
+
+
+@pytest.mark.parametrize(("key", "value"), [("trust", "all"), ("task", "multiclass"), ("holdouts", "held")])
+def test_a_setting_of_clients_that_is_none_is_refused(key: str, value: str) -> None:
+    document = {"project": {"name": "p"}, "model": {"m": {"clients": {key: value}}}}
+    with pytest.raises(ConfigError):
+        parse_project(document, root=Path("/p"), environment={})
