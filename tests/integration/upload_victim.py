@@ -17,7 +17,8 @@ import httpx
 from starlette.applications import Starlette
 
 from noria.bootstrap import open_workspace
-from noria.faces.http.auth import Guard, behind
+from noria.faces.http.auth import Guard
+from noria.faces.http.guarded import behind
 from noria.faces.protocols.mlflow.routes import routes
 from noria.store.workspace import Workspace
 
