@@ -19,6 +19,7 @@ from serving_project import MODEL, TOML, make_project, make_release, rows
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
 from noria.packaging import bundle as bundles
+from noria.project.explain import explain
 from noria.registry import records as registry_records
 from noria.serving import capture, follow, records
 from noria.serving.advance import Watch, advance, replay
@@ -262,6 +263,13 @@ def test_wrong_paths_and_methods_are_answered(server: ServerProcess) -> None:
     assert server.get("/v2/models/late/versions/99")[0] == 404
     assert server.get("/v2/nothing")[0] == 404
     assert server.raw(b"NONSENSE\r\n\r\n")[0] == 400
+    looked_at = ["/metrics", "/healthz", *(f"/v2{rest}" for rest in ("", "/models", "/models/late", "/health/live"))]
+    looked_at.append("/v2/models/late/ready")
+    for path, method in itertools.product(looked_at, ("DELETE", "POST", "PUT")):
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        status, body = server.raw(head.encode())
+        assert (status, json.loads(body)["error"]["code"]) == (405, "usage"), (method, path)
+        assert server.raw(head.replace(method, "HEAD", 1).encode()) == (200, b""), path
     assert server.post("/predict", json.dumps({"row": GOOD}).encode(), "origin: http://evil.example")[0] == 403
 
 
@@ -274,6 +282,19 @@ def test_labels_are_on_disk_before_they_are_acknowledged(built: Workspace, serve
     assert [json.loads(line[9:])["id"] for line in lines] == [label["id"] for label in labels]
     assert server.post("/v2/models/late/feedback", b'{"labels": [{"label": 1}]}')[0] == 400
     assert server.post("/v2/models/late/feedback", b"[" * 10_000)[0] == 400
+
+
+def test_a_label_is_taken_back_by_null_and_explain_says_so(built: Workspace, server: ServerProcess) -> None:
+    body = json.dumps({"id": "taken-back", "row": GOOD, "at": "2026-03-05T00:00:00Z"}).encode()
+    assert server.post("/predict", body)[0] == 200
+
+    def told() -> list[str]:
+        return [link.text for link in explain(built, "taken-back").links if link.what == "label"]
+
+    for label, said in ((1, "the outcome was 1"), (None, "the label was taken back"), (0, "the outcome was 0")):
+        given = json.dumps({"labels": [{"id": "taken-back", "label": label}]}).encode()
+        assert server.post("/v2/models/late/feedback", given) == (200, {"accepted": 1})
+        assert told() == [said]
 
 
 def test_metrics_are_what_prometheus_reads(server: ServerProcess) -> None:

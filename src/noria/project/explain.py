@@ -139,9 +139,8 @@ def _label(ws: Workspace, model: str, found: Mapping[str, Any]) -> list[Link]:
             place = ids.index(name)
             moment = utc_text(datetime.fromtimestamp(int(known.received_us[place]) / 1e6, tz=UTC))
             value = known.values[place].as_py()
-            return [
-                Link(what="label", ref=str(name), text=f"the outcome was {value}", at=moment, details={"label": value})
-            ]
+            text = "the label was taken back" if value in (None, "null") else f"the outcome was {value}"
+            return [Link(what="label", ref=str(name), text=text, at=moment, details={"label": value})]
     return []
 
 

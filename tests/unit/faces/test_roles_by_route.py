@@ -152,9 +152,8 @@ def test_no_method_but_its_own_opens_a_path_to_a_viewer(door: Door) -> None:
 
 
 def _is_viewers(method: str, path: str) -> bool:
-    """Whether the table gives a viewer this. HEAD asks what GET does, and so does any method where one only looks."""
-    is_any = path in ("/metrics", "/v2", "/v2/models")
-    looked = [TABLE.get((each, path)) for each in ((method, "GET") if method == "HEAD" or is_any else (method,))]
+    """Whether the table gives a viewer this. HEAD asks what GET does."""
+    looked = [TABLE.get((each, path)) for each in ((method, "GET") if method == "HEAD" else (method,))]
     return any(LEAST[found] == "viewer" for found in looked if found)
 
 

@@ -113,11 +113,11 @@ class App:
             await self._v2(scope, receive, send, path)
             return
         elif path == "/healthz":
-            await self._health(scope, send)
+            await self._look(scope, send, self._health(scope, send))
             return
         elif path == "/metrics":
             permit(scope, "serving.read")
-            await self._metrics(scope, receive, send)
+            await self._look(scope, send, self._metrics(scope, receive, send))
             return
         if self._rest is None:
             self._rest = asyncio.ensure_future(asyncio.to_thread(self._build))
@@ -131,13 +131,10 @@ class App:
         return Starlette(routes=routes, exception_handlers={404: _as_json, 405: _as_json})
 
     async def _post(self, scope: Scope, send: Send, handled: Coroutine[Any, Any, None]) -> None:
-        if scope["method"] == "POST":
-            await handled
-            return
-        handled.close()
-        allow = ((b"allow", b"POST"),)
-        text = f"{scope['path'][:200]} takes POST, not {scope['method']}"
-        await reply(send, 405, error_body(text, code=UsageError.code), more=allow)
+        await _by(("POST",), scope, send, handled)
+
+    async def _look(self, scope: Scope, send: Send, handled: Coroutine[Any, Any, None]) -> None:
+        await _by(("GET", "HEAD"), scope, send, handled)
 
     async def _v2(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         parts = [part for part in path.split("/")[2:] if part]
@@ -145,13 +142,14 @@ class App:
             permit(scope, _v2_permission(parts))
         if not parts:
             document = {"name": "noria", "version": importlib.metadata.version("noria"), "extensions": ["feedback"]}
-            await reply(send, 200, msgspec.json.encode(document))
+            await self._look(scope, send, reply(send, 200, msgspec.json.encode(document)))
         elif parts[0] == "health" and len(parts) == 2 and parts[1] in ("live", "ready"):
-            await self._v2_health(send, parts[1])
+            await self._look(scope, send, self._v2_health(send, parts[1]))
         elif parts[0] == "models" and len(parts) >= 2:
             await self._v2_model(scope, receive, send, parts[1], parts[2:])
         elif parts == ["models"]:
-            await reply(send, 200, msgspec.json.encode({"models": sorted(self._runtime.routes.by_model)}))
+            names = msgspec.json.encode({"models": sorted(self._runtime.routes.by_model)})
+            await self._look(scope, send, reply(send, 200, names))
         else:
             raise NotFound(f"there is no {path[:200]}", hint="GET /v2, /v2/models/{model}, POST …/infer, …/feedback")
 
@@ -165,9 +163,10 @@ class App:
             await self._post(scope, send, self._feedback(scope, receive, send, model))
         elif rest == ["ready"]:
             route = self._runtime.routes.of(model)
-            await reply(send, 200, msgspec.json.encode({"name": route.model, "ready": True}))
+            await self._look(scope, send, reply(send, 200, msgspec.json.encode({"name": route.model, "ready": True})))
         elif not rest:
-            await reply(send, 200, msgspec.json.encode(metadata(self._runtime.routes.of(model), version)))
+            told = msgspec.json.encode(metadata(self._runtime.routes.of(model), version))
+            await self._look(scope, send, reply(send, 200, told))
         else:
             raise NotFound(f"there is no {scope['path'][:200]}")
 
@@ -192,6 +191,17 @@ class App:
     def _is_ready(self) -> bool:
         runtime = self._runtime
         return runtime.stalled_s() < STALL_S and not runtime.routes.failed and runtime.is_recording()
+
+
+async def _by(methods: Sequence[str], scope: Scope, send: Send, handled: Coroutine[Any, Any, None]) -> None:
+    """Answer by a coroutine, or that the path takes other methods."""
+    if scope["method"] in methods:
+        await handled
+        return
+    handled.close()
+    allow = ((b"allow", ", ".join(methods).encode()),)
+    text = f"{scope['path'][:200]} takes {methods[0]}, not {scope['method'][:40]}"
+    await reply(send, 405, error_body(text, code=UsageError.code), more=allow)
 
 
 def _v2_permission(parts: list[str]) -> str:
