@@ -120,6 +120,16 @@ def test_parts_come_in_any_order_and_again_and_only_whole_ones_count(served: tup
     assert client.put(f"{PROXY}/part/..%2f..%2fnoria/1", content=b"x").status_code == 404
 
 
+@pytest.mark.parametrize("named", ["none", [1], [{"part_number": "x"}], [{}], {"a": 1}, None])
+def test_parts_that_are_none_complete_nothing(served: tuple[Workspace, str, Client], named: Any) -> None:
+    ws, run, client = served
+    upload = created(client, run)["upload_id"]
+    said = {"path": "big.bin", "upload_id": upload, "parts": named}
+    assert client.post(f"{PROXY}/complete/0/{run}/artifacts", json=said).status_code == 400
+    assert client.post(f"{PROXY}/complete/0/{run}/artifacts", json={**said, "upload_id": 5}).status_code in (400, 404)
+    assert kept(ws, run) == {}
+
+
 def test_an_upload_that_is_given_up_leaves_nothing(served: tuple[Workspace, str, Client]) -> None:
     ws, run, client = served
     upload = created(client, run)["upload_id"]

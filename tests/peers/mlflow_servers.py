@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / ".venv-peers/mlflow/bin"
 NORIA = ROOT / ".venv/bin/noria"
 START_S = 120.0
+CLIENT_S = 900.0
 IDLE_S = 1.0
 """A connection that rested so long is opened again: a server may be closing it just now."""
 
@@ -105,7 +106,7 @@ def client(script: str | Path, url: str, folder: Path, *words: str) -> dict[str,
         env=environ,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=CLIENT_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -111,7 +111,6 @@ BROKEN_UPLOADS = [
     ("complete", {"path": "a", "upload_id": "b"}),
     ("complete", {"upload_id": "b", "parts": []}),
     ("complete", {"path": "a", "upload_id": 7, "parts": [{"part_number": 1}]}),
-    ("complete", {"path": "a", "upload_id": "b", "parts": "none"}),
     ("abort", {"upload_id": "b"}),
     ("abort", {"path": ["a"], "upload_id": "b"}),
 ]

@@ -27,7 +27,7 @@ from noria.catalog.facts import (
 from noria.catalog.records import LoggedModel
 from noria.core.errors import NotFound
 from noria.experiments.records import ACTIVE
-from noria.store.ledger import Reader
+from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
 
 __all__ = [
@@ -97,17 +97,16 @@ def tag_model(ws: Workspace, model: str, tags: Mapping[str, str]) -> None:
             tx.append(LoggedModelTagged(model=model, tags=new))
 
 
-def note_version(ws: Workspace, model: str, name: str, number: int) -> None:
+def note_version(tx: Transaction, model: str, name: str, number: int) -> None:
     """Tell a logged model's clients that a version of a registered model is made of it. Raises: NotFound."""
     now = {"name": name, "version": number}
-    with ws.ledger.transaction() as tx:
-        try:
-            before = json.loads(_known(tx, model).tags.get(VERSIONS_TAG, "[]"))
-        except ValueError:
-            before = []  # a client wrote something else there; what is known from now on is ours
-        noted = before if isinstance(before, list) else []
-        if now not in noted:
-            tx.append(LoggedModelTagged(model=model, tags={VERSIONS_TAG: json.dumps([*noted, now])}))
+    try:
+        before = json.loads(_known(tx, model).tags.get(VERSIONS_TAG, "[]"))
+    except ValueError:
+        before = []  # a client wrote something else there; what is known from now on is ours
+    noted = before if isinstance(before, list) else []
+    if now not in noted:
+        tx.append(LoggedModelTagged(model=model, tags={VERSIONS_TAG: json.dumps([*noted, now])}))
 
 
 def untag_model(ws: Workspace, model: str, key: str) -> None:

@@ -6,8 +6,8 @@ were first heard of, whether a client made them or a recording named them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, Text, func, select
@@ -52,11 +52,13 @@ __all__ = [
     "experiment",
     "experiments",
     "inputs",
+    "logged_head",
     "logged_model",
     "logged_models",
     "model_files",
     "models",
     "next_number",
+    "with_parts",
 ]
 
 DEFAULT = "Default"
@@ -477,9 +479,27 @@ def logged_model(tx: Reader, model: str) -> LoggedModel | None:
     return found[0] if found else None
 
 
-def logged_models(tx: Reader, experiments: Sequence[int]) -> list[LoggedModel]:
-    """The logged models of experiments that are not deleted, oldest first."""
-    return _logged_models(tx, _logged.c.experiment.in_(experiments) & (_logged.c.stage == ACTIVE))
+def logged_head(tx: Reader, model: str) -> LoggedModel | None:
+    """The same without its params, tags and measures, by one query."""
+    row = tx.first(select(_logged).where(_logged.c.model == model))
+    return None if row is None else LoggedModel(**row._mapping, params={}, tags={}, measures=())
+
+
+def logged_models(
+    tx: Reader, experiments: Sequence[int], *, parts: Collection[str] = ("params", "tags", "measures")
+) -> list[LoggedModel]:
+    """The logged models of experiments that are not deleted, oldest first, with those parts of them that are named."""
+    return _logged_models(tx, _logged.c.experiment.in_(experiments) & (_logged.c.stage == ACTIVE), parts)
+
+
+def with_parts(tx: Reader, models: Sequence[LoggedModel]) -> list[LoggedModel]:
+    """The same models in the same order, with all that is known of them."""
+    ids = [each.model for each in models]
+    params, tags, measures = _pairs(tx, _logged_param, ids), _pairs(tx, _logged_tag, ids), _measures(tx, ids)
+    return [
+        replace(each, params=params[each.model], tags=tags[each.model], measures=measures[each.model])
+        for each in models
+    ]
 
 
 def model_files(tx: Reader, model: str) -> list[FileRecord]:
@@ -488,12 +508,21 @@ def model_files(tx: Reader, model: str) -> list[FileRecord]:
     return [FileRecord(name=row.name, digest=row.digest, size_bytes=int(row.size_bytes)) for row in rows]
 
 
-def _logged_models(tx: Reader, where: object) -> list[LoggedModel]:
+def _logged_models(
+    tx: Reader, where: object, parts: Collection[str] = ("params", "tags", "measures")
+) -> list[LoggedModel]:
     rows = tx.rows(select(_logged).where(where).order_by(_logged.c.created_ms, _logged.c.model))  # type: ignore[arg-type]  # a condition
     ids = [row.model for row in rows]
-    params, tags, measures = _pairs(tx, _logged_param, ids), _pairs(tx, _logged_tag, ids), _measures(tx, ids)
+    params = _pairs(tx, _logged_param, ids) if "params" in parts else {}
+    tags = _pairs(tx, _logged_tag, ids) if "tags" in parts else {}
+    measures = _measures(tx, ids) if "measures" in parts else {}
     return [
-        LoggedModel(**row._mapping, params=params[row.model], tags=tags[row.model], measures=measures[row.model])
+        LoggedModel(
+            **row._mapping,
+            params=params.get(row.model, {}),
+            tags=tags.get(row.model, {}),
+            measures=measures.get(row.model, ()),
+        )
         for row in rows
     ]
 

@@ -8,7 +8,7 @@ is not renamed or removed from here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from noria.core.errors import Conflict, NotFound, UsageError
@@ -165,13 +165,21 @@ def untag(ws: Workspace, model: str, key: str, *, version: int | None = None) ->
             tx.append(ModelUntagged(model=model, key=key, version=number))
 
 
-def file_version(ws: Workspace, model: str, said: Filed) -> int:
-    """Make files that a client keeps a version of a model; gives its number. Raises: NotFound."""
+def file_version(
+    ws: Workspace, model: str, said: Filed, *, also: Callable[[Transaction, int], None] | None = None
+) -> int:
+    """Make files that a client keeps a version of a model; gives its number.
+
+    Args:
+        also: what else is written in the same transaction, of the version of that number.
+    Raises: NotFound.
+    """
     edges = [("run", f"run/{said.run}")] if said.run else []
     if said.logged:
         edges.append(("model", f"logged-model/{said.logged}"))
     with ws.ledger.transaction() as tx:
-        found_model(tx, model)
+        if not model or not records.is_named(tx, model):
+            raise NotFound(f"there is no model {model!r}", hint="noria registry list")
         number = records.last_number(tx, model) + 1
         tx.append(
             VersionFiled(
@@ -187,6 +195,8 @@ def file_version(ws: Workspace, model: str, said: Filed) -> int:
             inputs=edges,
             outputs=[("version", f"model/{model}:{number}")],
         )
+        if also is not None:
+            also(tx, number)
         return number
 
 

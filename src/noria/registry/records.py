@@ -47,6 +47,7 @@ __all__ = [
     "VersionRecord",
     "aliases",
     "in_flight",
+    "is_named",
     "judgement",
     "judgements",
     "last_number",
@@ -373,6 +374,11 @@ def named(tx: Reader, model: str = "") -> list[NamedModel]:
         )
         for row in rows
     ]
+
+
+def is_named(tx: Reader, model: str) -> bool:
+    """Whether a model has that name."""
+    return tx.first(select(_model.c.model).where(_model.c.model == model)) is not None
 
 
 def versions_of(tx: Reader, models: Sequence[str] | None = None) -> list[VersionRecord]:

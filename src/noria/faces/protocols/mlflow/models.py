@@ -117,15 +117,15 @@ def add_params(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, An
     return {}
 
 
-def model_json(tx: Reader, found: LoggedModel) -> dict[str, Any]:
-    """A LoggedModel."""
+def model_json(tx: Reader, found: LoggedModel, roots: dict[int, str] | None = None) -> dict[str, Any]:
+    """A LoggedModel; `roots` keeps what is known of experiments between calls."""
     info: dict[str, Any] = {
         "model_id": found.model,
         "experiment_id": str(found.experiment),
         "name": found.name,
         "creation_timestamp_ms": found.created_ms,
         "last_updated_timestamp_ms": found.updated_ms,
-        "artifact_uri": logged_model_uri(tx, found),
+        "artifact_uri": logged_model_uri(tx, found, roots),
         "status": _WORDS[found.status],
         "model_type": found.model_type,
         "source_run_id": found.run,

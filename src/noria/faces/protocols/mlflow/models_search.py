@@ -71,14 +71,25 @@ def search(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
     where = _parse(text or "")
     numbers = [names.experiment_number(each) for each in ids]
     with ws.ledger.read() as tx:
-        found = [each for each in records.logged_models(tx, numbers) if _fits(each, where, datasets)]
+        known = records.logged_models(tx, numbers, parts=_looked_at(where, datasets, order or []))
+        found = [each for each in known if _fits(each, where, datasets)]
         _sort(found, order or [])
-        told = [model_json(tx, each) for each in found[start : start + size]]
+        roots: dict[int, str] = {}
+        told = [model_json(tx, each, roots) for each in records.with_parts(tx, found[start : start + size])]
     answer: dict[str, Any] = {"models": told} if told else {}
     if len(found) > start + size:
         token = {"experiment_ids": ids, "filter_string": text, "order_by": order, "offset": start + size}
         answer["next_page_token"] = base64.b64encode(json.dumps(token).encode()).decode()
     return answer
+
+
+def _looked_at(
+    where: Sequence[_Clause], datasets: Sequence[Mapping[str, Any]], order: Sequence[Mapping[str, Any]]
+) -> set[str]:
+    """What of a model decides whether it is found, and where: the rest is read for the page alone."""
+    kinds = {each.kind for each in where}
+    is_measured = "metrics" in kinds or datasets or any("." in each["field_name"] for each in order)
+    return (kinds & {"params", "tags"}) | ({"measures"} if is_measured else set())
 
 
 def _orders(given: Mapping[str, Any]) -> list[dict[str, Any]] | None:

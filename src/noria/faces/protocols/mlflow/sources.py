@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from noria.catalog import records as catalog_records
+from noria.catalog.records import LoggedModel
 from noria.experiments import records as runs
 from noria.faces.protocols.mlflow import names
 from noria.faces.protocols.mlflow.refusals import invalid
 from noria.faces.protocols.mlflow.registered import canonical_stage, named, version_of_alias
 from noria.faces.protocols.mlflow.shapes import run_info
-from noria.faces.protocols.mlflow.wire import experiment_of, found_logged_model, logged_model_uri
+from noria.faces.protocols.mlflow.wire import experiment_of, logged_model_uri, require_logged_model
 from noria.registry import records
 from noria.registry.kept import VersionRecord
 from noria.store.ledger import Reader
@@ -74,14 +75,15 @@ def resolve(ws: Workspace, given: dict[str, Any], *, is_prompt: bool) -> Source:
             if not uri.logged:
                 return _of_version(tx, source, uri, given)
         if logged:
-            _require_of_model(tx, source, parsed, logged)
-        else:
-            _require_of_run(tx, source, parsed, run)
-        if logged:
-            found = found_logged_model(tx, logged)
+            known = catalog_records.logged_head(tx, logged)
+            known = None if known is None or known.stage == runs.DELETED else known
+            _require_of_model(tx, source, parsed, logged, known)
+            found = require_logged_model(known, logged)
             run = run or found.run
             if parsed.scheme == "models":
                 storage = logged_model_uri(tx, found)
+        else:
+            _require_of_run(tx, source, parsed, run)
     return Source(source=source, storage=storage, run=run, logged=logged)
 
 
@@ -133,11 +135,10 @@ def _require_of_run(tx: Reader, source: str, parsed: urllib.parse.ParseResult, r
             _outside(source, "run_id")
 
 
-def _require_of_model(tx: Reader, source: str, parsed: urllib.parse.ParseResult, logged: str) -> None:
+def _require_of_model(
+    tx: Reader, source: str, parsed: urllib.parse.ParseResult, logged: str, found: LoggedModel | None
+) -> None:
     """A source that a logged model keeps, or nobody here does. Raises: Refused."""
-    found = catalog_records.logged_model(tx, logged)
-    if found is not None and found.stage == runs.DELETED:
-        found = None
     if not parsed.scheme or parsed.scheme == "file":
         if found is None:
             _outside(source, "model_id")

@@ -120,7 +120,7 @@ async def complete(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`POST …/mpu/complete/{path}`: the artifact of all parts; again changes nothing."""
     given = await _given(request, _COMPLETE)
     path = _path(request, given)
-    await run_in_threadpool(_complete, wire, ws, path, given.get("upload_id", ""), given["parts"])
+    await run_in_threadpool(_complete, wire, ws, path, given.get("upload_id", ""), given.get("parts", []))
     return _json({})
 
 

@@ -18,7 +18,6 @@ from noria.faces.protocols.mlflow.registered import (
     MODEL_CHECKS,
     aliases_of,
     canonical_stage,
-    named,
     no_model,
     version_json,
 )
@@ -26,7 +25,7 @@ from noria.faces.protocols.mlflow.wire import Wire
 from noria.registry import filing, records
 from noria.registry.filing import Filed
 from noria.registry.kept import VersionRecord
-from noria.store.ledger import Reader
+from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
 
 __all__ = ["ENDPOINTS", "found_version"]
@@ -42,8 +41,6 @@ def create(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
     names.require_model_name(name)
     for key, value in tags.items():
         names.require_registry_tag(key, value)
-    with ws.ledger.read() as tx:
-        named(tx, name)
     said = Filed(
         source=source.source,
         storage=source.storage,
@@ -53,12 +50,15 @@ def create(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
         description=given.get("description", ""),
         tags=tags,
     )
+
+    def noted(tx: Transaction, number: int) -> None:
+        if source.logged:
+            keeping.note_version(tx, source.logged, name, number)
+
     try:
-        number = filing.file_version(ws, name, said)
+        number = filing.file_version(ws, name, said, also=noted)
     except NotFound as error:
         raise no_model(name) from error
-    if source.logged:
-        keeping.note_version(ws, source.logged, name, number)
     return _told(ws, name, number)
 
 

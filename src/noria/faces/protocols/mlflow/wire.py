@@ -32,6 +32,7 @@ __all__ = [
     "found_logged_model",
     "found_run",
     "logged_model_uri",
+    "require_logged_model",
 ]
 
 KNOWN_S = 1.0
@@ -166,17 +167,25 @@ def experiment_of(tx: Reader, run: LoggedRun) -> ExperimentRecord:
 
 def found_logged_model(tx: Reader, model: str, *, also_deleted: bool = False) -> LoggedModel:
     """The logged model of that id. Raises: Refused."""
-    found = catalog.logged_model(tx, model)
+    return require_logged_model(catalog.logged_model(tx, model), model, also_deleted=also_deleted)
+
+
+def require_logged_model(found: LoggedModel | None, model: str, *, also_deleted: bool = False) -> LoggedModel:
+    """A logged model that was looked for. Raises: Refused."""
     if found is None or (found.stage != ACTIVE and not also_deleted):
         raise missing(f"Logged model with ID '{model}' not found.")
     return found
 
 
-def logged_model_uri(tx: Reader, found: LoggedModel) -> str:
-    """Where the files of a logged model are for its clients."""
-    experiment = catalog.experiment(tx, found.experiment)
-    root = location(experiment) if experiment is not None else f"mlflow-artifacts:/{found.experiment}"
-    return f"{root}/models/{found.model}/artifacts"
+def logged_model_uri(tx: Reader, found: LoggedModel, roots: dict[int, str] | None = None) -> str:
+    """Where the files of a logged model are for its clients; `roots` keeps what is known of experiments."""
+    known = {} if roots is None else roots
+    if found.experiment not in known:
+        experiment = catalog.experiment(tx, found.experiment)
+        known[found.experiment] = (
+            location(experiment) if experiment is not None else f"mlflow-artifacts:/{found.experiment}"
+        )
+    return f"{known[found.experiment]}/models/{found.model}/artifacts"
 
 
 def details_of(ws: Workspace, digests: Sequence[str]) -> dict[str, dict[str, str]]:
