@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The JSON that a command printed."""
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def journal_lines(place: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's journal; a writer that was killed may have left a part of one."""
+    found = []
+    for line in place.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
     return found
 
 

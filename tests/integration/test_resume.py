@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from steps_project import begin, make, marks, noria, report, runs, seen, steps, until
+from steps_project import begin, journal_lines, make, marks, noria, report, runs, seen, steps, until
 
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
@@ -63,7 +63,7 @@ def flow():
 def ends(folder: Path) -> Counter[str]:
     """How often each attempt's name has a good end in the newest run's journal."""
     (place,) = (folder / ".noria" / "runs").glob("*/journal.jsonl")
-    lines = [json.loads(line) for line in place.read_text().splitlines()]
+    lines = journal_lines(place)
     return Counter(line["ended"] for line in lines if "ended" in line and "outputs" in line["done"])
 
 

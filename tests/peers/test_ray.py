@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from ray_cluster import PYTHON, ROOT, Cluster, cluster, end, environment, until
-from steps_project import make, marks, seen
+from steps_project import journal_lines, make, marks, seen
 
 from noria.bootstrap import open_workspace
 from noria.pipeline import records, values
@@ -112,7 +112,7 @@ def ended(folder: Path) -> int:
 def ends(folder: Path) -> Counter[str]:
     """How often each attempt has a good end in the journal of the only run."""
     (place,) = (folder / ".noria" / "runs").glob("*/journal.jsonl")
-    lines = [json.loads(line) for line in place.read_text().splitlines()]
+    lines = journal_lines(place)
     return Counter(line["ended"] for line in lines if "ended" in line and "outputs" in line["done"])
 
 

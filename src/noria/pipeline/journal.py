@@ -87,8 +87,12 @@ def place(state: Path, run: str) -> Path:
 
 
 def write(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one line, whole or not at all as far as processes can see. Raises: StoreFull; StoreUnavailable."""
-    content = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    """Add one line that stands alone. Raises: StoreFull; StoreUnavailable.
+
+    A writer that is killed within the call may leave a part of its line (the kernel looks for signals between
+    pages), so each begins on a line of its own: what another process writes next is not lost with it.
+    """
+    content = b"\n" + json.dumps(line, separators=(",", ":")).encode() + b"\n"
     with disk_faults(path):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
@@ -216,11 +220,11 @@ def _lines(path: Path, *, is_short: bool = False) -> Iterator[dict[str, Any]]:
         content = path.read_bytes()
     except FileNotFoundError:
         return
-    for text in content.split(b"\n")[:-1]:
+    for text in filter(None, content.split(b"\n")[:-1]):
         if is_short and text.startswith(b'{"ended":'):
             head, cut, _ = text.partition(_RESULT)
             text = head + b"}" if cut else text  # the same line, shorter
-        with contextlib.suppress(ValueError):  # cut off by a full disk or a power cut, and mended after it
+        with contextlib.suppress(ValueError):  # cut off by a full disk, a power cut or a kill
             yield json.loads(text)
 
 

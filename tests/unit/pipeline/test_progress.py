@@ -171,3 +171,20 @@ def test_a_line_that_is_being_written_is_left_for_the_next_look(ws: Workspace) -
         file.write(b'{"over":"load","status":"do')
     assert told(ws).done == 0
     assert isinstance(told(ws), Progress)
+
+
+def test_a_line_that_a_kill_cut_off_takes_no_other_line_with_it(tmp_path: Path) -> None:
+    place = tmp_path / "journal.jsonl"
+    journal.write(place, {"begun": "one", "attempt": 1, "at": 1.0})
+    with place.open("ab") as file:
+        file.write(b'\n{"ended":"one","call":"c","attempt":1,"done":{"usage"')  # no more came of it
+    journal.write(place, {"begun": "two", "attempt": 1, "at": 2.0})
+    done = journal.document_of(Done(usage=Usage(seconds=1.0), where="here"))
+    journal.write(place, {"ended": "two", "call": "c2", "attempt": 1, "done": done})
+    left = journal.left_by(place)
+    assert left.begun == {"one", "two"}
+    assert {name: call for name, (call, _) in left.results.items()} == {"two": "c2"}
+    found = journal.result_for(place, "two", "c2")
+    assert found is not None
+    assert found.where == "here"
+    assert journal.result_of(place, "one", 1) is None
