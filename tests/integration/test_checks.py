@@ -261,6 +261,36 @@ def test_nothing_passes_by_being_skipped(ws: Workspace) -> None:
     assert "cannot be evaluated" in failed(suite.run(ws, "orders"))["leakage", ""].message
 
 
+@pytest.mark.parametrize(
+    ("column", "rule", "name", "told"),
+    [
+        ("country", 'earliest = "2020-01-01"', "time", "'country' is text, not a time"),
+        ("country", 'latest = "2020-01-01"', "time", "'country' is text, not a time"),
+        ("amount", 'earliest = "2020-01-01"', "time", "'amount' is number, not a time"),
+        ("country", "min = 3", "range", "the column is text"),
+        ("at", "min = 3", "range", "the column is time"),
+        ("at", "step = 0.5", "resolution", "the column is time"),
+        ("amount", 'levels = ["a"]\nnew_levels = 0.0', "levels", "the column is number"),
+    ],
+)
+def test_a_short_rule_for_another_type_is_never_left_out(
+    ws: Workspace, column: str, rule: str, name: str, told: str
+) -> None:
+    add(ws, orders(50))
+    rules(ws, f"[columns.{column}]\n{rule}\n")
+    found = suite.run(ws, "orders")
+    assert not found.ok
+    assert failed(found)[name, column].message == f"cannot be evaluated: {told}"
+
+
+def test_a_time_that_is_none_fails_as_every_other_wrong_rule(ws: Workspace) -> None:
+    add(ws, orders(50))
+    rules(ws, '[table]\ntime = "country"\n[columns.amount]\nmin = 0.0\n')
+    found = suite.run(ws, "orders")
+    assert not found.ok
+    assert failed(found)["time", ""].message == "cannot be evaluated: column 'country' is string, not a time"
+
+
 def test_empty_data_fail_and_an_empty_file_is_told(ws: Workspace) -> None:
     with pytest.raises(UsageError, match="no rows"):
         add(ws, orders(0))

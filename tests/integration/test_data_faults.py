@@ -24,6 +24,7 @@ from noria.data.verify import verify
 from noria.engines.objects.file import FileObjects
 from noria.governance.audit import verify as audit
 from noria.store.objects import Objects, Progress
+from noria.store.tree import tree_nodes
 from noria.store.workspace import Workspace
 
 WORKER = """
@@ -289,6 +290,30 @@ def test_a_checkout_heals_what_it_needs(ws: Workspace, tmp_path: Path) -> None:
     again = opened(ws.project.root, remotes={"origin": RemoteConfig(url=str(tmp_path / "remote"))})
     versions.checkout(again, "d", str(tmp_path / "out"))
     assert held(tmp_path / "out") == contents
+    again.ledger.database.close()
+
+
+@pytest.mark.parametrize("count", [2, 3000], ids=["one list", "lists of lists"])
+def test_a_checkout_heals_the_lists_of_files_too(ws: Workspace, tmp_path: Path, count: int) -> None:
+    contents = {f"{number % 7}/{number:05d}": b"file %d" % number for number in range(count)}
+    version = versions.add(ws, str(fill(ws.project.root / "d", contents)))
+    copy_all(ws.objects, FileObjects(tmp_path / "remote/objects"))
+    nodes = [ws.objects.get_bytes(name) for name in tree_nodes(ws.objects, version.tree)]
+    for node in nodes:
+        damaged(ws.project.state / "objects", node, b"\0" * len(node))
+    with pytest.raises(Corrupt) as caught:
+        versions.checkout(opened(ws.project.root), "d", str(tmp_path / "out"))
+    assert "there is no remote to ask" in str(caught.value)
+    again = opened(ws.project.root, remotes={"origin": RemoteConfig(url=str(tmp_path / "remote"))})
+    found = verify(again, look_only=True)
+    assert (found.bad, len(found.findings), found.findings[0].path) == (1, 1, ""), "what it lists cannot be looked at"
+    versions.checkout(again, "d", str(tmp_path / "out"))
+    assert held(tmp_path / "out") == contents
+    assert verify(again).bad == 0
+    for node in nodes:
+        damaged(ws.project.state / "objects", node, b"\0" * len(node))
+    healed = verify(opened(ws.project.root, remotes={"origin": RemoteConfig(url=str(tmp_path / "remote"))}))
+    assert (healed.bad, healed.healed, len(healed.findings)) == (len(nodes),) * 3, "each is told once"
     again.ledger.database.close()
 
 

@@ -18,10 +18,12 @@ from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.progress import Advance, shown
 from noria.data import lock, versions
-from noria.data.folders.statcache import cache_path
+from noria.data.folders.statcache import StatCache, cache_path
+from noria.data.folders.walk import stamp_of
 from noria.data.pins import pin_path
 from noria.data.status import status
 from noria.store import replay
+from noria.store.disk import hash_file
 from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
 from noria.testing.workspace import TestClock
@@ -224,6 +226,28 @@ def test_an_unchanged_folder_is_not_read_again_and_adds_nothing(ws: Workspace) -
         assert versions.add(ws, "photos") == first
     assert told.tasks == [], "nothing had to be stored"
     assert ws.ledger.head() == head
+
+
+def test_after_a_checkout_in_place_only_what_it_wrote_is_read_again(ws: Workspace) -> None:
+    place = fill(ws.project.root / "photos", photos())
+    first = versions.add(ws, "photos")
+    age_by_waiting(place)
+    versions.add(ws, "photos")
+    name = "train/1/001.jpg"
+    (place / name).write_bytes(b"other")
+    versions.add(ws, "photos")
+    versions.checkout(ws, "photos@1")
+    cache = StatCache(cache_path(ws.project.state, "photos"))
+    known = cache.all_known(cache.root(str(place)))
+    cache.close()
+    assert known.keys() == held(place).keys()
+    for path, (file, digest) in known.items():
+        assert digest == hash_file(place / path)
+        assert (file[1:] == stamp_of(str(place / path), path)) is (path != name)
+    assert versions.add(ws, "photos") == first
+    (place / "train/2/002.jpg").write_bytes(bytes([9]) * 1000)
+    (found,) = status(ws, ["photos"])
+    assert found.paths == ("~ train/2/002.jpg",)
 
 
 def test_what_was_lost_from_the_store_is_stored_again(ws: Workspace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -253,3 +254,16 @@ def test_whatever_python_writes_is_a_version_with_what_was_done(ws: Workspace) -
     assert (appended.appended, appended.known, appended.late, appended.deleted) == (1, 1, 1, 0)
     assert (upserted.inserted, upserted.updated, upserted.unchanged) == (1, 1, 0)
     assert upserted.content == tables.logical_digest(read.table(ws, versions.resolve(ws, "t")))
+
+
+@pytest.mark.parametrize(
+    "words", [("diff", "t@1", "t@2"), ("check", "t", "--infer"), ("blame", "t", "--key", "2"), ("show", "t")]
+)
+def test_a_command_says_nothing_but_its_answer(ws: Workspace, words: tuple[str, ...]) -> None:
+    """DuckDB, which compares the rows, would list on stderr what is left of it at the end of the process."""
+    for price in ("1.5", "2.5"):
+        versions.add(ws, put(ws, "t.csv", f"id,price\n1,1.0\n2,{price}\n"), key="id")
+    command = [sys.executable, "-m", "noria", "data", *words]
+    done = subprocess.run(command, cwd=ws.project.root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout

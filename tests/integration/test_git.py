@@ -110,10 +110,18 @@ def test_a_row_that_both_changed_is_a_conflict_that_names_file_and_key(project: 
     text = (project / "noria.lock" / "prices.toml").read_text()
     assert "<<<<<<<" in text
     assert ">>>>>>>" in text
-    refused = noria(project, "data", "pull", "prices", code=2)
-    assert "git checkout --merge noria.lock/prices.toml" in refused
+    for refused in (noria(project, "data", "pull", "prices", code=2), noria(project, "data", "status", code=1)):
+        assert "both branches changed the same of this data set: a.csv: id = 2" in refused
+        assert "git checkout --ours (or --theirs) noria.lock/prices.toml" in refused
+        assert "noria data link" not in refused
+    git(project, "checkout", "--merge", "noria.lock/prices.toml", code=0)
+    assert "a.csv: id = 2" in noria(project, "data", "status", code=1)
     git(project, "checkout", "--ours", "noria.lock/prices.toml")
     assert (project / "noria.lock" / "prices.toml").read_text() == before
+    git(project, "checkout", "--merge", "noria.lock/prices.toml", code=0)
+    add(project, "prices", {"a.csv": csv([*ROWS[:2], "2,7.50,both", *ROWS[3:]])})
+    assert "<<<<<<<" not in (project / "noria.lock" / "prices.toml").read_text()
+    assert noria(project, "data", "status")
 
 
 def test_a_file_without_a_key_that_both_changed_is_a_conflict_that_names_its_path(project: Path) -> None:

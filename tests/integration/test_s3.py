@@ -252,9 +252,20 @@ def test_a_pack_that_was_altered_is_found(s3: Place, tmp_path: Path) -> None:
     transfer.push(ws)
     pack = next(key for key in s3.names() if "/packs/" in key)
     s3.change(pack, lambda old: old[:100] + bytes([old[100] ^ 255]) + old[101:])
+    pack_of_one = s3.names()
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "one").write_bytes(b"something else")
+    sound = versions.add(ws, str(more), "sound")
+    transfer.push(ws, ["sound"])
+    assert set(s3.names()) > set(pack_of_one)
     other = clone(ws, tmp_path / "b")
-    with pytest.raises(Corrupt):
+    with pytest.raises(Corrupt) as caught:
         transfer.pull(other)
+    content = versions.resolve(ws, "stock").content
+    assert f"stock@{content[7:19]} could not be brought" in str(caught.value)
+    assert "noria data push --check" in caught.value.hint
+    assert versions.resolve(other, "sound").content == sound.content, "the others are brought all the same"
     s3.change(pack, lambda old: old[: len(old) // 2])
     shutil.rmtree(tmp_path / "b" / ".noria")
     with pytest.raises(Corrupt, match="pack"):
@@ -269,11 +280,16 @@ def test_a_record_that_was_altered_is_refused(place: Place, tmp_path: Path) -> N
     place.change(
         key, lambda old: old.replace(b'"files\\":4', b'"files\\":5').replace(b'\\"key\\":\\"\\"', b'\\"key\\":\\"id\\"')
     )
+    versions.add(ws, str(files(tmp_path / "more", count=3)), "sound")
+    transfer.push(ws, ["sound"])
     other = clone(ws, tmp_path / "b")
-    with pytest.raises(Tampered) as error:
+    with pytest.raises(Tampered, match=r"of a version of stock was altered.*1 other is here now") as error:
         transfer.pull(other)
     assert key in error.value.where
-    assert not other.ledger.facts(kind="dataset.committed")
+    assert "noria data push --check" in error.value.hint
+    assert [fact.payload.name for fact in other.ledger.facts(kind="dataset.committed")] == ["sound"]
+    transfer.push(ws, check=True)
+    assert {each.dataset for each in transfer.pull(other).versions} == {"sound", "stock"}
 
 
 def test_a_damaged_local_object_is_healed_from_the_remote(place: Place, tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ from noria.checks.scanning.expression import Expression
 from noria.checks.scanning.lattice import Lattice, off_lattice
 from noria.checks.scanning.repeats import repeated
 from noria.checks.scanning.summary import ColumnProfile, TableProfile
-from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, Tally, percent
+from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, Tally
 from noria.checks.suites.rules import ColumnRules, When
 from noria.core.lazy import lazy
-from noria.core.words import counted, nearest, no_column
+from noria.core.words import counted, nearest, no_column, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -245,6 +245,7 @@ class ColumnCheck:
             return [self._all("no values", "cannot be evaluated: the column has no values, and no rule allows nulls")]
         found = [self._passed("type")] if self.rules.type else []
         found += self._nulls(mine)
+        found += [self._all(rule, f"cannot be evaluated: the column is {self.family}") for rule in self._unfit()]
         if self.family == "number" and mine.values:
             found += self._numbers(mine)
         if self._known is not None:
@@ -267,6 +268,19 @@ class ColumnCheck:
         rules = self.rules
         told = (rules.min is not None, rules.max is not None, rules.step is not None, rules.unit, rules.usual)
         return any((*told, rules.levels, rules.shift is not None))
+
+    def _unfit(self) -> list[str]:
+        """The rules that ask about numbers, or about texts, of a column that is neither. Of no values any may be."""
+        rules = self.rules
+        is_range = rules.min is not None or rules.max is not None
+        told = {
+            "range": ("number", is_range),
+            "resolution": ("number", rules.step is not None),
+            "usual values": ("number", bool(rules.usual)),
+            "unit": ("number", rules.unit),
+            "levels": ("text", bool(rules.levels)),
+        }
+        return [rule for rule, (kind, is_asked) in told.items() if is_asked and self.family not in (kind, "null")]
 
     def _type_fault(self) -> str:
         rules = self.rules

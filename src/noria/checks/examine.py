@@ -27,6 +27,7 @@ from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import Places
 from noria.checks.suites.rules import is_empty
 from noria.checks.wholes import KeyWatch
+from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 from noria.data.versions import DatasetVersion
 from noria.store.workspace import Workspace
@@ -38,7 +39,7 @@ else:
 
 __all__ = ["REPORT", "Examined", "StoredReport", "examine"]
 
-REPORT = "checks/3"
+REPORT = "checks/4"
 """Raised when rules come to mean something else: an older report is then not used again."""
 
 
@@ -75,6 +76,7 @@ class _File:
     part: Part
     shape: Shape
     time: tuple[str, str]
+    fault: str = ""
 
 
 def examine(
@@ -134,7 +136,10 @@ def examine(
 
 def _open(part: Part, time: str) -> _File:
     shape = shape_of(part.path, part.file)
-    return _File(part, shape, source.time_span(part, time, shape.schema.names))
+    try:
+        return _File(part, shape, source.time_span(part, time, shape.schema.names))
+    except UsageError as error:
+        return _File(part, shape, ("", ""), f"cannot be evaluated: {error.message}")
 
 
 def _in_order(files: list[_File]) -> list[_File]:
@@ -171,6 +176,8 @@ def _check_file(
         said = "an empty file: no rule could be evaluated"
         return profile, [failed("rows", "", said, count=0, total=0, severity="warn", file=part.file)], [], keys
     findings: list[Finding] = []
+    if file.fault:
+        findings.append(failed("time", "", file.fault, count=shape.rows, total=shape.rows, file=part.file))
     looked: dict[int, list[str]] = {}
     for watcher in watchers:
         for finding in watcher.findings(profile, faults):

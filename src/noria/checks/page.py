@@ -14,8 +14,7 @@ from noria.checks.examine import StoredReport
 from noria.checks.facts import Finding
 from noria.checks.findings import is_failure
 from noria.checks.scanning.summary import ColumnProfile
-from noria.checks.scanning.tally import percent
-from noria.core.words import counted
+from noria.core.words import counted, percent
 
 __all__ = ["page"]
 

@@ -12,10 +12,10 @@ from noria.checks.findings import failed, passed
 from noria.checks.kinds.columns import members_of, needs
 from noria.checks.scanning.expression import HOLDS, SILENT, Expression, Unreadable
 from noria.checks.scanning.summary import TableProfile
-from noria.checks.scanning.tally import CannotEvaluate, Places, Rows, Tally, percent
+from noria.checks.scanning.tally import CannotEvaluate, Places, Rows, Tally
 from noria.checks.suites.rules import KINDS, ColumnRules, RowRule, Rule
 from noria.core.lazy import lazy
-from noria.core.words import counted, no_column
+from noria.core.words import counted, no_column, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,7 +219,8 @@ def _short_forms(name: str, rules: ColumnRules) -> list[Rule]:
         found.append(Rule(rule="length", column=name, min=low, max=high, severity=severity))
     if rules.earliest or rules.latest:
         first, last = rules.earliest or None, rules.latest or None
-        found.append(Rule(rule="range", name="time", column=name, severity=severity, min=first, max=last))
+        bounds = Rule(rule="range", name="time", column=name, severity=severity, min=first, max=last, format="time")
+        found.append(bounds)
     if rules.references:
         found.append(Rule(rule="references", column=name, dataset=rules.references, severity=severity))
     if rules.order:

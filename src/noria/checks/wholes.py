@@ -25,11 +25,11 @@ from noria.checks.scanning.hashing import Hasher, Hashes, hashes_of, met
 from noria.checks.scanning.repeats import repeated, repeated_on_disk
 from noria.checks.scanning.source import Part
 from noria.checks.scanning.summary import TableProfile
-from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, percent
+from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows
 from noria.checks.suites.rules import RowRule, Rule, Suite, TableRules
 from noria.core.clock import duration, instant
 from noria.core.lazy import lazy
-from noria.core.words import counted, no_column
+from noria.core.words import counted, no_column, percent
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.workspace import Workspace
 

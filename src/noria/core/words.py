@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["counted", "nearest", "no_column"]
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = lazy("difflib")
+
+__all__ = ["counted", "nearest", "no_column", "percent"]
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -30,3 +37,10 @@ def no_column(name: str, known: Iterable[str]) -> str:
     """That a column is not there, with the nearest name that is: `no column 'fee', did you mean 'fees'?`."""
     near = nearest(name, known)
     return f"no column {name!r}" + (f", did you mean {near!r}?" if near else "")
+
+
+def percent(share: float) -> str:
+    """A share as people read it."""
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    return f"{share * 100:.1f} %" if share < 0.9995 or share >= 1 else ">99.9 %"

@@ -9,42 +9,49 @@ goes on. A missing or altered object is asked of the remotes.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
-from noria.core.errors import Conflict, Corrupt, NoriaError, NotFound, StoreFull, StoreUnavailable, UsageError
+from noria.core.errors import (
+    Conflict,
+    Corrupt,
+    NoriaError,
+    NotFound,
+    ObjectGone,
+    StoreFull,
+    StoreUnavailable,
+    UsageError,
+)
 from noria.core.identity import is_digest
 from noria.core.printable import printable
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.data import lock, records
+from noria.data.folders import staging
 from noria.data.folders.statcache import NEVER, StatCache, cache_path
-from noria.data.folders.walk import PART, File
+from noria.data.folders.walk import File
 from noria.data.folders.worktree import source_of
 from noria.data.forms import formats
 from noria.data.pins import read_pin, sorted_pins
 from noria.data.records import DatasetVersion
 from noria.data.remote import remotes
 from noria.data.rows import read
-from noria.data.select import choose
+from noria.data.select import Chosen, choose
 from noria.data.tabular import segments
 from noria.store.failpoint import failpoint
 from noria.store.objects import disk_faults, hash_file
-from noria.store.tree import Entry, find_entry, iter_tree
+from noria.store.tree import Entry, find_entry, iter_tree, tree_nodes
 from noria.store.workspace import Workspace
 
-__all__ = ["PART_NAME_BYTES", "CheckedOut", "checkout", "part_of"]
+__all__ = ["CheckedOut", "checkout", "part_of"]
 
 SHOWN = 3
-PART_NAME_BYTES = 100
 _FOLDER = "folder"
 _OTHER = "link"
 
@@ -94,7 +101,7 @@ class _Place:
 
 @dataclass(slots=True)
 class _Plan:
-    """What is to be done in a folder that is there."""
+    """What is to be done in a folder that is there; `known` is what was remembered of its files."""
 
     write: list[Entry] = field(default_factory=list)
     remove: list[str] = field(default_factory=list)
@@ -102,6 +109,7 @@ class _Plan:
     blocked: list[str] = field(default_factory=list)
     files: int = 0
     size_bytes: int = 0
+    known: dict[str, tuple[File, str]] = field(default_factory=dict)
 
 
 @verb(permission="data.checkout", changes=False, where="project")
@@ -131,6 +139,16 @@ def checkout(ws: Workspace, ref: str = "", to: str = "", *, path: str = "", into
             raise UsageError("a folder or a path is for one data set", hint="noria data checkout NAME FOLDER")
         return _every(ws)
     chosen = choose(ws, ref)
+    try:
+        return _one(ws, chosen, to, path, into=into)
+    except (Corrupt, ObjectGone):
+        if not _heal_nodes(ws, chosen.version.tree):
+            raise
+        return _one(ws, chosen, to, path, into=into)
+
+
+def _one(ws: Workspace, chosen: Chosen, to: str, path: str, *, into: bool) -> CheckedOut:
+    """The checkout of one version."""
     version = chosen.version
     place = _Place(Path(to).absolute()) if to else _home(ws, version)
     target = place.folder
@@ -270,8 +288,8 @@ def _new(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -> _P
     plan.files, plan.size_bytes = len(plan.write), sum(entry.size_bytes for entry in plan.write)
     with disk_faults(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        part = _part(target.parent, target.name)
+        staging.sweep(target.parent)
+        part = staging.part(target.parent, target.name)
         part.mkdir()
     try:
         _write(ws, plan.write, part)
@@ -301,8 +319,8 @@ def _into(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -> _
         )
     if plan.write or plan.remove:
         with disk_faults(target):
-            _sweep(target)
-            part = _part(target, "checkout")
+            staging.sweep(target)
+            part = staging.part(target, "checkout")
             part.mkdir()
         try:
             _write(ws, plan.write, part)
@@ -311,7 +329,7 @@ def _into(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -> _
         finally:
             shutil.rmtree(part, ignore_errors=True)
     if not path and not plan.kept:
-        _remember(ws, version, place, place.entries(ws, version, ""))
+        _remember(ws, version, place, place.entries(ws, version, ""), plan.known)
     return plan
 
 
@@ -328,7 +346,7 @@ def _planned(ws: Workspace, version: DatasetVersion, place: _Place, path: str) -
         before = _before(ws, tree, path) if not place.file else _before_file(ws, tree, place.file, known)
     finally:
         cache.close()
-    plan = _Plan()
+    plan = _Plan(known=known)
     others = _Versions(ws, version.name)
     for entry in place.entries(ws, version, path):
         plan.files += 1
@@ -464,13 +482,24 @@ def _write(ws: Workspace, entries: Sequence[Entry], part: Path) -> None:
             ws.objects.copy_many(pairs)
 
 
-def _heal(ws: Workspace, digests: Iterable[str]) -> None:
-    """Put right every one that is missing or altered. Raises: Corrupt; NotFound naming the remotes that were asked."""
+def _heal(ws: Workspace, digests: Iterable[str]) -> int:
+    """Put right every one that is missing or altered; gives how many those were.
+
+    Raises: Corrupt; NotFound naming the remotes that were asked.
+    """
+    count = 0
     for digest in digests:
         try:
             ws.objects.verify(digest)
         except (NotFound, Corrupt):
             remotes.heal(ws, digest)
+            count += 1
+    return count
+
+
+def _heal_nodes(ws: Workspace, tree: str) -> int:
+    """The same for the lists of files that a tree consists of, each before what it lists is asked for."""
+    return _heal(ws, [tree]) + _heal(ws, tree_nodes(ws.objects, tree))
 
 
 def _place(target: Path, part: Path, plan: _Plan) -> None:
@@ -505,8 +534,8 @@ def _merged(
         raise UsageError(f"{version.ref} is one table", hint=f"noria data checkout {version.ref} NEW-FOLDER")
     with disk_faults(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        part = _part(target.parent, target.name)
+        staging.sweep(target.parent)
+        part = staging.part(target.parent, target.name)
         part.mkdir()
     try:
         segments.write_merged(ws, version, part)
@@ -534,13 +563,26 @@ def _written(target: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def _remember(ws: Workspace, version: DatasetVersion, place: _Place, entries: Iterable[Entry]) -> None:
-    """Note which version lies at a place. Its files are too young for their stamps to be trusted: see `statcache`."""
+def _remember(
+    ws: Workspace,
+    version: DatasetVersion,
+    place: _Place,
+    entries: Iterable[Entry],
+    known: Mapping[str, tuple[File, str]] = MappingProxyType({}),
+) -> None:
+    """Note which version lies at a place.
+
+    Files that were just written are too young for their stamps to be trusted: see `statcache`. `known` is what was
+    remembered before: the stamp of a content stays true, and one of a file that was written since fits no more.
+    """
     cache = StatCache(cache_path(ws.project.state, version.name))
     by_folder: dict[str, list[tuple[File, str]]] = {}
     for prefix, group in groupby(entries, key=lambda entry: entry.path.rpartition("/")[0]):
         rows = by_folder.setdefault(f"{prefix}/" if prefix else "", [])
-        rows += [((e.path.rpartition("/")[2], e.size_bytes, NEVER, NEVER, 0), e.digest) for e in group]
+        for entry in group:
+            held = known.get(entry.path)
+            file = (entry.path.rpartition("/")[2], entry.size_bytes, NEVER, NEVER, 0)
+            rows.append((held[0] if held and held[1] == entry.digest else file, entry.digest))
     changed = []
     for prefix, rows in by_folder.items():
         rows.sort()
@@ -550,23 +592,3 @@ def _remember(ws: Workspace, version: DatasetVersion, place: _Place, entries: It
         cache.save(cache.root(place.root), version.tree, changed, removed=None, is_source=False)
     finally:
         cache.close()
-
-
-def _part(folder: Path, name: str) -> Path:
-    short = os.fsdecode(os.fsencode(name)[:PART_NAME_BYTES])  # a name may have 255 bytes, and this one has more in it
-    return folder / f".{short}.{lock.mark()}.{uuid.uuid4().hex[:8]}.part"
-
-
-def _sweep(folder: Path) -> None:
-    """Take away what killed checkouts left."""
-    for place in folder.glob(".*.part"):
-        found = PART.fullmatch(place.name)
-        try:
-            if found and place.is_dir() and lock.is_left(found[1], time.time() - place.stat().st_mtime):
-                shutil.rmtree(place)
-        except FileNotFoundError:
-            continue  # another process swept it
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            continue  # the process that wrote for the killed one is about to see that it is alone; the next one sweeps

@@ -316,10 +316,19 @@ def _ks(x: Any, y: Any) -> float:
 
 def _shares(values: pa.ChunkedArray[Any]) -> Mapping[str, float]:
     """The share of each level among the values, most first."""
-    counts = pc.value_counts(values.cast(pa.string())).to_pylist() if len(values) else []
+    counts = pc.value_counts(_as_text(values)).to_pylist() if len(values) else []
     found = {str(row["values"]): int(row["counts"]) for row in counts if row["values"] is not None}
     total = sum(found.values())
     return {level: found[level] / total for level in sorted(found, key=lambda level: (-found[level], level))}
+
+
+def _as_text(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """Each value as text; what Arrow has no words for (nested values, bytes that are no text) in Python's."""
+    try:
+        return values.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        told = [None if value is None else str(value) for value in values.to_pylist()]
+        return pa.chunked_array([pa.array(told, pa.string())])
 
 
 def _summary(

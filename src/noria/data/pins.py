@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import ConfigError
 from noria.core.identity import is_digest
+from noria.core.printable import printable
 from noria.store.objects import disk_faults
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "pins",
     "read_pin",
     "sorted_pins",
+    "unmerged_label",
     "write_pin",
 ]
 
@@ -51,6 +54,8 @@ FIELDS = (
     "operation",
 )
 _TEXTS = ("key", "time", "label", "time_min", "time_max", "source", "operation")
+_SHOWN, _LABEL_MAX = 6, 400
+_UNMERGED = re.compile(r"^<<<<<<< ours, not merged by Noria: (.+)$", re.MULTILINE)
 _HEAD = "# Written by `noria data add`: the version of this data set that the project stands on."
 
 
@@ -150,12 +155,7 @@ def parse_pin(content: bytes, where: str) -> Pin:
         document = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         if b"\n<<<<<<< " in content and b"\n>>>>>>> " in content:
-            file = f"{FOLDER}/{where.replace(os.sep, '/').rpartition('/')[2]}"
-            raise ConfigError(
-                "two branches changed this data set, and Git alone could not merge its pin",
-                where=where,
-                hint=f"noria data link, then git checkout --merge {file} merges the data; or --ours, --theirs",
-            ) from error
+            raise _conflicted(content.decode("utf-8", "replace"), where) from error
         hint = "noria data add again, or git checkout the file"
         raise ConfigError(f"the pin is not valid TOML: {error}", where=where, hint=hint) from error
     tree, name = document.get("tree"), document.get("name")
@@ -171,6 +171,30 @@ def parse_pin(content: bytes, where: str) -> Pin:
         content=str(document.get("content", "")) or tree,
         **{field: str(document.get(field, "")) for field in _TEXTS},
     )
+
+
+def _conflicted(text: str, where: str) -> ConfigError:
+    """What to say of a pin with Git's conflict marks: whether Noria has tried, and what stood against it."""
+    file = f"{FOLDER}/{where.replace(os.sep, '/').rpartition('/')[2]}"
+    found = _UNMERGED.search(text)
+    if found:
+        return ConfigError(
+            f"both branches changed the same of this data set: {found[1]}",
+            where=where,
+            hint=f"git checkout --ours (or --theirs) {file}, or noria data add the merged data",
+        )
+    return ConfigError(
+        "two branches changed this data set, and Git alone could not merge its pin",
+        where=where,
+        hint=f"noria data link, then git checkout --merge {file} merges the data; or --ours, --theirs",
+    )
+
+
+def unmerged_label(conflicts: Sequence[str]) -> str:
+    """What the first mark of a conflict says after Noria's own merge: the paths or keys that both sides changed."""
+    shown = "; ".join(printable(each) for each in conflicts[:_SHOWN])
+    more = f"; and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
+    return f"ours, not merged by Noria: {shown[:_LABEL_MAX]}{more}"
 
 
 def pin_text(version: Any) -> str:

@@ -185,8 +185,11 @@ def _all(ws: Workspace) -> list[DatasetVersion]:
 
 
 def _version(ws: Workspace, version: DatasetVersion, state: _State) -> None:
-    """The nodes of the tree, then its files; below a node that cannot be read nothing can be looked at."""
-    if not all(_is_good(ws, version, "", digest, state) for digest in _nodes(ws, version, state)):
+    """The nodes of the tree, each before what it lists is asked for; then its files, if every node can be read."""
+    if not _is_good(ws, version, "", version.tree, state):
+        return
+    nodes = (digest for digest in tree_nodes(ws.objects, version.tree) if digest != version.tree)
+    if not all(_is_good(ws, version, "", digest, state) for digest in nodes):
         return
     for entry in iter_tree(ws.objects, version.tree):
         state.files += 1
@@ -194,13 +197,6 @@ def _version(ws: Workspace, version: DatasetVersion, state: _State) -> None:
             state.size_bytes += entry.size_bytes
         _is_good(ws, version, entry.path, entry.digest, state)
         state.advance(entry.size_bytes)
-
-
-def _nodes(ws: Workspace, version: DatasetVersion, state: _State) -> Iterator[str]:
-    """The nodes of a tree, each looked at before what it lists is asked for."""
-    yield version.tree
-    if _is_good(ws, version, "", version.tree, state):
-        yield from (digest for digest in tree_nodes(ws.objects, version.tree) if digest != version.tree)
 
 
 def _is_good(ws: Workspace, version: DatasetVersion, path: str, digest: str, state: _State) -> bool:

@@ -3,20 +3,20 @@
 One copy is written beside its name, synced and renamed. Of many copies, the system takes them to the disk when
 it will; a name that is not there is then made in place, because a rename for each file costs as much as writing
 it, so that a checkout goes into a new folder that gets its name at the end: see `unpack` for small ones.
-An object of chunks is written by two threads, the disk beside them if it is to be synced, and chunks of nothing
-become holes.
+An object of chunks is fetched by two threads while another writes, the disk beside them if it is to be synced,
+and chunks of nothing become holes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +27,7 @@ from noria.store.disk import BLOCK_BYTES, disk_faults, sync_files
 __all__ = ["altered", "copy_chunks", "copy_stream"]
 
 _THREADS = 2
+_PARTS_AHEAD = 3
 _AT_ONCE_BYTES = 4 << 20
 _NOTHING = bytes(4096)
 
@@ -77,46 +78,56 @@ def copy_chunks(
 
 
 class _Joining:
-    """Chunks on their way to their places in a file, in two threads; a third one may have the disk work meanwhile."""
+    """Chunks on their way to their places in a file: fetched by two threads, written by the caller's alone.
+
+    Writers of one file take turns at its lock, and wait for it spinning: two of them write no faster than
+    one, and keep a core from fetching. Another thread may have the disk work meanwhile.
+    """
 
     def __init__(self, handle: int, fetch: Fetch, progress: Callable[[int], None], *, is_synced: bool) -> None:
         self._handle = handle
         self._is_synced = is_synced
         self._fetch = fetch
         self._progress = progress
-        self._stop = threading.Event()
 
     def run(self, chunks: Sequence[tuple[Digest, int]]) -> None:
-        """All of them. The first failure ends both threads."""
+        """All of them. Raises: as `fetch`; Corrupt; OSError."""
+        parts = _parts(chunks)
         with ThreadPoolExecutor(_THREADS, "noria-join") as pool, ThreadPoolExecutor(1, "noria-sync") as syncing:
             synced: Future[None] | None = None
-            futures = [pool.submit(self._some, part) for part in _parts(chunks)]
-            try:
-                for future in futures:
-                    future.result()
-                    if self._is_synced and (synced is None or synced.done()):
-                        synced = syncing.submit(os.fdatasync, self._handle)
-                if synced is not None:
-                    synced.result()
-            except BaseException:
-                self._stop.set()
-                raise
+            ahead = deque(pool.submit(self._fetched, part) for part in islice(parts, _PARTS_AHEAD))
+            while ahead:
+                fetched = ahead.popleft().result()
+                ahead.extend(pool.submit(self._fetched, part) for part in islice(parts, 1))
+                for content, places in fetched:
+                    self._write(content, places)
+                if self._is_synced and (synced is None or synced.done()):
+                    if synced is not None:
+                        synced.result()
+                    synced = syncing.submit(os.fdatasync, self._handle)
+            if synced is not None:
+                synced.result()
 
-    def _some(self, part: Sequence[tuple[Digest, int, int]]) -> None:
+    def _fetched(self, part: Sequence[tuple[Digest, int, int]]) -> list[tuple[bytes, list[int]]]:
+        """The different chunks of a part, each with the offsets that it goes to."""
         places: dict[Digest, list[tuple[int, int]]] = {}
         for name, size, at in part:
             places.setdefault(name, []).append((at, size))
-        if self._stop.is_set():
-            return
+        found = []
         for name, content in self._fetch(list(places)):
-            is_nothing = content.startswith(_NOTHING) and content == bytes(len(content))
-            for at, size in places.pop(name):
-                if len(content) != size:
-                    raise Corrupt(f"chunk {short(name)} has {len(content)} bytes, not {size}")
-                if not is_nothing:
-                    _write_at(self._handle, content, at)
-                self._progress(size)
+            wanted = places.pop(name)
+            if any(len(content) != size for _, size in wanted):
+                raise Corrupt(f"chunk {short(name)} has {len(content)} bytes, not {wanted[0][1]}")
+            found.append((content, [at for at, _ in wanted]))
         assert not places, "a chunk that is not there is an error of whoever fetches"
+        return found
+
+    def _write(self, content: bytes, places: Sequence[int]) -> None:
+        is_nothing = content.startswith(_NOTHING) and content == bytes(len(content))
+        for at in places:
+            if not is_nothing:
+                _write_at(self._handle, content, at)
+            self._progress(len(content))
 
 
 def _parts(chunks: Sequence[tuple[Digest, int]]) -> Iterator[list[tuple[Digest, int, int]]]:
@@ -162,7 +173,7 @@ def altered(name: str, found: str) -> Corrupt:
     """What to raise when bytes are not those of their name."""
     return Corrupt(
         f"object {short(name)} was altered: its bytes are now {short(found)}",
-        hint="it was not handed out; noria audit verify says what it is; restore it from a backup",
+        hint="it was not handed out; noria data verify heals it from a remote; noria audit verify says what it is",
     )
 
 

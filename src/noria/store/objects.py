@@ -59,6 +59,7 @@ FRESH_S = 3600
 _SMALL_BYTES = 1 << 20
 _THREADS = 2
 _AT_ONCE = 512
+_LOOKED_UP = 4096
 
 Progress = Callable[[int], None]
 """Called with the bytes done since the last call, from any thread."""
@@ -435,12 +436,7 @@ class Objects:
     def _unpack(self, wanted: dict[Digest, list[str | Path]], progress: Progress) -> list[Digest]:
         """Write what lies packed on this machine, and take it out of `wanted`; gives the small objects that stay in."""
         if isinstance(self._store, HasPlaces):
-            work = [
-                Packed(os.fsencode(file), at, size, bytes.fromhex(name[7:]), os.fsencode(target))
-                for name, file, at, size in self._store.places(wanted)
-                for target in wanted.pop(name)
-            ]
-            for each in unpack_many(work, progress):
+            for each in unpack_many(_work(self._store, wanted), progress, count=len(wanted)):
                 wanted.setdefault(Digest("sha256:" + each.key.hex()), []).append(os.fsdecode(each.target))
         return self._store.packed(wanted) if wanted and isinstance(self._store, HasForms) else []
 
@@ -552,6 +548,18 @@ class Objects:
             raise altered(name, found)
         with self._lock:
             self._verified[name] = stamp
+
+
+def _work(store: HasPlaces, wanted: dict[Digest, list[str | Path]]) -> Iterator[Packed]:
+    """What of `wanted` lies packed here; that is taken out of it. Some thousands are looked up at a time."""
+    names = list(wanted)
+    files: dict[Path, bytes] = {}
+    for start in range(0, len(names), _LOOKED_UP):
+        for name, file, at, size in store.places(names[start : start + _LOOKED_UP]):
+            where = files.get(file) or files.setdefault(file, os.fsencode(file))
+            key = bytes.fromhex(name[7:])
+            for target in wanted.pop(name):
+                yield Packed(where, at, size, key, os.fsencode(target))
 
 
 def _length(stream: BinaryIO) -> int:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import IO
 
 from noria.store import unpack
@@ -26,31 +27,54 @@ AT_ONCE = 256
 """So many are done by a process before it takes more."""
 
 Part = Sequence[Packed]
+Parts = SimpleQueue["Part | None"]
+"""What waits to be done. None is its end, and stays in it for whoever comes next."""
 
 
-def unpack_many(work: Sequence[Packed], progress: Callable[[int], None]) -> list[Packed]:
+def unpack_many(work: Iterable[Packed], progress: Callable[[int], None], *, count: int) -> list[Packed]:
     """Write packed objects to their targets, in the order of the disk; each is verified before its name is there.
 
-    Gives those that were not written, because their bytes are not where they should be or are not theirs.
+    What `work` gives is begun with while it still gives more. Gives those that were not written, because
+    their bytes are not where they should be or are not theirs.
+
+    Args:
+        count: about how many they are.
     Raises: OSError if a target cannot be written; what was written by then stays.
     """
-    waiting = deque(work[start : start + AT_ONCE] for start in range(0, len(work), AT_ONCE))
-    process = _started() if len(work) >= MANY else None
+    waiting: Parts = SimpleQueue()
+    process = _started() if count >= MANY else None
     if process is None:
+        _fill(waiting, work)
         return _done_here(waiting, progress)
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="noria-unpack") as pool:
             theirs = pool.submit(_done_there, process, waiting, progress)
             try:
+                _fill(waiting, work)
                 return [*_done_here(waiting, progress), *theirs.result()]
             finally:
-                waiting.clear()
+                _clear(waiting)
                 process.kill()  # it has nothing to do, or nobody will ask what it did
     finally:
         _end(process)
 
 
-def _done_here(waiting: deque[Part], progress: Callable[[int], None]) -> list[Packed]:
+def _fill(waiting: Parts, work: Iterable[Packed]) -> None:
+    rest = iter(work)
+    while part := list(islice(rest, AT_ONCE)):
+        waiting.put(part)
+    waiting.put(None)
+
+
+def _clear(waiting: Parts) -> None:
+    """Nothing more is begun."""
+    with suppress(Empty):
+        while True:
+            waiting.get_nowait()
+    waiting.put(None)
+
+
+def _done_here(waiting: Parts, progress: Callable[[int], None]) -> list[Packed]:
     left: list[Packed] = []
     while (part := _next(waiting)) is not None:
         done, places = unpack.unpack(part)
@@ -59,9 +83,7 @@ def _done_here(waiting: deque[Part], progress: Callable[[int], None]) -> list[Pa
     return left
 
 
-def _done_there(
-    process: subprocess.Popen[bytes], waiting: deque[Part], progress: Callable[[int], None]
-) -> list[Packed]:
+def _done_there(process: subprocess.Popen[bytes], waiting: Parts, progress: Callable[[int], None]) -> list[Packed]:
     """Ask the process for one part after the other; a part without an answer counts as not written."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -87,11 +109,12 @@ def _asked(sink: IO[bytes], source: IO[bytes], part: Part) -> list[int]:
     return [int(word) for word in line.split()] if line.endswith(b"\n") else []
 
 
-def _next(waiting: deque[Part]) -> Part | None:
-    try:
-        return waiting.popleft()
-    except IndexError:
-        return None
+def _next(waiting: Parts) -> Part | None:
+    """What is to be done next; waits for it while more may come."""
+    part = waiting.get()
+    if part is None:
+        waiting.put(None)
+    return part
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 from typing import Any
 
@@ -172,6 +173,36 @@ def test_a_missing_or_retyped_column_fails_every_row() -> None:
     assert [(f.rule, f.passed, f.count) for f in retyped] == [("type", False, 10)]
     empty = check_column("x", replace(rules, nulls=None), batch(pa.nulls(10)))
     assert "has no values" in empty[0].message
+
+
+NUMERIC = {
+    "range": [ColumnRules(min=3.0), ColumnRules(max=3.0)],
+    "resolution": [ColumnRules(step=0.5), ColumnRules(step=0.5, offset=0.1)],
+    "unit": [ColumnRules(unit=True, typical=(1.0, 2.0, 3.0, 4.0, 5.0), seen=(1.0, 2.0), drift=0.1)],
+    "usual values": [ColumnRules(usual=(1.0, 2.0), usual_shares=(0.5, 0.4))],
+}
+OTHERS = {
+    "text": pa.array(["a", "b"] * 5),
+    "bool": pa.array([True, False] * 5),
+    "time": pa.array([datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in range(1, 11)]),
+    "other": pa.array([[1]] * 10),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("rule", NUMERIC)
+def test_a_rule_about_numbers_fails_on_what_is_none(rule: str, kind: str) -> None:
+    for rules in NUMERIC[rule]:
+        assert failed(rules, batch(OTHERS[kind]))[rule].message == f"cannot be evaluated: the column is {kind}"
+    assert failed(replace(NUMERIC[rule][0], type=kind), batch(OTHERS[kind])).keys() == {rule}
+    assert failed(replace(NUMERIC[rule][0], nulls=1.0), batch(pa.nulls(10))) == {}, "no value breaks it"
+
+
+@pytest.mark.parametrize("values", [OTHERS["time"], OTHERS["bool"], OTHERS["other"], pa.array(range(10))])
+def test_known_texts_are_no_rule_for_other_values(values: pa.Array) -> None:
+    rules = ColumnRules(levels=("a",), new_levels=0.0)
+    assert "cannot be evaluated: the column is" in failed(rules, batch(values))["levels"].message
+    assert failed(rules, batch(pa.array(["a"] * 10))) == {}
 
 
 def test_infinite_values_and_far_strays_fail_and_a_single_slip_warns() -> None:

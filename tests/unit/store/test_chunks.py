@@ -47,10 +47,12 @@ def slow_boundaries(content: bytes) -> tuple[set[int], set[int]]:
         return (mixed(at) * 0x85EBCA6B + mixed(at + 4)) & 0xFFFFFFFF
 
     for at in range(len(content) - 15):
+        if words[at] * 0x9E3779B1 & 0xFFFFFFFF <= 2**32 - 2**32 // 64:
+            continue
         value = (pair(at) * 0xC2B2AE35 + pair(at + 8)) & 0xFFFFFFFF
-        if value > 2**32 - 2**32 // (MEAN // 4):
+        if value > 2**32 - 64 * (2**32 // (MEAN // 4)):
             easy.add(at + 16)
-        if value > 2**32 - 2**32 // (MEAN * 4):
+        if value > 2**32 - 64 * (2**32 // (MEAN * 4)):
             hard.add(at + 16)
     return hard, easy
 
@@ -91,14 +93,24 @@ def test_an_insertion_costs_the_chunks_around_it() -> None:
     assert 0.5 * MEAN < len(content) / len(before) < 2 * MEAN
 
 
+@pytest.mark.parametrize("alphabet", [b"ACGT", b"0123456789", b"0123456789,.\n", bytes(range(256))])
+def test_text_of_few_letters_has_boundaries_too(alphabet: bytes) -> None:
+    letters = np.frombuffer(alphabet, np.uint8)
+    content = letters[np.random.default_rng(9).integers(0, len(letters), 20 << 20)].tobytes()
+    chunks = cut(content, 4 << 20)
+    assert 0.5 * MEAN < len(content) / len(chunks) < 2 * MEAN
+    changed = content[:9_000_001] + b"AC" + content[9_000_001:]
+    assert len(set(cut(changed, 4 << 20)) - set(chunks)) <= 3
+
+
 def test_zeros_are_one_chunk_many_times() -> None:
     assert set(cut(bytes(3 << 20), 1 << 20)) == {bytes(4 * MEAN)}
     assert cut(b"", 10) == []
 
 
 def test_large_files_have_larger_chunks_by_a_rule_that_has_a_name() -> None:
-    assert (Chunker(1 << 29).mean, Chunker(1 << 29).rule) == (64 << 10, "cdc/1 64K")
-    assert (Chunker(1 << 30).mean, Chunker(1 << 30).rule) == (1 << 20, "cdc/1 1024K")
+    assert (Chunker(1 << 29).mean, Chunker(1 << 29).rule) == (64 << 10, "cdc/2 64K")
+    assert (Chunker(1 << 30).mean, Chunker(1 << 30).rule) == (1 << 20, "cdc/2 1024K")
     content = random.Random(5).randbytes(12 << 20)
     assert len(cut(content, 4 << 20, 1 << 30)) < 30
 
@@ -127,7 +139,7 @@ def test_what_is_large_is_cut_whatever_it_is() -> None:
 
 
 def recipe_of(parts: Sequence[bytes]) -> Recipe:
-    return Recipe(digest(b"".join(parts)), tuple((digest(part), len(part)) for part in parts), "cdc/1 64K")
+    return Recipe(digest(b"".join(parts)), tuple((digest(part), len(part)) for part in parts), "cdc/2 64K")
 
 
 def test_a_recipe_comes_back_and_an_altered_one_is_refused() -> None:

@@ -54,8 +54,13 @@ def is_missing(rule: Rule, rows: Rows) -> Broken:
 
 
 def within(rule: Rule, rows: Rows) -> Broken:
-    """`range`: from min to max; both ends belong to it unless strict_min, strict_max. Numbers, times or texts."""
+    """`range`: from min to max; both ends belong to it unless strict_min, strict_max. Numbers, times or texts.
+
+    With the format "time", of `earliest` and `latest`, times alone.
+    """
     chunk = rows[rule.column]
+    if rule.format == "time" and chunk.family in ("number", "text"):
+        raise CannotEvaluate(f"{rule.column!r} is {chunk.family}, not a time")
     if chunk.family == "number":
         low, high = _bound(rule.min, float, rule), _bound(rule.max, float, rule)
         values = chunk.floats

@@ -23,11 +23,11 @@ from noria.checks.scanning.chunk import family, floats
 from noria.checks.scanning.hashing import hashes_of
 from noria.checks.scanning.repeats import codes_of
 from noria.checks.scanning.source import Part
-from noria.checks.scanning.tally import ROWS, Places, percent
+from noria.checks.scanning.tally import ROWS, Places
 from noria.checks.suites.rules import Leakage
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
-from noria.core.words import counted, no_column
+from noria.core.words import counted, no_column, percent
 from noria.data.versions import DatasetVersion, resolve
 from noria.store.workspace import Workspace
 

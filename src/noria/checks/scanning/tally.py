@@ -25,7 +25,7 @@ else:
     pa = lazy("pyarrow")
     Places = Any
 
-__all__ = ["EXAMPLES", "ROWS", "CannotEvaluate", "Rows", "Tally", "Watcher", "percent", "whole"]
+__all__ = ["EXAMPLES", "ROWS", "CannotEvaluate", "Rows", "Tally", "Watcher", "whole"]
 
 ROWS = 10
 EXAMPLES = 5
@@ -149,10 +149,3 @@ class Watcher(Protocol):
 
     def broken(self) -> list[Places]:
         """The rows that broke a rule which failed, for the quarantine."""
-
-
-def percent(share: float) -> str:
-    """A share as people read it."""
-    if 0 < share < 0.0005:
-        return "<0.1 %"
-    return f"{share * 100:.1f} %" if share < 0.9995 or share >= 1 else ">99.9 %"

@@ -18,8 +18,9 @@ from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.identity import Digest
 from noria.core.printable import printable
 from noria.core.progress import Advance, task
-from noria.data.folders.statcache import StatCache, Step, digest_at, without_racy
-from noria.data.folders.walk import Folder, stamp_of, walk
+from noria.data.folders import ahead
+from noria.data.folders.statcache import StatCache, Step, digest_at, packed, without_racy
+from noria.data.folders.walk import Folder, looked_at_again, stamp_of, walk
 from noria.data.forms import formats
 from noria.data.forms.formats import Inspected
 from noria.data.lock import Claim
@@ -33,7 +34,7 @@ UPDATE_SHARE = 0.1
 LEFT_OUT_SHOWN = 5
 AT_ONCE = 50_000
 """So many files are stored together: what is held of each until then is a few hundred bytes, whatever its size."""
-_NOTED = 3
+_NOTED = 4
 """Counts up when a file can be found to hold other columns than before, so that older notes are not believed."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Inspected)
@@ -177,9 +178,11 @@ def _gathered(seen: _Seen, tree: Digest, tables: tuple[DataFile, ...] | None, co
 
 
 def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: bool) -> _Seen:
-    """Walk, and find out what is known. Quick: an unchanged folder is only counted."""
+    """Walk, and find out what is known. Quick: an unchanged folder is only counted, and may have been seen ahead."""
     seen = _Seen()
-    for step in cache.steps(root, walk(place)):
+    early = ahead.taken(place) if is_quick else None
+    for found in cache.steps(root, walk(place) if early is None else early):
+        step = found if early is None or found.is_same else _again(found, place)
         if step.folder is None:
             assert step.row is not None, "a step has a folder or a row"
             seen.gone.append(step.row.prefix)
@@ -196,6 +199,14 @@ def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: boo
             continue
         seen.known.append(_known(cache, step, seen, anew=anew))
     return seen
+
+
+def _again(step: Step, place: Path) -> Step:
+    """A step whose folder was seen ahead and is not as it is remembered: what it is like now."""
+    if step.folder is None:
+        return step
+    folder = looked_at_again(step.folder, place)
+    return Step(folder, step.row, step.row is not None and packed(folder.files) == step.row.sign)
 
 
 def _known(cache: StatCache, step: Step, seen: _Seen, *, anew: bool) -> _Known:

@@ -22,7 +22,7 @@ from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.printable import printable
 from noria.core.words import counted
 
-__all__ = ["PART", "STATE", "File", "Folder", "is_state", "located", "stamp_of", "walk"]
+__all__ = ["PART", "STATE", "File", "Folder", "is_state", "located", "looked_at_again", "stamp_of", "walk"]
 
 _SHOWN = 12
 STATE = frozenset({".git", ".noria", ".dvc"})
@@ -105,6 +105,15 @@ def walk(root: Path) -> Iterator[Folder]:
         waiting += [(targets.get(name) or folder.path(name), f"{prefix}{name}/") for name in reversed(folder.folders)]
     if refused:
         raise _told(refused)
+
+
+def looked_at_again(folder: Folder, root: Path) -> Folder:
+    """A folder of a walk as it is now. Raises: as `walk`."""
+    refused: list[_Refusal] = []
+    found, _ = _read(folder.place, folder.prefix, str(root), set(), refused)
+    if refused:
+        raise _told(refused)
+    return found
 
 
 def stamp_of(place: str, name: str) -> tuple[int, int, int, int]:

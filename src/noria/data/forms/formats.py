@@ -23,7 +23,7 @@ from noria.core.clock import utc_text
 from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 from noria.data.forms import exact, jsonlines, logical, text
-from noria.data.forms.opening import compression, open_text, openable, reason
+from noria.data.forms.opening import check_end, compression, open_text, openable, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -460,9 +460,10 @@ def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
     long: set[str] = set()
     blanks: set[str] = set()
     times: list[pa.Array[Any]] = []
-    rows = 0
+    rows, last = 0, ""
     for batch in _batches(path, name):
         rows += batch.num_rows
+        last = batch.column(-1)[-1].as_py() if batch.num_rows else last
         for column, values in zip(batch.schema.names, batch.columns, strict=True):
             if column not in blanks and text.has_missing(values):
                 blanks.add(column)
@@ -474,6 +475,8 @@ def _inspect_csv(path: Path, name: str, time: str) -> Inspected:
                     long.add(column)
             if column == time:
                 times.append(values)
+    if rows:
+        check_end(path, name, last)
     kinds = {column: text.join(sorted(seen)) for column, seen in found.items()}
     doubtful = [column for column, seen in found.items() if is_doubtful(seen, is_long=column in long)]
     kinds |= exact_kinds({name: path}, doubtful)

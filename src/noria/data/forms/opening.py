@@ -7,7 +7,12 @@ import io
 from pathlib import Path
 from typing import Any
 
-__all__ = ["compression", "open_text", "openable", "reason"]
+from noria.core.errors import UsageError
+
+__all__ = ["check_end", "compression", "open_text", "openable", "reason"]
+
+_BLOCK_BYTES = 1 << 20
+_LINE_END = b"\n"
 
 
 class _SelfClosing(io.FileIO):
@@ -31,6 +36,33 @@ def open_text(path: Path, name: str) -> gzip.GzipFile | io.BufferedReader:
 def compression(name: str) -> Any:
     """How Arrow is to unpack a file of this name: "gzip", or None."""
     return "gzip" if name.lower().endswith(".gz") else None
+
+
+def check_end(path: Path, name: str, last: str) -> None:
+    """See that a CSV file does not end inside a quoted value: Arrow takes the rest of the file for that value.
+
+    Args:
+        last: the last value of the last row, as it was read.
+    Raises: UsageError naming the line in which the quote was opened.
+    """
+    content = last.encode("utf-8")
+    written = content.replace(b'"', b'""')
+    with open_text(path, name) as stream:
+        if isinstance(stream, io.BufferedReader):
+            stream.seek(max(path.stat().st_size - len(written) - 2, 0))
+        end = b""
+        while block := stream.read(_BLOCK_BYTES):
+            end = (end + block)[-len(written) - 2 :]
+    is_open = end.endswith(b'"' + written)
+    if not content.strip(b'"'):  # nothing, or quotes alone: who closed it wrote an even number of them
+        is_open = (len(end) - len(end.rstrip(b'"'))) % 2 == 1
+    if is_open:
+        with open_text(path, name) as stream:
+            lines = sum(block.count(_LINE_END) for block in iter(lambda: stream.read(_BLOCK_BYTES), b""))
+        raise UsageError(
+            f"{name} is broken: a quote opened in line {lines - content.count(_LINE_END) + 1} never closes",
+            hint="close the quote; is the file cut off?",
+        )
 
 
 def reason(error: Exception) -> str:

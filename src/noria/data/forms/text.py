@@ -83,7 +83,9 @@ def kind_of(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> str:
         try:
             typed = _convert(found, kind)
         except pa.ArrowInvalid:  # 2013-02-30, or a whole number beyond 64 bits: it has the form but no value
-            return "string"
+            if kind != "int64":
+                return "string"
+            return decimal_kind(_width(found)) if rounds(found) else "double"
         if kind == "double" and _is_rounded(found, typed):
             return decimal_kind(_width(found))
         return kind

@@ -26,7 +26,7 @@ from noria.data.forms import formats
 from noria.data.git.gitlink import clean_environment
 from noria.data.git.merge_lines import NotMergeable, merge_lines
 from noria.data.lock import dataset_lock, leased
-from noria.data.pins import Pin, parse_pin, pin_text
+from noria.data.pins import Pin, parse_pin, pin_text, unmerged_label
 from noria.data.records import DatasetVersion
 from noria.data.remote.transfer import pull_version
 from noria.data.rows import layout, read
@@ -66,7 +66,8 @@ def merge_files(ws: Workspace, base: Path, ours: Path, theirs: Path) -> Unmerged
     mine, other = parse_pin(ours.read_bytes(), str(ours)), parse_pin(theirs.read_bytes(), str(theirs))
     found = merge_pins(ws, parse_pin(before, str(base)) if before.strip() else None, mine, other)
     if isinstance(found, Unmerged):
-        words = ["git", "merge-file", "-L", "ours", "-L", "base", "-L", "theirs", str(ours), str(base), str(theirs)]
+        labels = ["-L", unmerged_label(found.conflicts), "-L", "base", "-L", "theirs"]
+        words = ["git", "merge-file", *labels, str(ours), str(base), str(theirs)]
         subprocess.run(words, check=False, env=clean_environment(), timeout=60)
         return found
     ours.write_text(found, encoding="utf-8")

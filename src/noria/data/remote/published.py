@@ -47,6 +47,7 @@ FOLDER = "versions"
 DROPPED = "dropped"
 RECORD_MAX_BYTES = 4 << 20
 _THREADS = 8
+_MENDED = "noria data push --check, from a clone that has the version, writes its record anew"
 _Made = TypeVar("_Made")
 
 
@@ -141,7 +142,7 @@ def find_dropped(ws: Workspace, remote: Remote, name: str, tree: str) -> GivenUp
     fact, _, where = found
     made = _payload(ws, fact, DatasetDropped)
     if made is None or made.name != name or made.tree != tree:
-        raise Tampered(f"the record of a dropped version of {name} is about something else", where=where)
+        raise Tampered(f"the record of a dropped version of {name} is about something else", where=where, hint=_MENDED)
     return GivenUp(made, fact.at, fact.actor)
 
 
@@ -153,7 +154,7 @@ def find(ws: Workspace, remote: Remote, name: str, tree: str) -> Published | Non
     fact, signer, where = found
     made = _payload(ws, fact, DatasetCommitted)
     if made is None or made.name != name or made.tree != tree:
-        raise Tampered(f"the record of a version of {name} is about something else", where=where)
+        raise Tampered(f"the record of a version of {name} is about something else", where=where, hint=_MENDED)
     return Published(made, made.added or fact.at, fact.actor, signer)
 
 
@@ -183,8 +184,13 @@ def _fact(remote: Remote, key: str, name: str) -> tuple[Fact, str, str] | None:
     try:
         document = json.loads(content)
     except ValueError as error:
-        raise Tampered(f"the record of a version of {name} cannot be read: {error}", where=where) from error
-    fact, signer = checked(document, where)
+        told = f"the record of a version of {name} cannot be read: {error}"
+        raise Tampered(told, where=where, hint=_MENDED) from error
+    try:
+        fact, signer = checked(document, where)
+    except Tampered as error:
+        told = f"the record of a version of {name} was altered: {error.message}"
+        raise Tampered(told, where=where, hint=_MENDED) from error
     return fact, signer, where
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import ConfigError, Corrupt, NoriaError, NotFound, StoreUnavailable, Tampered, UsageError
+from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable, Tampered, UsageError
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -149,7 +149,7 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
         remote: its name in noria.toml; else every remote is asked, the default one first.
         history: every version that the remote has, not only one.
     Raises: NotFound naming the remotes that were asked; ConfigError without a remote, or for a broken pin, when
-        the others are here; StoreUnavailable; Corrupt.
+        the others are here; Corrupt and Tampered for what was altered on a remote, likewise; StoreUnavailable.
     Example:
         noria data pull
     """
@@ -167,11 +167,11 @@ def pull(ws: Workspace, refs: Sequence[str] = (), remote: str = "", *, history: 
             "there is nothing to pull: noria.lock/ holds no pin", hint="noria data pull NAME asks the remote for NAME"
         )
     done: list[TransferredVersion] = []
-    lacking: list[NotFound | ConfigError] = [each.error for each in broken]
+    lacking: list[NoriaError] = [each.error for each in broken]
     for ref in names:
         try:
             done += _pull_history(ws, sources, ref) if history else [_pull_ref(ws, sources, ref)]
-        except NotFound as error:
+        except (NotFound, Corrupt, Tampered) as error:
             lacking.append(error)  # the others are brought all the same; it is said at the end
     if lacking:
         raise _incomplete(lacking, done)
@@ -198,13 +198,12 @@ def _given_up_here(
                 yield _line(mine, source, Copied(0, 0, 0), note=note)
 
 
-def _incomplete(
-    lacking: Sequence[NotFound | ConfigError], done: Sequence[TransferredVersion]
-) -> NotFound | ConfigError:
+def _incomplete(lacking: Sequence[NoriaError], done: Sequence[TransferredVersion]) -> NoriaError:
     if len(lacking) == 1 and not done:
         return lacking[0]
     told = "; ".join(error.message for error in lacking[:3]) + (f"; {len(lacking) - 3} more" if lacking[3:] else "")
-    brought = f"{len(done)} others are here now" if done else "nothing was brought"
+    are = "other is" if len(done) == 1 else "others are"
+    brought = f"{len(done)} {are} here now" if done else "nothing was brought"
     return type(lacking[0])(f"{told} ({brought})", where=lacking[0].where, hint=lacking[0].hint)
 
 
@@ -398,17 +397,19 @@ def _pull_tree(
     if here is not None and _is_whole(ws, tree):
         return _line(here, None, Copied(0, 0, 0))
     failed: list[tuple[Remote, NoriaError]] = []
+    content = pin.content if pin is not None else tree
     for source in sources:
         try:
             require_there(ws, source)
             found = find(ws, source, name, tree)
             if found is None:
                 continue
+            content = found.made.content or tree
             with lock.leased(ws, f"data pull {name}") as claim:
                 copied = _bring(ws, source, found, claim)
                 failpoint("pull.objects")
                 version = commit.adopt(ws, found.made, added=found.added, inputs=[("remote", f"remote/{source.name}")])
-        except (NotFound, Corrupt, StoreUnavailable) as error:
+        except (NotFound, Corrupt, Tampered, StoreUnavailable) as error:
             failed.append((source, error))  # the next one may have all of it
             continue
         return _line(_with_roles(ws, version, pin), source, copied)
@@ -416,7 +417,7 @@ def _pull_tree(
         gone = find_dropped(ws, source, name, tree)
         if gone is not None:
             raise _dropped(name, source, gone)
-    raise _not_brought(name, short(tree), sources, failed) if failed else _nowhere(name, short(tree), sources)
+    raise _not_brought(name, short(content), sources, failed) if failed else _nowhere(name, short(content), sources)
 
 
 def _bring(ws: Workspace, source: Remote, found: Published, claim: lock.Claim) -> Copied:
@@ -467,9 +468,11 @@ def _not_brought(
     said = {source.name: f"{source.told}: {error.message}" for source, error in failed}
     asked = "; ".join(said.get(source.name, f"{source.told} does not have it") for source in sources)
     first = failed[0][1]
-    kind = type(first) if isinstance(first, Corrupt | StoreUnavailable) else NotFound
+    kind = type(first) if isinstance(first, Corrupt | Tampered | StoreUnavailable) else NotFound
     ref = f"{name}@{what}" if what else name
-    return kind(f"{ref} could not be brought; asked: {asked}", where=first.where, hint=first.hint)
+    mended = "noria data push --check, from a clone that has it, puts right what is altered on a remote"
+    hint = mended if isinstance(first, Corrupt) else first.hint
+    return kind(f"{ref} could not be brought; asked: {asked}", where=first.where, hint=hint)
 
 
 def _dropped(name: str, source: Remote, gone: GivenUp) -> NotFound:

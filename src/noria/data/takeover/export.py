@@ -23,6 +23,7 @@ from noria.core.errors import Conflict, NotFound
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.data import checkout, records
+from noria.data.folders import staging
 from noria.data.records import DatasetVersion
 from noria.data.select import resolve
 from noria.store.objects import BLOCK_BYTES, disk_faults
@@ -208,7 +209,7 @@ def _made(target: Path) -> Iterator[Path]:
     full = target.absolute()
     if full.is_symlink() or (full.exists() and (not full.is_dir() or any(full.iterdir()))):
         raise Conflict(f"{target} exists and is not an empty folder", hint="name a new folder")
-    short = os.fsdecode(os.fsencode(full.name)[: checkout.PART_NAME_BYTES])
+    short = os.fsdecode(os.fsencode(full.name)[: staging.PART_NAME_BYTES])
     part = full.with_name(f".{short}.{os.getpid()}.part")
     with disk_faults(full):
         part.mkdir(parents=True)

@@ -23,6 +23,7 @@ class Command:
     arguments that are given by name all the same. `alone` gives the value of an option that is named
     without one. `is_followed` adds `--follow`: the verb is asked again with the `cursor` of its answer
     until that says `is_over`. Lists leave out what is `is_hidden`: git calls it.
+    `ahead` names a function of the arguments that is called before the target's module is imported.
     `for_files` names the click command, or what makes one, that takes the line over when its `is_script` says so.
     """
 
@@ -44,5 +45,6 @@ class Command:
     is_hidden: bool = False
     quick: str = ""
     for_files: str = ""
+    ahead: str = ""
     alone: Mapping[str, str] = field(default_factory=dict)
     is_followed: bool = False

@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Command] = {
         show="data",
         next="noria data check {name}",
         next_without=("columns", "noria data status {name}"),
+        ahead="noria.data.folders.ahead:begin",
         is_slow=True,
     ),
     "data append": Command(

@@ -101,6 +101,7 @@ class _Group(click.Group):
         taken = _script_command(self.path, args)
         if taken is not None:
             return args[0], taken, args[1:]
+        _begin_ahead(COMMANDS.get(f"{self.path}{args[0]}"), args[1:])
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -136,6 +137,15 @@ def _script_command(path: str, args: list[str]) -> click.Command | None:
     command = getattr(found, name)
     made: click.Command = command if isinstance(command, click.Command) else command()
     return made
+
+
+def _begin_ahead(command: Command | None, args: list[str]) -> None:
+    """What another process can do for a command while this one imports it."""
+    if command is not None and command.ahead:
+        import importlib
+
+        module, _, name = command.ahead.partition(":")
+        getattr(importlib.import_module(module), name)(args)
 
 
 def _help(**_: object) -> int:

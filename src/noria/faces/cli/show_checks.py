@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from noria.checks.scanning.tally import percent
-from noria.core.words import counted
+from noria.core.words import counted, percent
 from noria.faces.cli.text import columns
 
 __all__ = ["checks", "exported", "imported", "quarantined", "suite", "watched"]

@@ -16,6 +16,8 @@ __all__ = ["checked_out", "files", "gc", "status", "verify"]
 
 FILES_MAX = 40
 FINDINGS_MAX = 20
+PATH_MAX = 60
+"""A longer path does not move the columns of the others."""
 _SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 
 
@@ -35,7 +37,7 @@ def files(found: Mapping[str, Any]) -> str:
     rest = "  … more: name a folder, such as noria data show NAME FOLDER"
     is_cut = found.get("more") or len(rows) > FILES_MAX
     tags = "         tags " + ", ".join(found["tags"]) if found["tags"] else ""
-    parts = [version(dataset), tags, _choice(found), kinds, columns(rows[:FILES_MAX], right=" rr")]
+    parts = [version(dataset), tags, _choice(found), kinds, columns(rows[:FILES_MAX], right=" rr", most=PATH_MAX)]
     return "\n".join([part for part in parts if part] + ([rest] if is_cut else []))
 
 

@@ -126,14 +126,20 @@ def mark(status: Any) -> str:
     return word
 
 
-def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, indent: str = "  ", right: str = "") -> str:
-    """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right."""
+def columns(
+    rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, indent: str = "  ", right: str = "", most: int = 0
+) -> str:
+    """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right.
+
+    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit.
+    """
     table = (
         [[click.style(cell, dim=True) for cell in header], *map(list, rows)] if header else [list(row) for row in rows]
     )
     if not table:
         return ""
-    widths = [max(len(click.unstyle(row[place])) for row in table) for place in range(len(table[0]))]
+    sizes = [[len(click.unstyle(cell)) for cell in row] for row in table]
+    widths = [max(min(row[place], most or row[place]) for row in sizes) for place in range(len(table[0]))]
     lines = []
     for row in table:
         cells = []
