@@ -384,6 +384,10 @@ def _model(value: Any, where: str, path: str) -> ModelConfig:
         list(map(need, rest.deploy.approve))
     except ValueError as error:
         raise ConfigError(f"{path}.deploy.approve: {error}", where=where) from error
+    limits = rest.retrain.limits
+    for name, number in (("per_week", limits.per_week), ("budget_per_week", limits.budget_per_week)):
+        if number is not None and number < 0:
+            raise ConfigError(f"{path}.retrain.limits.{name} must not be below 0, not {number}", where=where)
     _one_of(rest.clients.trust, ("safe", "listed", "any"), where, f"{path}.clients.trust")
     _one_of(rest.clients.task, ("", "binary", "regression"), where, f"{path}.clients.task")
     return dataclasses.replace(rest, gate=gate)

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from serving_client import Answers, ServerProcess, load, serving, under_load, wait_for
 from serving_project import MODEL, TOML, make_project, make_release, rows
+from stored_bytes import damaged
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import Conflict
+from noria.core.errors import Conflict, Corrupt
 from noria.packaging import bundle as bundles
 from noria.project.explain import explain
 from noria.registry import records as registry_records
@@ -372,6 +373,24 @@ def test_rollback_and_forward_again_under_load_lose_nothing(template: Path, tmp_
     assert answers.failed == 0
     check_true(ws, answers)
     assert {body["release"] for _, _, body, _ in answers.found} == {1, 2}
+
+
+def test_a_release_with_an_altered_file_is_not_gone_back_to(template: Path, tmp_path: Path) -> None:
+    ws = copied(template, tmp_path / "project", at_once=True)
+    promote(ws, MODEL)
+    assert [rollback(ws, MODEL, to=target).release for target in (1, 2)] == [1, 2]
+    with ws.ledger.read() as tx:
+        first = registry_records.release(tx, MODEL, 1)
+        before = records.deployment(tx, MODEL)
+    assert first is not None
+    files = bundles.read(ws, ws.objects.get_json(first.content)["bundle"]).files.entries
+    (model,) = (entry for entry in files if "model" in entry.path)
+    content = ws.objects.get_bytes(model.digest)
+    damaged(ws.project.root / ".noria" / "objects", content, content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(Corrupt, match=r"late r1 cannot answer: object .* was altered"):
+        rollback(ws, MODEL, to=1)
+    with ws.ledger.read() as tx:
+        assert records.deployment(tx, MODEL) == before
 
 
 def has_more(answers: Answers, count: int) -> bool:

@@ -213,3 +213,12 @@ def test_how_far_training_stands_back_has_bounds(nice: int) -> None:
 def test_how_pipelines_are_executed_is_checked(table: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         parse({"run": table})
+
+
+@pytest.mark.parametrize("limit", ["per_week = -1", "budget_per_week = -0.5"])
+def test_a_limit_below_nothing_is_named(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "noria.toml").write_text(
+        f'[project]\nname = "p"\n[model.m.retrain]\nlimits = {{ {limit} }}\n', encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match=r"model\.m\.retrain\.limits\.\w+ must not be below 0"):
+        load_project(tmp_path, environment={})

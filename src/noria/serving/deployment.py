@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.core.errors import Conflict, GateClosed, NotFound, StoreUnavailable, UsageError
+from noria.core.errors import Conflict, Corrupt, GateClosed, NotFound, StoreUnavailable, UsageError
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.governance import approvals, policy
@@ -447,7 +447,7 @@ def _swap(
 
 
 def _require_parts(ws: Workspace, target: ReleaseRecord) -> None:
-    """Everything that the release names is in the store, before anything moves. Raises: NotFound, Corrupt."""
+    """Everything that the release names is in the store and whole, before anything moves. Raises: NotFound, Corrupt."""
     content = releases.content(ws, target)
     found = bundles.read(ws, content.bundle)
     wanted = [content.bundle, found.tree, *(entry.digest for entry in found.files.entries)]
@@ -457,6 +457,14 @@ def _require_parts(ws: Workspace, target: ReleaseRecord) -> None:
             f"{target.ref} cannot answer: {len(gone)} of its {len(wanted)} objects are not in the store",
             hint="nothing was changed; restore the objects, or choose another release",
         )
+    for digest in wanted:
+        try:
+            ws.objects.verify(digest)
+        except Corrupt as error:
+            raise Corrupt(
+                f"{target.ref} cannot answer: {error.message}",
+                hint="nothing was changed; restore the object from a backup, or choose another release",
+            ) from error
 
 
 def _require_approval(ws: Workspace, target: ReleaseRecord) -> None:
