@@ -123,7 +123,7 @@ def look(path: Path, *, label: str, time: str, key: str = "", positive: str = ""
 
     A folder stands for its first table file. The file is read as `noria data add` will read it.
     Raises: NotFound for the file or a column, with the nearest; UsageError for a column that cannot
-    play its role (a time that holds no times, a label of one value).
+    play its role (a time that holds no times or one, a label of one value), or if no column is left to learn from.
     """
     file = _table_file(path)
     columns = {name: kind for name, kind, _ in formats.inspect(file, file.name).columns}
@@ -133,6 +133,12 @@ def look(path: Path, *, label: str, time: str, key: str = "", positive: str = ""
     span = formats.inspect(file, file.name, time)
     values = formats.read_file(file, file.name, {}, None)
     task, chosen = _task(values[label].combine_chunks(), label, positive, path)
+    example = _example(values, (label, time, key))
+    if example == "{}":
+        others = ", ".join(filter(None, (label, time, key)))
+        raise UsageError(f"no column is left to learn from beside {others}", where=str(path))
+    if span.time_min and span.time_min == span.time_max:
+        raise UsageError(f"the time {time!r} has one value: no newest rows to judge a model on", where=str(path))
     return Table(
         source=str(path.resolve()),
         label=label,
@@ -142,7 +148,7 @@ def look(path: Path, *, label: str, time: str, key: str = "", positive: str = ""
         task=task,
         slices=_slices(values, (label, time, key)),
         window=_window(span.time_min, span.time_max),
-        example=_example(values, (label, time, key)),
+        example=example,
         outcome="1" if task == "binary" else json.dumps(_typical(values[label].combine_chunks())),
     )
 

@@ -100,8 +100,8 @@ def test_what_is_predicted_follows_from_the_label(
     label: list[str], positive: str, expected: tuple[str, str], tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.csv"
-    lines = [f"2026-01-{number % 28 + 1:02d},{label[number % len(label)]}" for number in range(100)]
-    path.write_text("at,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    lines = [f"2026-01-{number % 28 + 1:02d},{number},{label[number % len(label)]}" for number in range(100)]
+    path.write_text("at,size,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
     found = look(path, label="label", time="at", positive=positive)
     assert (found.task, found.positive) == expected
 
@@ -133,6 +133,9 @@ def test_a_column_that_cannot_play_its_role_is_named(
         ("rows.csv", "", "is empty"),
         ("rows.csv", "at,done\n2026-01-01,x\n2026-01-02,x\n", "one value"),
         ("rows.csv", "at,done\n2026-01-01,\n2026-01-02,\n", "no value"),
+        ("rows.csv", "at,done\n2026-01-01,x\n2026-01-02,y\n", "no column is left to learn from beside done, at"),
+        ("rows.csv", "at,done,a\n2026-01-01,x,\n2026-01-02,y,\n", "no column is left to learn from"),
+        ("rows.csv", "at,done,a\n2026-01-01,x,1\n2026-01-01,y,2\n", "the time 'at' has one value"),
         ("rows.txt", "at,done\n", "is no table"),
     ],
 )
