@@ -96,7 +96,7 @@ def test_the_addresses_of_parts_carry_the_callers_own_authorization(served: tupl
     told = created(client, run, authorization="Bearer mine")
     assert [each["headers"] for each in told["credentials"]] == [{"Authorization": "Bearer mine"}] * 2
     for each in told["credentials"]:
-        assert each["url"] == f"http://testserver{PROXY}/part/{told['upload_id']}/{each['part_number']}"
+        assert each["url"] == f"http://localhost{PROXY}/part/{told['upload_id']}/{each['part_number']}"
     assert [each["headers"] for each in created(client, run)["credentials"]] == [{}, {}]
 
 
@@ -173,7 +173,7 @@ def test_stretches_of_a_file_are_given_as_asked(served: tuple[Workspace, str, Cl
     path = f"{FILES}/artifacts/0/{run}/artifacts/large.bin"
     told = client.get(f"{FILES}/presigned/0/{run}/artifacts/large.bin", headers={"authorization": "Bearer me"}).json()
     assert told == {
-        "url": f"http://testserver{path}",
+        "url": f"http://localhost{path}",
         "headers": {"Authorization": "Bearer me"},
         "file_size": size,
     }

@@ -36,7 +36,7 @@ class Client:
         """The whole answer to one request."""
 
         async def asked() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://testserver") as client:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://localhost") as client:
                 return await client.request(method, path, **given)
 
         return asyncio.run(asked())
