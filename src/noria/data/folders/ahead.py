@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import marshal
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ _WALKING: contextvars.ContextVar[_Walking | None] = contextvars.ContextVar("nori
 def begin(arguments: Sequence[str]) -> None:
     """Let a fork walk the first folder that the arguments name, if they name one and nothing else runs here."""
     place = next((each for each in arguments if not each.startswith("-") and os.path.isdir(each)), None)  # noqa: PTH112
-    if place is None or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
-        return
+    if place is None or sys.platform != "linux" or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
+        return  # elsewhere a process does not tell its threads, and a fork of one among several may hang
     root = Path(place).resolve()
     handle = os.memfd_create("noria-walk")
     process = os.fork()
