@@ -406,12 +406,20 @@ def test_without_the_history_late_rows_are_not_appended_blindly(ws: Workspace, t
     other.ledger.database.close()
 
 
+def test_an_upsert_tells_of_columns_that_are_new(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 2], "x": ["a", "b"]}))
+    done = incremental.upsert_rows(ws, "t", pa.table({"id": [2], "x": ["b"], "z": [5]}).to_reader())
+    assert done.new_columns == ("z",)
+    assert read.table(ws, done.dataset).to_pydict() == {"id": [1, 2], "x": ["a", "b"], "z": [None, 5]}
+    assert incremental.upsert_rows(ws, "t", pa.table({"id": [3], "x": ["b"], "z": [5]}).to_reader()).new_columns == ()
+
+
 def test_a_key_that_is_there_twice_is_named_with_its_rows(ws: Workspace) -> None:
     added(ws, pa.table({"id": [1, 2], "x": ["a", "b"]}))
     put(ws, "b.csv", "id,x\n7,a\n3,b\n7,c\n3,d\n7,e\n9,f\n")
     with pytest.raises(UsageError, match="twice") as caught:
         incremental.upsert(ws, "t", str(ws.project.root / "b.csv"))
-    assert "id = 7 (rows 1, 3, 5); id = 3 (rows 2, 4)" in caught.value.message
+    assert "id = 7 (rows 0, 2, 4, from 0); id = 3 (rows 1, 3, from 0)" in caught.value.message
 
 
 def test_several_keys_may_be_given_with_commas_unless_they_are_text(ws: Workspace) -> None:

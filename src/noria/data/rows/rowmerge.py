@@ -96,15 +96,15 @@ def key_codes(tables: Sequence[tuple[str, pa.Table]], key: Sequence[str]) -> lis
 
 
 def _doubles(table: pa.Table, codes: Any, key: Sequence[str]) -> str:
-    """The first keys that name several rows, with the numbers of these rows, counted from 1."""
+    """The first keys that name several rows, with the numbers of these rows, from 0 as everywhere."""
     values, first, counts = np.unique(codes, return_index=True, return_counts=True)
     order = np.argsort(np.where(counts > 1, first, len(codes)), kind="stable")[: int((counts > 1).sum())]
     told = []
     for place in order[:_SHOWN_KEYS]:
         rows = np.flatnonzero(codes == values[place])
         named = ", ".join(f"{name} = {table[name][int(rows[0])].as_py()}" for name in key)
-        numbers = ", ".join(f"{row + 1:,}" for row in rows[:_SHOWN_ROWS])
-        told.append(f"{named} (rows {numbers}{', …' if len(rows) > _SHOWN_ROWS else ''})")
+        numbers = ", ".join(f"{row:,}" for row in rows[:_SHOWN_ROWS])
+        told.append(f"{named} (rows {numbers}{', …' if len(rows) > _SHOWN_ROWS else ''}, from 0)")
     more = f", and {counted(len(order) - len(told), 'more key')}" if len(order) > len(told) else ""
     return "; ".join(told) + more
 

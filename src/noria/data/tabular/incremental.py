@@ -79,12 +79,16 @@ class Appended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upserted:
-    """What an upsert did: rows that are new, that changed, and that already were as given."""
+    """What an upsert did: rows that are new, that changed, and that already were as given.
+
+    `new_columns` came with the rows: those that were there before have no value in them.
+    """
 
     dataset: DatasetVersion
     inserted: int
     updated: int
     unchanged: int
+    new_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,7 +356,13 @@ def _upserted(
     new = rows.take(pa.array(there, pa.int64()))
     changed = there[~segments.same_rows(old, new)]
     fresh = np.flatnonzero(~found.is_there)
-    told = Upserted(dataset=version, inserted=len(fresh), updated=len(changed), unchanged=len(there) - len(changed))
+    told = Upserted(
+        dataset=version,
+        inserted=len(fresh),
+        updated=len(changed),
+        unchanged=len(there) - len(changed),
+        new_columns=tuple(name for name in schema.names if name not in known.names),
+    )
     if not len(changed) and not len(fresh):
         return told
     updates = segments.placed(rows.take(pa.array(changed, pa.int64())), found, changed)

@@ -38,6 +38,9 @@ def upserted(found: Mapping[str, Any]) -> str:
     """What an upsert changed."""
     told = f"+{counted(found['inserted'], 'row')}"
     told += f"  {count(found['updated'])} changed  {count(found['unchanged'])} as they were"
+    if found["new_columns"]:
+        new = f"new: {', '.join(found['new_columns'])}, empty in the rows that did not come"
+        told += f"\n         {click.style(new, fg='yellow')}"
     return f"{version(found['dataset'])}\n         {told}"
 
 
