@@ -414,6 +414,28 @@ def test_an_upsert_tells_of_columns_that_are_new(ws: Workspace) -> None:
     assert incremental.upsert_rows(ws, "t", pa.table({"id": [3], "x": ["b"], "z": [5]}).to_reader()).new_columns == ()
 
 
+def test_an_update_alone_may_bring_a_column_and_widen_another(ws: Workspace, tmp_path: Path) -> None:
+    """Every way to the rows has them: whole, by column, by condition, by file, by row, merged, and compacted."""
+    base = added(ws, pa.table({"id": [1, 2, 3], "x": [1, 2, 3], "c": ["a", "b", "c"]}))
+    done = incremental.upsert_rows(ws, "t", pa.table({"id": [2], "x": [2.5], "c": ["b"], "z": ["new"]}).to_reader())
+    wanted = {"id": [1, 2, 3], "x": [1.0, 2.5, 3.0], "c": ["a", "b", "c"], "z": [None, "new", None]}
+    now = done.dataset
+    assert (done.updated, done.inserted, done.new_columns) == (1, 0, ("z",))
+    assert now.content == logical_digest(pa.table(wanted))
+    assert [name for name, _, _ in now.columns] == list(wanted)
+    assert read.table(ws, now).to_pydict() == wanted
+    assert read.table(ws, now, columns=["z"], condition="x > 2").to_pydict() == {"z": ["new", None]}
+    (whole,) = read.tables(ws, now).values()
+    assert whole.to_pydict() == wanted
+    (place,) = read.find_rows(ws, now, "z", "new")
+    assert (place.row, place.values["x"]) == (1, 2.5)
+    (merged,) = segments.write_merged(ws, now, tmp_path / "out")
+    assert pq.read_table(merged).to_pydict() == wanted
+    assert pq.read_table(read.parts(ws, now)[0].path).to_pydict() == wanted
+    assert read.table(ws, base).to_pydict() == {"id": [1, 2, 3], "x": [1, 2, 3], "c": ["a", "b", "c"]}
+    assert incremental.compact(ws, "t").dataset.content == now.content
+
+
 def test_a_key_that_is_there_twice_is_named_with_its_rows(ws: Workspace) -> None:
     added(ws, pa.table({"id": [1, 2], "x": ["a", "b"]}))
     put(ws, "b.csv", "id,x\n7,a\n3,b\n7,c\n3,d\n7,e\n9,f\n")

@@ -43,7 +43,7 @@ __all__ = ["Part", "as_parquet", "conform", "parts_of"]
 
 BATCH_ROWS = 1 << 16
 _CACHE_FORMAT = "parquet/2"
-_MERGED_FORMAT = "merged/1"
+_MERGED_FORMAT = "merged/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,28 @@ class Part:
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
-        """The columns of the file itself, exact types, without metadata of its writer's but pandas'."""
+        """The columns of its rows, exact types, without metadata of its writer's but pandas'.
+
+        Those of the file itself, and what the updates in force there brought: a column, or a wider type.
+        """
+        updates = {
+            delta.entry.path: self._delta_schema(delta.entry.digest)
+            for delta in (self._layout.deltas[int(number)] for number in np.unique(self._changes.source))
+        }
+        own = self._own
+        if all(name in own.names and own.field(name).type == kind for each in updates.values() for name, kind in each):
+            return own
+        known = {path: pa.schema(each) for path, each in updates.items()}
+        return formats.unify({self.file: own, **known}, is_kept=True).with_metadata(own.metadata)
+
+    @functools.cached_property
+    def _own(self) -> pa.Schema:
         return exact.restored_schema(self._open.schema_arrow, self._open.metadata.metadata)
+
+    def _delta_schema(self, digest: str) -> list[tuple[str, pa.DataType]]:
+        file = pq.ParquetFile(_opened(self._ws, digest))
+        found = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
+        return [(field.name, field.type) for field in found if field.name not in (AT_FILE, AT_ROW)]
 
     @property
     def metadata(self) -> Mapping[bytes, bytes]:
@@ -250,7 +270,7 @@ class Part:
         self, group: int, start: int, names: Sequence[str], low: int, high: int
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         file = self._open
-        present = [name for name in names if name in self.schema.names]
+        present = [name for name in names if name in self._own.names]
         read = present or [file.schema_arrow.names[0]]
         base = start
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=read):
