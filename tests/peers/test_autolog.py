@@ -5,6 +5,7 @@ The libraries are in an environment of their own, in which Noria's source runs t
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-peers/autolog/bin/python"
+TORCH = ROOT / ".venv-peers/torch/bin/python"
 pytestmark = pytest.mark.peers
 
 HEAD = """
@@ -116,17 +118,17 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT / "src")}
 
 
-def asked(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def asked(folder: Path, *words: str, python: Path = PYTHON) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(PYTHON), *words], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        [str(python), *words], cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, python: Path) -> Iterator[str]:
     """`noria up` on a free port: its address."""
     server = subprocess.Popen(
-        [str(PYTHON), "-m", "noria", "up", "--port", "0"],
+        [str(python), "-m", "noria", "up", "--port", "0"],
         cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -155,22 +157,23 @@ def predicted(url: str, row: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_of_the_library_is_captured_and_its_model_is_served(folder: Path, name: str) -> None:
-    assert PYTHON.exists(), "make peers installs .venv-peers/autolog"
     library = name.split()[0]
-    if asked(folder, "-c", f"import {library}").returncode:
-        assert library == "torch", f"{library} is locked for .venv-peers/autolog"
-        pytest.skip("torch is not in .venv-peers/autolog: its wheels for CPUs are on no index that the lock may name")
+    python = TORCH if library == "torch" else PYTHON
+    if library == "torch" and not os.environ.get("UV_FIND_LINKS") and not os.environ.get("PIP_FIND_LINKS"):
+        pytest.skip("PyTorch for CPUs is on no index: UV_FIND_LINKS names where its wheels are")
+    assert python.exists(), "make peers installs .venv-peers"
+    run = functools.partial(asked, folder, python=python)
     text, (kind, param, value, metric, points) = SCRIPTS[name]
     (folder / "train.py").write_text(HEAD + text)
-    plain = asked(folder, "train.py")
+    plain = run("train.py")
     assert plain.returncode == 0, plain.stderr
-    done = asked(folder, "-m", "noria", "run", "train.py", "--json")
+    done = run("-m", "noria", "run", "train.py", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert plain.stdout in done.stderr
     report = json.loads(done.stdout)
     assert [(fit["name"], fit["params"][param]) for fit in report["fits"]] == [(kind, value)]
-    log = asked(
-        folder, "-c",
+    log = run(
+        "-c",
         "import sys; from noria.bootstrap import open_workspace; from noria.tracking import records\n"
         "import pyarrow.parquet as pq\n"
         "ws = open_workspace()\n"
@@ -182,10 +185,10 @@ def test_a_script_of_the_library_is_captured_and_its_model_is_served(folder: Pat
     assert log.stdout.strip() == str(points), log.stdout + log.stderr
     (model,) = report["models"]
     assert (model["model"], model["version"]) == ("kept", 1), model
-    assert asked(folder, "-m", "noria", "deploy", "kept").returncode == 0
+    assert run("-m", "noria", "deploy", "kept").returncode == 0
     rows, scores = json.loads(plain.stdout.splitlines()[0])
     names = ["age", "fee"] if library != "torch" else ["x0", "x1"]
-    with serving(folder) as url:
+    with serving(folder, python) as url:
         for row, score in zip(rows, scores, strict=True):
             asked_row = dict(zip(names, row.values(), strict=True))
             assert predicted(url, asked_row) == pytest.approx(score, abs=1e-6)

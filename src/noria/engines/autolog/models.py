@@ -13,6 +13,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from noria.core.errors import UsageError
 from noria.engines.autolog.rows import columns_of, count_of, sample, width_of
 
 if TYPE_CHECKING:
@@ -251,11 +252,16 @@ def models_of(recorder: Recorder) -> Models:
 
 
 def _pickler() -> Any:
-    """cloudpickle, or the copy that joblib carries."""
+    """cloudpickle, or the copy that joblib carries. Raises: UsageError if there is neither."""
     try:
         import cloudpickle
     except ModuleNotFoundError:
-        from joblib.externals import cloudpickle
+        try:
+            from joblib.externals import cloudpickle
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "a model of a class of one's own is kept with cloudpickle: pip install cloudpickle"
+            ) from error
     return cloudpickle
 
 
