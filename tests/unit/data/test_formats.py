@@ -9,7 +9,7 @@ import pytest
 
 from noria.core.errors import UsageError
 from noria.data.forms import formats
-from noria.data.forms.formats import format_of, inspect, read_file, unify
+from noria.data.forms.formats import as_utc, format_of, inspect, read_file, unify
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:
@@ -141,3 +141,15 @@ def test_the_range_of_times_is_the_same_in_every_unit_and_slice(unit: str, nulls
     assert formats.time_range(pa.chunked_array([whole]), "t", "x") == expected
     assert formats.time_range(pa.chunked_array([whole.slice(2)]), "t", "x")[0] == "1970-01-01T00:00:00.000000Z"
     assert formats.time_range(pa.chunked_array([pa.nulls(2, whole.type)]), "t", "x") == ("", "")
+
+
+@pytest.mark.parametrize("odd", [0, 1, 57, 99])
+def test_a_row_with_another_form_of_time_is_named_by_its_number(odd: int) -> None:
+    values = ["2025-01-01 00:00:00"] * 100
+    values[odd] = "2026-01-01"
+    with pytest.raises(UsageError) as caught:
+        as_utc(pa.chunked_array([values[:40], values[40:]]), "at", "t")
+    row = odd or 1  # what differs from the first row, if that is the odd one
+    assert f"column 'at' is not a time: row {row} (from 0)" in str(caught.value)
+    with pytest.raises(UsageError, match="column 'at' is string, not a time"):
+        as_utc(pa.chunked_array([["PT", "DE", None]]), "at", "t")

@@ -65,6 +65,7 @@ _BLOCK_BYTES = 16 * 1024 * 1024
 _HEADER_BYTES = 1024 * 1024
 _STREAM_ROWS = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = ("timestamp", "date32")
 _MICROSECONDS: Mapping[str, int | Fraction] = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": Fraction(1, 1000)}
 
 
@@ -219,7 +220,7 @@ def as_utc(values: pa.ChunkedArray[Any], column: str, name: str) -> pa.ChunkedAr
         kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         found = text.kind_of(values)
-        if found.startswith(("timestamp", "date32")):
+        if found.startswith(_TIMES):
             values = text.cast(values, found)
             kind = values.type
     if pa.types.is_timestamp(kind):
@@ -229,11 +230,30 @@ def as_utc(values: pa.ChunkedArray[Any], column: str, name: str) -> pa.ChunkedAr
         return _assume_utc(values.cast(pa.timestamp("us")))
     if pa.types.is_null(kind):
         return values.cast(pa.timestamp("us", tz="UTC"))
+    odd = _first_odd(values)
+    if odd is not None:
+        raise UsageError(
+            f"column {column!r} is not a time: row {odd:,} (from 0) is not written as the rows before it are",
+            where=name,
+            hint="every row in one form, such as 2013-01-31T05:00:00Z, or 2013-01-31 in all of them",
+        )
     raise UsageError(
         f"column {column!r} is {kind}, not a time",
         where=name,
         hint="a time column holds timestamps, dates, or text such as 2013-01-31T05:00:00Z",
     )
+
+
+def _first_odd(values: pa.ChunkedArray[Any]) -> int | None:
+    """The first row of a text column with which it stops to be times; None if it does not begin as such."""
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return None
+    low, high = 0, len(values)
+    while high - low > 1:  # the first `low` rows are times or missing, the first `high` are not
+        half = (low + high) // 2
+        is_time = text.kind_of(values.slice(0, half)).startswith((*_TIMES, "null"))
+        low, high = (half, high) if is_time else (low, half)
+    return high - 1 if text.kind_of(values.slice(0, low)).startswith(_TIMES) else None
 
 
 def time_range(values: pa.ChunkedArray[Any], column: str, name: str) -> tuple[str, str]:

@@ -445,10 +445,29 @@ def _column(source: Any, field: Any) -> Any:
     try:
         return pc.cast(values, field.type)
     except pa.ArrowInvalid as error:
+        found = _even_larger(values, field.type)
+        if found is not None:
+            return found
         raise UsageError(
             f"column {field.name!r} holds values that {field.type} does not hold without rounding",
             hint="write all rows with one type, or add them as another data set",
         ) from error
+
+
+def _even_larger(values: Any, kind: Any) -> Any:
+    """Whole numbers as floats, where each is held exactly; None otherwise.
+
+    Arrow's own cast refuses all beyond 2**53, though a double holds every second one after that.
+    """
+    if not (pa.types.is_integer(values.type) and pa.types.is_floating(kind)):
+        return None
+    found = pc.cast(values, kind, safe=False)
+    bound = 2.0**63 if pa.types.is_signed_integer(values.type) else 2.0**64
+    is_within = pc.all(pc.and_(pc.less(found, bound), pc.greater_equal(found, -bound))).as_py()
+    if is_within is False:
+        return None
+    is_same = pc.all(pc.equal(pc.cast(found, values.type, safe=False), values)).as_py()
+    return None if is_same is False else found
 
 
 def _indices(places: Places) -> Any:
