@@ -89,22 +89,34 @@ def union(ws: Workspace, tables: Sequence[DataFile]) -> formats.Columns:
 def text_kinds(inspected: Mapping[str, formats.Inspected], places: Mapping[str, Callable[[], Path]]) -> dict[str, str]:
     """The one type of each column over all CSV files, and of each column of numbers over those and JSON lines.
 
-    Where some files have whole numbers that a double may round and others fractions, all numbers are looked at.
+    Where some files have whole numbers that a double may round and others fractions, all numbers are looked at. Where
+    the numbers of one file are text, because no decimal holds them together, they are text in all.
     Args: places: where each file is, asked only if it is read again. Raises: UsageError.
     """
     kinds: dict[str, set[str]] = {}
     holders: dict[str, list[str]] = {}
+    worded: list[tuple[str, str]] = []
     for name, each in inspected.items():
         form = formats.format_of(name)
         for column, kind, _ in each.columns:
-            if form == "csv" or (form == "jsonl" and (kind in _NUMBERS or text.is_decimal(kind))):
+            if form == "csv" or (form == "jsonl" and _is_number(kind)):
                 kinds.setdefault(column, set()).add(kind)
                 holders.setdefault(column, []).append(name)
+            elif form == "jsonl" and kind == "string":
+                worded.append((column, name))
+    for column, name in worded:
+        seen = kinds.get(column, set())
+        if any(map(_is_number, seen)) and "string" not in seen and formats.has_numbers(places[name](), name, column):
+            seen.add("string")
     long = {column for each in inspected.values() for column in each.long}
     doubtful = [column for column, seen in kinds.items() if formats.is_doubtful(seen, is_long=column in long)]
     read_again = sorted({name for column in doubtful for name in holders[column]})
     exact = formats.exact_kinds({name: places[name]() for name in read_again}, doubtful)
     return {column: text.join(sorted(found)) for column, found in kinds.items()} | exact
+
+
+def _is_number(kind: str) -> bool:
+    return kind in _NUMBERS or text.is_decimal(kind)
 
 
 def _check_nested(schema: pa.Schema, by_file: Mapping[str, formats.Columns]) -> None:

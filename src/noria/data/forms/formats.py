@@ -41,6 +41,7 @@ __all__ = [
     "as_utc",
     "exact_kinds",
     "format_of",
+    "has_numbers",
     "holds_rows",
     "inspect",
     "is_doubtful",
@@ -533,6 +534,11 @@ def exact_kinds(places: Mapping[str, Path], columns: Sequence[str]) -> dict[str,
             widths[column] = max(widths[column][0], before), max(widths[column][1], behind)
             rounded |= {column} if is_rounded else set()
     return {column: text.decimal_kind(widths[column]) if column in rounded else "double" for column in columns}
+
+
+def has_numbers(path: Path, name: str, column: str) -> bool:
+    """Whether a column of a JSON lines file, which is read as text, is of numbers. Raises: UsageError."""
+    return any(len(values) for _, values in jsonlines.number_texts(path, name, [column]))
 
 
 def _number_texts(path: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Array[Any]]]:

@@ -120,7 +120,8 @@ def rounded_width(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> tuple[Width, 
     """
     found = pc.unique(values).drop_null()
     found = found.filter(pc.invert(pc.match_substring_regex(found, _MISSING)))
-    return _width(found), rounds(found)
+    is_rounded = rounds(found)
+    return _width(found), is_rounded
 
 
 def rounds(numbers: pa.Array[Any]) -> bool:
@@ -239,7 +240,8 @@ def _width(texts: pa.Array[Any]) -> Width:
     before = behind = 0
     for text in pc.utf8_trim_whitespace(texts).to_pylist():
         _, digits, exponent = Decimal(text).as_tuple()
-        assert isinstance(exponent, int), "its form is a number's"
+        if not isinstance(exponent, int):
+            raise pa.ArrowInvalid("an infinity is no number that has digits")
         count = len(digits)
         while count > 1 and not digits[count - 1]:
             count, exponent = count - 1, exponent + 1

@@ -213,8 +213,13 @@ def _of_files(path: Path, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
         raise UsageError(f"{path.name} holds no table", hint="Noria reads .csv, .tsv, .parquet and .jsonl files")
     inspected = {name: formats.inspect(places[name], name) for name in sorted(places)}
     found = columns.text_kinds(inspected, {name: functools.partial(Path, place) for name, place in places.items()})
+    texts = {name: places[name] for name in inspected if formats.format_of(name) != "parquet"}
+    own = {column: kind for name in texts for column, kind, _ in inspected[name].columns}
     rounded = [
-        column for column, kind in found.items() if text_forms.is_decimal(kind) and kinds.get(column) == "double"
+        column
+        for column, kind in {**own, **found}.items()
+        if kinds.get(column) == "double"
+        and (text_forms.is_decimal(kind) or (kind == "string" and _are_wide_numbers(texts, column)))
     ]
     if rounded:
         raise UsageError(
@@ -227,6 +232,14 @@ def _of_files(path: Path, kinds: Mapping[str, str]) -> pa.RecordBatchReader:
         return next(iter(streams.values()))
     schema = formats.unify({name: stream.schema for name, stream in streams.items()})
     return conformed((batch for stream in streams.values() for batch in stream), schema)
+
+
+def _are_wide_numbers(places: Mapping[str, Path], column: str) -> bool:
+    """Whether a column of text is of numbers that no decimal holds together, and a double would round."""
+    try:
+        return formats.exact_kinds(places, [column])[column] != "double"
+    except pa.ArrowInvalid:
+        return False  # it is text: reading it as a number names the file
 
 
 def _numeric(kinds: Mapping[str, str]) -> dict[str, str]:
