@@ -28,6 +28,7 @@ from noria.policies import (
     BehaviourConfig,
     ClientsConfig,
     DeployConfig,
+    FairnessRule,
     GateConfig,
     GateRule,
     LabelsConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "DataConfig",
     "DeployConfig",
     "EnvironmentConfig",
+    "FairnessRule",
     "GateConfig",
     "GateRule",
     "LabelsConfig",
@@ -410,11 +412,29 @@ def _gate(value: Any, where: str, path: str) -> GateConfig:
         metric: _struct_numbers(rule, where, f"{path}.slices.{metric}", ("max_drop", "min_rows"))
         for metric, rule in _table(table.pop("slices", {}), where, f"{path}.slices").items()
     }
+    fairness = _fairness(table.pop("fairness"), where, f"{path}.fairness") if "fairness" in table else None
     rest = _struct(GateConfig, table, where, path)
     if rest.inputs not in ("same", "any"):
         raise ConfigError(f'{path}.inputs is "{rest.inputs}", not "same" or "any"', where=where)
     metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
-    return dataclasses.replace(rest, metrics=metrics, slices=slices)
+    return dataclasses.replace(rest, metrics=metrics, slices=slices, fairness=fairness)
+
+
+def _fairness(value: Any, where: str, path: str) -> FairnessRule:
+    table = dict(_table(value, where, path))
+    if isinstance(table.get("group"), str):
+        table["group"] = [table["group"]]
+    rule = _struct(FairnessRule, table, where, path)
+    if not rule.group or not all(rule.group):
+        raise ConfigError(f"{path} names no group", where=where, hint='group = "COLUMN" of the holdout')
+    if not rule.limits():
+        raise ConfigError(f"{path} states no limit", where=where, hint="such as equal_opportunity = 0.8")
+    for name, limit in rule.limits().items():
+        if not 0 <= limit <= 1:
+            raise ConfigError(f"{path}.{name} must be between 0 and 1, not {limit:g}", where=where)
+    if rule.min_rows < 1:
+        raise ConfigError(f"{path}.min_rows must be at least 1, not {rule.min_rows}", where=where)
+    return rule
 
 
 def _rule(value: Any, where: str, path: str) -> GateRule:

@@ -129,6 +129,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "metric": "noria.registry.kinds.metric:judge",
         "champion": "noria.registry.kinds.champion:judge",
         "slices": "noria.registry.kinds.slices:judge",
+        "fairness": "noria.registry.kinds.fairness:judge",
+        "size": "noria.registry.kinds.size:judge",
         "latency": "noria.registry.kinds.latency:judge",
         "inputs": "noria.registry.kinds.inputs:judge",
     },

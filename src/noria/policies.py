@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ __all__ = [
     "BehaviourConfig",
     "ClientsConfig",
     "DeployConfig",
+    "FairnessRule",
     "GateConfig",
     "GateRule",
     "LabelsConfig",
@@ -34,16 +36,43 @@ class GateRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FairnessRule:
+    """How far the rates of the groups of a column may lie apart: at least a ratio, or at most a difference.
+
+    `group` are columns of the holdout. A group counts where its rate is a share of `min_rows` rows. With `proven`
+    the worse end of the interval must keep the limit too.
+    """
+
+    group: tuple[str, ...] = ()
+    demographic_parity: float | None = None
+    equal_opportunity: float | None = None
+    equalized_odds: float | None = None
+    demographic_parity_difference: float | None = None
+    equal_opportunity_difference: float | None = None
+    equalized_odds_difference: float | None = None
+    min_rows: int = 100
+    proven: bool = False
+
+    def limits(self) -> dict[str, float]:
+        """The measures that have a limit."""
+        fields = (each.name for each in dataclasses.fields(self) if each.name not in ("group", "min_rows", "proven"))
+        return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
     """`[model.NAME.gate]`: metric rules by name, and the rules that are not about one metric.
 
-    `slices` maps a metric to `max_drop` against the champion, per level of each declared slice.
+    `size_mb` is of the bundle, a MB a million bytes. `slices` maps a metric to `max_drop` against the champion, per
+    level of each declared slice.
     `inputs` is "same" (a version that refuses requests which the champion takes does not pass) or "any".
     """
 
     metrics: Mapping[str, GateRule] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    fairness: FairnessRule | None = None
     latency_p99_ms: float | None = None
+    size_mb: float | None = None
     level: float = 0.95
     inputs: str = "same"
 

@@ -43,25 +43,30 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 
 class Flights:
-    """The keys that one run has the right to make. Not thread safe; several runs of one process exclude each other."""
+    """The keys that one run has the right to make; several runs of one process exclude each other.
+
+    One thread takes and gives back, another may renew meanwhile: never a key that was just given back.
+    """
 
     def __init__(self, ws: Workspace, run: str) -> None:
         self._ws = ws
         self._owner = f"{run}/{time.monotonic_ns()}"
         self._board = _board(ws.project.state / "flights", os.getpid()) if ws.ledger.database.is_sqlite else None
         self._held: set[str] = set()
+        self._lock = threading.Lock()
 
     def take(self, key: str) -> bool:
         """Take the right to a key. False: another has it."""
-        if key in self._held:
-            return True
-        if self._board is not None:
-            is_taken = self._board.take(key)
-        else:
-            is_taken = self._ws.jobs.acquire(f"step/{key}", owner=self._owner, ttl_s=LEASE_S)
-        if is_taken:
-            self._held.add(key)
-        return is_taken
+        with self._lock:
+            if key in self._held:
+                return True
+            if self._board is not None:
+                is_taken = self._board.take(key)
+            else:
+                is_taken = self._ws.jobs.acquire(f"step/{key}", owner=self._owner, ttl_s=LEASE_S)
+            if is_taken:
+                self._held.add(key)
+            return is_taken
 
     def wait(self, key: str) -> None:
         """Return with the right to a key, when it was given back or its owner is dead."""
@@ -80,19 +85,25 @@ class Flights:
 
     def renew(self) -> None:
         """Keep what is held for longer; to be called at least every `LEASE_S` / 2."""
-        if self._board is None:
-            for key in self._held:
-                self._ws.jobs.acquire(f"step/{key}", owner=self._owner, ttl_s=LEASE_S)
+        if self._board is not None:
+            return
+        with self._lock:
+            held = list(self._held)
+        for key in held:
+            with self._lock:  # for each anew: whoever takes or gives back waits for one write at most
+                if key in self._held:
+                    self._ws.jobs.acquire(f"step/{key}", owner=self._owner, ttl_s=LEASE_S)
 
     def release(self, key: str) -> None:
         """Give a right back; the entry must be there before. Idempotent."""
-        if key not in self._held:
-            return
-        self._held.discard(key)
-        if self._board is not None:
-            self._board.release(key)
-        else:
-            self._ws.jobs.release(f"step/{key}", self._owner)
+        with self._lock:
+            if key not in self._held:
+                return
+            self._held.discard(key)
+            if self._board is not None:
+                self._board.release(key)
+            else:
+                self._ws.jobs.release(f"step/{key}", self._owner)
 
     def release_all(self) -> None:
         """Give every right back."""

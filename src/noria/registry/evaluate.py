@@ -7,7 +7,6 @@ reader can compute every figure again. It decides nothing: that is what gates ar
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from noria.core.lazy import lazy
 from noria.packaging.predictor import Predictor
 from noria.registry import report
+from noria.registry.groups import Group, groups_of
+from noria.registry.levels import levels_of
 from noria.registry.metrics import METRICS, CustomMetric, Measure, Metric, as_value, measure, resolve
 from noria.registry.scored import HasRoles, Sample, score
 from noria.store.workspace import Workspace
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["Curves", "Evaluation", "Slice", "evaluate", "levels_of", "measured", "store"]
+__all__ = ["Curves", "Evaluation", "Slice", "evaluate", "measured", "store"]
 
-MAX_LEVELS = 30
-"""Levels of one slice column in a report, the largest first; the rest are together as `other`."""
-SLICE_BINS = 4
-"""A numeric slice column is cut at its quartiles."""
 ROC_POINTS = 128
 BINS = 10
 
@@ -71,7 +68,7 @@ class Evaluation:
     """Everything a holdout says of a model. `document` and `report` are the digests of its JSON and HTML.
 
     `data` says what it was computed on: the holdout's digest, pins, times. `champion` holds the
-    champion's measures on the same rows, empty if there was none.
+    champion's measures on the same rows, empty if there was none. `groups` are those that a rule of fairness compares.
     """
 
     task: str
@@ -85,6 +82,7 @@ class Evaluation:
     slices: tuple[Slice, ...]
     curves: Curves
     data: Mapping[str, Any]
+    groups: tuple[Group, ...] = ()
     title: str = ""
     document: str = ""
     report: str = ""
@@ -143,6 +141,7 @@ def measured(
     data: Mapping[str, Any] | None = None,
     title: str = "",
     level: float = 0.95,
+    groups: Sequence[str] = (),
 ) -> Evaluation:
     """The evaluation of a scored sample. Pure."""
 
@@ -169,32 +168,15 @@ def measured(
         champion={} if champion is None else all_of(champion, champion_threshold),
         slices=tuple(parts),
         curves=_curves(sample, champion),
+        groups=tuple(
+            group
+            for column in groups
+            if is_binary and column in sample.rows.columns
+            for group in groups_of(sample, column, level)
+        ),
         data=dict(data or {}),
         title=title,
     )
-
-
-def levels_of(series: pd.Series[Any]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
-    """The slices of a column: its levels, the largest first, or its quartiles if it is a fine number; null apart."""
-    missing = series.isna().to_numpy()
-    found: list[tuple[str, npt.NDArray[np.bool_]]] = []
-    numeric = pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype)
-    if numeric and series.nunique() > MAX_LEVELS:
-        values = series.to_numpy(dtype=np.float64, na_value=math.nan)
-        edges = np.unique(np.nanquantile(values, np.linspace(0, 1, SLICE_BINS + 1)))
-        for index, (low, high) in enumerate(itertools.pairwise(edges)):
-            inside = (values >= low) & ((values <= high) if index == len(edges) - 2 else (values < high))
-            found.append((f"{low:.4g} to {high:.4g}", inside))
-    else:
-        texts = series.astype("object").map(str).to_numpy()
-        names, counts = np.unique(texts[~missing], return_counts=True)
-        ordered = [names[index] for index in np.argsort(-counts, kind="stable")]
-        found = [(str(name), (texts == name) & ~missing) for name in ordered[:MAX_LEVELS]]
-        if len(ordered) > MAX_LEVELS:
-            found.append((f"{len(ordered) - MAX_LEVELS} others", ~missing & ~np.isin(texts, ordered[:MAX_LEVELS])))
-    if missing.any():
-        found.append(("null", missing))
-    return found
 
 
 def _slice(

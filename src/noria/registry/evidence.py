@@ -44,7 +44,7 @@ class Evidence:
 
     `metrics` are those that the pipeline or the policy names and that exist; `latencies_ms` times
     single-row predictions when it is called. `blocks` is the hour of each row, None without times.
-    `inputs` are the columns that the candidate takes; a champion has its own.
+    `inputs` are the columns that the candidate takes; a champion has its own. `size_bytes` is that of its bundle.
     """
 
     policy: GateConfig
@@ -55,6 +55,7 @@ class Evidence:
     blocks: npt.NDArray[np.int64] | None
     latencies_ms: Callable[[], Sequence[float]]
     inputs: tuple[Column, ...] = ()
+    size_bytes: int | None = None
 
 
 Gate = Callable[[Evidence], Sequence[Verdict]]

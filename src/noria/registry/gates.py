@@ -130,6 +130,7 @@ def examine(
                     blocks=_attempt(verdicts, "time", lambda: hours_of(sample.rows, roles.time)),
                     latencies_ms=lambda: _latencies(predictor, sample),
                     inputs=predictor.rows.signature.inputs,
+                    size_bytes=predictor.bundle.size_bytes,
                 ),
                 is_compared=incumbent is None or opponent is not None,
             )
@@ -137,7 +138,7 @@ def examine(
         verdicts.extend(_undefined(declared, sample))
         about = {"bundle": candidate.bundle, "run": candidate.run, **(data or {})}
         title = f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion")
-        act = functools.partial(_measured, sample, declared, slices, opponent, about, title, policy.level)
+        act = functools.partial(_measured, sample, declared, slices, opponent, about, title, policy)
         evaluation = _attempt(verdicts, "evaluation", act)
     if evaluation is not None:
         evaluation = evaluate.store(ws, evaluation, verdicts)
@@ -161,7 +162,7 @@ def _measured(
     opponent: Champion | None,
     about: Mapping[str, Any],
     title: str,
-    level: float,
+    policy: GateConfig,
 ) -> Evaluation:
     return evaluate.measured(
         sample,
@@ -171,7 +172,8 @@ def _measured(
         champion_threshold=0.5 if opponent is None else opponent.threshold,
         data=about,
         title=title,
-        level=level,
+        level=policy.level,
+        groups=policy.fairness.group if policy.fairness else (),
     )
 
 
@@ -228,6 +230,8 @@ def _plain(policy: GateConfig) -> dict[str, Any]:
         "latency_p99_ms": policy.latency_p99_ms,
         "level": policy.level,
         **({} if policy.inputs == "same" else {"inputs": policy.inputs}),
+        **({} if policy.size_mb is None else {"size_mb": policy.size_mb}),
+        **({} if policy.fairness is None else {"fairness": dataclasses.asdict(policy.fairness)}),
     }
 
 

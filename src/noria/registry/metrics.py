@@ -36,6 +36,7 @@ __all__ = [
     "placements",
     "resolve",
     "why_absent",
+    "wilson",
     "z_of",
 ]
 
@@ -163,7 +164,7 @@ def _interval(
         error = math.sqrt(_variance(positive) / len(positive) + _variance(negative) / len(negative))
         return max(0.0, value - z * error), min(1.0, value + z * error)
     if metric.counts is not None:
-        return _wilson(*metric.counts(y, score, threshold), z)
+        return wilson(*metric.counts(y, score, threshold), z)
     if metric.per_row is not None:
         each = metric.per_row(y, score, threshold)
         error = math.sqrt(_variance(each) / len(each))
@@ -193,7 +194,7 @@ def _bootstrapped(
     return float(low), float(high)
 
 
-def _wilson(successes: float, trials: float, z: float) -> tuple[float, float]:
+def wilson(successes: float, trials: float, z: float) -> tuple[float, float]:
     """Source: Wilson (1927), JASA 22; score interval of a binomial share."""
     if trials <= 0:
         return math.nan, math.nan

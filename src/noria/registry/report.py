@@ -52,6 +52,7 @@ def render(document: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]] = 
         _metrics(document),
         _charts(document),
         _slices(document),
+        _groups(document),
         "<h2>What it was computed on</h2>",
         _data(document),
     ]
@@ -228,6 +229,39 @@ def _slice_row(part: Mapping[str, Any], name: str, low: float, high: float, over
         f"<tr><td>{escape(part['column'])} = {escape(part['level'])}</td><td class='n'>{part['n']:,}</td>"
         f"<td class='n'>{_number(value)}</td><td class='n'>{_number(other)}</td>"
         f'<td><svg viewBox="0 0 300 20" style="max-width:300px" role="img">{"".join(marks)}</svg></td></tr>'
+    )
+
+
+def _groups(document: Mapping[str, Any]) -> str:
+    """How groups are treated: three shares of each, drawn on one scale from 0 to 1."""
+    groups = document.get("groups")
+    if not groups:
+        return ""
+    names = {"called": "called positive", "hits": "positives found", "false_alarms": "negatives called positive"}
+    head = "".join(f"<th class='n'>{name}</th><th></th>" for name in names.values())
+    rows = "".join(
+        f"<tr><td>{escape(part['column'])} = {escape(part['level'])}</td><td class='n'>{part['n']:,}</td>"
+        + "".join(_share_cells(part[key]) for key in names)
+        + "</tr>"
+        for part in groups
+    )
+    return (
+        "<h2>Groups</h2><p class='sub'>Shares of the rows of each group, of its positives and of its negatives, "
+        f"with intervals at {document['level']:.0%}, from 0 to 1.</p><table><thead><tr><th>group</th>"
+        f"<th class='n'>rows</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _share_cells(share: Mapping[str, Any]) -> str:
+    if share["value"] is None:
+        return "<td class='n'>–</td><td></td>"
+    low, value, high = (8 + 104 * share[key] for key in ("low", "value", "high"))
+    return (
+        f"<td class='n'>{share['value']:.1%}</td><td><svg viewBox='0 0 120 20' style='width:110px' role='img' "
+        f"aria-label='{share['low']:.1%} to {share['high']:.1%} of {share['trials']:,}'>"
+        '<line class="axis" x1="8" x2="112" y1="10" y2="10"/>'
+        f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="10" y2="10"/>'
+        f'<circle class="dot" cx="{value:.1f}" cy="10" r="3.5"/></svg></td>'
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,3 +71,36 @@ def test_waiting_while_holding_is_a_bug(ws: Workspace) -> None:
     with pytest.raises(AssertionError):
         flights.wait(OTHER)
     flights.release_all()
+
+
+def test_what_is_given_back_while_rights_are_renewed_stays_given_back(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ws.ledger.database, "is_sqlite", False)  # leases in the database, as on a server
+    flights, over, raised = Flights(ws, "r1"), threading.Event(), []
+    monkeypatch.undo()
+    keys = [f"sha256:{number:064x}" for number in range(12)]
+
+    def renew() -> None:
+        while not over.is_set():
+            try:
+                flights.renew()
+            except Exception as error:  # noqa: BLE001  # a thread's own are seen by nobody
+                raised.append(error)
+                return
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        for _ in range(10):
+            for key in keys:
+                assert flights.take(key)
+            held = {lease.name for lease in ws.jobs.leases("step/")}
+            assert held == {f"step/{key}" for key in keys}
+            for key in keys:
+                flights.release(key)
+            assert ws.jobs.leases("step/") == []
+    finally:
+        over.set()
+        thread.join()
+    assert raised == []

@@ -20,8 +20,9 @@ from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 from noria.core.errors import Conflict, UsageError
 from noria.packaging import bundle
 from noria.registry import report
-from noria.registry.evaluate import MAX_LEVELS, Evaluation, evaluate, levels_of
+from noria.registry.evaluate import Evaluation, evaluate
 from noria.registry.export import export_release
+from noria.registry.levels import MAX_LEVELS, levels_of
 from noria.registry.records import VersionRecord
 from noria.registry.release import make
 from noria.store.workspace import Workspace

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from noria.registry.evaluate import levels_of
 from noria.registry.evidence import Champion, Evidence
 from noria.registry.facts import Verdict
+from noria.registry.levels import levels_of
 from noria.registry.metrics import Metric, why_absent
 from noria.registry.paired import Paired, compare
 
