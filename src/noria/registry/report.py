@@ -226,7 +226,8 @@ def _slice_row(part: Mapping[str, Any], name: str, low: float, high: float, over
     if value is not None:
         marks.append(f'<circle class="dot" cx="{x(value):.1f}" cy="10" r="4"/>')
     return (
-        f"<tr><td>{escape(part['column'])} = {escape(part['level'])}</td><td class='n'>{part['n']:,}</td>"
+        f"<tr><td style='white-space:nowrap'>{escape(part['column'])} = {escape(part['level'])}</td>"
+        f"<td class='n'>{part['n']:,}</td>"
         f"<td class='n'>{_number(value)}</td><td class='n'>{_number(other)}</td>"
         f'<td><svg viewBox="0 0 300 20" style="max-width:300px" role="img">{"".join(marks)}</svg></td></tr>'
     )
@@ -240,9 +241,8 @@ def _groups(document: Mapping[str, Any]) -> str:
     names = {"called": "called positive", "hits": "positives found", "false_alarms": "negatives called positive"}
     head = "".join(f"<th class='n'>{name}</th><th></th>" for name in names.values())
     rows = "".join(
-        f"<tr><td>{escape(part['column'])} = {escape(part['level'])}</td><td class='n'>{part['n']:,}</td>"
-        + "".join(_share_cells(part[key]) for key in names)
-        + "</tr>"
+        f"<tr><td style='white-space:nowrap'>{escape(part['column'])} = {escape(part['level'])}</td>"
+        f"<td class='n'>{part['n']:,}</td>" + "".join(_share_cells(part[key]) for key in names) + "</tr>"
         for part in groups
     )
     return (
