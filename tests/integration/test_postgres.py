@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from noria.governance.facts import ApprovalGiven
 from noria.store.replay import difference, rebuild
 from noria.store.workspace import Workspace
 from noria.testing import random_payload
+from noria.tracking import records as runs
+from noria.tracking import run as tracking
 
 WRITER = """
 import sys
@@ -187,6 +191,52 @@ def test_a_server_that_restarts_is_unavailable_and_then_used_again(server: Serve
     append(ws, "after")
     assert [stored.payload.role for stored in ws.ledger.facts()] == ["before", "after"]
     assert verify(ws).ok
+
+
+def test_a_run_keeps_its_lease_over_a_restart_of_the_server(
+    server: Server, ws: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "BEAT_S", 0.1)
+    monkeypatch.setattr(tracking, "RETRY_S", 0.1)
+    (ws.project.root / "noria.toml").write_text('[project]\nname = "pg"\n')
+    (ws.project.root / "pipeline.py").write_text("")
+    with tracking.start(ws, "train") as run:
+        server.stop("immediate")
+        time.sleep(1)
+        server.start()
+        [known] = ws.jobs.leases("run/")
+        later = known
+        until = time.monotonic() + 60
+        while later.expires_at <= known.expires_at and time.monotonic() < until:
+            time.sleep(0.1)
+            [later] = ws.jobs.leases("run/")
+        assert later.expires_at > known.expires_at, "it was renewed after the restart"
+        assert later.name == f"run/{run.run}"
+    assert "Traceback" not in capfd.readouterr().err
+    with ws.ledger.read() as tx:
+        ended = runs.run(tx, run.run)
+    assert ended is not None
+    assert ended.status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda url: url.rpartition("/")[0] + "/nowhere", "createdb"),
+        (lambda url: url.replace("postgres@", "nobody:secret@"), "createuser"),
+        (lambda url: url.replace("127.0.0.1", "no-such-host.invalid"), "host"),
+        (lambda url: url.replace("127.0.0.1", "127.0.0.2"), "is it running?"),
+    ],
+)
+def test_a_database_that_lets_nobody_in_says_what_to_look_at(
+    project: Project, change: Callable[[str], str], said: str
+) -> None:
+    wrong = dataclasses.replace(project, store=StoreConfig(database=change(project.store.database)))
+    with pytest.raises(StoreUnavailable) as caught:
+        open_workspace(project=wrong)
+    assert said in caught.value.hint
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 6
 
 
 def test_a_database_that_became_read_only_is_unavailable(ws: Workspace) -> None:

@@ -260,7 +260,8 @@ def _read_owner(path: Path) -> tuple[Owner | None, float]:
 
 def _beat(handle: int, stop: threading.Event) -> None:
     while not stop.wait(BEAT_S):
-        os.utime(handle)
+        with contextlib.suppress(OSError):  # the disk is out of reach: whoever writes next says so
+            os.utime(handle)
 
 
 def _inode(path: Path) -> int:

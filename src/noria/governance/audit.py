@@ -45,6 +45,7 @@ class AuditReport:
     that is well, but a file of predictions or labels that no fact has sealed yet holds damaged lines).
     `root` is hex; `compared` says with what, `objects` how many were read (none if the facts are not
     well), `altered` which objects or log files are altered or gone, `lines` how many lines of logs were read.
+    `store` is where objects are, `ledger` the database of the facts ("" for the file in .noria).
     """
 
     ok: bool
@@ -59,6 +60,7 @@ class AuditReport:
     altered: tuple[str, ...] = ()
     lines: int = 0
     store: str = ".noria/objects"
+    ledger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         altered=tuple(torn) if kind == "log" else tuple(each.digest for each in bad),
         lines=lines,
         store=ws.project.store.objects or ".noria/objects",
+        ledger="" if ws.ledger.database.is_sqlite else ws.ledger.database.where,
     )
 
 

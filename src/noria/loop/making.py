@@ -92,6 +92,7 @@ def make(
     return Made(
         release=made,
         champion=champion or 0,
+        is_champion=live is not None and champion is None,
         judgement=judgement,
         comparison=compared,
         size_bytes=bundle.size_bytes,

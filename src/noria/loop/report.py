@@ -76,8 +76,8 @@ class RunReport:
     """Everything that a run did. `ok` is False if a gate said no; `next` is the command to go on with.
 
     `version` and `release` number what the run made; `state` is the release's. `comparison` is the
-    challenger against the champion, None if there is none. `search` is the study whose best trial
-    gave the parameters.
+    challenger against the champion, None if there is none or, with `is_champion`, if this is it. `search`
+    is the study whose best trial gave the parameters.
     """
 
     run: str
@@ -101,6 +101,7 @@ class RunReport:
     comparison: Comparison | None
     next: str
     search: StudyReport | None = None
+    is_champion: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,7 @@ class Made:
     comparison: Comparison | None
     size_bytes: int
     may_go: bool
+    is_champion: bool = False
 
 
 def plain_report(
@@ -177,6 +179,7 @@ def report(
         bundle=final.bundle,
         size_bytes=made.size_bytes,
         champion=made.champion,
+        is_champion=made.is_champion,
         metrics=_metric_lines(evaluation, judged.verdicts),
         worst=worst_slice(evaluation),
         gates=judged.verdicts,

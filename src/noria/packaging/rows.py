@@ -255,7 +255,10 @@ class Rows:
             verb = "is no input" if len(extra) == 1 else "are no inputs"
             told.append(f"column{'s' * (len(extra) > 1)} {_listed(extra)} {verb} of this model")
         names = _listed([field.name for field in self.fields])
-        hint = f"inputs: {names}; the request's id, key and time (at) stand beside the row" if extra else ""
+        beside = (
+            "; the request's id, key and time (at) stand beside the row" if extra else "; what is not known is null"
+        )
+        hint = f"inputs: {names}{beside}"
         column = missing[0].name if missing else extra[0]
         return RowRefused("; ".join(told), column=column, row=index, hint=hint)
 

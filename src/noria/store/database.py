@@ -41,6 +41,16 @@ __all__ = ["Database", "database_url"]
 WAIT_S = 60.0
 POOL_SIZE = 5
 POOL_OVERFLOW = 27
+_PG_HINTS = {
+    "password authentication failed": "is the password of store.database, or NORIA_DATABASE, right?",
+    "no password supplied": "store.database, or NORIA_DATABASE, gives no password",
+    "pg_hba.conf": "the server lets this user not in from here: its pg_hba.conf says who may",
+    "invalid port": "is the port of store.database, or NORIA_DATABASE, right?",
+    "could not translate host name": "is the host of store.database, or NORIA_DATABASE, right?",
+    "failed to resolve host": "is the host of store.database, or NORIA_DATABASE, right?",
+    "does not exist": "createdb makes a database, createuser a role",
+    "permission denied": "the role needs the right to it: GRANT",
+}
 _PG_FULL = frozenset({"53100"})
 _PG_CORRUPT = frozenset({"XX001", "XX002", "22021"})
 _SQLITE_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -260,7 +270,7 @@ class Database:
         )
         if error is not None and (type(error).__name__ in kinds or _is_operational(error)):
             return StoreUnavailable(
-                f"the database cannot be used: {_first_line(error)}", where=self.where, hint="is it running? try again"
+                f"the database cannot be used: {_first_line(error)}", where=self.where, hint=_hint_for(str(error))
             )
         return None
 
@@ -300,6 +310,14 @@ class Database:
         assert self.file is not None
         status = os.statvfs(self.file.parent)
         return status.f_bavail * status.f_frsize < 1 << 20
+
+
+def _hint_for(text: str) -> str:
+    """What mends a database that refuses. A failed connection has no code, so PostgreSQL's and the client's words."""
+    for words, hint in _PG_HINTS.items():
+        if words in text:
+            return hint
+    return "is it running? try again"
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -8,6 +8,7 @@ put again since it began is taken for in use, and so are the digests that it nam
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -190,4 +191,5 @@ def _boot_id() -> str:
 
 def _beat(holder: LeaseHolder, stop: threading.Event) -> None:
     while not stop.wait(BEAT_S):
-        holder.beat()
+        with contextlib.suppress(OSError):  # the disk is out of reach: whoever stores next says so
+            holder.beat()

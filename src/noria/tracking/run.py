@@ -58,6 +58,7 @@ __all__ = [
 
 LEASE_S = 15.0
 BEAT_S = 4.0
+RETRY_S = 1.0
 REASON_LIMIT = 500
 RESUMABLE = frozenset({"lost", "failed", "cancelled", "preempted"})
 """A run that ended so may go on; one that is finished or stopped has done its work."""
@@ -150,8 +151,13 @@ class RunHandle:
             self.finish("failed", f"{type(error).__name__}: {error}")
 
     def _keep_lease(self) -> None:
-        while not self._stop.wait(BEAT_S):
-            _take_lease(self._ws, self.run, self.owner)
+        pause = BEAT_S
+        while not self._stop.wait(pause):
+            try:
+                _take_lease(self._ws, self.run, self.owner)
+                pause = BEAT_S
+            except NoriaError:
+                pause = RETRY_S  # a database that restarts is back soon; who writes next says what is the matter
 
 
 def require_own(tx: Reader, run: str, owner: str) -> None:

@@ -127,6 +127,8 @@ def test_an_audit_that_failed_says_what_mends_it(kind: str, helps: str) -> None:
     )
     found = verbs.builtins(report)
     assert helps in show.help_after("audit", found)
+    elsewhere = {**found, "ledger": "postgresql://db/noria"}
+    assert ("restore postgresql://db/noria" in show.help_after("audit", elsewhere)) == (kind == "edited")
     said = click.unstyle(show.render("audit", found))
     assert "STOP  the first bad fact is 3" in said
     assert (f".noria/objects/ab/{'ab' * 31}" in said) == (kind == "object")

@@ -76,6 +76,8 @@ def audit_help(found: Mapping[str, Any]) -> str:
         return f"copy these files back from a backup of {found['store']}, then noria audit verify{kept}"
     if found["kind"] == "log":
         return f"copy these files back from a backup of .noria, then noria audit verify{kept}"
+    if found.get("ledger"):
+        return f"stop what writes, restore {found['ledger']} from the newest dump whose audit is ok{kept}"
     return f"stop what writes, restore the whole .noria from the newest backup whose audit is ok{kept}"
 
 

@@ -43,8 +43,8 @@ def report(found: Mapping[str, Any]) -> str:
     parts = [show_search.study(found["search"], rows=SEARCH_ROWS)] if found.get("search") else []
     parts += [_data(each) for each in found["data"]]
     parts.append(_steps(found["steps"]))
-    is_live = found["state"] == "production"
-    parts.append(_metrics(found["metrics"], is_compared=bool(found["champion"]), is_live=is_live))
+    is_champion = found.get("is_champion") or found["state"] == "production"
+    parts.append(_metrics(found["metrics"], is_compared=bool(found["champion"]), is_champion=is_champion))
     parts.append(_worst(found.get("worst")))
     parts.append(_gates(found))
     return "\n".join(part for part in parts if part)
@@ -79,7 +79,7 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"  {'step ' if number == 0 else '     '}  {line.rstrip()}" for number, line in enumerate(lines))
 
 
-def _metrics(found: Sequence[Mapping[str, Any]], *, is_compared: bool, is_live: bool) -> str:
+def _metrics(found: Sequence[Mapping[str, Any]], *, is_compared: bool, is_champion: bool) -> str:
     rows = []
     for each in found:
         compared = ""
@@ -89,7 +89,7 @@ def _metrics(found: Sequence[Mapping[str, Any]], *, is_compared: bool, is_live: 
             compared += f", 95% {bounds}" if bounds else ""
         rows.append([each["metric"], decimal(each["value"]), interval(each["low"], each["high"]), compared])
     table = columns(rows, indent="         ")
-    note = "" if is_compared else "   (this is the champion)" if is_live else "   (no champion yet)"
+    note = "" if is_compared else "   (this is the champion)" if is_champion else "   (no champion yet)"
     return f"  score{table[7:]}{note}" if table else ""
 
 
