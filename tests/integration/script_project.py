@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +102,35 @@ def last(folder: Path) -> tuple[Workspace, RunRecord, Mapping[str, Any]]:
 
 def sha(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """`noria up` on a free port: its address."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "noria", "up", "--port", "0"],
+        cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                url = str(json.loads((folder / ".noria" / "up.json").read_text())["url"])
+                with urllib.request.urlopen(f"{url}/healthz", timeout=2):
+                    break
+            except (OSError, ValueError):
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def predicted(url: str, model: str, row: dict[str, Any], name: str) -> float:
+    """The score that a server gives a row; `name` is the id of the request."""
+    body = json.dumps({"id": name, "row": row}).encode()
+    request = urllib.request.Request(f"{url}/predict/{model}", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return float(json.load(answer)["score"])

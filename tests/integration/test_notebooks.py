@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from script_project import last, made_in, noria, notebook, sha
+from script_project import last, made_in, noria, notebook, predicted, serving, sha
 
 from noria.scripts import records as scripts
 from noria.tracking import records as tracking
@@ -76,6 +76,20 @@ def test_a_notebook_runs_in_a_clean_kernel_and_is_recorded_like_a_script(folder:
     assert executed["cells"][3]["outputs"][0]["text"] == "fitted\n"
     assert executed["cells"][3]["execution_count"] == 3
     assert noria(folder, "deploy", "model").returncode == 0
+
+
+def test_a_model_of_a_notebook_is_served_and_answers_as_in_the_notebook(folder: Path) -> None:
+    row = {"age": 33, "fee": 41.5}
+    notebook(folder / "train.ipynb", [*FIT, f"print(model.predict_proba(pd.DataFrame([{row}]))[0, 1])"])
+    done = noria(folder, "run", "train.ipynb")
+    assert done.returncode == 0, done.stderr
+    expected = float(done.stdout.splitlines()[2])
+    assert noria(folder, "deploy", "model").returncode == 0
+    with serving(folder) as url:
+        assert predicted(url, "model", row, "q1") == pytest.approx(expected, rel=1e-12)
+    explained = noria(folder, "explain", "q1")
+    assert explained.returncode == 0, explained.stderr
+    assert last(folder)[1].run in explained.stdout, "the answer leads back to the notebook's run"
 
 
 @pytest.mark.parametrize(

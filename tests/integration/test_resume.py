@@ -17,7 +17,9 @@ from steps_project import begin, journal_lines, make, marks, noria, report, runs
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
 from noria.loop.run import Challenge, perform
+from noria.pipeline import records, values
 from noria.pipeline.execute import manner_of
+from noria.pipeline.values import Value
 from noria.registry import records as registry
 from noria.store.replay import difference
 
@@ -36,8 +38,9 @@ def flow():
         row = [step(number, place)(row[place], row[(place + 1) % 10]) for place in range(10)]
 """
 TIMES = 50
-KILLS_OF_AN_ATTEMPT = ("attempt.begun", "attempt.ended:2", "step.stored:2", "step.finished")
+KILLS_OF_AN_ATTEMPT = ("attempt.begun", "attempt.ended:2", "step.stored:2", "step.settled", "step.finished")
 KILLS_OF_A_RESUMPTION = ("run.resumed", "attempt.begun", "step.finished")
+STEPS = ("first", "second", "third")
 CHAIN = """
 @nr.step(cache=False)
 def first(n: int = 1) -> int:
@@ -122,14 +125,36 @@ def test_a_run_killed_at_any_point_of_an_attempt_is_resumed(tmp_path: Path, poin
     assert {step["status"] for step in done["steps"]} == {"done"}
     assert len(runs(folder)) == 1
     after = Counter(marks(folder))
-    for name in ("first", "second", "third"):
+    for name in STEPS:
         assert after[f"end {name}"] >= 1
-    if point in ("attempt.ended:2", "step.stored:2", "step.finished") and not is_in_worker:
-        for name in ("first", "second", "third"):
+    if point != "attempt.begun" and not is_in_worker:
+        for name in STEPS:
             assert after[f"begin {name}"] == 1, "what has an end is not begun again"
     assert before <= after
     audit = json.loads(noria(folder, "audit", "verify", "--json").stdout)
     assert audit["ok"], audit
+
+
+def test_results_that_only_the_journal_has_are_taken_up_by_other_processes(tmp_path: Path) -> None:
+    """Killed in one process before anything was stored, and resumed by workers, who read from the store."""
+    folder = make(tmp_path / "p", CHAIN)
+    assert noria(folder, "run", "--executor", "inline", NORIA_FAILPOINT="attempt.ended:2").returncode == -9
+    (place,) = (folder / ".noria" / "runs").glob("*/journal.jsonl")
+    assert [sorted(line["done"]["held"]) for line in journal_lines(place) if "ended" in line] == [
+        [value[0] for value in line["done"]["outputs"]] for line in journal_lines(place) if "ended" in line
+    ]
+    done = report(noria(folder, "run", "--resume", "--executor", "pool", "--json"))
+    assert {step["status"] for step in done["steps"]} == {"done"}
+    assert Counter(marks(folder)) == Counter(f"{what} {name}" for what in ("begin", "end") for name in STEPS)
+    ws = open_workspace(folder)
+    (run,) = runs(folder)
+    with ws.ledger.read() as tx:
+        found = {step.step: values.load(ws, Value(*_stored(step))) for step in records.steps(tx, run["run"])}
+    assert found == {"first": 2, "second": 20, "third": 21}
+
+
+def _stored(step: records.StepRecord) -> tuple[str, str]:
+    return step.outputs[0].digest, step.outputs[0].type
 
 
 @pytest.mark.parametrize("point", KILLS_OF_A_RESUMPTION)

@@ -6,15 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from script_project import TABLE, both, environment, last, made_in, noria
+from script_project import TABLE, both, environment, last, made_in, noria, predicted, serving
 
 from noria.registry import records as registry
 
@@ -35,37 +31,6 @@ def report(folder: Path, text: str, *words: str, name: str = "train.py") -> tupl
     assert done.stdout.strip(), done.stderr
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return done.returncode, found
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """`noria up` on a free port: its address."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "noria", "up", "--port", "0"],
-        cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            try:
-                url = str(json.loads((folder / ".noria" / "up.json").read_text())["url"])
-                with urllib.request.urlopen(f"{url}/healthz", timeout=2):
-                    break
-            except (OSError, ValueError):
-                time.sleep(0.1)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def predicted(url: str, model: str, row: dict[str, Any], name: str) -> float:
-    body = json.dumps({"id": name, "row": row}).encode()
-    request = urllib.request.Request(f"{url}/predict/{model}", body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return float(json.load(answer)["score"])
 
 
 def test_models_of_many_kinds_are_served_and_answer_as_in_the_script(folder: Path) -> None:

@@ -7,6 +7,7 @@ the step cache. Nothing is deployed here.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +21,12 @@ from noria.loop import pins, preconditions
 from noria.loop.interrupted import interrupted
 from noria.loop.report import RunReport, plain_report, report, step_line
 from noria.pipeline.define import PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Manner, StepReport, execute, manner_of, require_room
+from noria.pipeline.execute import Manner, StepReport, execute, executor_for, manner_of
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 
 if TYPE_CHECKING:
+    from noria.data.records import DatasetVersion
     from noria.loop import holdout, making
     from noria.search import best as searches
     from noria.search import study
@@ -158,45 +160,37 @@ def perform(
         challenge, params = Challenge(cause=before.cause, datasets=before.datasets), before.params
         pipeline = before.pipeline
     preconditions.require(ws, definition, pipeline)
-    require_room(definition, manner or manner_of(ws))
-    found = pins.resolve(ws, definition, challenge.datasets)
-    if before is not None:
-        handle = tracking.resume(ws, before.run)
-    else:
-        handle = tracking.start(
-            ws,
-            definition.name,
-            cause=challenge.cause,
-            pins=pins.pins_of(found),
-            config={"params": dict(params or {})},
-            inputs=challenge.inputs,
-        )
-    with handle:
-        lines = pins.checked(handle.held(), found)
-        done = execute(
-            ws,
-            definition,
-            run=handle.run,
-            pins=found,
-            params=params,
-            on_event=on_event,
-            manner=manner,
-            owner=handle.owner,
-            is_resumed=before is not None,
-        )
-        steps = tuple(step_line(step) for step in done.steps)
-        if definition.model is None:
-            handle.finish()
-            return plain_report(
+    with contextlib.closing(executor_for(definition, manner or manner_of(ws))) as executor:
+        found = pins.resolve(ws, definition, challenge.datasets)
+        handle = _begin(ws, definition, challenge, found, params) if before is None else tracking.resume(ws, before.run)
+        with handle:
+            lines = pins.checked(handle.held(), found)
+            done = execute(
+                ws,
                 definition,
-                cause=challenge.cause,
-                run_id=handle.run,
-                lines=lines,
-                steps=steps,
-                seconds=time.monotonic() - began,
+                run=handle.run,
+                pins=found,
+                params=params,
+                on_event=on_event,
+                manner=manner,
+                owner=handle.owner,
+                is_resumed=before is not None,
+                executor=executor,
             )
-        made = making.make(handle.held(), handle, definition, definition.model, done, found)
-        making.finish(handle, made)
+            made = None
+            if definition.model is not None:
+                made = making.make(handle.held(), handle, definition, definition.model, done, found)
+                making.finish(handle, made)
+    steps = tuple(step_line(step) for step in done.steps)
+    if made is None:
+        return plain_report(
+            definition,
+            cause=challenge.cause,
+            run_id=handle.run,
+            lines=lines,
+            steps=steps,
+            seconds=time.monotonic() - began,
+        )
     return report(
         definition,
         cause=challenge.cause,
@@ -205,4 +199,22 @@ def perform(
         steps=steps,
         made=made,
         seconds=time.monotonic() - began,
+    )
+
+
+def _begin(
+    ws: Workspace,
+    definition: PipelineDefinition,
+    challenge: Challenge,
+    found: Mapping[str, DatasetVersion],
+    params: Mapping[str, JSON] | None,
+) -> tracking.RunHandle:
+    """A new run."""
+    return tracking.start(
+        ws,
+        definition.name,
+        cause=challenge.cause,
+        pins=pins.pins_of(found),
+        config={"params": dict(params or {})},
+        inputs=challenge.inputs,
     )

@@ -86,7 +86,7 @@ class Cache:
     def _is_whole(self, outputs: Sequence[Output]) -> bool:
         try:
             for output in outputs:
-                self._ws.objects.path(output.digest)
+                self._ws.objects.require(output.digest)
             return all(self._keys.is_usable(Value(output.digest, output.type)) for output in outputs)
         except (NotFound, WorldError):
             return False

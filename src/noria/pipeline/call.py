@@ -72,8 +72,10 @@ def _ended_before(task: Task) -> Done | None:
     if found is None:
         return None
     try:
+        for content in found.held.values():
+            task.ws.objects.put_soon(content)
         for output in found.outputs:
-            task.ws.objects.path(output.digest)
+            task.ws.objects.require(output.digest)
     except (NotFound, WorldError):
         return None  # its objects are gone: it is made again
     return found
@@ -83,7 +85,9 @@ def _done(task: Task) -> Done:
     node = task.node
     try:
         returned, trace = perform(task)
-        return Done(outputs=outputs_of(task.ws.objects, node, returned, memory=task.memory), trace=trace)
+        outputs = outputs_of(task.ws.objects, node, returned, memory=task.memory)
+        held = task.ws.objects.held(value.digest for value in outputs)
+        return Done(outputs=outputs, trace=trace, held=held)
     except Preempted:
         return Done(error=preempted(task), is_killed=True, is_preempted=True)
     except NoriaError as raised:
@@ -144,7 +148,7 @@ def outputs_of(objects: Objects, node: StepNode, result: Any, *, memory: dict[st
                 where=node.step.where,
             )
         try:
-            stored = values.store(objects, part)
+            stored = values.store(objects, part, is_soon=True)
         except Unstorable as error:
             raise StepFailed(
                 f"{name} of step {node.name} cannot be stored: {error.reason}",

@@ -33,7 +33,7 @@ class KeyDocument:
 
 
 def write(objects: Objects, made: Mapping[str, KeyDocument]) -> str:
-    """Store the documents of steps, by their names; gives the digest of the one object."""
+    """Store the documents of steps, by their names, soon; gives the digest of the one object."""
     texts: dict[str, JSON] = {}
     steps: dict[str, JSON] = {}
     total = 0
@@ -49,7 +49,7 @@ def write(objects: Objects, made: Mapping[str, KeyDocument]) -> str:
                 places[label] = name
         steps[step] = {"key": each.key, "document": dict(each.document), "shown": places}
     whole = {"format": FORMAT, "steps": steps, "texts": texts}
-    return objects.put_bytes(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
+    return objects.put_soon(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
 
 
 def read(objects: Objects, name: str, step: str, key: str = "") -> KeyDocument:

@@ -36,12 +36,13 @@ from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Const
 from noria.pipeline.stopping import watched
 from noria.pipeline.values import Value
+from noria.store.held import HeldObjects
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from noria.data.records import DatasetVersion
 
-__all__ = ["Execution", "Manner", "StepReport", "execute", "manner_of", "require_room"]
+__all__ = ["Execution", "Manner", "StepReport", "execute", "executor_for", "manner_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ def execute(
     manner: Manner | None = None,
     owner: str = "",
     is_resumed: bool = False,
+    executor: Executor | None = None,
 ) -> Execution:
     """Run the steps of a pipeline that have no result yet, each when what it takes is there, and record each.
 
@@ -79,13 +81,15 @@ def execute(
         manner: how, where it is not as `[run]` of noria.toml says.
         owner: who must hold the run whenever something is recorded; "" for a run that nobody holds.
         is_resumed: the run was begun before, and what it has done stands.
+        executor: that of `executor_for`, which is closed in any case; one is made otherwise.
     Raises: UsageError for an unknown parameter, or if no executor can do what a step asks for;
         StepFailed, StepKilled; RunCancelled; RunPreempted; the steps so far stay recorded.
     """
-    overrides = _overrides(definition, params or {})
     manner = manner or manner_of(ws)
-    executor = _executor(definition, manner)
+    executor = executor or executor_for(definition, manner)
+    ws = replace(ws, objects=HeldObjects(ws.objects))  # stored together, before the facts that name them
     try:
+        overrides = _overrides(definition, params or {})
         with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
             flights = Flights(ws, run)
             keys = Keys(ws, definition, pins, overrides)
@@ -144,13 +148,12 @@ def manner_of(ws: Workspace, **changed: object) -> Manner:
     return Manner(**known)  # type: ignore[arg-type]  # the fields and types of Manner
 
 
-def require_room(definition: PipelineDefinition, manner: Manner) -> None:
-    """Before anything begins: the executor can run every step. Raises: UsageError naming one that could."""
-    _executor(definition, manner).close()
+def executor_for(definition: PipelineDefinition, manner: Manner) -> Executor:
+    """The executor that the manner names, open, if it can run every step: asked before anything begins.
 
-
-def _executor(definition: PipelineDefinition, manner: Manner) -> Executor:
-    """The executor of that name. Raises: UsageError if a step asks for what it has not, naming one that has."""
+    Raises: UsageError if a step asks for what it has not, naming one that has; StoreUnavailable for a cluster that
+        is not reached.
+    """
     made = _made(manner.executor, manner)
     try:
         has = made.capacity()

@@ -101,6 +101,8 @@ class Usage:
 class Done:
     """What came of an attempt: outputs in order, or the error; what it used.
 
+    `held` are the bytes of outputs, by digest, that only this process has until its object store is settled.
+
     `is_killed`: its process died or was stopped. `is_preempted`: it was asked to leave (SIGTERM), so
     it is to be begun again without costing a retry.
     """
@@ -112,6 +114,7 @@ class Done:
     usage: Usage = Usage()
     trace: Trace | None = None
     where: str = ""
+    held: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Executor(Protocol):

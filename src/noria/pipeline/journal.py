@@ -2,13 +2,15 @@
 
 The ledger holds what was decided; between an attempt's end and its fact a driver may be killed. So
 the process that ran an attempt writes the result here first, with one write, and a later driver
-takes it over instead of running the step again. Lines survive the death of processes; a power cut
+takes it over instead of running the step again; of a small result that is not in the object store yet
+the line has the bytes too. Lines survive the death of processes; a power cut
 may take the newest, and those attempts are then made again. Nothing here is truth about the past:
 without the file a run is only shown with less, and resumed with more work.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -144,6 +146,8 @@ def document_of(done: Done) -> dict[str, Any]:
     else:
         told["outputs"] = [[value.digest, value.type, value.size_bytes] for value in done.outputs]
         told["trace"] = None if done.trace is None else done.trace.document()
+        if done.held:
+            told["held"] = {name: base64.b64encode(content).decode("ascii") for name, content in done.held.items()}
     return told
 
 
@@ -158,7 +162,8 @@ def done_from(told: Mapping[str, Any]) -> Done:
         return Done(error=error, is_killed=is_killed, is_preempted=is_preempted, usage=usage, where=told["where"])
     outputs = tuple(Value(digest, kind, size) for digest, kind, size in told["outputs"])
     trace = None if told["trace"] is None else trace_from(told["trace"])
-    return Done(outputs=outputs, usage=usage, trace=trace, where=told["where"])
+    held = {name: base64.b64decode(text) for name, text in told.get("held", {}).items()}
+    return Done(outputs=outputs, usage=usage, trace=trace, where=told["where"], held=held)
 
 
 def left_by(path: Path) -> Left:

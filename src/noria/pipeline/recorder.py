@@ -1,6 +1,7 @@
 """Writes what came of steps: facts in batches, then the right to their keys is given back.
 
-Facts of quick steps share a transaction, with one object for their key documents. Each transaction
+Facts of quick steps share a transaction, and one object for their key documents; what they gave is
+stored with one sync before it, and a kill before that finds it in the journal. Each transaction
 asks first whether the run is still this driver's: one that was taken over writes nothing more.
 Thread safe: the watch over a long step writes what waits meanwhile.
 """
@@ -114,6 +115,8 @@ class Recorder:
                 pending, self._pending = self._pending, _Pending()
                 made = {item.fact.step: item.document for item in pending.steps if item.document is not None}
                 name = documents.write(self._ws.objects, made) if made else ""
+                self._ws.objects.settle()
+                failpoint("step.settled")
                 with self._ws.ledger.transaction() as tx:
                     if self._owner:  # a run that nobody started (a test's own) has none
                         require_own(tx, self._run, self._owner)

@@ -47,10 +47,12 @@ class Earlier:
 
     def result(self, name: str, call: str) -> Done | None:
         """The result of an attempt that has no fact yet, or of an item that may not be shared."""
-        known = self._left.results.get(name)
-        if known is not None and known[0] == call and known[1].error is None and self._is_whole(known[1].outputs):
-            return known[1]
-        return None
+        known_call, done = self._left.results.get(name, ("", None))
+        if done is None or known_call != call or done.error is not None:
+            return None
+        for content in done.held.values():
+            self._objects.put_soon(content)
+        return done if self._is_whole(done.outputs) else None
 
     def was_begun(self, name: str) -> bool:
         """Whether an attempt was under way when the run was cut off: it may still come to its end."""
@@ -59,7 +61,7 @@ class Earlier:
     def _is_whole(self, outputs: Sequence[Output | Value]) -> bool:
         try:
             for output in outputs:
-                self._objects.path(output.digest)
+                self._objects.require(output.digest)
         except (NotFound, WorldError):
             return False
         return True

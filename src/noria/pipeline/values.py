@@ -47,6 +47,9 @@ torch = lazy("torch")
 FORMATS: Mapping[str, int] = {"plain": 1, "pandas": 1, "arrow": 1, "polars": 1, "numpy": 1, "torch": 1, "pickle": 1}
 """The serialisers and their versions; a change of bytes is a new version, which enters the step key."""
 
+SMALL_BYTES = 4 << 10
+"""What fits into a line of a run's journal."""
+
 _LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas", "joblib", "xgboost", "lightgbm", "threadpoolctl"})
 _MAKERS = frozenset(
     {"_reconstruct", "scalar", "dtype", "ndarray", "_frombuffer", "newObj", "_unpickle_block", "new_block"}
@@ -80,10 +83,14 @@ class Value:
     size_bytes: int = 0
 
 
-def store(objects: Objects, value: Any) -> Value:
-    """Write a value. Raises: Unstorable with a reason for people if it cannot be kept without loss."""
+def store(objects: Objects, value: Any, *, is_soon: bool = False) -> Value:
+    """Write a value; a small one with `is_soon` when the store is settled next.
+
+    Raises: Unstorable with a reason for people if it cannot be kept without loss.
+    """
     kind, content = _encoded(objects, value)
-    return Value(objects.put_bytes(content), kind, len(content))
+    is_held = is_soon and len(content) <= SMALL_BYTES
+    return Value(objects.put_soon(content) if is_held else objects.put_bytes(content), kind, len(content))
 
 
 def load(ws: Workspace, value: Value) -> Any:

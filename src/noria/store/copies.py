@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from noria.core.errors import Corrupt
 from noria.core.identity import Digest, short
 from noria.store.disk import BLOCK_BYTES, disk_faults, sync_files
 
-__all__ = ["altered", "copy_chunks", "copy_stream"]
+__all__ = ["altered", "copy_chunks", "copy_stream", "in_two"]
 
 _THREADS = 2
 _PARTS_AHEAD = 3
@@ -180,3 +181,20 @@ def altered(name: str, found: str) -> Corrupt:
 def _blocks(source: BinaryIO) -> Iterator[bytes]:
     while block := source.read(BLOCK_BYTES):
         yield block
+
+
+def in_two(stop: threading.Event, *works: tuple[Callable[[Sequence[Digest]], None], Sequence[Digest]]) -> None:
+    """Each work on halves of its names, in two threads; the first failure ends them all."""
+    parts = [
+        (work, names[len(names) * number // _THREADS : len(names) * (number + 1) // _THREADS])
+        for work, names in works
+        for number in range(_THREADS)
+    ]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="noria-copy") as pool:
+        futures = [pool.submit(work, part) for work, part in parts if part]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            stop.set()
+            raise

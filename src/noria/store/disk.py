@@ -10,12 +10,23 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from noria.core.errors import StoreFull, StoreUnavailable, UsageError
 from noria.core.identity import Digest
 from noria.core.printable import printable
 
-__all__ = ["BLOCK_BYTES", "devices", "disk_faults", "hash_file", "stamp_of", "sync_files", "sync_folder", "too_long"]
+__all__ = [
+    "BLOCK_BYTES",
+    "devices",
+    "disk_faults",
+    "hash_file",
+    "length_of",
+    "stamp_of",
+    "sync_files",
+    "sync_folder",
+    "too_long",
+]
 
 BLOCK_BYTES = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -107,6 +118,14 @@ def hash_file(path: Path) -> Digest:
     """The digest of a file's bytes, read in blocks."""
     with path.open("rb") as stream:
         return Digest("sha256:" + hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def length_of(stream: BinaryIO) -> int:
+    """How many bytes a stream gives, in flat memory."""
+    total = 0
+    while block := stream.read(BLOCK_BYTES):
+        total += len(block)
+    return total
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int, int]:

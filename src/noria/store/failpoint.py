@@ -66,6 +66,7 @@ NAMES: tuple[str, ...] = (
     "attempt.ended",
     "checkpoint.stored",
     "step.stored",
+    "step.settled",
     "step.finished",
     "run.started",
     "run.resumed",

@@ -14,7 +14,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -22,8 +21,8 @@ from noria.core import identity
 from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
-from noria.store.copies import altered, copy_chunks, copy_stream
-from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, stamp_of, sync_folder
+from noria.store.copies import altered, copy_chunks, copy_stream, in_two
+from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, length_of, stamp_of, sync_folder
 from noria.store.localcopies import LocalCopies
 from noria.store.unpack import Packed, write_copy
 from noria.store.unpackers import unpack_many
@@ -57,7 +56,6 @@ FRESH_S = 3600
 """A store notes that an object was asked for again only when it was last noted this long ago, at the most."""
 
 _SMALL_BYTES = 1 << 20
-_THREADS = 2
 _AT_ONCE = 512
 _LOOKED_UP = 4096
 
@@ -284,6 +282,17 @@ class Objects:
         """Store bytes. Idempotent and atomic; an altered object of that name is put right."""
         return self._store.put(io.BytesIO(content))
 
+    def put_soon(self, content: bytes) -> Digest:
+        """Store bytes; where this face holds them back (`HeldObjects`), with the next `settle`."""
+        return self.put_bytes(content)
+
+    def settle(self) -> None:
+        """Store what was to be stored soon."""
+
+    def held(self, digests: Iterable[str]) -> dict[str, bytes]:
+        """Of some objects those that are held back, with their bytes."""
+        return {}
+
     def put_file(self, path: Path) -> Digest:
         """Store a file's bytes; the file itself is never moved or changed.
 
@@ -336,7 +345,7 @@ class Objects:
 
     def get_bytes(self, digest: str) -> bytes:
         """The object's bytes, verified. Raises: NotFound; Corrupt if they do not match their name."""
-        name = _parsed(digest)
+        name = self._named(digest)
         with self._open(name) as stream, disk_faults(self._cache):
             content = stream.read()
         found = identity.digest(content)
@@ -346,7 +355,7 @@ class Objects:
 
     def get_many(self, digests: Iterable[str]) -> Iterator[tuple[Digest, bytes]]:
         """The bytes of small objects, each verified, in the order that suits the store. Raises: NotFound; Corrupt."""
-        names = [_parsed(text) for text in digests]
+        names = [self._named(text) for text in digests]
         if isinstance(self._store, HasBatches):
             for name, content in self._store.get_many(names):
                 found = identity.digest(content)
@@ -363,7 +372,7 @@ class Objects:
         Of a chunked object only the chunks that are read are fetched; others are verified as a whole,
         once per process. The caller closes it. Raises: NotFound; Corrupt, for a chunk when it is read.
         """
-        name = _parsed(digest)
+        name = self._named(digest)
         chunks = self.chunks_of(name)
         if chunks is not None:
             reader = ChunkReader(Recipe(name, chunks), self.get_many)
@@ -387,7 +396,7 @@ class Objects:
         A copy is kept for some hours at least (`COPY_GRACE_S`); who needs it later asks again.
         Raises: NotFound; Corrupt.
         """
-        name = _parsed(digest)
+        name = self._named(digest)
         if isinstance(self._store, HasPaths):
             place = self._store.path_of(name)
             if place.exists() or not isinstance(self._store, HasForms):
@@ -414,7 +423,7 @@ class Objects:
 
         A file that is there is replaced. Raises: NotFound; Corrupt; StoreFull.
         """
-        name = _parsed(digest)
+        name = self._named(digest)
         self._copy(name, target, is_synced=True, progress=ignore_progress)
 
     def copy_many(self, pairs: Sequence[tuple[str, str | Path]], progress: Progress = ignore_progress) -> None:
@@ -427,7 +436,7 @@ class Objects:
         """
         wanted: dict[Digest, list[str | Path]] = {}
         for text, target in pairs:
-            wanted.setdefault(_parsed(text), []).append(target)
+            wanted.setdefault(self._named(text), []).append(target)
         if pairs:
             with disk_faults(Path(pairs[0][1])):
                 small = self._unpack(wanted, progress)
@@ -463,15 +472,15 @@ class Objects:
 
         large = list(wanted.keys() - set(small))
         if wanted:
-            _in_two(stop, (copy_small, small), (copy_large, large))
+            in_two(stop, (copy_small, small), (copy_large, large))
 
     def has(self, digest: str) -> bool:
         """Whether the object is there; its bytes are not looked at."""
-        return self._store.has(_parsed(digest))
+        return self._store.has(self._named(digest))
 
     def has_many(self, digests: Iterable[str]) -> set[Digest]:
         """Those of the objects that are there; their bytes are not looked at."""
-        names = [_parsed(text) for text in digests]
+        names = [self._named(text) for text in digests]
         if isinstance(self._store, HasBatches):
             return self._store.has_many(names)
         return {name for name in names if self._store.has(name)}
@@ -482,7 +491,7 @@ class Objects:
 
     def size(self, digest: str) -> int:
         """The object's size in bytes. Raises: NotFound."""
-        name = _parsed(digest)
+        name = self._named(digest)
         if isinstance(self._store, HasForms):
             return self._store.size_of(name)
         if isinstance(self._store, HasPaths):
@@ -491,16 +500,24 @@ class Objects:
             except FileNotFoundError as error:
                 raise gone(name) from error
         with self._open(name) as stream:
-            return stream.seek(0, io.SEEK_END) if stream.seekable() else _length(stream)
+            return stream.seek(0, io.SEEK_END) if stream.seekable() else length_of(stream)
 
     def chunks_of(self, digest: str) -> tuple[tuple[Digest, int], ...] | None:
         """Digest and size of each chunk in order, or None for an object that is stored whole. Raises: NotFound."""
-        name = _parsed(digest)
+        name = self._named(digest)
         return self._store.chunks_of(name) if isinstance(self._store, HasChunks) else None
+
+    def require(self, digest: str) -> None:
+        """The object is whole; a file is hashed once per process, as by `path`. Raises: NotFound; Corrupt."""
+        name = self._named(digest)
+        if self._is_packed(name):
+            self.get_bytes(name)
+        else:
+            self.path(name)
 
     def verify(self, digest: str) -> None:
         """Read the whole object anew and compare it with its name, in flat memory. Raises: NotFound; Corrupt."""
-        name = _parsed(digest)
+        name = self._named(digest)
         hasher = hashlib.sha256()
         with self._open(name) as stream, disk_faults(self._cache):
             while block := stream.read(BLOCK_BYTES):
@@ -514,7 +531,7 @@ class Objects:
 
         Stores that replace altered objects by themselves have nothing to do. Raises: NotFound.
         """
-        name = _parsed(digest)
+        name = self._named(digest)
         if isinstance(self._store, HasForms):
             self._store.quarantine(name)
         elif not self._store.has(name):
@@ -549,6 +566,11 @@ class Objects:
         with self._lock:
             self._verified[name] = stamp
 
+    def _named(self, text: str) -> Digest:
+        if not is_digest(text):
+            raise NotFound(f"{text[:80]!r} is not the digest of an object", hint="one is sha256: and 64 hex digits")
+        return Digest(text)
+
 
 def _work(store: HasPlaces, wanted: dict[Digest, list[str | Path]]) -> Iterator[Packed]:
     """What of `wanted` lies packed here; that is taken out of it. Some thousands are looked up at a time."""
@@ -560,33 +582,3 @@ def _work(store: HasPlaces, wanted: dict[Digest, list[str | Path]]) -> Iterator[
             key = bytes.fromhex(name[7:])
             for target in wanted.pop(name):
                 yield Packed(where, at, size, key, os.fsencode(target))
-
-
-def _length(stream: BinaryIO) -> int:
-    total = 0
-    while block := stream.read(BLOCK_BYTES):
-        total += len(block)
-    return total
-
-
-def _parsed(text: str) -> Digest:
-    if not is_digest(text):
-        raise NotFound(f"{text[:80]!r} is not the digest of an object", hint="a digest is sha256: and 64 hex digits")
-    return Digest(text)
-
-
-def _in_two(stop: threading.Event, *works: tuple[Callable[[Sequence[Digest]], None], Sequence[Digest]]) -> None:
-    """Each work on halves of its names, in two threads; the first failure ends them all."""
-    parts = [
-        (work, names[len(names) * number // _THREADS : len(names) * (number + 1) // _THREADS])
-        for work, names in works
-        for number in range(_THREADS)
-    ]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="noria-copy") as pool:
-        futures = [pool.submit(work, part) for work, part in parts if part]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stop.set()
-            raise

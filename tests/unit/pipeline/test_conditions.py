@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from noria.core.identity import Digest
 from noria.pipeline import records, values
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.execute import Execution, execute
@@ -164,7 +165,7 @@ def test_what_cannot_be_identified_is_named_and_not_cached(ws: Workspace) -> Non
 def test_a_missing_result_is_made_again(ws: Workspace) -> None:
     text = READS.format(options="")
     made = run(ws, text, "r1", c__json='{"n": 1}')
-    ws.objects.path(made.outputs["work"][0].digest).unlink()
+    ws.objects.store.delete(Digest(made.outputs["work"][0].digest))
     again = run(ws, text, "r2")
     assert last(again) == ("done", "its result was not whole")
     assert result(ws, again) == 1

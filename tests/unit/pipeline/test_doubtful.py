@@ -12,6 +12,7 @@ from noria.pipeline import call, journal, values
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.executor import Done, Task
+from noria.store.held import HeldObjects
 from noria.testing.workspace import open_memory
 
 PIPELINE = """
@@ -86,5 +87,27 @@ def test_a_failure_and_a_result_that_is_gone_are_no_end(task: Task, ran: Path) -
     path = task.ws.objects.path(gone.digest)
     path.chmod(0o600)
     path.unlink()
+    assert values.load(task.ws, call.run(task).outputs[0]) == "anew"
+    assert ran.exists()
+
+
+def test_what_was_ended_and_is_in_the_journal_alone_is_stored_and_taken(task: Task, ran: Path) -> None:
+    """The attempt before this one was of a process that died before it stored the small things that it had made."""
+    face = HeldObjects(task.ws.objects)
+    stored = values.store(face, "before", is_soon=True)
+    assert task.journal is not None
+    before = Done(outputs=(stored,), where="process 1", held=face.held([stored.digest]))
+    journal.ended(task.journal, replace(task, attempt=1), before)
+    assert not task.ws.objects.has(stored.digest)
+    assert call.run(task) == before
+    assert not ran.exists()
+    assert values.read(task.ws.objects, stored, task.definition.root) == "before"
+
+
+def test_bytes_that_were_altered_in_the_journal_are_no_end(task: Task, ran: Path) -> None:
+    stored = values.store(HeldObjects(task.ws.objects), "before", is_soon=True)
+    assert task.journal is not None
+    before = Done(outputs=(stored,), where="process 1", held={stored.digest: b'"beford"'})
+    journal.ended(task.journal, replace(task, attempt=1), before)
     assert values.load(task.ws, call.run(task).outputs[0]) == "anew"
     assert ran.exists()

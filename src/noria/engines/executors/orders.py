@@ -56,7 +56,8 @@ class Editions:
 
 
 def order_of(task: Task, edition: int) -> Order:
-    """The order for a task."""
+    """The order for a task. What it takes is in the object store when this returns, for another process to read."""
+    task.ws.objects.settle()
     options = task.node.step.options
     told = {
         "step": task.node.name,
