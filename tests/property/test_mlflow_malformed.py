@@ -134,6 +134,8 @@ def requests(draw: st.DrawFn) -> tuple[str, str, str, Any]:
     if "trace" in fields and draw(st.booleans()):
         info = {"trace_id": TRACE, "trace_location": {"mlflow_experiment": {"experiment_id": "0"}}}
         info |= draw(st.dictionaries(st.sampled_from(sorted(traces.INFO.fields)), VALUES, max_size=4))
+        if draw(st.booleans()):
+            info["assessments"] = [{"feedback": {"value": draw(VALUES)}, "assessment_id": draw(st.text(max_size=3))}]
         given["trace"] = {"trace_info": info}
     if "assessment" in fields and draw(st.booleans()):
         named = st.dictionaries(st.sampled_from(sorted(ASSESSMENT.fields)), VALUES, max_size=4)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, or_, select
+from sqlalchemy import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, func, or_, select
 
 from noria.core.fact import Stored
 from noria.store.compare import compared
@@ -355,7 +355,9 @@ def _condition(asked: Condition) -> Any:
 
 
 def _column(key: str) -> Any:
-    return _trace.c.began_ms + _trace.c.took_ms if key == "ended_ms" else _trace.c[key]
+    if key == "ended_ms":  # what has no duration yet counts as over at once, as in MLflow's searches
+        return _trace.c.began_ms + func.coalesce(_trace.c.took_ms, 0)
+    return _trace.c[key]
 
 
 def _whole(tx: Reader, rows: Sequence[Row[Any]]) -> list[TraceRecord]:

@@ -149,7 +149,7 @@ def _span(
         found["end_time_unix_nano"] = times[1]
     found["attributes"] = list(said.values())
     if events:
-        found["events"] = sorted(events, key=lambda event: event.get("time_unix_nano", 0))
+        found["events"] = events
     if links:
         found["links"] = links
     code, message = status

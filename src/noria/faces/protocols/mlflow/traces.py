@@ -84,7 +84,7 @@ def start(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
         tags={key: value for key, value in info.get("tags", {}).items() if key not in _FIXED},
         metadata={**info.get("trace_metadata", {}), "mlflow.trace.infoFinalized": "true"},
     )
-    judged = [(each.get("assessment_name", ""), said_of(each, ws.clock.now())) for each in info.get("assessments", [])]
+    judged = [(each, said_of(each, ws.clock.now())) for each in info.get("assessments", [])]
     _doing(lambda: keeping.log(ws, said))
     for each, content in judged:
         own = each.get("assessment_id", "")[: keeping.ID_MAX]
