@@ -60,6 +60,7 @@ __all__ = [
     "ScheduleConfig",
     "ServerConfig",
     "StoreConfig",
+    "WebhooksConfig",
     "find_project",
     "load_project",
     "parse_project",
@@ -207,6 +208,20 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhooksConfig:
+    """`[webhooks]`: whom the server may call when a webhook says so; only an admin makes webhooks.
+
+    `schemes` are those of URLs. `private` names hosts, addresses and networks that may be called although they are
+    not on the internet, such as "hooks.internal" or "10.0.0.0/8". `hosts`, if any, are the only ones that may be
+    called.
+    """
+
+    schemes: tuple[str, ...] = ("https",)
+    private: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
 
@@ -224,6 +239,7 @@ class Project:
     schedules: Mapping[str, ScheduleConfig] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
+    webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
 
     @property
     def state(self) -> Path:
@@ -269,7 +285,7 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "remote", "run", "schedule", "env", "reproduce")
+    known = ("project", "data", "model", "server", "store", "remote", "run", "schedule", "env", "reproduce", "webhooks")
     for key in document:
         if key not in known:
             raise _unknown(key, known, where, "")
@@ -305,7 +321,15 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         },
         environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
         reproduce=_reproduce(document.get("reproduce", {}), where),
+        webhooks=_webhooks(document.get("webhooks", {}), where),
     )
+
+
+def _webhooks(value: Any, where: str) -> WebhooksConfig:
+    found = _struct(WebhooksConfig, value, where, "webhooks")
+    for scheme in found.schemes:
+        _one_of(scheme, ("https", "http"), where, "webhooks.schemes")
+    return found
 
 
 def _reproduce(value: Any, where: str) -> ReproduceConfig:

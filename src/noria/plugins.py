@@ -38,6 +38,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "schedule": "noria.schedule",
         "search": "noria.search",
         "governance": "noria.governance",
+        "webhooks": "noria.webhooks",
+        "traces": "noria.traces",
     },
     "objects": {
         "file": "noria.engines.objects.file:FileObjects",

@@ -64,6 +64,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
         "reproduce",
         "run",
         "schedules",
+        "webhooks",
     }
     nested = {"behaviour", "clients", "gate", "deploy", "monitor", "retrain", "min", "max", "champion", "margin"}
     inside = {"source", "delay", "cooldown", "per_week", "budget_per_week"}

@@ -117,7 +117,7 @@ def migrate(root: Path, migrations: Path) -> None:
     project = Project(name="victim", root=root)
     database = Database(database_url("", project.state))
     slices = load_slices()
-    start(database, slices, Seen(project.state / "seen"), "victim", schema="0003", migrations=migrations)
+    start(database, slices, Seen(project.state / "seen"), "victim", schema="0004", migrations=migrations)
     acknowledge("done")
 
 

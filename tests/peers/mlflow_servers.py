@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = ROOT / ".venv-peers/mlflow/bin"
+ENVIRONMENTS = ROOT / ".venv-peers"
+BIN = ENVIRONMENTS / "mlflow/bin"
 NORIA = ROOT / ".venv/bin/noria"
-START_S = 120.0
+START_S = 400.0
+"""A loaded machine needs long for a server of that size."""
 CLIENT_S = 900.0
 IDLE_S = 1.0
 """A connection that rested so long is opened again: a server may be closing it just now."""
@@ -50,12 +52,17 @@ class Server:
         self.process.wait()
 
     def send(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        more: Mapping[str, str] | None = None,
     ) -> tuple[int, str]:
-        """The status and text of an answer."""
+        """The status and text of an answer; `more` are further headers."""
         if time.monotonic() - self._used > IDLE_S:
             self.close()
-        headers = {"content-type": kind} if body is not None else {}
+        headers = {**({"content-type": kind} if body is not None else {}), **(more or {})}
         try:
             self._connection.request(method, path, body, headers)
             answer = self._connection.getresponse()
@@ -96,12 +103,12 @@ def noria_server(folder: Path, environ: Mapping[str, str] | None = None) -> Iter
         yield server
 
 
-def client(script: str | Path, url: str, folder: Path, *words: str) -> dict[str, Any]:
-    """What a script of MLflow's environment printed on its last line."""
+def client(script: str | Path, url: str, folder: Path, *words: str, environment: str = "mlflow") -> dict[str, Any]:
+    """What a script of one of the environments with MLflow printed on its last line."""
     environ = {**os.environ, "MLFLOW_TRACKING_URI": url, "GIT_PYTHON_REFRESH": "quiet"}
     given = [str(script)] if isinstance(script, Path) else ["-c", script]
     done = subprocess.run(
-        [str(BIN / "python"), *given, *words],
+        [str(ENVIRONMENTS / environment / "bin/python"), *given, *words],
         cwd=folder,
         env=environ,
         capture_output=True,

@@ -83,16 +83,16 @@ def _has_keys(key: str, items: list[Any]) -> bool:
     return key == "metrics" and len(set(names)) == len(names)
 
 
-def _difference(there: Any, here: Any, where: str = "") -> str:
+def difference(there: Any, here: Any, where: str = "") -> str:
     """The first place where two answers differ."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in {**there, **here}:
             if there.get(key) != here.get(key):
-                return _difference(there.get(key), here.get(key), f"{where}.{key}")
+                return difference(there.get(key), here.get(key), f"{where}.{key}")
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         for place, (one, other) in enumerate(zip(there, here, strict=True)):
             if one != other:
-                return _difference(one, other, f"{where}[{place}]")
+                return difference(one, other, f"{where}[{place}]")
     return f"{where}: there {str(there)[:400]}, here {str(here)[:400]}"
 
 
@@ -111,7 +111,7 @@ def test_every_request_is_answered_as_mlflows_own_server_does(servers: tuple[Ser
         elif status != their_status:
             wrong.append(f"{name}: {their_status} there, {status} here\n  {expected}\n  {answer}")
         elif name not in LEAKS | MODEL_LEAKS and expected and answer != expected:
-            wrong.append(f"{name}: {method} {endpoint} {str(given)[:200]}\n  {_difference(expected, answer)}")
+            wrong.append(f"{name}: {method} {endpoint} {str(given)[:200]}\n  {difference(expected, answer)}")
     assert len(EVERYTHING) > 700
     assert not wrong, f"{len(wrong)} of {len(EVERYTHING)} differ:\n" + "\n".join(wrong)
 
@@ -127,4 +127,4 @@ def test_postgres_answers_as_sqlite_does(tmp_path_factory: pytest.TempPathFactor
         for name, method, endpoint, given in EVERYTHING:
             expected = one.play(name, method, endpoint, given)
             found = other.play(name, method, endpoint, given)
-            assert found == expected, f"{name}: {_difference(expected[1], found[1])}"
+            assert found == expected, f"{name}: {difference(expected[1], found[1])}"

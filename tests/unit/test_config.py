@@ -43,7 +43,7 @@ def test_a_name_is_enough_and_the_rest_has_defaults() -> None:
         (
             {"zzz": {}},
             "no table [zzz]",
-            "valid keys: data, env, model, project, remote, reproduce, run, schedule, server, store",
+            "valid keys: data, env, model, project, remote, reproduce, run, schedule, server, store, webhooks",
         ),
     ],
 )

@@ -39,6 +39,7 @@ from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 
 __all__ = [
+    "CONTEXT",
     "DEFAULT",
     "PROJECTIONS",
     "TABLES",

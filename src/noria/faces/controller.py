@@ -1,4 +1,5 @@
-"""The controlling process: judges rollouts, seals logs, looks at the schedules, and lets the loop look around.
+"""The controlling process: judges rollouts, seals logs, looks at the schedules, tells webhooks, and lets the
+loop look around.
 
 Started by the supervisor as `python -m noria.faces.controller`. It holds nothing that cannot be
 computed again from facts and logs, so it may be killed at any moment.
@@ -20,6 +21,7 @@ from noria.core.errors import NoriaError, WorldError
 from noria.experiments.incoming import send_all_left
 from noria.faces.logs import start_log
 from noria.faces.orphan import on_parent_end
+from noria.faces.telling import tell
 from noria.loop import react
 from noria.schedule.tick import Watcher
 from noria.serving import capture, records
@@ -50,7 +52,7 @@ def main() -> int:
 
 
 class Controller:
-    """Four kinds of work, each at its own pace; a failure of one is logged and does not stop the others."""
+    """Five kinds of work, each at its own pace; a failure of one is logged and does not stop the others."""
 
     def __init__(self, ws: Workspace, *, environment: str = "local") -> None:
         self._ws = ws
@@ -62,6 +64,8 @@ class Controller:
         """Work until `stop` is set."""
         judging = threading.Thread(target=self._judging, args=(stop,), name="noria-judge", daemon=True)
         judging.start()
+        telling = threading.Thread(target=tell, args=(self._ws, stop), name="noria-webhooks", daemon=True)
+        telling.start()
         sealed_at = 0.0
         while not stop.wait(TICK_S):
             if time.monotonic() - sealed_at > SEAL_S:
@@ -71,6 +75,7 @@ class Controller:
             self._guarded("the schedules", self._schedules.look)
             self._guarded("the loop's tick", lambda: react.tick(self._ws))
         judging.join(timeout=5)
+        telling.join(timeout=5)
 
     def judge(self) -> None:
         """Advance every open rollout as its log says."""

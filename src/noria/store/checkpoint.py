@@ -33,6 +33,7 @@ __all__ = [
     "checkpoint_body",
     "is_name",
     "is_signed_by",
+    "key_in",
     "open_signer",
     "parse_checkpoint",
     "parse_verifier",
@@ -165,6 +166,14 @@ def open_signer(path: Path, origin: str) -> Signer:
 
     Raises: StoreUnavailable if others may read the file, or if it does not hold a key.
     """
+    return Signer(origin, key_in(path))
+
+
+def key_in(path: Path, what: str = "signing key") -> bytes:
+    """The 32 bytes of a key that only its owner may read; the first call makes it. Safe between processes.
+
+    Raises: StoreUnavailable if others may read the file, or if it does not hold a key.
+    """
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -172,19 +181,19 @@ def open_signer(path: Path, origin: str) -> Signer:
         status = path.stat()
     if status.st_mode & 0o077:
         raise StoreUnavailable(
-            f"others may read the signing key (mode {status.st_mode & 0o777:04o})",
+            f"others may read the {what} (mode {status.st_mode & 0o777:04o})",
             where=str(path),
             hint=f"chmod 600 {path}, and rotate the key if somebody may have read it",
         )
     with disk_faults(path):
         text = path.read_text(encoding="ascii", errors="replace").strip()
     try:
-        seed = base64.b64decode(text, validate=True)
+        key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        seed = b""
-    if len(seed) != 32:
-        raise StoreUnavailable("the file does not hold a signing key", where=str(path), hint="restore it from a backup")
-    return Signer(origin, seed)
+        key = b""
+    if len(key) != 32:
+        raise StoreUnavailable(f"the file does not hold a {what}", where=str(path), hint="restore it from a backup")
+    return key
 
 
 def _make_key(path: Path) -> None:

@@ -32,7 +32,7 @@ from noria.store.slices import Slices
 
 __all__ = ["SCHEMA", "start"]
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest revision in migrations/versions."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 

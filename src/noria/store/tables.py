@@ -36,6 +36,7 @@ __all__ = [
     "project",
     "projected",
     "record_table",
+    "secret",
     "setting",
 ]
 
@@ -126,6 +127,14 @@ lease = Table(
     Column("sum", BigInteger, nullable=False),
 )
 """Rows of `job` and `lease` carry a sum of their other columns (sealed.py)."""
+
+secret = Table(
+    "secret",
+    LEDGER,
+    Column("name", Text, primary_key=True),
+    Column("sealed", Text, nullable=False),
+)
+"""Secrets that Noria signs with, sealed by a key that is not in the database (secrets.py)."""
 
 IMMUTABLE = (fact, edge, node, checkpoint)
 """Tables whose rows nothing may update or delete."""

@@ -24,7 +24,7 @@ from noria.faces.http import auth
 from noria.faces.http.app import App
 from noria.faces.http.feedback import Feedback
 from noria.faces.protocols.mlflow.permissions import permission_of
-from noria.faces.protocols.mlflow.routes import ENDPOINTS, PREFIXES, PROXIED, UPLOADS
+from noria.faces.protocols.mlflow.routes import ENDPOINTS, ENDPOINTS_3, PREFIXES, PREFIXES_3, PROXIED, SPANS, UPLOADS
 from noria.governance.access import LEAST, ROLES
 from noria.governance.tokens import create
 from noria.serving.runtime import Runtime
@@ -46,6 +46,7 @@ RAW = {
     ("GET", "/"): "project.read",
     ("GET", "/api/v1"): "project.read",
     ("GET", "/version"): "experiments.read",
+    ("POST", SPANS): "experiments.write",
     ("GET", "/api/3.0/mlflow/server-info"): "experiments.read",
     ("GET", "/ajax-api/3.0/mlflow/server-info"): "experiments.read",
     **{("GET", f"{prefix}/artifacts"): "experiments.read" for prefix in PROXIED},
@@ -66,8 +67,9 @@ VERBS = {
 }
 MLFLOW = {
     (method, f"{prefix}/{endpoint.replace('{', '').replace('}', '')}"): permission_of(method, endpoint)
-    for method, endpoint in ENDPOINTS
-    for prefix in PREFIXES
+    for endpoints, prefixes in ((ENDPOINTS, PREFIXES), (ENDPOINTS_3, PREFIXES_3))
+    for method, endpoint in endpoints
+    for prefix in prefixes
 }
 TABLE = {**RAW, **VERBS, **MLFLOW}
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")

@@ -5,19 +5,22 @@ Source: mlflow/server/handlers.py and store/tracking/sqlalchemy_store.py of MLfl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from noria.catalog import filing
 from noria.catalog import records as catalog
 from noria.catalog.records import ExperimentRecord
 from noria.core.errors import NotFound
+from noria.experiments import records as runs
+from noria.experiments.grammar import Clause
 from noria.experiments.records import ACTIVE, DELETED
 from noria.faces.protocols.mlflow import filters, names, shapes
 from noria.faces.protocols.mlflow.filters import EXPERIMENTS, Comparison
 from noria.faces.protocols.mlflow.messages import INT, TEXT, Enum, Message, Repeated, Spec
 from noria.faces.protocols.mlflow.refusals import Refused, exists, invalid, missing
 from noria.faces.protocols.mlflow.wire import Wire, found_experiment
+from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
 __all__ = ["ENDPOINTS", "PAIR", "VIEWS", "require_page_size", "stages"]
@@ -25,6 +28,9 @@ __all__ = ["ENDPOINTS", "PAIR", "VIEWS", "require_page_size", "stages"]
 PAIR = Message({"key": TEXT, "value": TEXT})
 VIEWS = Enum({"ACTIVE_ONLY": 1, "DELETED_ONLY": 2, "ALL": 3})
 PAGE_MAX = 50_000
+DATASETS_MAX = 20
+"""Of so many experiments the data sets are told at once."""
+SUMMARIES_MAX, RUNS_MAX, RUNS_PAGE = 1000, 100_000, 500
 
 
 def create(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +145,45 @@ def search(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
+def search_datasets(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
+    """The data sets that runs of experiments used, each once with what it was used for."""
+    chosen = given.get("experiment_ids", [])
+    if not chosen:
+        raise invalid("SearchDatasets request must specify at least one experiment_id.")
+    if len(chosen) > DATASETS_MAX:
+        raise invalid(
+            f"SearchDatasets request cannot specify more than {DATASETS_MAX} experiment_ids. "
+            f"Received {len(chosen)} experiment_ids."
+        )
+    numbers = [names.experiment_number(text) for text in chosen]
+    found: dict[tuple[str, str, str, str], None] = {}
+    wire.inbox.send()
+    with ws.ledger.read() as tx:
+        for each in (catalog.experiment(tx, number) for number in sorted(set(numbers))):
+            if each is None:
+                continue
+            for name, digest, context in _datasets_of(tx, each.name):
+                found[str(each.experiment), name, digest, context] = None
+                if len(found) >= SUMMARIES_MAX:
+                    break
+    keys = ("experiment_id", "name", "digest", "context")
+    told = [{key: value for key, value in zip(keys, each, strict=True) if value} for each in found]
+    return {"dataset_summaries": told} if told else {}
+
+
+def _datasets_of(tx: Reader, experiment: str) -> Iterator[tuple[str, str, str]]:
+    """(name, digest, context) of what clients said that runs of an experiment used."""
+    where = [Clause("attribute", "experiment", "=", experiment), Clause("dataset", "name", "LIKE", "%")]
+    for skip in range(0, RUNS_MAX, RUNS_PAGE):
+        page = [run.run for run, _ in runs.search(tx, where, skip=skip, limit=RUNS_PAGE)]
+        for inputs in catalog.inputs(tx, page).values():
+            for each in inputs:
+                contexts = [value for key, value in each.tags if key == catalog.CONTEXT]
+                yield each.name, each.content_id, "".join(contexts[-1:])
+        if len(page) < RUNS_PAGE:
+            return
+
+
 def require_page_size(size: int) -> None:
     """How much may be asked for at once. Raises: Refused."""
     if size < 1:
@@ -245,6 +290,10 @@ ENDPOINTS = {
     ("POST", "experiments/delete-experiment-tag"): (
         Spec({"experiment_id": TEXT, "key": TEXT}, {**_ID, "key": ("required", "text")}),
         delete_tag,
+    ),
+    ("POST", "experiments/search-datasets"): (
+        Spec({"experiment_ids": Repeated(TEXT)}),
+        search_datasets,
     ),
     ("POST", "experiments/search"): (_SEARCH, search),
     ("GET", "experiments/search"): (_SEARCH, search),

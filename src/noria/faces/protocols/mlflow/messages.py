@@ -26,8 +26,10 @@ __all__ = [
     "INT",
     "INT32",
     "TEXT",
+    "VALUE",
     "Check",
     "Enum",
+    "Map",
     "Message",
     "Repeated",
     "Spec",
@@ -35,7 +37,7 @@ __all__ = [
     "read",
 ]
 
-TEXT, INT, INT32, DOUBLE, BOOL = "text", "int", "int32", "double", "bool"
+TEXT, INT, INT32, DOUBLE, BOOL, VALUE = "text", "int", "int32", "double", "bool", "value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Repeated:
     """A list of a kind."""
 
     kind: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Texts by name: whatever names a client likes."""
 
 
 Check = Callable[[Any], bool]
@@ -190,6 +197,12 @@ def _one(kind: Any, value: Any) -> Any:
         return inner
     if isinstance(kind, Enum):
         return _word(kind, value)
+    if isinstance(kind, Map):
+        if not isinstance(value, dict):
+            raise _Unfit
+        return {_text(key): _text(item) for key, item in value.items()}
+    if kind == VALUE:
+        return _any(value)
     if kind == TEXT:
         return _text(value)
     if kind == BOOL:
@@ -221,6 +234,15 @@ def _text(value: Any) -> str:
     if "\x00" in value:
         raise invalid("A text may not hold the character U+0000.")
     return value
+
+
+def _any(value: Any) -> Any:
+    """Any JSON, whose texts are texts."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return [_any(item) for item in value]
+    return {_text(key): _any(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _integer(value: Any, bits: int) -> int:

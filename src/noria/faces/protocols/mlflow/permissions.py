@@ -23,7 +23,7 @@ FAMILIES: Mapping[str, str] = {
     "traces": "experiments",
     "webhooks": "webhooks",
 }
-LOOKS = ("get", "list", "search")
+LOOKS = ("batchGet", "get", "list", "search")
 """How the last word of an endpoint begins that only looks, though it is asked by POST."""
 PROMOTES = frozenset({"registered-models/alias", "model-versions/transition-stage"})
 """What decides which version answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -21,13 +21,17 @@ from noria.faces.http.guarded import ANYBODY, Permission, guarded
 from noria.faces.http.replies import drain
 from noria.faces.protocols.mlflow import (
     artifacts,
+    assessments,
     experiments,
+    hooks,
     models,
     models_search,
+    otlp,
     points,
     registered,
     registry_search,
     runs,
+    traces,
     uploads,
     versions,
 )
@@ -47,6 +51,9 @@ BODY_MAX = 32 << 20
 """A data set's profile alone may be 16 MiB."""
 KINDS = ("api", "ajax-api")
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
+PREFIXES_3 = ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow")
+SPANS = "/v1/traces"
+"""Where OpenTelemetry's exporters send spans."""
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 PROXIED = ("/api/2.0/mlflow-artifacts", "/ajax-api/2.0/mlflow-artifacts")
 Asked = Callable[[Request], Awaitable[Response]]
@@ -75,12 +82,44 @@ ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
     **registered.ENDPOINTS,
     **versions.ENDPOINTS,
     **registry_search.ENDPOINTS,
+    **hooks.ENDPOINTS,
+    **traces.ENDPOINTS,
 }
-_PATTERNS = [
-    (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", endpoint)), verb, endpoint)
-    for verb, endpoint in ENDPOINTS
-    if "{" in endpoint
-]
+ENDPOINTS_3: dict[tuple[str, str], tuple[Spec, Handler]] = {**traces.ENDPOINTS_3, **assessments.ENDPOINTS_3}
+
+
+class _Table:
+    """The endpoints below a prefix, by method and path; a path may hold names in braces."""
+
+    def __init__(self, endpoints: Mapping[tuple[str, str], tuple[Spec, Handler]]) -> None:
+        self.endpoints = endpoints
+        self.patterns = [
+            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", endpoint)), verb, endpoint)
+            for verb, endpoint in endpoints
+            if "{" in endpoint
+        ]
+
+    def find(self, method: str, endpoint: str) -> tuple[tuple[Spec, Handler] | None, str, dict[str, str]]:
+        """What answers there, under which path of the table, and the names in the path."""
+        found = self.endpoints.get((method, endpoint))
+        if found is not None:
+            return found, endpoint, {}
+        for pattern, verb, path in self.patterns:
+            match = pattern.fullmatch(endpoint) if verb == method else None
+            if match is not None:
+                return self.endpoints[verb, path], path, match.groupdict()
+        return None, "", {}
+
+    def methods(self, endpoint: str) -> list[str]:
+        """What an endpoint may be asked by."""
+        fitting = [verb for pattern, verb, _ in self.patterns if pattern.fullmatch(endpoint)]
+        return sorted({*fitting, *(verb for verb, path in self.endpoints if path == endpoint)})
+
+
+_TABLES = {
+    **dict.fromkeys(PREFIXES, _Table(ENDPOINTS)),
+    **dict.fromkeys(PREFIXES_3, _Table(ENDPOINTS_3)),
+}
 
 
 def routes(workspace: Workspace) -> list[Route]:
@@ -91,6 +130,11 @@ def routes(workspace: Workspace) -> list[Route]:
         limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
         body = await read_body(request.scope, request.receive, limit=limit)
         return await run_in_threadpool(_call, opened, workspace, request, body)
+
+    async def spans(request: Request) -> Response:
+        limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
+        body = await read_body(request.scope, request.receive, limit=limit)
+        return await run_in_threadpool(_take_spans, acting(workspace, actor_in(request.scope).name), request, body)
 
     async def proxied(request: Request) -> Response:
         return await ARTIFACTS[request.method](opened.get, acting(workspace, actor_in(request.scope).name), request)
@@ -130,7 +174,8 @@ def routes(workspace: Workspace) -> list[Route]:
             Route(f"/{kind}/3.0/mlflow/server-info", _may(server_info, "experiments.read"), methods=["GET"])
             for kind in KINDS
         ),
-        *(Route(f"{prefix}/{{endpoint:path}}", _may(call, _of_endpoint), methods=METHODS) for prefix in PREFIXES),
+        Route(SPANS, _may(spans, "experiments.write"), methods=["POST"]),
+        *(Route(f"{prefix}/{{endpoint:path}}", _may(call, _of_endpoint), methods=METHODS) for prefix in _TABLES),
         *(
             Route(f"{prefix}/{path}", _may(uploading(method, path), _of_file), methods=[method])
             for method, path in UPLOADS
@@ -185,10 +230,10 @@ def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) 
     """Runs in a worker thread: reads the request, does it, and writes the answer."""
     endpoint = request.path_params["endpoint"]
     method = "GET" if request.method == "HEAD" else request.method
-    found, named = _endpoint(method, endpoint)
+    table = _table(request)
+    found, _, named = table.find(method, endpoint)
     if found is None:
-        fitting = [verb for pattern, verb, _ in _PATTERNS if pattern.fullmatch(endpoint)]
-        allowed = sorted({*fitting, *(verb for verb, path in ENDPOINTS if path == endpoint)})
+        allowed = table.methods(endpoint)
         if allowed:
             error = Refused("ENDPOINT_NOT_FOUND", f"{endpoint} takes {', '.join(allowed)}, not {method}", status=405)
             return _refusal(error, {"allow": ", ".join(allowed)})
@@ -200,16 +245,31 @@ def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) 
     return Response(msgspec_json.encode(answer), media_type="application/json")
 
 
-def _endpoint(method: str, endpoint: str) -> tuple[tuple[Spec, Handler] | None, dict[str, str]]:
-    """What answers there, and the names in the path."""
-    found = ENDPOINTS.get((method, endpoint))
-    if found is not None:
-        return found, {}
-    for pattern, verb, path in _PATTERNS:
-        match = pattern.fullmatch(endpoint) if verb == method else None
-        if match is not None:
-            return ENDPOINTS[verb, path], match.groupdict()
-    return None, {}
+def _table(request: Request) -> _Table:
+    """The endpoints of the version of the interface that a request is for."""
+    path = request.url.path
+    return next(table for prefix, table in _TABLES.items() if path.startswith(f"{prefix}/"))
+
+
+def _take_spans(workspace: Workspace, request: Request, body: bytes) -> Response:
+    """Runs in a worker thread: keeps the spans of an export, and answers that none was refused."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    experiment = request.headers.get("x-mlflow-experiment-id", "")
+    limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
+    try:
+        if not experiment:
+            raise otlp.Unnamed
+        if kind not in ("application/x-protobuf", "application/json"):
+            raise otlp.Malformed(
+                f"Invalid Content-Type: {kind[:80]}. Expected: application/x-protobuf or application/json"
+            )
+        whole = otlp.decompressed(body, request.headers.get("content-encoding", "").lower(), limit=limit)
+        exports = otlp.of_json(whole) if kind == "application/json" else otlp.of_protobuf(whole)
+    except otlp.Malformed as error:  # this one path is refused in the form of another framework there
+        told = msgspec_json.encode({"detail": str(error)})
+        return Response(told, error.status, media_type="application/json")
+    traces.keep_export(workspace, experiment, exports, request.headers.get("x-mlflow-run-id", ""))
+    return Response(b"", media_type="application/x-protobuf")
 
 
 def _may(handler: Asked, permission: Permission) -> Asked:
@@ -221,10 +281,8 @@ async def _of_endpoint(request: Request) -> str:
     """What the endpoint takes that a request is for; where there is none, as much as to hear that."""
     method = "GET" if request.method == "HEAD" else request.method
     endpoint = request.path_params["endpoint"]
-    if (method, endpoint) in ENDPOINTS:
-        return permission_of(method, endpoint)
-    fitting = [path for pattern, verb, path in _PATTERNS if verb == method and pattern.fullmatch(endpoint)]
-    return permission_of(method, fitting[0]) if fitting else "experiments.read"
+    _, path, _ = _table(request).find(method, endpoint)
+    return permission_of(method, path) if path else "experiments.read"
 
 
 async def _of_file(request: Request) -> str:

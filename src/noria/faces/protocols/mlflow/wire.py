@@ -27,6 +27,7 @@ __all__ = [
     "Wire",
     "active_run",
     "details_of",
+    "experiment_location",
     "experiment_of",
     "found_experiment",
     "found_logged_model",
@@ -177,14 +178,17 @@ def require_logged_model(found: LoggedModel | None, model: str, *, also_deleted:
     return found
 
 
+def experiment_location(tx: Reader, number: int) -> str:
+    """Where the artifacts of an experiment are for its clients, also of one that is not there any more."""
+    found = catalog.experiment(tx, number)
+    return location(found) if found is not None else f"mlflow-artifacts:/{number}"
+
+
 def logged_model_uri(tx: Reader, found: LoggedModel, roots: dict[int, str] | None = None) -> str:
     """Where the files of a logged model are for its clients; `roots` keeps what is known of experiments."""
     known = {} if roots is None else roots
     if found.experiment not in known:
-        experiment = catalog.experiment(tx, found.experiment)
-        known[found.experiment] = (
-            location(experiment) if experiment is not None else f"mlflow-artifacts:/{found.experiment}"
-        )
+        known[found.experiment] = experiment_location(tx, found.experiment)
     return f"{known[found.experiment]}/models/{found.model}/artifacts"
 
 

@@ -1,0 +1,1 @@
+"""Traces: what one request of an application did, span by span, as clients tell it."""
