@@ -250,17 +250,17 @@ class _Loaded:
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            place = self._folder / "spare"
+            self._begun += 1
+            place = f"\0{self._folder}-{self._begun}"  # a name without a file: that of a file may be too long
             with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(str(place))
+                listening.bind(place)
                 listening.listen()
                 libc = ctypes.CDLL(None)
                 libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # who forks it ends at once: it becomes our child
                 try:
-                    pid = self._answered_alone({"spare": str(place)})
+                    pid = self._answered_alone({"spare": place})
                 finally:
                     libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
-                place.unlink()
                 assert pid is not None
                 return pid, listening.accept()[0]
         finally:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Corrupt, NoriaError, StoreFull, StoreUnavailable, Tampered
@@ -41,7 +40,6 @@ while time.monotonic() < end:
         given = tx.append(ApprovalGiven(about=name, digest="d", role="r"))
     print(given.seq)
 """
-adopted.forked(WRITER)
 
 
 def opened(root: Path) -> Workspace:

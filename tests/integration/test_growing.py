@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
@@ -297,7 +296,6 @@ sys.stdin.readline()
 for turn in range(5):
     incremental.upsert_rows(ws, "t", pa.table({"id": [number * 100 + turn], "x": [turn]}).to_reader(), "id")
 """
-adopted.forked(WRITER)
 
 
 def test_two_writers_at_once_lose_nothing(ws: Workspace) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from git_project import noria
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.core.errors import ConfigError, Corrupt, NotFound, StoreUnavailable, Tampered
 from noria.core.identity import Digest
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from s3_server import S3Server
 
 VICTIM = Path(__file__).with_name("transfer_victim.py")
-adopted.forked(VICTIM)
 LARGE = 40 << 20
 KILLS = ("push.sent:1", "push.sent:40", "push.objects:1", "pull.got:1", "pull.got:40", "pull.objects:1")
 
