@@ -58,6 +58,7 @@ test: $(VENV)/.dev postgres peers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m compileall -q src  # what was edited is not compiled anew by each process that the tests start
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/peers $(PYTEST_ARGS)
 	$(BIN)/pytest -q tests/e2e $(PYTEST_ARGS)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from stored_bytes import damaged
 
+import adopted
 from noria.bootstrap import open_workspace
 from noria.config import Project, RemoteConfig
 from noria.core.errors import Conflict, Corrupt, NotFound, StoreFull, StoreUnavailable, UsageError
@@ -64,6 +65,7 @@ elif act == "mixed":
             assert "another collection is under way" in error.message, error
 print("done", flush=True)
 """
+adopted.forked(WORKER)
 
 
 @pytest.fixture

@@ -4,22 +4,24 @@ The content of a distribution is named by what its RECORD says of its files, wit
 from one installation of the same wheel to the next (compiled bytecode, scripts with the path of
 their Python, notes of the installer). So equal names mean equal files, whoever installed them.
 
-Reading the metadata of a hundred distributions costs tens of milliseconds, so the result is kept
-in the project's state and believed while no folder of the import path has changed.
+Reading the metadata of a hundred distributions costs a hundred milliseconds, so the result is kept in
+the process and in the project's state, and believed while no folder of the import path has changed.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +116,18 @@ def lock(state: Path) -> dict[str, JSON]:
 
 def _stamp() -> list[list[JSON]]:
     found: list[list[JSON]] = [[_FORMAT, sys.version, sys.prefix, platform.platform()]]
-    for folder in sys.path:
-        try:
-            status = Path(folder or ".").stat()
-        except OSError:
-            continue
-        if folder.endswith(("site-packages", "dist-packages", ".egg-info")):
-            # as text: nanoseconds are beyond the integers that JSON says exactly
-            found.append([folder, str(status.st_mtime_ns)])
-    return found
+    return found + [[folder, stamp] for folder in sys.path if (stamp := _stamp_of(folder))]
+
+
+def _stamp_of(folder: str) -> str:
+    """When a folder that distributions are installed into was changed; "" for any other, and for none."""
+    if not folder.endswith(("site-packages", "dist-packages", ".egg-info")):
+        return ""
+    try:
+        # as text: nanoseconds are beyond the integers that JSON says exactly
+        return str(Path(folder).stat().st_mtime_ns)
+    except OSError:
+        return ""
 
 
 def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, importlib.metadata.Distribution]]:
@@ -130,7 +135,7 @@ def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, importl
     seen = set()
     found = importlib.metadata.distributions() if paths is None else importlib.metadata.distributions(path=list(paths))
     for each in found:
-        name = (each.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
+        name = _header(each, "Name").lower().replace("_", "-").replace(".", "-")
         if name and name not in seen:  # the first on the path is the one that is imported
             seen.add(name)
             yield name, each
@@ -142,8 +147,13 @@ def recorded_files(found: importlib.metadata.Distribution) -> list[tuple[str, st
     Paths are relative to the folder it is installed in. What differs between installations of the
     same wheel is left out.
     """
+    return _recorded(csv.reader((found.read_text("RECORD") or "").splitlines()))
+
+
+def _recorded(record: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """What `recorded_files` gives, of the rows of a RECORD."""
     rows = []
-    for row in csv.reader((found.read_text("RECORD") or "").splitlines()):
+    for row in record:
         if len(row) < 2 or not row[1] or row[0].startswith("..") or row[0].startswith("/"):
             continue
         folder, _, file = row[0].rpartition("/")
@@ -153,20 +163,40 @@ def recorded_files(found: importlib.metadata.Distribution) -> list[tuple[str, st
     return sorted(rows)
 
 
+def _header(found: importlib.metadata.Distribution, name: str) -> str:
+    """A field of the head of a distribution's metadata. Parsing all of it, with the README, costs ten times as much."""
+    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    said = re.search(rf"^{name}:[ \t]*(.*?)[ \t]*$", text.partition("\n\n")[0], re.IGNORECASE | re.MULTILINE)
+    return said.group(1) if said else ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Installed:
+    """What an `Environment` says of one distribution; "" for an origin or a record that it has not."""
+
+    name: str
+    version: str
+    origin: str
+    record: str
+    roots: tuple[str, ...]
+
+
 def _read() -> Environment:
     packages: dict[str, str] = {}
     roots: dict[str, str] = {}
     records: dict[str, str] = {}
     origins: dict[str, str] = {}
-    for name, found in installed():
-        url = json.loads(found.read_text("direct_url.json") or "null")
-        packages[name] = (found.version or "") + _suffix(found, url)
-        if url and (origin := _origin(url)):
-            origins[name] = origin
-        if not _is_editable(url) and (files := recorded_files(found)):
-            records[name] = digest(canonical([list(row) for row in files]))
-        for root in _roots(found):
-            roots.setdefault(root, name)
+    for folder in sys.path:
+        for found in _in_folder(folder):
+            if found.name in packages:
+                continue  # the first on the path is the one that is imported
+            packages[found.name] = found.version
+            if found.origin:
+                origins[found.name] = found.origin
+            if found.record:
+                records[found.name] = found.record
+            for root in found.roots:
+                roots.setdefault(root, found.name)
     return Environment(
         python=platform.python_version(),
         implementation=platform.python_implementation(),
@@ -179,6 +209,36 @@ def _read() -> Environment:
         abi=str(sysconfig.get_config_var("SOABI") or ""),
         libc=" ".join(platform.libc_ver()).strip(),
     )
+
+
+def _in_folder(folder: str) -> tuple[_Installed, ...]:
+    """The distributions in a folder of the import path. One that they are installed into is read when it changed."""
+    stamp = _stamp_of(folder)
+    return _installed_in(folder, stamp) if stamp else _installed_in.__wrapped__(folder, "")
+
+
+@functools.lru_cache(maxsize=8)
+def _installed_in(folder: str, stamp: str) -> tuple[_Installed, ...]:
+    made = []
+    for name, found in installed([folder]):
+        url = json.loads(found.read_text("direct_url.json") or "null")
+        rows = list(csv.reader((found.read_text("RECORD") or "").splitlines()))
+        files = [] if _is_editable(url) else _recorded(rows)
+        made.append(
+            _Installed(
+                name=name,
+                version=_header(found, "Version") + _suffix(found, url),
+                origin=_origin(url) if url else "",
+                record=_digest(files) if files else "",
+                roots=tuple(_roots(found, rows)),
+            )
+        )
+    return tuple(made)
+
+
+def _digest(files: Sequence[tuple[str, str]]) -> Digest:
+    """The digest of the canonical bytes of pairs of texts; of texts alone Python's own encoder writes these bytes."""
+    return digest(json.dumps(files, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _is_editable(url: Mapping[str, Any] | None) -> bool:
@@ -209,13 +269,13 @@ def _origin(url: Mapping[str, Any]) -> str:
     return address + "".join(f"#{name}={value}" for name, value in list(hashes.items())[:1])
 
 
-def _roots(found: importlib.metadata.Distribution) -> set[str]:
+def _roots(found: importlib.metadata.Distribution, record: Sequence[Sequence[str]]) -> set[str]:
     declared = (found.read_text("top_level.txt") or "").split()
     if declared:
         return set(declared)
     roots = set()
-    for file in found.files or ():
-        head, _, rest = str(file).partition("/")
+    for file in (row[0] for row in record if row) if record else map(str, found.files or ()):
+        head, _, rest = file.partition("/")
         if rest and not head.endswith((".dist-info", ".data")) and head != "..":
             roots.add(head)
         elif not rest and head.endswith((".py", ".so", ".pyd")):

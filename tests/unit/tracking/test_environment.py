@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,6 +75,39 @@ def test_the_present_lock_knows_every_distribution_and_reads_back(tmp_path: Path
     assert back.document() == document
     assert back.digest() == digest(canonical(document)) == found.digest()
     assert locks.environment(tmp_path) == found, "from the kept copy"
+
+
+def test_what_is_said_of_each_distribution_is_what_the_standard_library_reads(tmp_path: Path) -> None:
+    found = locks.environment(tmp_path)
+    names = dict(locks.installed())
+    assert len(names) > 50
+    assert {name: text.partition("+editable")[0] for name, text in found.packages.items()} == {
+        name: each.version for name, each in names.items()
+    }
+    for name, each in names.items():
+        assert each.metadata["Name"].lower().replace("_", "-").replace(".", "-") == name
+        if name in found.records:
+            assert found.records[name] == digest(canonical([list(row) for row in locks.recorded_files(each)]))
+        if not each.read_text("top_level.txt"):
+            modules = {str(file).partition("/")[0] for file in each.files or () if "/" in str(file)}
+            mine = {root for root, of in found.roots.items() if of == name}
+            assert modules - mine <= {f"{each.metadata['Name'].replace('-', '_')}-{each.version}.dist-info", ".."} | {
+                other for other, of in found.roots.items() if of != name
+            } | {module for module in modules if module.endswith((".dist-info", ".data"))}
+
+
+def test_what_is_installed_later_is_seen_in_the_same_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(folder)
+    before = locks.environment(tmp_path / "one")
+    assert "tool" not in before.packages
+    distribution(folder, [*RECORDS["pip"], "tool/größe.txt,sha256=fff,1"])
+    after = locks.environment(tmp_path / "two")
+    assert (after.packages["tool"], after.roots["tool"]) == ("1", "tool")
+    rows = [["tool-1.dist-info/METADATA", "sha256=bbb"], ["tool/__init__.py", "sha256=aaa"]]
+    assert after.records["tool"] == digest(canonical([*rows, ["tool/größe.txt", "sha256=fff"]]))
+    shutil.rmtree(folder / "tool-1.dist-info")
+    assert locks.environment(tmp_path / "three").packages == before.packages
 
 
 def test_a_lock_of_the_first_format_reads_with_what_it_has() -> None:
