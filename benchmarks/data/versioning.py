@@ -23,6 +23,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +178,8 @@ def a_start(bench: Bench) -> None:
     """What a command that writes to the ledger cannot do without: Python, and SQLAlchemy."""
     tool = Floor(bench.folder, {})
     for work, words in (("Python starts", "pass"), ("Python imports SQLAlchemy", "import sqlalchemy")):
-        bench.note(
-            work,
-            tool,
-            median(lambda said=words: measured([str(BIN / "python"), "-c", said], bench.folder, tool.environment), 9),
-        )
+        command = [str(BIN / "python"), "-c", words]
+        bench.note(work, tool, median(partial(measured, command, bench.folder, tool.environment), 9))
 
 
 def many_files(bench: Bench) -> None:

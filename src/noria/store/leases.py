@@ -30,8 +30,8 @@ __all__ = ["LOST_S", "Lease", "LeaseHolder", "Leases"]
 BEAT_S = 60.0
 LOST_S = 15 * 60.0
 """An owner on another machine whose heart has not beaten for so long is dead."""
-WAIT_S = 60.0
-"""So long a collection waits for another one."""
+WAIT_S = 600.0
+"""So long a collection waits for another one, which may take minutes; a dead one is not waited for at all."""
 _LOOK_S, _LOOK_LIMIT_S = 0.02, 0.5
 
 
