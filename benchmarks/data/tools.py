@@ -1,7 +1,8 @@
 """The tools that are compared: the same work as commands of each, run as whole processes and measured.
 
 Each tool works in a project of its own below one folder. DVC has an environment of its own, made from
-hash-pinned requirements; git-lfs is taken from the system, and installed where root may.
+hash-pinned requirements; git-lfs is taken from the system, and installed where root may. The last of them
+is no tool but the machine's floor.
 """
 
 from __future__ import annotations
@@ -189,6 +190,34 @@ class GitLfs(Tool):
         return self.run("git", "checkout", "-q", "--", path)
 
 
+class Floor(Tool):
+    """No tool: what reading, hashing, writing and syncing the same bytes costs here. It has no remote."""
+
+    name = "floor"
+    store = ".floor"
+    script = Path(__file__).with_name("floor.py")
+
+    def start(self, remote: str, endpoint: str) -> None:
+        """Nothing is needed."""
+
+    def floor(self, *words: str) -> Cost:
+        """One of its commands."""
+        return self.run(sys.executable, "-I", "-S", str(self.script), *words)
+
+    def add(self, path: str) -> Cost:
+        """A file or folder of the project, or what changed of it."""
+        self.path = path
+        return self.floor("add", path)
+
+    def status(self) -> Cost:
+        """Whether anything has changed."""
+        return self.floor("status", self.path)
+
+    def checkout(self, path: str) -> Cost:
+        """Write what is gone from the project."""
+        return self.floor("checkout")
+
+
 def tools() -> tuple[list[type[Tool]], list[str]]:
     """Those that can run here, and what to say of the others."""
     found: list[type[Tool]] = [Noria]
@@ -209,7 +238,7 @@ def tools() -> tuple[list[type[Tool]], list[str]]:
         found.append(GitLfs)
     else:
         missing.append("git-lfs: not installed, and only root on Debian can install it from here")
-    return found, missing
+    return [*found, Floor], missing
 
 
 def has_lfs() -> bool:
@@ -226,6 +255,8 @@ def versions(found: list[type[Tool]]) -> dict[str, str]:
     }
     told = {}
     for tool in found:
+        if tool is Floor:
+            continue
         done = subprocess.run(words[tool.name], capture_output=True, text=True, timeout=LIMIT_S, check=True)
         told[tool.name] = done.stdout.strip().splitlines()[-1]
     return told

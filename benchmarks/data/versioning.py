@@ -2,8 +2,10 @@
 
 What is measured, always as whole processes: add, status, re-add after one change, checkout, push and
 pull (SeaweedFS on loopback) for 20,000 files of 10 KB and for 1 GiB; the growth of a table in six
-edits; the status of 1,000,000 files; a sparse file of 10 GiB. Figures are of this machine at this
-moment: read the ratios. `--quick` does a tenth of the work, `--only` some of it, `--json` keeps all.
+edits; the status of 1,000,000 files; a sparse file of 10 GiB. Beside them stands the machine's floor:
+the same bytes read, hashed, written and synced by a bare loop (`floor.py`), and the start of Python with
+the library that the ledger is written with. Figures are of this machine at this moment: read the ratios.
+`--quick` does a tenth of the work, `--only` some of it, `--json` keeps all.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import edits
-from tools import ROOT, Cost, Dvc, GitLfs, Noria, Tool, tools, versions
+from tools import BIN, ROOT, Cost, Dvc, Floor, GitLfs, Noria, Tool, measured, tools, versions
 
 sys.path.append(str(ROOT / "tests"))
 s3_server = importlib.import_module("s3_server")
@@ -158,7 +161,7 @@ def _life(bench: Bench, tool: Any, told: str, path: str, file: Path) -> None:
     bench.put_aside(place)
     settle()
     bench.note(f"{told}: checkout", tool, tool.checkout(path))
-    if isinstance(tool, GitLfs):
+    if isinstance(tool, GitLfs | Floor):
         bench.note(f"{told}: push", tool, None)
         bench.note(f"{told}: pull into a clone", tool, None)
         return
@@ -169,6 +172,14 @@ def _life(bench: Bench, tool: Any, told: str, path: str, file: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{tool.name} gave back something else: {done.stdout[:300]}"
     bench.put_aside(other.folder)
+
+
+def a_start(bench: Bench) -> None:
+    """What a command that writes to the ledger cannot do without: Python, and SQLAlchemy."""
+    tool = Floor(bench.folder, {})
+    for work, words in (("Python starts", "pass"), ("Python imports SQLAlchemy", "import sqlalchemy")):
+        command = [str(BIN / "python"), "-c", words]
+        bench.note(work, tool, median(partial(measured, command, bench.folder, tool.environment), 9))
 
 
 def many_files(bench: Bench) -> None:
@@ -192,7 +203,7 @@ def a_sparse_file(bench: Bench) -> None:
     """Ten gibibytes of which nearly nothing is there."""
     size = int(10 * bench.scale * (1 << 30))
     told = f"{size / (1 << 30):g} GiB sparse"
-    for kind in [kind for kind in bench.kinds if kind is not GitLfs]:
+    for kind in [kind for kind in bench.kinds if kind not in (GitLfs, Floor)]:
         if kind is not Noria and shutil.disk_usage(bench.folder).free < 4 * size:
             bench.notes.append(f"{told}: {kind.name} would need room for it; not measured")
             continue
@@ -211,12 +222,15 @@ def a_sparse_file(bench: Bench) -> None:
 def show(bench: Bench, grown: Mapping[str, Mapping[str, float]]) -> str:
     """Everything as a table, with the ratio of each peer to Noria."""
     names = [kind.name for kind in bench.kinds]
-    head = ["work", *(f"{name} s (cpu)" for name in names), *(f"{name}/noria" for name in names[1:]), "target s"]
+    peers = [name for name in names if name not in ("noria", "floor")]
+    head = ["work", *(f"{name} s (cpu)" for name in names), *(f"{name}/noria" for name in peers)]
+    head += ["noria/floor", "target s"]
     rows = [head]
     for work, row in bench.rows.items():
         mine = row.get("noria")
         cells = [f"{c.wall_s:.2f} ({c.cpu_s:.2f})" if (c := row.get(name)) else "–" for name in names]
-        ratios = [f"{c.wall_s / mine.wall_s:.1f}x" if mine and (c := row.get(name)) else "–" for name in names[1:]]
+        ratios = [f"{c.wall_s / mine.wall_s:.1f}x" if mine and (c := row.get(name)) else "–" for name in peers]
+        ratios.append(f"{mine.wall_s / c.wall_s:.1f}x" if mine and (c := row.get("floor")) else "–")
         rows.append([work, *cells, *ratios, f"{TARGETS[work]:g}" if work in TARGETS else ""])
     text = _aligned(rows)
     million = next((row["noria"] for work, row in bench.rows.items() if work.endswith("files: status")), None)
@@ -257,6 +271,7 @@ def main() -> None:
         with s3_server.started(folder / "weed") as server:
             bench = Bench(kinds, folder, server, scale)
             bench.notes += missing
+            a_start(bench)
             works = {"folder": a_folder, "large": a_large_file, "million": many_files, "sparse": a_sparse_file}
             for name, work in works.items():
                 if name in asked.only:

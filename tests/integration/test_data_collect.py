@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from noria.data.collect import CollectReport, gc
 from noria.data.pins import FOLDER, pin_path, read_pin
 from noria.data.verify import verify
 from noria.faces.cli import show_folders
+from noria.store.leases import Leases
 from noria.store.tree import Entry, write_sorted
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
@@ -241,17 +243,25 @@ def test_a_version_that_is_not_here_whole_stops_it(ws: Workspace, clock: Later) 
     assert gc(ws, sweep=True).unnamed == 1
 
 
-def test_two_collections_at_once_and_wrong_times_are_refused(ws: Workspace) -> None:
+def test_a_collection_waits_for_another_one(ws: Workspace) -> None:
+    gc(ws)
+    folder = lock.leases(ws).folder
+    with ThreadPoolExecutor(1) as pool, (folder / "collect.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="another collection is under way"), Leases(folder, wait_s=0.1).alone():
+            pytest.fail("it was alone")
+        second = pool.submit(gc, ws)
+        assert not wait([second], timeout=0.5).done
+        held.close()
+        assert second.result(60).swept is False
+
+
+def test_wrong_times_are_refused(ws: Workspace) -> None:
     with pytest.raises(UsageError, match="too few"):
         gc(ws, sweep=True, grace="6d")
     for bad in ("soon", "-1d"):
         with pytest.raises(UsageError):
             gc(ws, sweep=True, min_age=bad)
-    gc(ws)
-    with (lock.leases(ws).folder / "collect.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(Conflict, match="another collection is under way"):
-            gc(ws)
 
 
 def test_the_cache_is_told_bounded_and_emptied(tmp_path: Path, clock: Later) -> None:

@@ -96,7 +96,7 @@ def gc(
         grace: how long they wait in the trash; a week at least.
         remote: its name in noria.toml: collect there, and not here.
         cache: empty the cache, and not only down to its bound.
-    Raises: UsageError; NotFound for an unknown remote; Conflict while another one is under way; Corrupt or
+    Raises: UsageError; NotFound for an unknown remote; Conflict if another one does not end in ten minutes; Corrupt or
         StoreUnavailable if something that is in use, or a clone, cannot be read: then nothing was moved.
     Example:
         noria data gc --sweep

@@ -43,7 +43,7 @@ _MAGIC = b"noria chunks/1\n"
 _HEAD = struct.Struct("<QI16s")
 _PART = struct.Struct("<32sI")
 _WINDOW = 16
-_STEP = 256 << 10
+_STEP = 128 << 10
 """Searched at a time: what is worked on fits the cache of a core."""
 ALWAYS_BYTES = 64 << 20
 """Objects of this size or more are chunked whatever a sample says: archives and weights often share most of
@@ -139,9 +139,9 @@ class _Scratch:
     """Memory for one step of the search, kept between steps: fresh pages would cost more than the work."""
 
     def __init__(self) -> None:
-        self.words = np.empty(_STEP // 4 + _WINDOW, "<u4")
-        self.mixed = np.empty(_STEP // 4 + _WINDOW, np.uint32)
-        self.hits = np.empty(_STEP // 4 + _WINDOW, np.bool_)
+        self.words = np.empty(_STEP + _WINDOW, "<u4")
+        self.products = np.empty(_STEP + _WINDOW, np.uint32)
+        self.hits = np.empty(_STEP + _WINDOW, np.bool_)
 
 
 def _boundaries(
@@ -150,34 +150,34 @@ def _boundaries(
     """Where a chunk may end in a part of a block: offsets behind windows of 16 bytes with a great hash.
 
     The hash is worked out only where the window's first word alone is great, at one place in 64. Great,
-    not small: the hash of nothing but zeros is 0, and they are no boundary.
+    not small: the hash of nothing but zeros is 0, and they are no boundary. The four ways to cut the
+    bytes into words are laid out one after the other: many small calls cost as much as the work in them.
     """
-    ends, strict = [], []
-    for lane in range(4):
-        count = (size - lane) // 4
-        if count < 4:
-            continue
-        words = scratch.words[:count]  # a copy, because unaligned words cost more at each step than this does
-        words.view(np.uint8)[:] = np.frombuffer(block, np.uint8, 4 * count, start + lane)
-        mixed = np.multiply(words[:-3], np.uint32(_K1), out=scratch.mixed[: count - 3])
-        great = np.greater(mixed, np.uint32((1 << 32) - (1 << 32) // _ONE_IN), out=scratch.hits[: count - 3])
-        at = np.flatnonzero(great)
-        first, second, third, fourth = (_mixed(words[at + place]) for place in range(4))
-        found = (first * np.uint32(_K2) + second) * np.uint32(_K3) + third * np.uint32(_K2) + fourth
-        hits = np.flatnonzero(found > np.uint32((1 << 32) - _ONE_IN * easy))
-        ends.append(at[hits] * 4 + (start + lane + _WINDOW))
-        strict.append(found[hits] > np.uint32((1 << 32) - _ONE_IN * hard))
-    if not ends:
+    count = size // 4
+    if count < 4:
         return [], []
-    every, is_hard = np.concatenate(ends), np.concatenate(strict)
+    words = scratch.words[: 4 * count]  # a copy, because unaligned words cost more at each step than this does
+    each, source = words.view(np.uint8).reshape(4, 4 * count), np.frombuffer(block, np.uint8, size, start)
+    for lane in range(4):
+        whole = (size - lane) // 4 * 4
+        each[lane, :whole] = source[lane : lane + whole]
+    products = np.multiply(words, np.uint32(_K1), out=scratch.products[: 4 * count])
+    great = np.greater(products, np.uint32((1 << 32) - (1 << 32) // _ONE_IN), out=scratch.hits[: 4 * count])
+    for lane in range(4):
+        great[count * lane + (size - lane) // 4 - 3 : count * (lane + 1)] = False  # windows that go over the end
+    at = np.flatnonzero(great)
+    first, second, third, fourth = (_mixed(products[at + place]) for place in range(4))
+    found = (first * np.uint32(_K2) + second) * np.uint32(_K3) + third * np.uint32(_K2) + fourth
+    hits = np.flatnonzero(found > np.uint32((1 << 32) - _ONE_IN * easy))
+    lanes, places = np.divmod(at[hits], count)
+    every = places * 4 + lanes + (start + _WINDOW)
     order = np.argsort(every)
-    every = every[order]
-    return every[is_hard[order]].tolist(), every.tolist()
+    every, is_hard = every[order], (found[hits] > np.uint32((1 << 32) - _ONE_IN * hard))[order]
+    return every[is_hard].tolist(), every.tolist()
 
 
-def _mixed(words: Any) -> Any:
-    mixed = words * np.uint32(_K1)
-    return mixed ^ (mixed >> np.uint32(15))
+def _mixed(products: Any) -> Any:
+    return products ^ (products >> np.uint32(15))
 
 
 def pays(source: BinaryIO, size_bytes: int) -> bool:

@@ -72,7 +72,7 @@ class AtWork(Protocol):
         ...
 
     def alone(self) -> AbstractContextManager[None]:
-        """Be the only collection for the time of the block. Raises: Conflict if there is another one."""
+        """Be the only collection for the time of the block. Raises: Conflict if another one does not end."""
         ...
 
 
@@ -96,7 +96,7 @@ def collect(
         dry_run: only look.
         min_age_s: younger objects are left alone, and those younger than the oldest lease that is held.
         grace_s: how long objects stay in the trash: a week at least, and longer than any lease that is held.
-    Raises: UsageError for less than a week; Conflict while another one is under way; Corrupt if something
+    Raises: UsageError for less than a week; Conflict if another one does not end; Corrupt if something
         that is in use cannot be read: then nothing was moved.
     """
     if grace_s < GRACE_S:

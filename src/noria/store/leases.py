@@ -31,6 +31,9 @@ __all__ = ["LOST_S", "Lease", "LeaseHolder", "Leases"]
 BEAT_S = 60.0
 LOST_S = 15 * 60.0
 """An owner on another machine whose heart has not beaten for so long is dead."""
+WAIT_S = 600.0
+"""So long a collection waits for another one, which may take minutes; a dead one is not waited for at all."""
+_LOOK_S, _LOOK_LIMIT_S = 0.02, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,15 @@ class LeaseHolder:
 
 
 class Leases:
-    """The leases in a folder. Processes, and machines that share the folder, see each other's."""
+    """The leases in a folder. Processes, and machines that share the folder, see each other's.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        wait_s: so long another collection is waited for.
+    """
+
+    def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
         self._folder = folder
+        self._wait_s = wait_s
 
     @property
     def folder(self) -> Path:
@@ -116,14 +124,19 @@ class Leases:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be the only collection for the time of the block. Raises: Conflict; StoreFull; StoreUnavailable."""
+        """Be the only collection for the time of the block; another one is waited for.
+
+        Raises: Conflict if it takes longer than that; StoreFull; StoreUnavailable.
+        """
         with disk_faults(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._folder / "collect.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            if not _is_free(handle):
+            if not _is_free_within(handle, self._wait_s):
                 raise Conflict(
-                    "another collection is under way", where=str(self._folder), hint="wait until it has ended"
+                    f"another collection is under way; waited {self._wait_s:.0f} s",
+                    where=str(self._folder),
+                    hint="wait until it has ended",
                 )
             yield
         finally:
@@ -179,6 +192,17 @@ def _is_free(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def _is_free_within(handle: int, wait_s: float) -> bool:
+    """Hold a file as soon as nobody else does; whether that was so in time."""
+    until, pause = time.monotonic() + wait_s, _LOOK_S
+    while not _is_free(handle):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LOOK_LIMIT_S)
     return True
 
 

@@ -72,6 +72,16 @@ def test_chunks_are_cut_where_the_rule_says() -> None:
     assert cut(content, 1 << 20) == expected
 
 
+@pytest.mark.parametrize("shift", range(5))
+def test_a_boundary_at_the_very_end_of_what_was_read_is_seen(shift: int) -> None:
+    content = bytes(shift) + random.Random(0).randbytes(80_000)
+    at = min(at for at in slow_boundaries(content)[0] if at >= MEAN // 4)
+    assert at <= MEAN, "the first strict boundary ends the first chunk"
+    chunks = cut(content, at)
+    assert len(chunks[0]) == at
+    assert chunks == cut(content, 1 << 20)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 3_000_000), st.integers(1000, 2_000_000))
 def test_chunks_are_the_content_and_do_not_depend_on_how_it_was_read(seed: int, size: int, step: int) -> None:
