@@ -143,7 +143,7 @@ def _run(client: MlflowClient, run: object, experiment: str) -> list[object]:
         for each in run.inputs.dataset_inputs  # type: ignore[attr-defined]
     ]
     outputs = [[each.model_id, each.step] for each in run.outputs.model_outputs]  # type: ignore[attr-defined]
-    files = _files(Path(mlflow.artifacts.download_artifacts(run_id=info.run_id))) if info.artifact_uri else {}
+    files = _files(Path(info.artifact_uri.removeprefix("file://")))
     return [
         experiment, info.run_name, info.user_id, info.status, info.start_time, info.end_time, info.lifecycle_stage,
         data.params, data.tags, latest, histories, inputs, outputs, files,
@@ -188,7 +188,8 @@ def schemas(folder: Path) -> None:
         rows.executescript(
             """
             INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage, creation_time,
-              last_update_time) VALUES (0, 'Default', '/nowhere/0', 'active', 1, 2), (7, 'old', '/nowhere/7', 'active', 3, 4);
+              last_update_time) VALUES (0, 'Default', '/nowhere/0', 'active', 1, 2),
+              (7, 'old', '/nowhere/7', 'active', 3, 4);
             INSERT INTO runs (run_uuid, name, source_type, user_id, status, start_time, end_time, lifecycle_stage,
               artifact_uri, experiment_id) VALUES ('a1', 'first', 'LOCAL', 'ann', 'FINISHED', 1000, 2000, 'active',
               '', 7), ('a2', '', 'LOCAL', 'ann', 'FAILED', 1001, NULL, 'deleted', '', 7);

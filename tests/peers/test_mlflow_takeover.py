@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_servers import BIN, mlflow_server
+from mlflow_servers import BIN
 
 from noria.bootstrap import open_workspace
-from noria.store.replay import difference
 from noria.governance.audit import verify
+from noria.store.replay import difference
 
 pytestmark = pytest.mark.peers
 SCRIPT = Path(__file__).with_name("mlflow_store_script.py")
@@ -112,7 +112,7 @@ def test_a_database_is_taken_over_and_twice_adds_nothing(database: Path, project
     ws.ledger.database.close()
 
 
-def test_a_folder_and_a_server_are_taken_over_as_a_database_is(tmp_path: Path, project: Path) -> None:
+def test_a_folder_is_taken_over_as_a_database_is(tmp_path: Path, project: Path) -> None:
     mlruns = tmp_path / "mlruns"
     mlflow("make", mlruns.as_uri(), "-")
     done = taken(project, "import", "mlflow", mlruns)
@@ -145,16 +145,6 @@ def test_what_was_taken_over_is_given_back_and_mlflow_reads_the_same(
     fresh = taken(other, "import", "mlflow", f"sqlite:///{out / 'mlflow.db'}")
     assert fresh["ok"], fresh
     assert fresh["new"] == {key: count for key, count in fresh["seen"].items() if count}
-
-
-def test_a_server_is_taken_over_through_its_wire(copy: Path, project: Path) -> None:
-    with mlflow_server(f"sqlite:///{copy / 'm.db'}", copy / "served") as server:
-        done = taken(project, "import", "mlflow", server.url)
-        assert done["ok"], done
-        assert done["new"]["artifact"] == done["seen"]["artifact"] > 5
-        again = taken(project, "import", "mlflow", server.url)
-        assert again["new"] == {}
-        assert again["ok"]
 
 
 @pytest.mark.parametrize("point", KILLS_OF_AN_IMPORT)
@@ -210,8 +200,10 @@ def test_bytes_that_differ_are_named_and_files_elsewhere_are_not_read(
     (copy / "own" / "a.txt").write_text("other", encoding="utf-8")
     differs = taken(project, *source, code=1)
     assert [(each["kind"], each["name"]) for each in differs["differences"]] == [("artifact", f"{run}/a.txt")]
+    secret = tmp_path / "secret"
+    secret.write_text("s", encoding="utf-8")
     (copy / "own" / "a.txt").unlink()
-    (copy / "own" / "a.txt").symlink_to("/etc/hostname")
+    (copy / "own" / "a.txt").symlink_to(secret)
     refused = taken(project, *source, code=1)
     assert "is outside the folders that may be read" in refused["differences"][0]["what"]
 
@@ -247,12 +239,12 @@ def test_the_tables_of_every_known_version_are_read_alike(tmp_path: Path, projec
 
 @pytest.mark.slow
 def test_many_runs_are_taken_over_in_memory_that_does_not_grow(tmp_path: Path, project: Path) -> None:
-    mlflow("many", f"sqlite:///{tmp_path / 'm.db'}", tmp_path / "artifacts", "400")
+    mlflow("many", f"sqlite:///{tmp_path / 'm.db'}", tmp_path / "artifacts", "200")
     code = (
         "import resource, sys; from pathlib import Path; from noria.bootstrap import open_workspace;"
         "from noria.catalog.takeover.import_mlflow import import_mlflow;"
         "ws = open_workspace(Path()); done = import_mlflow(ws, sys.argv[1]);"
-        "assert done.ok, done; assert done.seen['run'] == 400, done;"
+        "assert done.ok, done; assert done.seen['run'] == 200, done;"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     done = subprocess.run(

@@ -31,6 +31,7 @@ KEPT_MAX = 1000
 """Differences that a report names; the others are counted."""
 SHOWN = 80
 KINDS = ("experiment", "run", "metric", "point", "artifact", "logged model", "registered model", "version", "alias")
+PLURALS = {"alias": "aliases"}
 Doc = ExperimentDoc | RunDoc | ModelDoc | RegisteredDoc | VersionDoc
 
 
@@ -90,7 +91,7 @@ class Tally:
 
     def report(self, address: str, form: str, other: str) -> Report:
         """The end of it."""
-        counts = ", ".join(counted(number, kind) for kind, number in self.seen.items() if number)
+        counts = ", ".join(counted(number, kind, PLURALS.get(kind, "")) for kind, number in self.seen.items() if number)
         new = sum(self.new.values())
         ends = f"{self.count} differ" if self.count else "no difference"
         return Report(

@@ -59,11 +59,12 @@ class LocalFiles:
             return path.open("rb")
 
     def _root(self, owner: RunDoc | ModelDoc) -> Path | None:
+        if not owner.place:
+            return None
         place = path_of(owner.place)
         if place is None:
             raise NotFound(f"they are at {owner.place[:200]}, which is not a folder of this machine", hint=HINT)
-        if place.is_dir():
-            self._require_within(place.resolve())
+        if place.is_dir() and self._is_within(place.resolve()):
             return place.resolve()
         deep = 4 if isinstance(owner, ModelDoc) else 3
         for folder in self._roots():
@@ -72,6 +73,8 @@ class LocalFiles:
                 if len(parts) > 1 and ".." not in parts and moved.is_dir():
                     self._require_within(moved.resolve())
                     return moved.resolve()
+        if place.is_dir():
+            self._require_within(place.resolve())
         if not self._named and not self._is_reached(place, owner.place):
             raise NotFound(f"their folder {owner.place[:200]} is not here", hint=HINT)
         return None
@@ -89,8 +92,11 @@ class LocalFiles:
         return is_own or place.parent.is_dir() or place.parent.parent.is_dir()
 
     def _require_within(self, path: Path) -> None:
-        if not any(path.is_relative_to(folder) for folder in self._folders):
+        if not self._is_within(path):
             raise NotFound(f"{path} is outside the folders that may be read", hint=HINT)
+
+    def _is_within(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in self._folders)
 
 
 def path_of(place: str) -> Path | None:
