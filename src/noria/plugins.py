@@ -25,6 +25,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     # a slice is a capability with facts.py (FACTS) and records.py (TABLES, PROJECTIONS)
     "slice": {
         "catalog": "noria.catalog",
+        "takeover": "noria.catalog.takeover",
         "data": "noria.data",
         "checks": "noria.checks",
         "tracking": "noria.tracking",
@@ -55,6 +56,15 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "sqlite": "noria.engines.sources.sql:read",
         "postgresql": "noria.engines.sources.sql:read",
         "postgres": "noria.engines.sources.sql:read",
+    },
+    # tracking stores of other tools: read, and written
+    "tracker": {
+        "database": "noria.engines.trackers.database:read",
+        "folder": "noria.engines.trackers.folder:read",
+        "server": "noria.engines.trackers.server:read",
+    },
+    "tracker_writer": {
+        "database": "noria.engines.trackers.writing:write",
     },
     "executor": {
         "auto": "noria.engines.executors.auto:AutoExecutor",

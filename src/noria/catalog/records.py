@@ -50,6 +50,7 @@ __all__ = [
     "MeasureRecord",
     "ModelRecord",
     "by_name",
+    "date",
     "experiment",
     "experiments",
     "inputs",
@@ -57,6 +58,7 @@ __all__ = [
     "logged_model",
     "logged_models",
     "model_files",
+    "model_ids",
     "models",
     "next_number",
     "with_parts",
@@ -426,6 +428,12 @@ PROJECTIONS = (
 )
 
 
+def date(tx: Transaction, thing: int | str, created_ms: int, updated_ms: int) -> None:
+    """For projections: an experiment (its number) or a logged model is as old as the store says it came from."""
+    table, column = (_experiment, "experiment") if isinstance(thing, int) else (_logged, "model")
+    tx.update(table, {column: thing}, created_ms=created_ms, updated_ms=updated_ms)
+
+
 def experiment(tx: Reader, number: int) -> ExperimentRecord | None:
     """The experiment of that number, or None."""
     found = _experiments(tx, _experiment.c.experiment == number)
@@ -491,6 +499,12 @@ def logged_models(
 ) -> list[LoggedModel]:
     """The logged models of experiments that are not deleted, oldest first, with those parts of them that are named."""
     return _logged_models(tx, _logged.c.experiment.in_(experiments) & (_logged.c.stage == ACTIVE), parts)
+
+
+def model_ids(tx: Reader, experiment: int) -> list[str]:
+    """The ids of every logged model of an experiment, oldest first."""
+    query = select(_logged.c.model).where(_logged.c.experiment == experiment).order_by(_logged.c.created_ms)
+    return [row.model for row in tx.rows(query)]
 
 
 def with_parts(tx: Reader, models: Sequence[LoggedModel]) -> list[LoggedModel]:

@@ -32,6 +32,7 @@ __all__ = [
     "Curve",
     "curve",
     "downsample",
+    "every",
     "joined",
     "live",
     "merge",
@@ -145,7 +146,7 @@ def merge(objects: Objects, segments: Sequence[str]) -> tuple[str, int]:
     """One segment with the points of several, and how many they are."""
     curves: dict[str, list[Curve]] = {}
     for segment in segments:
-        for name, found in _every(objects, segment):
+        for name, found in every(objects, segment):
             curves.setdefault(name, []).append(found)
     whole = {name: ordered(joined(parts)) for name, parts in curves.items()}
     return write(objects, whole), sum(len(found) for found in whole.values())
@@ -205,7 +206,8 @@ def summarize(found: Curve) -> Summary:
     )
 
 
-def _every(objects: Objects, segment: str) -> Iterator[tuple[str, Curve]]:
+def every(objects: Objects, segment: str) -> Iterator[tuple[str, Curve]]:
+    """Each name of a segment with its points, by name."""
     table = pq.read_table(objects.path(segment))
     names = np.asarray(table["name"].to_pylist(), dtype=object)
     whole = _of(table)

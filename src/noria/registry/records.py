@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Select, Table, Text, func, select
 
+from noria.core.clock import utc_text
 from noria.core.fact import Stored
 from noria.registry.facts import (
     AliasMoved,
@@ -46,6 +48,7 @@ __all__ = [
     "ReleaseRecord",
     "VersionRecord",
     "aliases",
+    "date_registered",
     "in_flight",
     "is_named",
     "judgement",
@@ -346,6 +349,17 @@ PROJECTIONS = (
     _staged,
     _version_removed,
 )
+
+
+def date_registered(tx: Transaction, name: str, created_ms: int, updated_ms: int) -> None:
+    """For projections: a model, or a version `model:number`, is as old as the store says that it came from."""
+    model, mark, number = name.rpartition(":")
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    at, changed = (utc_text(epoch + timedelta(milliseconds=each)) for each in (created_ms, updated_ms))
+    if mark and number.isdecimal():
+        tx.update(_version, {"model": model, "number": int(number)}, at=at, changed_at=changed)
+    else:
+        tx.update(_model, {"model": name}, made_at=at, changed_at=changed)
 
 
 def models(tx: Reader) -> list[str]:

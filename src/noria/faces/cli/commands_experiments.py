@@ -69,4 +69,16 @@ EXPERIMENTS: Mapping[str, Command] = {
         examples=("noria tracking show", "noria tracking show run_01k3 --json"),
         positional=("run",),
     ),
+    "import mlflow": Command(
+        target="noria.faces.cli.takeover:import_mlflow_command",
+        summary="Take over an MLflow tracking store: runs, artifacts, models, registry",
+        examples=(),
+        is_own=True,
+    ),
+    "export mlflow": Command(
+        target="noria.faces.cli.takeover:export_mlflow_command",
+        summary="Write what was tracked and registered as a store that MLflow opens",
+        examples=(),
+        is_own=True,
+    ),
 }

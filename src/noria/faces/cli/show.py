@@ -137,6 +137,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "from_predictions": show_tables.from_predictions,
     "transferred": show_transfer.transferred,
     "taken_over": show_transfer.taken_over,
+    "tracker_taken": show_transfer.tracker_taken,
     "checks": show_checks.checks,
     "suite": show_checks.suite,
     "quarantined": show_checks.quarantined,

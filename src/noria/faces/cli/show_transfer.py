@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from noria.core.printable import printable
 from noria.core.words import counted
 from noria.faces.cli.text import columns, count, name_of, size
 
-__all__ = ["taken_over", "transferred"]
+__all__ = ["taken_over", "tracker_taken", "transferred"]
 
 SHOWN = 20
 
@@ -63,3 +64,18 @@ def taken_over(found: Mapping[str, Any]) -> str:
         parts.append(f"  {click.style(title, fg=colour)}{shown}{rest}" if lines else "")
     parts += [f"  remote {line}" for line in found["remotes"]]
     return "\n".join([*filter(None, parts), f"  {found['summary']}"])
+
+
+def tracker_taken(found: Mapping[str, Any]) -> str:
+    """What a tracking store had, what was new of it, and each difference by name."""
+    rows = [[kind, count(number), count(found["new"].get(kind, 0))] for kind, number in found["seen"].items() if number]
+    parts = [columns(rows, ["", "compared", "new"], right=" rr")] if rows else []
+    named = [f"{each['kind']} {printable(each['name'])}: {printable(each['what'])}" for each in found["differences"]]
+    hidden = found["differing"] - min(len(named), SHOWN)
+    if named:
+        shown = "".join(f"\n    {line}" for line in named[:SHOWN])
+        rest = f"\n    … {hidden} more" + (" (--json has a thousand)" if hidden else "") if hidden > 0 else ""
+        parts.append(f"  {click.style('differs', fg='yellow')}{shown}{rest}")
+    parts += [f"  note   {printable(each)}" for each in found["notes"][:SHOWN]]
+    parts.append(f"  {found['form']} {printable(found['address'])}")
+    return "\n".join([*parts, f"  {found['summary']}"])

@@ -1,20 +1,32 @@
-"""`noria import dvc`: take over a DVC repository in place, which need not be a project yet."""
+"""`noria import` and `noria export` for other tools' stores: only from a command line, for they name places of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from noria.faces import verbs
 from noria.faces.cli import show
 
-__all__ = ["import_dvc_command"]
+__all__ = ["export_mlflow_command", "import_dvc_command", "import_mlflow_command"]
 
 EPILOG = """\b
 Examples:
   noria import dvc
   noria import dvc ../old-project --history"""
+
+IMPORT = """\b
+Examples:
+  noria import mlflow sqlite:///mlflow.db
+  noria import mlflow ./mlruns
+  noria import mlflow postgresql://mlflow@db/mlflow --artifacts /srv/mlartifacts
+  noria import mlflow https://mlflow.example.org"""
+EXPORT = """\b
+Examples:
+  noria export mlflow ../as-mlflow
+  noria export mlflow postgresql://mlflow@db/mlflow --artifacts /srv/mlartifacts"""
 
 
 @click.command("dvc", epilog=EPILOG)
@@ -42,4 +54,56 @@ def import_dvc_command(path: Path, history: bool, is_json: bool) -> int:
             click.echo(f"  made   {file}")
         click.echo(show.render("taken_over", done))
         click.echo(click.style("next: ", dim=True) + ("noria data status" if done["ok"] else "noria data list"))
+    return 0 if done["ok"] else 1
+
+
+@click.command("mlflow", epilog=IMPORT)
+@click.argument("store")
+@click.option(
+    "--artifacts", multiple=True, metavar="DIR", help="A folder of this machine where artifacts are; may be repeated."
+)
+@click.option("--json", "is_json", is_flag=True, help="Print the result as one line of JSON.")
+def import_mlflow_command(store: str, artifacts: tuple[str, ...], is_json: bool) -> int:
+    """Take over the MLflow tracking store STORE: a database, a folder (mlruns) or a server.
+
+    Experiments, runs with their points, artifacts, data sets, logged models and the registry come along, and
+    keep their ids. Nothing of the store is changed. Doing it again adds nothing; what was broken off goes on.
+    The report names every difference between the two stores. Exit code 1 if there is one.
+    """
+    from noria.bootstrap import open_workspace
+    from noria.catalog.takeover.import_mlflow import import_mlflow
+    from noria.faces.cli.build import waiting
+
+    workspace = open_workspace(Path())
+    with waiting("noria import mlflow", is_json):
+        done = verbs.builtins(import_mlflow(workspace, store, artifacts=artifacts))
+    return _told(done, is_json, "noria runs")
+
+
+@click.command("mlflow", epilog=EXPORT)
+@click.argument("to")
+@click.option("--artifacts", default="", metavar="DIR", help="Where artifacts go; needed for a database.")
+@click.option("--json", "is_json", is_flag=True, help="Print the result as one line of JSON.")
+def export_mlflow_command(to: str, artifacts: str, is_json: bool) -> int:
+    """Write everything that was tracked and registered as a store that MLflow opens.
+
+    TO is a folder, which gets mlflow.db and artifacts/, or a database whose tables MLflow made
+    (mlflow db upgrade URI). The store is read back and compared. Exit code 1 if something differs.
+    """
+    from noria.bootstrap import open_workspace
+    from noria.catalog.takeover.export_mlflow import export_mlflow
+    from noria.faces.cli.build import waiting
+
+    workspace = open_workspace(Path())
+    with waiting("noria export mlflow", is_json):
+        done = verbs.builtins(export_mlflow(workspace, to, artifacts=artifacts))
+    return _told(done, is_json, f"mlflow server --backend-store-uri {done['other']}")
+
+
+def _told(done: dict[str, Any], is_json: bool, after: str) -> int:
+    if is_json:
+        click.echo(verbs.encode(done).decode())
+    else:
+        click.echo(show.render("tracker_taken", done))
+        click.echo(click.style("next: ", dim=True) + after)
     return 0 if done["ok"] else 1

@@ -1,0 +1,1 @@
+"""Stores of other trackers: their databases, folders and servers."""
