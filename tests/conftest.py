@@ -22,7 +22,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import adopted
 from s3_server import s3_server
 
 __all__ = ["disk_path", "s3_server"]
@@ -57,8 +56,6 @@ def disk_path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="noria-disk-", dir=DISK) as folder:
         yield Path(folder)
 
-
-adopted.adopt()
 
 # a busy machine is no failure: tests that mean to bound time measure it themselves
 settings.register_profile("noria", deadline=None)

@@ -5,7 +5,6 @@ most commands in tests a tenth. Each command is a process of its own, with its o
 exit, as if typed; only what a process reads when Python starts is the loaded one's. So a command whose
 environment differs in that is started anew. What some commands start in turn (the template of workers, a
 smoke test, the process that ships a script's models) is a child of theirs that was forked before they began.
-What the library starts in the process of the tests themselves is forked from the loaded one too (adopted.py).
 What a start costs and imports is tested elsewhere
 (unit/faces/test_command_line.py, e2e).
 """
@@ -13,7 +12,6 @@ What a start costs and imports is tested elsewhere
 from __future__ import annotations
 
 import atexit
-import ctypes
 import fcntl
 import gc
 import importlib
@@ -31,12 +29,11 @@ import tempfile
 import threading
 import time
 import traceback
-import types
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-__all__ = ["Begun", "Order", "begin", "noria", "spare"]
+__all__ = ["Begun", "begin", "noria"]
 
 _atexit: Any = atexit  # what ends Python has no public name
 _subprocess: Any = subprocess  # nor has what starts a process for a Popen
@@ -53,7 +50,6 @@ IN_SPARE = (
 SPARES = {"run": 1, "deploy": 1, "promote": 1, "test": 4}
 """So many of those processes a command is given. Not those of `noria reproduce`: each has its own hash seed."""
 SPARES_OF_A_SEARCH = 3
-PR_SET_CHILD_SUBREAPER = 36
 LOADED = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "sqlalchemy.dialects.sqlite", "sklearn.linear_model"),
     *("sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing", "sklearn.metrics"),
@@ -76,7 +72,9 @@ def noria(
     environ = dict(os.environ if env is None else env)
     if threading.current_thread() is not threading.main_thread():
         return _anew(words, cwd, environ, timeout)
-    key, loaded = _loaded(environ)
+    loaded = _servers.get(key := json.dumps(_at_start(environ)))
+    if loaded is None:
+        loaded = _servers[key] = _Loaded(environ)
     if not loaded.is_worth_it():
         return _anew(words, cwd, environ, timeout)
     try:
@@ -92,7 +90,9 @@ def begin(*words: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[st
 
     What it prints and complains of can be read together from its `stdout`.
     """
-    _, loaded = _loaded(env)
+    loaded = _servers.get(key := json.dumps(_at_start(env)))
+    if loaded is None:
+        loaded = _servers[key] = _Loaded(env)
     if not loaded.is_worth_it():
         return subprocess.Popen(
             [sys.executable, "-m", "noria", *words],
@@ -100,24 +100,6 @@ def begin(*words: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[st
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     return loaded.begin(words, cwd, env)
-
-
-def spare(environ: Mapping[str, str]) -> tuple[int, socket.socket] | None:
-    """A process forked from a loaded one, as a child of this: its id, and the channel by which an `Order` is given.
-
-    None while one is not worth it, or is busy.
-    """
-    own = {name: value for name, value in os.environ.items() if not name.startswith(AT_START)}
-    _, loaded = _loaded({**own, **dict(_at_start(environ))})
-    return loaded.spare() if loaded.is_worth_it() else None
-
-
-def _loaded(environ: Mapping[str, str]) -> tuple[str, _Loaded]:
-    """The process that has loaded the libraries in such an environment, and the name that it is known by."""
-    key = json.dumps(_at_start(environ))
-    if key not in _servers:
-        _servers[key] = _Loaded(environ)
-    return key, _servers[key]
 
 
 class Begun:
@@ -202,7 +184,6 @@ class _Loaded:
         self._asked = self._begun = 0
         self._folder = Path(tempfile.mkdtemp(prefix="noria-warm-"))
         self._process: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
 
     def is_worth_it(self) -> bool:
         """Whether it is asked for often: most environments that are special are asked for once or twice."""
@@ -242,31 +223,6 @@ class _Loaded:
 
     def _answered(self, asked: Mapping[str, object]) -> int | None:
         """What the process says to a line; it is started for the first."""
-        with self._lock:
-            return self._answered_alone(asked)
-
-    def spare(self) -> tuple[int, socket.socket] | None:
-        """Fork a process that is this one's child, and the channel that says what to be; None while it is busy."""
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            self._begun += 1
-            place = f"\0{self._folder}-{self._begun}"  # a name without a file: that of a file may be too long
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(place)
-                listening.listen()
-                libc = ctypes.CDLL(None)
-                libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # who forks it ends at once: it becomes our child
-                try:
-                    pid = self._answered_alone({"spare": place})
-                finally:
-                    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
-                assert pid is not None
-                return pid, listening.accept()[0]
-        finally:
-            self._lock.release()
-
-    def _answered_alone(self, asked: Mapping[str, object]) -> int | None:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(Path(__file__).resolve())],
@@ -336,9 +292,6 @@ def _serve() -> None:
         *lines, waiting = (waiting + piece).split(b"\n")
         for line in lines:
             asked = json.loads(line)
-            if "spare" in asked:
-                print(json.dumps(_spare(asked["spare"], (woken, wake))), flush=True)
-                continue
             opened = _opened(asked["places"])
             child = os.fork()
             if child == 0:
@@ -357,28 +310,6 @@ def _serve() -> None:
                 print(child, flush=True)
             else:
                 print(json.dumps(_waited(child, asked["timeout"])), flush=True)
-
-
-def _spare(place: str, mine: Sequence[int]) -> int:
-    """Fork a process that nobody here is the parent of; gives its id. It waits at a socket for what to be."""
-    told, tell = os.pipe()
-    between = os.fork()
-    if between == 0:
-        pid = os.fork()
-        if pid:
-            os.write(tell, str(pid).encode())
-            os._exit(0)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for handle in (*mine, told, tell):
-            os.close(handle)
-        channel = socket.socket(socket.AF_UNIX)
-        channel.connect(place)
-        _be_spare(channel)
-    os.close(tell)
-    os.waitpid(between, 0)
-    with os.fdopen(told) as said:
-        return int(said.read())
 
 
 def _compile() -> None:
@@ -450,7 +381,6 @@ def _become(asked: Mapping[str, object], opened: Sequence[int]) -> int:
 def _settle(cwd: str, environ: Mapping[str, str]) -> None:
     """Have the folder and the variables that a process started by `python -m` has."""
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # the process's own
-    tempfile.tempdir = None  # it is looked up in these variables
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environ)
@@ -503,54 +433,33 @@ class _Spares:
 
     def take(self, process: Any, words: Any, given: Sequence[Any]) -> bool:
         """Let a spare be this process, if there is one and it can be."""
-        order = Order(words, given)
-        if not order.is_for(IN_SPARE) or _at_start(order.environ) != self._start or not self._idle:
+        _, _, _, passed, cwd, env, _, _, is_shell, *pipes = given[:15]
+        environ = dict(os.environ if env is None else env)
+        streams = (pipes[0], pipes[3], pipes[5])
+        is_known = not is_shell and words[:2] == [sys.executable, "-m"] and words[2] in IN_SPARE
+        if not is_known or -1 in streams or _at_start(environ) != self._start or not self._idle:
             return False
-        return order.give(process, *self._idle.pop())
+        pid, channel = self._idle.pop()
+        sent = [(pipe, number) for number, pipe in enumerate(streams)]
+        sent += [(handle, handle) for handle in sorted(passed)]
+        asked = {"words": words[2:], "cwd": os.fspath(cwd or Path.cwd()), "environ": environ}
+        asked |= {"numbers": [number for _, number in sent], "is_session": bool(given[20])}
+        try:
+            socket.send_fds(channel, [b"f"], [handle for handle, _ in sent])
+            channel.sendall(json.dumps(asked).encode() + b"\n")
+        except OSError:  # somebody has killed it
+            return False
+        finally:
+            channel.close()
+        process.pid, process._child_created = pid, True
+        process._close_pipe_fds(*pipes)
+        return True
 
     def stop(self) -> None:
         """End those that nobody needed."""
         for pid, _ in self._idle:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-
-
-class Order:
-    """What a Popen asks for, as its `_execute_child` is told."""
-
-    def __init__(self, words: Any, given: Sequence[Any]) -> None:
-        _, self._prepare, _, self._passed, cwd, env, _, _, self._is_shell, *self._pipes = given[:15]
-        self._words, self._is_session, self._ids = words, bool(given[20]), given[16:20]
-        self._cwd = os.fspath(cwd or Path.cwd())
-        self.environ = dict(os.environ if env is None else env)
-        given_streams = (self._pipes[0], self._pipes[3], self._pipes[5])
-        self._streams = [own if pipe == -1 else pipe for own, pipe in enumerate(given_streams)]  # -1: as we have it
-
-    def is_for(self, names: Container[str]) -> bool:
-        """Whether it is Python with one of these modules, programs or files, and nothing out of the ordinary."""
-        if self._is_shell or self._prepare is not None or self._ids != (None, None, None, -1):
-            return False
-        if not isinstance(self._words, list) or self._words[:1] != [sys.executable]:
-            return False
-        _, what, *more = map(os.fspath, self._words)
-        return (more[0] if what in ("-m", "-c") and more else what) in names
-
-    def give(self, process: Any, pid: int, channel: socket.socket) -> bool:
-        """Let a spare be what is asked for; False if somebody has killed it."""
-        sent = [(pipe, number) for number, pipe in enumerate(self._streams)]
-        sent += [(handle, handle) for handle in sorted(self._passed)]
-        asked = {"words": list(map(os.fspath, self._words[1:])), "cwd": self._cwd, "environ": self.environ}
-        asked |= {"numbers": [number for _, number in sent], "is_session": self._is_session}
-        try:
-            socket.send_fds(channel, [b"f"], [handle for handle, _ in sent])
-            channel.sendall(json.dumps(asked).encode() + b"\n")
-        except OSError:
-            return False
-        finally:
-            channel.close()
-        process.pid, process._child_created = pid, True
-        process._close_pipe_fds(*self._pipes)
-        return True
 
 
 def _be_spare(channel: socket.socket) -> NoReturn:
@@ -569,23 +478,9 @@ def _be_spare(channel: socket.socket) -> NoReturn:
         os.close(handle)
     if asked["is_session"]:
         os.setsid()
+    module, *sys.argv[1:] = asked["words"]
     _settle(asked["cwd"], asked["environ"])
-    _end(_done(lambda: _run_python(asked["words"])))
-
-
-def _run_python(words: Sequence[str]) -> None:
-    """What `python WORDS` runs: `-m MODULE`, `-c PROGRAM` or a file, each with its arguments."""
-    if words[0] == "-m":
-        sys.argv[1:] = words[2:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-    elif words[0] == "-c":
-        sys.argv = ["-c", *words[2:]]
-        main = sys.modules["__main__"] = types.ModuleType("__main__")
-        exec(compile(words[1], "<string>", "exec"), vars(main))
-    else:
-        sys.argv = list(words)
-        sys.path[0] = str(Path(words[0]).parent)
-        runpy.run_path(words[0], run_name="__main__")
+    _end(_done(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True)))
 
 
 if __name__ == "__main__":

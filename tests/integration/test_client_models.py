@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from client_models import CLIENTS, MODEL, fitted, log, log_folder, made, make_project
 
-import adopted
 import warm
 from noria.bootstrap import open_workspace
 from noria.catalog import filing as runs
@@ -149,7 +148,7 @@ def test_a_pickle_is_loaded_by_permission_only_and_a_foreign_one_never_runs(tmp_
     ws = make_project(tmp_path / "listed", trusting("listed"))
     assert promote_model(ws, f"models:/churn/{log(ws, fitted(1.0), form='cloudpickle')}").ok
     foreign = log(ws, b"cposix\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR.", form="pickle")
-    with adopted.anew(), pytest.raises(Denied, match=r"posix\.system"):
+    with pytest.raises(Denied, match=r"posix\.system"):
         promote_model(ws, f"models:/churn/{foreign}")
     assert not mark.exists()
 
@@ -174,7 +173,7 @@ def test_what_runs_by_permission_has_no_network_and_none_of_our_variables(
         )
         ws = make_project(tmp_path / "any", trusting("any"))
         number = log(ws, b"cbuiltins\nexec\n(" + pickled_text(code) + b"tR.", form="pickle")
-        with adopted.anew(), pytest.raises(ModelFailed, match="its file holds a NoneType"):
+        with pytest.raises(ModelFailed, match="its file holds a NoneType"):
             promote_model(ws, f"models:/churn/{number}")
     reached, names = json.loads(said.read_text())
     assert "NORIA_TOKEN" not in names

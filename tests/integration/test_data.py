@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from stored_bytes import damaged
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.errors import Conflict, Corrupt, NotFound, UsageError
@@ -239,7 +238,6 @@ for name in sys.argv[2:]:
     version = versions.add(ws, name, "d")
     print(version.version, version.tree, flush=True)
 """
-adopted.forked(ADDER)
 
 
 @pytest.mark.parametrize("point", KILLS_OF_AN_ADD)

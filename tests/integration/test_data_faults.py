@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from stored_bytes import damaged
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.config import Project, RemoteConfig
 from noria.core.errors import Conflict, Corrupt, NotFound, StoreFull, StoreUnavailable, UsageError
@@ -61,7 +60,6 @@ elif act == "mixed":
         collect.gc(ws, sweep=True, min_age="0s")
 print("done", flush=True)
 """
-adopted.forked(WORKER)
 
 
 @pytest.fixture

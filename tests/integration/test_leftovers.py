@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.core.identity import Digest
 from noria.data import leftovers, status, versions
@@ -30,7 +29,6 @@ from noria.store.workspace import Workspace
 from s3_server import S3Server
 
 VICTIM = Path(__file__).with_name("leftover_victim.py")
-adopted.forked(VICTIM)
 LARGE = 40 << 20
 
 

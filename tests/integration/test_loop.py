@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from loop_project import World, month_rows
 
-import adopted
 from noria.core.errors import GateClosed, NotFound, ProjectError
 from noria.faces import verbs
 from noria.faces.cli import show
@@ -32,7 +31,6 @@ from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 
 VICTIM = Path(__file__).with_name("loop_victim.py")
-adopted.forked(VICTIM)
 KILLS_OF_A_REVIEW = (
     "labels.sealed:1",
     "review.decided:1",

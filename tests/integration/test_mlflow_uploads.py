@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from upload_victim import COUNT, PROXY, Client, parts
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.catalog import filing
 from noria.catalog.filing import Begin
@@ -23,7 +22,6 @@ from noria.tracking import records as tracking
 
 KILLS_OF_AN_UPLOAD = ("upload.begun", "upload.part", "upload.part:2", "upload.joined")
 VICTIM = Path(__file__).with_name("upload_victim.py")
-adopted.forked(VICTIM)
 FILES = "/api/2.0/mlflow-artifacts"
 CONTENT = b"".join(parts())
 

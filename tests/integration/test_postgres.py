@@ -18,7 +18,6 @@ from postgres_server import Server, thrown_away
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.config import Project, StoreConfig
 from noria.core.errors import StoreUnavailable, Tampered
@@ -48,7 +47,6 @@ for number in range(int(count)):
         print("job", job.key, flush=True)
         ws.jobs.finish(job.id, name)
 """
-adopted.forked(WRITER)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 from collect_victim import collected
 from test_s3 import Place, clone, ended, files, place, project, s3, same, victim
 
-import adopted
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict, Corrupt, NotFound, StoreUnavailable
 from noria.data import versions
@@ -26,7 +25,6 @@ from noria.store.workspace import Workspace
 __all__ = ["place", "s3"]
 
 VICTIM = Path(__file__).with_name("collect_victim.py")
-adopted.forked(VICTIM)
 KILLS_OF_THE_TRASH = ("trash.copied:1", "trash.copied:2")
 KILLS_OF_THE_WAY_BACK = ("trash.restored:1", "trash.restored:2")
 

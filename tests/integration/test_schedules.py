@@ -19,7 +19,6 @@ import pytest
 from postgres_server import thrown_away
 from serving_client import wait_for
 
-import adopted
 import warm
 from noria.bootstrap import open_workspace
 from noria.governance.audit import verify
@@ -30,8 +29,6 @@ from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 
-VICTIM = Path(__file__).with_name("schedule_victim.py")
-adopted.forked(VICTIM)
 KILLS_OF_A_TICK = (
     "transaction.begun:1",
     "append.fact:1",
@@ -115,7 +112,7 @@ def require_once(ws: Workspace) -> None:
 
 
 def victim(root: Path, moment: str, kill_at: str = "") -> int:
-    command = [sys.executable, str(VICTIM), str(root), moment]
+    command = [sys.executable, str(Path(__file__).with_name("schedule_victim.py")), str(root), moment]
     found = subprocess.run(
         command,
         check=False,

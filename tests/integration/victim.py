@@ -6,16 +6,11 @@ what was promised against what is there.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import importlib
-import io
 import json
 import os
 import signal
 import sys
-import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -141,16 +136,11 @@ def serve() -> None:
 
     A line is [output file, seconds to live or null, the failpoint that is armed or "", arguments…].
 
-    The libraries are loaded and the statements compiled once, so that a kill at a random moment hits the work
-    and not the preparations.
+    The libraries are loaded once, so that a kill at a random moment hits the work and not the imports.
     """
     load_slices()
     for name in LOADED:
         importlib.import_module(name)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        work(Path(folder), 1)
-    gc.collect()  # the workspace closes its files
-    assert threading.active_count() == 1, "a fork has one thread: what another holds would be held for ever"
     for line in sys.stdin:
         output, lifetime_s, armed, *arguments = json.loads(line)
         child = os.fork()
