@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
     from _typeshed import WriteableBuffer
 
-__all__ = ["CHUNKED_BYTES", "ChunkReader", "Chunker", "Recipe", "pack_recipe", "pays", "read_recipe"]
+__all__ = ["CHUNKED_BYTES", "ChunkReader", "Chunker", "Recipe", "pack_recipe", "pays", "read_recipe", "upcoming"]
 
 np = lazy("numpy")
 
@@ -232,20 +232,37 @@ def read_recipe(digest: Digest, content: bytes, where: Path) -> Recipe:
     return recipe
 
 
+def upcoming(chunks: Sequence[tuple[Digest, int]], number: int, count: int, size_bytes: int) -> list[Digest]:
+    """Chunk `number` and those behind it: at most `count`, and beyond the first no more than `size_bytes` in all."""
+    names: list[Digest] = []
+    for name, size in chunks[number : number + count]:
+        size_bytes -= size
+        if names and size_bytes < 0:
+            break
+        names.append(name)
+    return names
+
+
 class ChunkReader(io.RawIOBase):
     """A chunked object as a seekable stream: only the chunks that are read are fetched.
 
-    `fetch` gives the bytes of some chunks in any order, whole and as they should be.
+    `fetch` gives the bytes of some chunks in any order, whole and as they should be. Where the reading goes
+    straight on it is asked for `ahead` of them, unless they have more than `ahead_bytes`: a server has many readers.
     """
 
     def __init__(
-        self, recipe: Recipe, fetch: Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]], *, ahead: int = 16
+        self,
+        recipe: Recipe,
+        fetch: Callable[[Sequence[Digest]], Iterator[tuple[Digest, bytes]]],
+        *,
+        ahead: int = 16,
+        ahead_bytes: int = 4 << 20,
     ) -> None:
         super().__init__()
         self._chunks = recipe.chunks
         self._ends = list(accumulate(size for _, size in recipe.chunks))
         self._fetch = fetch
-        self._ahead = ahead
+        self._ahead = ahead, ahead_bytes
         self._at = 0
         self._next = -1
         self._known: dict[Digest, bytes] = {}
@@ -287,13 +304,13 @@ class ChunkReader(io.RawIOBase):
         """A chunk, and those behind it where the reading goes straight on."""
         name, size = self._chunks[number]
         if name not in self._known:
-            ahead = self._ahead if number == self._next else 1
-            wanted = list(dict.fromkeys(each for each, _ in self._chunks[number : number + ahead]))
+            ahead = upcoming(self._chunks, number, *self._ahead) if number == self._next else [name]
+            self._known = {}  # what was read goes before more comes
             try:
-                self._known = dict(self._fetch(wanted))
+                self._known = dict(self._fetch(list(dict.fromkeys(ahead))))
             except (Corrupt, NotFound):
                 self._known = dict(self._fetch([name]))  # a bad chunk ahead is for whoever comes to it
-            self._next = number + ahead
+            self._next = number + len(ahead)
         content = self._known[name]
         if len(content) != size:
             raise Corrupt(f"chunk {short(name)} has {len(content)} bytes, not {size}")

@@ -184,7 +184,8 @@ class Shelf:
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=12), st.data())
 def test_a_reader_reads_like_any_file(parts: list[bytes], data: st.DataObject) -> None:
     plain = io.BytesIO(b"".join(parts))
-    with io.BufferedReader(ChunkReader(recipe_of(parts), Shelf(parts).fetch, ahead=3), 16) as reader:
+    chunks = ChunkReader(recipe_of(parts), Shelf(parts).fetch, ahead=3, ahead_bytes=data.draw(st.integers(0, 60)))
+    with io.BufferedReader(chunks, 16) as reader:
         for _ in range(12):
             if data.draw(st.booleans()):
                 at = data.draw(st.integers(0, 260))
@@ -209,6 +210,24 @@ def test_a_part_is_read_without_the_rest() -> None:
     assert len(shelf.asked) <= 1 + 16, "one, then ahead where the reading goes on"
     with pytest.raises(ValueError, match="negative"):
         reader.seek(-1)
+
+
+def test_what_is_read_ahead_has_a_number_and_a_size() -> None:
+    parts = [bytes([number]) * 1000 for number in range(40)]
+    for ahead, size_bytes, most in ((16, 1 << 20, 16), (16, 3999, 3), (16, 10, 1), (2, 1 << 20, 2)):
+        asked: list[int] = []
+        shelf = Shelf(parts)
+
+        def fetch(
+            names: Sequence[Digest], shelf: Shelf = shelf, asked: list[int] = asked
+        ) -> Iterator[tuple[Digest, bytes]]:
+            asked.append(len(names))
+            return shelf.fetch(names)
+
+        with io.BufferedReader(ChunkReader(recipe_of(parts), fetch, ahead=ahead, ahead_bytes=size_bytes)) as reader:
+            assert reader.read() == b"".join(parts)
+        assert max(asked) == most
+        assert len(shelf.asked) == len(parts), "each was fetched once"
 
 
 def test_a_chunk_of_another_size_is_refused() -> None:

@@ -31,6 +31,7 @@ from noria.engines.objects.bucket import S3Bucket
 from noria.engines.objects.packfile import ROW_BYTES, TAIL_BYTES, Place, Places, Rows, pack, table_of, table_size
 from noria.engines.objects.s3trash import CHUNKS, REWRITE_SHARE, S3Trash, named
 from noria.store.bucket import Item
+from noria.store.chunks import upcoming
 from noria.store.objects import BLOCK_BYTES, Trashed, gone
 
 __all__ = ["S3Objects"]
@@ -445,7 +446,7 @@ class S3Objects:
 class _Joined(io.RawIOBase):
     """The pieces of an object as one stream; a few pieces are read at a time."""
 
-    AHEAD = 64
+    AHEAD, AHEAD_BYTES = 64, 16 << 20
 
     def __init__(self, store: S3Objects, chunks: Sequence[tuple[Digest, int]]) -> None:
         self._store, self._chunks = store, chunks
@@ -475,8 +476,9 @@ class _Joined(io.RawIOBase):
         while self._number < len(self._chunks):
             name, _ = self._chunks[self._number]
             if name not in self._ready:
-                ahead = dict.fromkeys(each for each, _ in self._chunks[self._number : self._number + self.AHEAD])
-                self._ready = dict(self._store.get_many(ahead))
+                ahead = upcoming(self._chunks, self._number, self.AHEAD, self.AHEAD_BYTES)
+                self._ready = {}  # what was read goes before more comes
+                self._ready = dict(self._store.get_many(dict.fromkeys(ahead)))
             content = self._ready[name][self._inside : self._inside + len(view)]
             if content:
                 view[: len(content)] = content

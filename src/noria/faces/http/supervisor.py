@@ -52,6 +52,9 @@ STOP_S = 10.0
 ORPHANS_S = 20.0
 """How long the processes of a supervisor that was killed may take: they see it at once, and finish what they answer."""
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
+SERVER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+"""The C library keeps memory apart for each thread that asks for some, and does not give it back: a server that
+answers from a pool of threads would hold what each of them needed once. Who starts `noria up` may say otherwise."""
 
 
 @dataclass(slots=True)
@@ -159,7 +162,9 @@ class _Supervisor:
         role = "server" if name == STANDBY else name
         command = [sys.executable, "-m", f"noria.faces.{role}", "--root", str(self._root)]
         descriptors: tuple[int, ...] = ()
+        environment = self._environment
         if role == "server":
+            environment = {**SERVER_ENVIRONMENT, **environment}
             command += ["--fd", str(self._socket.fileno()), *(["--standby"] if name == STANDBY else [])]
             descriptors = (self._socket.fileno(),)
         logs = self._state / "logs"
@@ -174,7 +179,7 @@ class _Supervisor:
                 stdout=output,
                 stderr=output,
                 pass_fds=descriptors,
-                env=self._environment,
+                env=environment,
                 cwd=self._root,
                 start_new_session=True,
             )

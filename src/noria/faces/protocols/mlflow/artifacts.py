@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 msgspec_json = lazy("msgspec.json")
-BLOCK = 1 << 20
+BLOCK = 256 << 10
 """How much of a file is in memory at once."""
 SIZE_MAX = 1 << 40
 PATH_MAX = 1000
