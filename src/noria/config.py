@@ -15,7 +15,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,9 +25,12 @@ from noria.core.consent import need
 from noria.core.errors import ConfigError, NotAProject
 from noria.core.size import size_bytes
 from noria.policies import (
+    MIN_COMPARED_ROWS,
     BehaviourConfig,
     ClientsConfig,
+    CostRule,
     DeployConfig,
+    DriftRule,
     FairnessRule,
     GateConfig,
     GateRule,
@@ -42,8 +45,10 @@ __all__ = [
     "BehaviourConfig",
     "ClientsConfig",
     "CostConfig",
+    "CostRule",
     "DataConfig",
     "DeployConfig",
+    "DriftRule",
     "EnvironmentConfig",
     "FairnessRule",
     "GateConfig",
@@ -436,12 +441,15 @@ def _gate(value: Any, where: str, path: str) -> GateConfig:
         metric: _struct_numbers(rule, where, f"{path}.slices.{metric}", ("max_drop", "min_rows"))
         for metric, rule in _table(table.pop("slices", {}), where, f"{path}.slices").items()
     }
-    fairness = _fairness(table.pop("fairness"), where, f"{path}.fairness") if "fairness" in table else None
+    readers: dict[str, Callable[[Any, str, str], Any]] = {"fairness": _fairness, "drift": _drift, "cost": _cost}
+    found: dict[str, Any] = {
+        name: read(table.pop(name), where, f"{path}.{name}") for name, read in readers.items() if name in table
+    }
     rest = _struct(GateConfig, table, where, path)
     if rest.inputs not in ("same", "any"):
         raise ConfigError(f'{path}.inputs is "{rest.inputs}", not "same" or "any"', where=where)
     metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
-    return dataclasses.replace(rest, metrics=metrics, slices=slices, fairness=fairness)
+    return dataclasses.replace(rest, metrics=metrics, slices=slices, **found)
 
 
 def _fairness(value: Any, where: str, path: str) -> FairnessRule:
@@ -458,6 +466,32 @@ def _fairness(value: Any, where: str, path: str) -> FairnessRule:
             raise ConfigError(f"{path}.{name} must be between 0 and 1, not {limit:g}", where=where)
     if rule.min_rows < 1:
         raise ConfigError(f"{path}.min_rows must be at least 1, not {rule.min_rows}", where=where)
+    return rule
+
+
+def _drift(value: Any, where: str, path: str) -> DriftRule:
+    rule = _struct(DriftRule, value, where, path)
+    if rule.window:
+        try:
+            duration(rule.window)
+        except ValueError as error:
+            raise ConfigError(f"{path}.window: {error}", where=where) from error
+    if rule.max_columns < 0:
+        raise ConfigError(f"{path}.max_columns must not be below 0, not {rule.max_columns}", where=where)
+    if rule.min_rows < MIN_COMPARED_ROWS:
+        raise ConfigError(f"{path}.min_rows must be at least {MIN_COMPARED_ROWS}, not {rule.min_rows}", where=where)
+    return rule
+
+
+def _cost(value: Any, where: str, path: str) -> CostRule:
+    rule = _struct(CostRule, value, where, path)
+    if not 0 < rule.per_core_hour < math.inf:
+        raise ConfigError(f"{path} states no price", where=where, hint="per_core_hour = 0.04, in your currency")
+    limits = [limit for limit in (rule.training, rule.per_million) if limit is not None]
+    if not limits:
+        raise ConfigError(f"{path} states no limit", where=where, hint="training = 5.0 or per_million = 0.5")
+    if not all(0 <= limit < math.inf for limit in limits):
+        raise ConfigError(f"{path}: a limit must be a finite number of at least 0", where=where)
     return rule
 
 

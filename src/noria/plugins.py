@@ -145,6 +145,9 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "size": "noria.registry.kinds.size:judge",
         "latency": "noria.registry.kinds.latency:judge",
         "inputs": "noria.registry.kinds.inputs:judge",
+        "drift": "noria.registry.kinds.drift:judge",
+        "cost": "noria.registry.kinds.cost:judge",
+        "behaviour": "noria.registry.kinds.behaviour:judge",
     },
 }
 

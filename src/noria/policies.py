@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "MIN_COMPARED_ROWS",
     "BehaviourConfig",
     "ClientsConfig",
+    "CostRule",
     "DeployConfig",
+    "DriftRule",
     "FairnessRule",
     "GateConfig",
     "GateRule",
@@ -19,6 +22,9 @@ __all__ = [
     "RetrainConfig",
     "RetrainLimits",
 ]
+
+MIN_COMPARED_ROWS = 50
+"""Fewer requests than these are compared with nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +66,45 @@ class FairnessRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriftRule:
+    """How far the rows that a model learned from may be from what production receives.
+
+    The requests of the last `window` (by default that of the monitor) are compared with the training data as
+    monitoring compares them; at most `max_columns` inputs may differ, those of `ignore` do not count. Fewer than
+    `min_rows` requests prove nothing.
+    """
+
+    window: str = ""
+    max_columns: int = 0
+    min_rows: int = 200
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRule:
+    """What a model may cost, in money: its training, and a million predictions, at a price of a core for an hour."""
+
+    per_core_hour: float = 0.0
+    training: float | None = None
+    per_million: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
     """`[model.NAME.gate]`: metric rules by name, and the rules that are not about one metric.
 
     `size_mb` is of the bundle, a MB a million bytes. `slices` maps a metric to `max_drop` against the champion, per
-    level of each declared slice.
+    level of each declared slice. With `behaviour` the model must behave as any must and as `[model.NAME.behaviour]`
+    declares.
     `inputs` is "same" (a version that refuses requests which the champion takes does not pass) or "any".
     """
 
     metrics: Mapping[str, GateRule] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fairness: FairnessRule | None = None
+    drift: DriftRule | None = None
+    cost: CostRule | None = None
+    behaviour: bool = False
     latency_p99_ms: float | None = None
     size_mb: float | None = None
     level: float = 0.95

@@ -23,7 +23,7 @@ else:
     np, pd, pa = lazy("numpy"), lazy("pandas"), lazy("pyarrow")
 pc = lazy("pyarrow.compute")
 
-__all__ = ["make"]
+__all__ = ["make", "training"]
 
 
 def make(
@@ -40,24 +40,34 @@ def make(
     The pinned data set that holds most of the model's inputs is the reference; if a step made the
     inputs and no data set holds them, the holdout stands for it.
     """
-    inputs = predictor.signature.inputs
-    wanted = {column.name for column in inputs}
-    best = max(pins.values(), key=lambda version: len(wanted & set(version.column_names())), default=None)
     days = days_of(ws.project.model(model).monitor.window)
-    if best is not None and wanted <= set(best.column_names()):
-        names = [*wanted, *([best.time] if best.time and best.time not in wanted else [])]
-        table = read.table(ws, best, columns=names)
-        time = _micros(table[best.time]) if best.time else None
-        made = reference.build(table, inputs, source=best.ref, time=time, days=days)
-    else:
-        table = pa.Table.from_pandas(
-            holdout[[name for name in holdout.columns if name in wanted]], preserve_index=False
-        )
-        made = reference.build(table, inputs, source="the holdout", time=_times(holdout, roles.time), days=days)
+    made = training(ws, predictor, pins, holdout, roles=roles, days=days)
     scores = predictor.predict(holdout)
     prediction = reference.prediction_column(scores, _times(holdout, roles.time))
     whole = reference.Reference(made.source, made.rows, made.windows, made.columns, prediction)
     return reference.write(ws.objects, whole)
+
+
+def training(
+    ws: Workspace,
+    predictor: Predictor,
+    pins: Mapping[str, DatasetVersion],
+    holdout: pd.DataFrame,
+    *,
+    roles: HasRoles,
+    days: float,
+) -> reference.Reference:
+    """What a model learned from, in windows of so many days: the data set with its inputs, or the holdout."""
+    inputs = predictor.signature.inputs
+    wanted = {column.name for column in inputs}
+    best = max(pins.values(), key=lambda version: len(wanted & set(version.column_names())), default=None)
+    if best is not None and wanted <= set(best.column_names()):
+        names = [*wanted, *([best.time] if best.time and best.time not in wanted else [])]
+        table = read.table(ws, best, columns=names)
+        time = _micros(table[best.time]) if best.time else None
+        return reference.build(table, inputs, source=best.ref, time=time, days=days)
+    table = pa.Table.from_pandas(holdout[[name for name in holdout.columns if name in wanted]], preserve_index=False)
+    return reference.build(table, inputs, source="the holdout", time=_times(holdout, roles.time), days=days)
 
 
 def _times(frame: pd.DataFrame, column: str) -> Any:

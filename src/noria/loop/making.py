@@ -16,6 +16,7 @@ from noria.data.records import DatasetVersion
 from noria.loop import baseline, comparison, pins
 from noria.loop.comparison import Comparison
 from noria.loop.holdout import Roles, holdout_of, roles_of
+from noria.loop.recent import known_of
 from noria.loop.report import Made
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import Predictor
@@ -82,6 +83,7 @@ def make(
         metrics=node.metrics,
         slices=node.slices,
         data={"holdout": done.holdout.digest, "pins": [f"{pin.dataset}@{pin.version}" for pin in used]},
+        known=known_of(ws, node.name, handle.run, found, holdout, roles),
     )
     compared = _compare(ws, handle, predictor, champion, holdout, roles, judgement)
     base = baseline.make(ws, predictor, found, holdout, roles=roles, model=node.name)

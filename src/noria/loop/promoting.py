@@ -16,6 +16,7 @@ from noria.core.verb import verb
 from noria.governance.policy import of as policy_of
 from noria.loop import baseline, judging
 from noria.loop.judging import JudgedOn
+from noria.loop.recent import known_of
 from noria.loop.taken import Taken, take
 from noria.packaging import bundle as bundles
 from noria.packaging.predictor import Predictor
@@ -164,6 +165,7 @@ def _judged(case: _Case, candidate: VersionRecord, champion: int, how: str) -> t
         checked=checked,
         opened=open_,
         rules=None if asked.metrics else _usual(asked, task),
+        known=replace(known_of(ws, candidate.model, "", {}, rows.frame, rows.roles), spent_s=None),
     )
     return incumbent, found
 

@@ -26,6 +26,7 @@ from noria.governance import policy
 from noria.loop import baseline, pins
 from noria.loop.holdout import Roles
 from noria.loop.outcome import ModelLine, Question
+from noria.loop.recent import known_of
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import Predictor
 from noria.registry import gates, release, unasked, versions
@@ -120,6 +121,7 @@ def _judged(
     predictor = load(ws, bundle.digest)
     same = _same_answers(model, predictor, rows)
     _require_checked(ws, question.pins)
+    found = {pin.dataset: datasets.resolve(ws, f"{pin.dataset}@{pin.version}") for pin in question.pins}
     metrics = {m.name: m.values[-1] for m in captured.metrics if m.number in (0, number)}
     registered = versions.register(
         ws,
@@ -142,12 +144,12 @@ def _judged(
             champion=champion or None,
             metrics=_METRICS[bundle.task],
             data={"holdout": f"{len(frame)} rows that {question.script} scored it on", "run": question.run},
+            known=known_of(ws, line.model, question.run, found, frame, Roles(label=label)),
         ).judged
     else:
         judged = unasked.record(ws, registered, champion=champion, verdicts=[same])
     if not same.passed:
         judged = unasked.record(ws, registered, champion=champion, verdicts=[*judged.verdicts, same])
-    found = {pin.dataset: datasets.resolve(ws, f"{pin.dataset}@{pin.version}") for pin in question.pins}
     base = baseline.make(ws, predictor, found, frame, roles=Roles(label=label), model=line.model)
     made = release.make(ws, line.model, registered.version, baseline=base)
     refusal = next((f"{v.gate}: {v.text}" for v in judged.verdicts if not v.passed), "")

@@ -23,6 +23,7 @@ from noria.monitoring.drift.psi import psi
 from noria.monitoring.drift.wasserstein import wasserstein
 from noria.monitoring.profile import EmptyWindow, Profile, measured, values_of
 from noria.monitoring.reference import Reference, ReferenceColumn
+from noria.policies import MIN_COMPARED_ROWS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ __all__ = ["ColumnDrift", "Q", "alert_rate", "benjamini_hochberg", "compare", "p
 
 Q = 0.01
 """The false discovery rate over the columns of one window; less if the budget of false alarms asks for it."""
-MIN_ROWS = 50
+MIN_ROWS = MIN_COMPARED_ROWS
 """A window with fewer rows is not compared."""
 
 

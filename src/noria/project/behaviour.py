@@ -1,25 +1,20 @@
-"""What any model must do, whatever it is about: tests that its schema gives, each with what was seen.
+"""What a model must do that was just trained: its loss is finite, it beats the best constant, it answers the same
+after it was saved and loaded, its holdout is none of what it saw, and what is asked of any model.
 
-Asked of a model as servers ask it, by rows. Training: its loss is finite, it beats the best constant, it
-answers the same after it was saved and loaded, one row alone, with values missing, with values never
-seen. Behaviour: it does not heed the order of the rows, gives the same twice, knows neither the key
-nor the label nor its holdout, and keeps what noria.toml declares: columns that may not matter, columns
-that may only push one way.
+Asked of a model as servers ask it, by rows; the tests of any model are those of `noria.registry.behaviour`, which
+the gates ask too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from noria.config import BehaviourConfig
-from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
-from noria.loop.holdout import Roles
-from noria.packaging.predictor import UNSEEN, Predictor
-from noria.packaging.rows import Field, RowRefused
+from noria.registry import behaviour
+from noria.registry.behaviour import Broken, Case, ask, rows_of
 from noria.registry.scored import score
 from noria.serving.loading import prove
 
@@ -31,80 +26,35 @@ else:
     np, pd = lazy("numpy"), lazy("pandas")
 stats = lazy("scipy.stats")
 
-__all__ = ["Case", "Subject", "cases"]
+__all__ = ["Subject", "cases"]
 
-ROWS = 200
-SAME = 1e-9
-"""Scores of equal rows may be this far apart: the tolerance that golden rows have in serving."""
-AGAINST = 0.2
-"""A declared direction holds if the mean follows it and at most this share of rows goes against it."""
-TELLS_ALL = 0.999
-"""A single input that ranks, or follows, the label better than this is the label under another name."""
 DOUBT = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One test: `group` is training or behaviour, `text` what was seen."""
+class Subject(behaviour.Subject):
+    """The same, with the labelled tables that the model was trained on."""
 
-    group: str
-    name: str
-    ok: bool
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A model that was loaded anew, with its holdout and the labelled tables that it was trained on."""
-
-    predictor: Predictor
-    holdout: pd.DataFrame
     training: Sequence[pd.DataFrame]
-    roles: Roles
-    declared: BehaviourConfig
-
-
-Test = Callable[[Subject, "list[dict[str, Any]]"], str]
-"""Gives what was seen; raises _Broken if it is not as it must be."""
-
-
-class _Broken(Exception):
-    """A test says no, and this is what it saw."""
 
 
 def cases(subject: Subject) -> list[Case]:
     """Every test of a model, in order. A test that cannot be done says no."""
-    picked = subject.holdout.iloc[np.unique(np.linspace(0, len(subject.holdout) - 1, ROWS).astype(int))]
-    rows: list[dict[str, Any]] = [dict(row) for row in subject.predictor.rows.plain(picked)]
-    found = [_case("training", name, test, subject, rows) for name, test in _TRAINING.items()]
-    found += [_case("behaviour", name, test, subject, rows) for name, test in _BEHAVIOUR.items()]
-    for column in subject.declared.invariant:
-        found.append(_case("behaviour", f"{column} does not matter", _invariant(column), subject, rows))
-    for column, way in subject.declared.direction.items():
-        found.append(_case("behaviour", f"more {column}, {way}", _direction(column, way), subject, rows))
-    return found
-
-
-def _case(group: str, name: str, test: Test, subject: Subject, rows: list[dict[str, Any]]) -> Case:
-    try:
-        return Case(group=group, name=name, ok=True, text=test(subject, rows))
-    except _Broken as broken:
-        return Case(group=group, name=name, ok=False, text=str(broken))
-    except NoriaError as error:
-        return Case(group=group, name=name, ok=False, text=error.message)
-
-
-# training
+    rows = rows_of(subject)
+    trained = (("finite loss", _finite), ("beats the dummy", _beats_dummy), ("saved, loaded, the same", _reloads))
+    found = [ask("training", name, test, subject, rows) for name, test in trained]
+    found += behaviour.cases(subject)
+    return [*found, ask("behaviour", "holdout apart from training", _holdout_apart, subject, rows)]
 
 
 def _finite(subject: Subject, rows: list[dict[str, Any]]) -> str:
     sample = score(subject.predictor, subject.holdout, subject.roles.label)
     bad = int((~np.isfinite(sample.score)).sum())
     if bad:
-        raise _Broken(f"{bad} of {len(sample.score)} scores of the holdout are not finite")
+        raise Broken(f"{bad} of {len(sample.score)} scores of the holdout are not finite")
     loss = _loss(sample.task, sample.y, sample.score)
     if not math.isfinite(loss):
-        raise _Broken("its loss on the holdout is not finite")
+        raise Broken("its loss on the holdout is not finite")
     return f"loss {loss:.4g} on {len(sample.y)} rows"
 
 
@@ -119,12 +69,12 @@ def _beats_dummy(subject: Subject, rows: list[dict[str, Any]]) -> str:
     if sample.task == "binary":
         positive, negative = sample.score[sample.y == 1], sample.score[sample.y == 0]
         if not len(positive) or not len(negative):
-            raise _Broken(f"{told}; the holdout has one class only, so nothing else can be said")
+            raise Broken(f"{told}; the holdout has one class only, so nothing else can be said")
         doubt = float(stats.mannwhitneyu(positive, negative, alternative="greater").pvalue)
     else:
         doubt = float(stats.spearmanr(sample.score, sample.y, alternative="greater").pvalue)
     if not doubt < DOUBT:
-        raise _Broken(f"{told}; and its ranking may be chance (p = {doubt:.2g})")
+        raise Broken(f"{told}; and its ranking may be chance (p = {doubt:.2g})")
     return f"{told}; but its ranking is better than chance (p = {doubt:.2g})"
 
 
@@ -132,121 +82,10 @@ def _reloads(subject: Subject, rows: list[dict[str, Any]]) -> str:
     return f"{prove(subject.predictor)} golden rows, in another process than the one that trained it"
 
 
-def _one_row(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    together = _scores(subject, rows)
-    for place in range(0, len(rows), max(1, len(rows) // 20)):
-        alone = _scores(subject, [rows[place]])
-        _require_same(alone, together[place : place + 1], "a row alone has another score than among others")
-    return "a row alone has the score that it has among others"
-
-
-def _missing(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    return _changed_cells(subject, rows, lambda field: (None, not field.column.nullable), "a value missing")
-
-
-def _unseen(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    texts = [f for f in subject.predictor.rows.fields if f.column.type in ("text", "category")]
-    if not texts:
-        return "no input is a text or a category"
-    return _changed_cells(subject, rows, _unseen_value, "a value never seen")
-
-
-def _unseen_value(field: Field) -> tuple[Any, bool] | None:
-    is_text = field.column.type in ("text", "category") and all(isinstance(level, str) for level in field.levels)
-    return (UNSEEN, field.strict) if is_text else None
-
-
-def _changed_cells(
-    subject: Subject, rows: list[dict[str, Any]], change: Callable[[Field], tuple[Any, bool] | None], what: str
-) -> str:
-    """In each column, one row of several gets a value: a finite score, or a refusal that names the column."""
-    asked = refused = 0
-    for field in subject.predictor.rows.fields:
-        given = change(field)
-        if given is None:
-            continue
-        value, is_refused = given
-        several = [dict(row) for row in rows[:5]]
-        several[len(several) // 2][field.name] = value
-        asked += 1
-        try:
-            scores = subject.predictor.predict(several)
-        except RowRefused as error:
-            if not is_refused or error.column != field.name:
-                raise _Broken(f"with {what} in {field.name}: {error.message}") from error
-            refused += 1
-            continue
-        except NoriaError as error:
-            raise _Broken(f"with {what} in {field.name} it fails: {error.message}") from error
-        if is_refused:
-            raise _Broken(f"{what} in {field.name} must be refused by its signature, and was answered")
-        if not np.isfinite(scores).all():
-            raise _Broken(f"with {what} in {field.name} its score is not finite")
-    return f"{asked - refused} columns answered, {refused} refused by name"
-
-
-# behaviour
-
-
-def _order(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    places = list(range(len(rows)))[::-1]
-    there, back = _scores(subject, rows), _scores(subject, [rows[place] for place in places])
-    _require_same(there, back[places], "a row has another score when the rows are in another order")
-    return f"{len(rows)} rows, forwards and backwards"
-
-
-def _twice(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    first = _scores(subject, rows)
-    for _ in range(2):
-        _require_same(first, _scores(subject, rows), "the same rows have other scores when they are asked again")
-    return "three times the same"
-
-
-def _knows_no_key(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    names = {field.name for field in subject.predictor.rows.fields}
-    roles = subject.roles
-    for role, name in (("label", roles.label), ("key", roles.key)):
-        if name and name in names:
-            raise _Broken(f"the {role} {name} is an input of the model")
-    return f"{len(names)} inputs; neither {roles.label or 'the label'}{f' nor {roles.key}' if roles.key else ''}"
-
-
-def _no_input_tells_all(subject: Subject, rows: list[dict[str, Any]]) -> str:
-    """No single input ranks (or follows) the label perfectly, and no level of a text stands for one outcome."""
-    sample = score(subject.predictor, subject.holdout, subject.roles.label)
-    strongest, best = "", 0.0
-    for field in subject.predictor.rows.fields:
-        told = _strength(sample.rows[field.name], sample.y, sample.task)
-        if told > best:
-            strongest, best = field.name, told
-        if told >= TELLS_ALL:
-            raise _Broken(f"the input {field.name} alone tells the label ({told:.4f}): it is not known at that time")
-    return f"the strongest alone is {strongest} ({best:.3f})" if strongest else "no input says anything alone"
-
-
-def _strength(column: pd.Series[Any], y: npt.NDArray[np.float64], task: str) -> float:
-    """How well one column alone tells the outcome: 0 nothing, 1 everything; |2 AUC - 1| or |rank correlation|."""
-    numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_bool_dtype(column) else column.astype(float)
-    values = numbers.to_numpy(dtype="float64", na_value=np.nan)
-    if not np.isfinite(values).any():  # a text: by the mean outcome of its levels, if they are not as many as the rows
-        codes = pd.Series(column.astype(str).to_numpy())
-        if codes.nunique() > max(2, len(codes) // 5):
-            return 0.0
-        values = codes.map(pd.Series(y).groupby(codes.to_numpy()).mean()).to_numpy(dtype="float64")
-    known = np.isfinite(values)
-    x, outcome = values[known], y[known]
-    if len(x) < 20 or np.ptp(x) == 0 or np.ptp(outcome) == 0:
-        return 0.0
-    if task == "binary":
-        statistic = stats.mannwhitneyu(x[outcome == 1], x[outcome == 0]).statistic
-        return float(abs(2 * statistic / ((outcome == 1).sum() * (outcome == 0).sum()) - 1))
-    return float(abs(stats.spearmanr(x, outcome).statistic))
-
-
 def _holdout_apart(subject: Subject, rows: list[dict[str, Any]]) -> str:
     """No row of the holdout, by its key or by all its values, is among those that it was trained on."""
     if not subject.training:
-        raise _Broken("no table with the label is known that it was trained on, so nothing can be compared")
+        raise Broken("no table with the label is known that it was trained on, so nothing can be compared")
     key, holdout = subject.roles.key, subject.holdout
     for table in subject.training:
         shared = [name for name in holdout.columns if name in table.columns]
@@ -259,66 +98,8 @@ def _holdout_apart(subject: Subject, rows: list[dict[str, Any]]) -> str:
             both = int(pd.util.hash_pandas_object(holdout[shared], index=False).isin(known).sum())
             both, how = (both if both > len(holdout) // 100 else 0), "by all their values"
         if both:
-            raise _Broken(f"{both} of {len(holdout)} rows of the holdout were trained on, {how}")
+            raise Broken(f"{both} of {len(holdout)} rows of the holdout were trained on, {how}")
     return f"{len(holdout)} rows, none of them trained on"
-
-
-def _invariant(column: str) -> Test:
-    """Another value that was seen in this column leaves the score as it is."""
-
-    def test(subject: Subject, rows: list[dict[str, Any]]) -> str:
-        _require_input(subject, column)
-        values = list(dict.fromkeys(row[column] for row in rows if row[column] is not None))
-        if len(values) < 2:
-            raise _Broken(f"{column} has one value only in the holdout, so nothing can be changed")
-        following = dict(zip(values, [*values[1:], values[0]], strict=True))
-        changed = [{**row, column: following.get(row[column], values[0])} for row in rows]
-        away = np.abs(_scores(subject, rows) - _scores(subject, changed))
-        if away.max() > SAME:
-            many = int((away > SAME).sum())
-            raise _Broken(f"{many} of {len(rows)} scores change with {column}, by up to {away.max():.3g}")
-        return f"{len(rows)} scores stay as they are"
-
-    return test
-
-
-def _direction(column: str, way: str) -> Test:
-    """One standard deviation more in this column moves the scores the declared way."""
-
-    def test(subject: Subject, rows: list[dict[str, Any]]) -> str:
-        field = _require_input(subject, column)
-        known = [row for row in rows if isinstance(row[column], int | float) and not isinstance(row[column], bool)]
-        if len(known) < 10:
-            raise _Broken(f"{column} has a number in {len(known)} rows only")
-        step = float(np.std([row[column] for row in known])) or 1.0
-        more = max(1, round(step)) if field.column.type == "int64" else step
-        raised = [{**row, column: row[column] + more} for row in known]
-        moved = (_scores(subject, raised) - _scores(subject, known)) * (1 if way == "up" else -1)
-        against = float((moved < -SAME).mean())
-        mean = float(moved.mean()) * (1 if way == "up" else -1)
-        told = f"mean {mean:+.3g} for {more:.3g} more, {against:.0%} of rows against it"
-        if not moved.mean() > 0 or against > AGAINST:
-            raise _Broken(told)
-        return told
-
-    return test
-
-
-def _require_input(subject: Subject, column: str) -> Field:
-    for field in subject.predictor.rows.fields:
-        if field.name == column:
-            return field
-    raise _Broken(f"the model has no input {column!r}")
-
-
-def _scores(subject: Subject, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
-    return subject.predictor.predict([dict(row) for row in rows])
-
-
-def _require_same(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], text: str) -> None:
-    away = float(np.max(np.abs(a - b), initial=0.0))
-    if not away <= SAME:
-        raise _Broken(f"{text}, by up to {away:.3g}")
 
 
 def _loss(task: str, y: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> float:
@@ -327,20 +108,3 @@ def _loss(task: str, y: npt.NDArray[np.float64], found: npt.NDArray[np.float64])
         return float(np.mean((y - found) ** 2))
     kept = np.clip(found, 1e-15, 1 - 1e-15)
     return float(-np.mean(y * np.log(kept) + (1 - y) * np.log(1 - kept)))
-
-
-_TRAINING: Mapping[str, Test] = {
-    "finite loss": _finite,
-    "beats the dummy": _beats_dummy,
-    "saved, loaded, the same": _reloads,
-    "one row": _one_row,
-    "missing values": _missing,
-    "values never seen": _unseen,
-}
-_BEHAVIOUR: Mapping[str, Test] = {
-    "order of rows": _order,
-    "the same twice": _twice,
-    "neither key nor label": _knows_no_key,
-    "no input tells the label": _no_input_tells_all,
-    "holdout apart from training": _holdout_apart,
-}

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from noria.core.errors import NoriaError, UsageError
 from noria.core.verb import verb
 from noria.pipeline.define import load_pipeline
-from noria.project.behaviour import Case
+from noria.registry.behaviour import Case
 from noria.store.disk import disk_faults
 from noria.store.workspace import Workspace
 

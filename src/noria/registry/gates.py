@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from noria.core.lazy import lazy
 from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import load
 from noria.packaging.predictor import Predictor
-from noria.registry import evaluate, records
+from noria.registry import evaluate, records, timings
 from noria.registry.evaluate import Evaluation
-from noria.registry.evidence import Champion, Evidence
+from noria.registry.evidence import Champion, Evidence, Known
 from noria.registry.facts import GateJudged, Verdict
 from noria.registry.metrics import METRICS, CustomMetric, Metric
 from noria.registry.metrics import resolve as resolve_metrics
@@ -41,8 +40,6 @@ np = lazy("numpy")
 
 __all__ = ["Judgement", "decide", "examine", "judge", "policy_digest", "record"]
 
-TIMED_ROWS = 200
-TIMED_REPEATS = 3
 MIN_ROWS = 2
 TEXT_LIMIT = 400
 
@@ -71,6 +68,7 @@ def judge(
     metrics: Iterable[str | CustomMetric] = ("auc", "log_loss"),
     slices: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
+    known: Known | None = None,
 ) -> Judgement:
     """Evaluate every gate of a version and record the verdicts with an HTML report.
 
@@ -78,12 +76,23 @@ def judge(
         champion: the version to beat, scored on these same rows now; None: there is none.
         metrics: what the pipeline declares; metrics of the policy are added by name.
         data: where the rows come from, kept in the report.
+        known: what the caller alone can find out, asked where a rule needs it.
     Raises: NotFound for an unknown version. A failing model or gate does not raise: it is a no.
     """
     with ws.ledger.read() as tx:
         candidate = resolve(tx, f"{model}:{version}")
         incumbent = resolve(tx, f"{model}:{champion}") if champion else None
-    found = examine(ws, candidate, incumbent, holdout=holdout, roles=roles, metrics=metrics, slices=slices, data=data)
+    found = examine(
+        ws,
+        candidate,
+        incumbent,
+        holdout=holdout,
+        roles=roles,
+        metrics=metrics,
+        slices=slices,
+        data=data,
+        known=known,
+    )
     return record(ws, candidate, incumbent, found)
 
 
@@ -100,6 +109,7 @@ def examine(
     checked: Sequence[Verdict] = (),
     opened: Callable[[str], Predictor] | None = None,
     rules: GateConfig | None = None,
+    known: Known | None = None,
 ) -> Judgement:
     """The same without a record of it, as `record` makes one.
 
@@ -119,22 +129,25 @@ def examine(
         verdicts.append(_sound(sample))
         opponent = _champion(open_, verdicts, incumbent, sample) if incumbent else None
         declared = _attempt(verdicts, "metrics", lambda: _measurable(metrics, policy, sample.task)) or {}
-        verdicts.extend(
-            decide(
-                Evidence(
-                    policy=policy,
-                    sample=sample,
-                    champion=opponent,
-                    metrics=declared,
-                    slices=tuple(slices),
-                    blocks=_attempt(verdicts, "time", lambda: hours_of(sample.rows, roles.time)),
-                    latencies_ms=lambda: _latencies(predictor, sample),
-                    inputs=predictor.rows.signature.inputs,
-                    size_bytes=predictor.bundle.size_bytes,
-                ),
-                is_compared=incumbent is None or opponent is not None,
-            )
+        asked_of = known or Known()
+        evidence = Evidence(
+            policy=policy,
+            sample=sample,
+            champion=opponent,
+            metrics=declared,
+            slices=tuple(slices),
+            blocks=_attempt(verdicts, "time", lambda: hours_of(sample.rows, roles.time)),
+            latencies_ms=lambda: [each * 1e3 for each in timings.quickest(predictor, sample, time.perf_counter)],
+            inputs=predictor.rows.signature.inputs,
+            size_bytes=predictor.bundle.size_bytes,
+            predictor=predictor,
+            roles=roles,
+            declared=asked.config.behaviour,
+            recent=asked_of.recent and functools.partial(asked_of.recent, predictor),
+            spent_s=asked_of.spent_s,
+            work_s=lambda: timings.quickest(predictor, sample, time.process_time),
         )
+        verdicts.extend(decide(evidence, is_compared=incumbent is None or opponent is not None))
         verdicts.extend(_undefined(declared, sample))
         about = {"bundle": candidate.bundle, "run": candidate.run, **(data or {})}
         title = f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion")
@@ -231,7 +244,12 @@ def _plain(policy: GateConfig) -> dict[str, Any]:
         "level": policy.level,
         **({} if policy.inputs == "same" else {"inputs": policy.inputs}),
         **({} if policy.size_mb is None else {"size_mb": policy.size_mb}),
-        **({} if policy.fairness is None else {"fairness": dataclasses.asdict(policy.fairness)}),
+        **{
+            name: dataclasses.asdict(rule)
+            for name, rule in (("fairness", policy.fairness), ("drift", policy.drift), ("cost", policy.cost))
+            if rule is not None
+        },
+        **({"behaviour": True} if policy.behaviour else {}),
     }
 
 
@@ -303,24 +321,4 @@ def _measurable(declared: Iterable[str | CustomMetric], policy: GateConfig, task
     for name in (*policy.metrics, *policy.slices):
         if name not in found and name in METRICS and METRICS[name].task == task:
             found[name] = METRICS[name]
-    return found
-
-
-def _latencies(predictor: Predictor, sample: Sample) -> list[float]:
-    """Milliseconds of single-row predictions, after a warm-up.
-
-    Each row is timed a few times and the quickest counts: the gate judges the model, not what else
-    the machine was doing (a busy one added 200 ms and more to the 99th percentile of 0.7 ms).
-    """
-    places = np.linspace(0, len(sample.rows) - 1, num=min(TIMED_ROWS, len(sample.rows))).astype(int)
-    rows = predictor.rows.plain(sample.rows.iloc[places])
-    predictor.predict(rows[:1])
-    found = []
-    for row in rows:
-        quickest = math.inf
-        for _ in range(TIMED_REPEATS):
-            start = time.perf_counter()
-            predictor.predict([row])
-            quickest = min(quickest, (time.perf_counter() - start) * 1e3)
-        found.append(quickest)
     return found

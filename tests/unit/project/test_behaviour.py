@@ -20,7 +20,8 @@ from noria.config import BehaviourConfig
 from noria.loop.holdout import Roles
 from noria.packaging.bundle import build, load
 from noria.packaging.predictor import UNSEEN, Predictor
-from noria.project.behaviour import Case, Subject, cases
+from noria.project.behaviour import Subject, cases
+from noria.registry.behaviour import Case
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 from noria.tracking import run as tracking
