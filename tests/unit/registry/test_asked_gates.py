@@ -202,7 +202,7 @@ def test_processor_time_is_that_of_the_model() -> None:
         ("cost = { training = 5.0 }", "states no price"),
         ("cost = { per_core_hour = 0.04 }", "states no limit"),
         ("cost = { per_core_hour = 0.04, training = -1.0 }", "at least 0"),
-        ("cost = { per_core_hour = nan, training = 1.0 }", "price"),
+        ("cost = { per_core_hour = nan, training = 1.0 }", "finite"),
         ("cost = { per_core_hour = 0.04, training = nan }", ""),
         ('behaviour = "yes"', "behaviour"),
         ("behavior = true", "behaviour"),
