@@ -96,6 +96,29 @@ def test_each_process_that_is_killed_comes_back(root: Path, running: subprocess.
         assert ask(root) == 200, "a connection made while no server ran waits for the next one"
 
 
+def test_a_server_alone_answers_and_leaves_jobs_to_another(root: Path) -> None:
+    words = [sys.executable, "-m", "noria", "up", "--server", "--port", "0"]
+    process = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert b"noria is up" in process.stdout.readline()
+        assert set(told(root)["children"]) == {"server", "controller"}
+        assert ask(root) == 200
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        process.stdout.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "noria", "up", "--demo", "--server"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--server does not go with --demo" in done.stderr
+
+
 def test_nobody_is_left_when_the_supervisor_is_killed(root: Path, running: subprocess.Popen[bytes]) -> None:
     assert ask(root) == 200
     children = list(told(root)["children"].values())

@@ -38,6 +38,7 @@ EPILOG = """\b
 Examples:
   noria up
   noria up --clock events --port 8080
+  noria up --server
   noria up --demo --exit --json"""
 
 
@@ -45,6 +46,7 @@ Examples:
 @click.option("--host", default="", help="Address to listen on; beyond this machine it needs a token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="Port to listen on; 0 takes a free one.")
 @click.option("--clock", type=click.Choice(["wall", "events"]), default=None, help="What windows and delays count in.")
+@click.option("--server", "is_server", is_flag=True, help="Answer and track, and train nothing: jobs wait for another.")
 @click.option("--demo", is_flag=True, help=f"Make ./{DEMO_FOLDER} if it is missing, serve it, and play its year.")
 @click.option("--exit", "is_exit", is_flag=True, help="With --demo: stop when the year is over.")
 @click.option("--json", "is_json", is_flag=True, help="With --demo: end with one JSON line.")
@@ -54,6 +56,7 @@ def up_command(
     host: str,
     port: int | None,
     clock: str | None,
+    is_server: bool,
     demo: bool,
     is_exit: bool,
     is_json: bool,
@@ -62,6 +65,8 @@ def up_command(
 ) -> int:
     """Serve the project: predictions, feedback, the API, the status page, and the loop behind them."""
     if demo:
+        if is_server:
+            raise UsageError("the demo trains: --server does not go with --demo")
         passed = [*(["--exit"] if is_exit else []), *(["--json"] if is_json else [])]
         passed += ["--months", months] if months else []
         return _demo(_address(host, port), passed, is_exit=is_exit)
@@ -70,7 +75,7 @@ def up_command(
     if with_parent:
         on_parent_end(lambda: os.kill(os.getpid(), signal.SIGTERM))
     project = load_project(find_project(Path.cwd()))
-    return supervisor.up(project, host=host, port=port, clock=clock or "")
+    return supervisor.up(project, host=host, port=port, clock=clock or "", trains=not is_server)
 
 
 def _address(host: str, port: int | None) -> list[str]:

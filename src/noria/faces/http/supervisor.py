@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +67,21 @@ class _Child:
 
 
 def up(
-    project: Project, *, host: str = "", port: int | None = None, clock: str = "", actor: str = "", quiet: bool = False
+    project: Project,
+    *,
+    host: str = "",
+    port: int | None = None,
+    clock: str = "",
+    actor: str = "",
+    quiet: bool = False,
+    trains: bool = True,
 ) -> int:
     """Run the project's processes until SIGTERM or SIGINT; gives the exit code.
 
     Args:
         host, port: where to listen, else as noria.toml says; port 0 takes a free one.
         clock: "events" or "wall", else as noria.toml says.
+        trains: whether the jobs of the queue are done here; else they wait for another that does them.
     Raises: Denied for an address beyond this machine without a token; Conflict if the port is in
         use, or the project is up already. Nothing was started then.
     """
@@ -98,7 +107,9 @@ def up(
     }
     if clock:
         environment["NORIA_CLOCK"] = clock
-    supervisor = _Supervisor(project, ws.jobs, listening, environment, started_at=utc_text(ws.clock.now()))
+    children = CHILDREN if trains else tuple(name for name in CHILDREN if name != "trainer")
+    began = utc_text(ws.clock.now())
+    supervisor = _Supervisor(project, ws.jobs, listening, environment, children, started_at=began)
     try:
         return supervisor.run("" if quiet else f"noria is up: {supervisor.url}    stop: Ctrl-C")
     finally:
@@ -108,8 +119,16 @@ def up(
 
 class _Supervisor:
     def __init__(
-        self, project: Project, jobs: Jobs, listening: socket.socket, environment: dict[str, str], *, started_at: str
+        self,
+        project: Project,
+        jobs: Jobs,
+        listening: socket.socket,
+        environment: dict[str, str],
+        roles: Sequence[str],
+        *,
+        started_at: str,
     ) -> None:
+        self._roles = roles
         self._jobs = jobs
         self._warned: set[tuple[str, str]] = set()
         self._root = Path(project.root).resolve()
@@ -127,7 +146,7 @@ class _Supervisor:
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._require_room()
-            for name in CHILDREN:
+            for name in self._roles:
                 self._start(name, 0)
             self._tell()
             self._later(STANDBY_AFTER_S, STANDBY, 0)
