@@ -33,7 +33,7 @@ PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requi
 ifndef UV_FIND_LINKS
 PEERS := $(filter-out .venv-peers/torch/.done,$(PEERS))
 endif
-.PHONY: help demo test check format lock postgres peers benchmarks benchmarks-data clean
+.PHONY: help demo test check format lock postgres peers benchmarks benchmarks-data benchmarks-tracking clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
@@ -41,7 +41,7 @@ help:
 	@echo "make format   rewrite the formatting"
 	@echo "make lock     resolve the dependencies again"
 	@echo "make peers    the tools that Noria is compared with, each in an environment of its own"
-	@echo "make benchmarks, make benchmarks-data"
+	@echo "make benchmarks, make benchmarks-data, make benchmarks-tracking"
 
 demo: $(VENV)/.demo
 	@$(BIN)/noria up --demo $(ARGS)
@@ -74,6 +74,10 @@ benchmarks: $(VENV)/.dev
 benchmarks-data: $(VENV)/.dev peers
 	$(BIN)/python benchmarks/data/versioning.py
 	$(BIN)/python benchmarks/data/checks.py
+
+# A tracking server's work, beside MLflow's own server with one worker and as it starts by default.
+benchmarks-tracking: $(VENV)/.dev peers
+	$(BIN)/python benchmarks/tracking
 
 # The database that Noria shares with a team is tested for real: install it where that is possible.
 postgres:

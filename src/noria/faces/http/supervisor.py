@@ -53,9 +53,14 @@ STOP_S = 10.0
 ORPHANS_S = 20.0
 """How long the processes of a supervisor that was killed may take: they see it at once, and finish what they answer."""
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
-SERVER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
-"""The C library keeps memory apart for each thread that asks for some, and does not give it back: a server that
-answers from a pool of threads would hold what each of them needed once. Who starts `noria up` may say otherwise."""
+SERVER_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+"""What a server that answers from a pool of threads asked for once, it would keep: the C library holds memory apart
+for each thread, raises the size from which it gives memory back, and Arrow has a pool of its own that keeps more. Who
+starts `noria up` may say otherwise."""
 
 
 @dataclass(slots=True)
