@@ -113,14 +113,19 @@ def target(url: str, config: WebhooksConfig, resolve: Resolve = resolved) -> Tar
 def post(where: Target, headers: Mapping[str, str], body: bytes, *, timeout_s: float = TIMEOUT_S) -> Answer:
     """Send a request to the address that was looked at. Raises: Unreachable."""
     made = http.client.HTTPConnection(where.host, where.port, timeout=timeout_s)
-    whole = threading.Timer(timeout_s, _cut, [made])  # one byte now and then would last for ever else
+    held: list[socket.socket] = []  # a connection forgets its socket when it has the head of its last answer
+    whole = threading.Timer(timeout_s, _cut, [held])  # one byte now and then would last for ever else
     whole.daemon = True
     try:
-        plain = socket.create_connection((where.address, where.port), timeout_s)
-        made.sock = plain
+        made.sock = socket.create_connection((where.address, where.port), timeout_s)
+        held.append(made.sock)
         whole.start()
         if where.is_tls:
-            made.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=where.host)
+            made.sock = ssl.create_default_context().wrap_socket(
+                made.sock, server_hostname=where.host, do_handshake_on_connect=False
+            )
+            held.append(made.sock)  # the one below it is no longer open
+            made.sock.do_handshake()
         made.putrequest("POST", where.path, skip_host=True, skip_accept_encoding=True)
         sent = {"Host": where.host_header, "Content-Length": str(len(body)), "Connection": "close", **headers}
         for name, value in sent.items():
@@ -135,11 +140,11 @@ def post(where: Target, headers: Mapping[str, str], body: bytes, *, timeout_s: f
         made.close()
 
 
-def _cut(made: http.client.HTTPConnection) -> None:
-    """End a connection that another thread reads from."""
-    with contextlib.suppress(OSError):  # it may have ended by itself just now
-        if made.sock is not None:
-            made.sock.shutdown(socket.SHUT_RDWR)
+def _cut(held: Sequence[socket.socket]) -> None:
+    """End a connection that another thread reads from, by the newest of its sockets."""
+    for each in held[-1:]:
+        with contextlib.suppress(OSError):  # it may have ended by itself just now
+            socket.socket.shutdown(each, socket.SHUT_RDWR)  # not TLS's own, which would take the reader's state away
 
 
 def _address(host: str, config: WebhooksConfig, resolve: Resolve) -> str:
