@@ -17,16 +17,18 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from latency import NORIA, project, until_up
 
-ROUNDS = 4
-AT_ONCE = 2000
-PACED, PACE_S = 500, 0.02
+WAYS, TIMES, ROUNDS = ("off", "auto"), 2, 2
+PACES = {"at once": (2000, 0.0), "50 a second": (500, 0.02)}
+"""Requests of a round, and seconds between them."""
 BEGUN_S = 120.0
 PIPELINE = '''"""Trains on every core while the file `burn` is there, until the file `stop` is."""
 
@@ -60,6 +62,16 @@ def burn(number: int, folder: str) -> int:
 def burning():
     burn.map(CORES, folder=FOLDER)
 '''
+
+
+@dataclass
+class Seen:
+    """Milliseconds of each request by round, alone and beside the training, and what was trained meanwhile."""
+
+    alone: list[list[float]] = field(default_factory=list)
+    beside: list[list[float]] = field(default_factory=list)
+    trained: int = 0
+    spent_s: float = 0.0
 
 
 def ask(address: tuple[str, int], count: int, pace_s: float) -> list[float]:
@@ -104,54 +116,93 @@ def until_all_train(place: Path, cores: int) -> None:
 
 
 def main() -> None:
-    """Print p50 and p99 of both halves and their ratios, and how much was trained meanwhile."""
+    """Print p50 and p99 of both halves and their ratios for each setting, and how much was trained meanwhile."""
     cores = len(os.sched_getaffinity(0))
+    paces = {name: {way: Seen() for way in WAYS} for name in PACES}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch) / "seen"
         place.mkdir()
         folder = project(Path(scratch))
         text = PIPELINE.replace("CORES", repr(list(range(cores)))).replace("FOLDER", repr(str(place)))
         (folder / "pipeline.py").write_text(text, encoding="utf-8")
-        with (folder / "noria.toml").open("a", encoding="utf-8") as settings:
-            settings.write('\n[schedule.burning]\nevery = "52w"\ndo = "run"\n')
-        server = subprocess.Popen([*NORIA, "up", "--port", "0"], cwd=folder, stdout=subprocess.DEVNULL)
-        try:
-            address = until_up(folder)
-            subprocess.run(
-                [*NORIA, "schedule", "trigger", "burning"], cwd=folder, check=True, stdout=subprocess.DEVNULL
-            )
-            (place / "burn").touch()
-            until_all_train(place, cores)
-            measured(address, place, cores)
-        finally:
-            (place / "stop").touch()
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+        settings = (folder / "noria.toml").read_text(encoding="utf-8")
+        settings += '\n[schedule.burning]\nevery = "52w"\ndo = "run"\n[server]\nrealtime = '
+        for way in WAYS * TIMES:
+            (folder / "noria.toml").write_text(f'{settings}"{way}"\n', encoding="utf-8")
+            with up(folder, place, cores) as address:
+                for name, (count, pace_s) in PACES.items():
+                    measured(address, place, cores, paces[name][way], count, pace_s)
+                print(f"realtime = {way!r}: answers at {scheduling(address)}", flush=True)
+    for name, ways in paces.items():
+        for way, seen in ways.items():
+            told(name, way, seen)
 
 
-def measured(address: tuple[str, int], place: Path, cores: int) -> None:
-    """The rounds, alternating."""
-    for name, count, pace_s in (("at once", AT_ONCE, 0.0), ("50 a second", PACED, PACE_S)):
-        halves: dict[str, list[list[float]]] = {"alone": [], "beside": []}
-        trained, spent = 0, 0.0
-        for _ in range(ROUNDS):
-            (place / "burn").unlink()
-            time.sleep(1.5)
-            halves["alone"].append(ask(address, count, pace_s))
-            (place / "burn").touch()
-            until_all_train(place, cores)
-            before, began = fits(place), time.perf_counter()
-            halves["beside"].append(ask(address, count, pace_s))
-            trained, spent = trained + fits(place) - before, spent + time.perf_counter() - began
-        p99 = {half: [statistics.quantiles(each, n=100)[98] for each in rounds] for half, rounds in halves.items()}
-        p50 = {half: statistics.median(itertools.chain(*rounds)) for half, rounds in halves.items()}
-        ratio = statistics.median(p99["beside"]) / statistics.median(p99["alone"])
-        for half in halves:
-            listed = " ".join(f"{each:.2f}" for each in p99[half])
-            print(f"{name:<12} {half:<7} p50 {p50[half]:6.2f} ms   p99 of each round {listed} ms")
-        load = " ".join(f"{each:.1f}" for each in os.getloadavg())
-        print(f"{name:<12} p99 x {ratio:.2f}   {trained / spent:.2f} models a second were trained   load {load}")
-        sys.stdout.flush()
+@contextmanager
+def up(folder: Path, place: Path, cores: int) -> Iterator[tuple[str, int]]:
+    """`noria up` of the project, with the training begun."""
+    (place / "stop").unlink(missing_ok=True)
+    server = subprocess.Popen([*NORIA, "up", "--port", "0"], cwd=folder, stdout=subprocess.DEVNULL)
+    try:
+        address = until_up(folder)
+        subprocess.run([*NORIA, "schedule", "trigger", "burning"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        (place / "burn").touch()
+        until_all_train(place, cores)
+        yield address
+        (place / "stop").touch()
+        until_over(folder)
+    finally:
+        (place / "stop").touch()
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+def until_over(folder: Path) -> None:
+    """Wait until no run is under way: one that was cut off would be taken up again beside the next."""
+    deadline = time.monotonic() + BEGUN_S
+    while time.monotonic() < deadline:
+        said = subprocess.run([*NORIA, "status", "--json"], cwd=folder, check=True, capture_output=True).stdout
+        if all(run["status"] != "running" for run in json.loads(said)["runs"]):
+            return
+        time.sleep(0.2)
+    raise RuntimeError("the training did not end")
+
+
+def scheduling(address: tuple[str, int]) -> str:
+    """How the server says that it is scheduled."""
+    connection = http.client.HTTPConnection(*address)
+    connection.request("GET", "/healthz")
+    found = json.loads(connection.getresponse().read())["scheduling"]
+    connection.close()
+    return str(found)
+
+
+def measured(address: tuple[str, int], place: Path, cores: int, seen: Seen, count: int, pace_s: float) -> None:
+    """The rounds of one pace, alternating with and without training."""
+    for _ in range(ROUNDS):
+        (place / "burn").unlink()
+        time.sleep(1.5)
+        seen.alone.append(ask(address, count, pace_s))
+        (place / "burn").touch()
+        until_all_train(place, cores)
+        before, began = fits(place), time.perf_counter()
+        seen.beside.append(ask(address, count, pace_s))
+        seen.trained += fits(place) - before
+        seen.spent_s += time.perf_counter() - began
+
+
+def told(name: str, way: str, seen: Seen) -> None:
+    """Print what one pace and setting came to."""
+    p99 = {}
+    for half, rounds in (("alone", seen.alone), ("beside", seen.beside)):
+        each = [statistics.quantiles(one, n=100)[98] for one in rounds]
+        p99[half] = statistics.median(each)
+        p50 = statistics.median(itertools.chain(*rounds))
+        listed = " ".join(f"{value:.2f}" for value in each)
+        print(f"{name:<12} {way:<5} {half:<7} p50 {p50:6.2f} ms   p99 {p99[half]:6.2f} ms   of each round {listed}")
+    rate = seen.trained / seen.spent_s
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
+    print(f"{name:<12} {way:<5} p99 x {p99['beside'] / p99['alone']:.2f}   {rate:.2f} models a second   load {load}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ class ServerConfig:
 
     `max_body_bytes`, `max_queue_rows` and `max_batch_rows` bound what one server holds; `max_scheduled`
     is how many scheduled runs one `noria up` does at once. `read_timeout` is how long a request that has
-    begun may keep silent.
+    begun may keep silent. `realtime` is "auto" (the threads that answer come before everything else that shares
+    the machine, where the system permits it) or "off".
     """
 
     host: str = "127.0.0.1"
@@ -102,6 +103,7 @@ class ServerConfig:
     max_batch_rows: int = 256
     max_scheduled: int = 2
     read_timeout: str = "30s"
+    realtime: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +318,7 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
             name: _model(value, where, f"model.{name}")
             for name, value in _table(document.get("model", {}), where, "model").items()
         },
-        server=_struct(ServerConfig, server, where, "server"),
+        server=_server(server, where),
         store=_struct(StoreConfig, store, where, "store"),
         run=_run(document.get("run", {}), where),
         remotes=_remotes(document.get("remote", {}), where),
@@ -328,6 +330,12 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         reproduce=_reproduce(document.get("reproduce", {}), where),
         webhooks=_webhooks(document.get("webhooks", {}), where),
     )
+
+
+def _server(value: Any, where: str) -> ServerConfig:
+    found = _struct(ServerConfig, value, where, "server")
+    _one_of(found.realtime, ("auto", "off"), where, "server.realtime")
+    return found
 
 
 def _webhooks(value: Any, where: str) -> WebhooksConfig:

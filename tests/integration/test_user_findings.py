@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from serving_client import serving, wait_for
 from serving_project import MODEL, make_project, make_release, rows
+from steps_project import make, noria, seen
 
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict, GateClosed, NotFound, UsageError
@@ -263,3 +264,39 @@ def test_a_server_gives_one_shape_of_error_and_the_answer_behind_an_id(ws: Works
     assert len(others) == 2
     assert all(link.ref.startswith("pred_") and "refused with 400" in link.text for link in others)
     assert explain(ws, others[0].ref).links[0].text.startswith("c1 got no score but status 400")
+
+
+@pytest.mark.parametrize("more", [(), ("--search", "2")])
+def test_a_parameter_that_is_not_what_it_is_annotated_as_is_refused_before_anything_runs(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    folder = make(
+        tmp_path / "p",
+        """
+@nr.step
+def before() -> int:
+    mark("before")
+    return 1
+
+@nr.step
+def train(rows: int, leaves: int = 31, name: str = "a") -> int:
+    return rows + leaves
+
+@nr.pipeline
+def flow():
+    train(before())
+""",
+    )
+    for given, said in (
+        ("train.leaves=abc", 'train.leaves is "abc", which is not int'),
+        ("train.name=7", "train.name is 7, which is not str"),
+        ("train.leafs=7", "there is no parameter 'train.leafs'"),
+    ):
+        done = noria(folder, "run", "-p", given, *more)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert said in done.stderr
+        assert "next:" in done.stderr
+        assert len(done.stderr.strip().splitlines()) <= 6
+    assert json.loads(noria(folder, "runs", "--json").stdout) == []
+    assert not (seen(folder) / "marks").exists()
+    assert noria(folder, "run", "-p", "train.leaves=3", "-p", 'train.name="7"').returncode == 0

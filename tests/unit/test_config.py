@@ -193,6 +193,13 @@ def test_the_bound_of_the_cache_is_a_size() -> None:
         parse({"store": {"cache": 5}})
 
 
+def test_a_realtime_priority_is_asked_for_by_itself_or_not_at_all() -> None:
+    assert parse({}).server.realtime == "auto"
+    assert parse({"server": {"realtime": "off"}}).server.realtime == "off"
+    with pytest.raises(ConfigError, match=r'server\.realtime is "on"'):
+        parse({"server": {"realtime": "on"}})
+
+
 @pytest.mark.parametrize("nice", [-1, 20])
 def test_how_far_training_stands_back_has_bounds(nice: int) -> None:
     with pytest.raises(ConfigError, match=f"run.nice is {nice}, not from 0 to 19"):

@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from noria.faces.http.direct import Direct
 from noria.faces.http.feedback import Feedback
 from noria.faces.logs import start_log
 from noria.faces.orphan import STDIN, watch_parent
+from noria.faces.realtime import LOOK_S, Realtime
 from noria.serving.follow import Follower
 from noria.serving.runtime import Limits, Runtime
 from noria.store.workspace import Workspace
@@ -103,6 +105,8 @@ async def _serving(
 ) -> None:
     loop = asyncio.get_running_loop()
     runtime.start(loop)
+    realtime = Realtime(rules.realtime)
+    runtime.scheduling = realtime.begin(threading.get_native_id(), runtime.predicting)
     config = uvicorn.Config(
         app,
         http=cast(Any, functools.partial(Direct, infer=app.infer, guard=app.guard)),
@@ -136,9 +140,15 @@ async def _serving(
                 if isinstance(connection, Direct):
                     connection.end_if_silent(silent_s)
 
-    task = asyncio.ensure_future(resting())
+    async def looking() -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            realtime.look(runtime.stalled_s())
+
+    tasks = [asyncio.ensure_future(resting()), asyncio.ensure_future(looking())]
     await server.serve(sockets=[listening])
-    task.cancel()
+    for task in tasks:
+        task.cancel()
 
 
 class _Server(uvicorn.Server):

@@ -22,6 +22,7 @@ from noria.loop.interrupted import interrupted
 from noria.loop.report import RunReport, plain_report, report, step_line
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.execute import Manner, StepReport, execute, executor_for, manner_of
+from noria.pipeline.given import given
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 
@@ -94,7 +95,8 @@ def run(
         on_failure: "stop" ends what runs beside a step that failed, "finish" lets it end.
         workers: how many steps run at once at most.
     Raises: GateClosed if data fail their checks (nothing is trained); StepFailed; RunCancelled; ConfigError;
-        StudyFailed if no trial of a search succeeds; UsageError if a run cannot be resumed.
+        StudyFailed if no trial of a search succeeds; UsageError if a run cannot be resumed, or for a parameter that
+        is not there or is given what its annotation does not allow: then nothing is begun.
     Example: noria run
     """
     challenge = Challenge(cause=cause)
@@ -123,6 +125,7 @@ def _searched(
     began = time.monotonic()
     definition = load_pipeline(ws.project)
     preconditions.require(ws, definition, pipeline)
+    given(definition, params or {})
 
     def about() -> study.Begin:
         found = pins.resolve(ws, definition, challenge.datasets)
@@ -160,6 +163,7 @@ def perform(
         challenge, params = Challenge(cause=before.cause, datasets=before.datasets), before.params
         pipeline = before.pipeline
     preconditions.require(ws, definition, pipeline)
+    given(definition, params or {})
     with contextlib.closing(executor_for(definition, manner or manner_of(ws))) as executor:
         found = pins.resolve(ws, definition, challenge.datasets)
         handle = _begin(ws, definition, challenge, found, params) if before is None else tracking.resume(ws, before.run)

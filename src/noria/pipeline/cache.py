@@ -85,11 +85,16 @@ class Cache:
 
     def _is_whole(self, outputs: Sequence[Output]) -> bool:
         try:
-            for output in outputs:
-                self._ws.objects.require(output.digest)
-            return all(self._keys.is_usable(Value(output.digest, output.type)) for output in outputs)
+            return all(map(self._is_usable, outputs))
         except (NotFound, WorldError):
             return False
+
+    def _is_usable(self, output: Output) -> bool:
+        """Whether a value is whole and can be made into an object. Raises: NotFound; WorldError."""
+        value = Value(output.digest, output.type)
+        if not self._keys.will_read(value):
+            self._ws.objects.require(output.digest)
+        return self._keys.is_usable(value)
 
 
 def read_list(ws: Workspace, reads: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:

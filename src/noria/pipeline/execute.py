@@ -7,7 +7,6 @@ shareable, so a killed run leaves whole results or none. `attempts.py` draws the
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.drive import Drive, Manner
 from noria.pipeline.executor import Executor, Task
 from noria.pipeline.flight import Flights
+from noria.pipeline.given import given
 from noria.pipeline.journal import Journal
 from noria.pipeline.keys import Keys
 from noria.pipeline.options import StepOptions
@@ -33,7 +33,6 @@ from noria.pipeline.results import Results, StepReport
 from noria.pipeline.resume import Earlier
 from noria.pipeline.room import lacking
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.step import Const
 from noria.pipeline.stopping import watched
 from noria.pipeline.values import Value
 from noria.store.held import HeldObjects
@@ -82,14 +81,14 @@ def execute(
         owner: who must hold the run whenever something is recorded; "" for a run that nobody holds.
         is_resumed: the run was begun before, and what it has done stands.
         executor: that of `executor_for`, which is closed in any case; one is made otherwise.
-    Raises: UsageError for an unknown parameter, or if no executor can do what a step asks for;
-        StepFailed, StepKilled; RunCancelled; RunPreempted; the steps so far stay recorded.
+    Raises: UsageError for an unknown parameter or a value that is not what it is annotated as, or if no executor
+        can do what a step asks for; StepFailed, StepKilled; RunCancelled; RunPreempted; the steps so far stay recorded.
     """
     manner = manner or manner_of(ws)
     executor = executor or executor_for(definition, manner)
     ws = replace(ws, objects=HeldObjects(ws.objects))  # stored together, before the facts that name them
     try:
-        overrides = _overrides(definition, params or {})
+        overrides = given(definition, params or {})
         with project_on_path(definition.root):  # for imports inside steps, and for stored objects of its classes
             flights = Flights(ws, run)
             keys = Keys(ws, definition, pins, overrides)
@@ -230,25 +229,3 @@ def _given(definition: PipelineDefinition, results: Results) -> Execution:
         model=outputs[model.model.node][model.model.output] if model else nothing,
         holdout=outputs[model.holdout.node][model.holdout.output] if model else nothing,
     )
-
-
-def _overrides(definition: PipelineDefinition, params: Mapping[str, JSON]) -> dict[str, dict[str, JSON]]:
-    """Parameter values by step. Raises: UsageError naming the nearest one for a name that is not there."""
-    known = {
-        f"{node.name}.{name}"
-        for node in definition.nodes
-        for name, binding in node.bindings.items()
-        if isinstance(binding, Const) and not node.cases
-    }
-    found: dict[str, dict[str, JSON]] = {}
-    for name, value in params.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            raise UsageError(
-                f"there is no parameter {name!r}",
-                where=f"pipeline {definition.name}",
-                hint=f"did you mean {near[0]!r}?" if near else f"parameters: {', '.join(sorted(known)) or 'none'}",
-            )
-        step, _, parameter = name.partition(".")
-        found.setdefault(step, {})[parameter] = value
-    return found

@@ -39,6 +39,8 @@ __all__ = ["Keys", "Planned"]
 
 Outputs = Mapping[str, Sequence[Value]]
 _SCALARS = (str, int, float, bool, type(None))
+_TELLING = ("pickle", "plain")
+"""Types whose stored bytes name the classes and functions that a value is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,10 @@ class Keys:
                 return name
         return ""
 
+    def will_read(self, value: Value) -> bool:
+        """Whether `is_usable` reads the whole value, and so verifies it, the next time that it is asked."""
+        return value.type in _TELLING and value.digest not in self._globals
+
     def is_usable(self, value: Value) -> bool:
         """Whether a stored value can still be made into an object: a pickle whose class was renamed cannot."""
         return all(_is_there(module, name) for module, name in self._own_globals(value))
@@ -174,7 +180,7 @@ class Keys:
         return [getattr(importlib.import_module(module), name) for module, name in sorted(named)]
 
     def _own_globals(self, value: Value) -> set[tuple[str, str]]:
-        if value.type not in ("pickle", "plain"):
+        if value.type not in _TELLING:
             return set()
         if value.digest not in self._globals:
             self._globals[value.digest] = self._read_globals(value)

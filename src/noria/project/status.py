@@ -160,7 +160,8 @@ class Status:
     """The whole project. `facts` is the size of the ledger, `servers` how many answer now.
 
     `recordings` are those of this machine that are not wholly in the ledger. `unread_pins` says of data sets
-    whose pin cannot be read, as when Git left a conflict in it, why and what to do.
+    whose pin cannot be read, as when Git left a conflict in it, why and what to do. `scheduling` says how the
+    threads that answer are scheduled, each way once: "realtime", or "normal: WHY".
     """
 
     project: str
@@ -174,6 +175,7 @@ class Status:
     next: str
     recordings: tuple[Waiting, ...] = ()
     unread_pins: Mapping[str, str] = field(default_factory=dict)
+    scheduling: tuple[str, ...] = ()
 
 
 @verb(permission="project.read", changes=False)
@@ -197,11 +199,12 @@ def status(ws: Workspace) -> Status:
             _model(tx, name, utc_text(moment) if (moment := moments[name]) else "", broken.get(name, ""))
             for name in names
         ]
+    servers = follow.servers(ws)
     return Status(
         project=ws.project.name,
         clock=ws.project.clock,
         facts=ws.ledger.head(),
-        servers=len(follow.servers(ws)),
+        servers=len(servers),
         models=tuple(models),
         runs=tuple(runs),
         datasets=tuple(
@@ -219,6 +222,7 @@ def status(ws: Workspace) -> Status:
         next=_next(models, len(newest)),
         recordings=tuple(waiting(ws)),
         unread_pins={each.name: each.told for each in sorted_pins(ws.project.root)[1]},
+        scheduling=tuple(sorted({str(told) for data in servers if (told := data.get("scheduling"))})),
     )
 
 

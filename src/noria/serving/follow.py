@@ -133,6 +133,7 @@ class Follower:
             "url": self._url,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "scheduling": self._runtime.scheduling,
         }
         self._ws.jobs.acquire(self._name, owner=self._owner, ttl_s=ttl_s, data=data)
         self._beat_at = time.monotonic()

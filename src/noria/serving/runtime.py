@@ -99,6 +99,8 @@ class Runtime:
         self._shadows: queue.Queue[tuple[Route, list[Ask], list[Answer]]] = queue.Queue()
         self._shadow_rows = 0
         self._threads: list[threading.Thread] = []
+        self.scheduling = ""
+        """How the threads that answer are scheduled, as their process says; "" until it does."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads; answers are delivered on `loop`."""
@@ -120,6 +122,13 @@ class Runtime:
     def swap(self, routes: Routes) -> None:
         """Put a new table in force: requests from now on, by one assignment."""
         self.routes = routes
+
+    @property
+    def predicting(self) -> int:
+        """The system's id of the predicting thread, once it was started."""
+        found = self._threads[0].native_id
+        assert found is not None
+        return found
 
     @property
     def queued_rows(self) -> int:

@@ -37,6 +37,8 @@ __all__ = ["Body", "Ledger", "Reader", "Transaction"]
 
 P = TypeVar("P")
 FACT_LIMIT_BYTES = 1 << 20
+LARGE_BYTES = 1 << 16
+"""A fact that is larger is written at once, so that many of them never wait in memory."""
 PAGE = 1000
 
 _INSERT_FACT = insert(tables.fact)
@@ -109,11 +111,14 @@ class Transaction(Fold):
             seq=seq, fact=fact, payload=decode(slices.kinds.payload_class(fact.kind), json.loads(body)["data"])
         )
         self.fold(stored)
+        if len(body) > LARGE_BYTES:
+            self.flush()
         failpoint("append.projected")
         return stored
 
     def finish(self) -> int:
-        """Store the grown tree and sign every new size of it; gives the size. The ledger calls this."""
+        """Write what waits and the grown tree, each new size of it signed; gives the size. The ledger calls this."""
+        self.flush()
         signer = self._ledger.signer
         if self._nodes:
             self._connection.execute(
@@ -129,21 +134,19 @@ class Transaction(Fold):
     def _insert(self, fact: Fact, body: bytes) -> int:
         leaf = leaf_hash(body)
         seq = self.frontier.size + 1
-        self._connection.execute(
-            _INSERT_FACT,
-            {
-                "seq": seq,
-                "kind": fact.kind,
-                "subject": fact.subject,
-                "actor": fact.actor,
-                "at": fact.at,
-                "body": body.decode(),
-                "leaf": leaf,
-            },
-        )
+        row = {
+            "seq": seq,
+            "kind": fact.kind,
+            "subject": fact.subject,
+            "actor": fact.actor,
+            "at": fact.at,
+            "body": body.decode(),
+            "leaf": leaf,
+        }
+        self._write(tables.fact, _INSERT_FACT, row)
         edges = edge_rows(seq, fact)
         if edges:
-            self._connection.execute(_INSERT_EDGE, edges)
+            self._write(tables.edge, _INSERT_EDGE, *edges)
         self._nodes.extend(self.frontier.append(leaf))
         self._notes.append((seq, self.frontier.root()))
         return seq

@@ -58,6 +58,7 @@ def refold(connection: Connection, slices: Slices, statements: Statements) -> in
     for stored in _facts(connection, slices):
         fold.fold(stored)
         count += 1
+    fold.flush()
     failpoint("records.folded")
     return count
 
@@ -75,6 +76,7 @@ def difference(ledger: Ledger, *, limit: int = 100) -> list[tuple[str, str]]:
         fold = Fold(scratch, ledger.slices, Statements())
         for stored in _facts(live, ledger.slices):
             fold.fold(stored)
+        fold.flush()
         if get_setting(live, "tables") != _note_of(ledger.slices):
             found.append(("setting", "- the row 'tables' is not the list of the record tables"))
         for table in ledger.slices.tables:

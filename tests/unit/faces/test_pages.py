@@ -57,7 +57,8 @@ def whole(*models: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """A project's status."""
     plain = {
         "project": "shop", "clock": "wall", "facts": 3, "servers": 1, "models": list(models),
-        "runs": [], "datasets": [], "jobs": [], "next": "noria run", "unread_pins": {},
+        "scheduling": ["normal: there is one core"], "runs": [],
+        "datasets": [], "jobs": [], "next": "noria run", "unread_pins": {},
     }  # fmt: skip
     return {**plain, **changed}
 
@@ -73,6 +74,12 @@ def test_every_value_is_escaped() -> None:
 
 def test_an_empty_project_says_what_to_do() -> None:
     assert "noria run" in pages.page(whole())
+
+
+def test_how_the_servers_are_scheduled_is_said_with_why() -> None:
+    said = '<span title="normal: there is one core">normal</span> priority'
+    assert said in pages.page(whole())
+    assert "priority" not in pages.page(whole(scheduling=[]))
 
 
 def test_a_model_without_labels_has_no_chart_and_no_failure() -> None:

@@ -251,4 +251,4 @@ def test_health_says_that_the_server_lives_to_everybody(door: Door) -> None:
         assert answer.status_code in (200, 503)
     anybody, viewer = door.ask([("GET", "/healthz", ""), ("GET", "/healthz", "viewer")])
     assert set(anybody.json()) == {"ok"}
-    assert set(viewer.json()) == {"ok", "models", "queued_rows"}
+    assert set(viewer.json()) == {"ok", "models", "queued_rows", "scheduling"}

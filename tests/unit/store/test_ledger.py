@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from noria.bootstrap import open_workspace
@@ -19,11 +19,14 @@ from noria.governance import records
 from noria.governance.facts import ApprovalGiven
 from noria.store.checkpoint import parse_checkpoint
 from noria.store.database import Database, database_url
+from noria.store.fold import ROWS
 from noria.store.log import head_of
 from noria.store.merkle import leaf_hash, root_of
+from noria.store.replay import difference
 from noria.store.seen import Seen
 from noria.store.slices import load_slices
 from noria.store.start import start
+from noria.store.verify import verify
 from noria.store.workspace import Workspace, new_id
 from noria.testing import open_memory
 
@@ -61,6 +64,29 @@ def test_facts_are_found_by_kind_subject_and_ref_in_pages(ws: Workspace) -> None
     assert [stored.seq for stored in ws.ledger.facts(ref="ref")] == [31, 32]
     assert ws.ledger.facts(kind="run.started") == []
     assert len(ws.ledger.facts(kind="approval.given")) == 32
+
+
+def test_many_facts_take_few_statements_and_are_read_within_their_transaction(ws: Workspace) -> None:
+    """A statement costs several times what its row does; what waits to be written is there for whoever reads."""
+    append(ws, given())
+    said: list[str] = []
+    listen = (ws.ledger.database._engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+    event.listen(*listen)
+    try:
+        with ws.ledger.transaction() as tx:
+            for number in range(2 * ROWS):
+                tx.append(given(about=f"model/{number}"), inputs=[("a", "x"), ("b", "y")])
+            assert [each.role for each in records.approvals(tx, f"model/{2 * ROWS - 1}")] == ["lead"]
+            tx.append(given(about="model/late", role="second"))
+            assert [each.role for each in records.approvals(tx, "model/late")] == ["second"]
+    finally:
+        event.remove(*listen)
+    written = [text for text in said if text.startswith("INSERT")]
+    assert len(written) < 60, written
+    assert ws.ledger.head() == 2 * ROWS + 2
+    assert len(ws.ledger.facts(ref="y", limit=3 * ROWS)) == 2 * ROWS
+    assert verify(ws.ledger, [ws.ledger.signer.verifier]).first_bad == 0
+    assert difference(ws.ledger) == []
 
 
 def test_an_exception_takes_back_facts_records_and_the_tree(ws: Workspace) -> None:

@@ -30,6 +30,8 @@ DETAIL = " " * 15
 def status(found: Mapping[str, Any]) -> str:
     """The project: each model, then data, runs, jobs and servers."""
     servers = f"{found['servers']} server{'s' * (found['servers'] != 1)}" if found["servers"] else "not served"
+    if ways := found.get("scheduling"):
+        servers += f" at {' and '.join(sorted({each.partition(':')[0] for each in ways}))} priority"
     head = f"{click.style(found['project'], bold=True)}   {count(found['facts'])} facts   {servers}"
     parts = [head, *(_model(each) for each in found["models"])]
     if found["datasets"]:

@@ -186,6 +186,7 @@ class App:
                 for model, route in runtime.routes.by_model.items()
             }
             document["queued_rows"] = runtime.queued_rows
+            document["scheduling"] = runtime.scheduling
         await reply(send, 200 if is_ready else 503, msgspec.json.encode(document))
 
     def _is_ready(self) -> bool:
