@@ -86,7 +86,7 @@ def run():
     return [f"{f.rule} {f.column}" for f in found.findings if not f.passed], 0.0
 def suite_run():
     loaded = load(root / "checks" / "t.toml")
-    return examine(ws, version, prepare(ws, loaded), suite="", baseline=None, base="").report
+    return examine(ws, version, prepare(ws, loaded), suite="", last=None, base="").report
 best, verdict = measured(run, rounds)
 tell("noria", best, verdict, imported)
 """

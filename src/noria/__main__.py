@@ -5,8 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from noria.faces.cli.main import run
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from noria.faces.cli import main as command_line
+else:
+    command_line = lazy("noria.faces.cli.main")
 
 __all__ = ["main"]
 
@@ -26,7 +32,8 @@ def main() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     gc.set_threshold(*_GARBAGE)
-    code = run(sys.argv[1:])
+    gc.disable()  # until the typed command is loaded: modules are no garbage
+    code = command_line.run(sys.argv[1:])
     if "duckdb" not in sys.modules:
         gc.freeze()
     sys.exit(code)

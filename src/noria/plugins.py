@@ -7,7 +7,9 @@ it is asked for by name.
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +178,36 @@ def load(seam: str, name: str) -> Any:
 
 
 def _points(seam: str) -> list[metadata.EntryPoint]:
-    return list(metadata.entry_points(group=f"noria.{seam}"))
+    return list(metadata.entry_points(group=f"noria.{seam}")) if _may_be_there() else []
+
+
+def _may_be_there() -> bool:
+    """Whether any distribution could add to the table: surely none does where no list of entry points has our groups.
+
+    A look at the lists costs a tenth of parsing those of every distribution, which each command would wait for.
+    What is installed in an archive, or found by a finder of its own, is left to the parser.
+    """
+    if any(hasattr(each, "find_distributions") for each in sys.meta_path if each is not importlib.machinery.PathFinder):
+        return True
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208  # a Path for each name costs more than the look
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
+        for name in names:
+            if name.lower().endswith((".dist-info", "egg-info")) and _declares(f"{folder or '.'}/{name}"):
+                return True
+    return False
+
+
+def _declares(distribution: str) -> bool:
+    try:
+        with open(f"{distribution}/entry_points.txt", "rb") as stream:  # noqa: PTH123  # as above
+            return b"[noria." in stream.read()
+    except OSError:
+        return False  # it has none, or is a file
 
 
 def keep_zones() -> None:

@@ -70,6 +70,18 @@ def test_an_append_takes_what_lies_beyond_the_watermark_and_reports_what_came_la
     assert incremental.append(ws, "t", str(ws.project.root / "b.csv")).late == 0
 
 
+def test_dates_that_begin_with_a_day_are_no_watermark(ws: Workspace) -> None:
+    """As texts they are in another order than in time: the rows of a new year were taken for late ones."""
+    for name, rows in (("a.csv", "1,31/12/2020\n2,30/12/2020\n"), ("b.csv", "2,01/02/2021\n")):
+        put(ws, name, f"id,at\n{rows}")
+        with pytest.raises(UsageError, match="dates of 'at' begin with a day or a month"):
+            incremental.append(ws, "t", str(ws.project.root / name), watermark="at")
+    versions.add(ws, str(ws.project.root / "a.csv"), "t")
+    with pytest.raises(UsageError, match="dates of 'at' begin with a day or a month"):
+        incremental.append(ws, "t", str(ws.project.root / "b.csv"), watermark="at")
+    assert incremental.append(ws, "t", str(ws.project.root / "b.csv"), watermark="id").appended == 0
+
+
 def test_rows_that_repeat_are_late_as_often_as_they_are_missing(ws: Workspace) -> None:
     incremental.append_rows(ws, "t", pa.table({"n": [1, 1, 5]}).to_reader(), "n")
     found = incremental.append_rows(ws, "t", pa.table({"n": [1, 1, 1, 5, 4]}).to_reader(), "n")

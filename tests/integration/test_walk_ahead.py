@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,9 @@ root = Path(sys.argv[1])
 @pytest.mark.parametrize(
     "lines",
     [
-        "ahead.begin([str(root)]); assert ahead.taken(root) == list(walk(root)); assert ahead.taken(root) is None",
-        "ahead.begin([str(root / 'a')]); assert ahead.taken(root) is None; assert ahead.taken(root / 'a')",
+        "ahead.begin([str(root)]); assert ahead.taken(root).folders == list(walk(root)); "
+        "assert ahead.taken(root) is None",
+        "ahead.begin([str(root / 'a')]); assert ahead.taken(root) is None; assert ahead.taken(root / 'a').folders",
         "ahead.begin(['nothing', '--such']); assert ahead.taken(root) is None",
         "(root / 'link').symlink_to('/etc'); ahead.begin([str(root)]); assert ahead.taken(root) is None",
         "ahead.FILES_MAX = 1; ahead.begin([str(root)]); assert ahead.taken(root) is None",
@@ -149,3 +151,162 @@ def test_a_walk_ahead_is_the_walk_or_none(tmp_path: Path, lines: str) -> None:
 def test_nobody_looked(tmp_path: Path) -> None:
     assert ahead.taken(tmp_path) is None
     assert len(list(walk(tmp_path))) == 1
+
+
+FILES = """
+import os, signal, sys
+from pathlib import Path
+from noria.bootstrap import open_workspace
+from noria.core.errors import Conflict
+from noria.data import versions
+from noria.data.folders import ahead, slots
+from noria.data.folders.statcache import StatCache, cache_path
+from noria.store.objects import Objects
+
+root = Path(sys.argv[1])
+os.chdir(root)
+folder = root / "d"
+sizes = [0, 1, 2, 4095, 65534, 65535, 65536, 65537, 300_000, *range(1000, 1090)]
+for number, size in enumerate(sizes):
+    place = folder / f"{number % 7}" / os.fsdecode(b"\\xff%d" % number)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(os.urandom(size))
+small = sum(size < slots.SMALL_BYTES for size in sizes)
+read = []
+own, Objects.put_files = Objects.put_files, lambda self, paths, *rest: read.extend(paths) or own(self, paths, *rest)
+ws = open_workspace(root)
+
+def look():
+    ahead.begin([str(folder)])
+    return ahead._WALKING.get().process
+
+def anew():
+    other = root / "other"
+    other.mkdir()
+    (other / "noria.toml").write_text("[project]\\nname = 'x'\\n")
+    return versions.add(open_workspace(other), str(folder)).tree
+"""
+
+
+def files(root: Path, lines: str) -> str:
+    (root / "noria.toml").write_text("[project]\nname = 'x'\n")
+    words = [sys.executable, "-c", FILES + textwrap.dedent(lines), str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("room", ["", "slots.SLOTS = 2", "slots.SLOTS, slots._GROUP = 1, 3"])
+def test_small_files_that_were_read_ahead_are_not_read_again_and_are_what_lies_there(tmp_path: Path, room: str) -> None:
+    files(
+        tmp_path,
+        f"""
+        {room}
+        look()
+        made = versions.add(ws, str(folder))
+        assert len(read) == len(sizes) - small, read
+        assert made.tree == anew()
+        assert versions.add(ws, str(folder)).version == made.version
+        """,
+    )
+
+
+@pytest.mark.parametrize("when", ["os.kill(process, signal.SIGKILL)", "os.kill(process, signal.SIGSTOP)"])
+def test_what_a_killed_reader_did_not_read_is_read(tmp_path: Path, when: str) -> None:
+    files(
+        tmp_path,
+        f"""
+        slots.SLOTS, slots._GROUP = 2, 5
+        process = look()
+        seen = ahead.taken(folder)
+        first = next(iter(seen.files))
+        assert first.key == __import__("hashlib").sha256(first.content).digest()
+        {when}
+        known = [seen]
+        ahead.taken = lambda root: known.pop() if known else None
+        if "STOP" in {when!r}:
+            import threading
+            threading.Timer(0.2, lambda: os.kill(process, signal.SIGKILL)).start()
+        assert versions.add(ws, str(folder)).tree == anew()
+        assert len(read) > len(sizes) - small
+        """,
+    )
+
+
+def test_a_file_that_changed_after_it_was_read_is_named_and_one_more_add_takes_it(tmp_path: Path) -> None:
+    files(
+        tmp_path,
+        """
+        process = look()
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        os.truncate(folder / "1" / os.fsdecode(b"\\xff1"), 0)
+        try:
+            versions.add(ws, str(folder))
+            raise AssertionError("half a version was made")
+        except Conflict as error:
+            assert "1/" in error.message and "changed while it was added" in error.message, error.message
+        assert versions.list_datasets(ws) == []
+        assert versions.add(ws, str(folder)).tree == anew()
+        """,
+    )
+
+
+def test_young_files_that_were_read_ahead_are_read_again(tmp_path: Path) -> None:
+    files(
+        tmp_path,
+        """
+        import time
+        process = look()
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        time.sleep(2.2)  # old enough by the time that they are noted, not by that at which they were read
+        versions.add(ws, str(folder))
+        cache = StatCache(cache_path(ws.project.state, "d"))
+        assert {file[2] for file, _ in cache.all_known(cache.root(str(folder))).values()} == {-1}
+        """,
+    )
+
+
+def test_a_folder_that_is_known_is_only_walked(tmp_path: Path) -> None:
+    files(
+        tmp_path,
+        """
+        versions.add(ws, str(folder))
+        (folder / "new").write_text("x")
+        look()
+        seen = ahead.taken(folder)
+        assert [each.path for each in seen.files] == []
+        assert sum(len(each.files) for each in seen.folders) == len(sizes) + 1
+        seen.files.close()
+        other = folder / "1"
+        ahead.begin([str(other)])
+        seen = ahead.taken(other)
+        assert len(list(seen.files)) == sum(size < slots.SMALL_BYTES for size in sizes[1::7])
+        seen.files.close()
+        """,
+    )
+
+
+def test_a_reader_goes_when_nobody_takes_what_it_reads(tmp_path: Path) -> None:
+    told = files(
+        tmp_path,
+        """
+        before = set(os.listdir("/proc/self/fd"))
+        slots.SLOTS, slots._GROUP = 1, 1
+        process = look()
+        ahead.taken(folder).files.close()
+        assert set(os.listdir("/proc/self/fd")) == before and not os.path.exists(f"/proc/{process}")
+        print(look(), flush=True)
+        os._exit(0)
+        """,
+    )
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{int(told)}").exists() and _is_alive(int(told)):
+        assert time.monotonic() < deadline, "the fork outlives its command"
+        time.sleep(0.01)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

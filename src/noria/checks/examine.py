@@ -1,30 +1,32 @@
 """One examination of a version by a suite: only what is new is read, and compared with what was accepted.
 
 The files of a version that were not in the last accepted one are checked each on its own, so one
-broken month is not averaged away by eleven good ones; the version as a whole is checked for its
-keys, its times and its rows.
+broken month is not averaged away by eleven good ones; of a file that grew, the rows that came are
+judged beside the whole of it. The version as a whole is checked for its keys, its times and its rows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.checks import wholes
-from noria.checks.evaluate import ColumnCheck
+from noria.checks import grown, wholes
+from noria.checks.evaluate import MIN_ROWS, ColumnCheck
 from noria.checks.facts import Finding
 from noria.checks.findings import failed, is_failure
 from noria.checks.kinds import leakage
 from noria.checks.prepare import Prepared
+from noria.checks.rulecheck import RuleCheck
 from noria.checks.samples import with_samples
 from noria.checks.scanning import source
 from noria.checks.scanning.scan import Shape, scan, shape_of
 from noria.checks.scanning.source import Part
 from noria.checks.scanning.summary import TableProfile
-from noria.checks.scanning.tally import Places
+from noria.checks.scanning.tally import Places, Watcher
 from noria.checks.suites.rules import is_empty
 from noria.checks.wholes import KeyWatch
 from noria.core.errors import UsageError
@@ -39,7 +41,7 @@ else:
 
 __all__ = ["REPORT", "Examined", "StoredReport", "examine"]
 
-REPORT = "checks/4"
+REPORT = "checks/5"
 """Raised when rules come to mean something else: an older report is then not used again."""
 
 
@@ -85,19 +87,22 @@ def examine(
     prepared: Prepared,
     *,
     suite: str,
-    baseline: StoredReport | None,
+    last: StoredReport | None,
     base: str,
 ) -> Examined:
-    """Check the files that are new since the baseline, then the version as a whole.
+    """Check the files that are new since the last accepted version, then the version as a whole.
 
     Args:
-        suite: the digest of the suite's text; base: that of the baseline's report, or "".
+        suite: the digest of the suite's text. Under another than before, every file is looked at.
+        last: the report on the last accepted version, and base its digest, or "".
     """
     rules = prepared.suite
+    baseline = last if last is not None and last.suite == suite else None
     parts = source.parts(ws, version)
     known = {(profile.file, profile.digest): profile for profile in baseline.profiles} if baseline else {}
-    new = [part for part in parts if (part.file, part.digest) not in known]
-    profiles = {part.file: known[(part.file, part.digest)] for part in parts if part not in new}
+    new = [part for part in parts if (part.file, source.content_of(part)) not in known]
+    profiles = {part.file: known[(part.file, source.content_of(part))] for part in parts if part not in new}
+    grew = _Grown(ws, last, rules.table.time)
     accepted = list(profiles.values())
     if baseline:
         accepted += [profile for profile in baseline.profiles if profile not in accepted]
@@ -108,6 +113,8 @@ def examine(
     made: list[TableProfile] = []
     for file in _in_order([_open(part, rules.table.time) for part in new]):
         profile, found, rows, keys = _check_file(file, prepared, _before(accepted, file))
+        came, lately = _check_new_rows(file, prepared, grew.before(file.part), grew.begin(file.part), found)
+        found, rows = [*found, *came], [*rows, *lately]
         findings += found
         broken[profile.file] = rows
         for key, watch in keys.items():
@@ -165,7 +172,7 @@ def _check_file(
     columns = {each.name: each.profile for each in watchers if isinstance(each, ColumnCheck) and each.state is not None}
     profile = TableProfile(
         file=part.file,
-        digest=part.digest,
+        digest=source.content_of(part),
         rows=shape.rows,
         time_min=file.time[0],
         time_max=file.time[1],
@@ -185,6 +192,72 @@ def _check_file(
             findings.append(finding)
     findings = with_samples(findings, looked, part, prepared.suite.table.key)
     return profile, findings, [rows for watcher in watchers for rows in watcher.broken()], keys
+
+
+class _Grown:
+    """The files that replace accepted ones of the same name."""
+
+    def __init__(self, ws: Workspace, last: StoredReport | None, time: str) -> None:
+        self._ws, self._last, self._time = ws, last, time
+        self._profiles = {profile.file: profile for profile in last.profiles} if last else {}
+        self._parts: dict[str, Part] | None = None
+
+    def before(self, part: Part) -> TableProfile | None:
+        """The profile of the accepted file of that name."""
+        return self._profiles.get(part.file)
+
+    def begin(self, part: Part) -> int:
+        """The number of the first new row, 0 if all are new or nothing is known of that."""
+        before = self.before(part)
+        if before is None or self._last is None or part.is_changed:
+            return 0  # rows that were updated stand anywhere
+        if self._parts is None:
+            self._parts = grown.accepted_parts(self._ws, self._last.dataset, self._last.version, self._last.tree)
+        return grown.begin_of_new(part, self._parts.get(part.file), self._time, before.time_max)
+
+
+_OF_WHOLE = "cannot be evaluated"
+
+
+def _check_new_rows(
+    file: _File, prepared: Prepared, before: TableProfile | None, begin: int, found: Sequence[Finding]
+) -> tuple[list[Finding], list[Places]]:
+    """What is wrong with the rows from `begin` on by the rules about shares and distributions, and not with the whole.
+
+    So few rows that they prove no share, and what can be asked of the whole alone, are left to the whole.
+    """
+    part = file.part
+    shape = dataclasses.replace(file.shape, rows=file.shape.rows - begin)
+    if not begin or shape.rows < MIN_ROWS:
+        return [], []
+    watchers = [each for each in prepared.watchers(shape.schema, before) if _is_about_shares(each)]
+    faults = scan(part.path, part.file, shape, watchers, begin=begin)
+    profile = TableProfile(
+        file=part.file,
+        digest=source.content_of(part),
+        rows=shape.rows,
+        time_min=file.time[0],
+        time_max=file.time[1],
+        columns={},
+    )
+    told = {(each.rule, each.column) for each in found if not each.passed}
+    findings: list[Finding] = []
+    broken: list[Places] = []
+    looked: dict[int, list[str]] = {}
+    for watcher in watchers:
+        wrong = [each for each in watcher.findings(profile, faults) if not each.passed]
+        wrong = [e for e in wrong if (e.rule, e.column) not in told and not e.message.startswith(_OF_WHOLE)]
+        for each in wrong:
+            looked[len(findings)] = sorted(watcher.columns, key=shape.schema.names.index)
+            message = f"of the {shape.rows:,} rows that are new (from row {begin:,} on): {each.message}"
+            findings.append(dataclasses.replace(each, message=message))
+        broken += watcher.broken() if wrong else []
+    return with_samples(findings, looked, part, prepared.suite.table.key), broken
+
+
+def _is_about_shares(watcher: Watcher) -> bool:
+    """Whether many good rows could hide bad ones from a rule; one that no row may break has seen each of them."""
+    return isinstance(watcher, ColumnCheck) or (isinstance(watcher, RuleCheck) and watcher.rule.share > 0)
 
 
 def _whole(

@@ -81,13 +81,13 @@ def run(ws: Workspace, dataset: str) -> ChecksReport:
     prepared = prepare(ws, suite)
     with ws.ledger.read() as tx:
         last = records.latest(tx, version.name, version.tree)
-    baseline, base = _baseline(ws, version, content)
+    accepted, base = _accepted(ws, version)
     if last is not None and last.suite == content and prepared.is_repeatable:
         known = _stored(ws, last)
         is_ahead = any(finding.rule == "time range" for finding in known.findings)  # it may be past by now
         if (known.format, known.baseline, known.depends) == (REPORT, base, prepared.depends) and not is_ahead:
             return _report(known, last.report, version, seconds=time.perf_counter() - started)
-    made = examine(ws, version, prepared, suite=content, baseline=baseline, base=base).report
+    made = examine(ws, version, prepared, suite=content, last=accepted, base=base).report
     digest = ws.objects.put_bytes(msgspec.json.encode(made))
     _append(ws, version, made, content, digest)
     return _report(made, digest, version, seconds=time.perf_counter() - started)
@@ -109,9 +109,9 @@ def again(ws: Workspace, version: DatasetVersion) -> Examined:
     """The examination once more, with every row that broke an error rule. Nothing is recorded."""
     path = suite_path(ws, version.name)
     suite, content = _of(path, version.name), ws.objects.put_file(path)
-    baseline, base = _baseline(ws, version, content)
+    accepted, base = _accepted(ws, version)
     prepared = prepare(ws, suite, is_keeping=True)
-    return examine(ws, version, prepared, suite=content, baseline=baseline, base=base)
+    return examine(ws, version, prepared, suite=content, last=accepted, base=base)
 
 
 @verb(permission="checks.read", changes=False)
@@ -183,11 +183,11 @@ def _accused(column: str, found: Sequence[Finding]) -> str:
     return in_words(found[0]) + also
 
 
-def _baseline(ws: Workspace, version: DatasetVersion, content: Digest) -> tuple[StoredReport | None, str]:
-    """The report that the last accepted version left, if the same suite and sense of rules made it, and its digest."""
+def _accepted(ws: Workspace, version: DatasetVersion) -> tuple[StoredReport | None, str]:
+    """The report that the last accepted version left, if rules meant the same then, and its digest."""
     with ws.ledger.read() as tx:
         found = records.accepted(tx, version.name, before=version.version)
-    if found is None or found.suite != content:
+    if found is None:
         return None, ""
     stored = _stored(ws, found)
     return (stored, found.report) if stored.format == REPORT else (None, "")

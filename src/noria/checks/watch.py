@@ -415,7 +415,7 @@ def _counts(ws: Workspace, version: DatasetVersion) -> dict[str, int]:
 
 
 def _cached(ws: Workspace, part: source.Part) -> dict[str, int]:
-    note = ws.project.state / "cache" / "nulls" / f"{part.digest.removeprefix('sha256:')}.json"
+    note = ws.project.state / "cache" / "nulls" / f"{source.content_of(part).removeprefix('sha256:')}.json"
     try:
         return msgspec.json.decode(note.read_bytes(), type=dict[str, int])
     except (FileNotFoundError, msgspec.DecodeError):

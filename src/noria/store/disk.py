@@ -18,6 +18,7 @@ from noria.core.printable import printable
 
 __all__ = [
     "BLOCK_BYTES",
+    "begin_writing",
     "devices",
     "disk_faults",
     "hash_file",
@@ -76,6 +77,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def begin_writing(handle: int, begin: int, end: int) -> None:
+    """Ask the system to begin to write a part of a file, and do not wait: a sync later has less left to wait for.
+
+    Linux begins with what is dirty where it is told that a part need not be kept, and drops of it only what is on
+    disk already. Elsewhere nothing may come of it.
+    Source: Linux, mm/fadvise.c, generic_fadvise.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, begin, end - begin, os.POSIX_FADV_DONTNEED)
 
 
 def sync_files(paths: Iterable[str | Path]) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from noria.core.errors import Corrupt
 from noria.core.identity import Digest, short
+from noria.store.disk import begin_writing
 from noria.store.failpoint import failpoint
 from noria.store.objects import sync_folder
 from noria.store.packindex import PackIndex, Place, Row
@@ -39,6 +40,7 @@ LIVE, DEAD, MARK = b"nrP1", b"nrX1", b"nrC1"
 _NOTHING = bytes(32)
 _WRITE_BYTES = 1 << 20
 _WRITE_PARTS = 512
+_BEGIN_BYTES = 8 << 20  # after so many, the disk is asked to begin
 _READ_BYTES = 1 << 20
 _ALONE_BYTES = 128 << 10
 _OPEN_FILES = 64
@@ -101,9 +103,7 @@ class Packs:
 
     def read(self, key: bytes) -> bytes | None:
         """An object's bytes as they are on disk, or None. The caller verifies them. Raises: Corrupt."""
-        for _, content in self.read_many([key]):
-            return content
-        return None
+        return next((content for _, content in self.read_many([key])), None)
 
     def read_many(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """The bytes of those that are there, in the order of the disk. The caller verifies them."""
@@ -292,8 +292,7 @@ class Packs:
         again = self._index.find([key for key, _ in group])
         for key, place in again.items():
             record = memoryview(self._file(place.pack).read(HEADER.size + place.size, place.at))
-            content = self._content(key, place, record)
-            if content is not None:
+            if (content := self._content(key, place, record)) is not None:
                 yield key, content
 
     def _content(self, key: bytes, place: Place, record: memoryview) -> bytes | None:
@@ -365,6 +364,7 @@ class _Pack:
     is_new: bool
     rows: list[Row] = field(default_factory=list)
     synced: Future[None] | None = None
+    begun: int = 0  # the disk was asked to write what stands before
 
 
 class Batch:
@@ -434,6 +434,9 @@ class Batch:
                 done -= len(parts.pop(0))
             if done:
                 parts[0] = memoryview(parts[0])[done:]
+        if at - self._pack.begun >= _BEGIN_BYTES:
+            begin_writing(self._pack.file.fileno(), self._pack.begun, at)
+            self._pack.begun = at
 
     def sync(self) -> dict[str, int]:
         """Put everything on disk, without naming it in the index; gives the end of each pack."""
@@ -489,7 +492,7 @@ class Batch:
                 self._packs._adopt(name, file)
                 size = os.fstat(file.fileno()).st_size
             if size == self._index.packs().get(name, -1) < PACK_BYTES:
-                return _Pack(name, file, size, size, is_new=False)
+                return _Pack(name, file, size, size, is_new=False, begun=size)
             file.close()
         name = f"{time.time_ns():016x}-{uuid.uuid4().hex[:8]}.pack"
         file = FileIO(folder / name, "x+")
@@ -578,8 +581,7 @@ def _next_header(handle: FileIO, begin: int, end: int) -> int:
 
 
 def _is_whole(handle: FileIO, row: Row) -> bool:
-    content = os.pread(handle.fileno(), row.size, row.at + HEADER.size)
-    return hashlib.sha256(content).digest() == row.digest
+    return hashlib.sha256(os.pread(handle.fileno(), row.size, row.at + HEADER.size)).digest() == row.digest
 
 
 def _open_locked(path: Path) -> FileIO | None:

@@ -143,6 +143,16 @@ def test_the_range_of_times_is_the_same_in_every_unit_and_slice(unit: str, nulls
     assert formats.time_range(pa.chunked_array([pa.nulls(2, whole.type)]), "t", "x") == ("", "")
 
 
+@pytest.mark.parametrize("written", ["31/12/2020", "1.2.21", "12-31-2020 05:00", "2020/12/31", "soon"])
+def test_dates_that_begin_with_a_day_or_a_month_say_how_to_write_them(written: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        as_utc(pa.chunked_array([[written, None, "NA"]]), "at", "t")
+    is_told = "begin with a day or a month" in caught.value.message
+    assert is_told == (written not in ("2020/12/31", "soon"))
+    assert written not in caught.value.message
+    assert not is_told or "pandas.to_datetime(rows['at'], format='%d/%m/%Y')" in caught.value.hint
+
+
 @pytest.mark.parametrize("odd", [0, 1, 57, 99])
 def test_a_row_with_another_form_of_time_is_named_by_its_number(odd: int) -> None:
     values = ["2025-01-01 00:00:00"] * 100

@@ -98,3 +98,25 @@ def test_text_is_never_changed_unless_it_says_the_same_again(values: list[str]) 
     if kind(*values) == "int64":
         for value, found in zip(values, cast("int64", *values), strict=True):
             assert found is None or str(found) == value.strip() or (value.strip() == "-0" and found == 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (("31/12/2020", "01/02/2021"), True),
+        (("12/31/20",), True),
+        (("1.2.2021", "NA", ""), True),
+        (("31-12-2020 17:30", "31-12-2020, 17:30"), True),
+        (("31/12/2020", "soon"), False),
+        (("2020/12/31",), False),
+        (("2020-12-31",), False),
+        (("1/2",), False),
+        (("192.168.1.1",), False),
+        (("1.2.3",), False),
+        (("", "NA"), False),
+        ((), False),
+    ],
+)
+def test_dates_as_people_write_them_are_told(values: tuple[str, ...], expected: bool) -> None:
+    assert text.is_day_or_month_first(pa.array(values, pa.string())) is expected
+    assert kind(*values) in ("string", "null") or values == ("2020-12-31",)

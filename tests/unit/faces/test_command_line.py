@@ -48,6 +48,24 @@ def test_help_imports_nothing_but_click() -> None:
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize("words", [["data", "list"], ["admin", "errors"], ["run", "train.py"], ["status", "--json"]])
+def test_a_command_looks_for_garbage_in_all_but_what_is_loaded(project: Path, words: list[str]) -> None:
+    (project / "train.py").write_text("print('trained')")
+    code = (
+        "import gc, sys, noria.faces.cli.main as main; from noria.__main__ import main as start\n"
+        "seen, own = [], main.click.Command.invoke\n"
+        "def invoke(self, context):\n"
+        "    isinstance(self, main.click.Group) or seen.append((gc.isenabled(), gc.get_freeze_count() > 10_000))\n"
+        "    return own(self, context)\n"
+        "main.click.Command.invoke = invoke\n"
+        f"sys.argv = ['noria', *{words!r}]\n"
+        "try: start()\n"
+        "except SystemExit as ended: print(ended.code, seen, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stderr.splitlines()[-1] == "0 [(True, True)]", done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

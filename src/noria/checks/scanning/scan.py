@@ -72,8 +72,8 @@ def shape_of(path: Path, file: str) -> Shape:
     return Shape(schema, found.num_rows, weights, tuple(name for name in texts if plain[name] <= few))
 
 
-def scan(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher]) -> dict[str, str]:
-    """Show every batch of the file to every watcher, in order.
+def scan(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher], *, begin: int = 0) -> dict[str, str]:
+    """Show every batch of the file, from a row on (from 0), to every watcher, in order.
 
     Gives the conditions that could not be evaluated, with the reason. Raises: UsageError for a file
     that is cut off.
@@ -82,16 +82,16 @@ def scan(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher]) -> di
     if not lanes:
         return {}
     with ThreadPoolExecutor(len(lanes)) as pool:
-        running = [pool.submit(_run, path, file, shape, lane) for lane in lanes]
+        running = [pool.submit(_run, path, file, shape, lane, begin) for lane in lanes]
         return {text: reason for each in running for text, reason in each.result().items()}
 
 
-def _run(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher]) -> dict[str, str]:
+def _run(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher], begin: int) -> dict[str, str]:
     expressions = [expression for watcher in watchers for expression in watcher.expressions]
     columns = sorted({name for watcher in watchers for name in watcher.columns})
     conditions = Conditions(expressions, shape.schema) if expressions else None
     try:
-        for number, rows in enumerate(_batches(path, file, shape, columns)):
+        for number, rows in enumerate(_batches(path, file, shape, columns, begin)):
             if conditions is not None:
                 rows.said = conditions.evaluate(rows.table())
             for watcher in watchers:
@@ -104,16 +104,26 @@ def _run(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher]) -> di
             conditions.close()
 
 
-def _batches(path: Path, file: str, shape: Shape, columns: list[str]) -> Iterator[Rows]:
+def _batches(path: Path, file: str, shape: Shape, columns: list[str], begin: int) -> Iterator[Rows]:
     wanted = [name for name in shape.dictionaries if name in columns]
-    first = 0
     try:
         with pq.ParquetFile(path, read_dictionary=wanted, pre_buffer=False, buffer_size=1 << 20) as source:
-            for batch in _ahead(source.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)):
-                yield Rows(batch, first)
+            first, groups = _from(source.metadata, begin)
+            for batch in _ahead(source.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False)):
+                skipped = min(max(begin - first, 0), batch.num_rows)
+                if skipped < batch.num_rows or not batch.num_rows:
+                    yield Rows(batch.slice(skipped) if skipped else batch, first + skipped)
                 first += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise _broken(file, error) from error
+
+
+def _from(metadata: pq.FileMetaData, begin: int) -> tuple[int, list[int]]:
+    """The row groups from the one with a row on, and the number of the first row in them."""
+    first, number = 0, 0
+    while number < metadata.num_row_groups and first + metadata.row_group(number).num_rows <= begin:
+        first, number = first + metadata.row_group(number).num_rows, number + 1
+    return first, list(range(number, metadata.num_row_groups))
 
 
 def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

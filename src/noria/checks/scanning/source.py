@@ -18,12 +18,17 @@ else:
     pa = lazy("pyarrow")
 pq = lazy("pyarrow.parquet")
 
-__all__ = ["Part", "columns_of", "parts", "time_span"]
+__all__ = ["Part", "columns_of", "content_of", "parts", "time_span"]
 
 
 def parts(ws: Workspace, version: DatasetVersion, files: Sequence[str] | None = None) -> list[Part]:
     """The table files of a version in path order, each as Parquet on this machine. Raises: Corrupt."""
     return read.parts(ws, version, files=files)
+
+
+def content_of(part: Part) -> str:
+    """What names the rows of a file: its digest, and where updates or deletions touch it, that of them all."""
+    return part.state if part.is_changed else part.digest
 
 
 def columns_of(part: Part, columns: Sequence[str]) -> pa.Table:

@@ -24,7 +24,7 @@ from noria.data.folders.walk import Folder, looked_at_again, stamp_of, walk
 from noria.data.forms import formats
 from noria.data.forms.formats import Inspected
 from noria.data.lock import Claim
-from noria.store.objects import Objects
+from noria.store.objects import HasNamed, Objects
 from noria.store.tree import Entry, update_tree, write_sorted
 
 __all__ = ["DataFile", "Gathered", "gather"]
@@ -119,50 +119,77 @@ def gather(
     Raises: UsageError for what cannot be part of a data set or is no whole table; Conflict naming a
         file that changes meanwhile; StoreFull; StoreUnavailable.
     """
-    root = cache.root(str(place))
-    mark = cache.tree(root)
-    is_quick = bool(base) and base == mark and not anew
-    seen = _look(cache, root, place, is_quick=is_quick, anew=anew)
-    if not seen.files:
-        raise UsageError(
-            f"the folder {place} holds no files", hint="what Git, DVC and Noria keep there for themselves is no content"
+    early = ahead.taken(place)
+    work = _Gathering(objects, cache, place, time, as_files, claim, early)
+    try:
+        return work.run(base, has_tables=has_tables, anew=anew)
+    finally:
+        if early is not None:
+            early.files.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathering:
+    """One `gather`; `early` is what was done ahead of it."""
+
+    objects: Objects
+    cache: StatCache
+    place: Path
+    time: str
+    as_files: bool
+    claim: Claim
+    early: ahead.Seen | None
+
+    def run(self, base: str, *, has_tables: bool = False, anew: bool = False) -> Gathered:
+        """See `gather`."""
+        root = self.cache.root(str(self.place))
+        is_quick = bool(base) and base == self.cache.tree(root) and not anew
+        walked = self.early.folders if self.early is not None else None
+        seen = _look(self.cache, root, self.place, walked, is_quick=is_quick, anew=anew)
+        if not seen.files:
+            raise UsageError(
+                f"the folder {self.place} holds no files",
+                hint="what Git, DVC and Noria keep there for themselves is no content",
+            )
+        if is_quick and not seen.known and not seen.gone:
+            return _gathered(seen, Digest(base), None)
+        changed = sum(len(known.digests) for known in seen.known) + len(seen.lost)
+        is_much = changed > max(UPDATE_SHARE * seen.files, 1000)
+        if is_quick and (is_much or has_tables or self.place.is_file()):
+            return self.run("")
+        if is_quick:
+            self.claim([base])
+        else:
+            _forget_absent(self.objects, seen, self.claim)
+        return self._keep(root, seen, base if is_quick else "")
+
+    def _keep(self, root: int, seen: _Seen, base: str) -> Gathered:
+        """Look into the tables, store what is new, and make the tree, from that of `base` where there is one."""
+        is_one = self.place.is_file()
+        looks = _Looks(self.cache, self.time, is_named=is_one) if not self.as_files else None
+        inspected = looks.all(seen.known) if looks else {}
+        now_ns = self.cache.now_ns() - (self.early.age_ns() if self.early is not None else 0)
+        _store(self.objects, seen, self.early)
+        entries = [entry for known in seen.known for entry in _entries(known, inspected)]
+        if base:
+            changes: dict[str, Entry | None] = dict.fromkeys(seen.lost)
+            tree = update_tree(self.objects, base, changes | {entry.path: entry for entry in entries})
+        else:
+            entries.sort(key=lambda entry: entry.path)
+            tree = write_sorted(self.objects, entries)
+        if looks:
+            looks.keep(seen.known, inspected)
+        rows = [_row(known, now_ns) for known in seen.known if known.is_changed or not base]
+        self.cache.save(root, tree, rows, removed=seen.gone, is_source=True)
+        tables = tuple(
+            DataFile(entry.path, entry.digest, entry.size_bytes, inspected[entry.path])
+            for entry in entries
+            if entry.path in inspected
         )
-    if is_quick and not seen.known and not seen.gone:
-        return _gathered(seen, Digest(base), None)
-    if is_quick and (has_tables or place.is_file()):
-        return gather(objects, cache, place, time=time, as_files=as_files, claim=claim)
-    if is_quick:
-        claim([base])
-    else:
-        _forget_absent(objects, seen, claim)
-    is_one = place.is_file()
-    looks = _Looks(cache, time, is_named=is_one) if not as_files else None
-    inspected = looks.all(seen.known) if looks else {}
-    now_ns = cache.now_ns()
-    _store(objects, seen)
-    entries = [entry for known in seen.known for entry in _entries(known, inspected)]
-    changed = sum(len(known.digests) for known in seen.known) + len(seen.lost)
-    if is_quick and changed <= max(UPDATE_SHARE * seen.files, 1000):
-        changes: dict[str, Entry | None] = dict.fromkeys(seen.lost)
-        tree = update_tree(objects, base, changes | {entry.path: entry for entry in entries})
-    elif is_quick:
-        return gather(objects, cache, place, time=time, as_files=as_files, claim=claim)
-    else:
-        entries.sort(key=lambda entry: entry.path)
-        tree = write_sorted(objects, entries)
-    if looks:
-        looks.keep(seen.known, inspected)
-    rows = [_row(known, now_ns) for known in seen.known if known.is_changed or not is_quick]
-    cache.save(root, tree, rows, removed=seen.gone, is_source=True)
-    tables = tuple(
-        DataFile(entry.path, entry.digest, entry.size_bytes, inspected[entry.path])
-        for entry in entries
-        if entry.path in inspected
-    )
-    content = next((entry.digest for entry in entries), "") if is_one else ""
-    if is_one and tables and tables[0].inspected is not None:
-        content = tables[0].inspected.logical
-    return _gathered(seen, tree, tables, content)
+        content = next((entry.digest for entry in entries), "") if is_one else ""
+        if is_one and tables and tables[0].inspected is not None:
+            content = tables[0].inspected.logical
+        return _gathered(seen, tree, tables, content)
 
 
 def _gathered(seen: _Seen, tree: Digest, tables: tuple[DataFile, ...] | None, content: str = "") -> Gathered:
@@ -177,12 +204,13 @@ def _gathered(seen: _Seen, tree: Digest, tables: tuple[DataFile, ...] | None, co
     )
 
 
-def _look(cache: StatCache, root: int, place: Path, *, is_quick: bool, anew: bool) -> _Seen:
+def _look(
+    cache: StatCache, root: int, place: Path, early: Sequence[Folder] | None, *, is_quick: bool, anew: bool
+) -> _Seen:
     """Walk, and find out what is known. Quick: an unchanged folder is only counted, and may have been seen ahead."""
     seen = _Seen()
-    early = ahead.taken(place) if is_quick else None
     for found in cache.steps(root, walk(place) if early is None else early):
-        step = found if early is None or found.is_same else _again(found, place)
+        step = found if early is None or found.is_same or not is_quick else _again(found, place)
         if step.folder is None:
             assert step.row is not None, "a step has a folder or a row"
             seen.gone.append(step.row.prefix)
@@ -304,14 +332,16 @@ class _Looks:
             raise UsageError(f"{printable(path)} may not be read", hint="check its permissions") from error
 
 
-def _store(objects: Objects, seen: _Seen) -> None:
+def _store(objects: Objects, seen: _Seen, early: ahead.Seen | None) -> None:
     """Store every file whose digest is not known, and see that none changed since the walk."""
     if all(next(known.fresh(), None) is None for known in seen.known):
         return
     total = sum(known.folder.files[place][1] for known in seen.known for place in known.fresh())
-    waiting = ((known, place) for known in seen.known for place in list(known.fresh()))
     changed: list[str] = []
     with task("storing", total=total) as advance:
+        if early is not None and isinstance(objects.store, HasNamed):
+            changed += _stored_early(objects, seen, early, advance)
+        waiting = ((known, place) for known in seen.known for place in list(known.fresh()))
         while some := list(islice(waiting, AT_ONCE)):
             changed += _stored(objects, some, advance)
     if changed:
@@ -323,6 +353,32 @@ def _store(objects: Objects, seen: _Seen) -> None:
         )  # fmt: skip
 
 
+def _stored_early(objects: Objects, seen: _Seen, early: ahead.Seen, advance: Advance) -> list[str]:
+    """Store what was read ahead, as `_stored` does; what changed since it was read is left to be read again."""
+    wanted = {
+        known.folder.path(known.folder.files[place][0]): (known, place)
+        for known in seen.known
+        for place in known.fresh()
+    }
+    stored: list[tuple[_Known, int, Digest]] = []
+
+    def contents() -> Iterator[tuple[Digest, bytes]]:
+        for path, stamp, key, content in early.files:
+            known, place = wanted.get(path, (None, 0))
+            if known is not None and known.folder.files[place][1:] == stamp:
+                name = Digest(f"sha256:{key.hex()}")
+                stored.append((known, place, name))
+                yield name, content
+                advance(stamp[0])
+
+    waiting = contents()
+    while objects.put_verified(islice(waiting, AT_ONCE)):
+        pass
+    for known, place, name in stored:
+        known.digests[place] = name
+    return _changed((known, place) for known, place, _ in stored)
+
+
 def _stored(objects: Objects, files: Sequence[tuple[_Known, int]], advance: Advance) -> list[str]:
     """Store some files and note their digests; gives the names of those that changed since the walk."""
     paths = [known.folder.path(known.folder.files[place][0]) for known, place in files]
@@ -330,13 +386,19 @@ def _stored(objects: Objects, files: Sequence[tuple[_Known, int]], advance: Adva
         digests = objects.put_files(paths, advance)  # a Path costs as much as a system call
     except NotFound as error:
         raise Conflict(f"a file went away while it was added: {error.message}", hint="run it again") from error
+    for (known, place), digest in zip(files, digests, strict=True):
+        known.digests[place] = digest
+    return _changed(files)
+
+
+def _changed(files: Iterable[tuple[_Known, int]]) -> list[str]:
+    """The names of those that are not as the walk found them."""
     changed = []
-    for (known, place), path, digest in zip(files, paths, digests, strict=True):
+    for known, place in files:
         file = known.folder.files[place]
         name = known.folder.prefix + file[0]
-        if stamp_of(path, name) != file[1:]:
+        if stamp_of(known.folder.path(file[0]), name) != file[1:]:
             changed.append(printable(name))
-        known.digests[place] = digest
     return changed
 
 

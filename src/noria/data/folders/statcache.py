@@ -24,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from noria.data.folders.roots import cache_path
 from noria.data.folders.walk import File, Folder
 
 __all__ = [
@@ -80,11 +81,6 @@ class Step:
     folder: Folder | None
     row: Row | None
     is_same: bool
-
-
-def cache_path(state: Path, name: str) -> Path:
-    """Where the stat cache of a data set is."""
-    return state / "cache" / "stat" / f"{name}.db"
 
 
 class StatCache:

@@ -219,7 +219,7 @@ def as_utc(values: pa.ChunkedArray[Any], column: str, name: str) -> pa.ChunkedAr
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
         kind = values.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if _is_text(kind):
         found = text.kind_of(values)
         if found.startswith(_TIMES):
             values = text.cast(values, found)
@@ -238,16 +238,23 @@ def as_utc(values: pa.ChunkedArray[Any], column: str, name: str) -> pa.ChunkedAr
             where=name,
             hint="every row in one form, such as 2013-01-31T05:00:00Z, or 2013-01-31 in all of them",
         )
-    raise UsageError(
-        f"column {column!r} is {kind}, not a time",
-        where=name,
-        hint="a time column holds timestamps, dates, or text such as 2013-01-31T05:00:00Z",
-    )
+    hint = "a time column holds timestamps, dates, or text such as 2013-01-31T05:00:00Z"
+    if _is_text(kind) and text.is_day_or_month_first(values):
+        raise UsageError(
+            f"column {column!r} is text, not a time: its dates begin with a day or a month, which they do not say",
+            where=name,
+            hint=f"write 2013-01-31: pandas.to_datetime(rows[{column!r}], format='%d/%m/%Y'), then nr.add_data(rows)",
+        )
+    raise UsageError(f"column {column!r} is {kind}, not a time", where=name, hint=hint)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _first_odd(values: pa.ChunkedArray[Any]) -> int | None:
     """The first row of a text column with which it stops to be times; None if it does not begin as such."""
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    if not _is_text(values.type):
         return None
     low, high = 0, len(values)
     while high - low > 1:  # the first `low` rows are times or missing, the first `high` are not

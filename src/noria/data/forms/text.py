@@ -34,6 +34,7 @@ __all__ = [
     "cast",
     "decimal_kind",
     "has_missing",
+    "is_day_or_month_first",
     "is_decimal",
     "is_long",
     "is_one_of_kinds",
@@ -65,6 +66,7 @@ _FORMS = {
         r"(Z|[+-][0-9]{2}:?[0-9]{2})\s*$"
     ),
 }
+_DAY_OR_MONTH_FIRST = r"^\s*[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{4}|[0-9]{2})([ T,].*)?$"
 _INT64_DIGITS = 19
 _WIDER = {("int64", "double"): "double", ("date32[day]", "timestamp[us]"): "timestamp[us]"}
 
@@ -141,6 +143,16 @@ def join(kinds: Iterable[str]) -> str:
         joined = _joined_decimals(wide, kind) or _WIDER.get((wide, kind)) or _WIDER.get((kind, wide)) or "string"
         wide = kind if wide == "null" else joined
     return wide
+
+
+def is_day_or_month_first(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> bool:
+    """Whether every text that is no word for "missing" is a date as people write it: 31/12/2020, 12-31-20, 31.12.2020.
+
+    Which of the first two numbers is the month such a text does not say, and as texts they are not in order of time.
+    """
+    found = pc.unique(values).drop_null()
+    found = found.filter(pc.invert(pc.match_substring_regex(found, _MISSING)))
+    return bool(len(found)) and not pc.match_substring_regex(found, _DAY_OR_MONTH_FIRST).false_count
 
 
 def has_missing(values: pa.Array[Any] | pa.ChunkedArray[Any]) -> bool:

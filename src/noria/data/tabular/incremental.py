@@ -55,6 +55,7 @@ __all__ = [
 
 ATTEMPTS = 5
 _EXAMPLES = 5
+_ISO = "write them as 2020-12-31, or take another column that only grows"
 Change = Callable[[DatasetVersion, Layout], Any]
 
 
@@ -570,7 +571,9 @@ def _noted_column(ws: Workspace, name: str) -> str:
 
 
 def _mark(column: str, value: Any) -> str:
-    """A watermark as text that its type reads back."""
+    """A watermark as text that its type reads back. Raises: UsageError for one that is no order of time."""
+    if value is not None and pa.types.is_string(value.type) and text.is_day_or_month_first(pa.array([value.as_py()])):
+        raise UsageError(f"dates of {column!r} begin with a day or a month: as text 02/01 is before 31/12", hint=_ISO)
     return f"{column}={'' if value is None else value.cast(pa.string()).as_py()}"
 
 

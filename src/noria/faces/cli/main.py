@@ -7,6 +7,7 @@ NORIA_DEBUG=1, and that of an unexpected failure is saved where the error says.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -98,6 +99,13 @@ class _Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = self._resolved(ctx, args)
+        if not isinstance(found[1], _Group) and not gc.isenabled():
+            gc.freeze()  # what is loaded by now stays: garbage is looked for from here on, and not in that
+            gc.enable()
+        return found
+
+    def _resolved(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         taken = _script_command(self.path, args)
         if taken is not None:
             return args[0], taken, args[1:]
