@@ -70,14 +70,21 @@ def test_a_run_opens_one_executor_and_closes_it(tmp_path: Path, made: list[Count
 
 
 @pytest.mark.parametrize(
-    ("options", "params", "kind"),
-    [({"body": "1 // 0"}, {}, StepFailed), ({"devices": "1"}, {}, UsageError), ({}, {"one.n": 1}, UsageError)],
+    ("options", "kind"),
+    [({"body": "1 // 0"}, StepFailed), ({"devices": "1"}, UsageError)],
 )
 def test_it_is_closed_whatever_ends_the_run(
-    tmp_path: Path, made: list[Counted], options: dict[str, str], params: dict[str, Any], kind: type[NoriaError]
+    tmp_path: Path, made: list[Counted], options: dict[str, str], kind: type[NoriaError]
 ) -> None:
     ws = project(tmp_path, **options)
     with pytest.raises(kind):
-        perform(ws, Challenge(cause="user"), params=params, manner=manner_of(ws, executor="inline"))
+        perform(ws, Challenge(cause="user"), manner=manner_of(ws, executor="inline"))
     assert made
     assert all(executor.closed for executor in made)
+
+
+def test_what_is_refused_before_it_begins_opens_none(tmp_path: Path, made: list[Counted]) -> None:
+    ws = project(tmp_path)
+    with pytest.raises(UsageError):
+        perform(ws, Challenge(cause="user"), params={"one.n": 1}, manner=manner_of(ws, executor="inline"))
+    assert not made
