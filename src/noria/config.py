@@ -24,6 +24,7 @@ from noria.core.clock import duration
 from noria.core.consent import need
 from noria.core.errors import ConfigError, NotAProject
 from noria.core.size import size_bytes
+from noria.identities import AccessConfig, require_sound
 from noria.policies import (
     BehaviourConfig,
     ClientsConfig,
@@ -39,6 +40,7 @@ from noria.policies import (
 )
 
 __all__ = [
+    "AccessConfig",
     "BehaviourConfig",
     "ClientsConfig",
     "CostConfig",
@@ -68,6 +70,8 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
+_TABLES = ("project", "access", "data", "env", "model", "remote", "reproduce", "run", "schedule", "server", "store",
+           "webhooks")  # fmt: skip
 _DURATIONS = frozenset({"approve_within", "cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"})
 
 
@@ -240,6 +244,7 @@ class Project:
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
 
     @property
     def state(self) -> Path:
@@ -285,10 +290,9 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "remote", "run", "schedule", "env", "reproduce", "webhooks")
     for key in document:
-        if key not in known:
-            raise _unknown(key, known, where, "")
+        if key not in _TABLES:
+            raise _unknown(key, _TABLES, where, "")
     head = _table(document.get("project", {}), where, "project")
     scalars = ("name", "pipeline", "clock", "seed")
     for key in head:
@@ -322,7 +326,18 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
         reproduce=_reproduce(document.get("reproduce", {}), where),
         webhooks=_webhooks(document.get("webhooks", {}), where),
+        access=_access(document.get("access", {}), where),
     )
+
+
+def _access(value: Any, where: str) -> AccessConfig:
+    found = _struct(AccessConfig, value, where, "access")
+    try:
+        require_sound(found)
+    except ValueError as error:
+        message, *hint = error.args
+        raise ConfigError(message, where=where, hint="".join(hint)) from error
+    return found
 
 
 def _webhooks(value: Any, where: str) -> WebhooksConfig:
@@ -498,7 +513,13 @@ def _value(expected: Any, value: Any, where: str, path: str) -> Any:
         return _struct(expected, value, where, path)
     if origin in (typing.Union, types.UnionType):
         return _value(typing.get_args(expected)[0], value, where, path)
+    if origin is tuple and dataclasses.is_dataclass(typing.get_args(expected)[0]):
+        if not isinstance(value, list):
+            raise ConfigError(f"{path} must be a list of tables, each under [[{path}]]", where=where)
+        return tuple(_struct(typing.get_args(expected)[0], each, where, path) for each in value)
     if origin is tuple:
+        if isinstance(value, str) and ".match." in path:  # one pattern stands for a list of one
+            value = [value]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{path} must be a list of texts", where=where)
         return tuple(value)

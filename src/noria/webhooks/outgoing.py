@@ -113,14 +113,17 @@ def target(url: str, config: WebhooksConfig, resolve: Resolve = resolved) -> Tar
 def post(where: Target, headers: Mapping[str, str], body: bytes, *, timeout_s: float = TIMEOUT_S) -> Answer:
     """Send a request to the address that was looked at. Raises: Unreachable."""
     made = http.client.HTTPConnection(where.host, where.port, timeout=timeout_s)
-    whole = threading.Timer(timeout_s, _cut, [made])  # one byte now and then would last for ever else
+    held: list[socket.socket] = []  # the connection forgets its socket when the head of its last answer is there
+    whole = threading.Timer(timeout_s, _cut, [held])  # one byte now and then would last for ever else
     whole.daemon = True
     try:
         plain = socket.create_connection((where.address, where.port), timeout_s)
         made.sock = plain
+        held.append(plain)
         whole.start()
         if where.is_tls:
             made.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=where.host)
+            held.append(made.sock)
         made.putrequest("POST", where.path, skip_host=True, skip_accept_encoding=True)
         sent = {"Host": where.host_header, "Content-Length": str(len(body)), "Connection": "close", **headers}
         for name, value in sent.items():
@@ -135,11 +138,11 @@ def post(where: Target, headers: Mapping[str, str], body: bytes, *, timeout_s: f
         made.close()
 
 
-def _cut(made: http.client.HTTPConnection) -> None:
+def _cut(held: Sequence[socket.socket]) -> None:
     """End a connection that another thread reads from."""
-    with contextlib.suppress(OSError):  # it may have ended by itself just now
-        if made.sock is not None:
-            made.sock.shutdown(socket.SHUT_RDWR)
+    for each in tuple(held):
+        with contextlib.suppress(OSError):  # it may have ended by itself just now
+            each.shutdown(socket.SHUT_RDWR)
 
 
 def _address(host: str, config: WebhooksConfig, resolve: Resolve) -> str:

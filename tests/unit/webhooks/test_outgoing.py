@@ -186,6 +186,14 @@ def test_an_answer_that_comes_byte_by_byte_is_cut_off() -> None:
         post(where, {}, b"{}", timeout_s=0.5)
 
 
+def test_a_body_that_comes_byte_by_byte_is_cut_off_too() -> None:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    with answering(head, *[b"a"] * 100_000, every_s=0.05) as (where, _):
+        answer = post(where, {}, b"{}", timeout_s=0.5)
+    assert answer.status == 200, "its head came whole, and was the answer"
+    assert set(answer.body) == {"a"}
+
+
 def test_a_server_without_a_certificate_for_the_name_is_not_told() -> None:
     with answering(b"plain text") as (where, got):
         secure = Target(is_tls=True, host=where.host, port=where.port, address=where.address, path="/")
