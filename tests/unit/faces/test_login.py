@@ -168,6 +168,8 @@ def test_a_browser_logs_in_looks_and_logs_out(place: Place) -> None:
     page = place.get("/", **HTML)
     assert page.status_code == 200
     assert "user:ann@corp" in page.text
+    assert page.headers["referrer-policy"] == "same-origin", "else its form comes as from another site"
+    assert "form-action 'self'" in page.headers["content-security-policy"]
     (left,) = place.ask(lambda client: client.post("/logout", headers={**HTML, "origin": URL}))
     assert left.status_code == 200
     assert "logged out" in left.text
@@ -372,6 +374,16 @@ def test_an_identity_token_that_is_not_of_this_login_is_refused(
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
     assert place.refusals() == [reason]
+
+
+def test_an_answer_that_says_it_is_another_providers_is_not_redeemed(place: Place) -> None:
+    back = place.at_provider(place.begin())
+    asked = place.people.asked["/token"]
+    assert place.get(f"{back}&iss=https://evil.test").status_code == 403
+    assert place.refusals() == ["issuer"]
+    assert place.people.asked["/token"] == asked, "the code went nowhere"
+    again = place.at_provider(place.begin())
+    assert place.get(f"{again}&iss={place.people.issuer}").status_code == 303
 
 
 def test_who_has_no_role_is_known_and_not_let_in(place: Place) -> None:
