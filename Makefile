@@ -96,7 +96,7 @@ peers: $(PEERS)
 	@touch $@
 
 lock: $(VENV)/.dev
-	$(LOCK) pyproject.toml --extra demo --extra postgres --extra s3 --extra dvc --extra mlflow --extra pandera --extra notebook --extra search --group dev requirements/build.in -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra demo --extra postgres --extra s3 --extra dvc --extra mlflow --extra pandera --extra notebook --extra search --extra oidc --group dev requirements/build.in -o requirements/dev.txt
 	$(LOCK) pyproject.toml --extra demo requirements/build.in -c requirements/dev.txt -o requirements/demo.txt
 	$(LOCK) requirements/uv.in -o requirements/uv.txt
 	for each in requirements/peer-*.in benchmarks/pipelines/requirements/*.in; do $(LOCK) $$each -o $${each%.in}.txt || exit 1; done

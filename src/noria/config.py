@@ -9,23 +9,18 @@ NORIA_TOKEN, NORIA_HOST, NORIA_PORT, NORIA_ACTOR, NORIA_CLOCK.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import tomllib
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from noria.core.clock import duration
-from noria.core.consent import need
 from noria.core.errors import ConfigError, NotAProject
-from noria.core.size import size_bytes
+from noria.core.settings import named, require_one_of, struct, table_of, unknown_key, value_of
+from noria.identities import AccessConfig, require_sound
 from noria.policies import (
-    MIN_COMPARED_ROWS,
     BehaviourConfig,
     ClientsConfig,
     CostRule,
@@ -39,9 +34,11 @@ from noria.policies import (
     MonitorConfig,
     RetrainConfig,
     RetrainLimits,
+    model_of,
 )
 
 __all__ = [
+    "AccessConfig",
     "BehaviourConfig",
     "ClientsConfig",
     "CostConfig",
@@ -73,7 +70,8 @@ __all__ = [
 
 T = TypeVar("T")
 CONFIG_NAME = "noria.toml"
-_DURATIONS = frozenset({"approve_within", "cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"})
+_TABLES = ("project", "access", "data", "env", "model", "remote", "reproduce", "run", "schedule", "server", "store",
+           "webhooks")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +245,7 @@ class Project:
     environments: Mapping[str, EnvironmentConfig] = field(default_factory=dict)
     reproduce: ReproduceConfig = field(default_factory=ReproduceConfig)
     webhooks: WebhooksConfig = field(default_factory=WebhooksConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
 
     @property
     def state(self) -> Path:
@@ -292,61 +291,71 @@ def load_project(root: Path, *, environment: Mapping[str, str] | None = None) ->
 def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mapping[str, str]) -> Project:
     """The project that a parsed noria.toml and an environment describe. Raises: ConfigError."""
     where = str(root / CONFIG_NAME)
-    known = ("project", "data", "model", "server", "store", "remote", "run", "schedule", "env", "reproduce", "webhooks")
     for key in document:
-        if key not in known:
-            raise _unknown(key, known, where, "")
-    head = _table(document.get("project", {}), where, "project")
+        if key not in _TABLES:
+            raise unknown_key(key, _TABLES, where, "")
+    head = table_of(document.get("project", {}), where, "project")
     scalars = ("name", "pipeline", "clock", "seed")
     for key in head:
         if key not in scalars:
-            raise _unknown(key, scalars, where, "project")
+            raise unknown_key(key, scalars, where, "project")
     if not isinstance(head.get("name"), str) or not head["name"]:
         hint = f'write [project] and under it name = "{Path(where).parent.name or "team"}"; no other key is needed'
         raise ConfigError('[project] needs name = "…"', where=where, hint=hint)
-    server = dict(_table(document.get("server", {}), where, "server"))
-    store = dict(_table(document.get("store", {}), where, "store"))
+    server = dict(table_of(document.get("server", {}), where, "server"))
+    store = dict(table_of(document.get("store", {}), where, "store"))
     _from_environment(environment, server, store)
     return Project(
         name=head["name"],
         root=root,
-        pipeline=_value(str, head.get("pipeline", "pipeline.py"), where, "project.pipeline"),
+        pipeline=value_of(str, head.get("pipeline", "pipeline.py"), where, "project.pipeline"),
         clock=_clock(environment, head, where),
-        seed=_value(int, head.get("seed", 0), where, "project.seed"),
-        data=_named(DataConfig, document.get("data", {}), where, "data"),
+        seed=value_of(int, head.get("seed", 0), where, "project.seed"),
+        data=named(DataConfig, document.get("data", {}), where, "data"),
         models={
-            name: _model(value, where, f"model.{name}")
-            for name, value in _table(document.get("model", {}), where, "model").items()
+            name: model_of(value, where, f"model.{name}")
+            for name, value in table_of(document.get("model", {}), where, "model").items()
         },
         server=_server(server, where),
-        store=_struct(StoreConfig, store, where, "store"),
+        store=struct(StoreConfig, store, where, "store"),
         run=_run(document.get("run", {}), where),
         remotes=_remotes(document.get("remote", {}), where),
         schedules={
             name: _schedule(value, where, f"schedule.{name}")
-            for name, value in _table(document.get("schedule", {}), where, "schedule").items()
+            for name, value in table_of(document.get("schedule", {}), where, "schedule").items()
         },
-        environments=_named(EnvironmentConfig, document.get("env", {}), where, "env"),
+        environments=named(EnvironmentConfig, document.get("env", {}), where, "env"),
         reproduce=_reproduce(document.get("reproduce", {}), where),
         webhooks=_webhooks(document.get("webhooks", {}), where),
+        access=_access(document.get("access", {}), where),
     )
 
 
 def _server(value: Any, where: str) -> ServerConfig:
-    found = _struct(ServerConfig, value, where, "server")
-    _one_of(found.realtime, ("auto", "off"), where, "server.realtime")
+    found = struct(ServerConfig, value, where, "server")
+    require_one_of(found.realtime, ("auto", "off"), where, "server.realtime")
+    return found
+
+
+def _access(value: Any, where: str) -> AccessConfig:
+    found = struct(AccessConfig, value, where, "access")
+    try:
+        require_sound(found)
+    except ValueError as error:
+        message, *hint = error.args
+        raise ConfigError(message, where=where, hint="".join(hint)) from error
     return found
 
 
 def _webhooks(value: Any, where: str) -> WebhooksConfig:
-    found = _struct(WebhooksConfig, value, where, "webhooks")
+    found = struct(WebhooksConfig, value, where, "webhooks")
     for scheme in found.schemes:
-        _one_of(scheme, ("https", "http"), where, "webhooks.schemes")
+        require_one_of(scheme, ("https", "http"), where, "webhooks.schemes")
     return found
 
 
 def _reproduce(value: Any, where: str) -> ReproduceConfig:
-    found = _struct(ReproduceConfig, value, where, "reproduce")
+    found = struct(ReproduceConfig, value, where, "reproduce")
     for step, tolerance in found.tolerance.items():
         if not 0 <= tolerance < 1:
             raise ConfigError(f"reproduce.tolerance.{step} is {tolerance}, not a number from 0 to below 1", where=where)
@@ -371,7 +380,7 @@ def _from_environment(environment: Mapping[str, str], server: dict[str, Any], st
 
 
 def _run(value: Any, where: str) -> RunConfig:
-    found = _struct(RunConfig, value, where, "run")
+    found = struct(RunConfig, value, where, "run")
     if found.on_failure not in ("stop", "finish"):
         raise ConfigError(f'run.on_failure is "{found.on_failure}", not "stop" or "finish"', where=where)
     for name in ("workers", "window"):
@@ -388,12 +397,12 @@ def _run(value: Any, where: str) -> RunConfig:
 
 def _remotes(value: Any, where: str) -> dict[str, RemoteConfig]:
     """Every remote; at most one may be the default."""
-    for name, table in _table(value, where, "remote").items():
-        if not _table(table, where, f"remote.{name}").get("url"):
+    for name, table in table_of(value, where, "remote").items():
+        if not table_of(table, where, f"remote.{name}").get("url"):
             raise ConfigError(
                 f"[remote.{name}] has no url", where=where, hint='url = "s3://BUCKET/PREFIX", or a folder'
             )
-    found = _named(RemoteConfig, value, where, "remote")
+    found = named(RemoteConfig, value, where, "remote")
     chosen = [name for name, remote in found.items() if remote.default]
     if len(chosen) > 1:
         raise ConfigError(f"{len(chosen)} remotes are the default: {', '.join(chosen)}", where=where)
@@ -402,170 +411,14 @@ def _remotes(value: Any, where: str) -> dict[str, RemoteConfig]:
 
 def _schedule(value: Any, where: str, path: str) -> ScheduleConfig:
     """One schedule; `do` may be a single text, and the values of `params` are plain ones of any kind."""
-    table = dict(_table(value, where, path))
-    params = dict(_table(table.pop("params", {}), where, f"{path}.params"))
+    table = dict(table_of(value, where, path))
+    params = dict(table_of(table.pop("params", {}), where, f"{path}.params"))
     for name, item in params.items():
         if not isinstance(item, str | int | float) or (isinstance(item, float) and not math.isfinite(item)):
             raise ConfigError(f"{path}.params.{name} must be a text, a finite number, true or false", where=where)
     if isinstance(table.get("do"), str):
         table["do"] = [table["do"]]
-    return dataclasses.replace(_struct(ScheduleConfig, table, where, path), params=params)
-
-
-def _model(value: Any, where: str, path: str) -> ModelConfig:
-    table = dict(_table(value, where, path))
-    gate = _gate(table.pop("gate", {}), where, f"{path}.gate")
-    rest = _struct(ModelConfig, table, where, path)
-    for column, way in rest.behaviour.direction.items():
-        if way not in ("up", "down"):
-            raise ConfigError(f'{path}.behaviour.direction.{column} is "{way}", not "up" or "down"', where=where)
-    try:
-        list(map(need, rest.deploy.approve))
-    except ValueError as error:
-        raise ConfigError(f"{path}.deploy.approve: {error}", where=where) from error
-    limits = rest.retrain.limits
-    for name, number in (("per_week", limits.per_week), ("budget_per_week", limits.budget_per_week)):
-        if number is not None and number < 0:
-            raise ConfigError(f"{path}.retrain.limits.{name} must not be below 0, not {number}", where=where)
-    _one_of(rest.clients.trust, ("safe", "listed", "any"), where, f"{path}.clients.trust")
-    _one_of(rest.clients.task, ("", "binary", "regression"), where, f"{path}.clients.task")
-    return dataclasses.replace(rest, gate=gate)
-
-
-def _one_of(value: str, known: tuple[str, ...], where: str, path: str) -> None:
-    if value not in known:
-        raise ConfigError(f'{path} is "{value}"', where=where, hint=f"one of: {', '.join(filter(None, known))}")
-
-
-def _gate(value: Any, where: str, path: str) -> GateConfig:
-    """Metric rules share the table with the named rules; what is a table with rule keys is a metric."""
-    table = dict(_table(value, where, path))
-    named = {f.name for f in dataclasses.fields(GateConfig)} - {"metrics"}
-    rules = {key: table.pop(key) for key in list(table) if key not in named}
-    for key, rule in rules.items():
-        if not isinstance(rule, Mapping):
-            raise _unknown(key, tuple(named), where, path, "a metric's rule is a table, such as { min = 0.7 }")
-    slices = {
-        metric: _struct_numbers(rule, where, f"{path}.slices.{metric}", ("max_drop", "min_rows"))
-        for metric, rule in _table(table.pop("slices", {}), where, f"{path}.slices").items()
-    }
-    readers: dict[str, Callable[[Any, str, str], Any]] = {"fairness": _fairness, "drift": _drift, "cost": _cost}
-    found: dict[str, Any] = {
-        name: read(table.pop(name), where, f"{path}.{name}") for name, read in readers.items() if name in table
-    }
-    rest = _struct(GateConfig, table, where, path)
-    if rest.inputs not in ("same", "any"):
-        raise ConfigError(f'{path}.inputs is "{rest.inputs}", not "same" or "any"', where=where)
-    metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
-    return dataclasses.replace(rest, metrics=metrics, slices=slices, **found)
-
-
-def _fairness(value: Any, where: str, path: str) -> FairnessRule:
-    table = dict(_table(value, where, path))
-    if isinstance(table.get("group"), str):
-        table["group"] = [table["group"]]
-    rule = _struct(FairnessRule, table, where, path)
-    if not rule.group or not all(rule.group):
-        raise ConfigError(f"{path} names no group", where=where, hint='group = "COLUMN" of the holdout')
-    if not rule.limits():
-        raise ConfigError(f"{path} states no limit", where=where, hint="such as equal_opportunity = 0.8")
-    for name, limit in rule.limits().items():
-        if not 0 <= limit <= 1:
-            raise ConfigError(f"{path}.{name} must be between 0 and 1, not {limit:g}", where=where)
-    if rule.min_rows < 1:
-        raise ConfigError(f"{path}.min_rows must be at least 1, not {rule.min_rows}", where=where)
-    return rule
-
-
-def _drift(value: Any, where: str, path: str) -> DriftRule:
-    rule = _struct(DriftRule, value, where, path)
-    if rule.window:
-        try:
-            duration(rule.window)
-        except ValueError as error:
-            raise ConfigError(f"{path}.window: {error}", where=where) from error
-    if rule.max_columns < 0:
-        raise ConfigError(f"{path}.max_columns must not be below 0, not {rule.max_columns}", where=where)
-    if rule.min_rows < MIN_COMPARED_ROWS:
-        raise ConfigError(f"{path}.min_rows must be at least {MIN_COMPARED_ROWS}, not {rule.min_rows}", where=where)
-    return rule
-
-
-def _cost(value: Any, where: str, path: str) -> CostRule:
-    rule = _struct(CostRule, value, where, path)
-    if not 0 < rule.per_core_hour < math.inf:
-        raise ConfigError(f"{path} states no price", where=where, hint="per_core_hour = 0.04, in your currency")
-    limits = [limit for limit in (rule.training, rule.per_million) if limit is not None]
-    if not limits:
-        raise ConfigError(f"{path} states no limit", where=where, hint="training = 5.0 or per_million = 0.5")
-    if not all(0 <= limit < math.inf for limit in limits):
-        raise ConfigError(f"{path}: a limit must be a finite number of at least 0", where=where)
-    return rule
-
-
-def _rule(value: Any, where: str, path: str) -> GateRule:
-    rule = _struct(GateRule, value, where, path)
-    if rule.champion not in ("", "not worse", "better"):
-        raise ConfigError(f'{path}.champion is "{rule.champion}", not "not worse" or "better"', where=where)
-    if rule.min is None and rule.max is None and not rule.champion:
-        raise ConfigError(f"{path} states no rule", where=where, hint='give min, max or champion = "not worse"')
-    return rule
-
-
-def _struct_numbers(value: Any, where: str, path: str, known: tuple[str, ...]) -> dict[str, float]:
-    table = _table(value, where, path)
-    for key in table:
-        if key not in known:
-            raise _unknown(key, known, where, path)
-    return {key: _value(float, item, where, f"{path}.{key}") for key, item in table.items()}
-
-
-def _named(kind: type[Any], value: Any, where: str, path: str) -> dict[str, Any]:
-    return {name: _struct(kind, item, where, f"{path}.{name}") for name, item in _table(value, where, path).items()}
-
-
-def _struct(kind: type[T], value: Any, where: str, path: str) -> T:
-    table = _table(value, where, path)
-    hints = typing.get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            raise _unknown(key, tuple(hints), where, path)
-    return kind(**{key: _value(hints[key], item, where, f"{path}.{key}") for key, item in table.items()})
-
-
-def _value(expected: Any, value: Any, where: str, path: str) -> Any:
-    """Check one value against a field's type; the only types in use are those handled here."""
-    origin = typing.get_origin(expected)
-    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-        return _struct(expected, value, where, path)
-    if origin in (typing.Union, types.UnionType):
-        return _value(typing.get_args(expected)[0], value, where, path)
-    if origin is tuple:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{path} must be a list of texts", where=where)
-        return tuple(value)
-    if origin is not None:
-        kind = typing.get_args(expected)[1]
-        return {key: _value(kind, item, where, f"{path}.{key}") for key, item in _table(value, where, path).items()}
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise ConfigError(f"{path} must be {_word(expected)}, not {value!r}", where=where)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{path} must be a finite number, not {value}", where=where)
-    if value and path.rpartition(".")[2] in _DURATIONS and isinstance(value, str):
-        try:
-            duration(value)
-        except ValueError as error:
-            raise ConfigError(f"{path}: {error}", where=where) from error
-        if path == "server.read_timeout" and not duration(value):
-            raise ConfigError(f"{path} must be longer than nothing", where=where)
-    if path == "store.cache":
-        try:
-            size_bytes(value)
-        except ValueError as error:
-            raise ConfigError(f"{path}: {error}", where=where) from error
-    return value
+    return dataclasses.replace(struct(ScheduleConfig, table, where, path), params=params)
 
 
 def _clock(environment: Mapping[str, str], head: Mapping[str, Any], where: str) -> str:
@@ -575,23 +428,3 @@ def _clock(environment: Mapping[str, str], head: Mapping[str, Any], where: str) 
         key, place = ("NORIA_CLOCK", ENVIRONMENT) if given else ("project.clock", where)
         raise ConfigError(f'{key} is "{value}", not "wall" or "events"', where=place)
     return str(value)
-
-
-def _table(value: Any, where: str, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{path} must be a table, not {value!r}", where=where)
-    return value
-
-
-def _word(kind: Any) -> str:
-    return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
-
-
-def _unknown(key: str, known: tuple[str, ...], where: str, path: str, hint: str = "") -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    place = f"[{path}] " if path else ""
-    return ConfigError(
-        f"{place}has no key {key!r}" if place else f"there is no table [{key}]",
-        where=where,
-        hint=f"did you mean {near[0]!r}?" if near else hint or f"valid keys: {', '.join(sorted(known))}",
-    )

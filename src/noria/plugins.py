@@ -119,10 +119,13 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "chi2": "noria.monitoring.drift.chi2:chi2",
         "wasserstein": "noria.monitoring.drift.wasserstein:wasserstein",
     },
+    # who says who somebody is: f(issuer, hosts) -> governance.claims.Issuer
+    "issuer": {"oidc": "noria.engines.identity.oidc:OidcIssuer"},
     "routes": {
         "api": "noria.faces.http.api:routes",
         "pages": "noria.faces.ui.pages:routes",
         "mlflow": "noria.faces.protocols.mlflow.routes:routes",
+        "login": "noria.faces.http.login:routes",
     },
     # a function (rule, rows) -> False, or a mask of the rows that break the rule
     "check": {

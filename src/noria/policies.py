@@ -1,10 +1,17 @@
-"""The policy of a model, as noria.toml states it under `[model.NAME]`. `config.py` reads it."""
+"""The policy of a model, as noria.toml states it under `[model.NAME]`, and how it is read."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from noria.core.clock import duration
+from noria.core.consent import need
+from noria.core.errors import ConfigError
+from noria.core.settings import numbers, require_one_of, struct, table_of, unknown_key
 
 __all__ = [
     "MIN_COMPARED_ROWS",
@@ -21,6 +28,7 @@ __all__ = [
     "MonitorConfig",
     "RetrainConfig",
     "RetrainLimits",
+    "model_of",
 ]
 
 MIN_COMPARED_ROWS = 50
@@ -216,3 +224,99 @@ class ModelConfig:
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
     clients: ClientsConfig = field(default_factory=ClientsConfig)
+
+
+def model_of(value: Any, where: str, path: str) -> ModelConfig:
+    """The policy that a table `[model.NAME]` states. Raises: ConfigError."""
+    table = dict(table_of(value, where, path))
+    gate = _gate(table.pop("gate", {}), where, f"{path}.gate")
+    rest = struct(ModelConfig, table, where, path)
+    for column, way in rest.behaviour.direction.items():
+        if way not in ("up", "down"):
+            raise ConfigError(f'{path}.behaviour.direction.{column} is "{way}", not "up" or "down"', where=where)
+    try:
+        list(map(need, rest.deploy.approve))
+    except ValueError as error:
+        raise ConfigError(f"{path}.deploy.approve: {error}", where=where) from error
+    limits = rest.retrain.limits
+    for name, number in (("per_week", limits.per_week), ("budget_per_week", limits.budget_per_week)):
+        if number is not None and number < 0:
+            raise ConfigError(f"{path}.retrain.limits.{name} must not be below 0, not {number}", where=where)
+    require_one_of(rest.clients.trust, ("safe", "listed", "any"), where, f"{path}.clients.trust")
+    require_one_of(rest.clients.task, ("", "binary", "regression"), where, f"{path}.clients.task")
+    return dataclasses.replace(rest, gate=gate)
+
+
+def _gate(value: Any, where: str, path: str) -> GateConfig:
+    """Metric rules share the table with the named rules; what is a table with rule keys is a metric."""
+    table = dict(table_of(value, where, path))
+    named = {f.name for f in dataclasses.fields(GateConfig)} - {"metrics"}
+    rules = {key: table.pop(key) for key in list(table) if key not in named}
+    for key, rule in rules.items():
+        if not isinstance(rule, Mapping):
+            raise unknown_key(key, tuple(named), where, path, "a metric's rule is a table, such as { min = 0.7 }")
+    slices = {
+        metric: numbers(rule, where, f"{path}.slices.{metric}", ("max_drop", "min_rows"))
+        for metric, rule in table_of(table.pop("slices", {}), where, f"{path}.slices").items()
+    }
+    readers: dict[str, Callable[[Any, str, str], Any]] = {"fairness": _fairness, "drift": _drift, "cost": _cost}
+    found: dict[str, Any] = {
+        name: read(table.pop(name), where, f"{path}.{name}") for name, read in readers.items() if name in table
+    }
+    rest = struct(GateConfig, table, where, path)
+    if rest.inputs not in ("same", "any"):
+        raise ConfigError(f'{path}.inputs is "{rest.inputs}", not "same" or "any"', where=where)
+    metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
+    return dataclasses.replace(rest, metrics=metrics, slices=slices, **found)
+
+
+def _fairness(value: Any, where: str, path: str) -> FairnessRule:
+    table = dict(table_of(value, where, path))
+    if isinstance(table.get("group"), str):
+        table["group"] = [table["group"]]
+    rule = struct(FairnessRule, table, where, path)
+    if not rule.group or not all(rule.group):
+        raise ConfigError(f"{path} names no group", where=where, hint='group = "COLUMN" of the holdout')
+    if not rule.limits():
+        raise ConfigError(f"{path} states no limit", where=where, hint="such as equal_opportunity = 0.8")
+    for name, limit in rule.limits().items():
+        if not 0 <= limit <= 1:
+            raise ConfigError(f"{path}.{name} must be between 0 and 1, not {limit:g}", where=where)
+    if rule.min_rows < 1:
+        raise ConfigError(f"{path}.min_rows must be at least 1, not {rule.min_rows}", where=where)
+    return rule
+
+
+def _drift(value: Any, where: str, path: str) -> DriftRule:
+    rule = struct(DriftRule, value, where, path)
+    if rule.window:
+        try:
+            duration(rule.window)
+        except ValueError as error:
+            raise ConfigError(f"{path}.window: {error}", where=where) from error
+    if rule.max_columns < 0:
+        raise ConfigError(f"{path}.max_columns must not be below 0, not {rule.max_columns}", where=where)
+    if rule.min_rows < MIN_COMPARED_ROWS:
+        raise ConfigError(f"{path}.min_rows must be at least {MIN_COMPARED_ROWS}, not {rule.min_rows}", where=where)
+    return rule
+
+
+def _cost(value: Any, where: str, path: str) -> CostRule:
+    rule = struct(CostRule, value, where, path)
+    if not 0 < rule.per_core_hour < math.inf:
+        raise ConfigError(f"{path} states no price", where=where, hint="per_core_hour = 0.04, in your currency")
+    limits = [limit for limit in (rule.training, rule.per_million) if limit is not None]
+    if not limits:
+        raise ConfigError(f"{path} states no limit", where=where, hint="training = 5.0 or per_million = 0.5")
+    if not all(0 <= limit < math.inf for limit in limits):
+        raise ConfigError(f"{path}: a limit must be a finite number of at least 0", where=where)
+    return rule
+
+
+def _rule(value: Any, where: str, path: str) -> GateRule:
+    rule = struct(GateRule, value, where, path)
+    if rule.champion not in ("", "not worse", "better"):
+        raise ConfigError(f'{path}.champion is "{rule.champion}", not "not worse" or "better"', where=where)
+    if rule.min is None and rule.max is None and not rule.champion:
+        raise ConfigError(f"{path} states no rule", where=where, hint='give min, max or champion = "not worse"')
+    return rule

@@ -55,6 +55,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
     told = set(re.findall(r"^\| `([a-z_0-9]+)` \|", text, re.MULTILINE))
     known = set(_keys(config.Project)) - {
         "root",
+        "access",
         "data",
         "models",
         "server",

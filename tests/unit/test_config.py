@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_name_is_enough_and_the_rest_has_defaults() -> None:
         (
             {"zzz": {}},
             "no table [zzz]",
-            "valid keys: data, env, model, project, remote, reproduce, run, schedule, server, store, webhooks",
+            "valid keys: access, data, env, model, project, remote, reproduce, run, schedule, server, store, webhooks",
         ),
     ],
 )
@@ -229,3 +230,91 @@ def test_a_limit_below_nothing_is_named(tmp_path: Path, limit: str) -> None:
     )
     with pytest.raises(ConfigError, match=r"model\.m\.retrain\.limits\.\w+ must not be below 0"):
         load_project(tmp_path, environment={})
+
+
+WORKLOAD = {"issuer": "https://ci.test", "audience": "noria", "allow": [{"match": {"repository": "acme/churn"}}]}
+LOGIN = {"issuer": "https://sso.test/realms/acme", "client_id": "noria", "roles": {"viewer": ["all"]}}
+ACCESS = {"url": "https://noria.test", "login": {"corp": LOGIN}, "workload": {"github": WORKLOAD}}
+
+
+def test_providers_of_identities_are_read_with_their_rules() -> None:
+    found = parse({"access": ACCESS}).access
+    (rule,) = found.workload["github"].allow
+    assert (rule.match, rule.role, rule.ttl) == ({"repository": ("acme/churn",)}, "viewer", "15m")
+    assert found.login["corp"].roles == {"viewer": ("all",)}
+    assert found.login["corp"].scopes == ("openid", "profile")
+    assert found.origins == {"login/corp", "workload/github"}
+    assert not parse({}).access.has_providers
+    assert parse({"access": {"url": "http://127.0.0.1:4400"}}).access.url == "http://127.0.0.1:4400"
+
+
+def in_access(path: str, value: Any) -> dict[str, Any]:
+    """`[access]` with one value changed, or taken away by None."""
+    document: dict[str, Any] = copy.deepcopy(ACCESS)
+    *way, last = path.split(".")
+    at: Any = document
+    for part in way:
+        at = at[int(part)] if part.isdigit() else at[part]
+    if value is None:
+        del at[last]
+    else:
+        at[last] = value
+    return {"access": document}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("workload.github.issuer", None, "issuer is missing"),
+        ("workload.github.issuer", "http://ci.test", "must begin with https://"),
+        ("workload.github.issuer", "http://127.0.0.1.evil.test", "must begin with https://"),
+        ("workload.github.issuer", "ftp://127.0.0.1", "must begin with https://"),
+        ("workload.github.issuer", "https://user:pass@ci.test", "no address"),
+        ("workload.github.issuer", "https://ci.test?x", "a query or a fragment"),
+        ("workload.github.issuer", "https://ci.test#", "a query or a fragment"),
+        ("workload.github.issuer", "https://[ci", "no address"),
+        ("workload.github.issuer", "https://ci.test\n", "no address"),
+        ("workload.github.audience", None, "has no audience"),
+        ("workload.github.audiense", "x", "has no key 'audiense'"),
+        ("workload.github.allow", {}, "must be a list of tables"),
+        ("workload.github.allow.0.rol", "x", "has no key 'rol'"),
+        ("workload.github.allow.0.role", "approver", 'role is "approver"'),
+        ("workload.github.allow.0.role", "admin", 'role is "admin"'),
+        ("workload.github.allow.0.ttl", "61m", "at most 1h"),
+        ("workload.github.allow.0.ttl", "0s", "more than nothing"),
+        ("workload.github.allow.0.ttl", "soon", "not a duration"),
+        ("workload.github.allow.0.match", {}, "matches nothing"),
+        ("workload.github.allow.0.match", {"sub": []}, "matches nothing"),
+        ("workload.github.allow.0.match", {"sub": "**", "ref": "*/main"}, "matches anybody"),
+        ("workload.github.allow.0.match", {"sub": ""}, "matches anybody"),
+        ("workload.github.allow.0.match", {"sub": 7}, "must be a list of texts"),
+        ("workload.git_hub", WORKLOAD, "no name of a provider"),
+        ("workload.other", WORKLOAD, "the issuer of another"),
+        ("login.corp.client_id", None, "has no client_id"),
+        ("login.corp.client_secret", "hunter2", "is no reference"),
+        ("login.corp.client_secret", "env:A B", "is no reference"),
+        ("login.corp.scopes", ["profile"], 'scopes lack "openid"'),
+        ("login.corp.roles", {}, "gives nobody a role"),
+        ("login.corp.roles", {"viewer": []}, "gives nobody a role"),
+        ("login.corp.roles", {"approvr": ["x"]}, "has no key 'approvr'"),
+        ("login.corp.approves", {"ml lead": ["x"]}, "no name of a role"),
+        ("login.corp.session", "25h", "at most 24h"),
+        ("url", None, "access.url is missing"),
+        ("url", "https://noria.test/path", "more than scheme, host and port"),
+        ("url", "http://noria.test", "must begin with https://"),
+        ("logn", {}, "has no key 'logn'"),
+    ],
+)
+def test_what_is_wrong_about_providers_is_told(path: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(in_access(path, value))
+    assert said in error.value.message
+    assert error.value.where.endswith("noria.toml")
+    assert "hunter2" not in str(error.value)
+    assert "pass@" not in str(error.value)
+
+
+def test_a_role_that_is_mistyped_names_the_nearest() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(in_access("login.corp.roles", {"approvr": ["x"]}))
+    assert error.value.hint == "did you mean 'approver'?"

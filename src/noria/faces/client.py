@@ -17,7 +17,7 @@ from typing import Any
 
 from noria.core.errors import Denied, NoriaError, StoreUnavailable, UsageError
 
-__all__ = ["Remote"]
+__all__ = ["NoRedirect", "Remote"]
 
 _LOCAL_ONLY_REDIRECTS = "a server never redirects an API call"
 
@@ -54,7 +54,7 @@ class Remote:
         return self._result(request)
 
     def _result(self, request: urllib.request.Request) -> Any:
-        opener = urllib.request.build_opener(_NoRedirect)
+        opener = urllib.request.build_opener(NoRedirect)
         try:
             with opener.open(request, timeout=self.timeout_s) as answer:
                 body = answer.read()
@@ -69,7 +69,7 @@ class Remote:
         return document["result"]
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """Refuses redirects: a token must not travel to another host."""
 
     def redirect_request(self, *arguments: Any, **named: Any) -> None:
@@ -84,7 +84,7 @@ def _told(status: int, body: bytes, url: str) -> NoriaError:
     except (ValueError, KeyError, TypeError):
         return StoreUnavailable(f"the server answered {status} without saying why", where=url)
     if status == 401:
-        return Denied(message, where=url, hint="set NORIA_TOKEN")
+        return Denied(message, where=url, hint=f"noria login {url}, or set NORIA_TOKEN")
     kinds = {kind.code: kind for kind in _tree(NoriaError)}
     kind = kinds.get(code, UsageError if 400 <= status < 500 else NoriaError)
     return kind(message, where=str(told.get("where") or ""), hint=str(told.get("hint") or ""))

@@ -87,7 +87,8 @@ class Actor:
 
     `name` is "user:NAME" or "service:NAME". `role` is empty for whoever holds nothing. `project` is the only
     project that they are known in. `scopes` narrows the role to these permissions ("data.read", "data.*");
-    empty narrows nothing. `token` is the id of the token that proved it, never the secret.
+    empty narrows nothing. `token` is the id of the token that proved it, never the secret; `is_session` says that
+    it came by a login in a browser.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Actor:
     project: str = ""
     scopes: tuple[str, ...] = ()
     token: str = ""
+    is_session: bool = False
 
     @property
     def is_person(self) -> bool:

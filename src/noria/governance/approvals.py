@@ -238,11 +238,8 @@ def _require_reviewer(ws: Workspace, tx: Reader, role: str) -> None:
     now = utc_text(ws.clock.now())
     mine = [
         each
-        for each in records.tokens(tx)
-        if each.holder == ws.actor
-        and each.is_live(now)
-        and each.project == ws.project.name
-        and ROLES.index(each.role) >= ROLES.index("approver")
+        for each in records.tokens(tx, live_at=now, holder=ws.actor)
+        if each.project == ws.project.name and ROLES.index(each.role) >= ROLES.index("approver")
     ]
     if not mine:
         hint = "an admin makes one: noria token create --name NAME --role approver"

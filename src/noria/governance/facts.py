@@ -9,6 +9,8 @@ __all__ = [
     "AccessRefused",
     "ApprovalGiven",
     "ApprovalRefused",
+    "IdentityBound",
+    "LoginRefused",
     "PolicyProtected",
     "TokenCreated",
     "TokenRevoked",
@@ -51,7 +53,10 @@ class TokenCreated:
     """Somebody was given a token. `verifier` is the SHA-256 (hex) of a random secret that is kept nowhere.
 
     `holder` is the actor of all that is done with it. `expires` is a moment, or empty for never. `approves` are
-    the named roles that the holder may approve in.
+    the named roles that the holder may approve in. A token that a provider of identities brought about has its
+    `origin` ("login/corp", "workload/github"), the `way` that it came ("browser", "command line", "exchange"),
+    and what it rests on: the `issuer`, and claims as "name=value" in `because`. `once` is the SHA-256 (hex) of what
+    it was given for, which is good for one token only.
     """
 
     token: str
@@ -62,6 +67,11 @@ class TokenCreated:
     approves: tuple[str, ...]
     verifier: str
     expires: str
+    origin: str = ""
+    way: str = ""
+    issuer: str = ""
+    because: tuple[str, ...] = ()
+    once: str = ""
 
 
 @fact("token.revoked", subject="token/{token}")
@@ -81,4 +91,41 @@ class AccessRefused:
     reason: str
 
 
-FACTS = (ApprovalGiven, ApprovalRefused, PolicyProtected, TokenCreated, TokenRevoked, AccessRefused)
+@fact("identity.bound", subject="identity/{identity}")
+class IdentityBound:
+    """A subject of an issuer came for the first time, and has this name from now on; nobody else ever has it.
+
+    `identity` is the SHA-256 (hex) of the issuer and the subject. What a machine's subject says is kept too; a
+    person's is not.
+    """
+
+    identity: str
+    holder: str
+    issuer: str
+    subject: str = ""
+
+
+@fact("login.refused", subject="access/{origin}")
+class LoginRefused:
+    """Somebody whom a provider speaks for, or pretends to, was not let in; told at most once an hour for the same.
+
+    `identity` is empty where no signature says who it was. `reason` is one word, `told` the sentence that was said.
+    """
+
+    origin: str
+    way: str
+    reason: str
+    told: str
+    identity: str = ""
+
+
+FACTS = (
+    ApprovalGiven,
+    ApprovalRefused,
+    PolicyProtected,
+    TokenCreated,
+    TokenRevoked,
+    AccessRefused,
+    IdentityBound,
+    LoginRefused,
+)

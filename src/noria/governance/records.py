@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Integer, Text, func, select
+from sqlalchemy import Column, Index, Integer, Text, func, or_, select
 
 from noria.core.fact import Stored
-from noria.governance.facts import ApprovalGiven, ApprovalRefused, PolicyProtected, TokenCreated, TokenRevoked
+from noria.governance.facts import (
+    ApprovalGiven,
+    ApprovalRefused,
+    IdentityBound,
+    PolicyProtected,
+    TokenCreated,
+    TokenRevoked,
+)
 from noria.store import tables
 from noria.store.fold import Reader
 from noria.store.ledger import Transaction
@@ -20,11 +27,15 @@ __all__ = [
     "TABLES",
     "ApprovalRecord",
     "EdgeRecord",
+    "IdentityRecord",
     "ProtectionRecord",
     "RejectionRecord",
     "TokenRecord",
     "approvals",
+    "holder_taken",
+    "identity",
     "inputs_of",
+    "is_used",
     "outputs_of",
     "producers",
     "protection",
@@ -81,15 +92,32 @@ token_table = record_table(
     Column("approves", Text, nullable=False),
     Column("verifier", Text, nullable=False),
     Column("expires", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("way", Text, nullable=False),
+    Column("once", Text, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("revoked_at", Text, nullable=False),
     Column("revoked_by", Text, nullable=False),
     Column("seq", Integer, nullable=False),
+    Index("token_seq", "seq"),
+    Index("token_expires", "expires"),
+    Index("token_holder", "holder"),
+    Index("token_once", "once"),
 )
 """`seq` is that of the last fact about it; lists are texts with spaces between."""
 
-TABLES = (approval, rejection, protection_table, token_table)
+identity_table = record_table(
+    "identity",
+    Column("identity", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Index("identity_holder", "holder"),
+)
+
+TABLES = (approval, rejection, protection_table, token_table, identity_table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +170,17 @@ class EdgeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityRecord:
+    """A subject of an issuer, by the digest of both, and the name that it has here."""
+
+    identity: str
+    holder: str
+    issuer: str
+    at: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRecord:
     """A token without its secret. `expires` and `revoked_at` are moments, or empty."""
 
@@ -158,6 +197,8 @@ class TokenRecord:
     revoked_at: str
     revoked_by: str
     seq: int
+    origin: str = ""
+    way: str = ""
 
     def is_live(self, now: str) -> bool:
         """Whether it opens anything at a moment (`utc_text`)."""
@@ -220,6 +261,9 @@ def create_token(tx: Transaction, fact: Stored[TokenCreated]) -> None:
         approves=" ".join(made.approves),
         verifier=made.verifier,
         expires=made.expires,
+        origin=made.origin,
+        way=made.way,
+        once=made.once,
         created_at=fact.at,
         created_by=fact.actor,
         revoked_at="",
@@ -235,12 +279,41 @@ def revoke_token(tx: Transaction, fact: Stored[TokenRevoked]) -> None:
     tx.update(token_table, where, revoked_at=fact.at, revoked_by=fact.actor, seq=fact.seq)
 
 
-PROJECTIONS = (approve, refuse, protect, create_token, revoke_token)
+@project(IdentityBound)
+def bind(tx: Transaction, fact: Stored[IdentityBound]) -> None:
+    """A subject has its name."""
+    said = fact.payload
+    tx.upsert(identity_table, identity=said.identity, holder=said.holder, issuer=said.issuer, at=fact.at, seq=fact.seq)
 
 
-def tokens(tx: Reader) -> list[TokenRecord]:
-    """Every token that was ever made, oldest first."""
-    return [_token(row) for row in tx.rows(select(token_table).order_by(token_table.c.created_at, token_table.c.token))]
+PROJECTIONS = (approve, refuse, protect, create_token, revoke_token, bind)
+
+
+def tokens(tx: Reader, *, live_at: str = "", holder: str = "") -> list[TokenRecord]:
+    """Every token that was ever made, oldest first; only those that are live at a moment, or of one holder."""
+    each = token_table.c
+    query = select(token_table).order_by(each.created_at, each.token)
+    if live_at:
+        query = query.where(each.revoked_at == "", or_(each.expires == "", each.expires > live_at))
+    if holder:
+        query = query.where(each.holder == holder)
+    return [_token(row) for row in tx.rows(query)]
+
+
+def is_used(tx: Reader, once: str) -> bool:
+    """Whether a token was given for this already."""
+    return tx.first(select(token_table.c.seq).where(token_table.c.once == once).limit(1)) is not None
+
+
+def identity(tx: Reader, digest: str) -> IdentityRecord | None:
+    """The subject of that digest, if it ever came."""
+    row = tx.first(select(identity_table).where(identity_table.c.identity == digest))
+    return None if row is None else IdentityRecord(row.identity, row.holder, row.issuer, row.at, row.seq)
+
+
+def holder_taken(tx: Reader, holder: str) -> bool:
+    """Whether a subject has this name."""
+    return tx.first(select(identity_table.c.seq).where(identity_table.c.holder == holder).limit(1)) is not None
 
 
 def token(tx: Reader, name: str) -> TokenRecord | None:
@@ -269,6 +342,8 @@ def _token(row: Any) -> TokenRecord:
         revoked_at=row.revoked_at,
         revoked_by=row.revoked_by,
         seq=row.seq,
+        origin=row.origin,
+        way=row.way,
     )
 
 

@@ -9,6 +9,7 @@ it, learns nothing that opens anything.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import os
@@ -25,7 +26,20 @@ from noria.governance.facts import TokenCreated, TokenRevoked
 from noria.governance.records import TokenRecord
 from noria.store.workspace import Workspace
 
-__all__ = ["LAST_USE", "NewToken", "Token", "actor_of", "create", "is_guarded", "matches", "parse", "revoke", "tokens"]
+__all__ = [
+    "LAST_USE",
+    "NewToken",
+    "Token",
+    "actor_of",
+    "create",
+    "fresh",
+    "is_guarded",
+    "matches",
+    "parse",
+    "revoke",
+    "shown",
+    "tokens",
+]
 
 PREFIX = "nor"
 SECRET_BYTES = 32
@@ -59,7 +73,10 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is listed. `state` is "live", "expired" or "revoked"; `last_used` is empty if it never was."""
+    """A token as it is listed. `state` is "live", "expired" or "revoked"; `last_used` is empty if it never was.
+
+    `origin` is the provider that it came by, such as "login/corp"; empty for one that an admin made.
+    """
 
     token: str
     holder: str
@@ -73,6 +90,7 @@ class Token:
     created_at: str
     created_by: str
     revoked_by: str
+    origin: str = ""
 
 
 @verb(permission="governance.admin", name="token-create")
@@ -113,21 +131,33 @@ def create(
     roles = _named_roles(approves, role, service=service)
     if len(narrowed) > LIST_LIMIT:
         raise UsageError(f"{len(narrowed)} scopes are more than {LIST_LIMIT}")
-    name_of_it = os.urandom(6).hex()
-    secret = base64.urlsafe_b64encode(os.urandom(SECRET_BYTES)).decode().rstrip("=")
-    whole = f"{PREFIX}_{name_of_it}_{secret}"
-    made = TokenCreated(
-        token=name_of_it,
-        holder=f"{'service' if service else 'user'}:{name}",
-        role=role,
-        project=project or ws.project.name,
-        scopes=narrowed,
-        approves=roles,
-        verifier=verifier_of(whole),
-        expires=_end_of(ws, expires),
+    made, whole = fresh(
+        TokenCreated(
+            token="",
+            holder=f"{'service' if service else 'user'}:{name}",
+            role=role,
+            project=project or ws.project.name,
+            scopes=narrowed,
+            approves=roles,
+            verifier="",
+            expires=_end_of(ws, expires),
+        )
     )
     with ws.ledger.transaction() as tx:
         tx.append(made)
+    return shown(made, whole)
+
+
+def fresh(wanted: TokenCreated) -> tuple[TokenCreated, str]:
+    """The fact of a new token with an id and a verifier, and the whole token, which is kept nowhere."""
+    name = os.urandom(6).hex()
+    secret = base64.urlsafe_b64encode(os.urandom(SECRET_BYTES)).decode().rstrip("=")
+    whole = f"{PREFIX}_{name}_{secret}"
+    return dataclasses.replace(wanted, token=name, verifier=verifier_of(whole)), whole
+
+
+def shown(made: TokenCreated, whole: str) -> NewToken:
+    """A new token as it is shown, once."""
     return NewToken(
         token=made.token,
         holder=made.holder,
@@ -151,8 +181,8 @@ def tokens(ws: Workspace, every: bool = False) -> list[Token]:
     used = {lease.name.removeprefix(LAST_USE): str(lease.data.get("at", "")) for lease in ws.jobs.leases(LAST_USE)}
     now = utc_text(ws.clock.now())
     with ws.ledger.read() as tx:
-        found = [_told(each, now, used.get(each.token, "")) for each in records.tokens(tx)]
-    return [each for each in found if every or each.state == "live"]
+        found = records.tokens(tx, live_at="" if every else now)
+    return [_told(each, now, used.get(each.token, "")) for each in found]
 
 
 @verb(permission="governance.admin", name="token-revoke")
@@ -199,7 +229,14 @@ def matches(record: TokenRecord | None, whole: str) -> bool:
 
 def actor_of(record: TokenRecord) -> Actor:
     """Who asks with a token."""
-    return Actor(name=record.holder, role=record.role, project=record.project, scopes=record.scopes, token=record.token)
+    return Actor(
+        name=record.holder,
+        role=record.role,
+        project=record.project,
+        scopes=record.scopes,
+        token=record.token,
+        is_session=record.way == "browser",
+    )
 
 
 def is_guarded(ws: Workspace) -> bool:
@@ -215,7 +252,7 @@ def has_live(ws: Workspace) -> bool:
     """Whether there is a token that opens something now."""
     now = utc_text(ws.clock.now())
     with ws.ledger.read() as tx:
-        return any(each.is_live(now) for each in records.tokens(tx))
+        return bool(records.tokens(tx, live_at=now))
 
 
 def _named_roles(approves: Sequence[str], role: str, *, service: bool) -> tuple[str, ...]:
@@ -257,4 +294,5 @@ def _told(record: TokenRecord, now: str, last_used: str) -> Token:
         created_at=record.created_at,
         created_by=record.created_by,
         revoked_by=record.revoked_by,
+        origin=record.origin,
     )

@@ -202,6 +202,13 @@ class Jobs:
         with self._database.write(is_durable=False) as connection:
             connection.execute(tables.lease.delete().where(tables.lease.c.name == name, tables.lease.c.owner == owner))
 
+    def forget(self, prefix: str) -> None:
+        """Take away the leases that ran out and whose name begins with the prefix."""
+        name, until = tables.lease.c.name, tables.lease.c.until_us
+        with self._database.write(is_durable=False) as connection:
+            over = name.startswith(prefix, autoescape=True) & (until <= self._now_us())
+            connection.execute(tables.lease.delete().where(over))
+
     def leases(self, prefix: str = "") -> list[Lease]:
         """Leases whose name begins with the prefix, by name, expired ones too. Raises: Corrupt."""
         now = self._now_us()

@@ -18,6 +18,7 @@ from noria.faces.http import auth
 from noria.faces.http.auth import ACTOR, Guard, Refusal, actor_in, is_loopback, permit
 from noria.governance.access import Actor
 from noria.governance.tokens import create, revoke, tokens
+from noria.identities import AccessConfig, LoginConfig, WorkloadConfig
 from noria.store.workspace import Workspace
 from noria.testing.workspace import TestClock, open_memory
 
@@ -296,3 +297,34 @@ def test_a_token_is_good_at_once_also_where_the_tokens_were_just_read(ws: Worksp
         found = came(ws, scope(authorization=f"Bearer {made.secret}"), guard)
         assert isinstance(found, Actor)
         assert found.name == f"user:{name}"
+
+
+def test_behind_a_proxy_on_this_machine_the_public_name_is_the_servers_too(tmp_path: Path) -> None:
+    access = AccessConfig(
+        url="https://noria.example.org", workload={"ci": WorkloadConfig(issuer="https://ci.example", audience="x")}
+    )
+    ws = open_memory(Project(name="test", access=access), root=tmp_path)
+    made = create(ws, "ann", role="admin")
+    here = {"host": "noria.example.org", "authorization": f"Bearer {made.secret}"}
+    assert isinstance(came(ws, scope(**here)), Actor)
+    assert isinstance(came(ws, scope("POST", origin="https://noria.example.org", **here)), Actor)
+    for host in ("evil.example", "", "noria.example.org.evil.example", "x.noria.example.org"):
+        found = came(ws, scope(**{**here, "host": host}))
+        assert isinstance(found, Refusal)
+        assert found.status == 403
+    ws.ledger.database.close()
+
+
+def test_a_browser_is_sent_to_the_login_and_a_script_is_told(tmp_path: Path) -> None:
+    login = LoginConfig(issuer="https://sso.example", client_id="n", roles={"viewer": ("all",)})
+    access = AccessConfig(url="http://localhost:4400", login={"corp": login})
+    ws = open_memory(Project(name="test", access=access), root=tmp_path)
+    for path, to in (("/", "/"), ("/a b", "/a%20b"), ("/\r\nx", "/%0D%0Ax"), ("//evil.example", "//evil.example")):
+        found = came(ws, scope(path=path, accept="text/html,*/*"))
+        assert isinstance(found, Refusal)
+        assert dict(found.headers)[b"location"] == f"/login?next={to}".encode()
+    for asked in (scope(), scope("POST", accept="text/html"), scope(accept="text/html", authorization="Bearer x")):
+        found = came(ws, asked)
+        assert isinstance(found, Refusal)
+        assert found.status == 401
+    ws.ledger.database.close()

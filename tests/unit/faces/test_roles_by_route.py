@@ -19,14 +19,18 @@ from typing import Any
 import httpx
 import pytest
 
+from noria.config import Project
 from noria.faces import server, verbs
 from noria.faces.http import auth
 from noria.faces.http.app import App
 from noria.faces.http.feedback import Feedback
 from noria.faces.protocols.mlflow.permissions import permission_of
 from noria.faces.protocols.mlflow.routes import ENDPOINTS, ENDPOINTS_3, PREFIXES, PREFIXES_3, PROXIED, SPANS, UPLOADS
-from noria.governance.access import LEAST, ROLES
+from noria.governance.access import LEAST, PEOPLE_ONLY, ROLES
+from noria.governance.claims import Grant
+from noria.governance.sessions import Subject, open_session
 from noria.governance.tokens import create
+from noria.identities import MACHINE_ROLES, AccessConfig, LoginConfig, WorkloadConfig
 from noria.serving.runtime import Runtime
 from noria.store.workspace import Workspace
 from noria.testing.workspace import open_memory
@@ -73,11 +77,26 @@ MLFLOW = {
 }
 TABLE = {**RAW, **VERBS, **MLFLOW}
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
+OPEN = {("GET", "/login"), ("GET", "/callback"), ("POST", "/logout"), ("POST", "/oauth/token")}
+"""Where somebody comes in or leaves: open to all by these methods, and nothing is given without proof."""
+ACCESS = AccessConfig(
+    url="http://localhost",
+    login={"corp": LoginConfig(issuer="http://127.0.0.1:1", client_id="noria", roles={"viewer": ("all",)})},
+    workload={"ci": WorkloadConfig(issuer="http://127.0.0.1:1", audience="noria")},
+)
+
+
+CALLERS = (
+    ("browser", "user", "corp", ROLES),
+    ("command line", "user", "corp", ROLES),
+    ("exchange", "service", "ci", MACHINE_ROLES),
+)
+"""Who comes by a provider: (way, kind, provider, roles)."""
 
 
 @dataclass
 class Door:
-    """The whole application over a workspace, and a token for each role."""
+    """The whole application over a workspace, and a token for each role; of one who came by a cookie, in it."""
 
     ws: Workspace
     app: App
@@ -93,7 +112,9 @@ class Door:
 
         async def one(client: httpx.AsyncClient, method: str, path: str, role: str) -> httpx.Response:
             headers = {"content-type": "application/json"}
-            if role:
+            if role.startswith("browser "):
+                headers["cookie"] = f"noria={self.tokens[role]}"
+            elif role:
                 headers["authorization"] = f"Bearer {self.tokens[role]}"
             return await client.request(method, path, content=body, headers=headers)
 
@@ -104,8 +125,12 @@ class Door:
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
     """An application of a project with one token for each role, and no model."""
     monkeypatch.setattr(auth, "KNOWN_S", 1e9)
-    ws = open_memory(root=tmp_path)
+    ws = open_memory(Project(name="test", access=ACCESS), root=tmp_path)
     tokens = {role: create(ws, role, role=role).secret for role in ROLES}
+    for way, kind, provider, roles in CALLERS:
+        for role in roles:
+            who = Subject(kind=kind, provider=provider, issuer="http://127.0.0.1:1", subject=way + role, wanted=role)
+            tokens[f"{way} {role}"] = open_session(ws, who, Grant(role=role, life="8h"), way=way).secret
     runtime = Runtime(ws.project.state, now_us=lambda: time.time_ns() // 1000)
     feedback = Feedback(runtime, ws.project.state, now_us=lambda: 0, max_body_bytes=10_000)
     made = Door(ws, App(ws, runtime, feedback, others=server._others), tokens)
@@ -119,7 +144,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
 def test_the_table_knows_every_route_of_the_application(door: Door) -> None:
     for route in door.app._build().routes:
         if route.path != "/health":
-            assert any(route.path_regex.match(each) for _, each in TABLE), route.path
+            assert any(route.path_regex.match(each) for _, each in (*TABLE, *OPEN)), route.path
 
 
 def test_who_may_is_what_the_permissions_say(door: Door) -> None:
@@ -131,6 +156,57 @@ def test_who_may_is_what_the_permissions_say(door: Door) -> None:
             wrong.append((method, path, role, answer.status_code))
     assert wrong == []
     assert len(asked) > 800
+
+
+def test_who_came_by_a_provider_may_what_its_role_may_and_a_cookie_only_looks(door: Door) -> None:
+    callers = [f"{way} {role}" for way, _, _, roles in CALLERS for role in roles]
+    asked = [(method, path, caller) for (method, path) in TABLE for caller in callers]
+    wrong = []
+    for (method, path, caller), answer in zip(asked, door.ask(asked), strict=True):
+        way, _, role = caller.rpartition(" ")
+        may = ROLES.index(role) >= ROLES.index(LEAST[TABLE[method, path]])
+        if way == "browser":
+            may = may and method in ("GET", "HEAD")
+        if way == "exchange":
+            may = may and TABLE[method, path] not in PEOPLE_ONLY
+        if (answer.status_code not in (401, 403)) != may:
+            wrong.append((method, path, caller, answer.status_code))
+    assert wrong == []
+    assert len(asked) > 2000
+
+
+def test_the_doors_take_their_own_method_and_give_nobody_anything(door: Door) -> None:
+    before = door.ws.ledger.head()
+    for role in ("", "viewer", "admin", "browser viewer", "exchange editor"):
+        asked = [(method, path, role) for _, path in sorted(OPEN) for method in METHODS]
+        for (method, path, _), answer in zip(asked, door.ask(asked), strict=True):
+            is_own = (method, path) in OPEN or (method == "HEAD" and ("GET", path) in OPEN)
+            if not is_own:
+                assert answer.status_code in (401, 405), (method, path, role, answer.status_code)
+            elif path == "/logout":
+                assert answer.status_code == 200
+            else:
+                assert answer.status_code in (400, 403, 503), (method, path, role, answer.status_code)
+            assert "nor_" not in answer.text + str(answer.headers)
+    kinds = [fact.fact.kind for fact in door.ws.ledger.facts(after=before)]
+    assert set(kinds) == {"login.refused", "token.revoked"}
+    assert kinds.count("token.revoked") == 2, "the two who had a session left; who has a plain token keeps it"
+
+
+def test_what_looks_like_a_door_is_none(door: Door) -> None:
+    paths = (
+        "/login/",
+        "/Login",
+        "/login/x",
+        "//login",
+        "/callback/",
+        "/oauth/token/",
+        "/oauth",
+        "/logout/",
+        "/%6cogin/x",
+    )
+    answers = door.ask([(method, path, "") for path in paths for method in METHODS])
+    assert {answer.status_code for answer in answers} == {401}
 
 
 def test_nobody_without_a_token_gets_anywhere_by_any_method(door: Door) -> None:

@@ -260,6 +260,14 @@ def test_an_altered_lease_is_not_taken_over_but_its_owner_keeps_it(ws: Workspace
     assert not jobs.acquire("run/1", owner="b", ttl_s=10)
 
 
+def test_leases_that_ran_out_are_forgotten_by_their_beginning(jobs: Jobs, clock: TestClock) -> None:
+    for name, ttl_s in (("code/1", 10), ("code/2", 1000), ("other/1", 10), ("code_1", 10)):
+        jobs.acquire(name, owner="a", ttl_s=ttl_s)
+    clock.forward(seconds=11)
+    jobs.forget("code/")
+    assert [lease.name for lease in jobs.leases()] == ["code/2", "code_1", "other/1"]
+
+
 def test_a_rebuild_takes_away_what_was_altered_and_nothing_else(ws: Workspace, jobs: Jobs) -> None:
     kept = jobs.enqueue("a", {}, key="kept")
     jobs.enqueue("a", {}, key="altered")

@@ -213,8 +213,11 @@ def _remote(environment: str) -> Any:
     if not server:
         return None
     from noria.faces.client import Remote
+    from noria.faces.credentials import stored
 
-    return Remote(server, os.environ.get("NORIA_TOKEN", ""), os.environ.get("NORIA_ACTOR", "") or _login())
+    return Remote(
+        server, os.environ.get("NORIA_TOKEN", "") or stored(server), os.environ.get("NORIA_ACTOR", "") or _login()
+    )
 
 
 def _login() -> str:

@@ -24,7 +24,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "build": ("data", "run", "runs", "why", "test", "diff"),
     "ship": ("approve", "reject", "deploy", "promote", "rollback"),
     "live": ("watch", "explain", "report"),
-    "trust": ("reproduce", "env", "audit", "token", "policy"),
+    "trust": ("reproduce", "env", "audit", "login", "logout", "token", "policy"),
     "come and go": ("import", "export"),
     "run it": ("admin",),
 }

@@ -83,6 +83,18 @@ TRUST: Mapping[str, Command] = {
         summary="Read the rules of models from the working tree again",
         examples=("noria policy unprotect", "noria policy unprotect --json"),
     ),
+    "login": Command(
+        target="noria.faces.cli.login:login_command",
+        summary="Log in to a server through your provider, or as a job of CI",
+        examples=(),
+        is_own=True,
+    ),
+    "logout": Command(
+        target="noria.faces.cli.login:logout_command",
+        summary="End a login, here and at the server",
+        examples=(),
+        is_own=True,
+    ),
     "token create": Command(
         target="noria.governance.tokens:create",
         summary="Make a token for a person or a machine; it is shown this once",

@@ -36,7 +36,7 @@ def tokens(found: Sequence[Mapping[str, Any]]) -> str:
             each["state"],
             day(each["expires"]) if each["expires"] else "never",
             day(each["last_used"]) if each["last_used"] else "never",
-            each["created_by"],
+            each["origin"] or each["created_by"],
             " ".join(each["scopes"]),
         ]
         for each in found

@@ -5,6 +5,10 @@ still reach it by DNS rebinding or by a form, so the Host header must name this 
 carries an Origin must come from the server's own pages. Everywhere else each request proves who asks,
 but for health. What somebody may do is not decided here but in `governance/access.py`.
 
+Who came by a login has a session in a cookie. A cookie opens what only reads, and never says who sends a
+prediction or a change: a page of another site can send one along. The few paths by which somebody comes in
+(`DOORS`) are open while `[access]` names a provider.
+
 Who is let in is looked up in a copy of the tokens in memory. It is at most `KNOWN_S` old, and newer
 for whoever can wait; while the ledger is out of reach the last copy stands, and ends of tokens still count.
 """
@@ -22,6 +26,7 @@ import logging
 import re
 import threading
 import time
+import urllib.parse
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -36,10 +41,25 @@ from noria.governance.facts import AccessRefused
 from noria.governance.records import TokenRecord
 from noria.store.workspace import Workspace, acting
 
-__all__ = ["ACTOR", "Guard", "Refusal", "actor_in", "is_loopback", "permit", "stranger"]
+__all__ = [
+    "ACTOR",
+    "DOORS",
+    "Guard",
+    "Refusal",
+    "actor_in",
+    "cookie_name",
+    "cookies_in",
+    "guard_in",
+    "headers_of",
+    "is_loopback",
+    "permit",
+    "stranger",
+]
 
 log = logging.getLogger("noria.auth")
 OPEN_PATHS = frozenset({"/healthz", "/health", "/v2/health/live", "/v2/health/ready"})
+DOORS = frozenset({"/login", "/callback", "/logout", "/oauth/token"})
+"""Where somebody comes in who is not known yet, or leaves."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 MLFLOW = re.compile(r"/(?:ajax-)?api/\d\.0/mlflow")
 ACTOR = "noria.actor"
@@ -61,6 +81,7 @@ FAILURES_S = 60.0
 ADDRESSES_MAX = 10_000
 SHARED = "service:shared-token"
 """Who asks with the one token of the settings: nobody in particular, so it never approves."""
+COOKIES_MAX = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -73,6 +94,7 @@ class Refusal:
     message: str
     hint: str = ""
     is_mlflow: bool = False
+    location: str = ""
 
     @property
     def body(self) -> bytes:
@@ -87,6 +109,8 @@ class Refusal:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers, with the challenge of a 401."""
         found = [(b"content-type", b"application/json"), (b"content-length", str(len(self.body)).encode())]
+        if self.location:
+            found += [(b"location", self.location.encode("ascii")), (b"cache-control", b"no-store")]
         if self.status == 401:
             found.append((b"www-authenticate", b'Bearer realm="noria"'))
             found.append((b"www-authenticate", b'Basic realm="noria", charset="UTF-8"'))
@@ -114,7 +138,10 @@ class Guard:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._rules = ws.project.server
-        self._is_beyond = bool(self._rules.token) or not is_loopback(self._rules.host)
+        self._access = ws.project.access
+        self._origins = self._access.origins
+        self._public = (urllib.parse.urlsplit(self._access.url).hostname or "").lower()
+        self._is_beyond = bool(self._rules.token) or self._access.has_providers or not is_loopback(self._rules.host)
         self._known = _Known()
         self._lock = threading.Lock()
         self._used: dict[str, str] = {}
@@ -135,7 +162,7 @@ class Guard:
             await self._look_soon()
         elif self._is_old(KNOWN_S):
             await self._look_soon()
-        refusal = stranger(scope, headers, self._rules)
+        refusal = stranger(scope, headers, self._rules, self._public)
         if refusal is not None:
             return refusal
         found = self._who(scope, headers)
@@ -149,7 +176,7 @@ class Guard:
         if self._is_old(KNOWN_S):
             return False
         headers = headers_of(scope)
-        if stranger(scope, headers, self._rules) is not None:
+        if stranger(scope, headers, self._rules, self._public) is not None:
             return False
         if not self._is_required():
             return permission in LEAST
@@ -164,6 +191,18 @@ class Guard:
             self._keep(actor, permission, error.message)
             raise
 
+    def is_barred(self, scope: Mapping[str, Any]) -> bool:
+        """Whether so much that was wrong came from a request's address that no more of it is looked at."""
+        return self._is_barred(_address(scope))
+
+    def failed(self, scope: Mapping[str, Any]) -> None:
+        """Count something wrong that came from a request's address."""
+        self._failed(_address(scope))
+
+    def forget(self) -> None:
+        """Look again before the next request: a token was taken back just now, in this process."""
+        self._known.looked = float("-inf")
+
     def look(self) -> None:
         """Read the tokens anew if there is anything new of them; and write down last uses. Takes the disk's time."""
         with self._lock:
@@ -173,7 +212,8 @@ class Guard:
                 with self._ws.ledger.read() as tx:
                     seq = records.tokens_seq(tx)
                     if seq != self._known.seq:
-                        by_id = {each.token: each for each in records.tokens(tx)}
+                        now = utc_text(self._ws.clock.now())
+                        by_id = {each.token: each for each in records.tokens(tx, live_at=now)}
                         self._known = _Known(by_id, seq, time.monotonic())
                 self._known.looked = time.monotonic()
                 self._note()
@@ -218,7 +258,7 @@ class Guard:
 
     def _is_new(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a token is sent that the copy does not have: it may have been made a moment ago."""
-        name, _ = tokens.parse(_sent(headers.get(b"authorization", b""))[1])
+        name, _ = tokens.parse(_sent(headers.get(b"authorization", b""))[1] or self._in_cookie(headers))
         return bool(name) and name not in self._known.by_id
 
     def _is_required(self) -> bool:
@@ -230,9 +270,13 @@ class Guard:
             return Actor(name=f"user:{name}", role="admin", project=self._ws.project.name)
         user, sent = _sent(headers.get(b"authorization", b""))
         found = self._of_token(user, sent)
+        if found is None and not sent and (scope["method"] in READS or scope["path"] == "/logout"):
+            found = self._of_token("", self._in_cookie(headers), is_cookie=True)
         if found is not None:
             return found
-        address = str((scope.get("client") or ("?",))[0])
+        if self._access.has_providers and scope["path"] in DOORS:
+            return Actor(name="user:anybody")
+        address = _address(scope)
         is_mlflow = MLFLOW.match(scope["path"]) is not None
         if self._rules.token and sent and not self._is_barred(address) and _is_same(sent, self._rules.token):
             return Actor(name=SHARED, role="editor", project=self._ws.project.name)
@@ -242,11 +286,21 @@ class Guard:
             return Refusal(429, "denied", "too many wrong tokens came from this address", "wait a minute", is_mlflow)
         if sent:
             self._failed(address)
+        elif self._access.login and scope["method"] in ("GET", "HEAD") and b"text/html" in headers.get(b"accept", b""):
+            where = urllib.parse.quote(scope["path"], safe="/")
+            return Refusal(303, "denied", "log in", "/login", location=f"/login?next={where}")
         hint = "send Authorization: Bearer TOKEN, or set NORIA_TOKEN; an admin makes one: noria token create"
         return Refusal(401, "denied", "the token is missing or wrong", hint, is_mlflow)
 
-    def _of_token(self, user: str, sent: str) -> Actor | None:
-        """The holder of a token that is good now; with a user name, of that name only."""
+    def _in_cookie(self, headers: Mapping[bytes, bytes]) -> str:
+        return cookies_in(headers).get(cookie_name(self._access.url), "") if self._access.login else ""
+
+    def _of_token(self, user: str, sent: str, *, is_cookie: bool = False) -> Actor | None:
+        """The holder of a token that is good now; with a user name, of that name only.
+
+        The session of a browser is good in its cookie only, and nothing else is good there. What a provider
+        brought about ends when noria.toml names it no more.
+        """
         name, whole = tokens.parse(sent)
         if not name:
             return None
@@ -256,7 +310,10 @@ class Guard:
         now = utc_text(self._ws.clock.now())
         if not record.is_live(now) or (user and user not in (record.holder, record.holder.partition(":")[2])):
             return None
-        self._used[name] = now
+        if is_cookie != (record.way == "browser") or (record.origin and record.origin not in self._origins):
+            return None
+        if not record.origin:  # a session is over within the day: when it was used last is not worth a row
+            self._used[name] = now
         return tokens.actor_of(record)
 
     def _note(self) -> None:
@@ -311,6 +368,27 @@ def permit(scope: Mapping[str, Any], permission: str) -> Actor:
     return actor
 
 
+def guard_in(scope: Mapping[str, Any]) -> Guard:
+    """The door that a request came in by."""
+    guard = scope.get(GUARD)
+    assert isinstance(guard, Guard), "a request comes in by the server's door"
+    return guard
+
+
+def cookie_name(url: str) -> str:
+    """What the cookie of a session is called; over https such that no other host can set it (RFC 6265bis §4.1.3.2)."""
+    return "__Host-noria" if url.startswith("https:") else "noria"
+
+
+def cookies_in(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The cookies of a request; of two of one name the first."""
+    found: dict[str, str] = {}
+    for part in headers.get(b"cookie", b"")[:COOKIES_MAX].decode("latin-1").split(";"):
+        name, _, value = part.strip().partition("=")
+        found.setdefault(name, value)
+    return found
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address or name can be reached from this machine only."""
     name = host.strip("[]").lower()
@@ -330,9 +408,14 @@ def headers_of(scope: Mapping[str, Any]) -> dict[bytes, bytes]:
     return headers
 
 
-def stranger(scope: Mapping[str, Any], headers: Mapping[bytes, bytes], server: ServerConfig) -> Refusal | None:
-    """Why a request may not come in whoever sends it: a foreign Host, or a page of another site."""
-    found = _stranger(headers.get(b"host", b""), server.host)
+def stranger(
+    scope: Mapping[str, Any], headers: Mapping[bytes, bytes], server: ServerConfig, public: str = ""
+) -> Refusal | None:
+    """Why a request may not come in whoever sends it: a foreign Host, or a page of another site.
+
+    Args: public: the name that people reach the server by, through a proxy on this machine.
+    """
+    found = _stranger(headers.get(b"host", b""), server.host, public)
     if found is not None:
         is_mlflow = MLFLOW.match(scope["path"]) is not None
         told = f"the Host header names {found[:80]!r}, not this machine"
@@ -345,10 +428,10 @@ def stranger(scope: Mapping[str, Any], headers: Mapping[bytes, bytes], server: S
 
 
 @functools.lru_cache(maxsize=256)  # asked for every request, and there are few
-def _stranger(host: bytes, own: str) -> str | None:
+def _stranger(host: bytes, own: str, public: str) -> str | None:
     """The name in a Host header that a server on loopback does not answer to; None if it does."""
     name = _host_name(host.decode("latin-1"))
-    if not is_loopback(own) or is_loopback(name) or name == own.lower():
+    if not is_loopback(own) or is_loopback(name) or name in (own.lower(), public or own.lower()):
         return None
     return name
 
@@ -368,6 +451,10 @@ def _is_foreign(headers: Mapping[bytes, bytes]) -> bool:
     if origin is None:
         return False
     return origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower()
+
+
+def _address(scope: Mapping[str, Any]) -> str:
+    return str((scope.get("client") or ("?",))[0])
 
 
 def _claimed(headers: Mapping[bytes, bytes]) -> str:

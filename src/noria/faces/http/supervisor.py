@@ -25,15 +25,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria import plugins
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.clock import utc_text
 from noria.core.errors import Conflict, Denied, UsageError, WorldError
 from noria.faces.http.auth import is_loopback
 from noria.faces.logs import start_log
+from noria.governance.sessions import require_usable
 from noria.governance.tokens import has_live
 from noria.store.jobs import Jobs
 from noria.store.objects import disk_faults
+from noria.store.workspace import Workspace
 
 __all__ = ["CHILDREN", "up"]
 
@@ -71,6 +74,19 @@ class _Child:
     deaths: int = 0
 
 
+def _require_guarded(ws: Workspace, host: str) -> None:
+    """Raises: Denied for an open door; ConfigError for a door that nobody could come in by."""
+    project = ws.project
+    if project.access.has_providers:
+        require_usable(project)
+        plugins.load("issuer", "oidc").require_installed()
+    elif not is_loopback(host) and not project.server.token and not has_live(ws):
+        raise Denied(
+            f"{host} can be reached from other machines, and there is no token",
+            hint="noria token create --name YOU --role admin, or listen on 127.0.0.1",
+        )
+
+
 def up(
     project: Project,
     *,
@@ -92,11 +108,7 @@ def up(
     """
     host, port = host or project.server.host, project.server.port if port is None else port
     ws = open_workspace(project=project, actor=actor)
-    if not is_loopback(host) and not project.server.token and not has_live(ws):
-        raise Denied(
-            f"{host} can be reached from other machines, and there is no token",
-            hint="noria token create --name YOU --role admin, or listen on 127.0.0.1",
-        )
+    _require_guarded(ws, host)
     lock = _lock(project)
     try:
         listening = _listen_after(project, host, port)

@@ -20,6 +20,7 @@ from noria.core.lazy import lazy
 from noria.faces import verbs
 from noria.faces.cli import text
 from noria.faces.cli.show_project import time_left
+from noria.faces.http.auth import actor_in
 from noria.faces.http.guarded import guarded
 from noria.faces.ui.chart import Chart, chart
 from noria.project.status import status
@@ -31,9 +32,9 @@ jinja2 = lazy("jinja2")
 log = logging.getLogger("noria.pages")
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with no-referrer a browser sends "Origin: null" with our own form, too
     "cache-control": "no-store",
 }
 
@@ -43,7 +44,10 @@ def routes(workspace: Workspace) -> list[Route]:
 
     def home(request: Request) -> Response:
         try:
-            return Response(page(verbs.builtins(status(workspace))), 200, HEADERS, media_type="text/html")
+            who = actor_in(request.scope)
+            session = who.name if who.is_session else ""
+            text = page(verbs.builtins(status(workspace)), session=session)
+            return Response(text, 200, HEADERS, media_type="text/html")
         except NoriaError as error:
             return _refused(error)
         except Exception:
@@ -57,8 +61,8 @@ def _refused(error: NoriaError) -> Response:
     return Response(f"{error}\n", error.status, HEADERS, media_type="text/plain")
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """The page of a project's status, given as plain values."""
+def page(found: Mapping[str, Any], *, session: str = "") -> str:
+    """The page of a project's status, given as plain values; with `session` it says who is logged in."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -75,7 +79,9 @@ def page(found: Mapping[str, Any]) -> str:
     )
     source = importlib.resources.files("noria.faces.ui") / "templates" / "status.html"
     models = [{**model, "metric": _metric(model), "chart": _chart(model)} for model in found["models"]]
-    rendered: str = environment.from_string(source.read_text(encoding="utf-8")).render(**{**found, "models": models})
+    rendered: str = environment.from_string(source.read_text(encoding="utf-8")).render(
+        **{**found, "models": models, "session": session}
+    )
     return rendered
 
 

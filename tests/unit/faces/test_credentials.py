@@ -1,0 +1,89 @@
+"""The file of logins: for its owner only, whole or not at all, and tokens that do not travel in the clear."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from noria.core.errors import ConfigError, StoreUnavailable, UsageError
+from noria.faces import credentials
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the file will be."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return credentials.place()
+
+
+def test_logins_are_kept_by_server_for_their_owner_only(place: Path) -> None:
+    assert credentials.stored("https://a.test") == ""
+    credentials.keep("https://a.test/", {"token": "one", "holder": "user:ann@corp"})
+    credentials.keep("https://b.test", {"token": "two"})
+    assert credentials.stored("https://A.test") == "one"
+    assert credentials.stored("https://b.test/") == "two"
+    assert credentials.stored("https://c.test") == ""
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    assert [each.name for each in place.parent.iterdir()] == ["credentials.json"], "nothing half-written is left"
+    assert credentials.drop("https://a.test")
+    assert not credentials.drop("https://a.test")
+    assert "one" not in place.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_file_that_others_may_read_is_not_believed(place: Path, mode: int) -> None:
+    credentials.keep("https://a.test", {"token": "one"})
+    place.chmod(mode)
+    with pytest.raises(ConfigError, match="others may read"):
+        credentials.stored("https://a.test")
+    with pytest.raises(ConfigError):
+        credentials.keep("https://a.test", {"token": "two"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', "\xff"])
+def test_a_file_that_holds_something_else_is_told(place: Path, text: str) -> None:
+    place.parent.mkdir()
+    place.write_bytes(text.encode("latin-1"))
+    place.chmod(0o600)
+    with pytest.raises(ConfigError):
+        credentials.stored("https://a.test")
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_the_file_stays(place: Path) -> None:
+    credentials.keep("https://a.test", {"token": "one"})
+    before = json.loads(place.read_text(encoding="utf-8"))
+    with pytest.raises(TypeError):
+        credentials.keep("https://a.test", {"token": object()})  # stands for any failure half-way
+    assert json.loads(place.read_text(encoding="utf-8")) == before
+    assert [each.name for each in place.parent.iterdir()] == ["credentials.json"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "noria.test",
+        "ftp://a.test",
+        "http://noria.test",
+        "http://127.0.0.1.evil.test",
+        "https://u@a.test",
+        "https://",
+    ],
+)
+def test_a_token_travels_over_https_or_on_this_machine(url: str) -> None:
+    with pytest.raises(UsageError):
+        credentials.require_address(url)
+
+
+@pytest.mark.parametrize("url", ["https://a.test/", "http://127.0.0.1:4400", "http://localhost:1", "http://[::1]:1"])
+def test_an_address_is_taken_without_its_last_slash(url: str) -> None:
+    assert credentials.require_address(url) == url.rstrip("/")
+
+
+def test_a_server_that_is_away_is_told() -> None:
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        credentials.ask("http://127.0.0.1:1", "/oauth/token", {"a": "b"})
