@@ -16,13 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from noria.config import ClientsConfig, ModelConfig, Project
 from noria.core.errors import Denied, ModelFailed, UsageError
+from noria.faces import verbs
+from noria.faces.cli import show_registry
 from noria.packaging import bundle, permits
 from noria.packaging.predictor import Predictor
 from noria.packaging.requires import differences, versions_of
+from noria.registry import versions
 from noria.store.envelope import seal
 from noria.store.tree import Entry, Tree, write_tree
 from noria.store.workspace import Workspace
@@ -228,6 +232,20 @@ def other_golden(ws: Workspace, digest: str) -> str:
     made = ws.objects.put_json({**ws.objects.get_json(digest), "tree": write_tree(ws.objects, Tree(tuple(entries)))})
     logged(ws, made)
     return made
+
+
+def test_a_version_shows_its_types_and_what_differs(ws: Workspace) -> None:
+    rows = pd.DataFrame({"x": np.arange(40.0)})
+    model = HistGradientBoostingRegressor(max_iter=2).fit(rows, rows["x"])
+    made = bundle.build(ws, model, holdout=rows, run="run_1")
+    tree = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    assert made.types == (tree,)
+    versions.register(ws, made, model="trees", run="run_1", metrics={}, pins=[])
+    found = versions.show(ws, "trees:1")
+    assert (found.types, found.differs, found.requires) == ((tree,), (), made.requires)
+    text = show_registry.version(json.loads(verbs.encode(found)))
+    assert f"scikit-learn {made.requires['scikit-learn']}" in text
+    assert tree in text
 
 
 def test_code_of_another_python_is_not_tried(ws: Workspace) -> None:

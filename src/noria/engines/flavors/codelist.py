@@ -74,12 +74,90 @@ _FUNCTIONS: Mapping[str, frozenset[str]] = {
     "collections": frozenset({"namedtuple"}),
     "functools": frozenset({"cached_property", "partialmethod", "reduce"}),
     "numpy": frozenset(
-        "all allclose any append arange argmax argmin argsort array array_equal asarray ascontiguousarray average "
-        "bincount broadcast_to clip column_stack concatenate corrcoef cov cumprod cumsum diff digitize dot einsum "
-        "empty empty_like expand_dims eye flip full full_like gradient histogram hstack identity inner interp isclose "
-        "isin linspace logspace mean median meshgrid nan_to_num nanmax nanmean nanmedian nanmin nanquantile nanstd "
-        "nansum ones ones_like outer percentile prod ptp quantile ravel repeat reshape roll round searchsorted sort "
-        "split squeeze stack std sum take tile transpose unique var vstack where zeros zeros_like".split()
+        [
+            "all",
+            "allclose",
+            "any",
+            "append",
+            "arange",
+            "argmax",
+            "argmin",
+            "argsort",
+            "array",
+            "array_equal",
+            "asarray",
+            "ascontiguousarray",
+            "average",
+            "bincount",
+            "broadcast_to",
+            "clip",
+            "column_stack",
+            "concatenate",
+            "corrcoef",
+            "cov",
+            "cumprod",
+            "cumsum",
+            "diff",
+            "digitize",
+            "dot",
+            "einsum",
+            "empty",
+            "empty_like",
+            "expand_dims",
+            "eye",
+            "flip",
+            "full",
+            "full_like",
+            "gradient",
+            "histogram",
+            "hstack",
+            "identity",
+            "inner",
+            "interp",
+            "isclose",
+            "isin",
+            "linspace",
+            "logspace",
+            "mean",
+            "median",
+            "meshgrid",
+            "nan_to_num",
+            "nanmax",
+            "nanmean",
+            "nanmedian",
+            "nanmin",
+            "nanquantile",
+            "nanstd",
+            "nansum",
+            "ones",
+            "ones_like",
+            "outer",
+            "percentile",
+            "prod",
+            "ptp",
+            "quantile",
+            "ravel",
+            "repeat",
+            "reshape",
+            "roll",
+            "round",
+            "searchsorted",
+            "sort",
+            "split",
+            "squeeze",
+            "stack",
+            "std",
+            "sum",
+            "take",
+            "tile",
+            "transpose",
+            "unique",
+            "var",
+            "vstack",
+            "where",
+            "zeros",
+            "zeros_like",
+        ]
     ),
     "numpy.linalg": frozenset({"cholesky", "det", "inv", "lstsq", "norm", "pinv", "qr", "solve", "svd"}),
     "pandas.core.dtypes.missing": frozenset({"isna", "notna"}),
@@ -96,14 +174,37 @@ _FUNCTIONS: Mapping[str, frozenset[str]] = {
     "sklearn.utils.extmath": frozenset({"safe_sparse_dot", "softmax", "stable_cumsum", "weighted_mode"}),
     "sklearn.utils.multiclass": frozenset({"check_classification_targets", "type_of_target", "unique_labels"}),
     "sklearn.utils.validation": frozenset(
-        "_check_feature_names _check_n_features _check_sample_weight _num_features _num_samples check_array "
-        "check_consistent_length check_is_fitted check_random_state check_X_y column_or_1d validate_data".split()
+        [
+            "_check_feature_names",
+            "_check_n_features",
+            "_check_sample_weight",
+            "_num_features",
+            "_num_samples",
+            "check_array",
+            "check_consistent_length",
+            "check_is_fitted",
+            "check_random_state",
+            "check_X_y",
+            "column_or_1d",
+            "validate_data",
+        ]
     ),
 }
 """Functions of libraries, by the module that they say they are of."""
 _WHOLE = ("math", "scipy.special", "sklearn.metrics", "statistics")
 """Modules, with those inside them, whose functions only compute."""
 _WHOLE_OF = tuple(f"{module}." for module in _WHOLE)
+_NETWORKS = frozenset(
+    {
+        ("noria.engines.flavors.networks", "Network"),
+        ("noria.engines.flavors.networks", "NetworkBinary"),
+        ("torch._utils", "_rebuild_meta_tensor_no_storage"),
+        ("torch._utils", "_rebuild_parameter"),
+        *(("torch", f"{kind}{bits}") for kind in ("int", "float") for bits in (16, 32, 64)),
+        *(("torch", name) for name in ("bool", "int8", "uint8")),
+    }
+)
+"""What networks of PyTorch with code of their own are made of; their tensors hold no bytes (`networks.py`)."""
 _NEVER = frozenset({"pip", "setuptools", "pkg_resources", "distutils", "_pytest", "pytest", "IPython", "noria"})
 _OLD = frozenset(name.partition(".")[0] for name in IMPORT_MAPPING)
 """What modules of the standard library were called in Python 2."""
@@ -116,7 +217,7 @@ def may_be_named(module: str, name: str) -> bool:
     that compute, by name; ufuncs that are loaded; and of other libraries what looks like a class. No other function
     of a library, no name that reaches through attributes.
     """
-    if is_listed(module, name) or (module, name) in _MAKERS or (module, name) in _PLAIN:
+    if is_listed(module, name) or (module, name) in _MAKERS or (module, name) in _PLAIN | _NETWORKS:
         return True
     root = module.partition(".")[0]
     if "." not in name and (name in _FUNCTIONS.get(module, ()) or f"{module}.".startswith(_WHOLE_OF)):
