@@ -81,6 +81,10 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "pruner": {"asha": "noria.engines.samplers.by_optuna:asha"},
     "flavor": {
         "sklearn": "noria.engines.flavors.sklearn:SklearnFlavor",
+        "xgboost": "noria.engines.flavors.trees:XGBoostFlavor",
+        "lightgbm": "noria.engines.flavors.trees:LightGBMFlavor",
+        "torch": "noria.engines.flavors.layers:TorchFlavor",
+        "onnx": "noria.engines.flavors.graphs:OnnxFlavor",
         "pyfunc": "noria.engines.flavors.pyfunc:PyfuncFlavor",
         "python": "noria.engines.flavors.python:PythonFlavor",
     },
@@ -110,6 +114,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     # from a library's own model to one that answers for rows; the name is the library's import name
     "adapter": {
         "lightgbm": "noria.engines.flavors.boosters:lightgbm",
+        "onnx": "noria.engines.flavors.graphs:onnx",
         "torch": "noria.engines.flavors.networks:torch",
         "xgboost": "noria.engines.flavors.boosters:xgboost",
     },

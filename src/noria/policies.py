@@ -216,8 +216,13 @@ class ClientsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py."""
+    """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py.
 
+    `allow_pickle` lets it be kept in forms that run code when they are loaded, and loaded from them in a process
+    of its own; without it only formats that name no code are.
+    """
+
+    allow_pickle: bool = False
     gate: GateConfig = field(default_factory=GateConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)

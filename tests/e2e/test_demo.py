@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import pickle
 import random
 import re
 import socket
@@ -31,6 +30,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import skops.io
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from scipy.stats import rankdata
 from stored import Stored
@@ -136,11 +136,12 @@ class Left:
         return found
 
     def scores(self, release: int, rows: pd.DataFrame) -> Any:
-        """Scores of logged rows by the exported model of a release: scikit-learn and pickle alone."""
+        """Scores of logged rows by the exported model of a release: scikit-learn and skops alone."""
         if release not in self.models:
             folder = f"exported-r{release}"
             noria(self.root, "registry", "export", "flights", str(release), folder)
-            model = pickle.loads((self.root / folder / "model.pkl").read_bytes())
+            types = json.loads((self.root / folder / "types.json").read_text(encoding="utf-8"))
+            model = skops.io.load(self.root / folder / "model.skops", trusted=types)
             signature = json.loads((self.root / folder / "signature.json").read_text(encoding="utf-8"))
             self.models[release] = (model, signature["inputs"])
         model, inputs = self.models[release]

@@ -19,6 +19,8 @@ from noria.bootstrap import open_workspace
 from noria.core.errors import StoreUnavailable
 from noria.experiments import journal, records, search, sending
 from noria.governance.audit import verify
+from noria.packaging import bundle
+from noria.registry import versions
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
 
@@ -191,6 +193,39 @@ with nr.start_run("modelled", params={"C": 1}) as run:
     run.model(model, "clf", rows=x, register=True)
 nr.log(accuracy=0.5, params={"C": 2})
 """
+
+
+OWN = """
+import numpy as np, pandas as pd
+import noria as nr
+
+class Rule:
+    classes_ = (0, 1)
+    def predict(self, frame):
+        return (frame["a"].to_numpy() > 0).astype(int)
+    def predict_proba(self, frame):
+        score = 1 / (1 + np.exp(-frame["a"].to_numpy()))
+        return np.column_stack([1 - score, score])
+
+x = pd.DataFrame({"a": [-1.0, 0.0, 2.0]})
+with nr.start_run("ruled") as run:
+    run.model(Rule(), "own", rows=x, register=True)
+    run.model(Rule(), "other", rows=x, register=True)
+"""
+
+
+def test_a_model_of_its_own_class_is_recorded_where_its_rules_allow_it(folder: Path) -> None:
+    with (folder / "noria.toml").open("a") as settings:
+        settings.write("\n[model.own]\nallow_pickle = true\n")
+    (folder / "own.py").write_text(OWN)
+    done = subprocess.run([sys.executable, "own.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the model 'other' could not be kept" in done.stderr
+    ws = open_workspace(folder)
+    assert [each.model for each in versions.list_models(ws)] == ["own"]
+    predictor = bundle.load(ws, versions.show(ws, "own:1").version.bundle)
+    assert predictor.bundle.flavor == "python"
+    assert predictor.predict([{"a": 0.0}]).tolist() == [0.5]
 
 
 def test_a_model_is_registered_with_its_run_and_data_and_two_runs_are_compared(folder: Path) -> None:

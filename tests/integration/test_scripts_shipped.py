@@ -34,6 +34,8 @@ def report(folder: Path, text: str, *words: str, name: str = "train.py") -> tupl
 
 
 def test_models_of_many_kinds_are_served_and_answer_as_in_the_script(folder: Path) -> None:
+    with (folder / "noria.toml").open("a") as settings:  # those that hold classes of the script's own
+        settings.write("[model.own]\nallow_pickle = true\n[model.chain]\nallow_pickle = true\n")
     (folder / "steps.py").write_text(
         "from sklearn.base import BaseEstimator, TransformerMixin\n"
         "class Doubled(BaseEstimator, TransformerMixin):\n"
@@ -198,12 +200,16 @@ def test_data_that_fail_their_checks_make_no_release(folder: Path) -> None:
             "it was not seen how it was fitted",
         ),
         (
+            TABLE + "class Own(LogisticRegression):\n    pass\nmodel = Own().fit(X_train, y_train)\n",
+            "which no list of known types has",
+        ),
+        (
             TABLE + "import os\nclass Bad(LogisticRegression):\n"
             "    def __setstate__(self, state):\n        os.abort()\nmodel = Bad().fit(X_train, y_train)\n",
             "killed by SIGABRT",
         ),
     ],
-    ids=["three classes", "texts", "never fitted", "kills who loads it"],
+    ids=["three classes", "texts", "never fitted", "a class of its own", "kills who loads it"],
 )
 def test_a_model_that_cannot_be_served_is_kept_and_the_run_says_why(folder: Path, text: str, why: str) -> None:
     code, found = report(folder, text)

@@ -109,7 +109,9 @@ def folder(tmp_path: Path) -> Path:
     age, fee = chance.integers(18, 80, 400), chance.uniform(5, 60, 400).round(2)
     churned = ((age / 80 + fee / 60 + chance.normal(0, 0.3, 400)) > 1.2).astype(int)
     pd.DataFrame({"age": age, "fee": fee, "churned": churned}).to_csv(tmp_path / "data.csv", index=False)
-    (tmp_path / "noria.toml").write_text('[project]\nname = "autolog"\n')
+    (tmp_path / "noria.toml").write_text(
+        '[project]\nname = "autolog"\n[model.kept]\nallow_pickle = true\n'  # for the network with code of its own
+    )
     return tmp_path
 
 

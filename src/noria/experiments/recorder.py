@@ -202,7 +202,15 @@ class Recording:
         """
         with self._guarded(f"the model {name!r:.80} could not be kept"):
             environment = self._objects.put_json(read_environment(self._project.state).document())
-            made = bundle.pack(self._objects, model, holdout=rows, label=label, environment=environment)
+            made = bundle.pack(
+                self._objects,
+                model,
+                holdout=rows,
+                label=label,
+                environment=environment,
+                name=str(name),
+                allow_pickle=self._project.model(str(name)).allow_pickle,
+            )
             tree = self._objects.get_json(made)["tree"]
             size = tree_totals(self._objects, tree).size_bytes
             self._append([journal.encode("o", str(name)[:NAME_MAX], made, tree, size, register)])

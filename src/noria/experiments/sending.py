@@ -206,11 +206,12 @@ def send_batch(ws: Workspace, run: str, path: Path, size: int) -> bool:
     curves = {name: points.curve(found) for name, found in batch.points.items()}
     segment = points.write(ws.objects, curves) if curves else ""
     datasets = _datasets(ws, batch)
+    permits = {digest: bundle.permit(ws, digest, name) for name, digest, *_ in batch.models}
     failpoint("batch.stored")
     with ws.ledger.transaction() as tx:
         if records.upto(tx, run, path.stem) != start:
             return True  # somebody else sent it meanwhile
-        _append_artifacts(tx, run, batch)
+        _append_artifacts(tx, run, batch, permits)
         tx.append(
             RunLogged(
                 run=run,
@@ -232,7 +233,9 @@ def send_batch(ws: Workspace, run: str, path: Path, size: int) -> bool:
     return True
 
 
-def _append_artifacts(tx: Transaction, run: str, batch: Batch) -> None:
+def _append_artifacts(
+    tx: Transaction, run: str, batch: Batch, permits: Mapping[str, Sequence[tuple[str, str]]]
+) -> None:
     for name, digest, size, kind in batch.artifacts:
         payload = ArtifactLogged(run=run, name=name, digest=digest, size_bytes=size, type=kind)
         tx.append(payload, outputs=[(name, digest)])
@@ -241,7 +244,7 @@ def _append_artifacts(tx: Transaction, run: str, batch: Batch) -> None:
         tx.append(
             ArtifactLogged(run=run, name=label, digest=digest, size_bytes=size, type="bundle"),
             inputs=[("run", f"run/{run}")],
-            outputs=[("bundle", digest), ("tree", tree)],
+            outputs=[("bundle", digest), ("tree", tree), *permits.get(digest, ())],
         )
 
 

@@ -200,6 +200,7 @@ def _model(
                 label=roles.label,
                 drop=roles.others(),
                 threshold=node.threshold,
+                name=node.name,
             )
             found = evaluate(ws, load(ws, bundle.digest), holdout, roles=roles, metrics=node.metrics)
         except NoriaError as error:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from noria.bootstrap import open_workspace
-from noria.config import Project, StoreConfig
+from noria.config import CONFIG_NAME, Project, StoreConfig, load_project
 from noria.core.errors import NoriaError
 from noria.packaging import bundle as bundles
 from noria.registry import release as releases
@@ -21,7 +21,9 @@ def main() -> int:
     """Read the question from standard input; print `{"rows": n}`, or the error and exit 1."""
     asked = json.loads(sys.stdin.read())
     store = StoreConfig(database=asked["database"], objects=asked["objects"])
-    project = Project(name=asked["name"], root=Path(asked["root"]), store=store)
+    root = Path(asked["root"])
+    models = load_project(root).models if (root / CONFIG_NAME).is_file() else {}
+    project = Project(name=asked["name"], root=root, store=store, models=models)
     try:
         ws = open_workspace(project=project, actor="service:smoke")
         found = releases.find(ws, asked["model"], asked["release"])

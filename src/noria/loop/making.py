@@ -67,6 +67,7 @@ def make(
         drop=roles.others(),
         environment=environment,
         threshold=node.threshold,
+        name=node.name,
     )
     used: tuple[Pin, ...] = pins.pins_of(found)
     predictor = load(ws, bundle.digest)

@@ -81,7 +81,9 @@ class _Case:
             self.fresh.add(made.bundle)
             return replace(version, bundle=made.bundle), made.how
         files = [(each.name, each.digest) for each in made.files]
-        return filing.bundle_version(self.ws, version, made.bundle, made.how, files=files), made.how
+        permit = bundles.permit(self.ws, made.bundle, version.model)
+        told = filing.bundle_version(self.ws, version, made.bundle, made.how, files=files, permit=permit)
+        return told, made.how
 
     def opened(self, digest: str) -> Predictor:
         """The predictor of a bundle."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
-from noria.config import GateConfig
+from noria.config import GateConfig, ModelConfig
 from noria.core.errors import GateClosed, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.data import versions as datasets
@@ -117,7 +117,9 @@ def _judged(
         live = registry.production(tx, line.model)
         run = tracking.run(tx, question.run)
     assert run is not None, "the run that is being shipped is on record"
-    bundle = build(ws, model, holdout=frame, run=question.run, label=label, environment=run.environment)
+    bundle = build(
+        ws, model, holdout=frame, run=question.run, label=label, environment=run.environment, name=line.model
+    )
     predictor = load(ws, bundle.digest)
     same = _same_answers(model, predictor, rows)
     _require_checked(ws, question.pins)
@@ -194,7 +196,8 @@ def _require_name(ws: Workspace, question: Question, name: str) -> None:
         before = tracking.run(tx, newest.run) if newest is not None else None
     if before is not None and before.code.entry != question.script and not question.model:
         raise GateClosed(f"the model {name} is made by {before.code.entry}; nothing was registered ({hint})")
-    orphans = sorted(set(ws.project.models) - known - {name})
+    rules = {each for each, found in ws.project.models.items() if replace(found, allow_pickle=False) != ModelConfig()}
+    orphans = sorted(rules - known - {name})
     if orphans and name not in ws.project.models and not (ws.project.root / ws.project.pipeline).is_file():
         raise GateClosed(
             f"noria.toml has rules for {orphans[0]}, which no run has made, and none for {name}; "

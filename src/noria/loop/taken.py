@@ -24,6 +24,7 @@ from noria.core.errors import Denied, GateClosed, ModelFailed, NoriaError, NotFo
 from noria.loop.judging import JudgedOn
 from noria.packaging import bundle as bundles
 from noria.packaging.bundle import Written
+from noria.packaging.isolated import PASSED_ON
 from noria.pipeline.frames import write_frame
 from noria.registry.kept import VersionRecord
 from noria.store.workspace import Workspace
@@ -34,7 +35,6 @@ PROCESS = "noria.faces.take"
 MODEL, ROWS, BUNDLE = "model", "rows", "bundle"
 LIMIT_S = 900.0
 """How long loading a model and asking it for its golden rows may take."""
-PASSED_ON = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "SYSTEMROOT", "OMP_NUM_THREADS")
 _ERRORS: Mapping[str, type[NoriaError]] = {
     kind.code: kind for kind in (Denied, GateClosed, ModelFailed, NotFound, StepFailed, UsageError)
 }
@@ -56,7 +56,8 @@ def take(ws: Workspace, version: VersionRecord, rows: JudgedOn) -> Taken:
     """
     with ws.ledger.read() as tx:
         files = tuple(held.files_of(tx, version))
-    asked = ws.project.model(version.model).clients
+    rules = ws.project.model(version.model)
+    asked = rules.clients
     with tempfile.TemporaryDirectory(prefix="noria-take-") as place:
         folder = Path(place)
         for each in files:
@@ -71,9 +72,16 @@ def take(ws: Workspace, version: VersionRecord, rows: JudgedOn) -> Taken:
             "drop": list(rows.roles.others()),
             "trust": asked.trust,
             "task": asked.task,
+            "model": version.model,
+            "allow_pickle": rules.allow_pickle or asked.trust == "any",
         }
         told = _answer(_asked(folder, question), version)
-        written = Written(flavor=str(told["flavor"]), labels=tuple(told["labels"]))
+        written = Written(
+            flavor=str(told["flavor"]),
+            labels=tuple(told["labels"]),
+            requires={str(name): str(version) for name, version in told["requires"].items()},
+            types=tuple(map(str, told["types"])),
+        )
         digest = bundles.store(ws.objects, folder / BUNDLE, written)
     return Taken(bundle=digest, how=str(told["how"]), files=files)
 
@@ -91,7 +99,7 @@ def _asked(folder: Path, question: Mapping[str, Any]) -> subprocess.CompletedPro
     own = {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         return subprocess.run(
-            [sys.executable, "-m", PROCESS, str(folder)],
+            [sys.executable, "-P", "-m", PROCESS, str(folder)],
             input=json.dumps(question).encode(),
             capture_output=True,
             check=False,

@@ -3,18 +3,21 @@
 A bundle is a JSON manifest in the object store that names a tree of plain files: the model as its
 flavor saved it, `signature.json`, `example.json` and `golden.json` (rows with their exact scores).
 The same model bytes with the same signature and environment are the same bundle: there is no
-time, id or path in it. A pickle is only loaded if a fact of this workspace names its bundle and
-its flavor allows every name in it.
+time, id or path in it. Formats that name no code come first. A model that can only be kept as a
+pickle or a program needs permission, is signed (`permits.py`) and answers in a process of its own
+(`isolated.py`). A bundle is loaded only if a fact of this workspace names it.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
+import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +26,12 @@ from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaErr
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.schema import Column
-from noria.packaging.flavor import Bundle, Direct, Flavor
+from noria.packaging import permits, requires
+from noria.packaging.flavor import Bundle, Direct, Flavor, NotMine
+from noria.packaging.inputs import inputs_of, require_same
+from noria.packaging.isolated import Isolated, IsolatedFlavor
 from noria.packaging.predictor import UNSEEN, Predictor
+from noria.packaging.requires import Difference
 from noria.packaging.rows import Field, Rows, fields_of
 from noria.store.failpoint import failpoint
 from noria.store.objects import Objects
@@ -38,19 +45,49 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["Bundle", "Direct", "Flavor", "Written", "build", "load", "opened", "pack", "read", "store", "write"]
+__all__ = [
+    "Bundle",
+    "Direct",
+    "Flavor",
+    "Written",
+    "build",
+    "fields_in",
+    "flavor_of",
+    "load",
+    "opened",
+    "pack",
+    "permit",
+    "read",
+    "store",
+    "write",
+]
 
+log = logging.getLogger("noria.models")
 FORMAT = "noria/bundle/1"
 GOLDEN_ROWS = 64
 EXAMPLE_ROWS = 3
+GOLDEN_TOLERANCE = 1e-9
+"""How far a score of a golden row may be from the one on record, where libraries are of other versions."""
+_NEEDS: Mapping[str, tuple[str, str]] = {
+    "lightgbm": ("LightGBM", "lightgbm"),
+    "onnx": ("ONNX Runtime", "onnx"),
+    "pyfunc": ("MLflow", "mlflow"),
+    "python": ("cloudpickle", "pickle"),
+    "sklearn": ("scikit-learn", "sklearn"),
+    "torch": ("PyTorch and safetensors", "torch"),
+    "xgboost": ("XGBoost", "xgboost"),
+}
+"""What a flavor needs, and the extra that installs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a bundle's folder does not say of itself: the flavor, and (negative, positive) or ()."""
+    """What a bundle's folder does not say of itself: the flavor, (negative, positive) or (), needs and types."""
 
     flavor: str
     labels: tuple[Any, ...]
+    requires: Mapping[str, str] = field(default_factory=dict)
+    types: tuple[str, ...] = ()
 
 
 def build(
@@ -63,6 +100,7 @@ def build(
     drop: Sequence[str] = (),
     environment: str = "",
     threshold: float = 0.5,
+    name: str = "",
 ) -> Bundle:
     """Store a fitted model as a bundle, and log it as the artifact `bundle` of its run.
 
@@ -72,19 +110,29 @@ def build(
         label: the label column, which is no input; `drop` are further columns that are none.
         environment: the digest of the environment lock.
         threshold: the score at which a binary model says the positive label.
+        name: what the model is called: its rules say whether a format that runs code may be used.
     Raises: StepFailed, ModelFailed for what is no usable model; UsageError if its inputs cannot come
-        as rows; GateClosed for an empty holdout.
+        as rows; GateClosed for an empty holdout; Denied if no safe format takes it and nothing allows another.
     """
-    name = pack(
-        ws.objects, model, holdout=holdout, label=label, drop=drop, environment=environment, threshold=threshold
+    digest = pack(
+        ws.objects,
+        model,
+        holdout=holdout,
+        label=label,
+        drop=drop,
+        environment=environment,
+        threshold=threshold,
+        name=name,
+        allow_pickle=permits.is_allowed(ws, name),
     )
-    made = read(ws, name)
+    made = read(ws, digest)
+    outputs = [("bundle", digest), ("tree", made.tree), *permit(ws, digest, name)]
     failpoint("model.bundled")
     with ws.ledger.transaction() as tx:
         tx.append(
-            ArtifactLogged(run=run, name="bundle", digest=name, size_bytes=made.size_bytes, type="bundle"),
+            ArtifactLogged(run=run, name="bundle", digest=digest, size_bytes=made.size_bytes, type="bundle"),
             inputs=[("run", f"run/{run}")],
-            outputs=[("bundle", name), ("tree", made.tree)],
+            outputs=outputs,
         )
     return made
 
@@ -98,16 +146,28 @@ def pack(
     drop: Sequence[str] = (),
     environment: str = "",
     threshold: float = 0.5,
+    name: str = "",
+    allow_pickle: bool = False,
 ) -> Digest:
     """Store a fitted model as a bundle that no fact names yet; gives its digest. As `build`, without a ledger."""
     with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
         folder = Path(place)
-        written = write(folder, model, holdout=holdout, label=label, drop=drop)
+        written = write(folder, model, holdout=holdout, label=label, drop=drop, name=name, allow_pickle=allow_pickle)
         return store(objects, folder, written, environment=environment, threshold=threshold)
 
 
-def write(folder: Path, model: object, *, holdout: pd.DataFrame, label: str = "", drop: Sequence[str] = ()) -> Written:
+def write(
+    folder: Path,
+    model: object,
+    *,
+    holdout: pd.DataFrame,
+    label: str = "",
+    drop: Sequence[str] = (),
+    name: str = "",
+    allow_pickle: bool = False,
+) -> Written:
     """Write the files of a fitted model's bundle into an empty folder; nothing else is touched. As `build`."""
+    model = _answering(model)
     if not hasattr(model, "predict"):
         raise StepFailed(
             f"a model needs a predict method, and {type(model).__name__} has none",
@@ -117,8 +177,10 @@ def write(folder: Path, model: object, *, holdout: pd.DataFrame, label: str = ""
         raise GateClosed("the holdout has no rows, so nothing can be said of the model", hint="give it labelled rows")
     labels = _labels(model)
     fields = fields_of(holdout, names=_inputs(model, holdout, {label, *drop}))
-    flavor = _packed(folder, model, fields, holdout)
-    return Written(flavor=flavor.name, labels=labels)
+    flavor, types = _saved(model, folder, name, allow_pickle=allow_pickle)
+    _packed(folder, flavor, fields, holdout)
+    packages = flavor.packages or requires.owners(types)
+    return Written(flavor=flavor.name, labels=labels, requires=requires.versions_of(packages), types=tuple(types))
 
 
 def store(objects: Objects, folder: Path, written: Written, *, environment: str = "", threshold: float = 0.5) -> Digest:
@@ -135,14 +197,25 @@ def store(objects: Objects, folder: Path, written: Written, *, environment: str 
         "labels": list(written.labels),
         "threshold": threshold,
         "environment": environment,
+        "requires": dict(written.requires),
         "tree": tree,
+        "types": list(written.types),
     }
     return objects.put_json(manifest)
 
 
-def _packed(folder: Path, model: object, fields: tuple[Field, ...], holdout: pd.DataFrame) -> Flavor:
-    """Write all files of a bundle: the model, and what it takes and gave, asked of the model that was saved."""
-    flavor = _saved(model, folder)
+def permit(ws: Workspace, digest: str, name: str) -> list[tuple[str, str]]:
+    """The edge that a fact must have which names a bundle that runs code: this workspace's signed permit.
+
+    None for a bundle that runs none, and where the rules of the model do not allow it: nobody can load it then.
+    """
+    if _runs_code(read(ws, digest).flavor) and permits.is_allowed(ws, name):
+        return [(permits.ROLE, permits.sign(ws, read(ws, digest), name))]
+    return []
+
+
+def _packed(folder: Path, flavor: Flavor, fields: tuple[Field, ...], holdout: pd.DataFrame) -> None:
+    """Write what a saved model takes and gave, asked of the model that was saved."""
     saved = _boundary(lambda: flavor.load(folder), "the model that was saved could not be loaded again")
     learned = flavor.levels(saved)
     fields = _probed(flavor, saved, tuple(_widened(field, learned) for field in fields), holdout)
@@ -155,7 +228,6 @@ def _packed(folder: Path, model: object, fields: tuple[Field, ...], holdout: pd.
     _write(folder / "signature.json", {"inputs": [_field_json(f) for f in fields], "outputs": ["score"]})
     _write(folder / "example.json", golden[:EXAMPLE_ROWS])
     _write(folder / "golden.json", {"rows": golden, "scores": scores})
-    return flavor
 
 
 def read(ws: Workspace, digest: str) -> Bundle:
@@ -179,56 +251,166 @@ def read(ws: Workspace, digest: str) -> Bundle:
         environment=manifest["environment"],
         tree=manifest["tree"],
         files=files,
-        fields=tuple(_field(item) for item in part("signature.json")["inputs"]),
+        fields=fields_in(part("signature.json")),
         example=tuple(part("example.json")),
         golden_rows=tuple(golden["rows"]),
         golden_scores=tuple(golden["scores"]),
+        requires=dict(manifest.get("requires", {})),
+        types=tuple(manifest.get("types", ())),
     )
 
 
+def fields_in(document: Mapping[str, Any]) -> tuple[Field, ...]:
+    """The inputs that a bundle's signature.json says."""
+    return tuple(_field(item) for item in document["inputs"])
+
+
 def load(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
-    """A bundle's model, ready to predict.
+    """A bundle's model, ready to predict. What of its environment differs here is logged and in `differences`.
 
     Args:
         threads: the most threads that numeric libraries may use per predict; 0 leaves them alone.
-    Raises: Denied if no fact of this workspace names the bundle, or its files name what the
-        flavor does not allow; Corrupt for altered bytes; ModelFailed if the model cannot be loaded.
+    Raises: Denied if no fact of this workspace names the bundle, its files name what the flavor does
+        not allow, or it runs code and is not signed or not allowed to; Corrupt for altered bytes; UsageError
+        naming a library that is not installed; ModelFailed if the model cannot be loaded.
     """
-    if not ws.ledger.facts(ref=digest, limit=1):
+    facts = ws.ledger.facts(ref=digest)
+    if not facts:
         raise Denied(f"no fact of this workspace names the bundle {digest}; it was not loaded")
-    return opened(ws, digest, threads=threads)
+    bundle = read(ws, digest)
+    if _runs_code(bundle.flavor):
+        permits.require(ws, bundle, [ref for each in facts for role, ref in each.fact.outputs if role == permits.ROLE])
+    return _opened(ws, bundle, threads)
 
 
 def opened(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
     """As `load`, of a bundle that the caller has just made and that no fact names yet; never of any other."""
-    bundle = read(ws, digest)
-    flavor: Flavor = plugins.load("flavor", bundle.flavor)()
-    with tempfile.TemporaryDirectory(prefix="noria-model-") as place:
-        folder = Path(place)
+    return _opened(ws, read(ws, digest), threads)
+
+
+def _opened(ws: Workspace, bundle: Bundle, threads: int) -> Predictor:
+    flavor = flavor_of(bundle.flavor)
+    found = requires.differences(bundle.requires)
+    if flavor.runs_code:
+        requires.require_python(found)
+    model: object
+    with contextlib.ExitStack() as stack:
+        place = Path(tempfile.mkdtemp(prefix="noria-model-"))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        folder = place / "bundle"
         for entry in bundle.files.entries:
             target = folder / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
             ws.objects.copy_to(entry.digest, target)
-        model = _boundary(lambda: flavor.load(folder), f"the model of bundle {digest[:19]} could not be loaded")
-    return Predictor(bundle, flavor, model, threads=threads)
-
-
-def _saved(model: object, folder: Path) -> Flavor:
-    """Save the model with the first flavor that can hold it; plain Python, which holds anything, comes last."""
-    names = [*(name for name in plugins.names("flavor") if name != "python"), "python"]
-    for name in names:
+        sentence = f"the model of bundle {bundle.digest[:19]} could not be loaded"
         try:
-            flavor: Flavor = plugins.load("flavor", name)()
-        except ModuleNotFoundError:
+            if flavor.runs_code:
+                stack.pop_all()  # its process has the folder as long as it lives
+                model = isolated = Isolated(place, bundle.flavor, threads=threads)
+                flavor, inputs = IsolatedFlavor(bundle.flavor, bundle.fields), isolated.inputs
+            else:
+                model = _boundary(lambda: flavor.load(folder), sentence)
+                inputs = inputs_of(model)
+            require_same(inputs, bundle.fields)
+        except ModelFailed as error:
+            raise _explained(error, found) from error
+    predictor = Predictor(bundle, flavor, model, threads=threads, differences=found)
+    if found:
+        _require_golden(predictor)
+        log.warning("bundle %s: %s", bundle.digest[:19], requires.told(found))
+    return predictor
+
+
+def _require_golden(predictor: Predictor) -> None:
+    """A model that was made with other versions answers as it did. Raises: ModelFailed with the versions."""
+    bundle, found = predictor.bundle, predictor.differences
+    try:
+        scores = predictor.predict([dict(row) for row in bundle.golden_rows])
+    except ModelFailed as error:
+        raise _explained(error, found) from error
+    worst = float(np.abs(scores - np.asarray(bundle.golden_scores)).max(initial=0.0))
+    if not worst <= GOLDEN_TOLERANCE:
+        raise ModelFailed(
+            f"the model's scores of its golden rows differ by up to {worst:.3g} from those on record: "
+            f"{requires.told(found)}",
+            hint=requires.install(found),
+        )
+
+
+def _explained(error: ModelFailed, found: Sequence[Difference]) -> ModelFailed:
+    """The failure with what of the environment differs, and how to take that away."""
+    if not found:
+        return error
+    return ModelFailed(f"{error.message}; {requires.told(found)}", hint=requires.install(found))
+
+
+def flavor_of(name: str) -> Flavor:
+    """A flavor by name. Raises: NotFound; UsageError naming the extra whose library is not installed."""
+    try:
+        found: Flavor = plugins.load("flavor", name)()
+    except ModuleNotFoundError as error:
+        library, extra = _NEEDS.get(name, (str(error.name), ""))
+        raise UsageError(
+            f"the model needs {library}, which is not installed here ({error.name} is missing)",
+            hint=f"pip install 'noria[{extra}]'" if extra else f"install what the flavor {name} needs",
+        ) from error
+    return found
+
+
+def _runs_code(name: str) -> bool:
+    """Whether loading a bundle of a flavor runs code; one that cannot be looked at counts as one that does."""
+    try:
+        return flavor_of(name).runs_code
+    except UsageError:
+        return name not in _NEEDS or name in ("python", "pyfunc")
+
+
+def _answering(model: object) -> object:
+    """A library's own model as one that answers for rows, where an adapter knows it; else as it is."""
+    library = type(model).__module__.partition(".")[0]
+    if hasattr(model, "forward") and not hasattr(model, "predict"):
+        library = "torch"  # a network of a class of the project's own
+    if isinstance(model, Path):
+        library = model.suffix.removeprefix(".")  # the file of a format that has an adapter
+    if library not in plugins.names("adapter"):
+        return model
+    return plugins.load("adapter", library)(model, {})
+
+
+def _saved(model: object, folder: Path, name: str, *, allow_pickle: bool) -> tuple[Flavor, Sequence[str]]:
+    """Save the model with the first flavor that can hold it; those that run code come last, by permission."""
+    missing: UsageError | None = None
+    why = ""
+    codes: list[Flavor] = []
+    for each in sorted(plugins.names("flavor"), key=lambda each: (each == "python", each)):
+        try:
+            flavor = flavor_of(each)
+        except UsageError:
             continue  # the model cannot be of a library that is not installed
+        if flavor.runs_code:
+            codes.append(flavor)
+            continue
         try:
-            _boundary(functools.partial(flavor.save, model, folder), f"the model could not be saved as {name}")
-        except Denied:
-            if name == "python":
-                raise
-            continue  # another flavor's model
-        return flavor
-    raise UsageError(f"no flavor takes a model of type {type(model).__name__}", hint="pip install 'noria[sklearn]'")
+            return flavor, _saving(flavor, model, folder)
+        except NotMine:
+            continue
+        except Denied as error:
+            why = error.message
+        except UsageError as error:
+            missing = error  # its own, but what keeps it is not installed
+    for flavor in codes if allow_pickle else []:
+        with contextlib.suppress(NotMine):
+            return flavor, _saving(flavor, model, folder)
+    if missing is not None:
+        raise missing
+    if allow_pickle:
+        raise UsageError(f"no flavor takes a model of type {type(model).__name__}", hint="pip install 'noria[pickle]'")
+    raise permits.denied(type(model).__name__, name, why)
+
+
+def _saving(flavor: Flavor, model: object, folder: Path) -> Sequence[str]:
+    found = _boundary(lambda: flavor.save(model, folder), f"the model could not be saved as {flavor.name}")
+    return tuple(found or ())
 
 
 def _labels(model: object) -> tuple[Any, ...]:

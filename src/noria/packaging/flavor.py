@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from noria.core.errors import Denied
 from noria.core.schema import Signature
 from noria.packaging.rows import Columns, Field, Rows
 from noria.store.tree import Tree
@@ -16,21 +17,32 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-__all__ = ["Bundle", "Direct", "Flavor"]
+__all__ = ["Bundle", "Direct", "Flavor", "NotMine"]
 
 Direct = Callable[[Columns], "npt.NDArray[np.float64]"]
 """Scores straight from checked columns, shape (n_rows,)."""
 
 
+class NotMine(Denied):
+    """A model that is another flavor's."""
+
+
 class Flavor(Protocol):
-    """How one kind of model is saved, loaded and asked. Implementations are in engines/flavors."""
+    """How one kind of model is saved, loaded and asked. Implementations are in engines/flavors.
+
+    `runs_code` says that loading runs what the file says (a pickle, a program): such a model is kept by permission
+    only and asked in a process of its own. `packages` are the distributions whose versions its files depend on.
+    """
 
     name: str
+    runs_code: bool
+    packages: tuple[str, ...]
 
-    def save(self, model: object, folder: Path) -> None:
+    def save(self, model: object, folder: Path) -> Sequence[str]:
         """Write the model as files into an empty folder; the same model gives the same bytes.
 
-        Raises: Denied, with nothing written, for a model that is not this flavor's.
+        Gives what the files name beyond what the format itself is known to trust: types, or a pickle's globals.
+        Raises, with nothing written: NotMine for a model of another; Denied for one that it cannot hold.
         """
         ...
 
@@ -56,7 +68,9 @@ class Bundle:
     """A model version's content. `task` is "binary" or "regression"; `labels` are (negative, positive).
 
     `fields` are the inputs with their dtypes of training, `environment` the digest of the lock,
-    `golden_rows` and `golden_scores` rows with the exact scores that the model gave at the build.
+    `golden_rows` and `golden_scores` rows with the exact scores that the model gave at the build. `requires` are
+    Python and the packages that its files depend on, with their versions; `types` what the files name beyond what
+    their format itself trusts.
     """
 
     digest: str
@@ -71,6 +85,8 @@ class Bundle:
     example: tuple[Mapping[str, Any], ...]
     golden_rows: tuple[Mapping[str, Any], ...]
     golden_scores: tuple[float, ...]
+    requires: Mapping[str, str] = field(default_factory=dict)
+    types: tuple[str, ...] = ()
 
     @property
     def signature(self) -> Signature:

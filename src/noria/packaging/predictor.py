@@ -18,6 +18,7 @@ from noria.core.errors import ModelFailed, NoriaError
 from noria.core.lazy import lazy
 from noria.core.schema import Signature
 from noria.packaging.flavor import Bundle, Direct, Flavor
+from noria.packaging.requires import Difference
 from noria.packaging.rows import Columns, Field, RowRefused, Rows
 
 if TYPE_CHECKING:
@@ -40,10 +41,20 @@ class Predictor:
 
     Args:
         threads: limit of the numeric libraries' threads in each thread that asks; 0 leaves them alone.
+        differences: what of the environment is not as it was when the model was made.
     """
 
-    def __init__(self, bundle: Bundle, flavor: Flavor, model: object, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        flavor: Flavor,
+        model: object,
+        *,
+        threads: int = 0,
+        differences: tuple[Difference, ...] = (),
+    ) -> None:
         self.bundle = bundle
+        self.differences = differences
         self.task = bundle.task
         self.labels = bundle.labels
         self.threshold = bundle.threshold
@@ -61,8 +72,13 @@ class Predictor:
         return "plain" if self._direct is None else "direct"
 
     @property
+    def confinement(self) -> str:
+        """What holds for the process that answers, if it is one of its own; "" if it is this one."""
+        return str(getattr(self._model, "confinement", "")) if self._flavor.runs_code else ""
+
+    @property
     def model(self) -> object:
-        """The library's own model object, as it was loaded."""
+        """The library's own model object, as it was loaded; a stand-in if it is in a process of its own."""
         return self._model
 
     def check(self, row: Mapping[str, Any]) -> None:

@@ -31,8 +31,9 @@ class Exported:
 def export_release(ws: Workspace, model: str, release: int, to: str) -> Exported:
     """Write a release into a new folder: the model as its library saved it, signature, example, golden rows.
 
-    A scikit-learn model is `model.pkl`, which `pickle.load` opens with scikit-learn alone. The
-    folder appears whole or not at all. `to` is inside the project, for a client may name it too.
+    A scikit-learn model is `model.skops`, which skops opens with the types that `types.json` lists; the others are
+    files that their own library loads. The folder appears whole or not at all. `to` is inside the project, for a
+    client may name it too.
 
     Raises: UsageError for another place; Conflict if it exists and is not empty.
 
@@ -66,5 +67,17 @@ def export_release(ws: Workspace, model: str, release: int, to: str) -> Exported
         release=found.release,
         to=str(target),
         files=files,
-        next=f"python -c \"import pickle; model = pickle.load(open('{target}/model.pkl', 'rb'))\"",
+        next=_opening(bundle.flavor, target),
     )
+
+
+def _opening(flavor: str, target: Path) -> str:
+    """The line that opens the model with its own library; "" where it takes more than one."""
+    lines = {
+        "lightgbm": f"import lightgbm; model = lightgbm.Booster(model_file='{target}/model.txt')",
+        "onnx": f"import onnxruntime; model = onnxruntime.InferenceSession('{target}/model.onnx')",
+        "sklearn": f"import json, skops.io; types = json.load(open('{target}/types.json')); "
+        f"model = skops.io.load('{target}/model.skops', trusted=types)",
+        "xgboost": f"import xgboost; model = xgboost.Booster(model_file='{target}/model.ubj')",
+    }
+    return f'python -c "{lines[flavor]}"' if flavor in lines else ""

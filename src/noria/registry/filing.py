@@ -201,12 +201,19 @@ def file_version(
 
 
 def bundle_version(
-    ws: Workspace, version: VersionRecord, bundle: str, how: str, *, files: Sequence[tuple[str, str]]
+    ws: Workspace,
+    version: VersionRecord,
+    bundle: str,
+    how: str,
+    *,
+    files: Sequence[tuple[str, str]],
+    permit: Sequence[tuple[str, str]] = (),
 ) -> VersionRecord:
     """Say which bundle was made of a client's files; a version that has one keeps it.
 
     Args:
         files: (name, digest) of what it was made of.
+        permit: the edge to the signed permit, for a bundle that runs code.
     Raises: NotFound if the version was taken away meanwhile.
     """
     with ws.ledger.transaction() as tx:
@@ -215,7 +222,7 @@ def bundle_version(
             tx.append(
                 VersionBundled(model=found.model, version=found.version, bundle=bundle, how=how),
                 inputs=[("version", f"model/{found.ref}"), *((f"file:{name}", digest) for name, digest in files)],
-                outputs=[("bundle", bundle)],
+                outputs=[("bundle", bundle), *permit],
             )
             failpoint("version.bundled")
         return found_version(tx, version.model, version.version)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
 from noria.packaging.bundle import read
 from noria.packaging.flavor import Bundle
+from noria.packaging.requires import differences
 from noria.registry import records
 from noria.registry.facts import VersionRegistered
 from noria.registry.records import JudgementRecord, ReleaseRecord, VersionRecord
@@ -41,7 +42,8 @@ class ModelInfo:
 class VersionInfo:
     """All that is known of a version: its bundle's face, its judgements and its releases.
 
-    One that a client filed is no bundle: its flavor is "files".
+    One that a client filed is no bundle: its flavor is "files". `requires` are the versions that its files depend
+    on, `differs` says which are others here, and `types` what the files name beyond what their format itself trusts.
     """
 
     version: VersionRecord
@@ -53,6 +55,9 @@ class VersionInfo:
     aliases: tuple[str, ...]
     judgements: tuple[JudgementRecord, ...]
     releases: tuple[ReleaseRecord, ...]
+    requires: Mapping[str, str] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 def register(
@@ -194,4 +199,7 @@ def show(ws: Workspace, ref: str) -> VersionInfo:
         aliases=tuple(name for name, number in named.items() if number == found.version),
         judgements=tuple(judged),
         releases=tuple(released),
+        requires={} if bundle is None else bundle.requires,
+        differs=() if bundle is None else tuple(each.text() for each in differences(bundle.requires)),
+        types=() if bundle is None else bundle.types,
     )

@@ -198,7 +198,9 @@ def _value(ws: Workspace, definition: PipelineDefinition, study: StudyRecord, ru
             raise StepFailed(f"the validation rows are no table with rows, but {type(rows).__name__}")
         drop = tuple(name for name in (study.key, study.time) if name)
         model = values.load(ws, done.model)
-        bundle = build(ws, model, holdout=rows, run=run, label=study.label, drop=drop, threshold=node.threshold)
+        bundle = build(
+            ws, model, holdout=rows, run=run, label=study.label, drop=drop, threshold=node.threshold, name=node.name
+        )
         predictor = load(ws, bundle.digest)
         sample = score(predictor, rows, study.label)
         ((name, metric),) = resolve(node.metrics, sample.task).items()

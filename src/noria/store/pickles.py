@@ -79,7 +79,8 @@ def _track(name: str, argument: Any, strings: list[str | None], memo: dict[int, 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, content: bytes, allowed: Allowed) -> None:
-        super().__init__(io.BytesIO(content))
+        # the names of Python 2 stay what they are: `commands` would become subprocess after it was looked at
+        super().__init__(io.BytesIO(content), fix_imports=False)
         self._allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:

@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from noria.config import ModelConfig, Project
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, StepFailed
 from noria.packaging import bundle
 from noria.packaging.predictor import PARITY, UNSEEN, Predictor
@@ -43,7 +44,7 @@ HOLDOUT = flights(300, seed=4).assign(late=lateness)
 
 @pytest.fixture
 def ws() -> Iterator[Workspace]:
-    made = open_memory()
+    made = open_memory(Project(name="test", root=Path(), models={"own": ModelConfig(allow_pickle=True)}))
     yield made
     shutil.rmtree(made.project.root)
 
@@ -57,7 +58,8 @@ def ordinal() -> OrdinalEncoder:
 
 
 def made(ws: Workspace, model: Any, columns: list[str], **options: Any) -> Predictor:
-    built = bundle.build(ws, model, holdout=HOLDOUT[[*columns, "late"]], run="run_1", label="late", **options)
+    holdout = HOLDOUT[[*columns, "late"]]
+    built = bundle.build(ws, model, holdout=holdout, run="run_1", label="late", name="own", **options)
     return bundle.load(ws, built.digest, threads=1)
 
 
@@ -287,7 +289,7 @@ def test_key_time_and_label_are_no_inputs(ws: Workspace) -> None:
             return frame["wind"].to_numpy() * 2.0
 
     frame = HOLDOUT[["wind", "late"]].assign(key="k", at=pd.Timestamp("2013-01-01"))
-    built = bundle.build(ws, Bare(), holdout=frame, run="r", label="late", drop=["key", "at"])
+    built = bundle.build(ws, Bare(), holdout=frame, run="r", label="late", drop=["key", "at"], name="own")
     assert built.signature.input_names() == ("wind",)
     assert built.task == "regression"
     assert built.flavor == "python"
@@ -327,16 +329,17 @@ class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn
 
 
 def test_the_projects_own_class_is_loaded_where_its_module_is_not(ws: Workspace) -> None:
-    built = bundle.build(ws, Own().fit(X, Y), holdout=HOLDOUT[["wind", "late"]], run="r", label="late")
+    built = bundle.build(ws, Own().fit(X, Y), holdout=HOLDOUT[["wind", "late"]], run="r", label="late", name="own")
     assert built.flavor == "python"
     script = textwrap.dedent(
         f"""
         import sys
         from pathlib import Path
-        from noria.config import Project
+        from noria.config import ModelConfig, Project
         from noria.packaging import bundle
         from noria.bootstrap import open_workspace
-        ws = open_workspace(project=Project(name="test", root=Path({str(ws.project.root)!r})))
+        models = {{"own": ModelConfig(allow_pickle=True)}}
+        ws = open_workspace(project=Project(name="test", root=Path({str(ws.project.root)!r}), models=models))
         print(float(bundle.load(ws, {built.digest!r}).predict([{{"wind": 1.0}}])[0]))
         assert not any("test_bundle" in name for name in sys.modules)
         """
@@ -349,7 +352,7 @@ def test_the_projects_own_class_is_loaded_where_its_module_is_not(ws: Workspace)
 
 def test_what_is_no_usable_model_is_said(ws: Workspace) -> None:
     def attempt(model: Any, holdout: pd.DataFrame = HOLDOUT) -> None:
-        bundle.build(ws, model, holdout=holdout, run="r", label="late")
+        bundle.build(ws, model, holdout=holdout, run="r", label="late", name="own")
 
     fitted = boost().fit(X[NUMBERS], Y)
     with pytest.raises(ModelFailed, match="3 classes"):
@@ -381,7 +384,7 @@ def test_a_model_without_a_finite_score_is_not_blamed_on_nulls(ws: Workspace) ->
         (Wary(), "has nulls in column wind"),
     ):
         with pytest.raises(ModelFailed, match=why):
-            bundle.build(ws, model.fit(X, Y), holdout=holdout, run="r", label="late")
+            bundle.build(ws, model.fit(X, Y), holdout=holdout, run="r", label="late", name="own")
 
 
 def test_a_model_that_raises_is_a_failed_model(ws: Workspace) -> None:
@@ -403,7 +406,7 @@ def bundle_bytes(path: Path) -> str:
 
 def test_an_altered_model_file_is_never_loaded(ws: Workspace) -> None:
     built = bundle.build(ws, boost().fit(X[NUMBERS], Y), holdout=HOLDOUT, run="r", label="late")
-    digest = next(entry.digest for entry in built.files.entries if entry.path == "model.pkl")
+    digest = next(entry.digest for entry in built.files.entries if entry.path == "model.skops")
     path = next(
         p for p in ws.project.state.rglob("*") if p.is_file() and p.stat().st_size > 9000 and bundle_bytes(p) == digest
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -27,7 +28,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from noria.core.errors import Denied
-from noria.engines.flavors.sklearn import SklearnFlavor, is_allowed
+from noria.engines.flavors.listed import is_allowed, is_listed
+from noria.engines.flavors.python import PythonFlavor
+from noria.engines.flavors.sklearn import SklearnFlavor
 from noria.store import pickles
 
 
@@ -55,8 +58,14 @@ BOMBS = [
 def test_a_bomb_is_refused_before_it_runs(bomb: Bomb, protocol: int, tmp_path: Path) -> None:
     marker = Path("/tmp/noria-bomb")
     marker.unlink(missing_ok=True)
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": bomb}, protocol=protocol))
+    content = pickle.dumps({"model": bomb}, protocol=protocol)
+    (tmp_path / "model.pkl").write_bytes(content)
+    (tmp_path / "names.json").write_text(json.dumps(sorted(pickles.globals_of(content))))
     with pytest.raises(Denied, match="does not allow"):
+        pickles.loads(content, is_listed)
+    with pytest.raises(Denied, match="does not allow"):
+        PythonFlavor().load(tmp_path)
+    with pytest.raises(Denied, match="is not loaded"):
         SklearnFlavor().load(tmp_path)
     assert not marker.exists()
 

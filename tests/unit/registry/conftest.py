@@ -47,7 +47,10 @@ def ws() -> Iterator[Workspace]:
 
 
 def with_policy(ws: Workspace, gate: dict[str, Any], deploy: dict[str, Any] | None = None) -> Workspace:
-    document = {"project": {"name": "test"}, "model": {"m": {"gate": gate, "deploy": deploy or {}}}}
+    document = {
+        "project": {"name": "test"},
+        "model": {"m": {"gate": gate, "deploy": deploy or {}, "allow_pickle": True}},
+    }
     project = parse_project(document, root=Path(), environment={})
     return replace(ws, project=replace(ws.project, models=project.models))
 
@@ -84,7 +87,7 @@ def register(ws: Workspace, models: dict[str, Any], holdout: pd.DataFrame) -> Ca
 
     def act(model: Any, *, run: str = "run_1", **options: Any) -> VersionRecord:
         found = models[model] if isinstance(model, str) else model
-        made = bundle.build(ws, found, holdout=holdout.head(400), run=run, label="late", **options)
+        made = bundle.build(ws, found, holdout=holdout.head(400), run=run, label="late", name="m", **options)
         return versions.register(ws, made, model="m", run=run, metrics={"auc": 0.5}, pins=[])
 
     return act

@@ -120,7 +120,7 @@ def test_a_champion_whose_file_was_altered_closes_the_gate(ws: Workspace, regist
     champion, candidate = register("weak"), register("strong")
     from noria.packaging.bundle import read
 
-    broken = next(e.digest for e in read(ws, champion.bundle).files.entries if e.path == "model.pkl")
+    broken = next(e.digest for e in read(ws, champion.bundle).files.entries if e.path == "model.skops")
     path = next(p for p in (ws.project.state / "objects").rglob("*") if p.is_file() and broken[-20:] in p.name)
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"?")

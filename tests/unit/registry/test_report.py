@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -145,15 +145,19 @@ def test_a_page_of_a_regression_and_of_nothing_is_drawn(ws: Workspace, evaluatio
     assert "Residuals" in report.render({**document, "task": "regression", "curves": residuals})
 
 
-def test_an_exported_release_needs_only_scikit_learn(ws: Workspace, register: Register, models: dict[str, Any]) -> None:
+def test_an_exported_release_needs_only_scikit_learn_and_skops(
+    ws: Workspace, register: Register, models: dict[str, Any]
+) -> None:
     made = make(ws, "m", register("strong").version)
     found = export_release(ws, "m", made.release, "out/strong")
-    assert set(found.files) == {"model.pkl", "signature.json", "example.json", "golden.json", "release.json"}
+    beside = {"types.json", "signature.json", "example.json", "golden.json", "release.json"}
+    assert set(found.files) == {"model.skops", *beside}
     script = textwrap.dedent(
         """
-        import json, pickle, sys
+        import json, sys
         import pandas as pd
-        model = pickle.load(open("model.pkl", "rb"))
+        import skops.io
+        model = skops.io.load("model.skops", trusted=json.load(open("types.json")))
         golden = json.load(open("golden.json"))
         names = [column["name"] for column in json.load(open("signature.json"))["inputs"]]
         scores = model.predict_proba(pd.DataFrame(golden["rows"])[names])[:, 1].tolist()
@@ -166,8 +170,10 @@ def test_an_exported_release_needs_only_scikit_learn(ws: Workspace, register: Re
     done = subprocess.run([sys.executable, "-P", "-c", script], cwd=folder, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 64
     assert json.loads((folder / "release.json").read_text())["bundle"] == made.bundle
-    with (folder / "model.pkl").open("rb") as file:
-        assert type(pickle.load(file)) is type(models["strong"])
+    assert found.next.startswith('python -c "import json, skops.io;')
+    words = [*shlex.split(found.next)[1:-1], f"{shlex.split(found.next)[-1]}; print(type(model).__name__)"]
+    said = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert said.stdout.strip() == type(models["strong"]).__name__, said.stderr
     with pytest.raises(Conflict, match="not an empty folder"):
         export_release(ws, "m", made.release, "out/strong")
     for outside in ("../out", "/tmp/noria-out", "."):

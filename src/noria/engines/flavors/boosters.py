@@ -31,9 +31,11 @@ class Boosted:
 
 
 class BoostedBinary(Boosted):
-    """A booster of a binary objective."""
+    """A booster of a binary objective. `labels` are (negative, positive)."""
 
-    classes_ = (0, 1)
+    def __init__(self, booster: Any, names: list[str], labels: tuple[Any, ...] = (0, 1)) -> None:
+        super().__init__(booster, names)
+        self.classes_ = labels
 
     def predict_proba(self, frame: Any) -> Any:
         """Probabilities of 0 and 1, shape (n_rows, 2)."""

@@ -23,29 +23,19 @@ from typing import Any
 from noria.core.errors import Denied, ModelFailed, UsageError
 from noria.core.lazy import lazy
 from noria.engines.flavors import boosters, pyfunc
+from noria.engines.flavors.listed import is_listed, split
 from noria.store import pickles
 
 yaml = lazy("yaml")
 skops_io = lazy("skops.io")
 
-__all__ = ["is_listed", "load"]
+__all__ = ["load"]
 
 DESCRIPTION = "MLmodel"
 DESCRIPTION_MAX = 1 << 20
 VERSION_KEYS = {"sklearn": "sklearn_version", "xgboost": "xgb_version", "lightgbm": "lgb_version"}
 PACKAGES = {"sklearn": "scikit-learn", "xgboost": "xgboost", "lightgbm": "lightgbm", "python_function": "mlflow"}
 SHOWN = 3
-_LISTED = frozenset(
-    {
-        ("collections", "OrderedDict"),
-        ("lightgbm.basic", "Booster"),
-        ("lightgbm.sklearn", "LGBMClassifier"),
-        ("lightgbm.sklearn", "LGBMRegressor"),
-        ("xgboost.core", "Booster"),
-        ("xgboost.sklearn", "XGBClassifier"),
-        ("xgboost.sklearn", "XGBRegressor"),
-    }
-)
 
 
 def load(folder: Path, trust: str, task: str) -> tuple[object, str]:
@@ -72,12 +62,6 @@ def load(folder: Path, trust: str, task: str) -> tuple[object, str]:
     _require("python_function", about.get("mlflow_version"))
     kind = pyfunc.PyfuncBinary if task == "binary" else pyfunc.Pyfunc
     return kind(folder, _input_names(about)), f"MLflow {metadata.version('mlflow')}'s python_function"
-
-
-def is_listed(module: str, name: str) -> bool:
-    """Whether a file that is not trusted further may name something."""
-    allowed = importlib.import_module("noria.engines.flavors.sklearn").is_allowed
-    return (module, name) in _LISTED or bool(allowed(module, name))
 
 
 def _of_library(name: str, taken: Any, folder: Path, conf: Mapping[str, Any], trust: str) -> tuple[object, str]:
@@ -132,20 +116,15 @@ def _skops(path: Path, trust: str) -> object:
         raise UsageError("reading skops needs skops, which is not installed here", hint="pip install 'noria[mlflow]'")
     named: Sequence[str] = skops_io.get_untrusted_types(file=path)
     if trust != "any":
-        foreign = [each for each in named if trust != "listed" or not is_listed(*_split(each))]
+        foreign = [each for each in named if trust != "listed" or not is_listed(*split(each))]
         if foreign:
             names = ", ".join(sorted(foreign)[:SHOWN]) + (f" and {len(foreign) - SHOWN} more" * (len(foreign) > SHOWN))
-            wider = "listed" if all(is_listed(*_split(each)) for each in foreign) else "any"
+            wider = "listed" if all(is_listed(*split(each)) for each in foreign) else "any"
             raise Denied(
                 f"it holds types that skops does not trust: {names}",
                 hint=f'[model.NAME.clients] trust = "{wider}" in noria.toml takes them',
             )
     return skops_io.load(path, trusted=list(named))
-
-
-def _split(name: str) -> tuple[str, str]:
-    module, _, last = name.rpartition(".")
-    return module, last
 
 
 def _described(folder: Path) -> Mapping[str, Any]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noria.core.errors import Denied, ModelFailed
+from noria.core.errors import ModelFailed
 from noria.core.lazy import lazy
+from noria.packaging.flavor import NotMine
 from noria.packaging.rows import Columns, Field
 
 if TYPE_CHECKING:
@@ -68,15 +69,18 @@ class PyfuncFlavor:
     """Folders in MLflow's format, asked by MLflow's own client."""
 
     name = "pyfunc"
+    runs_code = True
+    packages = ("mlflow",)
 
-    def save(self, model: object, folder: Path) -> None:
-        """Write the folder as it was logged. Raises: Denied for what is no such model."""
+    def save(self, model: object, folder: Path) -> Sequence[str]:
+        """Write the folder as it was logged. Raises: NotMine for what is no such model."""
         if not isinstance(model, Pyfunc):
-            raise Denied(f"{type(model).__name__} is not a model of MLflow's format")
+            raise NotMine(f"{type(model).__name__} is not a model of MLflow's format")
         shutil.copytree(model.folder, folder / FOLDER, ignore=shutil.ignore_patterns("__pycache__"))
         names = [str(name) for name in getattr(model, "feature_names_in_", ())]
         about = {"binary": isinstance(model, PyfuncBinary), "names": names}
         (folder / ABOUT).write_text(json.dumps(about, sort_keys=True) + "\n", "utf-8")
+        return ()
 
     def load(self, folder: Path) -> object:
         """The model of a folder. Raises: ModuleNotFoundError where mlflow is not installed."""

@@ -1,9 +1,10 @@
-"""Any Python object with `predict`: for models that name the project's own code.
+"""Any Python object with `predict`, as a pickle: for models that name the project's own code, by permission only.
 
-Saved by cloudpickle, with the project's own modules by value, so that a server needs neither the
-project folder nor its newest code to load an old release. Such a file can name anything: it is
-loaded only because a fact of this workspace names its bundle (packaging.bundle.load refuses all
-others), and only if it names nothing but the modules listed when it was saved.
+Saved by cloudpickle, with the project's own modules by value, so that a server needs neither the project folder nor
+its newest code to load an old release. Such a file is a program. What it names is written beside it and signed with
+the bundle (`packaging/permits.py`); it is loaded in a process of its own, and only if each name is both in that list
+and of a kind that models are made of: an allow-list, so that the ways to run a command which nobody has thought of
+are not in it either.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import cloudpickle
 import numpy as np
 
 from noria.core.errors import Denied
+from noria.engines.flavors.codelist import may_be_named
 from noria.packaging.rows import Columns, Field
 from noria.store import pickles
 
@@ -36,18 +38,29 @@ class PythonFlavor:
     """Objects with `predict_proba` (two columns) or `predict` (one value a row)."""
 
     name = "python"
+    runs_code = True
+    packages: tuple[str, ...] = ()
 
-    def save(self, model: object, folder: Path) -> None:
-        """Write model.pkl and names.json, the list of what it names."""
+    def save(self, model: object, folder: Path) -> Sequence[str]:
+        """Write model.pkl and names.json, the list of what it names. Raises: Denied for what may not be named."""
         content = _dumped(model)
         named = sorted(pickles.globals_of(content))
+        foreign = [f"{module}.{name}" for module, name in named if not may_be_named(module, name)]
+        if foreign:
+            raise Denied(
+                f"a model of type {type(model).__name__} cannot be stored: it refers to {foreign[0]}, "
+                "which no model's file may name",
+                hint="call it inside a method of the model instead of keeping it as an attribute",
+            )
         (folder / FILE).write_bytes(content)
         (folder / NAMES).write_text(json.dumps(named, indent=1) + "\n", "utf-8")
+        return [f"{module}.{name}" for module, name in named]
 
     def load(self, folder: Path) -> object:
-        """The object of a folder. Raises: Denied if it names what names.json does not list."""
+        """The object of a folder. Raises: Denied if it names what names.json does not list, or no file may."""
         named = frozenset((module, name) for module, name in json.loads((folder / NAMES).read_text("utf-8")))
-        return pickles.loads((folder / FILE).read_bytes(), lambda module, name: (module, name) in named)
+        content = (folder / FILE).read_bytes()
+        return pickles.loads(content, lambda module, name: (module, name) in named and may_be_named(module, name))
 
     def predict(self, model: Any, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
         """The second column of predict_proba, or predict."""

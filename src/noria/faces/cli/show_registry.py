@@ -13,6 +13,7 @@ __all__ = ["arms", "models", "promotion", "releases", "version", "versions"]
 
 METRICS_MAX = 3
 JUDGED_MAX = 3
+TYPES_SHOWN = 4
 
 
 def models(found: Sequence[Mapping[str, Any]]) -> str:
@@ -54,6 +55,10 @@ def version(found: Mapping[str, Any]) -> str:
     bundle = f"{name_of(own['bundle'], 12)}  {found['flavor']}, {found['task']}, {size(found['size_bytes'])}"
     head = {
         "bundle": bundle if own["bundle"] else "none: a client keeps its files",
+        "needs": ", ".join(f"{name} {version}" for name, version in sorted(found["requires"].items())),
+        "differs": "; ".join(found["differs"]),
+        "types": ", ".join(found["types"][:TYPES_SHOWN])
+        + (f" and {len(found['types']) - TYPES_SHOWN} more" if len(found["types"]) > TYPES_SHOWN else ""),
         "source": own["source"],
         "stage": own["stage"] if own["stage"] != "None" else "",
         "tags": ", ".join(f"{key}={value}" for key, value in own["tags"].items()),
