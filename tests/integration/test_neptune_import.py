@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from noria.catalog.takeover.compare import Report
 from noria.catalog.takeover.import_foreign import import_foreign
 from noria.catalog.takeover.ours import Ours
+from noria.catalog.takeover.taking import scratch
 from noria.core.errors import UsageError
 from noria.governance.audit import verify
 from noria.store.replay import difference
@@ -299,11 +300,22 @@ def test_an_import_that_was_killed_is_gone_on_with(export: Path, tmp_path: Path,
     (project / "noria.toml").write_text('[project]\nname = "killed"\n', encoding="utf-8")
     killed = noria(project, "import", "neptune", export, env={"NORIA_FAILPOINT": point})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list((project / ".noria/cache").glob("takeover-*")), "it had no time to clean up"
     done = noria(project, "import", "neptune", export, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["seen"]["run"] == 2
     again = noria(project, "import", "neptune", export, "--json")
     assert json.loads(again.stdout)["new"] == {}
+    assert not list((project / ".noria/cache").glob("takeover-*"))
+
+
+def test_two_takeovers_at_once_leave_each_others_folders(ws: Workspace) -> None:
+    with scratch(ws) as one:
+        (one / "kept").touch()
+        with scratch(ws) as two:
+            assert one != two
+            assert (one / "kept").exists()
+    assert not list((ws.project.state / "cache").glob("takeover-*"))
 
 
 KEYS = st.text("abc/.é ", min_size=1, max_size=6).filter(lambda each: not each.startswith("sys/"))

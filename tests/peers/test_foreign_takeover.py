@@ -28,7 +28,7 @@ ROOT = HERE.parents[1]
 WANDB = ROOT / ".venv-peers/wandb/bin/python"
 AIM = ROOT / ".venv-peers/aim/bin/python"
 TRACKERS = ROOT / "src/noria/engines/trackers"
-KILLS_OF_A_WANDB_IMPORT = ("import.stored", "import.added", "import.filed")
+KILLS_OF_A_WANDB_IMPORT = ("import.added",)
 LONG_S = 600
 OLD = (1_700_000_000, 1_700_000_000)
 Points = dict[str, list[tuple[int, float]]]
@@ -87,11 +87,12 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of wandb's, made once: one with everything, and two projects whose runs have one id."""
+    """Runs of wandb's, made once: one with everything, and two projects whose runs have one id, one in two parts."""
     folder = tmp_path_factory.mktemp("wandb")
     script(WANDB, "wandb_runs_script.py", folder, "whole")
     script(WANDB, "wandb_runs_script.py", folder, "short", "churn", "1.5")
-    script(WANDB, "wandb_runs_script.py", folder, "short", "price", "9.5")
+    for value in ("2.5", "9.5"):
+        script(WANDB, "wandb_runs_script.py", folder, "short", "price", value)
     return folder
 
 
@@ -188,7 +189,8 @@ def test_runs_of_wandb_are_taken_over_and_twice_adds_nothing(
 def test_runs_of_two_wandb_projects_with_one_id_stay_apart(
     offline: Path, project: Path, opened: list[Workspace]
 ) -> None:
-    taken(project, *wandb_words(offline))
+    done = taken(project, *wandb_words(offline))
+    assert done["notes"] == ["run same was gone on with: 2 folders are one run"]
     ws = open_workspace(project)
     opened.append(ws)
     ours = Ours(ws)
@@ -200,7 +202,8 @@ def test_runs_of_two_wandb_projects_with_one_id_stay_apart(
     assert price.id.startswith("same-")
     assert (churn.status, price.status) == ("FINISHED", "FAILED")
     assert run_of(ws, churn.id)[1]["loss"] == [(0, 1.5)]
-    assert run_of(ws, price.id)[1]["loss"] == [(0, 9.5)]
+    assert sorted(run_of(ws, price.id)[1]["loss"]) == [(0, 2.5), (0, 9.5)]
+    assert {"requirements.txt", "part-2/requirements.txt"} <= {each.name for each in ours.listing(price)}
 
 
 def test_files_of_wandb_that_may_not_be_read_or_changed_are_named(offline: Path, project: Path, tmp_path: Path) -> None:
@@ -237,22 +240,28 @@ def test_a_run_of_wandb_that_was_killed_is_read_as_far_as_it_goes(
     folder.mkdir()
     script(WANDB, "wandb_runs_script.py", folder, "killed", code=-signal.SIGKILL)
     (file,) = folder.glob("wandb/offline-run-*/run-dead.wandb")
-    cut = tmp_path / "cut" / file.parent.name
-    cut.mkdir(parents=True)
+    cut = Path(shutil.copytree(file.parent, tmp_path / "cut" / file.parent.name))
     (cut / file.name).write_bytes(file.read_bytes()[:500_001])
-    os.utime(cut / file.name, OLD)
     done = taken(project, "import", "wandb", cut.parent, "--python", WANDB)
     assert done["ok"], done
     assert any("ends in the middle of a record" in note for note in done["notes"]), done
+    assert any("its files come with an import after its end" in note for note in done["notes"]), done
     ws = open_workspace(project)
     opened.append(ws)
     doc, points = run_of(ws, "dead")
-    assert doc.status == "KILLED"
+    assert doc.status == "RUNNING", "its file was written a moment ago"
     assert len(points["loss"]) > 100
     assert points["loss"] == [(step, float(step)) for step in range(len(points["loss"]))]
+    assert not Ours(ws).listing(doc)
+    os.utime(file, OLD)
     whole = taken(project, "import", "wandb", folder, "--python", WANDB)
+    assert whole["ok"], whole
     assert whole["new"]["point"] > 0, "more of it was found since"
-    assert len(run_of(ws, "dead")[1]["loss"]) > len(points["loss"])
+    doc, later = run_of(ws, "dead")
+    assert doc.status == "KILLED"
+    assert later["loss"] == [(step, float(step)) for step in range(len(later["loss"]))]
+    assert len(lines(ws, doc, "wandb/history/text.jsonl")) == len(later["loss"]) > len(points["loss"])
+    assert taken(project, "import", "wandb", folder, "--python", WANDB)["new"] == {}
 
 
 def test_a_file_of_wandb_cut_anywhere_gives_the_beginning_of_its_points(offline: Path) -> None:
@@ -269,6 +278,9 @@ def test_a_file_of_wandb_cut_anywhere_gives_the_beginning_of_its_points(offline:
     assert lengths[-1] == 40
     assert told["cuts"][-1]["notes"] == []
     assert told["damaged"]["left_out"], "what could not be read is named"
+    assert "damaged" in told["headless"]["lost"][0][1]
+    assert told["foreign"]["lost"] == [["offline-run-x/run-x.wandb", "it is no file of wandb's"]]
+    assert not any(each["lost"] for each in told["cuts"])
 
 
 def test_without_the_library_one_error_names_the_extra(offline: Path, project: Path) -> None:

@@ -79,7 +79,9 @@ def cuts(file: str, trackers: str) -> None:
     middle = len(content) // 2
     damaged = bytearray(content)
     damaged[middle : middle + 4] = b"\xff" * 4
-    print(json.dumps({"cuts": told, "damaged": _read(reader, bytes(damaged))}))
+    headless = content[:20] + b"\xff" * 4 + content[24:]
+    read = {"damaged": bytes(damaged), "headless": headless[:2000], "foreign": b"PK and more"}
+    print(json.dumps({"cuts": told, **{name: _read(reader, each) for name, each in read.items()}}))
 
 
 def _read(reader: object, content: bytes) -> dict[str, object]:
@@ -104,6 +106,7 @@ def _read(reader: object, content: bytes) -> dict[str, object]:
             "runs": len(docs),
             "status": [doc["status"] for doc in docs],
             "notes": last["end"]["notes"],
+            "lost": last["end"]["left_out"],
             "left_out": [each for doc in docs for each in doc["left_out"] if "damaged" in each],
         }
 

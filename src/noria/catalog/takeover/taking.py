@@ -7,10 +7,11 @@ differs is named.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import TypeVar
@@ -31,6 +32,7 @@ __all__ = ["BATCH", "batches", "scratch", "take"]
 
 BATCH = 50
 """Runs that one transaction adds."""
+SCRATCH, LOCK = "takeover-", ".lock"
 T = TypeVar("T")
 
 
@@ -66,11 +68,27 @@ def batches(found: Iterable[T], size: int) -> Iterator[list[T]]:
 
 @contextmanager
 def scratch(ws: Workspace) -> Iterator[Path]:
-    """A folder of the project's own that is gone afterwards."""
-    folder = ws.project.state / "cache" / f"takeover-{uuid.uuid4().hex}"
+    """A folder of the project's own that is gone afterwards. What takeovers that were killed left goes first."""
+    folder = ws.project.state / "cache" / f"{SCRATCH}{uuid.uuid4().hex}"
+    lock = folder.with_suffix(LOCK)
     with disk_faults(folder):
-        folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        held = lock.open("xb")
+    with held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # it goes with the process
+        try:
+            with disk_faults(folder):
+                folder.mkdir()
+            yield folder
+        finally:
+            rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _sweep(cache: Path) -> None:
+    for lock in cache.glob(f"{SCRATCH}*{LOCK}"):
+        with suppress(FileNotFoundError, BlockingIOError), lock.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)

@@ -35,12 +35,14 @@ else:
 __all__ = ["Spilled", "spill_with", "store_of"]
 
 ROW = [("step", "<i8"), ("at", "<i8"), ("value", "<f8")]
+GOING = "RUNNING"
 MISSING = 7
 """The exit code of a reader whose tool is not there."""
 PROGRAM = """
 import os, sys, threading
 def leave():
-    sys.stdin.read()
+    while os.read(0, 4096):
+        pass
     os._exit(1)
 threading.Thread(target=leave, daemon=True).start()
 sys.path.append(sys.argv[1])
@@ -68,6 +70,7 @@ def spill_with(tool: str, reader: str, words: Sequence[str], *, python: str, env
     Raises: UsageError if there is no such interpreter or it lacks the tool; StoreUnavailable if reading fails.
     """
     program = [python or sys.executable, "-c", PROGRAM, str(HERE), tool, reader, *words]
+    own = () if not python else ("PYTHONPATH", "PYTHONHOME")  # those of this interpreter mislead another
     try:
         with subprocess.Popen(
             program,
@@ -76,10 +79,11 @@ def spill_with(tool: str, reader: str, words: Sequence[str], *, python: str, env
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**env, **QUIET},
+            env={**{key: value for key, value in env.items() if key not in own}, **QUIET},
         ) as child:
             assert child.stderr is not None
             said = child.stderr.read().strip().splitlines()
+            child.wait()
     except OSError as error:
         raise UsageError(f"there is no interpreter {python}: {error.strerror}", hint="--python PATH") from error
     last = said[-1][:300] if said else "nothing was said"
@@ -101,6 +105,7 @@ class Spilled:
         self._places: dict[str, int] = {}
         self._newest: tuple[str, dict[str, Any]] = ("", {})
         self.end: dict[str, Any] = {}
+        self.going: list[str] = []
         by_name: dict[str, list[tuple[int, str]]] = {}
         place = 0
         with disk_faults(self._index), self._index.open("rb") as stream:
@@ -108,6 +113,8 @@ class Spilled:
                 doc = json.loads(line)
                 self.end = doc.get("end", {})
                 if not self.end:
+                    if doc["status"] == GOING:
+                        self.going.append(doc["id"])
                     self._places[doc["origin"]] = place
                     by_name.setdefault(doc["experiment"], []).append((doc["started_ms"] or 0, doc["origin"]))
                 place += len(line)
@@ -165,8 +172,9 @@ class Spilled:
         yield from ()
 
     def listing(self, owner: RunDoc | ModelDoc) -> Sequence[FileDoc]:
-        """The files of a run by name."""
-        found = self._found(owner.id)["files"]
+        """The files of a run by name. Those of a run that goes on may grow still: they come when it is over."""
+        doc = self._found(owner.id)
+        found = {} if doc["status"] == GOING else doc["files"]
         with disk_faults(self._folder):
             return [FileDoc(name, Path(found[name]).stat().st_size) for name in sorted(found)]
 
@@ -192,13 +200,13 @@ class Spilled:
 def store_of(folder: Path, address: str) -> Store:
     """What a reader wrote into a folder, as a store."""
     found = Spilled(folder)
-    end = found.end
+    end, going = found.end, found.going
     return Store(
         tracker=found,
         files=found,
         address=address,
         form=end["form"],
         runs=end["count"],
-        notes=tuple(end["notes"]),
+        notes=(*end["notes"], *(f"run {run} goes on: its files come with an import after its end" for run in going)),
         left_out=tuple((name, what) for name, what in end["left_out"]),
     )

@@ -57,7 +57,11 @@ def _spill(spill: Spill, store: Path, allowed: list[Path], records: Any, as_dict
         found = _File(path, records)
         first = found.first()
         if first is None:
-            spill.note(f"{path.parent.name}/{path.name} holds no run: {found.ending or 'it says nothing of one'}")
+            name = f"{path.parent.name}/{path.name}"
+            if found.damaged or found.is_foreign:
+                spill.lose(name, found.ending or "it is damaged, and says nothing of a run")
+            else:
+                spill.note(f"{name} holds no run: {found.ending or 'it says nothing of one'}")
             continue
         groups.setdefault((first.entity, first.project, first.run_id), []).append(found)
     for (entity, project, run), files in sorted(groups.items()):
@@ -97,12 +101,16 @@ def _staging() -> Path:
 
 
 class _File:
-    """One file of records. `ending` says why it ended before its end, `damaged` how many blocks were left."""
+    """One file of records. `ending` says why it ended before its end, `damaged` how many blocks were left.
+
+    `is_foreign` says that it is of another kind.
+    """
 
     def __init__(self, path: Path, records: Any) -> None:
         self.path = path
         self.ending = ""
         self.damaged = 0
+        self.is_foreign = False
         self.started_us = 0
         self._records = records
 
@@ -135,7 +143,7 @@ class _File:
                 self.ending = "it ends before its first record"
                 return
             if start[:4] != IDENT or struct.unpack("<H", start[4:6])[0] != MAGIC:
-                self.ending = "it is no file of wandb's"
+                self.is_foreign, self.ending = True, "it is no file of wandb's"
                 return
             held: bytes | None = None
             offset, size = STARTS, self.path.stat().st_size
@@ -339,7 +347,6 @@ class _Reading:
         ended_us = max(into.last_us, started_us)
         if self._exit is not None and not len(files) > 1:
             ended_us = max(ended_us, started_us + self._exit.runtime * 1_000_000)
-        self._summed(ended_us)
         into.doc.update(name=found.display_name, started_ms=started_us // 1000, ended_ms=ended_us // 1000)
         newest = max(each.path.stat().st_mtime for each in files)
         if self._exit is not None:
@@ -348,6 +355,8 @@ class _Reading:
             into.doc.update(status="RUNNING", ended_ms=None)
         else:
             into.doc["status"] = "KILLED"
+        if into.doc["status"] != "RUNNING":
+            self._summed(ended_us)
         git = self._environment.get("git", {})
         into.doc["user"] = str(self._environment.get("username", ""))
         said = {
@@ -370,10 +379,13 @@ class _Reading:
             into.write("wandb/environment.json", json.dumps(self._environment, indent=1).encode("ascii"))
 
     def _summed(self, at_us: int) -> None:
-        """What the summary says and the newest values of the histories do not."""
+        """What the summary says and the newest values of the histories do not.
+
+        A step's summary is written before the step: that of a run without an end may be of a step that never came.
+        """
         is_kept = False
         for key, value in flat({key: each for key, each in self._summary.items() if key not in INTERNAL}):
-            if key in self._newest and repr(self._newest[key]) == repr(value):
+            if key in self._newest and (self._exit is None or repr(self._newest[key]) == repr(value)):
                 continue
             as_number = number(value)
             if as_number is None:
