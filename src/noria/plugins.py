@@ -65,6 +65,12 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "folder": "noria.engines.trackers.folder:read",
         "server": "noria.engines.trackers.server:read",
     },
+    # stores that are written out first, by the tool's own library or by ours
+    "foreign_tracker": {
+        "aim": "noria.engines.trackers.foreign:read_aim",
+        "neptune": "noria.engines.trackers.neptune:read_neptune",
+        "wandb": "noria.engines.trackers.foreign:read_wandb",
+    },
     "tracker_writer": {
         "database": "noria.engines.trackers.writing:write",
     },

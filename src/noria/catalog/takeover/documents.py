@@ -64,7 +64,9 @@ class InputDoc:
 class RunDoc:
     """A run without its points. `status` is MLflow's word; `experiment` a name; `models_out` are (id, step).
 
-    The tag that repeats its name is not among its tags. `place` is where its artifacts are.
+    The tag that repeats its name is not among its tags. `place` is where its artifacts are. `origin` tells it from
+    a run of another store that has the same id, where ids are short; a store that says it is asked for points and
+    files by it. `left_out` is what the store has of it that nothing here can hold: each is named as a difference.
     """
 
     id: str
@@ -81,6 +83,8 @@ class RunDoc:
     models_in: tuple[str, ...] = ()
     models_out: tuple[tuple[str, int], ...] = ()
     place: str = ""
+    origin: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -220,7 +224,7 @@ class Writer(Protocol):
 class Store:
     """A tracking store that is open. `address` is without credentials; `form` says what kind and version it is.
 
-    `notes` are what such a store does not give.
+    `notes` are what such a store does not give, `left_out` (name, what) is what it has and could not be read.
     """
 
     tracker: Tracker
@@ -229,6 +233,7 @@ class Store:
     form: str
     runs: int | None = None
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def named(name: str, tags: Mapping[str, str | None]) -> tuple[str, dict[str, str]]:

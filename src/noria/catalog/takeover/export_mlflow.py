@@ -27,8 +27,9 @@ from noria.catalog.takeover.documents import (
     Tracker,
     Writer,
 )
-from noria.catalog.takeover.import_mlflow import BATCH, batches, kind_of
+from noria.catalog.takeover.import_mlflow import kind_of
 from noria.catalog.takeover.ours import Ours
+from noria.catalog.takeover.taking import BATCH, batches
 from noria.core.errors import NoriaError, StoreUnavailable, UsageError, WorldError
 from noria.core.lazy import lazy
 from noria.core.progress import Advance, task
@@ -170,7 +171,7 @@ def _compare(ours: Ours, store: Store, experiment: ExperimentDoc, tally: Tally, 
 
 def _compare_run(ours: Ours, store: Store, doc: RunDoc, there: RunDoc | None, tally: Tally) -> None:
     tally.seen["run"] += 1
-    tally.compare("run", doc.id, doc, there, but=["place"])
+    tally.compare("run", doc.id, doc, there, but=["place", "origin"])
     if there is None:
         return
     own, other = sums(_AsThere(ours).points(doc.id)), sums(store.tracker.points(doc.id))

@@ -123,6 +123,7 @@ class Ours:
                     models_in=tuple(item.model for item in models[each.run] if item.side == "in"),
                     models_out=tuple((item.model, item.step) for item in models[each.run] if item.side == "out"),
                     place=origin.details.get("place", "") if origin else "",
+                    origin=origin.place if origin else "",
                 )
             )
         return docs

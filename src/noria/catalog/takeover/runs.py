@@ -207,8 +207,9 @@ def _append_run(intake: Intake, tx: Transaction, doc: RunDoc, blank: str) -> Non
             user=doc.user,
         )
     )
-    if doc.place:
-        note_origin(tx, OriginNoted(of=f"run/{doc.id}", place="", details={"place": doc.place}), intake.ref)
+    if doc.place or doc.origin:
+        details = {"place": doc.place} if doc.place else {}
+        note_origin(tx, OriginNoted(of=f"run/{doc.id}", place=doc.origin, details=details), intake.ref)
 
 
 def _append_logged(
@@ -311,7 +312,9 @@ def _compare(intake: Intake, docs: Sequence[RunDoc], there: Mapping[str, Mapping
     for doc in docs:
         with intake.ws.ledger.read() as tx:
             here = intake.ours.run(tx, doc.id)
-        tally.compare("run", doc.id, doc, here, but=["place"])
+        tally.compare("run", doc.id, doc, here, but=["place", "origin", "left_out"])
+        for what in doc.left_out:
+            tally.differ("run", doc.id, f"is left out: {what}")
         own = sums(intake.ours.points(doc.id))
         for key, found in there[doc.id].items():
             tally.seen["metric"] += 1

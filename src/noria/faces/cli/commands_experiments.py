@@ -75,6 +75,24 @@ EXPERIMENTS: Mapping[str, Command] = {
         examples=(),
         is_own=True,
     ),
+    "import wandb": Command(
+        target="noria.faces.cli.takeover:import_wandb_command",
+        summary="Take over runs that Weights & Biases kept on disk",
+        examples=(),
+        is_own=True,
+    ),
+    "import aim": Command(
+        target="noria.faces.cli.takeover:import_aim_command",
+        summary="Take over an Aim repository",
+        examples=(),
+        is_own=True,
+    ),
+    "import neptune": Command(
+        target="noria.faces.cli.takeover:import_neptune_command",
+        summary="Take over what neptune-exporter wrote: Parquet and files",
+        examples=(),
+        is_own=True,
+    ),
     "export mlflow": Command(
         target="noria.faces.cli.takeover:export_mlflow_command",
         summary="Write what was tracked and registered as a store that MLflow opens",

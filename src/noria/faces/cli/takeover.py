@@ -10,7 +10,14 @@ import click
 from noria.faces import verbs
 from noria.faces.cli import show
 
-__all__ = ["export_mlflow_command", "import_dvc_command", "import_mlflow_command"]
+__all__ = [
+    "export_mlflow_command",
+    "import_aim_command",
+    "import_dvc_command",
+    "import_mlflow_command",
+    "import_neptune_command",
+    "import_wandb_command",
+]
 
 EPILOG = """\b
 Examples:
@@ -23,6 +30,23 @@ Examples:
   noria import mlflow ./mlruns
   noria import mlflow postgresql://mlflow@db/mlflow --artifacts /srv/mlartifacts
   noria import mlflow https://mlflow.example.org"""
+WANDB = """\b
+Examples:
+  noria import wandb ./wandb
+  noria import wandb . --python ../train/.venv/bin/python --artifacts ."""
+AIM = """\b
+Examples:
+  noria import aim ../train
+  noria import aim ../train --python ../train/.venv/bin/python"""
+NEPTUNE = """\b
+Examples:
+  noria import neptune ./exports
+  noria import neptune ./exports/data --artifacts ./exports/files"""
+ARTIFACTS = click.option(
+    "--artifacts", multiple=True, metavar="DIR", help="A folder of this machine where files are; may be repeated."
+)
+PYTHON = click.option("--python", default="", metavar="PATH", help="The interpreter of an environment with the tool.")
+JSON = click.option("--json", "is_json", is_flag=True, help="Print the result as one line of JSON.")
 EXPORT = """\b
 Examples:
   noria export mlflow ../as-mlflow
@@ -77,6 +101,60 @@ def import_mlflow_command(store: str, artifacts: tuple[str, ...], is_json: bool)
     workspace = open_workspace(Path())
     with waiting("noria import mlflow", is_json):
         done = verbs.builtins(import_mlflow(workspace, store, artifacts=artifacts))
+    return _told(done, is_json, "noria runs")
+
+
+@click.command("wandb", epilog=WANDB)
+@click.argument("path", default=".")
+@ARTIFACTS
+@PYTHON
+@JSON
+def import_wandb_command(path: str, artifacts: tuple[str, ...], python: str, is_json: bool) -> int:
+    """Take over the runs that Weights & Biases kept on disk at PATH: the folder wandb, or one that holds it.
+
+    Read with wandb's own classes, here (pip install 'noria[wandb]') or in the environment of --python.
+    Nothing of it is changed. Doing it again adds nothing; what was broken off goes on. The report names every
+    difference. Exit code 1 if there is one.
+    """
+    return _foreign("wandb", path, artifacts, is_json, python=python)
+
+
+@click.command("aim", epilog=AIM)
+@click.argument("path", default=".")
+@ARTIFACTS
+@PYTHON
+@JSON
+def import_aim_command(path: str, artifacts: tuple[str, ...], python: str, is_json: bool) -> int:
+    """Take over the Aim repository at PATH, the folder with .aim in it.
+
+    Read with aim's own library, here (pip install 'noria[aim]') or in the environment of --python.
+    Nothing of it is changed. Doing it again adds nothing; what was broken off goes on. The report names every
+    difference. Exit code 1 if there is one.
+    """
+    return _foreign("aim", path, artifacts, is_json, python=python)
+
+
+@click.command("neptune", epilog=NEPTUNE)
+@click.argument("path")
+@ARTIFACTS
+@JSON
+def import_neptune_command(path: str, artifacts: tuple[str, ...], is_json: bool) -> int:
+    """Take over what neptune-exporter wrote to PATH: a folder with data and files, or the one with the Parquet files.
+
+    Nothing of it is changed. Doing it again adds nothing; what was broken off goes on. The report names every
+    difference. Exit code 1 if there is one.
+    """
+    return _foreign("neptune", path, artifacts, is_json)
+
+
+def _foreign(tool: str, path: str, artifacts: tuple[str, ...], is_json: bool, *, python: str = "") -> int:
+    from noria.bootstrap import open_workspace
+    from noria.catalog.takeover.import_foreign import import_foreign
+    from noria.faces.cli.build import waiting
+
+    workspace = open_workspace(Path())
+    with waiting(f"noria import {tool}", is_json):
+        done = verbs.builtins(import_foreign(workspace, tool, path, artifacts=artifacts, python=python))
     return _told(done, is_json, "noria runs")
 
 
