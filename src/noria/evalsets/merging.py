@@ -144,9 +144,7 @@ def _stands(tx: Transaction, evalset: str, keys: Sequence[str], plan: _Plan) -> 
     return keeping.found(tx, evalset).schema == plan.schema_before and records.by_keys(tx, evalset, keys) == plan.known
 
 
-def _append(
-    ws: Workspace, tx: Transaction, evalset: str, given: Sequence[Given], plan: _Plan, by: str | None
-) -> None:
+def _append(ws: Workspace, tx: Transaction, evalset: str, given: Sequence[Given], plan: _Plan, by: str | None) -> None:
     at_ms = keeping.now_ms(ws)
     sources = _sources(tx, given)
     for part in _parts(plan.bodies) if plan.bodies else [[]]:
