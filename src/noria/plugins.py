@@ -43,6 +43,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "governance": "noria.governance",
         "webhooks": "noria.webhooks",
         "traces": "noria.traces",
+        "evalsets": "noria.evalsets",
     },
     "objects": {
         "file": "noria.engines.objects.file:FileObjects",

@@ -53,6 +53,11 @@ PARTS = ["models:", "runs:", "s3:", "file:", "mlflow-artifacts:", "http:", "/", 
 PARTS += ["{run}", "{model}", "artifacts", "..", "%2e", "%252e", "[", "\\", " ", "champion", "0", "?", "#", "m-1", "ü"]
 SOURCES = st.lists(st.sampled_from(PARTS), max_size=7).map("".join)
 
+SOURCED = st.fixed_dictionaries({"source_type": st.sampled_from(["TRACE", "code", "x", 5]), "source_data": VALUES})
+RECORDS = VALUES | st.fixed_dictionaries(
+    {"inputs": st.dictionaries(st.text(max_size=3), VALUES, max_size=2) | VALUES},
+    optional={"expectations": VALUES, "tags": VALUES, "outputs": VALUES, "source": SOURCED | VALUES},
+)
 
 TRACE = f"tr-{0xAB:032x}"
 
@@ -75,9 +80,14 @@ class Wire:
         judged = {"assessment": {"assessment_name": "j", "feedback": {"value": 1}}}
         made = self.send("POST", f"traces/{TRACE}/assessments", json.dumps(judged).encode(), version="3.0")
         self.judged = made.json()["assessment"]["assessment_id"]
+        self.evalset = "none"
+        self.register()
 
     def register(self) -> None:
-        """A registered model with two versions, anew if a request took it away."""
+        """A registered model with two versions, and an evaluation data set, anew if a request took them away."""
+        if self.send("GET", f"datasets/{self.evalset}", version="3.0").status_code == 404:
+            made = self.send("POST", "datasets/create", b'{"name": "asked"}', version="3.0")
+            self.evalset = made.json()["dataset"]["dataset_id"]
         if self.send("POST", "registered-models/create", b'{"name": "known"}').status_code == 200:
             for _ in range(2):
                 self.send("POST", "model-versions/create", b'{"name": "known", "source": "s3://bucket/model"}')
@@ -140,6 +150,12 @@ def requests(draw: st.DrawFn) -> tuple[str, str, str, Any]:
     if "assessment" in fields and draw(st.booleans()):
         named = st.dictionaries(st.sampled_from(sorted(ASSESSMENT.fields)), VALUES, max_size=4)
         given.update(assessment={"feedback": {"value": draw(VALUES)}, **draw(named)}, update_mask="feedback,rationale")
+    if "records" in fields and draw(st.booleans()):
+        given["records"] = json.dumps(draw(st.lists(RECORDS, max_size=3)))
+    if "tags" in fields and endpoint.startswith("datasets") and draw(st.booleans()):
+        given.update(name="a", tags=json.dumps(draw(st.dictionaries(st.text(max_size=3), VALUES, max_size=3))))
+    if "filter_string" in fields and draw(st.booleans()):
+        given.update(filter_string=draw(FILTERS), max_results=5, order_by=draw(st.lists(FILTERS, max_size=2)))
     if "locations" in fields and draw(st.booleans()):
         given["locations"] = [{"mlflow_experiment": {"experiment_id": "0"}}]
     if "events" in fields and draw(st.booleans()):
@@ -165,6 +181,8 @@ def test_any_request_is_answered_and_none_is_the_servers_failure(
         "trace_id": TRACE,
         "request_id": TRACE,
         "assessment_id": wire.judged,
+        "dataset_id": wire.evalset,
+        "key": "t",
     }.items():
         endpoint = endpoint.replace(f"{{{name}}}", value)
     if method == "GET":

@@ -20,6 +20,7 @@ from noria.core.errors import StoreUnavailable
 from noria.core.identity import canonical
 from noria.data.clones import Clone, clones
 from noria.data.pins import FOLDER, parse_pin, pins
+from noria.store.contents import Contents
 from noria.store.database import Database
 from noria.store.ledger import Ledger
 from noria.store.workspace import Workspace
@@ -34,9 +35,10 @@ _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 class Roots:
     """`versions` must be here whole; `named` count where they are here. How many clones and Git refs were read.
 
-    `dropped` are the trees, and the single files, of versions that were dropped and that no other version, pin, job
-    or lease names: what facts and documents still say of them does not keep them. `in_facts` is what facts name,
-    `contents` the ids of the versions that are kept.
+    `dropped` are the trees, and the single files, of versions that were dropped, and what was said of things that
+    are deleted, as far as no other version, pin, job or lease names it: what facts and documents still say of them
+    does not keep them. `in_facts` is what facts name, `contents` the ids of the versions that are kept, `said` the
+    objects with what clients said and can still ask for, `before` those with what they said before.
     """
 
     versions: set[str] = field(default_factory=set)
@@ -44,6 +46,8 @@ class Roots:
     dropped: set[str] = field(default_factory=set)
     in_facts: set[str] = field(default_factory=set)
     contents: set[str] = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
+    before: set[str] = field(default_factory=set)
     clones: int = 0
     refs: int = 0
 
@@ -62,8 +66,9 @@ def find_roots(ws: Workspace) -> Roots:
         _clone(clone, found)
         if clone.ledger != mine.ledger:
             _other_ledger(ws, clone, found)
-    found.dropped -= found.versions | found.named | found.contents | {""}
-    found.named |= found.in_facts - found.dropped
+    found.dropped |= found.before - found.in_facts
+    found.dropped -= found.versions | found.named | found.contents | found.said | {""}
+    found.named |= (found.in_facts | found.said) - found.dropped
     return found
 
 
@@ -71,10 +76,12 @@ def _ledger(ledger: Ledger, found: Roots) -> None:
     """Every digest in every fact, but for parents of versions: a clone need not have those."""
     after = 0
     kept: dict[tuple[str, int], tuple[str, str]] = {}
+    said = Contents()
     while page := ledger.bodies(after=after):
         for each in page:
             document = json.loads(each.body)
             body = each.body.encode()
+            here = said.read(document["kind"], document["data"])
             if document["kind"] == "dataset.committed":
                 data = document["data"]
                 kept[data["name"], data["version"]] = data["tree"], str(data.get("content") or "")
@@ -82,8 +89,10 @@ def _ledger(ledger: Ledger, found: Roots) -> None:
             elif document["kind"] == "dataset.dropped":
                 data = document["data"]
                 found.dropped |= {*kept.pop((data["name"], data["version"]), ()), data["tree"]}
-            found.in_facts |= _digests(body)
+            found.in_facts |= _digests(body) - here
             after = each.seq
+    found.before |= said.before()
+    found.said |= said.now()
     found.versions |= {tree for tree, _ in kept.values()}
     found.contents |= {content for _, content in kept.values()}
 

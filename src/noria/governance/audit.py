@@ -17,6 +17,7 @@ from noria.core.errors import Corrupt, NotFound, Tampered, UsageError
 from noria.core.identity import is_digest, short
 from noria.core.verb import verb
 from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_checkpoint, parse_verifier
+from noria.store.contents import Contents, named
 from noria.store.linelog import read_lines
 from noria.store.objects import disk_faults
 from noria.store.replay import difference
@@ -183,7 +184,11 @@ def _objects(ws: Workspace) -> tuple[int, list[_Bad]]:
 
 
 def _dropped(ws: Workspace) -> set[str]:
-    """The trees of versions of data sets that were dropped, and that no version has that is kept."""
+    """What is not to be kept: trees of versions of data sets that were dropped, and what clients said before.
+
+    Those that a version has that is kept, or that are said still, are not among them.
+    """
+    said = Contents()
     kept: dict[tuple[str, int], str] = {}
     found: set[str] = set()
     after = 0
@@ -191,6 +196,7 @@ def _dropped(ws: Workspace) -> set[str]:
         for stored in page:
             after = stored.seq
             document = json.loads(stored.body)
+            said.read(document["kind"], document["data"])
             if document["kind"] not in ("dataset.committed", "dataset.dropped"):
                 continue
             data = document["data"]
@@ -198,7 +204,7 @@ def _dropped(ws: Workspace) -> set[str]:
             if document["kind"] == "dataset.dropped":
                 del kept[data["name"], data["version"]]
                 found.add(data["tree"])
-    return found - set(kept.values())
+    return (found | said.before()) - set(kept.values()) - said.now()
 
 
 def _given(ws: Workspace, readable: set[str]) -> Iterator[tuple[int, str, str]]:
@@ -216,6 +222,9 @@ def _given(ws: Workspace, readable: set[str]) -> Iterator[tuple[int, str, str]]:
                     expanded.add(ref)
                     for part, digest in _in_tree(ws, ref):
                         yield stored.seq, f"{part} the {role} of {document['kind']}", digest
+            for what, digest in named(document["kind"], document["data"]):
+                if is_digest(digest):
+                    yield stored.seq, f"{what} of {document['kind']}", digest
             after = stored.seq
 
 

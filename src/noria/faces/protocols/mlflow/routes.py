@@ -22,6 +22,7 @@ from noria.faces.http.replies import drain
 from noria.faces.protocols.mlflow import (
     artifacts,
     assessments,
+    evalsets,
     experiments,
     hooks,
     models,
@@ -85,7 +86,11 @@ ENDPOINTS: dict[tuple[str, str], tuple[Spec, Handler]] = {
     **hooks.ENDPOINTS,
     **traces.ENDPOINTS,
 }
-ENDPOINTS_3: dict[tuple[str, str], tuple[Spec, Handler]] = {**traces.ENDPOINTS_3, **assessments.ENDPOINTS_3}
+ENDPOINTS_3: dict[tuple[str, str], tuple[Spec, Handler]] = {
+    **traces.ENDPOINTS_3,
+    **assessments.ENDPOINTS_3,
+    **evalsets.ENDPOINTS_3,
+}
 
 
 class _Table:
@@ -101,7 +106,7 @@ class _Table:
 
     def find(self, method: str, endpoint: str) -> tuple[tuple[Spec, Handler] | None, str, dict[str, str]]:
         """What answers there, under which path of the table, and the names in the path."""
-        found = self.endpoints.get((method, endpoint))
+        found = None if "{" in endpoint else self.endpoints.get((method, endpoint))
         if found is not None:
             return found, endpoint, {}
         for pattern, verb, path in self.patterns:
