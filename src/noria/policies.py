@@ -271,6 +271,11 @@ def _gate(value: Any, where: str, path: str) -> GateConfig:
     rest = struct(GateConfig, table, where, path)
     if rest.inputs not in ("same", "any"):
         raise ConfigError(f'{path}.inputs is "{rest.inputs}", not "same" or "any"', where=where)
+    if not 0 < rest.level < 1:
+        raise ConfigError(f"{path}.level must be between 0 and 1, not {rest.level:g}", where=where, hint="0.95 is 95 %")
+    for name, limit in (("latency_p99_ms", rest.latency_p99_ms), ("size_mb", rest.size_mb)):
+        if limit is not None and limit <= 0:
+            raise ConfigError(f"{path}.{name} must be more than 0, not {limit:g}", where=where)
     metrics = {key: _rule(rule, where, f"{path}.{key}") for key, rule in rules.items()}
     return dataclasses.replace(rest, metrics=metrics, slices=slices, **found)
 
@@ -296,9 +301,11 @@ def _drift(value: Any, where: str, path: str) -> DriftRule:
     rule = struct(DriftRule, value, where, path)
     if rule.window:
         try:
-            duration(rule.window)
+            length = duration(rule.window)
         except ValueError as error:
             raise ConfigError(f"{path}.window: {error}", where=where) from error
+        if not length:
+            raise ConfigError(f"{path}.window must be longer than nothing", where=where, hint='such as "28d"')
     if rule.max_columns < 0:
         raise ConfigError(f"{path}.max_columns must not be below 0, not {rule.max_columns}", where=where)
     if rule.min_rows < MIN_COMPARED_ROWS:

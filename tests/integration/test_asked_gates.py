@@ -12,6 +12,7 @@ from noria.loop.report import RunReport
 from noria.loop.run import run
 from noria.pipeline import records as steps
 from noria.registry.facts import Verdict
+from noria.serving import deployment
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,17 @@ def test_a_cached_training_costs_what_it_cost(world: World) -> None:
     assert spent > 0
     assert found.value == pytest.approx(spent)
     assert not found.passed
+
+
+def test_what_gates_refused_once_and_let_through_now_is_a_release_that_may_go(world: World) -> None:
+    ask(world, "drift = {}")
+    world.send_data(2, month_rows(2))
+    refused = run(world.ws)
+    assert (refused.ok, refused.state) == (False, "rejected")
+    world.serve(month_rows(2))
+    passed = run(world.ws)
+    assert (passed.ok, passed.state) == (True, "validated"), passed.gates
+    assert passed.version == refused.version
+    assert passed.release == refused.release + 1
+    assert run(world.ws).release == passed.release, "once"
+    assert deployment.promote(world.ws, f"m:{passed.version}").release == passed.release

@@ -85,6 +85,7 @@ def production(root: Path) -> tuple[int, dict[str, bytes]]:
     head = open_workspace(root).ledger.head() if (state / "ledger.db").is_file() else 0
     kept = [path for path in sorted(root.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     own = [path for path in kept if not path.is_relative_to(state) or path.is_relative_to(state / "objects")]
+    own = [path for path in own if not path.name.endswith(".db-shm")]  # who reads writes there that they read
     return head, {str(path.relative_to(root)): path.read_bytes() for path in own}
 
 

@@ -9,19 +9,17 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pytest
+from realtime_flavor import HOLD, RUN_AWAY, TELL, Model
 from serving_client import wait_for
 from serving_project import MODEL, make_project, make_release, rows
 
+from noria import plugins
 from noria.bootstrap import open_workspace
 from noria.faces.cli.show_project import status as shown
 from noria.faces.realtime import HOLD_US, REALTIME
@@ -29,8 +27,7 @@ from noria.faces.verbs import builtins
 from noria.project.status import status
 from noria.serving.deployment import deploy
 
-TELL, RUN_AWAY, HOLD = 90.0, 91.0, 92.0
-"""Values of the column n0 at which the model does something besides."""
+FLAVOR = "realtime"
 RAISED = os.SCHED_RR | os.SCHED_RESET_ON_FORK
 PROBE = """
 import os
@@ -40,35 +37,6 @@ assert share > 0 and len(os.sched_getaffinity(0)) > 1 and os.getpriority(os.PRIO
 os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 """
 WITHOUT = ("setpriv", "--inh-caps=-sys_nice", "--bounding-set=-sys_nice")
-
-
-class Model:
-    """Answers n0 capped at 1, and on request tells how it is scheduled, or does not come back."""
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
-        asked = float(frame["n0"].iloc[0])
-        if asked == TELL:
-            tell(Path(os.environ["PLACE"]))
-        elif asked == RUN_AWAY:
-            until = time.monotonic() + 60
-            while not Path(os.environ["PLACE"], "stop").exists() and time.monotonic() < until:
-                pass
-        elif asked == HOLD:
-            sum(range(10**11))  # minutes within one call, which never lets go of the interpreter
-        return np.clip(frame["n0"].to_numpy(dtype=float), 0, 1)
-
-
-def tell(place: Path) -> None:
-    """Write how this thread, one that it starts and a process that it starts are scheduled."""
-    found = {"predicting": os.sched_getscheduler(0), "thread id": threading.get_native_id()}
-    thread = threading.Thread(target=lambda: found.update(thread=os.sched_getscheduler(0)))
-    thread.start()
-    thread.join()
-    code = "import os; print(os.sched_getscheduler(0))"
-    found["child"] = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-    part = place / "part"
-    part.write_text(json.dumps(found))
-    part.replace(place / "told")
 
 
 def as_usual() -> list[str]:
@@ -85,17 +53,30 @@ def is_permitted() -> bool:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("realtime")
+    installed = place.parent / "installed" / f"{FLAVOR}_flavor-1.dist-info"
+    installed.mkdir(parents=True, exist_ok=True)
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {FLAVOR}_flavor\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(f"[noria.flavor]\n{FLAVOR} = {FLAVOR}_flavor:RealtimeFlavor\n")
     ws = make_project(place)
-    make_release(ws, model=Model())
-    deploy(ws, MODEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plugins.BUILTIN["flavor"], FLAVOR, f"{FLAVOR}_flavor:RealtimeFlavor")
+        patch.setenv("PYTHONPATH", where_it_is(place))
+        make_release(ws, model=Model())
+        deploy(ws, MODEL)
     return place
+
+
+def where_it_is(root: Path) -> str:
+    """Where a process finds the model's flavor, as an installed distribution and as a module."""
+    return f"{root.parent / 'installed'}:{Path(__file__).parent}"
 
 
 @contextmanager
 def up(root: Path, place: Path, *, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
     """`noria up`; gives the server's URL and pid."""
     command = [*as_usual(), *prefix, sys.executable, "-m", "noria", "up", "--port", "0"]
-    process = subprocess.Popen(command, cwd=root, env=os.environ | {"PLACE": str(place)}, stdout=subprocess.PIPE)
+    environment = os.environ | {"PLACE": str(place), "PYTHONPATH": where_it_is(root)}
+    process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         assert b"noria is up" in process.stdout.readline()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.checks.scanning import source
 from noria.checks.scanning.source import Part
-from noria.core.errors import NoriaError
+from noria.core.errors import NoriaError, NotFound
 from noria.core.lazy import lazy
 from noria.data.forms import formats
 from noria.data.versions import resolve
@@ -48,8 +48,11 @@ def begin_of_new(part: Part, before: Part | None, time: str, time_max: str) -> i
         before: the accepted file of that name, if it is here.
         time: the column that orders the rows, or ""; time_max: the latest time of the accepted file, UTC text.
     """
-    if before is not None and 0 < before.rows <= part.rows and _begins_with(part, before):
-        return before.rows
+    try:
+        if before is not None and 0 < before.rows <= part.rows and _begins_with(part, before):
+            return before.rows
+    except NotFound:
+        pass  # collected since: its times tell, or nothing does
     if not time or not time_max or time not in part.schema.names:
         return 0
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from noria.core.errors import Denied, NoriaError, StoreUnavailable, UsageError
 
-__all__ = ["NoRedirect", "Remote"]
+__all__ = ["NoRedirect", "Remote", "require_token"]
 
 _LOCAL_ONLY_REDIRECTS = "a server never redirects an API call"
 
@@ -47,6 +47,7 @@ class Remote:
         if self.actor:
             headers["x-noria-actor"] = self.actor
         if self.token:
+            require_token(self.token)
             headers["authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(
             self.url.rstrip("/") + path, data=json.dumps(arguments).encode(), headers=headers, method="POST"
@@ -67,6 +68,16 @@ class Remote:
             ) from error
         document = json.loads(body)
         return document["result"]
+
+
+def require_token(token: str) -> None:
+    """Raises: UsageError, which does not repeat it, for what cannot be a token."""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise UsageError(
+            "the token has a blank, a line end or another character that no token has",
+            where="NORIA_TOKEN",
+            hint="copy it again, as one word; a file with Windows line ends leaves a carriage return",
+        )
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from noria.core.errors import ConfigError, Denied, StoreUnavailable, UsageError
-from noria.faces.client import NoRedirect
+from noria.faces.client import NoRedirect, require_token
 from noria.identities import is_loopback_host
 
-__all__ = ["ask", "drop", "keep", "place", "require_address", "stored"]
+__all__ = ["ask", "drop", "keep", "place", "require_address", "require_login", "stored"]
 
 TIMEOUT_S = 30.0
 ANSWER_MAX = 1 << 20
@@ -71,6 +71,7 @@ def ask(server: str, path: str, fields: Mapping[str, str], token: str = "") -> M
     """
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     if token:
+        require_token(token)
         headers["authorization"] = f"Bearer {token}"
     request = urllib.request.Request(
         server + path, data=urllib.parse.urlencode(fields).encode(), headers=headers, method="POST"
@@ -86,6 +87,27 @@ def ask(server: str, path: str, fields: Mapping[str, str], token: str = "") -> M
     if not isinstance(document, dict):
         raise StoreUnavailable("the server does not answer as Noria does", where=server)
     return document
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like others."""
+
+    def redirect_request(self, *arguments: Any, **named: Any) -> None:
+        return None
+
+
+def require_login(server: str) -> None:
+    """A browser can log in there. Raises: Denied if nobody can; StoreUnavailable if the server does not answer."""
+    request = urllib.request.Request(server + "/login", headers={"accept": "text/html"})
+    try:
+        with urllib.request.build_opener(_Stay).open(request, timeout=TIMEOUT_S):
+            return
+    except urllib.error.HTTPError as error:
+        if not 300 <= error.code < 400:  # to the provider: that is the way
+            raise _told(error, server) from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise StoreUnavailable(f"the server does not answer: {reason}", where=server) from error
 
 
 def _told(error: urllib.error.HTTPError, server: str) -> Denied | StoreUnavailable:

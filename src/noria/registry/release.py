@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import Conflict, GateClosed, NotFound, UsageError
+from noria.core.identity import Digest
 from noria.core.verb import verb
 from noria.governance import approvals
 from noria.packaging.bundle import read
 from noria.registry import records
-from noria.registry.facts import ReleaseMade, ReleaseMoved
+from noria.registry.facts import GateJudged, ReleaseMade, ReleaseMoved
 from noria.registry.gates import policy_digest
 from noria.registry.records import ReleaseRecord
 from noria.registry.versions import resolve
@@ -93,7 +94,8 @@ class Release:
 def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Release:
     """Make the release of a version: a candidate, then validated or rejected as the gates said of it.
 
-    The same content is the same release. A version that was not judged stays a candidate.
+    The same content is the same release, but for one that its gates refused and let through now (they may ask what
+    production received of late): that is a new one. A version that was not judged stays a candidate.
 
     Raises: NotFound; UsageError for a version that is no bundle.
     """
@@ -121,7 +123,7 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
         "baseline": baseline,
         "policy": policy,
     }
-    name = ws.objects.put_json(document)
+    name = _content_of(ws, model, found.version, document)
     with ws.ledger.transaction() as tx:
         made = records.release_of_content(tx, model, name)
         if made is None:
@@ -147,6 +149,27 @@ def make(ws: Workspace, model: str, version: int, *, baseline: str = "") -> Rele
             reason = "all gates passed" if judged.passed else _refusal(judged)
             made = transition(ws, tx, model, made.release, after, reason=reason)
     return content(ws, made)
+
+
+def _content_of(ws: Workspace, model: str, version: int, document: dict[str, Any]) -> Digest:
+    """The content object of a release; one that was refused by gates which pass now is named in the next."""
+    name = ws.objects.put_json(document)
+    with ws.ledger.read() as tx:
+        judged = records.judgement(tx, model, version)
+        known = records.release_of_content(tx, model, name)
+        while known is not None and judged is not None and judged.passed and _is_refused_by_gates(ws, known):
+            document["refused"] = known.release
+            name = ws.objects.put_json(document)
+            known = records.release_of_content(tx, model, name)
+    return name
+
+
+def _is_refused_by_gates(ws: Workspace, record: ReleaseRecord) -> bool:
+    """Whether a release was rejected for what the gates said of it, and not by a person or the loop."""
+    if record.state != "rejected":
+        return False
+    judged = (stored.payload for stored in ws.ledger.facts(kind="gate.judged", subject=f"model/{record.model}"))
+    return record.reason in {_refusal(each) for each in judged if each.version == record.version and not each.passed}
 
 
 def content(ws: Workspace, record: ReleaseRecord) -> Release:
@@ -348,6 +371,6 @@ def _require_room(tx: Reader, record: ReleaseRecord, after: str, environment: st
         )
 
 
-def _refusal(judged: records.JudgementRecord) -> str:
+def _refusal(judged: records.JudgementRecord | GateJudged) -> str:
     failed = [verdict for verdict in judged.verdicts if not verdict.passed]
     return "; ".join(f"{verdict.gate}: {verdict.text}" for verdict in failed[:3])[:500] or "no gate was evaluated"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,11 +233,24 @@ def _column(rows: Sequence[dict[str, Any]], name: str) -> list[Any]:
 
 
 def _array(values: list[Any]) -> Any:
-    """JSON values as one column: of their own type, or as text where clients sent several."""
+    """JSON values as one column: of their own type, or as text where clients sent several.
+
+    Numbers that no one type of Arrow holds (a whole one beyond 64 bits, or beyond 53 among fractions) are doubles.
+    """
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else _text(value) for value in values], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        pass
+    if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
+        return pa.array([None if value is None else _double(value) for value in values], pa.float64())
+    return pa.array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _double(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # a whole number of more than 308 digits
 
 
 def _text(value: Any) -> str:
@@ -270,7 +284,7 @@ def _wider(types: set[pa.DataType]) -> pa.DataType:
 def _cast(column: Any, wanted: pa.DataType) -> Any:
     if pa.types.is_string(wanted):
         return pa.array([None if value is None else _text(value) for value in column.to_pylist()], pa.string())
-    return column.cast(wanted)
+    return column.cast(wanted, safe=False)  # a whole number beyond 53 bits is the double next to it
 
 
 def _first_answers(table: pa.Table) -> pa.Table:

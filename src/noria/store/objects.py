@@ -399,7 +399,7 @@ class Objects:
         name = self._named(digest)
         if isinstance(self._store, HasPaths):
             place = self._store.path_of(name)
-            if place.exists() or not isinstance(self._store, HasForms):
+            if place.exists() or not self._store.has(name):  # it may be there in another form
                 self._verify(name, place)
                 return place
         place = self._cache / name[7:9] / name[9:]

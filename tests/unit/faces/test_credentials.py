@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from noria.core.errors import ConfigError, StoreUnavailable, UsageError
+from noria.core.errors import ConfigError, Denied, StoreUnavailable, UsageError
 from noria.faces import credentials
+from noria.faces.client import Remote
 
 
 @pytest.fixture
@@ -87,3 +92,47 @@ def test_an_address_is_taken_without_its_last_slash(url: str) -> None:
 def test_a_server_that_is_away_is_told() -> None:
     with pytest.raises(StoreUnavailable, match="does not answer"):
         credentials.ask("http://127.0.0.1:1", "/oauth/token", {"a": "b"})
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server that answers everything so."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("location", "https://elsewhere.test/")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [200, 303])
+def test_a_server_with_a_login_is_one(status: int) -> None:
+    with answering(status) as server:
+        credentials.require_login(server)
+
+
+def test_where_nobody_can_log_in_nobody_waits() -> None:
+    with answering(404) as server, pytest.raises(Denied, match="names no provider"):
+        credentials.require_login(server)
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        credentials.require_login(server)
+
+
+@pytest.mark.parametrize("token", ["nor_a\r", "nor\na", "nor a", "nor_\u00e4", "nor\x00"])
+def test_what_cannot_be_a_token_is_told_and_not_repeated(token: str) -> None:
+    with pytest.raises(UsageError, match="no token has") as refused:
+        Remote("http://127.0.0.1:1", token).call("project", "status", {})
+    assert token not in f"{refused.value} {refused.value.hint}"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from noria.config import CostRule, DriftRule, GateConfig, load_project
 from noria.core.errors import ConfigError
+from noria.core.schema import Column
 from noria.registry import timings
 from noria.registry.evidence import Differs, Evidence, Known, Recent
 from noria.registry.facts import Verdict
@@ -91,6 +92,14 @@ def test_inputs_that_differ_are_named_the_worst_first() -> None:
         "none of 3 inputs of events@1 differs from the 500 requests from 2013-02-01T00:00 to 2013-03-01T00:00"
     )
     assert not seen(recent, ignore=("a", "b")).passed
+
+
+def test_an_ignored_input_has_to_be_one() -> None:
+    policy = GateConfig(drift=DriftRule(ignore=("aa", "b")))
+    inputs = (Column("a", "float64"), Column("b", "float64"))
+    [found] = drift.judge(evidence(policy, inputs=inputs, recent=lambda: Recent(is_live=False)))
+    assert not found.passed
+    assert "ignores aa, and" in found.text
 
 
 def test_a_comparison_that_crashes_is_a_no() -> None:
@@ -196,7 +205,12 @@ def test_processor_time_is_that_of_the_model() -> None:
     [
         ('drift = { windw = "7d" }', "window"),
         ('drift = { window = "soon" }', "not a duration"),
+        ('drift = { window = "0s" }', "longer than nothing"),
         ("drift = { max_columns = -1 }", "must not be below 0"),
+        ("level = 95", "between 0 and 1"),
+        ("level = 0", "between 0 and 1"),
+        ("size_mb = -1", "more than 0"),
+        ("latency_p99_ms = 0", "more than 0"),
         ("drift = { min_rows = 10 }", "at least 50"),
         ("drift = true", "drift"),
         ("cost = { training = 5.0 }", "states no price"),

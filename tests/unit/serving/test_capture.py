@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,23 @@ def test_columns_of_several_types_become_text_not_an_error(ws: Workspace) -> Non
     log.writer.close()
     values = capture.predictions(ws, "m")["x_mixed"].to_pylist()
     assert sorted(map(str, values)) == ["1", "1", "b", "one", "true"]
+
+
+@pytest.mark.parametrize(
+    "values", [[10**25], [1, 10**25], [1.5, 10**25], [2**53 + 1, 0.5, None], [2**63, 7], [10**400, 1]], ids=range(6)
+)
+def test_numbers_that_no_one_type_holds_are_doubles(ws: Workspace, values: list[Any]) -> None:
+    log = Log(ws)
+    for number, value in enumerate(values):
+        log.row(f"r{number}", {"n": value})
+    log.writer.close()
+    capture.seal(ws)
+    log = Log(ws, T0 + 10**10)
+    log.row("whole", {"n": 2**53 + 1})
+    log.writer.close()
+    found = capture.predictions(ws, "m")["x_n"].to_pylist()
+    expected = [None if each is None else math.inf if each == 10**400 else float(each) for each in [*values, 2**53 + 1]]
+    assert sorted(found, key=str) == sorted(expected, key=str)
 
 
 def test_sealing_twice_or_after_a_crash_between_fact_and_removal_makes_one_segment(ws: Workspace) -> None:

@@ -215,9 +215,8 @@ def _remote(environment: str) -> Any:
     from noria.faces.client import Remote
     from noria.faces.credentials import stored
 
-    return Remote(
-        server, os.environ.get("NORIA_TOKEN", "") or stored(server), os.environ.get("NORIA_ACTOR", "") or _login()
-    )
+    token = os.environ.get("NORIA_TOKEN", "").strip() or stored(server)
+    return Remote(server, token, os.environ.get("NORIA_ACTOR", "") or _login())
 
 
 def _login() -> str:

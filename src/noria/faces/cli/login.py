@@ -111,6 +111,7 @@ def logout_command(server: str, is_json: bool) -> int:
 
 def _by_browser(server: str, provider: str, *, is_quiet: bool) -> Mapping[str, Any]:
     """The server's answer with the token. Raises: Denied; StoreUnavailable."""
+    credentials.require_login(server)  # else somebody would wait here for a browser that cannot come back
     verifier, state = _random(), _random()
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
     with _Listener(state) as listener:

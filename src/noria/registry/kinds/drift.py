@@ -21,6 +21,10 @@ def judge(evidence: Evidence) -> list[Verdict]:
     rule = evidence.policy.drift
     if rule is None:
         return []
+    unknown = sorted(set(rule.ignore) - {column.name for column in evidence.inputs})
+    if unknown and evidence.inputs:
+        text = f"the rule ignores {', '.join(unknown)}, and the model has no such input"
+        return [Verdict(gate="drift", passed=False, text=text)]
     if evidence.recent is None:
         return [Verdict(gate="drift", passed=False, text="what production receives is not known here")]
     return [_verdict(rule, evidence.recent())]
