@@ -11,7 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from live import Environment, ask, is_alive, noria, serving, until_up
+from live import Environment, ask, noria, serving, until_up
+
+from noria.testing.processes import is_running
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_an_interrupt_stops_a_server_cleanly(noria_env: Environment, project: Pa
         server.send_signal(signal.SIGINT)
         server.wait(30)
     assert server.returncode in (0, 130)
-    assert [pid for pid in told["children"].values() if is_alive(pid)] == []
+    assert [pid for pid in told["children"].values() if is_running(pid)] == []
 
 
 def test_an_interrupt_ends_a_command_with_130_and_no_traceback(noria_env: Environment, tmp_path: Path) -> None:
@@ -104,6 +106,6 @@ def test_no_process_is_left_when_the_demo_is_killed(noria_env: Environment, tmp_
     playing.kill()
     playing.wait(30)
     deadline = time.monotonic() + 30
-    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert [pid for pid in pids if is_alive(pid)] == []
+    assert [pid for pid in pids if is_running(pid)] == []

@@ -17,6 +17,7 @@ import pytest
 from script_project import TABLE, both, environment, last, made_in, noria, sha
 
 from noria.scripts import records as scripts
+from noria.testing.processes import is_running
 
 KILLS = ("script.ended",)
 
@@ -299,7 +300,7 @@ def test_a_script_does_not_outlive_noria_and_its_run_is_lost(folder: Path) -> No
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{child}/stat").exists() and ") Z" not in Path(f"/proc/{child}/stat").read_text():
+    while is_running(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     runs = json.loads(noria(folder, "runs", "--json").stdout)

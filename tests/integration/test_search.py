@@ -29,6 +29,7 @@ from noria.search.records import TrialRecord
 from noria.search.study import Request, resolve, resume
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
+from noria.testing.processes import is_running
 from noria.tracking import records as tracking
 
 KILLS_OF_A_SEARCH = (
@@ -332,7 +333,7 @@ def test_workers_end_with_a_search_that_is_killed(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), limit_s=30, what="the workers' end")
+    wait_for(lambda: not any(map(is_running, workers)), limit_s=30, what="the workers' end")
 
 
 def _workers_of(root: Path) -> list[int]:

@@ -24,6 +24,7 @@ from noria.config import ServerConfig, load_project
 from noria.core.errors import Conflict, Denied
 from noria.faces.http.supervisor import up
 from noria.serving.deployment import deploy
+from noria.testing.processes import is_running
 
 CODE = """
 import sys
@@ -72,18 +73,10 @@ def ask(root: Path) -> int:
         connection.close()
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-
-
 def another(root: Path, name: str, before: int) -> int:
     """The pid of a child once it is another living process; else 0."""
     pid = int(told(root)["children"][name])
-    return pid if pid != before and is_alive(pid) else 0
+    return pid if pid != before and is_running(pid) else 0
 
 
 def test_each_process_that_is_killed_comes_back(root: Path, running: subprocess.Popen[bytes]) -> None:
@@ -124,7 +117,7 @@ def test_nobody_is_left_when_the_supervisor_is_killed(root: Path, running: subpr
     children = list(told(root)["children"].values())
     running.kill()
     running.wait()
-    wait_for(lambda: not any(is_alive(pid) for pid in children), what="the end of the children")
+    wait_for(lambda: not any(is_running(pid) for pid in children), what="the end of the children")
 
 
 def test_an_up_right_after_a_kill_waits_for_the_port(root: Path, running: subprocess.Popen[bytes]) -> None:

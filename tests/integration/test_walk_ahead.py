@@ -13,6 +13,7 @@ import pytest
 
 from noria.data.folders import ahead
 from noria.data.folders.walk import walk
+from noria.testing.processes import is_running
 
 SCENE = """
 import os, sys, time
@@ -300,13 +301,6 @@ def test_a_reader_goes_when_nobody_takes_what_it_reads(tmp_path: Path) -> None:
         """,
     )
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{int(told)}").exists() and _is_alive(int(told)):
+    while is_running(int(told)):
         assert time.monotonic() < deadline, "the fork outlives its command"
         time.sleep(0.01)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -7,10 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from mlflow_compared import compared, same_on_postgres
 from mlflow_servers import Server, mlflow_server, noria_server
 from mlflow_trace_requests import TRACE_LEAKS, TRACE_REQUESTS, TRACE_STRICTER
-from postgres_server import thrown_away
-from test_mlflow_wire import difference
 
 pytestmark = pytest.mark.peers
 TIMES = ("creation_timestamp", "last_updated_timestamp", "last_update_time", "creation_time")
@@ -69,38 +68,14 @@ class Player:
 
 
 def test_every_request_is_answered_as_mlflows_own_server_does(tmp_path_factory: pytest.TempPathFactory) -> None:
-    wrong: list[str] = []
     with (
         mlflow_server(tmp_path_factory.mktemp("theirs")) as there,
         noria_server(tmp_path_factory.mktemp("ours")) as here,
     ):
-        theirs, ours = Player(there), Player(here)
-        for name, method, endpoint, given in TRACE_REQUESTS:
-            their_status, expected = theirs.play(name, method, endpoint, given)
-            status, answer = ours.play(name, method, endpoint, given)
-            assert status < 500, (name, answer)
-            if their_status >= 500:  # a mistake of the caller's is none of the server's here
-                if not 400 <= status < 500:
-                    wrong.append(f"{name}: {their_status} there, {status} here: {answer}")
-            elif name in TRACE_STRICTER:
-                if (their_status, status) != (200, 400):
-                    wrong.append(f"{name}: {their_status} there, {status} here: {answer}")
-            elif status != their_status:
-                wrong.append(f"{name}: {their_status} there, {status} here\n  {expected}\n  {answer}")
-            elif name not in TRACE_LEAKS and expected and answer != expected:
-                wrong.append(f"{name}: {method} {endpoint} {str(given)[:200]}\n  {difference(expected, answer)}")
+        wrong = compared(Player(there), Player(here), TRACE_REQUESTS, stricter=TRACE_STRICTER, leaks=TRACE_LEAKS)
     assert not wrong, f"{len(wrong)} of {len(TRACE_REQUESTS)} differ:\n" + "\n".join(wrong)
 
 
 def test_postgres_answers_as_sqlite_does(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folders = [tmp_path_factory.mktemp(name) for name in ("sqlite", "postgres")]
-    with (
-        thrown_away("traced") as database,
-        noria_server(folders[0]) as sqlite,
-        noria_server(folders[1], {"NORIA_DATABASE": database.database("traced")}) as postgres,
-    ):
-        one, other = Player(sqlite), Player(postgres)
-        for name, method, endpoint, given in TRACE_REQUESTS:
-            expected = one.play(name, method, endpoint, given)
-            found = other.play(name, method, endpoint, given)
-            assert found == expected, f"{name}: {difference(expected[1], found[1])}"
+    folders = (tmp_path_factory.mktemp("sqlite"), tmp_path_factory.mktemp("postgres"))
+    same_on_postgres(Player, TRACE_REQUESTS, "traced", folders)

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from mlflow_compared import compared, same_on_postgres
 from mlflow_registry_requests import MODEL_LEAKS, MODEL_REQUESTS, MODEL_STRICTER
 from mlflow_requests import LEAKS, REQUESTS, STRICTER
 from mlflow_servers import Server, mlflow_server, noria_server
-from postgres_server import thrown_away
 
 pytestmark = pytest.mark.peers
 TIMES = (
@@ -83,48 +83,14 @@ def _has_keys(key: str, items: list[Any]) -> bool:
     return key == "metrics" and len(set(names)) == len(names)
 
 
-def difference(there: Any, here: Any, where: str = "") -> str:
-    """The first place where two answers differ."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in {**there, **here}:
-            if there.get(key) != here.get(key):
-                return difference(there.get(key), here.get(key), f"{where}.{key}")
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for place, (one, other) in enumerate(zip(there, here, strict=True)):
-            if one != other:
-                return difference(one, other, f"{where}[{place}]")
-    return f"{where}: there {str(there)[:400]}, here {str(here)[:400]}"
-
-
 def test_every_request_is_answered_as_mlflows_own_server_does(servers: tuple[Server, Server]) -> None:
     theirs, ours = (Player(server) for server in servers)
-    wrong: list[str] = []
-    for name, method, endpoint, given in EVERYTHING:
-        their_status, expected = theirs.play(name, method, endpoint, given)
-        status, answer = ours.play(name, method, endpoint, given)
-        assert status < 500, (name, answer)
-        if their_status >= 500:  # a mistake of the caller's is none of the server's here
-            if not 400 <= status < 500:
-                wrong.append(f"{name}: {their_status} there, {status} here: {answer}")
-        elif name in STRICTER | MODEL_STRICTER:
-            assert (their_status, status) == (200, 400), (name, expected, answer)
-        elif status != their_status:
-            wrong.append(f"{name}: {their_status} there, {status} here\n  {expected}\n  {answer}")
-        elif name not in LEAKS | MODEL_LEAKS and expected and answer != expected:
-            wrong.append(f"{name}: {method} {endpoint} {str(given)[:200]}\n  {difference(expected, answer)}")
+    stricter, leaks = STRICTER | MODEL_STRICTER, LEAKS | MODEL_LEAKS
+    wrong = compared(theirs, ours, EVERYTHING, stricter=stricter, leaks=leaks)
     assert len(EVERYTHING) > 700
     assert not wrong, f"{len(wrong)} of {len(EVERYTHING)} differ:\n" + "\n".join(wrong)
 
 
 def test_postgres_answers_as_sqlite_does(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folders = [tmp_path_factory.mktemp(name) for name in ("sqlite", "postgres")]
-    with (
-        thrown_away("wired") as database,
-        noria_server(folders[0]) as sqlite,
-        noria_server(folders[1], {"NORIA_DATABASE": database.database("wired")}) as postgres,
-    ):
-        one, other = Player(sqlite), Player(postgres)
-        for name, method, endpoint, given in EVERYTHING:
-            expected = one.play(name, method, endpoint, given)
-            found = other.play(name, method, endpoint, given)
-            assert found == expected, f"{name}: {difference(expected[1], found[1])}"
+    folders = (tmp_path_factory.mktemp("sqlite"), tmp_path_factory.mktemp("postgres"))
+    same_on_postgres(Player, EVERYTHING, "wired", folders)

@@ -29,6 +29,7 @@ from noria.pipeline.define import load_pipeline
 from noria.pipeline.executor import Done, Executor, Task
 from noria.pipeline.sources import project_on_path
 from noria.store.workspace import Workspace
+from noria.testing.processes import is_running
 from noria.testing.workspace import open_memory
 
 __all__ = ["ExecutorConformance", "IsolatedExecutorConformance"]
@@ -239,7 +240,7 @@ class IsolatedExecutorConformance(ExecutorConformance):
         assert isinstance(done.error, StepKilled)
         assert done.outputs == ()
         assert len(pids) == 2
-        _until(lambda: not any(map(_is_running, pids)))
+        _until(lambda: not any(map(is_running, pids)))
 
     def test_a_process_that_a_task_has_to_itself_goes_when_the_task_is_over(
         self, executor: Executor, ws: Workspace
@@ -250,7 +251,7 @@ class IsolatedExecutorConformance(ExecutorConformance):
         assert done.error is None, done.error
         pid = values.load(ws, done.outputs[0])
         assert pid != os.getpid()
-        _until(lambda: not _is_running(pid))
+        _until(lambda: not is_running(pid))
 
     def test_tasks_run_beside_each_other(self, executor: Executor, ws: Workspace) -> None:
         """The second is over while the first still runs; a cancelled one takes no other with it."""
@@ -341,10 +342,10 @@ class IsolatedExecutorConformance(ExecutorConformance):
         os.close(writing)
         _until(lambda: "sleeping" in log.read_text(encoding="utf-8"))
         pids = [int(text) for text in log.read_text(encoding="utf-8").split() if text.isdigit()]
-        assert all(map(_is_running, pids))
+        assert all(map(is_running, pids))
         os.kill(caller, 9)
         os.waitpid(caller, 0)
-        _until(lambda: not any(map(_is_running, pids)))
+        _until(lambda: not any(map(is_running, pids)))
 
 
 SLEEPER = """
@@ -398,11 +399,3 @@ def _until(is_true: Any) -> None:
     while not is_true():
         assert time.monotonic() < give_up, f"it did not come true within {LIMIT_S:.0f} s"
         time.sleep(0.02)
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process is there and not only waits to be collected. Source: proc(5)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

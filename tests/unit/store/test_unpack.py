@@ -21,6 +21,7 @@ from noria.store import unpack
 from noria.store.objects import Objects
 from noria.store.unpack import Packed, framed, serve
 from noria.store.unpackers import AT_ONCE, MANY
+from noria.testing.processes import is_running
 
 WAIT_S = 120
 COUNT = 2 * MANY
@@ -148,13 +149,6 @@ def test_when_the_asking_process_is_killed_the_other_one_ends_and_leaves_whole_f
     assert AT_ONCE < len(written) <= 2 * AT_ONCE
     cut = [place for place in written if place.read_bytes() != contents[Digest(f"sha256:{place.name}")]]
     assert len(cut) <= 1, "no file but the one that was being written is there in part"
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def packed(file: Path, contents: list[bytes], folder: Path) -> list[Packed]:
