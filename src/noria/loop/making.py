@@ -18,7 +18,7 @@ from noria.loop.comparison import Comparison
 from noria.loop.holdout import Roles, holdout_of, roles_of
 from noria.loop.recent import known_of
 from noria.loop.report import Made
-from noria.packaging.bundle import build, load
+from noria.packaging.bundle import Opened, build, loader
 from noria.packaging.predictor import Predictor
 from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition
@@ -70,7 +70,8 @@ def make(
         name=node.name,
     )
     used: tuple[Pin, ...] = pins.pins_of(found)
-    predictor = load(ws, bundle.digest)
+    opened = loader(ws)
+    predictor = opened(bundle.digest)
     numbers = _numbers(predictor, holdout, roles, node)
     registered = versions.register(ws, bundle, model=node.name, run=handle.run, metrics=numbers, pins=used)
     champion = live.version if live is not None and live.version != registered.version else None
@@ -84,9 +85,10 @@ def make(
         metrics=node.metrics,
         slices=node.slices,
         data={"holdout": done.holdout.digest, "pins": [f"{pin.dataset}@{pin.version}" for pin in used]},
+        opened=opened,
         known=known_of(ws, node.name, handle.run, found, holdout, roles),
     )
-    compared = _compare(ws, handle, predictor, champion, holdout, roles, judgement)
+    compared = _compare(ws, handle, opened, predictor, champion, holdout, roles, judgement)
     base = baseline.make(ws, predictor, found, holdout, roles=roles, model=node.name)
     made = release.make(ws, node.name, registered.version, baseline=base)
     with ws.ledger.read() as tx:
@@ -117,6 +119,7 @@ def _numbers(predictor: Predictor, holdout: pd.DataFrame, roles: Roles, node: Mo
 def _compare(
     ws: Workspace,
     handle: RunHandle,
+    opened: Opened,
     predictor: Predictor,
     champion: int | None,
     holdout: pd.DataFrame,
@@ -132,7 +135,7 @@ def _compare(
     if any(verdict.gate == "champion" and not verdict.passed for verdict in judged.verdicts):
         return None
     found = comparison.compare(
-        load(ws, theirs.bundle), predictor, holdout, roles=roles, versions=(champion, judged.version)
+        opened(theirs.bundle), predictor, holdout, roles=roles, versions=(champion, judged.version)
     )
     handle.artifact(comparison.ARTIFACT, canonical(comparison.encoded(found)), type="json")
     return found

@@ -30,6 +30,7 @@ from noria.loop.run import Challenge, perform
 from noria.monitoring import alerts, labels, live, performance
 from noria.monitoring import records as monitoring
 from noria.monitoring.window import Window, closed, containing, following, named, previous
+from noria.packaging.bundle import Opened, loader
 from noria.registry.release import Release
 from noria.serving import capture, segment
 from noria.serving import records as serving
@@ -188,21 +189,22 @@ def _check(ws: Workspace, version: DatasetVersion) -> dict[str, JSON]:
 
 
 def _review(ws: Workspace, model: str, window: Window, version: DatasetVersion) -> dict[str, JSON]:
-    decision = review.decide(ws, model, window, version)
-    _backfill(ws, model, window)
+    opened = loader(ws)
+    decision = review.decide(ws, model, window, version, opened)
+    _backfill(ws, model, window, opened)
     result: dict[str, JSON] = {"decision": decision.decision, "reason": decision.reason}
     if decision.decision == "train":
         result.update(challenge(ws, decision))
     return result
 
 
-def _backfill(ws: Workspace, model: str, window: Window) -> None:
+def _backfill(ws: Workspace, model: str, window: Window, opened: Opened) -> None:
     """Measure the window before again if labels were missing then: late ones have come since."""
     before = previous(window)
     with ws.ledger.read() as tx:
         known = monitoring.quality(tx, model, before.name)
     if known is not None and known.labelled < known.rows:
-        performance.quality(ws, model, before.name)
+        performance.measured(ws, model, *live.window_with_requests(ws, model, before.name), opened)
 
 
 def _due(ws: Workspace, model: str, release: Release) -> tuple[Window, DatasetVersion, str] | None:

@@ -30,6 +30,7 @@ from noria.monitoring.performance import entropy
 from noria.monitoring.records import QualityRecord
 from noria.monitoring.report import DriftReport
 from noria.monitoring.window import Window
+from noria.packaging.bundle import Opened
 from noria.registry.release import Release
 from noria.serving import capture
 from noria.serving import records as serving
@@ -62,9 +63,11 @@ def data_alert(dataset: str) -> str:
     return f"data {dataset}"
 
 
-def decide(ws: Workspace, model: str, window: Window, version: DatasetVersion) -> DecisionRecord:
+def decide(ws: Workspace, model: str, window: Window, version: DatasetVersion, opened: Opened) -> DecisionRecord:
     """Look at a window with a version of the data and record what the policy says; one that is recorded is given.
 
+    Args:
+        opened: gives the predictor of a bundle.
     Raises: NotFound if nothing is live.
     """
     with ws.ledger.read() as tx:
@@ -74,7 +77,7 @@ def decide(ws: Workspace, model: str, window: Window, version: DatasetVersion) -
     line = pins.check(ws, version)
     if not line.ok:
         return stop(ws, model, window, version, line.failures)
-    looked = _look(ws, model, window)
+    looked = _look(ws, model, window, opened)
     evidence = _evidence(ws, model, window, version, looked)
     answer = policy.decide(evidence, ws.project.model(model).retrain)
     return _record(ws, model, window, version, evidence.as_of, answer)
@@ -88,14 +91,14 @@ def stop(ws: Workspace, model: str, window: Window, version: DatasetVersion, fai
     return _record(ws, model, window, version, as_of(ws, model) or window.end, answer)
 
 
-def _look(ws: Workspace, model: str, window: Window) -> _Looked:
+def _look(ws: Workspace, model: str, window: Window, opened: Opened) -> _Looked:
     table = capture.predictions(ws, model, window.start_text, window.end_text)
     if not table.num_rows:
         return _Looked(drift=None, quality=None, rows=0)
     has_reference = bool(live_release(ws, model).baseline)
     return _Looked(
         drift=report.measure(ws, model, window, table) if has_reference and table.num_rows >= MIN_ROWS else None,
-        quality=performance.measured(ws, model, window, table),
+        quality=performance.measured(ws, model, window, table, opened),
         rows=table.num_rows,
     )
 

@@ -23,7 +23,7 @@ from noria.monitoring.facts import Estimate, QualityMeasured
 from noria.monitoring.live import OTHER, as_of, first_release, the_model, window_with_requests
 from noria.monitoring.records import QualityRecord
 from noria.monitoring.window import Window
-from noria.packaging.bundle import load
+from noria.packaging.bundle import Opened, loader
 from noria.packaging.predictor import Predictor
 from noria.registry.metrics import METRICS, measure
 from noria.registry.scored import numbers_of
@@ -67,15 +67,19 @@ def quality(ws: Workspace, model: str = "", window: str = "") -> QualityRecord:
     """
     model = the_model(ws, model)
     bounds, table = window_with_requests(ws, model, window)
-    return measured(ws, model, bounds, table)
+    return measured(ws, model, bounds, table, loader(ws))
 
 
-def measured(ws: Workspace, model: str, window: Window, table: pa.Table) -> QualityRecord:
-    """The quality of a window whose requests are at hand; appends one fact unless nothing has changed."""
+def measured(ws: Workspace, model: str, window: Window, table: pa.Table, opened: Opened) -> QualityRecord:
+    """The quality of a window whose requests are at hand; appends one fact unless nothing has changed.
+
+    Args:
+        opened: gives the predictor of a bundle.
+    """
     if not table.num_rows:
         raise NotFound(f"{window.name} has no answered request", hint=f"noria monitoring quality {model} {OTHER}")
     first = first_release(ws, model)
-    predictor = load(ws, first.bundle)
+    predictor = opened(first.bundle)
     found = _scored(ws, model, window, table, predictor, first.release)
     base = {"base_rate": _share(found.y)} if predictor.task == "binary" else {}
     moment = as_of(ws, model)

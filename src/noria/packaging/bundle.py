@@ -11,6 +11,7 @@ pickle or a program needs permission, is signed (`permits.py`) and answers in a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import shutil
@@ -19,7 +20,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria import plugins
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
@@ -49,11 +50,13 @@ __all__ = [
     "Bundle",
     "Direct",
     "Flavor",
+    "Opened",
     "Written",
     "build",
     "fields_in",
     "flavor_of",
     "load",
+    "loader",
     "opened",
     "pack",
     "permit",
@@ -66,6 +69,8 @@ log = logging.getLogger("noria.models")
 FORMAT = "noria/bundle/1"
 GOLDEN_ROWS = 64
 EXAMPLE_ROWS = 3
+Opened: TypeAlias = Callable[[str], Predictor]
+"""What gives the predictor of a bundle by its digest."""
 GOLDEN_TOLERANCE = 1e-9
 """How far a score of a golden row may be from the one on record, where libraries are of other versions."""
 _NEEDS: Mapping[str, tuple[str, str]] = {
@@ -281,6 +286,14 @@ def load(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
     if _runs_code(bundle.flavor):
         permits.require(ws, bundle, [ref for each in facts for role, ref in each.fact.outputs if role == permits.ROLE])
     return _opened(ws, bundle, threads)
+
+
+def loader(ws: Workspace) -> Opened:
+    """`load` for one piece of work that asks for the same few models again and again: each is loaded once.
+
+    What it gave is kept as long as it is: one for each review or training, in one thread.
+    """
+    return functools.cache(functools.partial(load, ws))
 
 
 def opened(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:

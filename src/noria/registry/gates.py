@@ -19,7 +19,7 @@ from noria.config import GateConfig
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
 from noria.governance.policy import of as policy_of
-from noria.packaging.bundle import load
+from noria.packaging.bundle import Opened, load
 from noria.packaging.predictor import Predictor
 from noria.registry import evaluate, records, timings
 from noria.registry.evaluate import Evaluation
@@ -68,6 +68,7 @@ def judge(
     metrics: Iterable[str | CustomMetric] = ("auc", "log_loss"),
     slices: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
+    opened: Opened | None = None,
     known: Known | None = None,
 ) -> Judgement:
     """Evaluate every gate of a version and record the verdicts with an HTML report.
@@ -76,6 +77,7 @@ def judge(
         champion: the version to beat, scored on these same rows now; None: there is none.
         metrics: what the pipeline declares; metrics of the policy are added by name.
         data: where the rows come from, kept in the report.
+        opened: gives the predictor of a bundle; by default each is loaded.
         known: what the caller alone can find out, asked where a rule needs it.
     Raises: NotFound for an unknown version. A failing model or gate does not raise: it is a no.
     """
@@ -91,6 +93,7 @@ def judge(
         metrics=metrics,
         slices=slices,
         data=data,
+        opened=opened,
         known=known,
     )
     return record(ws, candidate, incumbent, found)
@@ -107,7 +110,7 @@ def examine(
     slices: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
     checked: Sequence[Verdict] = (),
-    opened: Callable[[str], Predictor] | None = None,
+    opened: Opened | None = None,
     rules: GateConfig | None = None,
     known: Known | None = None,
 ) -> Judgement:

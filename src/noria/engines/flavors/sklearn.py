@@ -74,7 +74,7 @@ class SklearnFlavor:
         foreign = sorted({*skopsfile.named(folder / FILE)} - {*types}) or unlisted(types)
         if foreign:
             raise Denied(f"the model's file holds {foreign[0]}, which the bundle does not list")
-        return skopsfile.loaded(folder / FILE)
+        return skopsfile.loaded(folder / FILE, types)
 
     def predict(self, model: Any, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
         """The positive class's probability, or a regression's value, by the model's own methods.

@@ -37,8 +37,9 @@ def dumped(model: object) -> bytes:
     require()
     try:
         once = skops_io.dumps(model)
-        _require_listed(skops_io.get_untrusted_types(data=once))
-        return _settled(skops_io.dumps(skops_io.loads(once, trusted=skops_io.get_untrusted_types(data=once))))
+        types = named(once)
+        _require_listed(types)
+        return _settled(skops_io.dumps(skops_io.loads(once, trusted=types)))
     except Denied:
         raise
     except Exception as error:  # whatever a class of somebody's answers to being taken apart
@@ -46,7 +47,11 @@ def dumped(model: object) -> bytes:
 
 
 def named(content: Path | bytes) -> list[str]:
-    """The types in a file that skops itself does not trust, sorted. Nothing of it is made."""
+    """The types in a file that skops itself does not trust, sorted. Nothing of it is made.
+
+    Raises: UsageError where skops is not installed.
+    """
+    require()
     found = (
         skops_io.get_untrusted_types(data=content)
         if isinstance(content, bytes)
@@ -55,10 +60,12 @@ def named(content: Path | bytes) -> list[str]:
     return sorted(found)
 
 
-def loaded(path: Path) -> object:
-    """The model of a file. Raises: UsageError where skops is not installed; Denied for a type that is not listed."""
-    require()
-    types = named(path)
+def loaded(path: Path, types: list[str]) -> object:
+    """The model of a file, made of no other type than these and those that skops trusts by itself.
+
+    Raises: Denied for one of these that is not listed; what skops raises for a type of the file that is not among
+        them.
+    """
     _require_listed(types)
     return skops_io.load(path, trusted=types)
 
