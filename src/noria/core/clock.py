@@ -31,6 +31,9 @@ class Clock(Protocol):
         ...
 
 
+_OFFSET = -len("+00:00")
+
+
 def utc_text(moment: datetime) -> str:
     """The one text form of a moment: `2026-11-21T04:40:00.000000Z`.
 
@@ -38,7 +41,9 @@ def utc_text(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise ValueError("a moment needs a time zone")
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:_OFFSET] + "Z"
 
 
 def instant(text: str) -> datetime:
