@@ -26,7 +26,7 @@ from noria.loop import pins
 from noria.loop.holdout import holdout_of, roles_of
 from noria.packaging import bundle as bundles
 from noria.pipeline import records, values
-from noria.pipeline.define import PipelineDefinition, load_pipeline
+from noria.pipeline.define import PipelineDefinition, load_pipeline, load_pipelines
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.values import Value
 from noria.project.behaviour import Subject, cases
@@ -65,7 +65,9 @@ def _data(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
             payload = decode(kinds.payload_class(told["kind"]), told["data"])
             edges = {side: [(role, ref) for role, ref in told[side]] for side in ("inputs", "outputs")}
             tx.append(payload, inputs=edges["inputs"], outputs=edges["outputs"])
-    found = pins.resolve(ws, load_pipeline(ws.project))
+    found: dict[str, DatasetVersion] = {}
+    for definition in load_pipelines(ws.project):
+        found |= pins.resolve(ws, definition, {name: version.ref for name, version in found.items()})
     lines = [pins.check(ws, version) for version in found.values()]
     for name, version in found.items():
         _write_sample(ws, version, Path(spec["sample"]) / f"{name}.parquet", spec["rows"])
@@ -82,8 +84,8 @@ def _write_sample(ws: Workspace, version: DatasetVersion, target: Path, rows: in
 
 def _model(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
     """The tests of the model that the newest run has made. Raises: NotFound if it has made none."""
-    definition = load_pipeline(ws.project)
     run = runs.resolve(ws)
+    definition = load_pipeline(ws.project, run.pipeline)
     with ws.ledger.read() as tx:
         stored = [each.digest for each in tracking.artifacts(tx, run.run) if each.type == "bundle"]
         steps = {each.step: each for each in records.steps(tx, run.run)}

@@ -96,7 +96,8 @@ def _trained(ws: Workspace, decision: DecisionRecord) -> _Trained | None:
     while not made or (len(made) < COMPARED and _is_outdated(ws, decision.model, made[-1])):
         ref = f"{decision.dataset}@{decision.dataset_version}"
         cut = "" if made else cut_off(ws, cause)
-        report = perform(ws, Challenge(cause=cause, datasets={decision.dataset: ref}), resume=cut)
+        asked = Challenge(cause=cause, datasets={decision.dataset: ref}, model=decision.model)
+        report = perform(ws, asked, resume=cut)
         newest = _made(ws, decision.model, report.run)
         if newest is None:
             return None

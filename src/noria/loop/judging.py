@@ -105,7 +105,10 @@ def _of_pipeline(ws: Workspace, model: str) -> JudgedOn:
     )
     if not (ws.project.root / ws.project.pipeline).is_file():
         raise unknown
-    definition = load_pipeline(ws.project)
+    try:
+        definition = load_pipeline(ws.project, model=model)
+    except NotFound as error:
+        raise unknown from error
     node = definition.model
     if node is None or node.name != model:
         raise unknown

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from noria.config import CONFIG_NAME
 from noria.core.errors import ConfigError, NotFound, ProjectError
 from noria.core.lazy import lazy
-from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.define import PipelineDefinition, load_pipelines
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
     with ws.ledger.read() as tx:
         models = {*registry.models(tx), *([definition.model.name] if definition.model else [])}
         datasets = {*data_records.names(tx), *definition.datasets}
+    if ws.project.models.keys() <= models and ws.project.data.keys() <= datasets:
+        return
+    for other in _others(ws):  # what another pipeline of the file is about
+        models |= {other.model.name} if other.model else set()
+        datasets |= {*other.datasets}
     for kind, named, known in (("model", ws.project.models, models), ("data", ws.project.data, datasets)):
         for name in named:
             if name not in known:
@@ -58,6 +63,11 @@ def _require_policies(ws: Workspace, definition: PipelineDefinition) -> None:
                     where=str(ws.project.root / CONFIG_NAME),
                     hint=f"did you mean [{kind}.{near[0]}]?" if near else f"{ws.project.pipeline} has: {_names(known)}",
                 )
+
+
+def _others(ws: Workspace) -> tuple[PipelineDefinition, ...]:
+    is_there = (ws.project.root / ws.project.pipeline).is_file()
+    return load_pipelines(ws.project) if is_there else ()
 
 
 def _require_metrics(ws: Workspace, definition: PipelineDefinition) -> None:

@@ -47,12 +47,14 @@ __all__ = [
 class Challenge:
     """What a run may be asked for by the loop: exact versions, and the ref of what asked.
 
-    `datasets` maps a data set to a ref such as `flights@3`.
+    `datasets` maps a data set to a ref such as `flights@3`. `model` is what is to be trained: of several pipelines
+    the one that makes it runs.
     """
 
     cause: str
     datasets: Mapping[str, str] = field(default_factory=dict)
     inputs: Sequence[tuple[str, str]] = ()
+    model: str = ""
 
 
 @verb(permission="loop.run", where="project")
@@ -80,7 +82,7 @@ def run(
     training, and goes on with the best. Without it training is fixed.
 
     Args:
-        pipeline: its name, to be sure; the project's one pipeline by default.
+        pipeline: which of several in pipeline.py; the project's one pipeline by default.
         params: values for parameters of steps, such as {"train.learning_rate": 0.05}.
         search: how many trials of other parameter values to make first.
         sampler: who proposes values: tpe (the default) or random.
@@ -123,7 +125,7 @@ def _searched(
 ) -> RunReport:
     """A search, then a run with its best values, on the same versions of the data."""
     began = time.monotonic()
-    definition = load_pipeline(ws.project)
+    definition = load_pipeline(ws.project, pipeline)
     preconditions.require(ws, definition, pipeline)
     given(definition, params or {})
 
@@ -157,11 +159,11 @@ def perform(
     With `resume` everything is as it was when that run began: its versions, its parameters.
     """
     began = time.monotonic()
-    definition = definition or load_pipeline(ws.project)
     before = interrupted(ws, resume, params) if resume else None
     if before is not None:
         challenge, params = Challenge(cause=before.cause, datasets=before.datasets), before.params
         pipeline = before.pipeline
+    definition = definition or load_pipeline(ws.project, pipeline, model=challenge.model)
     preconditions.require(ws, definition, pipeline)
     given(definition, params or {})
     with contextlib.closing(executor_for(definition, manner or manner_of(ws))) as executor:

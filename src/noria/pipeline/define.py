@@ -31,6 +31,7 @@ __all__ = [
     "dataset",
     "define",
     "load_pipeline",
+    "load_pipelines",
     "metric",
     "model",
     "pipeline",
@@ -208,12 +209,36 @@ def model(
     return _ModelCall(name, model, holdout, options)
 
 
-def load_pipeline(project: Project, name: str = "") -> PipelineDefinition:
-    """Read a project's pipeline as it is now; `name` chooses among several in the file.
+def load_pipeline(project: Project, name: str = "", *, model: str = "") -> PipelineDefinition:
+    """Read a project's pipeline as it is now; of several in the file the one of that name, or that makes the model.
 
-    Raises: NotFound if there is no such file or pipeline, ProjectError (file:line, last frame) if
-    the project's own code fails.
+    Raises: NotFound if there is no such file or pipeline; UsageError if there are several and none was named;
+        ProjectError (file:line, last frame) if the project's own code fails.
     """
+    module, found = _read(project)
+    root = project.root.resolve()
+    with sources.project_on_path(root):
+        if model and not name and len(found) > 1:
+            for made in found:
+                definition = define(made, module=module, root=root)
+                if definition.model is not None and definition.model.name == model:
+                    return definition
+            raise NotFound(f"no pipeline of {project.pipeline} makes {model}", hint=f"pipelines: {_names(found)}")
+        return define(_chosen(found, name, project.pipeline), module=module, root=root)
+
+
+def load_pipelines(project: Project) -> tuple[PipelineDefinition, ...]:
+    """Every pipeline of a project's file, in its order. Raises: as `load_pipeline`."""
+    module, found = _read(project)
+    root = project.root.resolve()
+    if not found:
+        _chosen(found, "", project.pipeline)
+    with sources.project_on_path(root):
+        return tuple(define(made, module=module, root=root) for made in found)
+
+
+def _read(project: Project) -> tuple[ModuleType, list[Pipeline]]:
+    """The module of a project's file, imported anew, and the pipelines in it."""
     file = (project.root / project.pipeline).resolve()
     if not file.is_file():
         raise NotFound(f"there is no {project.pipeline}", where=str(project.root), hint="noria init makes one")
@@ -223,8 +248,7 @@ def load_pipeline(project: Project, name: str = "") -> PipelineDefinition:
             module = sources.import_fresh(file, root)
         except (Exception, SystemExit) as error:  # the boundary to the project's code
             raise broken(error, project.pipeline, root) from error
-        found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
-        return define(_chosen(found, name, project.pipeline), module=module, root=root)
+        return module, list({id(it): it for it in vars(module).values() if isinstance(it, Pipeline)}.values())
 
 
 def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | None = None) -> PipelineDefinition:
@@ -266,8 +290,12 @@ def broken(error: BaseException, what: str, root: Path) -> ProjectError:
     return ProjectError(f"{what} failed: {type(error).__name__}: {text[0][:300] if text else ''}", where=where)
 
 
+def _names(found: list[Pipeline]) -> str:
+    return ", ".join(made.name for made in found)
+
+
 def _chosen(found: list[Pipeline], name: str, file: str) -> Pipeline:
-    names = ", ".join(made.name for made in found)
+    names = _names(found)
     if name:
         for made in found:
             if made.name == name:

@@ -68,7 +68,8 @@ class _Walk:
         self.largest = 0.0
         self.where = self.text = ""
         self.is_numeric = True
-        self._seen: set[tuple[int, int]] = set()
+        # With the values: an id means nothing once its object is gone, and what is looked at is often made to be.
+        self._seen: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def compare(self, a: Any, b: Any, place: str, depth: int) -> None:
         if a is b or (id(a), id(b)) in self._seen:
@@ -83,7 +84,7 @@ class _Walk:
         elif depth > DEPTH:
             self._differ(place, "too deep to compare")
         else:
-            self._seen.add((id(a), id(b)))
+            self._seen[id(a), id(b)] = a, b
             self._composite(a, b, place, depth + 1)
 
     def _composite(self, a: Any, b: Any, place: str, depth: int) -> None:

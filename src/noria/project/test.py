@@ -8,6 +8,7 @@ JUnit XML file for any CI.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -25,7 +26,7 @@ from urllib.parse import quote
 
 from noria.core.errors import NoriaError, UsageError
 from noria.core.verb import verb
-from noria.pipeline.define import load_pipeline
+from noria.pipeline.define import load_pipelines
 from noria.registry.behaviour import Case
 from noria.store.disk import disk_faults
 from noria.store.workspace import Workspace
@@ -103,10 +104,11 @@ def _stages(ws: Workspace, folder: Path, suites: list[ElementTree.Element], samp
     """Every stage in order; what stands on a stage that failed is left out."""
     yield _stage("tests", lambda: _pytest(ws, folder, suites))
     try:
-        names = sorted(load_pipeline(ws.project).datasets)
+        pipelines = load_pipelines(ws.project)
     except NoriaError as error:
         yield Stage(name="pipeline", ok=False, seconds=0.0, text=error.message, output=str(error))
         return
+    names = sorted({name for each in pipelines for name in each.datasets})
     trial = folder / "trial"
     (trial / "sample").mkdir(parents=True)
     data = _stage("data", lambda: _data(ws, names, trial, sample))
@@ -114,12 +116,15 @@ def _stages(ws: Workspace, folder: Path, suites: list[ElementTree.Element], samp
     if not all((trial / "sample" / f"{name}.parquet").is_file() for name in names):
         return  # the data could not be read, which that stage says
     project = folder / "project"
-    smoke = _stage("pipeline", lambda: _smoke(ws, names, trial / "sample", project, sample))
-    yield smoke
-    if (project / ".noria").is_dir() and load_pipeline(ws.project).model is not None:
-        yield _stage("model", lambda: _model(ws, project, folder))
-    if smoke.ok:
-        yield _stage("again", lambda: _again(project))
+    _sampled(ws, names, trial / "sample", project)
+    for each in pipelines:
+        about = f" {each.name}" if len(pipelines) > 1 else ""
+        smoke = _stage(f"pipeline{about}", functools.partial(_smoke, each.name, project, sample))
+        yield smoke
+        if (project / ".noria").is_dir() and each.model is not None:
+            yield _stage(f"model{about}", functools.partial(_model, ws, project, folder))
+        if smoke.ok:
+            yield _stage(f"again{about}", functools.partial(_again, project))
 
 
 def _stage(name: str, work: Callable[[], Stage]) -> Stage:
@@ -129,7 +134,7 @@ def _stage(name: str, work: Callable[[], Stage]) -> Stage:
         made = work()
     except NoriaError as error:
         made = Stage(name=name, ok=False, seconds=0.0, text=error.message.split("\n")[0], output=str(error))
-    return dataclasses.replace(made, seconds=round(time.perf_counter() - start, 3))
+    return dataclasses.replace(made, name=name, seconds=round(time.perf_counter() - start, 3))
 
 
 def _pytest(ws: Workspace, folder: Path, suites: list[ElementTree.Element]) -> Stage:
@@ -213,14 +218,18 @@ def _over(ws: Workspace, top: Path) -> str:
     return f"over://{top}?base={quote(address, safe='')}"
 
 
-def _smoke(ws: Workspace, names: Sequence[str], samples: Path, folder: Path, sample: int) -> Stage:
-    """The whole pipeline on a sample, by the command a user would type, in a copy of the project."""
+def _sampled(ws: Workspace, names: Sequence[str], samples: Path, folder: Path) -> None:
+    """A copy of the project that stands on the samples."""
     _copy_project(ws, folder, {".noria", ".git", "noria.lock", "checks"})
     shutil.copytree(samples, folder / "sample")
     (folder / "noria.toml").write_text(
         _config(ws, {name: f"sample/{name}.parquet" for name in names}), encoding="utf-8"
     )
-    done = _run([sys.executable, "-m", "noria", "run", "--json"], folder)
+
+
+def _smoke(pipeline: str, folder: Path, sample: int) -> Stage:
+    """A whole pipeline on a sample, by the command a user would type."""
+    done = _run([sys.executable, "-m", "noria", "run", pipeline, "--json"], folder)
     if done.returncode != 0:
         return Stage(name="pipeline", ok=False, seconds=0.0, text=_error_text(done), output=_tail(done))
     report: Mapping[str, Any] = json.loads(done.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -107,3 +108,25 @@ def test_an_estimator_is_compared_by_what_it_has_learnt() -> None:
 def test_the_sort_of_a_difference_is_told(a: Any, b: Any, is_reordered: bool, is_near: bool) -> None:
     found = compared(a, b)
     assert (found.is_reordered, found.is_near) == (is_reordered, is_near)
+
+
+class Thing:
+    """Makes its state when asked."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"value": {"of": self.value}}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [Thing, lambda value: np.array([value], dtype=object)],
+    ids=["a state made when asked", "items made when asked"],
+)
+def test_what_is_made_to_be_looked_at_is_not_taken_for_what_was_looked_at_before(made: Callable[[float], Any]) -> None:
+    """What was asked of two values is gone when the next two are asked: theirs may come to lie in the same places."""
+    found = compared([made(0.0) for _ in range(50)], [made(0.0), *(made(float(each)) for each in range(1, 50))])
+    assert not found.is_same
+    assert found.where.startswith("[1]")
