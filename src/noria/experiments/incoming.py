@@ -13,8 +13,9 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from noria.core.errors import NoriaError
@@ -37,6 +38,8 @@ OPEN_MAX = 200
 class _Log:
     writer: LineWriter
     sent_bytes: int = 0
+    sending: threading.RLock = field(default_factory=threading.RLock)
+    """Held by who sends it, so that no two do the same work."""
 
 
 class Inbox:
@@ -47,7 +50,7 @@ class Inbox:
         self._folder = ws.project.state.resolve() / FOLDER / uuid.uuid4().hex
         self._logs: dict[str, _Log] = {}
         self._lock = threading.Lock()
-        self._sending = threading.RLock()
+        self._spent: list[Path] = []
         journal.keep(self._folder, "begin", {"owner": owner_id()})
         send_left(ws)
         threading.Thread(target=self._work, name="noria-incoming", daemon=True).start()
@@ -76,27 +79,48 @@ class Inbox:
             waiting = [(name, each) for name, each in chosen if each.writer.size_bytes > each.sent_bytes]
         if not waiting:
             return
-        with self._sending:
-            for name, each in waiting:
+        for name, each in waiting:
+            with each.sending:
                 size = each.writer.size_bytes
-                own = self._as_its_actor(name)
+                if size <= each.sent_bytes:
+                    continue
+                own = _as_its_actor(self._ws, name)
                 while sending.send_batch(own, name, each.writer.path, size):
                     pass
-                each.sent_bytes = max(each.sent_bytes, size)
+                each.sent_bytes = size
 
-    def close(self, run: str) -> None:
-        """Send what a run logged and take its log away; a later line begins a new one. Raises: as `send`."""
-        self.send(run)
+    @contextmanager
+    def closing(self, run: str) -> Iterator[tuple[Path, int] | None]:
+        """The log of a run, and how much is written in it, for who sends it inside; None if nothing waits.
+
+        After that it is taken away, unless more was written meanwhile; a later line begins a new one.
+        """
         with self._lock:
             found = self._logs.get(run)
-            if found is None or found.writer.size_bytes > found.sent_bytes:
-                return
-            del self._logs[run]
-            found.writer.close()
-        shutil.rmtree(found.writer.path.parent, ignore_errors=True)
+        if found is None:
+            yield None
+            return
+        with found.sending:
+            size = found.writer.size_bytes
+            yield (found.writer.path, size) if size > found.sent_bytes else None
+            found.sent_bytes = max(found.sent_bytes, size)
+            self._take_away(run, found)
 
-    def _as_its_actor(self, run: str) -> Workspace:
-        return _as_its_actor(self._ws, run)
+    def _take_away(self, run: str, found: _Log) -> None:
+        """Forget a log that is wholly sent; its file goes when nobody waits for that."""
+        with self._lock:
+            if self._logs.get(run) is found and found.writer.size_bytes <= found.sent_bytes:
+                del self._logs[run]
+                found.writer.close()
+                self._spent.append(found.writer.path)
+
+    def _clear(self) -> None:
+        with self._lock:
+            spent, self._spent = self._spent, []
+            for path in spent:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # the run logs again, and has a new log there
+                    path.parent.rmdir()
 
     def _work(self) -> None:
         while True:
@@ -107,7 +131,9 @@ class Inbox:
                 with self._lock:
                     spare = list(self._logs)[: max(0, len(self._logs) - OPEN_MAX)]
                 for run in spare:
-                    self.close(run)
+                    with self.closing(run):
+                        self.send(run)
+                self._clear()
             except NoriaError as error:
                 log.warning("what was logged waits: %s", error)
             except Exception:

@@ -65,6 +65,11 @@ class Wire:
         _require_active(found)
         return found
 
+    def begun(self, run: LoggedRun) -> None:
+        """This process has just begun a run: it has no params yet."""
+        with self._lock:
+            self._keep(run.run, _Known(run, time.monotonic(), {}))
+
     def forget(self, run: str = "") -> None:
         """Look at a run (or all) again before believing anything of it."""
         with self._lock:
@@ -128,10 +133,13 @@ class Wire:
             if known is None:
                 known = _Known(found, now)
             known.run, known.seen = found, now
-            self._known[run] = known
-            if len(self._known) > KNOWN_MAX:
-                self._known.popitem(last=False)
+            self._keep(run, known)
         return known
+
+    def _keep(self, run: str, known: _Known) -> None:
+        self._known[run] = known
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
 
 
 def found_run(tx: Reader, run: str) -> LoggedRun:
