@@ -195,15 +195,16 @@ def amend_run(
     status: str = "",
     ended: str | None = None,
     log: tuple[Path, int] | None = None,
+    seen: LoggedRun | None = None,
 ) -> LoggedRun:
     """Change what a client may change of a run: its name, how it stands, and when it ended by its own clock.
 
     Args:
+        seen: the run as the caller has just read it.
         log: a log of the run, and how much of it is written; it is sent up to there, before or with the change.
     Raises: NotFound; Conflict if it is deleted.
     """
-    with ws.ledger.read() as tx:
-        found = _active(tx, run)
+    found = seen or _seen(ws, run)
     ending = None
     if status and status not in LIVE and found.status == "running":
         path, size = log or (None, 0)
@@ -212,14 +213,15 @@ def amend_run(
         while sending.send_batch(acting(ws, found.actor), run, *log):
             pass
     with ws.ledger.transaction() as tx:
-        _active(tx, run)
+        before = _active(tx, run)
         if ending is not None:
             end = {"status": status, "reason": "", "seconds": _lasted_s(ws, found, ended or found.finished_at)}
             sending.append_end(tx, ending, end, actor=found.actor)
             ws.jobs.release(f"run/{run}", OWNER + run, within=tx)
         elif status and status != found.status:
             _move(ws, tx, found, status, ended or found.finished_at)
-        before = _active(tx, run)
+        if status:
+            before = _active(tx, run)
         # What a client never said to have ended has no end by its clock, whatever ours has.
         at = ended if ended is not None else found.finished_at
         now = RunAmended(
@@ -339,6 +341,11 @@ def _run(tx: Reader, run: str) -> LoggedRun:
     if found is None:
         raise NotFound(f"there is no run {run!r}", hint="noria runs lists them")
     return found
+
+
+def _seen(ws: Workspace, run: str) -> LoggedRun:
+    with ws.ledger.read() as tx:
+        return _active(tx, run)
 
 
 def _active(tx: Reader, run: str) -> LoggedRun:

@@ -8,7 +8,6 @@ it shows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from noria.experiments.facts import (
     Summary,
     TagRemoved,
 )
+from noria.experiments.kept import LoggedRun, Metric, NoteRecord, UsedDataset
 from noria.store.compare import SPECIAL, behind, compared, number_compared, number_keys, text_keys
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -158,9 +158,7 @@ _writer = record_table(
 TABLES = (_run, _param, _tag, _metric, _note, _dataset, _segment, _writer)
 _BY_RUN = select(_run).where(_run.c.run == bindparam("run"))
 _UPTO = select(_writer.c.upto).where(_writer.c.run == bindparam("run"), _writer.c.writer == bindparam("writer"))
-_SEGMENTS = (
-    select(_segment).where(_segment.c.run == bindparam("run")).order_by(_segment.c.seq, _segment.c.segment)
-)
+_SEGMENTS = select(_segment).where(_segment.c.run == bindparam("run")).order_by(_segment.c.seq, _segment.c.segment)
 _STANDING = select(_metric).where(
     _metric.c.run == bindparam("run"), _metric.c.key.in_(bindparam("keys", expanding=True))
 )
@@ -174,63 +172,6 @@ STATUSES: Mapping[str, tuple[str, ...]] = {
     "KILLED": ("lost", "cancelled", "preempted"),
 }
 """MLflow's words for how a run stands, and ours that each stands for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedRun:
-    """One run, without what it logged. Times are UTC texts, by the clock of the machine that recorded.
-
-    `stage` is active, or deleted for a run that was put away.
-    """
-
-    run: str
-    name: str
-    experiment: str
-    parent: str
-    pipeline: str
-    cause: str
-    status: str
-    reason: str
-    actor: str
-    started_at: str
-    finished_at: str
-    seconds: float
-    user: str
-    stage: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """Where a metric of a run stands. `value` is None where `special` says nan, inf or -inf."""
-
-    key: str
-    value: float | None
-    special: str
-    step: int
-    at_us: int
-    low: float | None
-    high: float | None
-    points: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedDataset:
-    """A data set that a run used; version 0 is one that no version here fits."""
-
-    name: str
-    version: int
-    digest: str
-    context: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteRecord:
-    """A note of a run, or (`kind` "problem") a sentence about what could not be kept."""
-
-    kind: str
-    text: str
-    at: str
 
 
 @project(RunStarted)

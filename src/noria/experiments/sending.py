@@ -337,10 +337,17 @@ def prepare_end(ws: Workspace, run: str, *, log: Path | None = None, size: int =
             appended with the end, as by `actor`.
     """
     own = acting(ws, actor) if actor else ws
-    last = _last_batch(own, run, log, size) if log is not None else None
     with ws.ledger.read() as tx:
+        start = records.upto(tx, run, log.stem) if log is not None else 0
         models = [each for each in tracking.artifacts(tx, run) if each.name.startswith(REGISTERED)]
         before = records.segments(tx, run)
+    last = None
+    if log is not None:
+        last = _store_batch(own, run, log, start, size)
+        if last is not None and (last.fact.upto < size or last.batch.models):  # it is not one batch without models
+            while send_batch(own, run, log, size):
+                pass
+            return prepare_end(ws, run)
     if models and last is not None:  # a version is told with all that its run has measured
         with own.ledger.transaction() as tx:
             _append_batch(tx, last)
@@ -375,18 +382,6 @@ def append_end(tx: Transaction, ending: Ending, end: Mapping[str, Any], *, actor
                 metrics=_final(tx, run),
             )
         )
-
-
-def _last_batch(ws: Workspace, run: str, path: Path, size: int) -> _Stored | None:
-    """The one batch that a log has left, stored; what is more than that, or has models, is sent here and now."""
-    with ws.ledger.read() as tx:
-        start = records.upto(tx, run, path.stem)
-    stored = _store_batch(ws, run, path, start, size)
-    if stored is None or (stored.fact.upto >= size and not stored.batch.models):
-        return stored
-    while send_batch(ws, run, path, size):
-        pass
-    return None
 
 
 def _register_models(ws: Workspace, run: str, models: Sequence[tracking.ArtifactRecord]) -> None:

@@ -242,7 +242,9 @@ class Database:
                 connect_args={"connect_timeout": 10, "options": f"-c lock_timeout={int(self._wait_s * 1000)}"},
             )
         connecting = {"isolation_level": None, "timeout": self._wait_s, "check_same_thread": False}
-        engine = sqlite_engine(self._url, QueuePool, connecting, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
+        # The connection used last comes first: it has the newest pages in its cache, which another's commit empties.
+        kept = {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "use_lifo": True}
+        engine = sqlite_engine(self._url, QueuePool, connecting, **kept)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

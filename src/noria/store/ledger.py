@@ -8,7 +8,6 @@ disk, all three or none. Facts are never updated or deleted here; projections al
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -193,14 +192,19 @@ class Ledger:
 
     def acting(self, actor: str) -> Ledger:
         """The same ledger, whose facts are by another actor."""
-        made = copy.copy(self)
+        made = self._copy()
         made.actor = actor
         return made
 
     def under(self, condition: Callable[[Transaction], None]) -> Ledger:
         """The same ledger, where each transaction first asks a condition: what that raises ends it, unwritten."""
-        made = copy.copy(self)
+        made = self._copy()
         made._condition = condition
+        return made
+
+    def _copy(self) -> Ledger:
+        made = object.__new__(Ledger)
+        made.__dict__.update(self.__dict__)  # a request makes one: copy.copy takes six times as long
         return made
 
     @property

@@ -116,15 +116,15 @@ def update(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
     """Say how a run stands, when it ended, or how it is called."""
     run = _run_id(given)
     with ws.ledger.read() as tx:
-        active_run(tx, run)
+        seen = active_run(tx, run)
+        experiment = experiment_of(tx, seen)
     status = OURS.get(given.get("status", ""), "")
     ended = shapes.time_text(given["end_time"]) if "end_time" in given else None
     name, is_ending = given.get("run_name", ""), status in ("finished", "failed", "cancelled")
     with wire.inbox.closing(run) if is_ending else nullcontext() as waiting:
-        found = filing.amend_run(ws, run, name=name, status=status, ended=ended, log=waiting)
+        found = filing.amend_run(ws, run, name=name, status=status, ended=ended, log=waiting, seen=seen)
     wire.forget(run)
-    with ws.ledger.read() as tx:
-        return {"run_info": shapes.run_info(found, experiment_of(tx, found))}
+    return {"run_info": shapes.run_info(found, experiment)}
 
 
 def delete(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
