@@ -105,6 +105,21 @@ def test_whoever_acts_goes_on_from_the_tree_that_this_process_has_committed(ws: 
     assert verify(ws.ledger, [ws.ledger.signer.verifier]).first_bad == 0
 
 
+def test_a_ledger_that_another_program_has_locked_is_unavailable_not_a_driver_error(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    made = Database(f"sqlite:///{file}", wait_s=0.05)
+    with made.write():
+        pass
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"), made.write():
+        pass
+    other.close()
+    with made.write():
+        pass
+    made.close()
+
+
 def test_an_exception_takes_back_facts_records_and_the_tree(ws: Workspace) -> None:
     append(ws, given())
     before = ws.ledger.checkpoint()

@@ -136,13 +136,7 @@ def routes(workspace: Workspace) -> list[Route]:
     async def call(request: Request) -> Response:
         limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
         body = await read_body(request.scope, request.receive, limit=limit)
-        endpoint, wire = request.path_params["endpoint"], opened.wire
-        if wire is None or len(body) > SWIFT_BYTES or request.method != "POST" or endpoint not in points.SWIFT:
-            return await run_in_threadpool(_call, opened, workspace, request, body)
-        handler, given = _read(request, body)
-        if points.is_swift(wire, endpoint, given):
-            return _answer(opened, workspace, request, handler, given)
-        return await run_in_threadpool(_answer, opened, workspace, request, handler, given)
+        return await _called(opened, workspace, request, body)
 
     async def spans(request: Request) -> Response:
         limit = max(BODY_MAX, workspace.project.server.max_body_bytes)
@@ -237,6 +231,17 @@ class _Opened:
                 if self.wire is None:
                     self.wire = Wire(self._ws)
         return self.wire
+
+
+async def _called(opened: _Opened, workspace: Workspace, request: Request, body: bytes) -> Response:
+    """The answer to a request: made here where that is one write to an open file, else in a worker thread."""
+    endpoint, wire = request.path_params["endpoint"], opened.wire
+    if wire is None or len(body) > SWIFT_BYTES or request.method != "POST" or endpoint not in points.SWIFT:
+        return await run_in_threadpool(_call, opened, workspace, request, body)
+    handler, given = _read(request, body)
+    if points.is_swift(wire, endpoint, given):
+        return _answer(opened, workspace, request, handler, given)
+    return await run_in_threadpool(_answer, opened, workspace, request, handler, given)
 
 
 def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) -> Response:
