@@ -112,13 +112,14 @@ def _batch(client: Client, run: str, key: str, first: int, count: int) -> None:
 
 
 def _ten_steps(client: Client, experiment: str) -> None:
-    """What a small training does: one request each, as a client without batches sends them."""
+    """What a small training does: one request each, as a client without batches sends them; no two measure the same."""
+    draw = random.Random()
     run = _run(client, experiment)
     params = [{"key": f"p{number}", "value": str(number)} for number in range(10)]
     client.call("POST", "runs/log-batch", {"run_id": run, "params": params})
     for step in range(10):
         metrics = [
-            {"key": f"m{number}", "value": step + number, "timestamp": 1_700_000_000_000 + step, "step": step}
+            {"key": f"m{number}", "value": draw.random(), "timestamp": 1_700_000_000_000 + step, "step": step}
             for number in range(3)
         ]
         client.call("POST", "runs/log-batch", {"run_id": run, "metrics": metrics})

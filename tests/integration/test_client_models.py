@@ -236,7 +236,7 @@ def test_a_champion_that_cannot_be_loaded_closes_the_gate(ws: Workspace) -> None
 def told_run(ws: Workspace, content: str, source: dict[str, Any]) -> str:
     """A run that told of a data set as MLflow's client does."""
     runs.ensure_default(ws)
-    run = runs.begin_run(ws, Begin(experiment="Default", name="r", started_at="2026-01-01T00:00:00.000000Z"))
+    run = runs.begin_run(ws, Begin(experiment="Default", name="r", started_at="2026-01-01T00:00:00.000000Z")).run
     details = ws.objects.put_json({"source": json.dumps(source), "schema": "{}", "profile": "{}"})
     data = SourceData(name="rows", content_id=content, source_type="local", details=details)
     runs.log_inputs(ws, run, [data], [])

@@ -31,7 +31,7 @@ def begin(folder: Path) -> tuple[Workspace, str]:
     (folder / "noria.toml").write_text('[project]\nname = "uploads"\n', encoding="utf-8")
     ws = open_workspace(folder)
     filing.ensure_default(ws)
-    return ws, filing.begin_run(ws, Begin(experiment="Default", name="r", started_at="2026-01-01T00:00:00.000000Z"))
+    return ws, filing.begin_run(ws, Begin(experiment="Default", name="r", started_at="2026-01-01T00:00:00.000000Z")).run
 
 
 def kept(ws: Workspace, run: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ from noria.experiments import sending
 from noria.experiments.facts import RunAmended, RunDeleted, RunDescribed, RunLogged, RunRestored, TagRemoved
 from noria.experiments.records import ACTIVE, LoggedRun
 from noria.store.ledger import Reader, Transaction
-from noria.store.workspace import Workspace, new_id
+from noria.store.workspace import Workspace, acting, new_id
 from noria.tracking import records as tracking
 from noria.tracking.facts import ArtifactLogged, ArtifactRemoved, Code, RunFinished, RunResumed, RunStarted
 
@@ -147,13 +147,12 @@ def untag_experiment(ws: Workspace, number: int, key: str) -> None:
         tx.append(ExperimentUntagged(experiment=number, key=key))
 
 
-def begin_run(ws: Workspace, said: Begin) -> str:
-    """Begin a run that a client records; gives its id."""
+def begin_run(ws: Workspace, said: Begin) -> LoggedRun:
+    """Begin a run that a client records."""
     run = new_id(ws, "run")
     blank = digest(b"{}")
     if not ws.objects.has(blank):
         ws.objects.put_json({})
-    ws.jobs.acquire(f"run/{run}", owner=OWNER + run, ttl_s=QUIET_S)
     edges: list[tuple[str, str]] = [("environment", blank), ("config", blank)]
     if said.parent:
         edges.append(("parent", f"run/{said.parent}"))
@@ -184,20 +183,45 @@ def begin_run(ws: Workspace, said: Begin) -> str:
         )
         if said.tags:
             tx.append(RunLogged(run=run, writer="begin", upto=1, tags=said.tags))
-    return run
+        ws.jobs.acquire(f"run/{run}", owner=OWNER + run, ttl_s=QUIET_S, within=tx)
+        return _run(tx, run)
 
 
-def amend_run(ws: Workspace, run: str, *, name: str = "", status: str = "", ended: str | None = None) -> None:
+def amend_run(
+    ws: Workspace,
+    run: str,
+    *,
+    name: str = "",
+    status: str = "",
+    ended: str | None = None,
+    log: tuple[Path, int] | None = None,
+    seen: LoggedRun | None = None,
+) -> LoggedRun:
     """Change what a client may change of a run: its name, how it stands, and when it ended by its own clock.
 
+    Args:
+        seen: the run as the caller has just read it.
+        log: a log of the run, and how much of it is written; it is sent up to there, before or with the change.
     Raises: NotFound; Conflict if it is deleted.
     """
-    with ws.ledger.read() as tx:
-        found = _active(tx, run)
-    if status and status != found.status:
-        _move(ws, found, status, ended or found.finished_at)
+    found = seen or _seen(ws, run)
+    ending = None
+    if status and status not in LIVE and found.status == "running":
+        path, size = log or (None, 0)
+        ending = sending.prepare_end(ws, run, log=path, size=size, actor=found.actor)
+    elif log is not None:
+        while sending.send_batch(acting(ws, found.actor), run, *log):
+            pass
     with ws.ledger.transaction() as tx:
         before = _active(tx, run)
+        if ending is not None:
+            end = {"status": status, "reason": "", "seconds": _lasted_s(ws, found, ended or found.finished_at)}
+            sending.append_end(tx, ending, end, actor=found.actor)
+            ws.jobs.release(f"run/{run}", OWNER + run, within=tx)
+        elif status and status != found.status:
+            _move(ws, tx, found, status, ended or found.finished_at)
+        if status:
+            before = _active(tx, run)
         # What a client never said to have ended has no end by its clock, whatever ours has.
         at = ended if ended is not None else found.finished_at
         now = RunAmended(
@@ -208,6 +232,8 @@ def amend_run(ws: Workspace, run: str, *, name: str = "", status: str = "", ende
         )
         if now.name or now.status or now.ended is not None:
             tx.append(now)
+            return _active(tx, run)
+        return before
 
 
 def delete_run(ws: Workspace, run: str) -> None:
@@ -273,25 +299,23 @@ def remove_artifacts(ws: Workspace, run: str, name: str) -> int:
     return len(gone)
 
 
-def _move(ws: Workspace, found: LoggedRun, status: str, ended: str) -> None:
-    """End the run, or let it go on, where that is what the new status means."""
-    end = instant(ended) if ended else ws.clock.now()
-    seconds = round((end - instant(found.started_at)) / timedelta(seconds=1), 6)
-    if status not in LIVE and found.status == "running":
-        sending.end_run(ws, found.run, {"status": status, "reason": "", "seconds": seconds})
-        ws.jobs.release(f"run/{found.run}", OWNER + found.run)
-        return
+def _move(ws: Workspace, tx: Transaction, found: LoggedRun, status: str, ended: str) -> None:
+    """Let a run go on that has an end, or end one once more, where that is what the new status means."""
     if status in LIVE and found.status in LIVE:
         return
     if status in LIVE:
-        ws.jobs.acquire(f"run/{found.run}", owner=OWNER + found.run, ttl_s=QUIET_S)
-    with ws.ledger.transaction() as tx:
-        record = tracking.run(tx, found.run)
-        assert record is not None, "a run that was described was begun"
-        if record.status != "running":
-            tx.append(RunResumed(run=found.run, owner=OWNER + found.run, before=record.status))
-        if status not in LIVE:
-            tx.append(RunFinished(run=found.run, status=status, seconds=seconds))
+        ws.jobs.acquire(f"run/{found.run}", owner=OWNER + found.run, ttl_s=QUIET_S, within=tx)
+    record = tracking.run(tx, found.run)
+    assert record is not None, "a run that was described was begun"
+    if record.status != "running":
+        tx.append(RunResumed(run=found.run, owner=OWNER + found.run, before=record.status))
+    if status not in LIVE:
+        tx.append(RunFinished(run=found.run, status=status, seconds=_lasted_s(ws, found, ended)))
+
+
+def _lasted_s(ws: Workspace, found: LoggedRun, ended: str) -> float:
+    end = instant(ended) if ended else ws.clock.now()
+    return round((end - instant(found.started_at)) / timedelta(seconds=1), 6)
 
 
 def _experiment(tx: Reader, number: int) -> ExperimentRecord:
@@ -317,6 +341,11 @@ def _run(tx: Reader, run: str) -> LoggedRun:
     if found is None:
         raise NotFound(f"there is no run {run!r}", hint="noria runs lists them")
     return found
+
+
+def _seen(ws: Workspace, run: str) -> LoggedRun:
+    with ws.ledger.read() as tx:
+        return _active(tx, run)
 
 
 def _active(tx: Reader, run: str) -> LoggedRun:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, Text, func, select
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, Text, bindparam, func, select
 
 from noria.catalog.facts import (
     ExperimentCreated,
@@ -151,6 +151,8 @@ _logged_file = record_table(
     Column("digest", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
 )
+_BY = {name: select(_experiment).where(_experiment.c[name] == bindparam("value")) for name in ("experiment", "name")}
+_TAGS_OF = select(_tag).where(_tag.c.experiment == bindparam("experiment")).order_by(_tag.c.key)
 TABLES = (_experiment, _tag, _input, _model, _logged, _logged_param, _logged_tag, _measure, _logged_file)
 
 
@@ -436,19 +438,21 @@ def date(tx: Transaction, thing: int | str, created_ms: int, updated_ms: int) ->
 
 def experiment(tx: Reader, number: int) -> ExperimentRecord | None:
     """The experiment of that number, or None."""
-    found = _experiments(tx, _experiment.c.experiment == number)
-    return found[0] if found else None
+    return _one(tx, "experiment", number)
 
 
 def by_name(tx: Reader, name: str) -> ExperimentRecord | None:
     """The experiment of that name, deleted or not, or None."""
-    found = _experiments(tx, _experiment.c.name == name)
-    return found[0] if found else None
+    return _one(tx, "name", name)
 
 
 def experiments(tx: Reader) -> list[ExperimentRecord]:
     """Every experiment, deleted ones too, by number."""
-    return _experiments(tx, _experiment.c.experiment >= 0)
+    tags: dict[int, dict[str, str]] = {}
+    for row in tx.rows(select(_tag).order_by(_tag.c.experiment, _tag.c.key)):
+        tags.setdefault(row.experiment, {})[row.key] = row.value
+    rows = tx.rows(select(_experiment).order_by(_experiment.c.experiment))
+    return [ExperimentRecord(**row._mapping, tags=tags.get(row.experiment, {})) for row in rows]
 
 
 def next_number(tx: Reader) -> int:
@@ -567,17 +571,12 @@ def _put_pairs(tx: Transaction, table: Table, model: str, pairs: Mapping[str, st
         tx.upsert(table, model=model, key=key, value=value)
 
 
-def _experiments(tx: Reader, where: object) -> list[ExperimentRecord]:
-    rows = tx.rows(select(_experiment).where(where).order_by(_experiment.c.experiment))  # type: ignore[arg-type]  # a condition
-    if not rows:
-        return []
-    tags: dict[int, dict[str, str]] = {row.experiment: {} for row in rows}
-    query = select(_tag)
-    if len(rows) == 1:
-        query = query.where(_tag.c.experiment == rows[0].experiment)
-    for row in tx.rows(query.order_by(_tag.c.experiment, _tag.c.key)):
-        tags.setdefault(row.experiment, {})[row.key] = row.value
-    return [ExperimentRecord(**row._mapping, tags=tags[row.experiment]) for row in rows]
+def _one(tx: Reader, column: str, value: int | str) -> ExperimentRecord | None:
+    row = tx.first(_BY[column], {"value": value})
+    if row is None:
+        return None
+    tags = {each.key: each.value for each in tx.rows(_TAGS_OF, {"experiment": row.experiment})}
+    return ExperimentRecord(**row._mapping, tags=tags)
 
 
 def _file(tx: Transaction, number: int, name: str, location: str, at: str) -> None:

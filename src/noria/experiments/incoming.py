@@ -13,8 +13,9 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from noria.core.errors import NoriaError
@@ -35,19 +36,30 @@ OPEN_MAX = 200
 
 @dataclass(slots=True)
 class _Log:
+    """A log. `sending` is held by who sends it, so that no two do the same work; `writing` by who writes or closes."""
+
     writer: LineWriter
     sent_bytes: int = 0
+    is_closed: bool = False
+    sending: threading.RLock = field(default_factory=threading.RLock)
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Inbox:
-    """The logs of one server process. Thread safe; its thread ends with the process."""
+    """The logs of one server process. Thread safe; its thread ends with the process.
 
-    def __init__(self, ws: Workspace) -> None:
+    Args:
+        send_s: how long a line waits at most.
+    """
+
+    def __init__(self, ws: Workspace, *, send_s: float = SEND_S) -> None:
         self._ws = ws
+        self._send_s = send_s
         self._folder = ws.project.state.resolve() / FOLDER / uuid.uuid4().hex
         self._logs: dict[str, _Log] = {}
         self._lock = threading.Lock()
-        self._sending = threading.RLock()
+        self._spent: list[Path] = []
+        self._folders = threading.Lock()
         journal.keep(self._folder, "begin", {"owner": owner_id()})
         send_left(ws)
         threading.Thread(target=self._work, name="noria-incoming", daemon=True).start()
@@ -62,12 +74,37 @@ class Inbox:
 
         Raises: StoreFull, with none of the lines kept.
         """
+        while True:
+            found = self._opened(run)
+            with found.writing:
+                if not found.is_closed:
+                    found.writer.append(lines)
+                    return
+
+    def is_open(self, run: str) -> bool:
+        """Whether a line to a run's log is one write, to a file that is open."""
+        return run in self._logs
+
+    def _opened(self, run: str) -> _Log:
+        """The log of a run; a new one is made while nobody waits for that."""
+        found = self._newest(run)
+        if found is None:
+            with self._folders:
+                made = _Log(LineWriter(self._folder / run / f"in-{uuid.uuid4().hex}.log"))
+            found = self._newest(run, made)
+            assert found is not None, "it was just given"
+            if found is not made:
+                made.writer.close()
+                made.writer.path.unlink()
+        return found
+
+    def _newest(self, run: str, made: _Log | None = None) -> _Log | None:
+        """The log that is there, else the one that was made; now the last in the order of use."""
         with self._lock:
-            found = self._logs.pop(run, None)
-            if found is None:
-                found = _Log(LineWriter(self._folder / run / f"in-{uuid.uuid4().hex}.log"))
-            self._logs[run] = found  # the newest is last
-            found.writer.append(lines)
+            found = self._logs.pop(run, None) or made
+            if found is not None:
+                self._logs[run] = found
+            return found
 
     def send(self, run: str = "") -> None:
         """Bring what was logged so far, to one run or to all, into the ledger. Raises: WorldError; Corrupt."""
@@ -76,38 +113,63 @@ class Inbox:
             waiting = [(name, each) for name, each in chosen if each.writer.size_bytes > each.sent_bytes]
         if not waiting:
             return
-        with self._sending:
-            for name, each in waiting:
+        for name, each in waiting:
+            with each.sending:
                 size = each.writer.size_bytes
-                own = self._as_its_actor(name)
+                if size <= each.sent_bytes:
+                    continue
+                own = _as_its_actor(self._ws, name)
                 while sending.send_batch(own, name, each.writer.path, size):
                     pass
-                each.sent_bytes = max(each.sent_bytes, size)
+                each.sent_bytes = size
 
-    def close(self, run: str) -> None:
-        """Send what a run logged and take its log away; a later line begins a new one. Raises: as `send`."""
-        self.send(run)
+    @contextmanager
+    def closing(self, run: str) -> Iterator[tuple[Path, int] | None]:
+        """The log of a run, and how much is written in it, for who sends it inside; None if nothing waits.
+
+        After that it is taken away, unless more was written meanwhile; a later line begins a new one.
+        """
         with self._lock:
             found = self._logs.get(run)
-            if found is None or found.writer.size_bytes > found.sent_bytes:
-                return
-            del self._logs[run]
-            found.writer.close()
-        shutil.rmtree(found.writer.path.parent, ignore_errors=True)
+        if found is None:
+            yield None
+            return
+        with found.sending:
+            size = found.writer.size_bytes
+            yield (found.writer.path, size) if size > found.sent_bytes else None
+            found.sent_bytes = max(found.sent_bytes, size)
+            self._take_away(run, found)
 
-    def _as_its_actor(self, run: str) -> Workspace:
-        return _as_its_actor(self._ws, run)
+    def _take_away(self, run: str, found: _Log) -> None:
+        """Forget a log that is wholly sent; its file goes when nobody waits for that."""
+        with self._lock, found.writing:
+            if self._logs.get(run) is found and found.writer.size_bytes <= found.sent_bytes:
+                del self._logs[run]
+                found.is_closed = True
+                found.writer.close()
+                self._spent.append(found.writer.path)
+
+    def _clear(self) -> None:
+        with self._lock:
+            spent, self._spent = self._spent, []
+        for path in spent:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in spent}:
+            with self._folders, suppress(OSError):  # it stays where the run has logged again
+                folder.rmdir()
 
     def _work(self) -> None:
         while True:
-            time.sleep(SEND_S)
+            time.sleep(self._send_s)
             try:
                 self._sync()
                 self.send()
                 with self._lock:
                     spare = list(self._logs)[: max(0, len(self._logs) - OPEN_MAX)]
                 for run in spare:
-                    self.close(run)
+                    with self.closing(run):
+                        self.send(run)
+                self._clear()
             except NoriaError as error:
                 log.warning("what was logged waits: %s", error)
             except Exception:
@@ -115,9 +177,14 @@ class Inbox:
 
     def _sync(self) -> None:
         with self._lock:
-            waiting = [each.writer for each in self._logs.values() if each.writer.size_bytes > each.sent_bytes]
-        for writer in waiting:
-            writer.sync()
+            waiting = [each for each in self._logs.values() if each.writer.size_bytes > each.sent_bytes]
+        for each in waiting:
+            if each.sending.acquire(blocking=False):  # who sends it puts it on disk
+                try:
+                    if not each.is_closed:
+                        each.writer.sync()
+                finally:
+                    each.sending.release()
 
 
 def send_left(ws: Workspace) -> int:

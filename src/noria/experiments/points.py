@@ -50,6 +50,8 @@ pq = lazy("pyarrow.parquet")
 
 CHUNK = 4096
 ROW_GROUP = 1 << 16
+PACKED_BYTES = 64 << 10
+"""A smaller segment is stored as many small objects are: in a pack, where the store has packs."""
 _KEY = b"noria.chunks"
 Point = tuple[int, int, float]
 """(step, at in µs UTC, value)"""
@@ -116,12 +118,15 @@ def write(objects: Objects, curves: dict[str, Curve]) -> str:
     ).replace_schema_metadata({_KEY: json.dumps(chunks)})
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", version="2.6", row_group_size=ROW_GROUP)
-    return objects.put_bytes(sink.getvalue())
+    content = sink.getvalue()
+    # Of a small one a pack takes one sync, a file of its own two.
+    return objects.put_many([content])[0] if len(content) < PACKED_BYTES else objects.put_bytes(content)
 
 
 def summaries(objects: Objects, segment: str, name: str) -> list[Chunk] | None:
     """The summaries of a name in a segment; None if the segment has none at all (it is of another writer)."""
-    found = (pq.read_schema(objects.path(segment)).metadata or {}).get(_KEY)
+    with objects.open(segment) as stream:
+        found = (pq.read_schema(stream).metadata or {}).get(_KEY)
     if found is None:
         return None
     return [
@@ -134,7 +139,8 @@ def summaries(objects: Objects, segment: str, name: str) -> list[Chunk] | None:
 def read(objects: Objects, segment: str, name: str) -> Curve:
     """The points of a name in a segment, in order."""
     filters = [("name", "=", name)]
-    return ordered(_of(pq.read_table(objects.path(segment), filters=filters, columns=["step", "at", "value"])))
+    with objects.open(segment) as stream:
+        return ordered(_of(pq.read_table(stream, filters=filters, columns=["step", "at", "value"])))
 
 
 def live(table: Any, name: str) -> Curve:
@@ -208,7 +214,8 @@ def summarize(found: Curve) -> Summary:
 
 def every(objects: Objects, segment: str) -> Iterator[tuple[str, Curve]]:
     """Each name of a segment with its points, by name."""
-    table = pq.read_table(objects.path(segment))
+    with objects.open(segment) as stream:
+        table = pq.read_table(stream)
     names = np.asarray(table["name"].to_pylist(), dtype=object)
     whole = _of(table)
     starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)] if len(names) else [0]

@@ -8,11 +8,10 @@ it shows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, func, select
+from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, bindparam, func, select
 
 from noria.core.clock import instant, utc_text
 from noria.core.errors import UsageError
@@ -28,6 +27,7 @@ from noria.experiments.facts import (
     Summary,
     TagRemoved,
 )
+from noria.experiments.kept import LoggedRun, Metric, NoteRecord, UsedDataset
 from noria.store.compare import SPECIAL, behind, compared, number_compared, number_keys, text_keys
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -156,6 +156,13 @@ _writer = record_table(
     Column("upto", BigInteger, nullable=False),
 )
 TABLES = (_run, _param, _tag, _metric, _note, _dataset, _segment, _writer)
+_BY_RUN = select(_run).where(_run.c.run == bindparam("run"))
+_UPTO = select(_writer.c.upto).where(_writer.c.run == bindparam("run"), _writer.c.writer == bindparam("writer"))
+_SEGMENTS = select(_segment).where(_segment.c.run == bindparam("run")).order_by(_segment.c.seq, _segment.c.segment)
+_STANDING = select(_metric).where(
+    _metric.c.run == bindparam("run"), _metric.c.key.in_(bindparam("keys", expanding=True))
+)
+_KEYS_MAX = 500
 
 STATUSES: Mapping[str, tuple[str, ...]] = {
     "RUNNING": ("running",),
@@ -165,63 +172,6 @@ STATUSES: Mapping[str, tuple[str, ...]] = {
     "KILLED": ("lost", "cancelled", "preempted"),
 }
 """MLflow's words for how a run stands, and ours that each stands for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedRun:
-    """One run, without what it logged. Times are UTC texts, by the clock of the machine that recorded.
-
-    `stage` is active, or deleted for a run that was put away.
-    """
-
-    run: str
-    name: str
-    experiment: str
-    parent: str
-    pipeline: str
-    cause: str
-    status: str
-    reason: str
-    actor: str
-    started_at: str
-    finished_at: str
-    seconds: float
-    user: str
-    stage: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """Where a metric of a run stands. `value` is None where `special` says nan, inf or -inf."""
-
-    key: str
-    value: float | None
-    special: str
-    step: int
-    at_us: int
-    low: float | None
-    high: float | None
-    points: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedDataset:
-    """A data set that a run used; version 0 is one that no version here fits."""
-
-    name: str
-    version: int
-    digest: str
-    context: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteRecord:
-    """A note of a run, or (`kind` "problem") a sentence about what could not be kept."""
-
-    kind: str
-    text: str
-    at: str
 
 
 @project(RunStarted)
@@ -320,8 +270,7 @@ def run_finished(tx: Transaction, fact: Stored[RunFinished]) -> None:
         seconds=payload.seconds,
     )
     if not found.experiment:
-        for key, value in payload.metrics.items():
-            _fold_metric(tx, payload.run, key, _single(value, fact.at))
+        _fold_metrics(tx, payload.run, {key: _single(value, fact.at) for key, value in payload.metrics.items()})
 
 
 @project(RunLogged)
@@ -334,8 +283,7 @@ def run_logged(tx: Transaction, fact: Stored[RunLogged]) -> None:
     for table, pairs in ((_param, payload.params), (_tag, payload.tags)):
         for key, value in pairs.items():
             tx.upsert(table, run=payload.run, key=key, value=value, head=value[:HEAD])
-    for key, summary in payload.metrics.items():
-        _fold_metric(tx, payload.run, key, summary)
+    _fold_metrics(tx, payload.run, payload.metrics)
     said = [("note", text) for text in payload.notes] + [("problem", text) for text in payload.problems]
     for place, (kind, text) in enumerate(said):
         tx.upsert(_note, seq=fact.seq, place=place, run=payload.run, kind=kind, text=text, at=fact.at)
@@ -381,9 +329,18 @@ def _single(value: float, at: str) -> Summary:
     return Summary(points=1, step=0, at_us=at_us, last=value, low=value, high=value)
 
 
-def _fold_metric(tx: Transaction, name: str, key: str, summary: Summary) -> None:
+def _fold_metrics(tx: Transaction, name: str, summaries: Mapping[str, Summary]) -> None:
+    keys = list(summaries)
+    rows: dict[str, Row[Any]] = {}
+    for start in range(0, len(keys), _KEYS_MAX):
+        part = tx.rows(_STANDING, {"run": name, "keys": keys[start : start + _KEYS_MAX]})
+        rows.update((row.key, row) for row in part)
+    for key, summary in summaries.items():
+        _fold_metric(tx, name, key, summary, rows.get(key))
+
+
+def _fold_metric(tx: Transaction, name: str, key: str, summary: Summary, row: Row[Any] | None) -> None:
     """The newest point is that of the highest step, then time, then value (NaN as 0); bounds and counts add up."""
-    row = tx.first(select(_metric).where(_metric.c.run == name, _metric.c.key == key))
     low, high, points = summary.low, summary.high, summary.points
     if row is not None:
         low = min((each for each in (row.low, low) if each is not None), default=None)
@@ -414,7 +371,7 @@ def use_dataset(tx: Transaction, run: str, name: str, context: str, digest: str)
 
 def run(tx: Reader, name: str) -> LoggedRun | None:
     """The run of that id, or None."""
-    row = tx.first(select(_run).where(_run.c.run == name))
+    row = tx.first(_BY_RUN, {"run": name})
     return None if row is None else LoggedRun(**row._mapping)
 
 
@@ -426,7 +383,7 @@ def described(tx: Reader, name: str) -> bool:
 
 def upto(tx: Reader, name: str, writer: str) -> int:
     """How many bytes of a writer's log are on record."""
-    found = tx.scalar(select(_writer.c.upto).where(_writer.c.run == name, _writer.c.writer == writer))
+    found = tx.scalar(_UPTO, {"run": name, "writer": writer})
     return int(found or 0)
 
 
@@ -495,7 +452,7 @@ def datasets(tx: Reader, name: str) -> list[UsedDataset]:
 
 def segments(tx: Reader, name: str) -> list[tuple[str, int]]:
     """(digest, points) of a run's segments, oldest first."""
-    rows = tx.rows(select(_segment).where(_segment.c.run == name).order_by(_segment.c.seq, _segment.c.segment))
+    rows = tx.rows(_SEGMENTS, {"run": name})
     return [(str(row.segment), int(row.points)) for row in rows]
 
 

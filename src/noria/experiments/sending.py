@@ -43,7 +43,20 @@ else:  # few recordings have models or data sets, and every command looks whethe
     versions, registry_versions = lazy("noria.data.versions"), lazy("noria.registry.versions")
     bundle, transfer = lazy("noria.packaging.bundle"), lazy("noria.store.transfer")
 
-__all__ = ["LEASE_S", "Waiting", "end_run", "keep_lease", "send", "send_batch", "send_left", "staged_in", "waiting"]
+__all__ = [
+    "LEASE_S",
+    "Ending",
+    "Waiting",
+    "append_end",
+    "end_run",
+    "keep_lease",
+    "prepare_end",
+    "send",
+    "send_batch",
+    "send_left",
+    "staged_in",
+    "waiting",
+]
 
 log = logging.getLogger("noria.recording")
 LEASE_S = 60.0
@@ -194,42 +207,65 @@ def _begin(ws: Workspace, folder: Path, begin: dict[str, Any]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The next batch of a log, whose objects are stored: from the byte `start` on, told by `fact`."""
+
+    batch: Batch
+    start: int
+    fact: RunLogged
+    permits: Mapping[str, Sequence[tuple[str, str]]]
+
+
 def send_batch(ws: Workspace, run: str, path: Path, size: int) -> bool:
     """Send the next batch of a log, unless it is sent up to `size` bytes. Whether there was one."""
     with ws.ledger.read() as tx:
         start = records.upto(tx, run, path.stem)
-    if start >= size:
+    stored = _store_batch(ws, run, path, start, size)
+    if stored is None:
         return False
+    with ws.ledger.transaction() as tx:
+        _append_batch(tx, stored)
+    failpoint("batch.sent")
+    return True
+
+
+def _store_batch(ws: Workspace, run: str, path: Path, start: int, size: int) -> _Stored | None:
+    """Store the objects of the next batch of a log; None if it is sent up to `size` bytes."""
+    if start >= size:
+        return None
     batch = journal.parse(path, start)
     if not batch.lines:
-        return False
+        return None
     curves = {name: points.curve(found) for name, found in batch.points.items()}
     segment = points.write(ws.objects, curves) if curves else ""
     datasets = _datasets(ws, batch)
     permits = {digest: bundle.permit(ws, digest, name) for name, digest, *_ in batch.models}
     failpoint("batch.stored")
-    with ws.ledger.transaction() as tx:
-        if records.upto(tx, run, path.stem) != start:
-            return True  # somebody else sent it meanwhile
-        _append_artifacts(tx, run, batch, permits)
-        tx.append(
-            RunLogged(
-                run=run,
-                writer=path.stem,
-                upto=batch.upto,
-                params=batch.params,
-                tags=batch.tags,
-                notes=tuple(batch.notes),
-                segment=segment,
-                points=sum(len(each) for each in curves.values()),
-                metrics={name: points.summarize(each) for name, each in curves.items()},
-                datasets=tuple(datasets),
-                problems=tuple(batch.problems),
-            ),
-            inputs=_edges(datasets),
-            outputs=[("metrics", segment)] if segment else [],
-        )
-    failpoint("batch.sent")
+    fact = RunLogged(
+        run=run,
+        writer=path.stem,
+        upto=batch.upto,
+        params=batch.params,
+        tags=batch.tags,
+        notes=tuple(batch.notes),
+        segment=segment,
+        points=sum(len(each) for each in curves.values()),
+        metrics={name: points.summarize(each) for name, each in curves.items()},
+        datasets=tuple(datasets),
+        problems=tuple(batch.problems),
+    )
+    return _Stored(batch, start, fact, permits)
+
+
+def _append_batch(tx: Transaction, stored: _Stored, *, actor: str = "") -> bool:
+    """Append the fact of a batch, unless somebody else sent it meanwhile; whether it was."""
+    fact = stored.fact
+    if records.upto(tx, fact.run, fact.writer) != stored.start:
+        return False
+    _append_artifacts(tx, fact.run, stored.batch, stored.permits)
+    outputs = [("metrics", fact.segment)] if fact.segment else []
+    tx.append(fact, inputs=_edges(fact.datasets), outputs=outputs, actor=actor)
     return True
 
 
@@ -268,42 +304,92 @@ def _edges(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:
     return edges + [(f"dataset:{item.name}", f"dataset/{item.name}@{item.version}") for item in known]
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the end of a run takes that is made before its transaction.
+
+    `before` are its segments, `merged` the one that takes their place, and `last` the batch of its log that goes
+    into the same transaction.
+    """
+
+    run: str
+    before: Sequence[tuple[str, int]]
+    merged: tuple[str, int] | None
+    last: _Stored | None
+
+
 def end_run(ws: Workspace, run: str, end: Mapping[str, Any]) -> None:
     """Write the end of a run: make versions of the models it registers, and one segment of its points.
 
     Args:
         end: status, reason and seconds. A run that has an end keeps it, unless it was taken for lost.
     """
-    _register_models(ws, run)
+    ending = prepare_end(ws, run)
+    with ws.ledger.transaction() as tx:
+        append_end(tx, ending, end)
+
+
+def prepare_end(ws: Workspace, run: str, *, log: Path | None = None, size: int = 0, actor: str = "") -> Ending:
+    """All that the end of a run needs but its facts: its models are versions, and its points are one object.
+
+    Args:
+        log: a log of the run that is not sent yet up to `size` bytes; of what it holds the last batch is
+            appended with the end, as by `actor`.
+    """
+    own = acting(ws, actor) if actor else ws
     with ws.ledger.read() as tx:
+        start = records.upto(tx, run, log.stem) if log is not None else 0
+        models = [each for each in tracking.artifacts(tx, run) if each.name.startswith(REGISTERED)]
         before = records.segments(tx, run)
+    last = None
+    if log is not None:
+        last = _store_batch(own, run, log, start, size)
+        if last is not None and (last.fact.upto < size or last.batch.models):  # it is not one batch without models
+            while send_batch(own, run, log, size):
+                pass
+            return prepare_end(ws, run)
+    if models and last is not None:  # a version is told with all that its run has measured
+        with own.ledger.transaction() as tx:
+            _append_batch(tx, last)
+        return prepare_end(ws, run)
+    _register_models(ws, run, models)
+    if last is not None and last.fact.segment:
+        new = (last.fact.segment, last.fact.points)
+        before = [*(each for each in before if each[0] != new[0]), new]
     merged = None
     if len(before) > 1 and sum(count for _, count in before) <= MERGED_POINTS_MAX:
         merged = points.merge(ws.objects, [name for name, _ in before])
-    with ws.ledger.transaction() as tx:
-        if merged is not None and records.segments(tx, run) == before:
-            payload = PointsMerged(run=run, segment=merged[0], points=merged[1])
-            tx.append(payload, inputs=[("metrics", name) for name, _ in before], outputs=[("metrics", merged[0])])
-        found = records.run(tx, run)
-        assert found is not None, "the run was begun before it ends"
-        if found.status == "running" or (found.status == "lost" and end["status"] != "lost"):
-            tx.append(
-                RunFinished(
-                    run=run,
-                    status=end["status"],
-                    reason=end["reason"],
-                    seconds=end["seconds"],
-                    metrics=_final(tx, run),
-                )
+    return Ending(run, before, merged, last)
+
+
+def append_end(tx: Transaction, ending: Ending, end: Mapping[str, Any], *, actor: str = "") -> None:
+    """Append the end of a run, with the last batch of its log as by `actor`. `end`: as in `end_run`."""
+    run, before, merged = ending.run, ending.before, ending.merged
+    if ending.last is not None:
+        _append_batch(tx, ending.last, actor=actor)
+    if merged is not None and records.segments(tx, run) == before:
+        payload = PointsMerged(run=run, segment=merged[0], points=merged[1])
+        tx.append(payload, inputs=[("metrics", name) for name, _ in before], outputs=[("metrics", merged[0])])
+    found = records.run(tx, run)
+    assert found is not None, "the run was begun before it ends"
+    if found.status == "running" or (found.status == "lost" and end["status"] != "lost"):
+        tx.append(
+            RunFinished(
+                run=run,
+                status=end["status"],
+                reason=end["reason"],
+                seconds=end["seconds"],
+                metrics=_final(tx, run),
             )
+        )
 
 
-def _register_models(ws: Workspace, run: str) -> None:
+def _register_models(ws: Workspace, run: str, models: Sequence[tracking.ArtifactRecord]) -> None:
     """Make versions of the models that were logged under a name. The same bundle again is the same version."""
+    if not models:
+        return
     with ws.ledger.read() as tx:
-        models = [each for each in tracking.artifacts(tx, run) if each.name.startswith(REGISTERED)]
-        metrics = _final(tx, run) if models else {}
-        used = records.datasets(tx, run) if models else []
+        metrics, used = _final(tx, run), records.datasets(tx, run)
     pins = [Pin(dataset=item.name, version=item.version, tree=item.digest) for item in used if item.digest]
     for each in models:
         found = bundle.read(ws, each.digest)

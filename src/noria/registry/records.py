@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Select, Table, Text, func, select
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Select, Table, Text, bindparam, func, select
 
 from noria.core.clock import utc_text
 from noria.core.fact import Stored
@@ -153,6 +153,10 @@ _alias = record_table(
     Column("at", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
 )
+_LAST = select(_model.c.last).where(_model.c.model == bindparam("of"))
+_TAGS = select(_tag).where(_tag.c.model == bindparam("of"), _tag.c.number == bindparam("at")).order_by(_tag.c.key)
+_NUMBERED = select(_version).where(_version.c.model == bindparam("of"), _version.c.number == bindparam("at"))
+_NEWEST = select(_version).where(_version.c.model == bindparam("of")).order_by(_version.c.number.desc()).limit(1)
 TABLES: tuple[Table, ...] = (_model, _tag, _version, _judgement, _release, _place, _alias)
 
 
@@ -392,7 +396,7 @@ def named(tx: Reader, model: str = "") -> list[NamedModel]:
 
 def is_named(tx: Reader, model: str) -> bool:
     """Whether a model has that name."""
-    return tx.first(select(_model.c.model).where(_model.c.model == model)) is not None
+    return tx.first(_LAST, {"of": model}) is not None
 
 
 def versions_of(tx: Reader, models: Sequence[str] | None = None) -> list[VersionRecord]:
@@ -410,20 +414,17 @@ def versions_of(tx: Reader, models: Sequence[str] | None = None) -> list[Version
 
 def tags(tx: Reader, model: str, number: int) -> dict[str, str]:
     """The tags of a version of a model; those of the model itself for 0."""
-    query = select(_tag).where(_tag.c.model == model, _tag.c.number == number).order_by(_tag.c.key)
-    return {row.key: row.value for row in tx.rows(query)}
+    return {row.key: row.value for row in tx.rows(_TAGS, {"of": model, "at": number})}
 
 
 def last_number(tx: Reader, model: str) -> int:
     """The greatest number that a version of a model ever had; 0 if it had none."""
-    return int(tx.scalar(select(_model.c.last).where(_model.c.model == model)) or 0)
+    return int(tx.scalar(_LAST, {"of": model}) or 0)
 
 
 def version(tx: Reader, model: str, number: int) -> VersionRecord | None:
     """A version by number; 0 gives the newest."""
-    query = select(_version).where(_version.c.model == model)
-    query = query.where(_version.c.number == number) if number else query.order_by(_version.c.number.desc())
-    return _version_of(tx.first(query.limit(1)))
+    return _version_of(tx.first(_NUMBERED if number else _NEWEST, {"of": model, "at": number}))
 
 
 def version_of_bundle(tx: Reader, model: str, bundle: str) -> VersionRecord | None:
@@ -541,11 +542,11 @@ def _put_version(tx: Transaction, fact: Stored[Any], model: str, number: int, **
         seq=fact.seq,
         **{**blank, "description": None, **values},
     )
-    last = max(number, last_number(tx, model))
-    if tx.first(select(_model.c.model).where(_model.c.model == model)) is None:
-        tx.upsert(_model, model=model, description=None, made_at=fact.at, changed_at=fact.at, last=last)
+    named = tx.first(_LAST, {"of": model})
+    if named is None:
+        tx.upsert(_model, model=model, description=None, made_at=fact.at, changed_at=fact.at, last=number)
     else:
-        tx.update(_model, {"model": model}, changed_at=fact.at, last=last)
+        tx.update(_model, {"model": model}, changed_at=fact.at, last=max(number, named.last or 0))
 
 
 def _version_of(row: Row[Any] | None) -> VersionRecord | None:

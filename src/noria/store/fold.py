@@ -29,6 +29,8 @@ ROWS = 200
 """Rows that wait at most."""
 Statements = dict[tuple[str, ...], Any]
 """Built statements by shape: building one costs more than running it."""
+Values = Mapping[str, Any] | None
+"""What a query that was built once is asked with: building one costs more than running it."""
 
 
 class Reader:
@@ -37,17 +39,17 @@ class Reader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def rows(self, query: Select[Any]) -> list[Row[Any]]:
-        """Every row of the query."""
-        return list(self._connection.execute(query))
+    def rows(self, query: Select[Any], values: Values = None) -> list[Row[Any]]:
+        """Every row of the query; `values` are those of its `bindparam`s, by name."""
+        return list(self._connection.execute(query, values))
 
-    def first(self, query: Select[Any]) -> Row[Any] | None:
+    def first(self, query: Select[Any], values: Values = None) -> Row[Any] | None:
         """The first row of the query, or None."""
-        return self._connection.execute(query).first()
+        return self._connection.execute(query, values).first()
 
-    def scalar(self, query: Select[Any]) -> Any:
+    def scalar(self, query: Select[Any], values: Values = None) -> Any:
         """The first column of the first row, or None."""
-        return self._connection.execute(query).scalar()
+        return self._connection.execute(query, values).scalar()
 
 
 class Fold(Reader):
@@ -61,20 +63,20 @@ class Fold(Reader):
         self._waiting: dict[str, tuple[Any, list[Mapping[str, Any]]]] = {}
         self._waits = 0
 
-    def rows(self, query: Select[Any]) -> list[Row[Any]]:
+    def rows(self, query: Select[Any], values: Values = None) -> list[Row[Any]]:
         """See Reader."""
         self.flush()
-        return super().rows(query)
+        return super().rows(query, values)
 
-    def first(self, query: Select[Any]) -> Row[Any] | None:
+    def first(self, query: Select[Any], values: Values = None) -> Row[Any] | None:
         """See Reader."""
         self.flush()
-        return super().first(query)
+        return super().first(query, values)
 
-    def scalar(self, query: Select[Any]) -> Any:
+    def scalar(self, query: Select[Any], values: Values = None) -> Any:
         """See Reader."""
         self.flush()
-        return super().scalar(query)
+        return super().scalar(query, values)
 
     def flush(self) -> None:
         """Write what waits; to be called by whoever has folded, before it commits."""

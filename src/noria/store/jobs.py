@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 from sqlalchemy.engine import Connection
 
 from noria.core.clock import Clock
@@ -29,6 +30,9 @@ from noria.store.failpoint import failpoint
 from noria.store.owner import is_dead
 from noria.store.sealed import checked, sealed
 
+if TYPE_CHECKING:
+    from noria.store.ledger import Transaction
+
 __all__ = ["ATTEMPTS", "Job", "Jobs", "Lease"]
 
 ATTEMPTS = 5
@@ -37,6 +41,9 @@ BACKOFF_S = 2.0
 BACKOFF_LIMIT_S = 60.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LEASE = select(tables.lease).where(tables.lease.c.name == bindparam("of"))
+_INSERT_LEASE = insert(tables.lease)
+_RELEASE = tables.lease.delete().where(tables.lease.c.name == bindparam("of"), tables.lease.c.owner == bindparam("by"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,30 +184,39 @@ class Jobs:
             row = connection.execute(select(tables.job).where(tables.job.c.key == key)).first()
         return None if row is None else _job(row)
 
-    def acquire(self, name: str, *, owner: str, ttl_s: float, data: Mapping[str, JSON] | None = None) -> bool:
+    def acquire(
+        self,
+        name: str,
+        *,
+        owner: str,
+        ttl_s: float,
+        data: Mapping[str, JSON] | None = None,
+        within: Transaction | None = None,
+    ) -> bool:
         """Take a lease, renew one's own, or take over one that ran out or whose owner (`owner_id`) is dead.
 
-        False: somebody else holds it.
+        False: somebody else holds it. `within` a transaction of the ledger it is taken if that commits.
 
         Raises: Corrupt if another's row is not what was written: who holds it is then not known.
         """
-        with self._database.write(is_durable=False) as connection:
+        with self._writing(within) as connection:
             now = self._now_us()
-            held = connection.execute(select(tables.lease).where(tables.lease.c.name == name)).first()
+            held = connection.execute(_LEASE, {"of": name}).first()
             if held is not None and held.owner != owner:
                 is_live = checked(tables.lease, held).until_us > now
                 if is_live and not is_dead(held.owner):
                     return False
-            connection.execute(tables.lease.delete().where(tables.lease.c.name == name))
+            if held is not None:
+                connection.execute(tables.lease.delete().where(tables.lease.c.name == name))
             row = {"name": name, "owner": owner, "until_us": now + _us(ttl_s), "data": json.dumps(data or {})}
-            connection.execute(insert(tables.lease), sealed(tables.lease, row))
+            connection.execute(_INSERT_LEASE, sealed(tables.lease, row))
             failpoint("lease.acquired")
         return True
 
-    def release(self, name: str, owner: str) -> None:
-        """Give a lease back; one that is not held by the owner is left alone."""
-        with self._database.write(is_durable=False) as connection:
-            connection.execute(tables.lease.delete().where(tables.lease.c.name == name, tables.lease.c.owner == owner))
+    def release(self, name: str, owner: str, *, within: Transaction | None = None) -> None:
+        """Give a lease back; one that is not held by the owner is left alone. `within`: as `acquire`."""
+        with self._writing(within) as connection:
+            connection.execute(_RELEASE, {"of": name, "by": owner})
 
     def forget(self, prefix: str) -> None:
         """Take away the leases that ran out and whose name begins with the prefix."""
@@ -264,6 +280,14 @@ class Jobs:
         )
         for row in connection.execute(lost).all():
             _change(connection, row, state="failed", error=f"lost: its owner died {ATTEMPTS} times")
+
+    @contextmanager
+    def _writing(self, within: Transaction | None) -> Iterator[Connection]:
+        if within is not None:
+            yield within.connection
+        else:
+            with self._database.write(is_durable=False) as connection:
+                yield connection
 
     def _now_us(self) -> int:
         return (self._clock.now() - _EPOCH) // timedelta(microseconds=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.engine import Connection
 
 from noria.core.errors import Tampered
@@ -13,6 +13,10 @@ __all__ = ["frontier_of", "get_setting", "head_of", "set_setting", "subtree"]
 
 
 _HEAD = select(func.max(tables.fact.c.seq))
+_LEAF = select(tables.fact.c.leaf).where(tables.fact.c.seq == bindparam("seq"))
+_NODE = select(tables.node.c.hash).where(
+    tables.node.c.level == bindparam("level"), tables.node.c.position == bindparam("position")
+)
 
 
 def head_of(connection: Connection) -> int:
@@ -37,10 +41,9 @@ def frontier_of(connection: Connection, size: int) -> Frontier:
 def subtree(connection: Connection, level: int, position: int) -> bytes | None:
     """A stored subtree hash: a leaf for level 0."""
     if level == 0:
-        found = connection.execute(select(tables.fact.c.leaf).where(tables.fact.c.seq == position + 1)).scalar()
+        found = connection.execute(_LEAF, {"seq": position + 1}).scalar()
     else:
-        query = select(tables.node.c.hash).where(tables.node.c.level == level, tables.node.c.position == position)
-        found = connection.execute(query).scalar()
+        found = connection.execute(_NODE, {"level": level, "position": position}).scalar()
     return found if isinstance(found, bytes) else None
 
 

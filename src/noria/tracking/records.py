@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, bindparam, select
 
 from noria.core.fact import Stored
 from noria.store.ledger import Reader, Transaction
@@ -95,6 +95,8 @@ _reproduction = record_table(
     Index("reproduction_run", "run", "seq"),
 )
 TABLES = (_run, _artifact, _segment, _reproduction)
+_BY_RUN = select(_run).where(_run.c.run == bindparam("run"))
+_ARTIFACTS = select(_artifact).where(_artifact.c.run == bindparam("run")).order_by(_artifact.c.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +284,7 @@ PROJECTIONS = (
 
 def run(tx: Reader, name: str) -> RunRecord | None:
     """The run of that id, or None."""
-    found = tx.first(select(_run).where(_run.c.run == name))
+    found = tx.first(_BY_RUN, {"run": name})
     return None if found is None else _record(found)
 
 
@@ -315,7 +317,7 @@ def running(tx: Reader) -> list[RunRecord]:
 
 def artifacts(tx: Reader, name: str) -> list[ArtifactRecord]:
     """The artifacts of a run, by name."""
-    rows = tx.rows(select(_artifact).where(_artifact.c.run == name).order_by(_artifact.c.name))
+    rows = tx.rows(_ARTIFACTS, {"run": name})
     return [ArtifactRecord(**row._mapping) for row in rows]
 
 

@@ -177,6 +177,26 @@ def test_a_lease_is_held_renewed_taken_over_and_given_back(jobs: Jobs, clock: Te
     assert jobs.leases() == []
 
 
+def test_a_lease_within_a_transaction_is_taken_and_given_back_with_it(ws: Workspace, jobs: Jobs) -> None:
+    def taking(then: str) -> None:
+        with ws.ledger.transaction() as tx:
+            assert jobs.acquire("a", owner="me", ttl_s=60, within=tx)
+            if then == "fail":
+                raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        taking("fail")
+    assert jobs.leases() == []
+    taking("commit")
+    assert [(lease.name, lease.owner) for lease in jobs.leases()] == [("a", "me")]
+    with ws.ledger.transaction() as tx:
+        jobs.release("a", "you", within=tx)
+    assert [lease.owner for lease in jobs.leases()] == ["me"]
+    with ws.ledger.transaction() as tx:
+        jobs.release("a", "me", within=tx)
+    assert jobs.leases() == []
+
+
 def test_leases_are_listed_by_prefix_taken_literally(jobs: Jobs) -> None:
     for name in ("server/1", "server/2", "run_1", "runx1", "run%"):
         jobs.acquire(name, owner="a", ttl_s=10)

@@ -89,6 +89,37 @@ def test_many_facts_take_few_statements_and_are_read_within_their_transaction(ws
     assert difference(ws.ledger) == []
 
 
+def test_whoever_acts_goes_on_from_the_tree_that_this_process_has_committed(ws: Workspace) -> None:
+    append(ws, *(given(about=f"model/{number}") for number in range(7)))
+    said: list[str] = []
+    listen = (ws.ledger.database._engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+    event.listen(*listen)
+    try:
+        for name in ("user:a", "user:b"):
+            with ws.ledger.acting(name).transaction() as tx:
+                tx.append(given())
+    finally:
+        event.remove(*listen)
+    assert not [text for text in said if text.startswith("SELECT") and ("node" in text or "fact.leaf" in text)], said
+    assert [stored.actor for stored in ws.ledger.facts(after=7)] == ["user:a", "user:b"]
+    assert verify(ws.ledger, [ws.ledger.signer.verifier]).first_bad == 0
+
+
+def test_a_ledger_that_another_program_has_locked_is_unavailable_not_a_driver_error(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    made = Database(f"sqlite:///{file}", wait_s=0.05)
+    with made.write():
+        pass
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"), made.write():
+        pass
+    other.close()
+    with made.write():
+        pass
+    made.close()
+
+
 def test_an_exception_takes_back_facts_records_and_the_tree(ws: Workspace) -> None:
     append(ws, given())
     before = ws.ledger.checkpoint()

@@ -10,6 +10,7 @@ Source: mlflow/server/handlers.py `_get_request_message`, protobuf's JSON mappin
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,11 @@ class Message:
     """Fields by name, each of a kind."""
 
     fields: Mapping[str, Any]
+    names: Mapping[str, str] = field(init=False, repr=False)
+    """The field that each spelling means: its own name, and protobuf's JSON name."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", _spellings(self.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,11 @@ class Spec:
     fields: Mapping[str, Any]
     checks: Mapping[str, Sequence[str | Check]] = field(default_factory=dict)
     is_strict: bool = False
+    names: Mapping[str, str] = field(init=False, repr=False)
+    """As a message's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", _spellings(self.fields))
 
 
 class _Unfit(Exception):
@@ -90,11 +101,11 @@ class _Unfit(Exception):
 def read(spec: Spec, method: str, query: Sequence[tuple[str, str]], kind: str, body: bytes) -> dict[str, Any]:
     """The fields that a request gives. Raises: Refused as MLflow's server does."""
     given = _query(spec, query) if method == "GET" and query else _body(kind, body)
-    _require_one_spelling(spec.fields, given)
+    _require_one_spelling(spec, given)
     values: dict[str, Any] = {}
     is_whole = True
     try:
-        _fill(spec.fields, given, values)
+        _fill(spec, given, values)
     except _Unfit:
         is_whole = False
     for name, checks in spec.checks.items():
@@ -152,10 +163,11 @@ def _decoded(body: bytes) -> Any:
         return None
 
 
-def _require_one_spelling(fields: Mapping[str, Any], given: Any) -> None:
+def _require_one_spelling(spec: Spec | Message, given: Any) -> None:
+    """Raises: Refused where a field is given twice, in both its spellings; the first such field is named."""
     if not isinstance(given, dict):
         return
-    for name, kind in fields.items():
+    for name, kind in spec.fields.items():
         other = _json_name(name)
         if other != name and name in given and other in given:
             raise invalid(f"Request specifies both '{name}' and '{other}'; provide only one of them.")
@@ -163,12 +175,12 @@ def _require_one_spelling(fields: Mapping[str, Any], given: Any) -> None:
         if isinstance(inner, Message):
             value = given.get(name, given.get(other))
             for item in value if isinstance(value, list) else [value]:
-                _require_one_spelling(inner.fields, item)
+                _require_one_spelling(inner, item)
 
 
-def _fill(fields: Mapping[str, Any], given: Mapping[str, Any], values: dict[str, Any]) -> None:
+def _fill(spec: Spec | Message, given: Mapping[str, Any], values: dict[str, Any]) -> None:
     """Put what fits into `values`, in the order given, up to the first that does not. Raises: _Unfit."""
-    names = {_json_name(name): name for name in fields} | {name: name for name in fields}
+    fields, names = spec.fields, spec.names
     for key, value in given.items():
         name = names.get(key)
         if name is None or value is None:
@@ -193,7 +205,7 @@ def _one(kind: Any, value: Any) -> Any:
         if not isinstance(value, dict):
             raise _Unfit
         inner: dict[str, Any] = {}
-        _fill(kind.fields, value, inner)
+        _fill(kind, value, inner)
         return inner
     if isinstance(kind, Enum):
         return _word(kind, value)
@@ -349,6 +361,11 @@ def fields_present(name: str, *keys: str) -> Check:
     return check
 
 
+def _spellings(fields: Mapping[str, Any]) -> Mapping[str, str]:
+    return {_json_name(name): name for name in fields} | {name: name for name in fields}
+
+
+@functools.cache
 def _json_name(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)

@@ -25,9 +25,11 @@ from noria.faces.protocols.mlflow.shapes import FLOAT_MAX, RUN_NAME
 from noria.faces.protocols.mlflow.wire import Wire
 from noria.store.workspace import Workspace
 
-__all__ = ["ENDPOINTS"]
+__all__ = ["ENDPOINTS", "SWIFT", "is_swift"]
 
 np = lazy("numpy")
+SWIFT = frozenset({"runs/log-metric", "runs/log-batch", "runs/log-parameter", "runs/set-tag"})
+"""What a training sends all the time: mostly one write to a file, unless `is_swift` says no."""
 SAMPLED_RUNS_MAX = 100
 SAMPLED_MAX = 2500
 _METRIC = {
@@ -108,6 +110,16 @@ def log_batch(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any
     _measure(ws, run, metrics)
     _tag(wire, ws, run, dict(tags))
     return {}
+
+
+def is_swift(wire: Wire, endpoint: str, given: Mapping[str, Any]) -> bool:
+    """Whether what a request to one of `SWIFT` logs takes no longer than a write to an open file."""
+    is_batch = endpoint == "runs/log-batch"
+    metrics, tags = (given.get(name, []) if is_batch else [given] for name in ("metrics", "tags"))
+    if any(metric.get("model_id", "") for metric in metrics) or any(tag.get("key", "") == RUN_NAME for tag in tags):
+        return False
+    has_params = bool(given.get("params")) if is_batch else endpoint == "runs/log-parameter"
+    return wire.is_swift(_run_id(given), has_params=has_params)
 
 
 def log_inputs(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.status = status or STATUS[code]
+        self.headers: dict[str, str] = {}
 
     def body(self) -> bytes:
         """The JSON that a client reads."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from noria.catalog import filing
@@ -95,9 +96,8 @@ def create(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
         ),
         tags=tags,
     )
-    run = filing.begin_run(ws, said)
-    with ws.ledger.read() as tx:
-        found = found_run(tx, run)
+    found = filing.begin_run(ws, said)
+    wire.begun(found)
     told = shapes.run_json(shapes.run_info(found, experiment), found, tags=tags)
     del told["outputs"]
     return {"run": told}
@@ -116,16 +116,15 @@ def update(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:
     """Say how a run stands, when it ended, or how it is called."""
     run = _run_id(given)
     with ws.ledger.read() as tx:
-        active_run(tx, run)
+        seen = active_run(tx, run)
+        experiment = experiment_of(tx, seen)
     status = OURS.get(given.get("status", ""), "")
     ended = shapes.time_text(given["end_time"]) if "end_time" in given else None
-    if status in ("finished", "failed", "cancelled"):
-        wire.inbox.close(run)
-    filing.amend_run(ws, run, name=given.get("run_name", ""), status=status, ended=ended)
+    name, is_ending = given.get("run_name", ""), status in ("finished", "failed", "cancelled")
+    with wire.inbox.closing(run) if is_ending else nullcontext() as waiting:
+        found = filing.amend_run(ws, run, name=name, status=status, ended=ended, log=waiting, seen=seen)
     wire.forget(run)
-    with ws.ledger.read() as tx:
-        found = found_run(tx, run)
-        return {"run_info": shapes.run_info(found, experiment_of(tx, found))}
+    return {"run_info": shapes.run_info(found, experiment)}
 
 
 def delete(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str, Any]:

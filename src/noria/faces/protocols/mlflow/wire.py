@@ -50,9 +50,14 @@ class _Known:
 
 
 class Wire:
-    """One server process's side of the protocol. Thread safe."""
+    """One server process's side of the protocol. Thread safe.
 
-    def __init__(self, ws: Workspace) -> None:
+    Args:
+        known_s: how long a run is taken to be as it was last seen.
+    """
+
+    def __init__(self, ws: Workspace, *, known_s: float = KNOWN_S) -> None:
+        self._known_s = known_s
         self.inbox = Inbox(ws)
         self._ws = ws
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -64,6 +69,18 @@ class Wire:
         found = self._of(run).run
         _require_active(found)
         return found
+
+    def begun(self, run: LoggedRun) -> None:
+        """This process has just begun a run: it has no params yet."""
+        with self._lock:
+            self._keep(run.run, _Known(run, time.monotonic(), {}))
+
+    def is_swift(self, run: str, *, has_params: bool) -> bool:
+        """Whether logging to a run is one write to an open file: nothing has to be asked of the ledger before."""
+        known = self._known.get(run)
+        if known is None or time.monotonic() - known.seen >= self._known_s or (has_params and known.params is None):
+            return False
+        return self.inbox.is_open(run)
 
     def forget(self, run: str = "") -> None:
         """Look at a run (or all) again before believing anything of it."""
@@ -119,7 +136,7 @@ class Wire:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(run)
-            if known is not None and now - known.seen < KNOWN_S:
+            if known is not None and now - known.seen < self._known_s:
                 return known
         with self._ws.ledger.read() as tx:
             found = found_run(tx, run)
@@ -128,10 +145,15 @@ class Wire:
             if known is None:
                 known = _Known(found, now)
             known.run, known.seen = found, now
-            self._known[run] = known
-            if len(self._known) > KNOWN_MAX:
-                self._known.popitem(last=False)
+            if not known.params:
+                known.params = None  # another process may have logged the first ones
+            self._keep(run, known)
         return known
+
+    def _keep(self, run: str, known: _Known) -> None:
+        self._known[run] = known
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
 
 
 def found_run(tx: Reader, run: str) -> LoggedRun:
