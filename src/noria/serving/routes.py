@@ -101,7 +101,7 @@ class Routes:
                 raise ModelUnavailable(f"{model} is deployed and cannot be loaded: {self.failed[model]}")
             if found is None:
                 names = ", ".join(sorted(self.by_model)) or "none"
-                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed: {names}")
+                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed here: {names[:400]}")
             return found
         if len(self.by_model) == 1:
             return next(iter(self.by_model.values()))
