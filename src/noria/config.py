@@ -89,8 +89,9 @@ class ServerConfig:
 
     `max_body_bytes`, `max_queue_rows` and `max_batch_rows` bound what one server holds; `max_scheduled`
     is how many scheduled runs one `noria up` does at once. `read_timeout` is how long a request that has
-    begun may keep silent. `realtime` is "auto" (the threads that answer come before everything else that shares
-    the machine, where the system permits it) or "off".
+    begun may keep silent, `answer_timeout` how long a model in a process of its own may take. `realtime` is "auto"
+    (the threads that answer come before everything else that shares the machine, where the system permits it) or
+    "off".
     """
 
     host: str = "127.0.0.1"
@@ -101,6 +102,7 @@ class ServerConfig:
     max_batch_rows: int = 256
     max_scheduled: int = 2
     read_timeout: str = "30s"
+    answer_timeout: str = "30s"
     realtime: str = "auto"
 
 

@@ -72,6 +72,10 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "neptune": "noria.engines.trackers.neptune:read_neptune",
         "wandb": "noria.engines.trackers.foreign:read_wandb",
     },
+    # what capabilities above the catalog take over, and give back, of the same stores
+    "takeover_part": {
+        "evalsets": "noria.evalsets.takeover",
+    },
     "tracker_writer": {
         "database": "noria.engines.trackers.writing:write",
     },

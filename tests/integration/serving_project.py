@@ -64,7 +64,7 @@ def make_release(
     boost = HistGradientBoostingClassifier(max_iter=iterations, random_state=seed)
     model = model or make_pipeline(encode, boost).fit(table[inputs], table["late"])
     run = f"run_{seed}"
-    bundle = bundles.build(ws, model, holdout=table, run=run, label="late")
+    bundle = bundles.build(ws, model, holdout=table, run=run, label="late", name=MODEL)
     pins: tuple[Pin, ...] = ()
     version = register(ws, bundle, model=MODEL, run=run, metrics={"auc": 0.7}, pins=pins)
     with ws.ledger.transaction() as tx:

@@ -93,6 +93,8 @@ def test_a_script_that_fails_does_so_as_under_python_and_is_on_record(folder: Pa
     found = both(folder, text)
     assert found.returncode == 4
     assert found.stderr.rstrip().splitlines()[-1].startswith("next:  noria tracking log run_")
+    own = [line for line in found.stderr.splitlines() if line.startswith(("error:", "where:", "next:"))]
+    assert len(own) == 2, "the traceback is long enough"
     _, run, _ = last(folder)
     assert run.status == "failed"
     assert run.reason.startswith(reason)

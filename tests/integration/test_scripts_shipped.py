@@ -33,6 +33,35 @@ def report(folder: Path, text: str, *words: str, name: str = "train.py") -> tupl
     return done.returncode, found
 
 
+def test_the_same_script_again_makes_no_second_version(folder: Path) -> None:
+    text = TABLE + (
+        "import joblib\n"
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
+        "forest = RandomForestClassifier(n_estimators=5, random_state=0)\n"
+        "joblib.dump(make_pipeline(StandardScaler(), forest).fit(X_train, y_train), 'trees.joblib')\n"
+        "print(hash('differs from process to process'))\n"
+    )
+    made = [report(folder, text)[1]["models"][0] for _ in range(2)]
+    assert [(each["model"], each["version"], each["release"]) for each in made] == [("trees", 1, 1)] * 2
+    shipped = noria(folder, "deploy", "trees.joblib", "--dry-run")
+    assert (shipped.returncode, "trees r1" in shipped.stdout) == (0, True), shipped.stdout + shipped.stderr
+
+
+def test_a_name_that_no_model_can_have_is_refused_and_not_cut(folder: Path) -> None:
+    text = TABLE + "import joblib\njoblib.dump(LogisticRegression().fit(X_train, y_train), 'größe.joblib')\n"
+    _, found = report(folder, text)
+    (line,) = found["models"]
+    assert (line["model"], line["version"]) == ("größe", 0)
+    assert "'größe' cannot be a model's name" in line["note"]
+    assert "--model NAME" in line["note"]
+    _, found = report(folder, text, "--model", "size")
+    assert [(each["model"], each["version"]) for each in found["models"]] == [("size", 1)]
+    done = noria(folder, "run", "--model", "größe", "train.py")
+    assert (done.returncode, "'größe' cannot be a model's name" in done.stderr) == (2, True), "before it runs"
+
+
 def test_models_of_many_kinds_are_served_and_answer_as_in_the_script(folder: Path) -> None:
     with (folder / "noria.toml").open("a") as settings:  # those that hold classes of the script's own
         settings.write("[model.own]\nallow_pickle = true\n[model.chain]\nallow_pickle = true\n")

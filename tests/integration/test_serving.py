@@ -393,6 +393,20 @@ def test_a_release_with_an_altered_file_is_not_gone_back_to(template: Path, tmp_
         assert records.deployment(tx, MODEL) == before
 
 
+def test_what_is_live_and_was_altered_is_not_said_to_be_live_already(template: Path, tmp_path: Path) -> None:
+    ws = copied(template, tmp_path / "project", at_once=True)
+    assert deploy(ws, f"{MODEL}@r1").action == "already live"
+    with ws.ledger.read() as tx:
+        live = registry_records.release(tx, MODEL, 1)
+    assert live is not None
+    files = bundles.read(ws, ws.objects.get_json(live.content)["bundle"]).files.entries
+    (model,) = (entry for entry in files if "model" in entry.path)
+    content = ws.objects.get_bytes(model.digest)
+    damaged(ws.project.root / ".noria" / "objects", content, content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(Corrupt, match=r"late r1 cannot answer: object .* was altered"):
+        deploy(ws, f"{MODEL}@r1")
+
+
 def has_more(answers: Answers, count: int) -> bool:
     return len(answers.found) > count
 

@@ -70,6 +70,28 @@ def make(uri: str, artifacts: str) -> None:
     client.create_registered_model("empty")
     mlflow.genai.register_prompt(name="ask", template="Say {{word}}")
     client.delete_experiment(client.create_experiment("gone"))
+    if uri.startswith("sqlite"):  # a folder holds none
+        _evaluation(client, alpha)
+
+
+def _evaluation(client: MlflowClient, alpha: str) -> None:
+    """Evaluation data sets: with records of several times and kinds, without any, of one experiment and of two."""
+    beta = client.create_experiment("beta")
+    made = client.create_dataset("questions", experiment_id=[alpha, beta], tags={"mlflow.user": "ann", "über": "x"})
+    made.merge_records(
+        [
+            {"inputs": {"q": f"what is {i}?", "n": i}, "expectations": {"ok": i % 2 == 0}, "tags": {"i": str(i)}}
+            for i in range(1200)
+        ]
+    )
+    made.merge_records(
+        [
+            {"inputs": {"q": "what is 3?", "n": 3}, "outputs": ["a", {"b": None}], "tags": {"mlflow.user": "bob"}},
+            {"inputs": {"q": "new"}, "outputs": "text", "source": {"source_type": "HUMAN", "source_data": {"by": "x"}}},
+        ]
+    )
+    client.set_dataset_tags(made.dataset_id, {"mlflow.user": "eve", "late": "1"})
+    client.create_dataset("empty", tags={"only": "tags"})
 
 
 def many(uri: str, artifacts: str, count: int) -> None:
@@ -124,6 +146,13 @@ def tell(uri: str) -> None:
                     each.source, each.run_id, each.status, each.current_stage, each.description, each.tags,
                     sorted(each.aliases), each.creation_timestamp, each.last_updated_timestamp, each.user_id,
                 ]  # fmt: skip
+    for each in client.search_datasets() if uri.startswith("sqlite") else ():
+        told[f"dataset {each.dataset_id}"] = [
+            each.name, each.tags, each.schema, each.profile, each.digest, each.created_time, each.last_update_time,
+            each.created_by, each.last_updated_by,
+            sorted(client.get_experiment(one).name for one in each.experiment_ids),
+            [one.to_dict() for one in each.records],
+        ]  # fmt: skip
     loaded = mlflow.sklearn.load_model("models:/reg@champion").predict([[3.0]]) if "registered reg" in told else []
     told["loaded"] = [round(float(value), 9) for value in loaded]
     print(json.dumps(told, sort_keys=True, default=dict))

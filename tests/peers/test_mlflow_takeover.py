@@ -22,7 +22,7 @@ from noria.store.replay import difference
 
 pytestmark = pytest.mark.peers
 SCRIPT = Path(__file__).with_name("mlflow_store_script.py")
-KILLS_OF_AN_IMPORT = ("import.stored", "import.added", "import.filed")
+KILLS_OF_AN_IMPORT = ("import.stored", "import.added", "import.filed", "import.evalset", "import.records")
 MADE_S = 600
 
 
@@ -100,6 +100,8 @@ def test_a_database_is_taken_over_and_twice_adds_nothing(database: Path, project
     assert done["ok"], done
     assert done["new"]["run"] == done["seen"]["run"] == 5
     assert done["seen"]["registered model"] == 3
+    assert done["seen"]["evaluation data set"] == done["new"]["evaluation data set"] == 2
+    assert done["seen"]["evaluation record"] == done["new"]["evaluation record"] == 1201
     before = facts(project)
     again = taken(project, "import", "mlflow", f"sqlite:///{database / 'm.db'}")
     assert again["ok"]
@@ -127,7 +129,7 @@ def test_what_was_taken_over_is_given_back_and_mlflow_reads_the_same(
     out = tmp_path / "out"
     done = taken(project, "export", "mlflow", out)
     assert done["ok"], done
-    assert done["new"] == {"run": 5, "logged model": 1, "version": 3}
+    assert done["new"] == {"run": 5, "logged model": 1, "version": 3, "evaluation data set": 2}
     again = taken(project, "export", "mlflow", out)
     assert again["ok"]
     assert again["new"] == {}
@@ -145,6 +147,7 @@ def test_what_was_taken_over_is_given_back_and_mlflow_reads_the_same(
     # last, for loading a model makes MLflow write a file (registered_model_meta) beside it
     there, back = told(f"sqlite:///{database / 'm.db'}"), told(f"sqlite:///{out / 'mlflow.db'}")
     assert there["loaded"] == [3.0]
+    assert sum(key.startswith("dataset ") for key in there) == 2
     assert back == there
 
 
@@ -186,6 +189,33 @@ def test_what_went_on_there_is_added_and_what_differs_is_named(database: Path, c
     assert named[("run", run)] == "params 'p': 'other' there, '1' here"
     assert named[("metric", f"{run} late")] == "1 points there, 2 here"
     assert len(named) == differs["differing"] == 2
+
+
+def test_evaluation_records_that_came_there_are_added_and_those_that_differ_are_named(
+    database: Path, copy: Path, project: Path
+) -> None:
+    noria(project, "import", "mlflow", f"sqlite:///{database / 'm.db'}")
+    with sqlite3.connect(copy / "m.db") as rows:
+        (of,) = rows.execute("SELECT dataset_id FROM evaluation_datasets WHERE name = 'questions'").fetchone()
+        rows.execute(
+            "INSERT INTO evaluation_dataset_records (dataset_record_id, dataset_id, inputs, created_time, "
+            "last_update_time, input_hash) VALUES ('dr-later', ?, '{\"q\": 1}', 1900000000000, 1900000000000, 'h')",
+            [of],
+        )
+        rows.execute("INSERT INTO evaluation_dataset_tags VALUES (?, 'more', 'y')", [of])
+    moved = ("import", "mlflow", f"sqlite:///{copy / 'm.db'}", "--artifacts", database)
+    done = taken(project, *moved)
+    assert done["ok"], done
+    assert done["new"] == {"evaluation record": 1}
+    assert taken(project, *moved)["new"] == {}
+    with sqlite3.connect(copy / "m.db") as rows:
+        rows.execute(
+            "UPDATE evaluation_dataset_records SET tags = '{\"other\": 1}' WHERE dataset_record_id = 'dr-later'"
+        )
+    differs = taken(project, *moved, code=1)
+    assert [(each["kind"], each["name"], each["what"]) for each in differs["differences"]] == [
+        ("evaluation record", f"{of}/dr-later", "tags 'other': 1 there, nothing here")
+    ]
 
 
 def test_bytes_that_differ_are_named_and_files_elsewhere_are_not_read(

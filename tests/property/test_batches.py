@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noria.core.errors import ModelFailed
+from noria.core.errors import ModelFailed, ModelSilent
 from noria.packaging.rows import RowRefused
 from noria.serving.answers import Answer
 from noria.serving.facts import Arm
@@ -164,6 +164,67 @@ def test_a_full_queue_is_said_at_once_and_recovers(tmp_path: Path) -> None:
     asyncio.run(run())
     assert runtime.meters.refused == 1
     runtime.stop()
+
+
+def test_a_model_in_a_process_of_its_own_that_hangs_holds_up_no_other_model(tmp_path: Path) -> None:
+    runtime = Runtime(tmp_path, now_us=now_us, limits=Limits(queue_rows=2))
+    slow, quick = Double(1), Double(2)
+    arm = Arm(name="a", release=1, content="", weight=1.0)
+    apart = Route("slow", 5, "seed", (arm,), {1: Served(1, "c", "b", slow, is_apart=True)})
+    found = route({2: quick}, (1.0,))
+
+    async def run() -> None:
+        runtime.start(asyncio.get_running_loop())
+        slow.gate.clear()
+        waiting = [ask(runtime, apart, 1, str(n)) for n in range(2)]
+        with pytest.raises(Busy):
+            ask(runtime, apart, 1, "x")
+        for n in range(3):
+            answer = await ask(runtime, found, n, "y")
+            assert (answer.status, json.loads(answer.body)["score"]) == (200, n * 1000.0 + 2)
+        assert not any(each.done() for each in waiting)
+        assert runtime.queued_rows == 2
+        slow.gate.set()
+        assert [each.status for each in await asyncio.gather(*waiting)] == [200, 200]
+
+    asyncio.run(run())
+    runtime.stop()
+    logged = [
+        line.id
+        for m in ("slow", "m")
+        for path in sources(tmp_path / "predictions" / m)
+        for line in decode(read(path)[0])
+    ]
+    assert len(set(logged)) == 5
+
+
+def test_a_model_that_was_silent_is_not_asked_again_for_each_request_of_the_batch(tmp_path: Path) -> None:
+    class Silent(Double):
+        calls = 0
+
+        def predict(self, data: Sequence[dict[str, Any]]) -> npt.NDArray[np.float64]:
+            assert self.gate.wait(10)
+            self.calls += 1
+            raise ModelSilent("no answer within 30 s", hint="ask again")
+
+    runtime = Runtime(tmp_path, now_us=now_us)
+    model = Silent(1)
+    found = route({1: model}, (1.0,))
+
+    async def run() -> None:
+        runtime.start(asyncio.get_running_loop())
+        model.gate.clear()
+        first = ask(runtime, found, 1, "0")
+        waiting = [ask(runtime, found, 1, str(n)) for n in range(1, 6)]
+        model.gate.set()
+        answers = await asyncio.gather(first, *waiting)
+        assert {answer.status for answer in answers} == {504}
+        error = json.loads(answers[0].body)["error"]
+        assert (error["code"], error["hint"]) == ("model-silent", "ask again")
+
+    asyncio.run(run())
+    runtime.stop()
+    assert model.calls <= 2
 
 
 def test_a_caller_that_leaves_cancels_nobody_else(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@
     │   ├── ScriptFailed      a script or notebook raised, was killed, or gave an exit code
     │   ├── StudyFailed       no trial of a search succeeded
     │   └── ModelFailed       a model could not be loaded or could not predict
+    │       └── ModelSilent   it took longer than it may; its process was ended
     ├── RunEnded              a run was ended from outside
     │   ├── RunCancelled      a person ended it: Ctrl-C, or noria pipeline cancel   exit 130
     │   └── RunPreempted      its machine is needed or goes away; resume it    exit 3
@@ -38,6 +39,7 @@ __all__ = [
     "Denied",
     "GateClosed",
     "ModelFailed",
+    "ModelSilent",
     "NoriaError",
     "NotAProject",
     "NotFound",
@@ -78,6 +80,11 @@ class NoriaError(Exception):
         self.message = message
         self.where = where
         self.hint = hint
+
+    @property
+    def line(self) -> str:
+        """Message and hint in one line, for where only a text is kept."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -176,6 +183,12 @@ class ModelFailed(ProjectError):
     """A model could not be loaded, or could not predict."""
 
     code = "model-failed"
+
+
+class ModelSilent(ModelFailed):
+    """A model in a process of its own did not answer in time; the process was ended."""
+
+    code, status, is_retry_safe = "model-silent", 504, True
 
 
 class RunEnded(NoriaError):

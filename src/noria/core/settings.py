@@ -17,7 +17,9 @@ from noria.core.size import size_bytes
 __all__ = ["named", "numbers", "require_one_of", "struct", "table_of", "unknown_key", "value_of"]
 
 T = TypeVar("T")
-_DURATIONS = frozenset({"approve_within", "cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"})
+_DURATIONS = frozenset(
+    {"answer_timeout", "approve_within", "cooldown", "deadline", "delay", "every", "fresh", "grace", "read_timeout"}
+)
 
 
 def named(kind: type[Any], value: Any, where: str, path: str) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def value_of(expected: Any, value: Any, where: str, path: str) -> Any:
             duration(value)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}", where=where) from error
-        if path == "server.read_timeout" and not duration(value):
+        if path in ("server.answer_timeout", "server.read_timeout") and not duration(value):
             raise ConfigError(f"{path} must be longer than nothing", where=where)
     if path == "store.cache":
         try:

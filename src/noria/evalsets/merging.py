@@ -23,7 +23,7 @@ from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
 from noria.traces import records as traces
 
-__all__ = ["Given", "Told", "merge", "page", "remove"]
+__all__ = ["A_FACT", "Given", "Told", "key_of", "merge", "page", "remove", "told"]
 
 GIVEN_MAX = 50_000
 """So many records come at once."""
@@ -71,7 +71,7 @@ def merge(ws: Workspace, evalset: str, given: Sequence[Given]) -> tuple[int, int
     """
     if len(given) > GIVEN_MAX:
         raise UsageError(f"at most {GIVEN_MAX} records are taken at once, not {len(given)}")
-    keys = [_key(each.inputs) for each in given]
+    keys = [key_of(each.inputs) for each in given]
     by = next((str(each.tags[USER]) for each in reversed(given) if each.tags and USER in each.tags), None)
     for _ in range(TRIES):
         with ws.ledger.read() as reader:
@@ -101,6 +101,14 @@ def page(
         chosen.append(row)
     said = _said(ws, chosen)
     return [Told(row, said[row.record]) for row in chosen], len(chosen) < len(rows)
+
+
+def told(ws: Workspace, evalset: str, ids: Sequence[str]) -> dict[str, Told]:
+    """The records with these ids, those that are there."""
+    with ws.ledger.read() as tx:
+        rows = records.by_ids(tx, evalset, ids)
+    said = _said(ws, list(rows.values()))
+    return {name: Told(row, said[name]) for name, row in rows.items()}
 
 
 def remove(ws: Workspace, evalset: str, ids: Sequence[str]) -> int:
@@ -220,7 +228,8 @@ def _kind(value: Any) -> str:
     return next((word for kind, word in kinds if isinstance(value, kind)), "null")
 
 
-def _key(inputs: Mapping[str, Any]) -> str:
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """What tells records by their inputs: a digest, as MLflow has it."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

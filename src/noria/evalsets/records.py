@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Row, Table, Text, and_, or_, select
 
+from noria.catalog.takeover.facts import OriginNoted
 from noria.core.fact import Stored
 from noria.evalsets.facts import (
     EvalsetAssigned,
@@ -32,6 +33,7 @@ __all__ = [
     "Condition",
     "EvalsetRecord",
     "RowRecord",
+    "by_ids",
     "by_keys",
     "evalset",
     "experiments",
@@ -230,7 +232,28 @@ def removed(tx: Transaction, fact: Stored[RecordsRemoved]) -> None:
         tx.update(_evalset, {"evalset": payload.evalset}, profile=_profile(count) if count > 0 else "null")
 
 
-PROJECTIONS = (created, tagged, untagged, assigned, unassigned, deleted, merged, removed)
+@project(OriginNoted)
+def dated(tx: Transaction, fact: Stored[OriginNoted]) -> None:
+    """One that was taken over is, as a whole, what its store said of it."""
+    payload = fact.payload
+    kind, _, name = payload.of.partition("/")
+    if kind != "evalset" or payload.created_ms is None:
+        return
+    said = payload.details
+    tx.update(
+        _evalset,
+        {"evalset": name},
+        created_ms=payload.created_ms,
+        updated_ms=payload.created_ms if payload.updated_ms is None else payload.updated_ms,
+        created_by=said.get("created_by"),
+        updated_by=said.get("updated_by"),
+        digest=said.get("digest", ""),
+        profile=said.get("profile"),
+        schema=said.get("schema", ""),
+    )
+
+
+PROJECTIONS = (created, tagged, untagged, assigned, unassigned, deleted, merged, removed, dated)
 
 
 def evalset(tx: Reader, name: str) -> EvalsetRecord | None:
@@ -271,6 +294,11 @@ def experiments(tx: Reader, name: str) -> list[str]:
 def by_keys(tx: Reader, name: str, keys: Sequence[str]) -> dict[str, RowRecord]:
     """The records with these inputs, by the digest of the inputs."""
     return {row.key: RowRecord(**row._mapping) for row in _rows(tx, name, _row.c.key, keys)}
+
+
+def by_ids(tx: Reader, name: str, ids: Sequence[str]) -> dict[str, RowRecord]:
+    """The records with these ids."""
+    return {row.record: RowRecord(**row._mapping) for row in _rows(tx, name, _row.c.record, ids)}
 
 
 def present(tx: Reader, name: str, ids: Sequence[str]) -> list[str]:

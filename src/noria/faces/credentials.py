@@ -56,6 +56,9 @@ def drop(server: str) -> bool:
 
 def require_address(server: str) -> str:
     """The address of a server, if a token may travel there. Raises: UsageError."""
+    if not server:
+        hint = "such as noria login https://noria.example.org; or set NORIA_SERVER once for all commands"
+        raise UsageError("no server is named: give its address", hint=hint)
     parts = urllib.parse.urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise UsageError(f"{server[:120]!r} is not an http(s) address", hint="noria login https://noria.example.org")

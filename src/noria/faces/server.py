@@ -39,6 +39,7 @@ from noria.faces.orphan import STDIN, watch_parent
 from noria.faces.realtime import LOOK_S, Realtime
 from noria.serving.follow import Follower
 from noria.serving.runtime import Limits, Runtime
+from noria.store.scratch import sweep
 from noria.store.workspace import Workspace
 
 __all__ = ["main", "serve"]
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--standby", action="store_true", help="load everything, and wait for a byte to begin")
     given = parser.parse_args()
     start_log("server")
+    sweep()
     ws = open_workspace(given.root, actor="service:server")
     serve(ws, socket.socket(fileno=given.fd), environment=given.environment, is_standby=given.standby)
     return 0

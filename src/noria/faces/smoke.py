@@ -29,7 +29,7 @@ def main() -> int:
         found = releases.find(ws, asked["model"], asked["release"])
         rows = prove(bundles.load(ws, found.bundle, threads=1))
     except NoriaError as error:
-        print(error.message, file=sys.stderr)
+        print(error.line, file=sys.stderr)
         return 1
     print(json.dumps({"rows": rows}), flush=True)
     # Skip the teardown of numeric libraries: the answer is out, and it costs a fifth of the time.

@@ -24,7 +24,7 @@ from noria.governance import records
 from noria.governance.facts import PolicyProtected
 from noria.store.workspace import Workspace
 
-__all__ = ["Policy", "Source", "of", "protect", "show", "unprotect"]
+__all__ = ["Policy", "Source", "now", "of", "protect", "show", "unprotect"]
 
 GIT_TIMEOUT_S = 30
 WORKING_TREE = "working tree"
@@ -56,6 +56,19 @@ def of(ws: Workspace, model: str) -> Policy:
     """
     found, origin, _ = _read(ws)
     return Policy(found.get(model, ModelConfig()), origin)
+
+
+def now(ws: Workspace, model: str) -> ModelConfig:
+    """As `of`, but of an unprotected project's noria.toml as it lies there at this moment, however long this runs.
+
+    A project that was opened without such a file keeps the rules that it was opened with.
+    Raises: ConfigError if the rules cannot be read.
+    """
+    found, origin, _ = _read(ws)
+    place = ws.project.root / CONFIG_NAME
+    if origin == WORKING_TREE and place.is_file():
+        found = _parsed(ws, _working(ws.project.root), str(place))
+    return found.get(model, ModelConfig())
 
 
 @verb(permission="governance.admin", name="policy-protect", where="project")

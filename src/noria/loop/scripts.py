@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from noria.core.errors import NotFound, ScriptFailed, UsageError
 from noria.core.verb import verb
 from noria.loop.outcome import ModelLine, Question, model_lines
+from noria.registry.versions import require_name
 from noria.scripts.capture import Captured, collect
 from noria.scripts.keep import Kept, KeptFile, keep
 from noria.scripts.launch import Ended, follow, prepared, started_with, watched_environment
@@ -102,6 +103,8 @@ def perform_script(
 ) -> ScriptReport:
     """The same with places for what the script prints, as it prints it."""
     path = _found(ws, script, arguments)
+    if model:
+        require_name(model)
     name = _name(ws, path)
     handle = tracking.start(
         ws,
@@ -214,14 +217,14 @@ def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept)
         name = signal.Signals(-ended.code).name
         is_kill = ended.code == -signal.SIGKILL
         hint = "out of memory, if nobody sent the signal: see dmesg" if is_kill else f"noria tracking log {handle.run}"
-        text = f"{script} was killed by {name}"
+        text, where = f"{script} was killed by {name}", f"run {handle.run}"
         reason = f"killed by {name}"
     else:
-        text, hint = f"{script} ended with exit code {ended.code}", f"noria tracking log {handle.run}"
+        text, where, hint = f"{script} ended with exit code {ended.code}", "", f"noria tracking log {handle.run}"
         reason = f"exit code {ended.code}" + (f": {last}" if last else "")
         text += f": {last}" if last else ""
     handle.finish("failed", reason, kept.metrics)
-    return ScriptFailed(text, where=f"run {handle.run}", hint=hint)
+    return ScriptFailed(text, where=where, hint=hint)
 
 
 def _what(folder: Path, complaints: str) -> str:

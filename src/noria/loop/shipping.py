@@ -77,7 +77,13 @@ def _names(models: Sequence[ModelSeen], asked: str) -> list[str]:
 
 
 def _plain_name(model: ModelSeen) -> str:
+    """As the file or the variable is called; what a name of a model cannot hold is a dash.
+
+    Letters beyond ASCII stay: a name without them would be another word, so such a model is refused by name.
+    """
     text = Path(model.path).name.partition(".")[0] if model.path else model.variable
+    if not text.isascii():
+        return text
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text).strip("-._") or "model"
 
 
@@ -88,6 +94,11 @@ def _shipped(
     source = _relative(root, seen.path) if seen.path else f"variable {seen.variable}"
     line = ModelLine(model=name, type=seen.name, source=source, asked=_is_asked(ws, name))
     try:
+        if not name.isascii():
+            raise UsageError(
+                f"{name[:100]!r} cannot be a model's name: letters of ASCII, digits, - _ and . only; "
+                "name the file or variable so, or with one model say --model NAME"
+            )
         _require_name(ws, question, name)
         rows = _rows(fit)
         model = _attempt(lambda: _read(seen.kept), "it cannot be loaded again")

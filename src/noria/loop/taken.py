@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from noria.packaging.bundle import Written
 from noria.packaging.isolated import PASSED_ON
 from noria.pipeline.frames import write_frame
 from noria.registry.kept import VersionRecord
+from noria.store.scratch import Scratch
 from noria.store.workspace import Workspace
 
 __all__ = ["BUNDLE", "MODEL", "PROCESS", "ROWS", "Taken", "take"]
@@ -58,8 +58,7 @@ def take(ws: Workspace, version: VersionRecord, rows: JudgedOn) -> Taken:
         files = tuple(held.files_of(tx, version))
     rules = ws.project.model(version.model)
     asked = rules.clients
-    with tempfile.TemporaryDirectory(prefix="noria-take-") as place:
-        folder = Path(place)
+    with Scratch("take") as folder:
         for each in files:
             target = _target(folder / MODEL, each.name)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,6 @@ import contextlib
 import functools
 import json
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,12 +28,13 @@ from noria.core.schema import Column
 from noria.packaging import permits, requires
 from noria.packaging.flavor import Bundle, Direct, Flavor, NotMine
 from noria.packaging.inputs import inputs_of, require_same
-from noria.packaging.isolated import Isolated, IsolatedFlavor
+from noria.packaging.isolated import ANSWER_S, Isolated, IsolatedFlavor
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.packaging.requires import Difference
 from noria.packaging.rows import Field, Rows, fields_of
 from noria.store.failpoint import failpoint
 from noria.store.objects import Objects
+from noria.store.scratch import Scratch
 from noria.store.tree import Entry, Tree, read_tree, write_tree
 from noria.store.workspace import Workspace
 from noria.tracking.facts import ArtifactLogged
@@ -61,6 +60,8 @@ __all__ = [
     "pack",
     "permit",
     "read",
+    "require_permitted",
+    "runs_code",
     "store",
     "write",
 ]
@@ -155,8 +156,7 @@ def pack(
     allow_pickle: bool = False,
 ) -> Digest:
     """Store a fitted model as a bundle that no fact names yet; gives its digest. As `build`, without a ledger."""
-    with tempfile.TemporaryDirectory(prefix="noria-bundle-") as place:
-        folder = Path(place)
+    with Scratch("bundle") as folder:
         written = write(folder, model, holdout=holdout, label=label, drop=drop, name=name, allow_pickle=allow_pickle)
         return store(objects, folder, written, environment=environment, threshold=threshold)
 
@@ -214,7 +214,7 @@ def permit(ws: Workspace, digest: str, name: str) -> list[tuple[str, str]]:
 
     None for a bundle that runs none, and where the rules of the model do not allow it: nobody can load it then.
     """
-    if _runs_code(read(ws, digest).flavor) and permits.is_allowed(ws, name):
+    if runs_code(read(ws, digest).flavor) and permits.is_allowed(ws, name):
         return [(permits.ROLE, permits.sign(ws, read(ws, digest), name))]
     return []
 
@@ -270,22 +270,32 @@ def fields_in(document: Mapping[str, Any]) -> tuple[Field, ...]:
     return tuple(_field(item) for item in document["inputs"])
 
 
-def load(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
+def load(ws: Workspace, digest: str, *, threads: int = 0, answer_s: float = ANSWER_S) -> Predictor:
     """A bundle's model, ready to predict. What of its environment differs here is logged and in `differences`.
 
     Args:
         threads: the most threads that numeric libraries may use per predict; 0 leaves them alone.
+        answer_s: how long a model in a process of its own may take to answer once.
     Raises: Denied if no fact of this workspace names the bundle, its files name what the flavor does
         not allow, or it runs code and is not signed or not allowed to; Corrupt for altered bytes; UsageError
-        naming a library that is not installed; ModelFailed if the model cannot be loaded.
+        naming a library that is not installed; ModelFailed if the model cannot be loaded; ConfigError if the
+        rules that allow a model to run code cannot be read.
+    """
+    return _opened(ws, require_permitted(ws, digest), threads, answer_s)
+
+
+def require_permitted(ws: Workspace, digest: str) -> Bundle:
+    """The bundle, if its model may be loaded by the rules of this moment; nothing of the model is.
+
+    Raises: Denied; ConfigError; NotFound; Corrupt: as `load` does.
     """
     facts = ws.ledger.facts(ref=digest)
     if not facts:
         raise Denied(f"no fact of this workspace names the bundle {digest}; it was not loaded")
     bundle = read(ws, digest)
-    if _runs_code(bundle.flavor):
+    if runs_code(bundle.flavor):
         permits.require(ws, bundle, [ref for each in facts for role, ref in each.fact.outputs if role == permits.ROLE])
-    return _opened(ws, bundle, threads)
+    return bundle
 
 
 def loader(ws: Workspace) -> Opened:
@@ -301,16 +311,16 @@ def opened(ws: Workspace, digest: str, *, threads: int = 0) -> Predictor:
     return _opened(ws, read(ws, digest), threads)
 
 
-def _opened(ws: Workspace, bundle: Bundle, threads: int) -> Predictor:
+def _opened(ws: Workspace, bundle: Bundle, threads: int, answer_s: float = ANSWER_S) -> Predictor:
     flavor = flavor_of(bundle.flavor)
     found = requires.differences(bundle.requires)
     if flavor.runs_code:
         requires.require_python(found)
     model: object
     with contextlib.ExitStack() as stack:
-        place = Path(tempfile.mkdtemp(prefix="noria-model-"))
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        folder = place / "bundle"
+        place = Scratch("model")
+        stack.callback(place.remove)
+        folder = place.path / "bundle"
         for entry in bundle.files.entries:
             target = folder / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +329,7 @@ def _opened(ws: Workspace, bundle: Bundle, threads: int) -> Predictor:
         try:
             if flavor.runs_code:
                 stack.pop_all()  # its process has the folder as long as it lives
-                model = isolated = Isolated(place, bundle.flavor, threads=threads)
+                model = isolated = Isolated(place, bundle.flavor, threads=threads, answer_s=answer_s)
                 flavor, inputs = IsolatedFlavor(bundle.flavor, bundle.fields), isolated.inputs
             else:
                 model = _boundary(lambda: flavor.load(folder), sentence)
@@ -370,7 +380,7 @@ def flavor_of(name: str) -> Flavor:
     return found
 
 
-def _runs_code(name: str) -> bool:
+def runs_code(name: str) -> bool:
     """Whether loading a bundle of a flavor runs code; one that cannot be looked at counts as one that does."""
     try:
         return flavor_of(name).runs_code

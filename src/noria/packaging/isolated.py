@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import struct
 import subprocess
@@ -21,9 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.core.errors import Denied, ModelFailed, NoriaError, UsageError
+from noria.core.errors import Denied, ModelFailed, ModelSilent, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.packaging.rows import Columns, Field, Rows
+from noria.store.scratch import Scratch
 
 if TYPE_CHECKING:
     import msgspec
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 else:
     msgspec, np = lazy("msgspec"), lazy("numpy")
 
-__all__ = ["HEAD", "PASSED_ON", "PROCESS", "Isolated", "IsolatedFlavor"]
+__all__ = ["ANSWER_S", "HEAD", "PASSED_ON", "PROCESS", "Isolated", "IsolatedFlavor"]
 
 PROCESS = "noria.faces.model_worker"
 HEAD = struct.Struct("<I")
 """The length of a message, before it."""
 PASSED_ON = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "SYSTEMROOT", "OMP_NUM_THREADS")
 """The variables that a process of somebody's code is given of ours."""
-LOAD_S, ANSWER_S = 300.0, 60.0
+LOAD_S = 300.0
+ANSWER_S = 60.0
+"""How long one answer may take where nothing else is said."""
 _ERRORS: Mapping[str, type[NoriaError]] = {kind.code: kind for kind in (Denied, ModelFailed, UsageError)}
 
 
@@ -49,11 +51,14 @@ class Isolated:
 
     Args:
         place: the folder that holds the bundle's files in `bundle/`; it is kept as long as this is, and goes with it.
-    Raises: what loading it raises, as it was told; ModelFailed if the process dies or takes more than LOAD_S.
+        answer_s: how long one answer may take; a process that takes longer is killed.
+    Raises: what loading it raises, as it was told; ModelFailed if the process dies, ModelSilent if it takes more
+        than LOAD_S.
     """
 
-    def __init__(self, place: Path, flavor: str, *, threads: int = 0) -> None:
-        self._place = place
+    def __init__(self, place: Scratch, flavor: str, *, threads: int = 0, answer_s: float = ANSWER_S) -> None:
+        self._place = place.path
+        self._answer_s = answer_s
         self._running: list[subprocess.Popen[bytes]] = []
         self._finalizer = weakref.finalize(self, _clean, place, self._running)
         self._question = {"flavor": flavor, "threads": threads}
@@ -69,12 +74,12 @@ class Isolated:
         return self._running[0].pid
 
     def ask(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Scores of checked columns, shape (n_rows,). Raises: ModelFailed."""
+        """Scores of checked columns, shape (n_rows,). Raises: ModelFailed; ModelSilent after `answer_s`."""
         body = msgspec.msgpack.encode(columns)
         with self._lock:
             if not self._running or self._running[0].poll() is not None:
                 self._start()
-            told = self._exchange(body, ANSWER_S)
+            told = self._exchange(body, self._answer_s)
         if told[:1] == b"\0":
             raise _error(msgspec.msgpack.decode(told[1:]))
         return np.frombuffer(told, dtype="<f8", offset=1).astype(np.float64)
@@ -109,7 +114,7 @@ class Isolated:
         self.confinement, self.inputs = str(told["confinement"]), dict(told["inputs"])
 
     def _exchange(self, body: bytes, limit_s: float) -> bytes:
-        """One message there and one back. Raises: ModelFailed, with the process ended."""
+        """One message there and one back. Raises: ModelFailed, ModelSilent; the process is ended then."""
         process, until = self._running[0], time.monotonic() + limit_s
         assert process.stdin is not None
         assert process.stdout is not None
@@ -119,7 +124,10 @@ class Isolated:
             return _read(process.stdout.fileno(), length, until)
         except TimeoutError:
             _end(self._running)
-            raise ModelFailed(f"the model's process did not answer within {limit_s:.0f} s and was ended") from None
+            raise ModelSilent(
+                f"the model's process did not answer within {limit_s:g} s and was ended",
+                hint="the next request starts it anew; on a server [server] answer_timeout says how long it may take",
+            ) from None
         except (EOFError, BrokenPipeError):
             process.wait()
             code = process.returncode
@@ -162,9 +170,9 @@ class IsolatedFlavor:
         return {}
 
 
-def _clean(place: Path, running: list[subprocess.Popen[bytes]]) -> None:
+def _clean(place: Scratch, running: list[subprocess.Popen[bytes]]) -> None:
     _end(running)
-    shutil.rmtree(place, ignore_errors=True)
+    place.remove()
 
 
 def _end(running: list[subprocess.Popen[bytes]]) -> None:

@@ -25,10 +25,14 @@ ROLE = "permit"
 
 
 def is_allowed(ws: Workspace, model: str) -> bool:
-    """Whether the rules of a model let code of its files run: `allow_pickle`, or any file of its clients."""
+    """Whether the rules of a model let code of its files run: `allow_pickle`, or any file of its clients.
+
+    The rules are read anew, so that a server which runs for months heeds what was permitted or taken back meanwhile.
+    Raises: ConfigError if they cannot be read.
+    """
     if not model:
         return False
-    found = policy.of(ws, model).config
+    found = policy.now(ws, model)
     return found.allow_pickle or found.clients.trust == "any"
 
 

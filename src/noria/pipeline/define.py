@@ -37,6 +37,8 @@ __all__ = [
     "pipeline",
 ]
 
+LINE = 120
+"""How much of a line of the project's own code or message an error shows."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -279,15 +281,18 @@ def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | Non
 def broken(error: BaseException, what: str, root: Path) -> ProjectError:
     """The error of a file that does not import: place and last frame of the project's own code."""
     if isinstance(error, SyntaxError) and error.filename:
-        return ProjectError(f"{what} is not valid Python: {error.msg}", where=f"{error.filename}:{error.lineno}")
+        named = Path(error.filename).name  # it may be a module that the file imports
+        shown = (error.text or "").strip()[:LINE]
+        place = f"{error.filename}:{error.lineno}" + (f": {shown}" if shown else "")
+        return ProjectError(f"{named} is not valid Python: {error.msg}", where=place)
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if sources.is_project_file(frame.filename, root):
-            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
+            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {(frame.line or '')[:LINE]}".rstrip(": ")
     text = str(error).strip().splitlines()
     if isinstance(error, NoriaError):  # ours, about what the project's code asked for: its own words are enough
         return ProjectError(f"{what}: {error.message}", where=where, hint=error.hint)
-    return ProjectError(f"{what} failed: {type(error).__name__}: {text[0][:300] if text else ''}", where=where)
+    return ProjectError(f"{what} failed: {type(error).__name__}: {text[0][:LINE] if text else ''}", where=where)
 
 
 def _names(found: list[Pipeline]) -> str:

@@ -17,13 +17,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import UsageError, WorldError
 from noria.core.identity import canonical, digest
+from noria.store.scratch import Scratch
 from noria.tracking.environment import Environment, installed, recorded_files
 
 __all__ = ["Rebuilt", "Trouble", "rebuild"]
@@ -202,9 +202,9 @@ def _is_local(version: str) -> bool:
 @contextlib.contextmanager
 def _pip(interpreter: str) -> Iterator[list[str]]:
     """A pip in an environment of its own, so that the new one holds nothing but what is locked."""
-    with tempfile.TemporaryDirectory(prefix="noria-pip-") as place:
-        _run([interpreter, "-m", "venv", place], "an environment for pip")
-        yield [str(Path(place, "bin", "python")), "-m", "pip"]
+    with Scratch("pip") as place:
+        _run([interpreter, "-m", "venv", str(place)], "an environment for pip")
+        yield [str(place / "bin" / "python"), "-m", "pip"]
 
 
 def _link_editables(lock: Environment, site: Path) -> list[Trouble]:

@@ -9,7 +9,6 @@ is run again under conditions (`again/diagnose.py`), to name what it depends on 
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from noria.project.again.verdict import DIFFERENT, FAILED, IDENTICAL, IMPOSSIBLE
 from noria.project.environments import EnvironmentLine, differences, host_differences
 from noria.project.named_run import named_run
 from noria.project.rebuild import Rebuilt, rebuild
+from noria.store.scratch import Scratch
 from noria.store.workspace import Workspace
 from noria.tracking import environment as locks
 from noria.tracking import records as tracking
@@ -131,11 +131,11 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
     run, version = named_run(ws, ref)
     found = _found(ws, run)
     now = locks.lock(ws.project.state)
-    with tempfile.TemporaryDirectory(prefix="noria-again-") as folder:
+    with Scratch("again") as folder:
         try:
             reads = [(what, known) for each in found.reads.values() for what, known in each.items()]
-            place = make_place(ws, run, Path(folder).resolve() / "place", [*reads, *_named_files(found)])
-            where = _where(found, now, environment, Path(folder) / "environment")
+            place = make_place(ws, run, folder.resolve() / "place", [*reads, *_named_files(found)])
+            where = _where(found, now, environment, folder / "environment")
             done = _done(ws, found, place, where)
         except Lacking as lacking:
             done = _impossible(found, lacking)

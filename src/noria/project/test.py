@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from noria.core.verb import verb
 from noria.pipeline.define import load_pipelines
 from noria.registry.behaviour import Case
 from noria.store.disk import disk_faults
+from noria.store.scratch import Scratch
 from noria.store.workspace import Workspace
 
 __all__ = ["Stage", "TestReport", "run_tests"]
@@ -81,8 +81,8 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
     """
     target = _target(ws.project.root, junit or ".noria/test.xml")
     suites: list[ElementTree.Element] = []
-    with tempfile.TemporaryDirectory(prefix="noria-test-") as scratch:
-        stages = list(_stages(ws, Path(scratch).resolve(), suites, sample))
+    with Scratch("test") as scratch:
+        stages = list(_stages(ws, scratch.resolve(), suites, sample))
     _write_junit(target, stages, suites)
     return TestReport(ok=all(stage.ok for stage in stages), stages=tuple(stages), junit=str(target))
 

@@ -19,7 +19,17 @@ from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Pin
 
-__all__ = ["ModelInfo", "VersionInfo", "parse_ref", "plain_ref", "register", "resolve", "show", "versions"]
+__all__ = [
+    "ModelInfo",
+    "VersionInfo",
+    "parse_ref",
+    "plain_ref",
+    "register",
+    "require_name",
+    "resolve",
+    "show",
+    "versions",
+]
 
 NUMBER_DIGITS = 18
 """No version has a longer number: more would not fit the ledger's integers."""
@@ -64,8 +74,7 @@ def register(
     ws: Workspace, bundle: Bundle, *, model: str, run: str, metrics: Mapping[str, float], pins: Sequence[Pin]
 ) -> VersionRecord:
     """Make a bundle a version of a model; a bundle that is one already gives that version. Atomic."""
-    if not _NAME.fullmatch(model):
-        raise UsageError(f"{model!r} cannot be a model's name", hint="letters, digits, - _ and . only")
+    require_name(model)
     with ws.ledger.transaction() as tx:
         found = records.version_of_bundle(tx, model, bundle.digest)
         if found is not None:
@@ -92,6 +101,12 @@ def register(
         failpoint("model.registered")
     assert made is not None, "the projection writes what was appended"
     return made
+
+
+def require_name(model: str) -> None:
+    """A text may be a model's name. Raises: UsageError."""
+    if not _NAME.fullmatch(model):
+        raise UsageError(f"{model[:100]!r} cannot be a model's name", hint="letters of ASCII, digits, - _ and . only")
 
 
 def parse_ref(ref: str) -> tuple[str, str]:

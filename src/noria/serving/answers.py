@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from noria.core.errors import ModelFailed, NoriaError
+from noria.core.errors import ModelFailed, ModelSilent, NoriaError
 from noria.packaging.rows import RowRefused
 from noria.serving.facts import Arm
 from noria.serving.line import INVALID, RAISED, REJECTED
@@ -201,6 +201,8 @@ def _scores(group: Sequence[Ask], served: Served | None = None) -> list[list[flo
         found = model.predict(rows).tolist()
     except RowRefused as error:
         return _without_refused(group, served, error)
+    except ModelSilent as error:  # asked one by one again, each of them might take as long
+        return [error] * len(group)
     except Exception as error:  # noqa: BLE001  # the project's model: each request then fails or passes alone
         if len(group) == 1:
             return [error]
@@ -247,7 +249,8 @@ def _refuse(ask: Ask, error: Exception, name: str, lines: list[bytes], *, now_us
         body = error_body(text, code=ModelFailed.code, rid=ask.rid)
     else:
         text = error.message if isinstance(error, NoriaError) else f"the model raised {type(error).__name__}"
-        body = error_body(text, code=getattr(error, "code", ModelFailed.code), rid=ask.rid)
+        hint = error.hint if isinstance(error, NoriaError) else ""
+        body = error_body(text, code=getattr(error, "code", ModelFailed.code), hint=hint, rid=ask.rid)
     us = (time.perf_counter_ns() - ask.arrived_ns) // 1000
     arm = ask.arm
     rid = quote(f"{ask.rid}#{row}" if many else ask.rid)
@@ -262,6 +265,8 @@ def _refuse(ask: Ask, error: Exception, name: str, lines: list[bytes], *, now_us
 
 
 def _status(error: Exception) -> int:
+    if isinstance(error, ModelSilent):
+        return error.status
     return 400 if isinstance(error, RowRefused) else 500
 
 

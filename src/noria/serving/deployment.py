@@ -88,10 +88,10 @@ def deploy(ws: Workspace, model: str, environment: str = "local", dry_run: bool 
     """Bring a validated release into traffic: MODEL, MODEL:VERSION, MODEL@rRELEASE, models:/…, or a model's file.
 
     The first release of a model goes to 100 % after its smoke test; a later one takes the path of
-    `[model.NAME.deploy]`. Deploying what is live already changes nothing.
+    `[model.NAME.deploy]`. Deploying what is live already changes nothing, and verifies its stored bytes.
 
     Example: noria deploy churn:14
-    Raises: NotFound; GateClosed; Conflict if another release is on its way.
+    Raises: NotFound; Corrupt; GateClosed; Conflict if another release is on its way.
     """
     return _ship(ws, model, environment, dry_run=dry_run)
 
@@ -183,6 +183,7 @@ def _ship(ws: Workspace, ref: str, environment: str, *, dry_run: bool) -> Shippe
     if under_way is not None:
         raise _on_its_way(target.model, under_way.release)
     if live is not None and live.release == target.release and current is not None:
+        _require_parts(ws, target)
         return _shipped(target, environment, "already live", live.release, current.seq, dry_run=dry_run)
     if state == "rolled back":
         again.require(ws, target, environment)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from noria.core.clock import duration
 from noria.core.errors import NoriaError, WorldError
 from noria.core.identity import JSON, digest, short
 from noria.serving import records
@@ -33,7 +34,7 @@ BEAT_S = 1.5
 LOADING_S = 120.0
 """The lease while a release is being loaded, which this thread does: its library may take long to import."""
 RETRY_S = 2.0
-"""How often a release that could not be loaded is tried again."""
+"""How often a release that could not be loaded is tried again, and the rules are read that let a model run code."""
 
 
 class Follower:
@@ -48,11 +49,13 @@ class Follower:
         self._runtime = runtime
         self._environment = environment
         self._url = url
-        self._loader = Loader(ws)
+        self._loader = Loader(ws, answer_s=duration(ws.project.server.answer_timeout).total_seconds())
         self._head = -1
         self._failed: dict[str, dict[str, JSON]] = {}
         self._beat_at = 0.0
         self._tried_at = 0.0
+        self._permits_at = time.monotonic()
+        self._denied: set[str] = set()
         self._owner = owner_id()
         self._name = f"server/{short(digest(self._owner.encode()), 32)}"
         self._stop = threading.Event()
@@ -82,7 +85,10 @@ class Follower:
         """Look once; True if the routes changed."""
         head = self._ws.ledger.head()
         is_due = bool(self._failed) and time.monotonic() - self._tried_at > RETRY_S
-        has_changed = (head != self._head or is_due) and self._update()
+        if time.monotonic() - self._permits_at > RETRY_S:
+            self._permits_at = time.monotonic()
+            self._denied = set(self._loader.denied())
+        has_changed = (head != self._head or is_due or bool(self._denied)) and self._update()
         self._head = head
         if has_changed or time.monotonic() - self._beat_at > BEAT_S:
             self._acknowledge()
@@ -92,7 +98,10 @@ class Follower:
     def _update(self) -> bool:
         with self._ws.ledger.read() as tx:
             wanted = {record.model: record for record in records.deployments(tx, self._environment)}
-        old = self._runtime.routes.by_model
+        # What may not be loaded any more does not answer any more either, until it loads again.
+        old = {model: route for model, route in self._runtime.routes.by_model.items() if model not in self._denied}
+        is_same = len(old) == len(self._runtime.routes.by_model)
+        self._denied.clear()
         new: dict[str, Route] = {}
         for model, record in wanted.items():
             route = old.get(model)
@@ -105,7 +114,7 @@ class Follower:
         has_failed_anew = any(self._failed.get(model, {}).get("seq") == record.seq for model, record in wanted.items())
         failed = {model: str(self._failed[model]["error"]) for model in wanted if model in self._failed}
         failed = {model: text for model, text in failed.items() if model not in new}
-        if new == old and failed == self._runtime.routes.failed:
+        if is_same and new == old and failed == self._runtime.routes.failed:
             return has_failed_anew
         self._runtime.swap(Routes(new, failed))
         self._runtime.meters.swaps += 1
@@ -118,7 +127,7 @@ class Follower:
         try:
             route = self._loader.route(record)
         except NoriaError as error:
-            self._failed[record.model] = {"seq": record.seq, "error": error.message[:500]}
+            self._failed[record.model] = {"seq": record.seq, "error": error.line[:500]}
             if self._runtime.meters.should_say(f"load {record.seq}", 60.0):
                 log.error("the deployment %d of %s stays out of force: %s", record.seq, record.model, error)
             return old

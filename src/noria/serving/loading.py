@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from noria.core.errors import ModelFailed, NotFound
+from noria.core.errors import ConfigError, Denied, ModelFailed, NotFound
 from noria.packaging import bundle as bundles
+from noria.packaging.isolated import ANSWER_S
 from noria.registry import records as registry_records
 from noria.serving.records import DeploymentRecord
 from noria.serving.routes import Route, Served
@@ -37,10 +38,16 @@ def prove(model: Any) -> int:
 
 
 class Loader:
-    """Loaded releases of one process. For one thread."""
+    """Loaded releases of one process. For one thread.
 
-    def __init__(self, ws: Workspace, *, threads: int = 1) -> None:
+    Args:
+        threads: the most threads that numeric libraries may use per predict.
+        answer_s: how long a model in a process of its own may take for one batch.
+    """
+
+    def __init__(self, ws: Workspace, *, threads: int = 1, answer_s: float = ANSWER_S) -> None:
         self._ws = ws
+        self._answer_s = answer_s
         self._threads = threads
         self._loaded: dict[str, Served] = {}
 
@@ -63,11 +70,32 @@ class Loader:
             started = time.perf_counter()
             content = self._ws.objects.get_json(found.content)
             digest = content["bundle"]
-            predictor = bundles.load(self._ws, digest, threads=self._threads)
+            predictor = bundles.load(self._ws, digest, threads=self._threads, answer_s=self._answer_s)
             prove(predictor)
-            self._loaded[key] = Served(number, found.content, digest, predictor)
+            is_apart = bundles.runs_code(predictor.bundle.flavor)
+            self._loaded[key] = Served(number, found.content, digest, predictor, is_apart=is_apart)
             log.info("loaded %s r%d in %.2f s", model, number, time.perf_counter() - started)
         return self._loaded[key]
+
+    def denied(self) -> dict[str, str]:
+        """Models of which something loaded may not be loaded any more, with the reason; it is forgotten here.
+
+        Only what runs code is looked at. Rules that cannot be read just now (a file that is being written) take
+        nothing away: that is logged, and the next look decides.
+        """
+        found: dict[str, str] = {}
+        for key, served in list(self._loaded.items()):
+            if not served.is_apart:
+                continue
+            model = key.partition("/")[0]
+            try:
+                bundles.require_permitted(self._ws, served.bundle)
+            except Denied as error:
+                found[model] = error.line
+                del self._loaded[key]
+            except ConfigError as error:
+                log.error("whether %s may still answer cannot be told: %s", model, error)
+        return found
 
     def keep(self, routes: Iterable[Route]) -> None:
         """Forget every release that no route names."""

@@ -1,12 +1,12 @@
 """Counters and histograms of one server process, as Prometheus reads them.
 
-Written by the predicting thread (and the loop, for its own counters), read by /metrics; each
-number is changed by one thread only, so there are no locks.
+Written by the predicting threads (and the loop, for its own counters), read by /metrics.
 """
 
 from __future__ import annotations
 
 import bisect
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -54,9 +54,14 @@ class Meters:
         self.swaps = 0
         self._series: dict[tuple[str, int, str], _Series] = {}
         self._said: dict[str, float] = {}
+        self._guard = threading.Lock()
 
     def batch(self, model: str, group: Sequence[object], answers: Iterable[Counted]) -> None:
-        """Count one predicted group of answers."""
+        """Count one predicted group of answers. Thread safe."""
+        with self._guard:
+            self._count(model, answers)
+
+    def _count(self, model: str, answers: Iterable[Counted]) -> None:
         rows = 0
         for answer in answers:
             key = (model, answer.release, answer.arm)

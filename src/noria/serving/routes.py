@@ -36,12 +36,17 @@ class Model(Protocol):
 
 
 class Served:
-    """A loaded release. `negative` and `positive` are its labels as JSON, "null" for a regression."""
+    """A loaded release. `negative` and `positive` are its labels as JSON, "null" for a regression.
 
-    __slots__ = ("bundle", "content", "is_binary", "model", "negative", "positive", "release", "threshold")
+    Args:
+        is_apart: whether the model answers in a process of its own, which may keep who asks it waiting.
+    """
 
-    def __init__(self, release: int, content: str, bundle: str, model: Model) -> None:
+    __slots__ = ("bundle", "content", "is_apart", "is_binary", "model", "negative", "positive", "release", "threshold")
+
+    def __init__(self, release: int, content: str, bundle: str, model: Model, *, is_apart: bool = False) -> None:
         self.release, self.content, self.bundle, self.model = release, content, bundle, model
+        self.is_apart = is_apart
         self.is_binary = model.task == "binary"
         self.threshold = model.threshold
         labels = model.labels if self.is_binary else (None, None)
@@ -68,6 +73,11 @@ class Route:
     shadow: Served | None = None
     kept: tuple[Served, ...] = ()
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether a model that may answer for a request is in a process of its own."""
+        return any(served.is_apart for served in (*self.served.values(), *self.kept))
+
 
 class ModelUnavailable(WorldError):
     """A model is deployed, and this server has nothing to answer with."""
@@ -91,7 +101,7 @@ class Routes:
                 raise ModelUnavailable(f"{model} is deployed and cannot be loaded: {self.failed[model]}")
             if found is None:
                 names = ", ".join(sorted(self.by_model)) or "none"
-                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed: {names}")
+                raise NotFound(f"no model named {model[:80]!r} is deployed here", hint=f"deployed here: {names[:400]}")
             return found
         if len(self.by_model) == 1:
             return next(iter(self.by_model.values()))

@@ -1,6 +1,6 @@
-"""The answering machine of one process: a table of routes, a queue, and one thread that predicts.
+"""The answering machine of one process: a table of routes, and lanes, each a queue and a thread that predicts.
 
-Requests queue on the event loop; the predicting thread takes whatever has gathered (no timer),
+Requests queue on the event loop; the predicting thread of their lane takes whatever has gathered (no timer),
 groups it by release, writes one log record a row with one system call, and only then lets the
 answers go. While it predicts, the loop goes on parsing. Each request belongs to the table of
 routes that was in force when it arrived, so no answer mixes two releases. Shadows answer later,
@@ -10,8 +10,8 @@ on a thread and a bounded queue of their own. Nothing here knows HTTP; the table
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
+import itertools
 import logging
 import os
 import queue
@@ -25,8 +25,9 @@ from typing import Any
 
 from noria.core.errors import NotFound, UsageError, WorldError
 from noria.serving import router, segment
-from noria.serving.answers import Answer, Ask, Ids, Render, Waiter, answer_batch, error_body, shadow_lines
+from noria.serving.answers import Answer, Ask, Render, Waiter, answer_batch, error_body, shadow_lines
 from noria.serving.facts import Arm
+from noria.serving.lane import Lane
 from noria.serving.meters import Meters
 from noria.serving.routes import Route, Routes, Served
 
@@ -35,16 +36,6 @@ __all__ = ["Busy", "Limits", "Runtime", "TooManyRows"]
 log = logging.getLogger("noria.serving")
 PROBE_BYTES = 64 * 1024
 """What must find room on the disk before a server that could not record is ready again."""
-
-
-GATHER_S = 0.004
-"""How long requests may gather after a batch of several, at most; and no longer than that batch took.
-
-A batch costs a pipeline of scikit-learn milliseconds however few its rows are, so what gathers while requests
-keep coming saves more of the processor than it costs in time.
-"""
-GATHER_STEP_S = 0.001
-"""Gathering ends as soon as nothing came for so long: who all wait for their answers must not wait for others."""
 
 
 class Busy(WorldError):
@@ -84,37 +75,33 @@ class Runtime:
         self.meters = Meters()
         self._state = state
         self._now_us = now_us
-        self._ids = Ids(random.SystemRandom().getrandbits(50))
         self._random = random.Random()
         self._writers: dict[str, segment.SegmentWriter] = {}
         self._writers_guard = threading.Lock()
-        self._queue: collections.deque[Ask] = collections.deque()
-        self._queued_rows = 0
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._is_awake = False
-        self._batch = 0
-        self._batch_since = 0.0
+        self._lane: Lane | None = None
+        self._apart: dict[str, Lane] = {}
+        self._batches = itertools.count(1)
         self._unrecorded_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shadows: queue.Queue[tuple[Route, list[Ask], list[Answer]]] = queue.Queue()
         self._shadow_rows = 0
-        self._threads: list[threading.Thread] = []
+        self._shadow_guard = threading.Lock()
         self.scheduling = ""
         """How the threads that answer are scheduled, as their process says; "" until it does."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads; answers are delivered on `loop`."""
         self._loop = loop
-        for name, run in (("predict", self._predicting), ("shadow", self._shadowing)):
-            thread = threading.Thread(target=run, name=f"noria-{name}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._lane = self._new_lane("noria-predict")
+        threading.Thread(target=self._shadowing, name="noria-shadow", daemon=True).start()
 
     def stop(self) -> None:
-        """Let the predicting thread finish what is queued, then close the logs."""
-        if self._threads:
-            self._wake.put(False)
-            self._threads[0].join(timeout=10)
+        """Let the predicting threads finish what is queued, then close the logs."""
+        lanes = self._lanes()
+        for lane in lanes:
+            lane.end()
+        for lane in lanes:
+            lane.join()
         with self._writers_guard:
             for writer in self._writers.values():
                 writer.close()
@@ -125,20 +112,35 @@ class Runtime:
 
     @property
     def predicting(self) -> int:
-        """The system's id of the predicting thread, once it was started."""
-        found = self._threads[0].native_id
-        assert found is not None
-        return found
+        """The system's id of the thread that predicts for all models that answer in this process."""
+        assert self._lane is not None, "the runtime was not started"
+        return self._lane.native_id
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait for an answer."""
-        return self._queued_rows
+        return sum(lane.queued_rows for lane in self._lanes())
 
     def stalled_s(self) -> float:
-        """How long the batch that is being predicted has taken so far; 0 when idle."""
-        since = self._batch_since
-        return time.monotonic() - since if since else 0.0
+        """How long the batch that is being predicted in this process has taken so far; 0 when idle.
+
+        A model in a process of its own does not count: it has a limit, and only its own callers wait for it.
+        """
+        return self._lane.stalled_s() if self._lane is not None else 0.0
+
+    def _lanes(self) -> list[Lane]:
+        return [*([self._lane] if self._lane is not None else []), *self._apart.values()]
+
+    def _new_lane(self, name: str) -> Lane:
+        return Lane(name, self._predict, batch_rows=self.limits.batch_rows)
+
+    def _lane_of(self, route: Route) -> Lane:
+        assert self._lane is not None, "the runtime was not started"
+        if not route.is_apart:
+            return self._lane
+        if route.model not in self._apart:
+            self._apart[route.model] = self._new_lane(f"noria-predict-{route.model}")
+        return self._apart[route.model]
 
     def ask(
         self,
@@ -168,20 +170,16 @@ class Runtime:
                 f"{count} rows in one request; at most {self.limits.queue_rows}",
                 hint="send them in several requests, or raise [server] max_queue_rows",
             )
-        if self._queued_rows + count > self.limits.queue_rows:
+        lane = self._lane_of(route)
+        if lane.queued_rows + count > self.limits.queue_rows:
             self.meters.refused += 1
-            raise Busy(f"the queue is full: {self._queued_rows} rows wait", hint="try again in a second")
+            raise Busy(f"the queue is full: {lane.queued_rows} rows wait", hint="try again in a second")
         if release:
             arm, served = _pinned(route, release)
         else:
             arm = router.arm(route.seed, key, route.arms)
             served = route.served[arm.release]
-        self._queued_rows += count
-        self._queue.append(Ask(route, served, arm, rows, rid, key, at, arrived_ns, waiter, render))
-        if not self._is_awake:
-            self._is_awake = True
-            # At the end of this turn of the loop, so that what arrived together is predicted together.
-            loop.call_soon(self._wake.put, True)
+        lane.put(Ask(route, served, arm, rows, rid, key, at, arrived_ns, waiter, render), loop)
 
     def rest(self) -> None:
         """Close log files that are old though no request came; called now and then."""
@@ -190,53 +188,16 @@ class Runtime:
         for writer in writers:
             writer.rest()
 
-    def _predicting(self) -> None:
-        while self._wake.get():
-            while True:
-                while batch := self._drain():
-                    began = time.monotonic()
-                    self._predict(batch)
-                    if len(batch) > 1:
-                        self._gather(min(time.monotonic() - began, GATHER_S))
-                # First say that nobody is awake, then look again: else a request between could wait for ever.
-                self._is_awake = False
-                if not self._queue:
-                    break
-                self._is_awake = True
-        while batch := self._drain():
-            self._predict(batch)
-
-    def _gather(self, limit_s: float) -> None:
-        """Let requests come, for so long at most, while they do."""
-        before = -1
-        while limit_s > 0 and len(self._queue) > before:
-            before = len(self._queue)
-            time.sleep(min(GATHER_STEP_S, limit_s))
-            limit_s -= GATHER_STEP_S
-
-    def _drain(self) -> list[Ask]:
-        waiting, rows = self._queue, 0
-        taken: list[Ask] = []
-        while waiting:
-            if taken and rows + len(waiting[0].rows) > self.limits.batch_rows:
-                break
-            ask = waiting.popleft()
-            rows += len(ask.rows)
-            taken.append(ask)
-        return taken
-
-    def _predict(self, batch: list[Ask]) -> None:
-        """Answer a batch, model by model."""
-        self._batch += 1
-        self._batch_since = time.monotonic()
+    def _predict(self, batch: list[Ask], lane: Lane) -> None:
+        """Answer a batch, model by model, on the lane's thread."""
+        number = next(self._batches)
         routes: dict[int, list[Ask]] = {}
         for ask in batch:
             routes.setdefault(id(ask.route), []).append(ask)
         for asks in routes.values():
-            self._answer(asks)
-        self._batch_since = 0.0
+            self._answer(asks, lane, number)
 
-    def _answer(self, asks: list[Ask]) -> None:
+    def _answer(self, asks: list[Ask], lane: Lane, number: int) -> None:
         """Answer requests of one route: predict each release's group, log all, then let all answers go.
 
         The groups run in random order, so that neither arm is systematically the later one, and no
@@ -257,7 +218,7 @@ class Runtime:
         done: list[tuple[list[Ask], list[Answer]]] = []
         for group in order:
             try:
-                answers, found = answer_batch(group, self._ids, now_us=now_us, batch=self._batch)
+                answers, found = answer_batch(group, lane.ids, now_us=now_us, batch=number)
                 written.update(zip(map(id, group), found, strict=True))
             except Exception as error:  # the process lives, whatever a batch does
                 log.exception("a batch of %d requests failed", len(group))
@@ -270,7 +231,7 @@ class Runtime:
                 (group, [_unrecorded(ask, it, refusal) for ask, it in zip(group, made, strict=True)])
                 for group, made in done
             ]
-        self._deliver([pair for group, answers in done for pair in zip(group, answers, strict=True)])
+        self._deliver(lane, [pair for group, answers in done for pair in zip(group, answers, strict=True)])
         for group, answers in done:
             self.meters.batch(route.model, group, answers)
             if refusal is None and route.shadow is not None and group[0].served.release != route.shadow.release:
@@ -312,22 +273,23 @@ class Runtime:
         self._unrecorded_at = 0.0
         return True
 
-    def _deliver(self, pairs: list[tuple[Ask, Answer]]) -> None:
+    def _deliver(self, lane: Lane, pairs: list[tuple[Ask, Answer]]) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._resolve, pairs)
+        self._loop.call_soon_threadsafe(self._resolve, lane, pairs)
 
-    def _resolve(self, pairs: list[tuple[Ask, Answer]]) -> None:
+    def _resolve(self, lane: Lane, pairs: list[tuple[Ask, Answer]]) -> None:
         for ask, answer in pairs:
-            self._queued_rows -= len(ask.rows)
+            lane.queued_rows -= len(ask.rows)
             if not ask.future.done():
                 ask.future.set_result(answer)
 
     def _offer(self, route: Route, group: list[Ask], answers: list[Answer]) -> None:
         rows = sum(len(ask.rows) for ask in group)
-        if self._shadow_rows + rows > self.limits.shadow_rows:
-            self.meters.shadows_dropped += rows
-            return
-        self._shadow_rows += rows
+        with self._shadow_guard:
+            if self._shadow_rows + rows > self.limits.shadow_rows:
+                self.meters.shadows_dropped += rows
+                return
+            self._shadow_rows += rows
         self._shadows.put((route, group, answers))
 
     def _shadowing(self) -> None:
@@ -343,7 +305,8 @@ class Runtime:
             except Exception:  # a shadow never harms: it is logged and the next one comes
                 log.exception("a shadow batch of %d rows failed", rows)
                 self.meters.shadows_dropped += rows
-            self._shadow_rows -= rows
+            with self._shadow_guard:
+                self._shadow_rows -= rows
 
 
 def _unrecorded(ask: Ask, answer: Answer, error: WorldError) -> Answer:

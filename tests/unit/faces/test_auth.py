@@ -84,6 +84,19 @@ def test_a_page_of_another_site_is_refused_whatever_token_a_browser_adds(ws: Wor
     assert found.status == 403
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "DELETE"])
+def test_a_script_of_another_site_is_refused_whatever_it_asks_and_a_link_from_there_is_followed(
+    ws: Workspace, method: str
+) -> None:
+    made = create(ws, "ann", role="admin")
+    token = f"Bearer {made.secret}"
+    found = came(ws, scope(method, origin="http://evil.example", authorization=token))
+    assert isinstance(found, Refusal)
+    assert (found.status, found.message) == (403, "the request comes from a page of another site")
+    link = came(ws, scope(method, sec_fetch_site="cross-site", authorization=token))
+    assert isinstance(link, Actor) == (method in ("GET", "HEAD", "OPTIONS"))
+
+
 def test_the_own_page_and_scripts_may(ws: Workspace) -> None:
     assert isinstance(came(ws, scope("POST", origin="http://localhost:4400")), Actor)
     assert isinstance(came(ws, scope("POST")), Actor)

@@ -136,3 +136,10 @@ def test_what_cannot_be_a_token_is_told_and_not_repeated(token: str) -> None:
     with pytest.raises(UsageError, match="no token has") as refused:
         Remote("http://127.0.0.1:1", token).call("project", "status", {})
     assert token not in f"{refused.value} {refused.value.hint}"
+
+
+def test_who_names_no_server_is_told_how_to(place: Path) -> None:
+    with pytest.raises(UsageError, match="no server is named: give its address") as caught:
+        credentials.require_address("")
+    assert "noria login https://" in caught.value.hint
+    assert "NORIA_SERVER" in caught.value.hint

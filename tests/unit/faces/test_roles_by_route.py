@@ -11,12 +11,14 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from noria.config import Project
@@ -31,6 +33,8 @@ from noria.governance.claims import Grant
 from noria.governance.sessions import Subject, open_session
 from noria.governance.tokens import create
 from noria.identities import MACHINE_ROLES, AccessConfig, LoginConfig, WorkloadConfig
+from noria.serving.facts import Arm
+from noria.serving.routes import Route, Routes, Served
 from noria.serving.runtime import Runtime
 from noria.store.workspace import Workspace
 from noria.testing.workspace import open_memory
@@ -119,6 +123,20 @@ class Door:
             return await client.request(method, path, content=body, headers=headers)
 
         return asyncio.run(all_of_them())
+
+
+class Always:
+    """A model double that nobody asks here."""
+
+    task = "regression"
+    labels: tuple[Any, ...] = ()
+    threshold = 0.0
+
+    def check(self, row: dict[str, Any]) -> None:
+        return None
+
+    def predict(self, data: Sequence[dict[str, Any]]) -> npt.NDArray[np.float64]:
+        return np.zeros(len(data))
 
 
 @pytest.fixture
@@ -290,6 +308,30 @@ def test_no_spelling_of_a_path_gets_around_its_permission(door: Door, path: str)
         if answer.status_code == 307:
             assert httpx.URL(answer.headers["location"]).host == "localhost"
     assert {fact.fact.kind for fact in door.ws.ledger.facts(after=before)} <= {"access.refused"}
+
+
+def test_a_model_that_is_not_there_is_said_so_whatever_the_body_and_what_is_there_only_to_who_may_see_it(
+    door: Door,
+) -> None:
+    door.tokens["shop"] = create(door.ws, "shop", scopes=("serving.predict",), service=True).secret
+    model = Always()
+    arm = Arm(name="a", release=1, content="", weight=1.0)
+    for names in (("churn",), ("churn", "late")):
+        made = {name: Route(name, 5, "seed", (arm,), {1: Served(1, "c", "b", model)}) for name in names}
+        door.app._runtime.swap(Routes(made))
+        paths = ("/predict/nope", "/v2/models/nope/infer")
+        for path in paths:
+            for role, hint in (("viewer", f"deployed here: {', '.join(names)}"), ("shop", "")):
+                (answer,) = door.ask([("POST", path, role)], body=b"{}")
+                error = answer.json()["error"]
+                assert (answer.status_code, error["code"]) == (404, "not-found")
+                assert (error["message"], error["hint"]) == ("no model named 'nope' is deployed here", hint)
+    for role, hint in (("viewer", "/predict/churn"), ("shop", "")):
+        (answer,) = door.ask([("POST", "/predict", role)], body=b"{}")
+        assert (answer.json()["error"]["message"], answer.json()["error"]["hint"]) == (
+            "several models are deployed: name one",
+            hint,
+        )
 
 
 @pytest.mark.parametrize("name", ["x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"])

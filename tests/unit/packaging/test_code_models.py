@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from noria.config import ClientsConfig, ModelConfig, Project
-from noria.core.errors import Denied, ModelFailed, UsageError
+from noria.core.errors import Denied, ModelFailed, ModelSilent, UsageError
 from noria.faces import verbs
 from noria.faces.cli import show_registry
 from noria.packaging import bundle, permits
@@ -81,6 +82,8 @@ class Asks:
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.what == "raise" and len(frame) == 7:
                 raise RuntimeError("seven")
+            elif self.what == "hang" and len(frame) == 7:
+                threading.Event().wait()
         except (OSError, KeyError):
             return np.zeros(len(frame))
         return np.ones(len(frame))
@@ -122,6 +125,17 @@ def test_a_process_that_dies_fails_one_request_and_the_next_is_answered(ws: Work
         predictor.predict([{"x": 1.0}] * 7)
     assert predictor.predict([{"x": 1.0}] * 2).tolist() == [1.0, 1.0]
     assert predictor.model.pid != first  # type: ignore[attr-defined]
+
+
+def test_a_process_that_hangs_is_ended_and_the_next_request_is_answered_by_another(ws: Workspace) -> None:
+    made = bundle.build(ws, Asks("hang"), holdout=pd.DataFrame({"x": [1.0, 2.0]}), run="run_1", name="own")
+    predictor = bundle.load(ws, made.digest, answer_s=2.0)
+    process = predictor.model._running[0]  # type: ignore[attr-defined]
+    with pytest.raises(ModelSilent, match="did not answer within 2 s and was ended") as caught:
+        predictor.predict([{"x": 1.0}] * 7)
+    assert (caught.value.status, process.returncode) == (504, -signal.SIGKILL)
+    assert "answer_timeout" in caught.value.hint
+    assert predictor.predict([{"x": 1.0}] * 2).tolist() == [1.0, 1.0]
 
 
 def test_what_it_raises_is_told_and_its_process_goes_on(ws: Workspace) -> None:

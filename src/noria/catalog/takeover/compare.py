@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from noria.catalog.takeover.documents import (
+    EvalRecordDoc,
+    EvalsetDoc,
     ExperimentDoc,
     InputDoc,
     MeasureDoc,
@@ -30,9 +32,12 @@ __all__ = ["KEPT_MAX", "KINDS", "Difference", "Report", "Sum", "Tally", "differe
 KEPT_MAX = 1000
 """Differences that a report names; the others are counted."""
 SHOWN = 80
-KINDS = ("experiment", "run", "metric", "point", "artifact", "logged model", "registered model", "version", "alias")
+KINDS = (
+    "experiment", "run", "metric", "point", "artifact", "logged model", "registered model", "version", "alias",
+    "evaluation data set", "evaluation record",
+)  # fmt: skip
 PLURALS = {"alias": "aliases"}
-Doc = ExperimentDoc | RunDoc | ModelDoc | RegisteredDoc | VersionDoc
+Doc = ExperimentDoc | RunDoc | ModelDoc | RegisteredDoc | VersionDoc | EvalsetDoc | EvalRecordDoc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

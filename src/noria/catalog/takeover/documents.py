@@ -6,14 +6,18 @@ milliseconds since 1970, UTC, and None where a store knows none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from noria.experiments.points import Curve
 
 __all__ = [
     "RUN_NAME",
+    "EvalRecordDoc",
+    "EvalsetDoc",
+    "EvalsetWriter",
+    "Evalsets",
     "ExperimentDoc",
     "FileDoc",
     "Files",
@@ -152,6 +156,39 @@ class VersionDoc:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalsetDoc:
+    """An evaluation data set without its records. `experiments` are names; `schema` and `profile` are JSON."""
+
+    id: str
+    name: str
+    created_ms: int | None
+    updated_ms: int | None
+    created_by: str
+    updated_by: str
+    digest: str
+    schema: str
+    profile: str
+    tags: Mapping[str, str]
+    experiments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRecordDoc:
+    """A record of an evaluation data set. What it says are JSON values; `source` has source_type and source_data."""
+
+    id: str
+    inputs: Mapping[str, Any]
+    outputs: Any
+    expectations: Mapping[str, Any] | None
+    tags: Mapping[str, Any]
+    source: Mapping[str, Any] | None
+    created_ms: int | None
+    updated_ms: int | None
+    created_by: str
+    updated_by: str
+
+
 @dataclass(frozen=True, slots=True)
 class FileDoc:
     """A file of a run or a logged model, by its name in it."""
@@ -196,6 +233,26 @@ class Files(Protocol):
         ...
 
 
+class Evalsets(Protocol):
+    """The evaluation data sets of a tracking store."""
+
+    def evalsets(self) -> Sequence[EvalsetDoc]:
+        """Every one, by when it was made."""
+        ...
+
+    def records(self, evalset: str) -> Iterator[EvalRecordDoc]:
+        """The records of one, by when they came and then by id."""
+        ...
+
+
+class EvalsetWriter(Protocol):
+    """Evaluation data sets that are written into a tracking store. What is there already is left as it is."""
+
+    def evalset(self, doc: EvalsetDoc, records: Iterable[EvalRecordDoc]) -> int:
+        """Write one with its records, whole or not at all; gives how many of it are new: 0 or 1."""
+        ...
+
+
 class Writer(Protocol):
     """A tracking store that is written. What is there already is left as it is."""
 
@@ -224,7 +281,8 @@ class Writer(Protocol):
 class Store:
     """A tracking store that is open. `address` is without credentials; `form` says what kind and version it is.
 
-    `notes` are what such a store does not give, `left_out` (name, what) is what it has and could not be read.
+    `notes` are what such a store does not give, `left_out` (name, what) is what it has and could not be read;
+    `evalsets` is None where such a store has none.
     """
 
     tracker: Tracker
@@ -234,6 +292,7 @@ class Store:
     runs: int | None = None
     notes: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    evalsets: Evalsets | None = None
 
 
 def named(name: str, tags: Mapping[str, str | None]) -> tuple[str, dict[str, str]]:

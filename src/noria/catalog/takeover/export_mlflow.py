@@ -71,10 +71,14 @@ def export_mlflow(ws: Workspace, to: str, *, artifacts: str = "") -> Report:
                 _files(ours, writer, models, tally)
         for registered, versions in ours.registered():
             tally.new["version"] += writer.registered(registered, versions)
+        for name in plugins.names("takeover_part"):
+            plugins.load("takeover_part", name).write(ws, writer, tally)
     with plugins.load("tracker", "database")(address, [folder]) as store, task("comparing", unit="runs") as advance:
         for experiment in experiments:
             _compare(ours, store, experiment, tally, advance)
         _compare_registry(ours, store, tally)
+        for name in plugins.names("takeover_part"):
+            plugins.load("takeover_part", name).compare(ws, store, tally)
         return tally.report(ws.project.name, "Noria", store.address)
 
 

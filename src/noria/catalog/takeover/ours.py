@@ -90,10 +90,14 @@ class Ours:
                 return
             after = found[-1][1]
 
-    def run(self, tx: Reader, run: str) -> RunDoc | None:
-        """One run, or None."""
-        found = runs.run(tx, run)
-        return None if found is None else self.described(tx, [found])[0]
+    def found(self, ids: Sequence[str]) -> dict[str, RunDoc]:
+        """Those of some runs that are here, by their ids; read together, as many as one statement takes."""
+        if not ids:
+            return {}
+        with self._ws.ledger.read() as tx:
+            where = [Clause("attribute", "run", "IN", tuple(ids))]
+            rows = [each for each, _ in runs.search(tx, where, [], limit=len(ids))]
+            return {doc.id: doc for doc in self.described(tx, rows)}
 
     def described(self, tx: Reader, found: Sequence[LoggedRun]) -> list[RunDoc]:
         """Runs with all that they have but points."""

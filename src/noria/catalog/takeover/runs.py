@@ -123,9 +123,9 @@ def _number(tx: Transaction, doc: ExperimentDoc) -> int:
 
 def take_runs(intake: Intake, docs: Sequence[RunDoc]) -> list[RunDoc]:
     """Bring runs in, and say where they differ; gives those that are here now."""
-    ws, tally = intake.ws, intake.tally
-    with ws.ledger.read() as tx:
-        known = {doc.id: here for doc in docs if (here := intake.ours.run(tx, doc.id)) is not None}
+    tally = intake.tally
+    known = intake.ours.found([doc.id for doc in docs])
+    whole: dict[str, dict[str, Sum]] = {}
     there: dict[str, dict[str, Sum]] = {}
     added: list[tuple[RunDoc, list[Piece], list[tuple[InputDoc, str]]]] = []
     for doc in docs:
@@ -133,7 +133,9 @@ def take_runs(intake: Intake, docs: Sequence[RunDoc]) -> list[RunDoc]:
             _require_times(doc)
             if doc.id in known:
                 there[doc.id] = sums(intake.store.tracker.points(doc.id))
-                _complete(intake, doc, known[doc.id], there[doc.id])
+                own = sums(intake.ours.points(doc.id))
+                if not _complete(intake, doc, known[doc.id], there[doc.id], own):
+                    whole[doc.id] = own
                 continue
             there[doc.id] = {}
             pieces = list(_stored(intake, _summed(intake.store.tracker.points(doc.id), there[doc.id])))
@@ -147,7 +149,8 @@ def take_runs(intake: Intake, docs: Sequence[RunDoc]) -> list[RunDoc]:
         _add(intake, added)
     tally.seen["run"] += len(docs)
     taken = [doc for doc in docs if doc.id in there]
-    _compare(intake, taken, there)
+    changed = intake.ours.found([doc.id for doc in taken if doc.id not in whole])
+    _compare(intake, taken, {**known, **changed}, there, whole)
     return taken
 
 
@@ -280,12 +283,11 @@ def _amended_end(doc: RunDoc) -> str | None:
     return None if doc.ended_ms is None else _text(doc.ended_ms)
 
 
-def _complete(intake: Intake, doc: RunDoc, here: RunDoc, there: Mapping[str, Sum]) -> None:
-    """Add to a run that is here what it lacks, if there is anything."""
+def _complete(intake: Intake, doc: RunDoc, here: RunDoc, there: Mapping[str, Sum], own: Mapping[str, Sum]) -> bool:
+    """Add to a run that is here what it lacks; whether there was anything."""
     ws = intake.ws
     params = {key: value for key, value in doc.params.items() if key not in here.params}
     tags = {key: value for key, value in doc.tags.items() if key not in here.tags}
-    own = sums(intake.ours.points(doc.id))
     stale = {key for key, found in there.items() if own.get(key) != found}
     pieces = list(_stored(intake, _lacking(intake, doc.id, stale))) if stale else []
     known = {(item.name, item.digest) for item in here.inputs}
@@ -294,7 +296,7 @@ def _complete(intake: Intake, doc: RunDoc, here: RunDoc, there: Mapping[str, Sum
     models_out = [each for each in doc.models_out if each not in here.models_out]
     is_over = doc.status in OURS and here.status not in OURS
     if not (params or tags or pieces or inputs or models_in or models_out or is_over):
-        return
+        return False
     intake.begin()
     with ws.ledger.transaction() as tx:
         _append_logged(tx, doc.id, params, tags, pieces)
@@ -304,18 +306,23 @@ def _complete(intake: Intake, doc: RunDoc, here: RunDoc, there: Mapping[str, Sum
     if is_over:
         ws.jobs.release(f"run/{doc.id}", filing.OWNER + doc.id)
     _count(intake, pieces)
+    return True
 
 
-def _compare(intake: Intake, docs: Sequence[RunDoc], there: Mapping[str, Mapping[str, Sum]]) -> None:
-    """Read back what is here of each run, its points too, and tell what is not the same."""
+def _compare(
+    intake: Intake,
+    docs: Sequence[RunDoc],
+    here: Mapping[str, RunDoc],
+    there: Mapping[str, Mapping[str, Sum]],
+    whole: Mapping[str, Mapping[str, Sum]],
+) -> None:
+    """Tell what is not the same. The points of what was added are read back, those in `whole` were just read."""
     tally = intake.tally
     for doc in docs:
-        with intake.ws.ledger.read() as tx:
-            here = intake.ours.run(tx, doc.id)
-        tally.compare("run", doc.id, doc, here, but=["place", "origin", "left_out"])
+        tally.compare("run", doc.id, doc, here.get(doc.id), but=["place", "origin", "left_out"])
         for what in doc.left_out:
             tally.differ("run", doc.id, f"is left out: {what}")
-        own = sums(intake.ours.points(doc.id))
+        own = whole[doc.id] if doc.id in whole else sums(intake.ours.points(doc.id))
         for key, found in there[doc.id].items():
             tally.seen["metric"] += 1
             tally.seen["point"] += found.points

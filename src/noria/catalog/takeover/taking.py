@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TypeVar
 
+from noria import plugins
 from noria.catalog.takeover.artifacts import take_files
 from noria.catalog.takeover.compare import Report
 from noria.catalog.takeover.documents import Store
@@ -55,6 +56,8 @@ def take(ws: Workspace, store: Store) -> Report:
                 take_files(intake, models, folder)
         for registered, versions in store.tracker.registered():
             take_registered(intake, registered, versions)
+        for name in plugins.names("takeover_part"):
+            plugins.load("takeover_part", name).take(intake)
         intake.end()
     return intake.tally.report(store.address, store.form, "here")
 

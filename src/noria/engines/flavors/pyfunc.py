@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from noria.core.errors import ModelFailed
 from noria.core.lazy import lazy
 from noria.packaging.flavor import NotMine
 from noria.packaging.rows import Columns, Field
+from noria.store.scratch import Scratch
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,8 +35,8 @@ class Pyfunc:
     """A folder in MLflow's format behind `predict(frame)`. `names` are its inputs, if it says them."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.place = tempfile.TemporaryDirectory(prefix="noria-pyfunc-")  # its code may read its files at any time
-        self.folder = Path(self.place.name) / FOLDER
+        self.place = Scratch("pyfunc")  # its code may read its files at any time
+        self.folder = self.place.path / FOLDER
         shutil.copytree(folder, self.folder)
         self.inner = mlflow_pyfunc.load_model(str(self.folder))
         if names:

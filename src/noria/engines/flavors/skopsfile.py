@@ -1,7 +1,8 @@
 """Estimators as skops files: JSON that names types, and arrays beside it. No type is made that is not listed.
 
 skops says which types of a file it does not trust by itself; each of those has to be in our own list. The bytes are
-settled: a file of skops has the addresses of objects and the time in it, and equal models would differ by them.
+settled: a file of skops has the addresses of objects, the time and what was in memory beside the numbers of a tree in
+it, and equal models would differ by them.
 skops writes the state of an object that is used twice two times, so a number of our own stands for each.
 """
 
@@ -13,11 +14,17 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Denied, UsageError
 from noria.core.lazy import lazy
 from noria.engines.flavors.listed import unlisted
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy("numpy")
 
 skops_io = lazy("skops.io")
 
@@ -101,9 +108,42 @@ def _settled(content: bytes) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as target:
         for old, new in names.items():
-            target.writestr(zipfile.ZipInfo(new, _EPOCH), parts[old])
+            target.writestr(zipfile.ZipInfo(new, _EPOCH), _without_gaps(parts[old]))
         target.writestr(zipfile.ZipInfo(SCHEMA, _EPOCH), json.dumps(schema, separators=(",", ":")))
     return made.getvalue()
+
+
+def _without_gaps(content: bytes) -> bytes:
+    """A stored array whose bytes between the fields of its records are zero.
+
+    Nobody writes those (a tree's nodes have seven each), so they hold what was in memory before.
+    """
+    if not content.startswith(np.lib.format.MAGIC_PREFIX):
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if not _has_gaps(array.dtype):
+        return content
+    clean = np.zeros_like(array)
+    _copy(array, clean)
+    made = io.BytesIO()
+    np.save(made, clean, allow_pickle=False)
+    return made.getvalue()
+
+
+def _has_gaps(kind: np.dtype[Any]) -> bool:
+    if kind.fields is None:
+        return kind.subdtype is not None and _has_gaps(kind.subdtype[0])
+    fields = [found[0] for found in kind.fields.values()]
+    return sum(each.itemsize for each in fields) < kind.itemsize or any(map(_has_gaps, fields))
+
+
+def _copy(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+    """Field by field: a record as a whole is copied with its gaps."""
+    if source.dtype.names is None:
+        target[...] = source
+        return
+    for name in source.dtype.names:
+        _copy(source[name], target[name])
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

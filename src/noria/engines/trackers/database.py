@@ -32,6 +32,7 @@ from noria.catalog.takeover.documents import (
 )
 from noria.core.errors import NotFound, StoreUnavailable, UsageError
 from noria.core.lazy import lazy
+from noria.engines.trackers.evalsets import evalsets_in
 from noria.engines.trackers.local import LocalFiles
 from noria.experiments.points import Curve
 
@@ -60,6 +61,8 @@ TABLES = (
     "registered_model_tags", "registered_model_aliases", "model_versions", "model_version_tags", "latest_metrics",
 )  # fmt: skip
 OPTIONAL = frozenset(each for each in TABLES if each.startswith(("logged_", "dataset", "input", "registered_model_al")))
+EVALSETS = ("evaluation_datasets", "evaluation_dataset_tags", "evaluation_dataset_records", "entity_associations")
+"""Tables that came with MLflow 3.4: there are no evaluation data sets before."""
 BATCH = 50
 ROWS = 100_000
 """Points in memory at once."""
@@ -88,7 +91,8 @@ def read(address: str, folders: Sequence[Path]) -> Iterator[Store]:
         with opened(engine, address) as (connection, tables, revision):
             tracker = Database(connection, tables)
             form = f"MLflow {place.get_backend_name()} database, tables {revision}"
-            yield Store(tracker, LocalFiles(own, folders), shown(address), form, tracker.count())
+            files = LocalFiles(own, folders)
+            yield Store(tracker, files, shown(address), form, tracker.count(), evalsets=evalsets_in(connection, tables))
     finally:
         engine.dispose()
 
@@ -127,7 +131,7 @@ def reflected(connection: Connection, address: str) -> tuple[Mapping[str, Table]
             where=shown(address),
             hint=f"known are MLflow 2.0 to 3.17; newest {KNOWN[-1]}. A server over it can be read: http://…",
         )
-    metadata.reflect(connection, only=[each for each in TABLES if each in names])
+    metadata.reflect(connection, only=[each for each in (*TABLES, *EVALSETS) if each in names])
     lacking = [each for each in TABLES if each not in metadata.tables and each not in OPTIONAL]
     if lacking:
         raise UsageError(f"the database has no table {lacking[0]!r}", where=shown(address))

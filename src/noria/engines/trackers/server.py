@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from noria.catalog.takeover.documents import (
+    EvalRecordDoc,
+    EvalsetDoc,
     ExperimentDoc,
     FileDoc,
     InputDoc,
@@ -50,7 +52,10 @@ PAGE = 100
 POINTS = 10_000
 ANSWER_MAX = 256 << 20
 REST = "/api/2.0/mlflow/"
+REST_3 = "/api/3.0/mlflow/"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
+LACKING = ("FEATURE_DISABLED", "NOT_IMPLEMENTED")
+"""What a server says of endpoints that what it stands on cannot do."""
 PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"
 STATUSES = {
     "LOGGED_MODEL_PENDING": "pending",
@@ -70,7 +75,8 @@ def read(address: str, folders: Sequence[Path]) -> Iterator[Store]:
     server = Server(address)
     found = server.experiments()
     notes = ("logged models that are deleted are not given by a server; its database has them",)
-    yield Store(server, server, server.shown, f"tracking server with {len(found)} experiments", None, notes)
+    form = f"tracking server with {len(found)} experiments"
+    yield Store(server, server, server.shown, form, None, notes, evalsets=server)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -201,6 +207,53 @@ class Server:
             )
         return sorted(found, key=lambda each: each.number)
 
+    def evalsets(self) -> list[EvalsetDoc]:
+        """Every evaluation data set, by when it was made; none where the server has no such thing."""
+        names = {each.id: each.name for each in self.experiments()}
+        asked: dict[str, Any] = {"max_results": PAGE, "order_by": ["created_time ASC"]}
+        found = []
+        for each in self._pages("POST", "datasets/search", "datasets", rest=REST_3, is_optional=True, **asked):
+            linked = self._ask("GET", f"datasets/{each['dataset_id']}/experiment-ids", rest=REST_3)
+            found.append(
+                EvalsetDoc(
+                    id=each["dataset_id"],
+                    name=each["name"],
+                    created_ms=_int(each.get("created_time")),
+                    updated_ms=_int(each.get("last_update_time")),
+                    created_by=each.get("created_by", ""),
+                    updated_by=each.get("last_updated_by", ""),
+                    digest=each.get("digest", ""),
+                    schema=each.get("schema", ""),
+                    profile=each.get("profile", ""),
+                    tags=json.loads(each.get("tags") or "{}"),
+                    experiments=tuple(names[one] for one in linked.get("experiment_ids", []) if one in names),
+                )
+            )
+        return found
+
+    def records(self, evalset: str) -> Iterator[EvalRecordDoc]:
+        """The records of an evaluation data set, by when they came and then by id."""
+        token = ""
+        while True:
+            asked: dict[str, Any] = {"max_results": PAGE, **({"page_token": token} if token else {})}
+            page = self._ask("GET", f"datasets/{evalset}/records", rest=REST_3, **asked)
+            for each in json.loads(page.get("records") or "[]"):
+                yield EvalRecordDoc(
+                    id=each["dataset_record_id"],
+                    inputs=each["inputs"],
+                    outputs=each.get("outputs"),
+                    expectations=each.get("expectations"),
+                    tags=each.get("tags") or {},
+                    source=each.get("source"),
+                    created_ms=_int(each.get("created_time")),
+                    updated_ms=_int(each.get("last_update_time")),
+                    created_by=each.get("created_by") or "",
+                    updated_by=each.get("last_updated_by") or "",
+                )
+            token = page.get("next_page_token", "")
+            if not token:
+                return
+
     def listing(self, owner: RunDoc | ModelDoc) -> Sequence[FileDoc]:
         """The files of a run or a logged model, folder by folder."""
         found: list[FileDoc] = []
@@ -234,11 +287,13 @@ class Server:
             place = f"/get-artifact?{urllib.parse.urlencode({'path': name, 'run_uuid': owner.id})}"
         return cast(BinaryIO, self._open("GET", place))
 
-    def _pages(self, method: str, path: str, name: str, /, *, is_optional: bool = False, **asked: Any) -> Iterator[Any]:
+    def _pages(
+        self, method: str, path: str, name: str, /, *, rest: str = REST, is_optional: bool = False, **asked: Any
+    ) -> Iterator[Any]:
         token = ""
         while True:
             try:
-                page = self._ask(method, path, **asked, **({"page_token": token} if token else {}))
+                page = self._ask(method, path, rest=rest, **asked, **({"page_token": token} if token else {}))
             except NotFound:
                 if is_optional:  # a server of before there were such
                     return
@@ -248,8 +303,8 @@ class Server:
             if not token:
                 return
 
-    def _ask(self, method: str, path: str, /, **asked: Any) -> dict[str, Any]:
-        place = REST + path
+    def _ask(self, method: str, path: str, /, *, rest: str = REST, **asked: Any) -> dict[str, Any]:
+        place = rest + path
         body = None
         if method == "GET" and asked:
             place += "?" + urllib.parse.urlencode(asked)
@@ -290,11 +345,12 @@ class Server:
         with error:
             told = error.read(4096).decode("utf-8", "replace")
         try:
-            message = str(json.loads(told).get("message", ""))[:300]
+            content = json.loads(told)
+            message, code = str(content.get("message", ""))[:300], content.get("error_code")
         except (ValueError, AttributeError):
-            message = ""
+            message, code = "", ""
         said = f"{self.shown}{place.partition('?')[0]} answers {error.code}" + (f": {message}" if message else "")
-        if error.code == 404:
+        if error.code == 404 or code in LACKING:
             return NotFound(said)
         hint = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         if error.code in (401, 403):

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,6 +27,8 @@ from sqlalchemy.exc import DBAPIError
 
 from noria.catalog.takeover.documents import (
     RUN_NAME,
+    EvalRecordDoc,
+    EvalsetDoc,
     ExperimentDoc,
     ModelDoc,
     RegisteredDoc,
@@ -37,6 +39,7 @@ from noria.catalog.takeover.documents import (
 from noria.core.errors import NotFound, StoreUnavailable, UsageError
 from noria.core.lazy import lazy
 from noria.engines.trackers import database
+from noria.engines.trackers.evalsets import write_evalset
 from noria.store.objects import BLOCK_BYTES, disk_faults
 
 if TYPE_CHECKING:
@@ -290,6 +293,11 @@ class DatabaseWriter:
             ]
             self._add(connection, "registered_model_aliases", aliases)
         return len(new)
+
+    def evalset(self, doc: EvalsetDoc, records: Iterable[EvalRecordDoc]) -> int:
+        """Write an evaluation data set with its records, whole or not at all; gives 0 if it is there, else 1."""
+        with self._engine.begin() as connection:
+            return write_evalset(connection, self._tables, doc, records)
 
     def _version_row(self, connection: Connection, each: VersionDoc) -> dict[str, Any]:
         return {

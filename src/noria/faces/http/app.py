@@ -61,7 +61,7 @@ class App:
         self._ws = ws
         self._runtime = runtime
         self.guard = Guard(ws)
-        self.infer = Infer(runtime, max_body_bytes=ws.project.server.max_body_bytes)
+        self.infer = Infer(runtime, max_body_bytes=ws.project.server.max_body_bytes, project=ws.project.name)
         self._feedback = feedback
         self._metrics = Metrics(runtime)
         self._others = others

@@ -1,9 +1,9 @@
 """Who may speak to the server, and as whom: Host and Origin, tokens, and the open door of a laptop.
 
 A server on loopback of a project that never had a token asks for none; there any page in a browser could
-still reach it by DNS rebinding or by a form, so the Host header must name this machine and a request that
-carries an Origin must come from the server's own pages. Everywhere else each request proves who asks,
-but for health. What somebody may do is not decided here but in `governance/access.py`.
+still reach it by DNS rebinding or by a form, so the Host header must name this machine. Wherever a server listens, a
+request that carries an Origin must come from the server's own pages, whatever token is with it. Everywhere else each
+request proves who asks, but for health. What somebody may do is not decided here but in `governance/access.py`.
 
 Who came by a login has a session in a cookie. A cookie opens what only reads, and never says who sends a
 prediction or a change: a page of another site can send one along. The few paths by which somebody comes in
@@ -420,7 +420,7 @@ def stranger(
         is_mlflow = MLFLOW.match(scope["path"]) is not None
         told = f"the Host header names {found[:80]!r}, not this machine"
         return Refusal(403, "denied", told, "use localhost or 127.0.0.1", is_mlflow)
-    if scope["method"] not in READS and _is_foreign(headers):
+    if _is_foreign(headers, is_read=scope["method"] in READS):
         is_mlflow = MLFLOW.match(scope["path"]) is not None
         told = "the request comes from a page of another site"
         return Refusal(403, "denied", told, "call from a script or a shell", is_mlflow)
@@ -444,8 +444,11 @@ def _host_name(host: str) -> str:
     return text.partition(":")[0]
 
 
-def _is_foreign(headers: Mapping[bytes, bytes]) -> bool:
-    if headers.get(b"sec-fetch-site") == b"cross-site":
+def _is_foreign(headers: Mapping[bytes, bytes], *, is_read: bool) -> bool:
+    """Whether a page of another site sends it. Who follows a link from one reads, and a browser names no Origin then:
+    that may be, and a login comes back that way. A script of such a page that reads does name one.
+    """
+    if not is_read and headers.get(b"sec-fetch-site") == b"cross-site":
         return True
     origin = headers.get(b"origin")
     if origin is None:

@@ -170,6 +170,8 @@ class Direct(HttpToolsProtocol):
         if parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
         model = (found[1] or b"").decode("ascii")
+        if not self.infer.has(model):
+            return None  # what it is told depends on who asks, which is found out the other way
         self.scope["method"], self.scope["path"] = "POST", self.url.decode("ascii")
         return model if self._guard.admits(cast(Any, self.scope), "serving.predict") else None
 

@@ -21,8 +21,10 @@ import msgspec
 
 from noria.core.clock import instant
 from noria.core.errors import NoriaError, NotFound, UsageError
+from noria.faces.http.auth import actor_in
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.replies import RETRY, Receive, Scope, Send, body_of, reply, reply_error
+from noria.governance.access import is_allowed
 from noria.packaging.rows import RowRefused
 from noria.serving.answers import Answer, Ask, Waiter
 from noria.serving.routes import Route
@@ -103,10 +105,15 @@ class Refused:
 
 
 class Infer:
-    """Raw ASGI for everything below `/predict` and `/v2/models/…/infer`."""
+    """Raw ASGI for everything below `/predict` and `/v2/models/…/infer`.
 
-    def __init__(self, runtime: Runtime, *, max_body_bytes: int) -> None:
+    Args:
+        project: whose models these are; who may not see them is not told their names.
+    """
+
+    def __init__(self, runtime: Runtime, *, max_body_bytes: int, project: str) -> None:
         self._runtime = runtime
+        self._project = project
         self.limit_bytes = max_body_bytes
         self._count = count(1)
         self._process = f"{time.time_ns():x}"
@@ -130,11 +137,12 @@ class Infer:
         """Read a request of `/predict` and queue it; gives what to answer at once if it cannot be."""
         rid = ""
         try:
+            route = self._route(scope, model)
             asked = parse_predict(body)
             rid = text_of(asked.id, "id") or self._new_id()
             rows, is_many = rows_of(asked)
             self._runtime.ask(
-                self._runtime.routes.of(model),
+                route,
                 rows,
                 rid=rid,
                 key=text_of(asked.key, "key") or rid,
@@ -157,9 +165,9 @@ class Infer:
             if any(name == b"inference-header-content-length" for name, _ in scope["headers"]):
                 raise UsageError("binary tensors are not supported here", hint="send the data as JSON")
             body = await read_body(scope, receive, limit=self.limit_bytes)
+            route = self._route(scope, model)
             asked = parse_infer(body)
             rid = text_of(asked.id, "id") or self._new_id()
-            route = self._runtime.routes.of(model)
             wanted = outputs_of(asked)
             waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self._runtime.ask(
@@ -181,6 +189,20 @@ class Infer:
             return
         answer = await waiter
         await reply(send, answer.status, answer.body)
+
+    def has(self, model: str) -> bool:
+        """Whether a model of this name answers here; "" is the only one."""
+        routes = self._runtime.routes.by_model
+        return model in routes if model else len(routes) == 1
+
+    def _route(self, scope: Mapping[str, Any], model: str) -> Route:
+        """The route of a model. Raises: UsageError; NotFound with the names that there are, to who may see them."""
+        try:
+            return self._runtime.routes.of(model)
+        except UsageError as error:
+            if not is_allowed(actor_in(scope), "serving.read", self._project):
+                error.hint = ""
+            raise
 
     def _new_id(self) -> str:
         """An id for a request that came without one."""
