@@ -314,6 +314,49 @@ def test_growth_columns_and_row_counts(ws: Workspace) -> None:
     assert set(failed(suite.run(ws, "orders@3"))) == {("rows", "")}
     rules(ws, "[table]\nclosed = true\n[columns.id]\nnulls = 0.0\n")
     assert "customer, amount" in failed(suite.run(ws, "orders@1"))["columns", ""].message
+    rules(ws, '[columns.id]\nnulls = 0.0\n[[rules]]\nrule = "rows"\nmin = 5000\nmax = 5000\n')
+    assert failed(suite.run(ws, "orders@1"))["rows", ""].message == "100 rows, not 5,000"
+
+
+def test_a_column_of_which_only_a_listed_rule_or_the_key_speaks_has_rules(ws: Workspace) -> None:
+    add(ws, orders(100))
+    listed = """[table]
+key = "id"
+time = "at"
+closed = true
+[[rules]]
+rule = "range"
+column = "amount"
+min = 0
+where = "country = 'PT'"
+[[rules]]
+rule = "unique"
+columns = ["id", "customer"]
+[[rows]]
+name = "cents"
+where = "paid >= 0"
+"""
+    rules(ws, listed)
+    told = failed(suite.run(ws, "orders"))["columns", ""].message
+    assert told == "1 column without rules: country", "a condition on which rows are asked is no rule about its column"
+    rules(ws, listed + '[[rules]]\nrule = "not_null"\ncolumn = "country"\n')
+    assert suite.run(ws, "orders").ok
+
+
+def test_the_one_word_that_makes_a_column_text_is_the_row_that_is_shown(ws: Workspace) -> None:
+    prices = [f"{number % 90}.5" for number in range(22_000)]
+    place = ws.project.root / "orders.csv"
+    place.write_text("\n".join(["price", *prices]))
+    versions.add(ws, str(place), "orders")
+    infer.infer(ws, "orders")
+    assert suite.run(ws, "orders").ok
+    prices[20_000] = "abc"
+    place.write_text("\n".join(["price", *prices]))
+    versions.add(ws, str(place), "orders")
+    found = failed(suite.run(ws, "orders"))["type", "price"]
+    assert (found.count, found.total, found.rows, found.examples) == (1, 22_000, (20_000,), ("abc",))
+    assert found.message.endswith("not number: 1 value is not written as a number (<0.1 % of rows)")
+    assert found.samples[0].values["price"] == "abc"
 
 
 def test_a_distribution_is_held_against_the_reference(ws: Workspace) -> None:

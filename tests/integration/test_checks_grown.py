@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from noria.bootstrap import open_workspace
-from noria.checks import grown, quarantine, suite, watch
+from noria.checks import grown, infer, quarantine, suite, watch
 from noria.checks.scanning.scan import scan, shape_of
 from noria.checks.scanning.tally import Rows
 from noria.config import Project
@@ -179,17 +179,146 @@ def test_an_accepted_version_that_is_gone_leaves_its_times(ws: Workspace) -> Non
     assert failures(suite.run(ws, "orders")).keys() == WRONG
 
 
-def test_rows_that_an_upsert_changed_are_looked_at(ws: Workspace) -> None:
+def test_rows_that_an_upsert_changed_are_judged_on_their_own_until_they_are_mended(ws: Workspace) -> None:
     rules(ws)
-    add(ws, pa.concat_tables([month(number) for number in range(2)]))
+    add(ws, pa.concat_tables([month(number) for number in range(8)]))
     assert suite.run(ws, "orders").ok
-    incremental.upsert_rows(ws, "orders", broken(0).to_reader())
-    assert failures(suite.run(ws, "orders")).keys() == {("levels", "country")}, "2.5 % of one half is within the share"
-    incremental.upsert_rows(ws, "orders", month(0).to_reader())
+    incremental.upsert_rows(ws, "orders", broken(3).to_reader())
+    found = suite.run(ws, "orders")
+    assert not found.ok, "2.5 % of an eighth is within every share of the whole"
+    told = failures(found)
+    assert told.keys() == WRONG
+    assert all(each.message.startswith("of the 500 rows that were upserted: ") for each in told.values())
+    nulls = told[("nulls", "amount")]
+    assert (nulls.count, nulls.total, nulls.rows[:3]) == (125, 500, (15000, 15040, 15080))
+    assert nulls.samples[0].values["id"] == "15000", "rows are numbered as in the file"
+    assert told[("levels", "country")].rows[0] == 15007
+    assert quarantine.quarantine(ws, "orders").failing == 500
+    incremental.upsert_rows(ws, "orders", month(3).to_reader())
     assert suite.run(ws, "orders").ok
     bad = month(0, country=["??"] * 5000)
     incremental.upsert_rows(ws, "orders", bad.to_reader())
     assert failures(suite.run(ws, "orders"))[("levels", "country")].count == 5000
+
+
+def test_an_upsert_is_judged_though_nothing_was_checked_before_and_over_all_files(ws: Workspace) -> None:
+    rules(ws)
+    add(ws, month(0))
+    for number in range(1, 8):
+        incremental.append_rows(ws, "orders", month(number).to_reader(), "id")
+    bad = pa.concat_tables([broken(number).slice(0, 1000) for number in range(8)])
+    incremental.upsert_rows(ws, "orders", bad.to_reader())
+    told = failures(suite.run(ws, "orders"))
+    assert told.keys() == WRONG
+    levels = told[("levels", "country")]
+    assert levels.message.startswith("of the 800 rows that were upserted: ")
+    assert (levels.count, levels.file, levels.rows[0]) == (400, "orders.parquet", 7)
+    apart = quarantine.quarantine(ws, "orders")
+    assert (apart.failing, apart.whole) == (800, ()), "the rows of each file are found in it"
+
+
+def test_each_upsert_is_judged_by_itself_and_an_accepted_one_not_again(ws: Workspace) -> None:
+    rules(ws)
+    add(ws, pa.concat_tables([month(number) for number in range(8)]))
+    assert suite.run(ws, "orders").ok
+    incremental.upsert_rows(ws, "orders", broken(0).to_reader())
+    incremental.upsert_rows(ws, "orders", pa.concat_tables([month(11), month(12)]).to_reader())
+    good = [month(number, amount=month(number + 20)["amount"]) for number in range(1, 8)]
+    incremental.upsert_rows(ws, "orders", pa.concat_tables(good).to_reader())
+    assert failures(suite.run(ws, "orders")).keys() == WRONG
+    wide = RULES.replace("nulls = 0.01", "nulls = 0.5").replace("0.02", "0.6")
+    rules(ws, wide)
+    assert suite.run(ws, "orders").ok
+    rules(ws)
+    incremental.upsert_rows(ws, "orders", month(1).to_reader())
+    assert suite.run(ws, "orders").ok, "what was accepted is not judged again"
+
+
+def test_a_table_with_deletions_and_a_compacted_one_are_judged_as_before(ws: Workspace) -> None:
+    rules(ws)
+    add(ws, pa.concat_tables([month(number) for number in range(8)]))
+    assert suite.run(ws, "orders").ok
+    incremental.delete(ws, "orders", condition="id < 100 or (id >= 15000 and id < 15020)")
+    assert suite.run(ws, "orders").ok
+    incremental.upsert_rows(ws, "orders", broken(3).slice(21).to_reader())
+    told = failures(suite.run(ws, "orders"))
+    assert told.keys() == WRONG
+    nulls = told[("nulls", "amount")]
+    assert nulls.rows[0] == 15040 - 120, "rows that are gone are not counted"
+    assert nulls.samples[0].values["id"] == "15040"
+    incremental.upsert_rows(ws, "orders", month(3).slice(21).to_reader())
+    incremental.compact(ws, "orders")
+    assert suite.run(ws, "orders").ok
+    incremental.upsert_rows(ws, "orders", broken(4).to_reader())
+    told = failures(suite.run(ws, "orders"))
+    assert told.keys() == WRONG
+    assert told[("nulls", "amount")].samples[0].values["id"] == "20000"
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_a_compaction_hides_no_upsert(ws: Workspace, is_checked: bool) -> None:
+    rules(ws)
+    add(ws, pa.concat_tables([month(number) for number in range(8)]))
+    if is_checked:
+        assert suite.run(ws, "orders").ok
+    incremental.upsert_rows(ws, "orders", pa.concat_tables([month(9), broken(3)]).to_reader())
+    incremental.compact(ws, "orders")
+    told = failures(suite.run(ws, "orders"))
+    assert told.keys() == WRONG
+    assert told[("nulls", "amount")].message.startswith("of the 500 rows that were upserted: ")
+    incremental.delete(ws, "orders", condition="id < 100")
+    incremental.upsert_rows(ws, "orders", month(0).slice(4000, 500).to_reader())
+    found = failures(suite.run(ws, "orders"))[("nulls", "amount")]
+    assert (found.rows[0], found.samples[0].values["id"]) == (14_900, "15000")
+    incremental.upsert_rows(ws, "orders", month(3).to_reader())
+    assert suite.run(ws, "orders").ok, "mended"
+
+
+def test_few_upserted_rows_prove_no_share(ws: Workspace) -> None:
+    rules(ws)
+    add(ws, pa.concat_tables([month(number) for number in range(8)]))
+    assert suite.run(ws, "orders").ok
+    incremental.upsert_rows(ws, "orders", month(0, 99, country=["??"] * 99).to_reader())
+    assert suite.run(ws, "orders").ok
+    incremental.upsert_rows(ws, "orders", month(1, 100, country=["??"] * 100).to_reader())
+    assert failures(suite.run(ws, "orders")).keys() == {("levels", "country")}
+
+
+@pytest.mark.parametrize("way", ["upsert", "append", "file"])
+def test_what_an_upsert_brought_in_another_unit_is_seen_as_in_an_append(ws: Workspace, way: str) -> None:
+    def weather(first: int, rows: int, scale: float = 1.0, shift: float = 0.0) -> pa.Table:
+        dice = np.random.default_rng(first + rows)
+        degrees = np.round(dice.normal(55, 15, rows), 1) * scale + shift
+        start = np.datetime64("2026-01-01", "us") + np.arange(first, first + rows).astype("timedelta64[m]")
+        ids, amounts = np.arange(first, first + rows), np.round(degrees, 1)
+        return pa.table({"id": pa.array(ids), "amount": pa.array(amounts), "at": pa.array(start)})
+
+    whole = weather(0, 20_000)
+    add(ws, whole)
+    infer.infer(ws, "orders")
+    if way == "upsert":
+        incremental.upsert_rows(ws, "orders", weather(4000, 2000).to_reader())
+        assert suite.run(ws, "orders").ok
+        incremental.upsert_rows(ws, "orders", weather(8000, 2000, 5 / 9, -160 / 9).to_reader())
+    elif way == "append":
+        assert suite.run(ws, "orders").ok
+        incremental.append_rows(ws, "orders", weather(20_000, 2000, 5 / 9, -160 / 9).to_reader(), "id")
+    else:
+        assert suite.run(ws, "orders").ok
+        add(ws, pa.concat_tables([whole, weather(20_000, 2000, 5 / 9, -160 / 9)]))
+    told = failures(suite.run(ws, "orders"))
+    assert "Fahrenheit became Celsius" in told[("unit", "amount")].message
+
+
+def test_strays_among_many_rows_that_are_most_of_those_that_came_are_an_error(ws: Workspace) -> None:
+    rules(ws, RULES.replace("nulls = 0.01", "unit = true\ntypical = [16, 35, 54, 78, 126]\nseen = [0.1, 300]"))
+    good = pa.concat_tables([month(number) for number in range(8)])
+    add(ws, good)
+    assert suite.run(ws, "orders").ok
+    amount = np.where(np.arange(2000) % 100 == 0, 1e6, 50.0)
+    incremental.upsert_rows(ws, "orders", month(0, 2000, amount=amount).to_reader())
+    told = [each for each in suite.run(ws, "orders").findings if (each.rule, each.column) == ("range", "amount")]
+    assert [(each.severity, each.count) for each in told] == [("error", 20), ("warn", 20)]
 
 
 def test_nulls_that_an_upsert_brought_are_watched(ws: Workspace) -> None:

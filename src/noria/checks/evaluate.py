@@ -4,13 +4,14 @@ Each rule has a principle, so that seasons pass and faults do not:
 
 - missing column: a column with rules is there; if it is not, that is the one finding about it.
 - no values: rules that look at values have some to look at, unless a rule says how many nulls may be.
-- type: it is a number, text, bool or time, as in the reference.
+- type: it is a number, text, bool or time, as in the reference; texts that are the reason are named.
 - nulls: at most the agreed share, beyond what chance gives a small file (three standard errors).
 - nulls_when: missing values have a reason; where the reason is absent, they are hardly missing.
 - null run: not so many rows in a row without a value, least of all where it usually has one.
 - usual values: what comes back all the time in the reference is not gone altogether (see `habits`).
 - range: hard bounds (a share between 0 and 1, a ceiling that many rows touch), else no value
   further outside of everything accepted than three times the reference's own tail.
+- floor: values below the end of the scale are a warning, and a fault where they are most of all.
 - resolution: values stay on the lattice of the reference (see `lattice`), neither off nor coarser.
 - unit: quantiles within three spreads of the reference or the last accepted file, and no known
   conversion whose undoing brings the file several times nearer (see `units`).
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING
 from noria.checks import habits
 from noria.checks.facts import Finding
 from noria.checks.findings import failed, passed
+from noria.checks.misfits import NAMES, misfits
 from noria.checks.scanning import shift, units
 from noria.checks.scanning.accumulate import NumberState, TextState, state_of
 from noria.checks.scanning.arrays import Mask, mask, texts
@@ -64,6 +66,8 @@ MIN_ROWS = 100
 """Fewer rows than this prove nothing about a share or a distribution."""
 _MANY_STEPS = 5
 """That so many distinct values are all on a coarser lattice is no chance."""
+_MOST = 0.5
+"""A file with more than this share of its values below the floor fails: a sign was turned."""
 _LIVELY = 3
 """A column with this many distinct quantiles does not become a constant by itself."""
 _SIGMAS = 3.0
@@ -148,7 +152,7 @@ class ColumnCheck:
         self.is_hard = False
         self.among = 0
         self._known = texts(rules.levels) if rules.levels and self.family == "text" else None
-        kept = ("nulls", "nulls when", "infinite", "range", "resolution", "levels")
+        kept = ("nulls", "nulls when", "infinite", "range", "floor", "resolution", "levels", "type")
         self.tallies = {rule: Tally(is_keeping=is_keeping) for rule in kept} | {"any": Tally(), "telling": Tally()}
         self._failed: set[str] = set()
 
@@ -169,9 +173,14 @@ class ColumnCheck:
             return
         chunk = rows[self.name]
         self.state.add(chunk)
-        if self._type_fault():
-            return
         tallies = self.tallies
+        if self._type_fault():
+            if self.family == "text":
+                words, counts = chunk.levels
+                odd = (counts > 0) & misfits(words, self.rules.type)
+                if odd.any():
+                    tallies["type"].add(chunk.rows_of(odd), rows, self.name)
+            return
         if self.rules.nulls is not None and chunk.nulls:
             tallies["nulls"].add(chunk.missing, rows, self.name)
         if self.silence is not None and self._when_fault(self.run_when) is None:
@@ -210,6 +219,9 @@ class ColumnCheck:
                 with np.errstate(invalid="ignore"):
                     tallies["range"].add((values < low) | (values > high), rows, self.name)
             self.is_hard |= least < _or(self.rules.min, -math.inf) or most > _or(self.rules.max, math.inf)
+        if self.rules.floor is not None and least < self.rules.floor:
+            with np.errstate(invalid="ignore"):
+                tallies["floor"].add(values < self.rules.floor, rows, self.name)
         if self.rules.step is not None and points is not None:
             lattice = Lattice(self.rules.step, self.rules.offset)
             if off_lattice(points, lattice).any():
@@ -240,7 +252,7 @@ class ColumnCheck:
         mine = self.profile
         fault = self._type_fault()
         if fault:
-            return [self._all("type", fault, rows=True)]
+            return [self._type(fault)]
         if not mine.values and self.rules.nulls is None and self._asks_values():
             return [self._all("no values", "cannot be evaluated: the column has no values, and no rule allows nulls")]
         found = [self._passed("type")] if self.rules.type else []
@@ -266,8 +278,8 @@ class ColumnCheck:
     def _asks_values(self) -> bool:
         """Whether a rule here looks at values; without any, and with no rule about nulls, it would say nothing."""
         rules = self.rules
-        told = (rules.min is not None, rules.max is not None, rules.step is not None, rules.unit, rules.usual)
-        return any((*told, rules.levels, rules.shift is not None))
+        told = (rules.min, rules.max, rules.floor, rules.step, rules.shift)
+        return any(each is not None for each in told) or bool(rules.unit or rules.usual or rules.levels)
 
     def _unfit(self) -> list[str]:
         """The rules that ask about numbers, or about texts, of a column that is neither. Of no values any may be."""
@@ -275,6 +287,7 @@ class ColumnCheck:
         is_range = rules.min is not None or rules.max is not None
         told = {
             "range": ("number", is_range),
+            "floor": ("number", rules.floor is not None),
             "resolution": ("number", rules.step is not None),
             "usual values": ("number", bool(rules.usual)),
             "unit": ("number", rules.unit),
@@ -288,6 +301,16 @@ class ColumnCheck:
             return ""
         there = "has no values" if self.family == "null" else f"is {self.family} ({self.kinds[self.name]})"
         return f"the column {there}, not {rules.type}"
+
+    def _type(self, fault: str) -> Finding:
+        """The texts that are no number, time or bool; every row, where it is not for them."""
+        tally, rules = self.tallies["type"], self.rules
+        if not tally.count:
+            return self._all("type", fault, rows=True)
+        what = NAMES[rules.type]
+        said = counted(tally.count, f"value is not written as {what}", f"values are not written as {what}")
+        message = f"{fault}: {said} ({percent(tally.count / self._total)} of rows)"
+        return tally.finding("type", self.name, rules.severity, message, total=self._total, file=self._file)
 
     def _when_fault(self, when: When | None) -> str | None:
         if when is None:
@@ -346,13 +369,15 @@ class ColumnCheck:
 
     def _numbers(self, mine: ColumnProfile) -> Iterator[Finding]:
         rules = self.rules
-        if mine.infinite:
+        if mine.infinite and rules != ColumnRules(severity=rules.severity):
             self._failed.add("infinite")
             yield self.tallies["infinite"].finding(
                 "range", self.name, rules.severity, "values are infinite", total=self._total, file=self._file
             )
         if self.bounds is not None:
             yield self._range(mine, *self.bounds)
+        if rules.floor is not None:
+            yield self._floor(mine, rules.floor)
         if rules.step is not None:
             yield self._resolution(mine, Lattice(rules.step, rules.offset))
         if rules.usual:
@@ -366,6 +391,13 @@ class ColumnCheck:
         ends = f"{_number(low)} … {_number(high)}"
         message = counted(count, f"value is outside of {ends}", f"values are outside of {ends}")
         return self._judged("range", count > 0, message, severity="warn" if is_slip else "")
+
+    def _floor(self, mine: ColumnProfile, floor: float) -> Finding:
+        count = self.tallies["floor"].count
+        is_most = count > most_by_chance(_MOST, mine.values)
+        message = counted(count, f"value is below {_number(floor)}", f"values are below {_number(floor)}")
+        message += f" ({percent(count / mine.values)}){': was the sign turned?' if is_most else ''}"
+        return self._judged("floor", count > 0, message, severity="" if is_most else "warn")
 
     def _resolution(self, mine: ColumnProfile, lattice: Lattice) -> Finding:
         unit = f"multiples of {_number(lattice.step)}" + (f" from {_number(lattice.offset)}" if lattice.offset else "")

@@ -2,31 +2,31 @@
 
 The files of a version that were not in the last accepted one are checked each on its own, so one
 broken month is not averaged away by eleven good ones; of a file that grew, the rows that came are
-judged beside the whole of it. The version as a whole is checked for its keys, its times and its rows.
+judged beside the whole of it, and so are those that an upsert replaced. The version as a whole is
+checked for its keys, its times and its rows.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from noria.checks import grown, wholes
-from noria.checks.evaluate import MIN_ROWS, ColumnCheck
+from noria.checks import apart, grown, wholes
+from noria.checks.evaluate import ColumnCheck
 from noria.checks.facts import Finding
 from noria.checks.findings import failed, is_failure
 from noria.checks.kinds import leakage
 from noria.checks.prepare import Prepared
-from noria.checks.rulecheck import RuleCheck
 from noria.checks.samples import with_samples
 from noria.checks.scanning import source
 from noria.checks.scanning.scan import Shape, scan, shape_of
 from noria.checks.scanning.source import Part
 from noria.checks.scanning.summary import TableProfile
-from noria.checks.scanning.tally import Places, Watcher
+from noria.checks.scanning.tally import Places
 from noria.checks.suites.rules import is_empty
 from noria.checks.wholes import KeyWatch
 from noria.core.errors import UsageError
@@ -41,7 +41,7 @@ else:
 
 __all__ = ["REPORT", "Examined", "StoredReport", "examine"]
 
-REPORT = "checks/5"
+REPORT = "checks/6"
 """Raised when rules come to mean something else: an older report is then not used again."""
 
 
@@ -109,12 +109,19 @@ def examine(
     prepared.is_hashing = version.rows <= wholes.KEY_ROWS_MAX
     findings: list[Finding] = []
     broken: dict[str, list[Places]] = {}
+    told: dict[str, list[Finding]] = {}
+    befores: dict[str, TableProfile | None] = {}
     watches: dict[str, dict[str, KeyWatch]] = {}
     made: list[TableProfile] = []
     for file in _in_order([_open(part, rules.table.time) for part in new]):
-        profile, found, rows, keys = _check_file(file, prepared, _before(accepted, file))
-        came, lately = _check_new_rows(file, prepared, grew.before(file.part), grew.begin(file.part), found)
+        before = _before(accepted, file)
+        profile, found, rows, keys = _check_file(file, prepared, before)
+        befores[profile.file] = grew.before(file.part) or before
+        came, lately = apart.check_new_rows(
+            file.part, file.shape, prepared, grew.before(file.part), begin=grew.begin(file.part), found=found
+        )
         found, rows = [*found, *came], [*rows, *lately]
+        told[profile.file] = found
         findings += found
         broken[profile.file] = rows
         for key, watch in keys.items():
@@ -123,6 +130,11 @@ def examine(
         made.append(profile)
         if not any(is_failure(finding) for finding in found):
             accepted.append(profile)
+    for upsert in grew.upserts(version, parts):
+        came, placed = apart.check_upserted(upsert, parts, prepared, befores, told)
+        findings += came
+        for name, places in placed.items():
+            broken.setdefault(name, []).extend(places)
     findings += _whole(ws, version, prepared, made, watches, parts, broken, baseline.rows if baseline else 0)
     report = StoredReport(
         format=REPORT,
@@ -195,69 +207,34 @@ def _check_file(
 
 
 class _Grown:
-    """The files that replace accepted ones of the same name."""
+    """The files that replace accepted ones of the same name, and the rows that upserts replaced."""
 
     def __init__(self, ws: Workspace, last: StoredReport | None, time: str) -> None:
         self._ws, self._last, self._time = ws, last, time
         self._profiles = {profile.file: profile for profile in last.profiles} if last else {}
-        self._parts: dict[str, Part] | None = None
+
+    @functools.cached_property
+    def parts(self) -> dict[str, Part]:
+        """The files of rows of the accepted version by path; none if there is none, or they are not here any more."""
+        last = self._last
+        return grown.accepted_parts(self._ws, last.dataset, last.version, last.tree) if last is not None else {}
 
     def before(self, part: Part) -> TableProfile | None:
         """The profile of the accepted file of that name."""
         return self._profiles.get(part.file)
 
+    def upserts(self, version: DatasetVersion, parts: Sequence[Part]) -> list[grown.Upserted]:
+        """What upserts replaced since."""
+        since = self._last.version if self._last is not None else 0
+        folded = grown.upserted_before_compaction(self._ws, version, parts, self.parts, since)
+        return folded + (grown.upserted(self._ws, parts, self.parts) if any(part.is_changed for part in parts) else [])
+
     def begin(self, part: Part) -> int:
         """The number of the first new row, 0 if all are new or nothing is known of that."""
         before = self.before(part)
-        if before is None or self._last is None or part.is_changed:
+        if before is None or part.is_changed:
             return 0  # rows that were updated stand anywhere
-        if self._parts is None:
-            self._parts = grown.accepted_parts(self._ws, self._last.dataset, self._last.version, self._last.tree)
-        return grown.begin_of_new(part, self._parts.get(part.file), self._time, before.time_max)
-
-
-_OF_WHOLE = "cannot be evaluated"
-
-
-def _check_new_rows(
-    file: _File, prepared: Prepared, before: TableProfile | None, begin: int, found: Sequence[Finding]
-) -> tuple[list[Finding], list[Places]]:
-    """What is wrong with the rows from `begin` on by the rules about shares and distributions, and not with the whole.
-
-    So few rows that they prove no share, and what can be asked of the whole alone, are left to the whole.
-    """
-    part = file.part
-    shape = dataclasses.replace(file.shape, rows=file.shape.rows - begin)
-    if not begin or shape.rows < MIN_ROWS:
-        return [], []
-    watchers = [each for each in prepared.watchers(shape.schema, before) if _is_about_shares(each)]
-    faults = scan(part.path, part.file, shape, watchers, begin=begin)
-    profile = TableProfile(
-        file=part.file,
-        digest=source.content_of(part),
-        rows=shape.rows,
-        time_min=file.time[0],
-        time_max=file.time[1],
-        columns={},
-    )
-    told = {(each.rule, each.column) for each in found if not each.passed}
-    findings: list[Finding] = []
-    broken: list[Places] = []
-    looked: dict[int, list[str]] = {}
-    for watcher in watchers:
-        wrong = [each for each in watcher.findings(profile, faults) if not each.passed]
-        wrong = [e for e in wrong if (e.rule, e.column) not in told and not e.message.startswith(_OF_WHOLE)]
-        for each in wrong:
-            looked[len(findings)] = sorted(watcher.columns, key=shape.schema.names.index)
-            message = f"of the {shape.rows:,} rows that are new (from row {begin:,} on): {each.message}"
-            findings.append(dataclasses.replace(each, message=message))
-        broken += watcher.broken() if wrong else []
-    return with_samples(findings, looked, part, prepared.suite.table.key), broken
-
-
-def _is_about_shares(watcher: Watcher) -> bool:
-    """Whether many good rows could hide bad ones from a rule; one that no row may break has seen each of them."""
-    return isinstance(watcher, ColumnCheck) or (isinstance(watcher, RuleCheck) and watcher.rule.share > 0)
+        return grown.begin_of_new(part, self.parts.get(part.file), self._time, before.time_max)
 
 
 def _whole(

@@ -40,6 +40,7 @@ __all__ = ["CheckFunction", "FunctionCheck", "check", "load_functions"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__noria_check__"
+_FRAMES = " (it was given a pyarrow Table; the annotation `: pd.DataFrame` on its argument gives a frame)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,10 +182,12 @@ class FunctionCheck:
     def _asked(self) -> str:
         table = whole(self.tables, self.schema)
         self.tables = []
+        rows = _as_asked(self.function.function, table)
         try:
-            answer = self.function.function(_as_asked(self.function.function, table))
+            answer = self.function.function(rows)
         except Exception as raised:  # noqa: BLE001  # the boundary to the project's code: a check that raises fails
-            return f"cannot be evaluated: {type(raised).__name__}: {raised}"
+            hint = _FRAMES if rows is table and isinstance(raised, TypeError | AttributeError) else ""
+            return f"cannot be evaluated: {type(raised).__name__}: {raised}{hint}"
         if isinstance(answer, str):
             return answer
         if isinstance(answer, bool | np.bool_):

@@ -1,7 +1,8 @@
 """Rules inferred from a reference version: what is worth writing down about each column, and how wide.
 
 The widths follow principles, not a fit to later data: a share of nulls may double or rise by five
-points, a fixed resolution must stay, hard bounds are only those that many rows touch. The file
+points, a fixed resolution must stay, hard bounds are only those that many rows touch, and zero is the
+floor of what was never below it and came near it. The file
 belongs to the project once it is written: inferring again shows what it would change and why, and
 takes only what nobody edited, and only when told to.
 """
@@ -64,6 +65,8 @@ _FEW_DISTINCT = 20
 """Fewer distinct numbers than this are codes or counts: their quantiles say little about a unit."""
 _TOUCHED = 0.01
 """A hard bound is one that at least this share of the values touch exactly."""
+_TINY = 0.05
+"""Positive values whose least is at most this share of their median begin at zero: prices, not temperatures."""
 _SAMPLE_ROWS = 50_000
 _UNREST_ROWS = 200_000
 _PARTS = 4
@@ -319,6 +322,9 @@ def _number(profile: ColumnProfile) -> dict[str, Any]:
             values["min"] = 0.0
         if profile.at_high >= _TOUCHED and profile.high in _CEILINGS:
             values["max"] = profile.high
+    middle = profile.quantiles[2] if profile.quantiles else 0.0
+    if "min" not in values and profile.values >= MIN_ROWS and middle > 0 and 0 <= profile.low <= _TINY * middle:
+        values["floor"] = 0.0
     return values
 
 

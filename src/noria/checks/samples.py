@@ -12,6 +12,7 @@ from typing import Any
 from noria.checks.facts import Finding, Sample
 from noria.checks.scanning.scan import BATCH_ROWS
 from noria.checks.scanning.source import Part
+from noria.checks.scanning.tally import shown
 from noria.core.lazy import lazy
 
 pq = lazy("pyarrow.parquet")
@@ -77,5 +78,5 @@ def _read(part: Part, rows: list[int], columns: Any) -> dict[str, dict[int, str]
 
 
 def _text(value: Any) -> str:
-    text = "null" if value is None else str(value)
+    text = shown(value)
     return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 1] + "…"

@@ -274,15 +274,17 @@ def row_counts(ws: Workspace, version: DatasetVersion, rules: Sequence[Rule]) ->
             continue
         is_low = isinstance(low, float) and version.rows < low
         is_high = isinstance(high, float) and version.rows > high
-        wanted = (
-            f"{low:g}"
-            if low == high
-            else f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
-        )
+        wanted = _bound(low) if low == high else f"{_bound(low)} … {_bound(high)}"
         message = f"{counted(version.rows, 'row')}, not {wanted}" + (f" as {rule.dataset} has" if rule.dataset else "")
         said = message if is_low or is_high else ""
         found.append(_of_rows(rule.called, rule.severity, version, said, version.rows))
     return found
+
+
+def _bound(number: float | str | None) -> str:
+    if not isinstance(number, float):
+        return number or ""
+    return f"{number:,.0f}" if number.is_integer() else f"{number:g}"
 
 
 def check_rows(rule: RowRule, batch: Batch) -> Finding:
@@ -335,12 +337,26 @@ def _of_rows(rule: str, severity: str, version: DatasetVersion, message: str, co
 
 
 def _closed(version: DatasetVersion, suite: Suite) -> Finding:
-    extra = [name for name in version.column_names() if name not in suite.columns]
+    known = _ruled(suite, version.column_names())
+    extra = [name for name in version.column_names() if name not in known]
     message = ""
     if extra:
         message = f"{counted(len(extra), 'column')} without rules: {', '.join(extra[:8])}"
         message += " …" if len(extra) > 8 else ""
     return _of_rows("columns", suite.table.severity, version, message, version.rows)
+
+
+def _ruled(suite: Suite, names: Sequence[str]) -> set[str]:
+    """The columns that a rule is about; a `where` that only says for which rows another is asked rules none."""
+    found = {suite.table.key, suite.table.time, *suite.columns}
+    for rule in (*map(as_rule, suite.rows), *suite.rules):
+        found |= {rule.column, *rule.columns}
+        if rule.condition:
+            try:
+                found |= set(read(rule.condition, names).columns)
+            except Unreadable:
+                continue  # the rule itself fails, and says why
+    return found
 
 
 def _time(version: DatasetVersion, rules: TableRules, profile: TableProfile) -> Finding:

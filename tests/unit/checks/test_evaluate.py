@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from noria.checks import infer
 from noria.checks.evaluate import Batch, check_column, most_by_chance
 from noria.checks.facts import Finding
+from noria.checks.misfits import misfits
 from noria.checks.scanning import units
 from noria.checks.scanning.profile import TableProfile, profile_column, profile_table
 from noria.checks.suites.rules import ColumnRules, RowRule
 from noria.checks.wholes import check_rows
+from noria.data.forms import text
 
 
 def array(values: Any) -> Any:
@@ -328,3 +330,92 @@ def test_usual_values_that_are_gone_are_an_error_and_a_few_of_them_a_warning() -
     assert failed(rules, batch(values[:6] * 1.5)) == {}, "six rows prove nothing"
     many = failed(rules, batch(np.arange(70_000.0) + 0.5))["usual values"]
     assert many.message == "cannot be evaluated: too many different values"
+
+
+PRICES = np.round(np.random.default_rng(3).gamma(2, 20, 4000) + 0.22, 2)
+
+
+def test_prices_get_a_floor_that_a_turned_sign_breaks_and_a_refund_does_not() -> None:
+    rules = learned(PRICES)
+    assert (rules.floor, rules.min) == (0.0, None)
+    assert failed(rules, batch(PRICES, PRICES)) == {}
+    turned = failed(rules, batch(-PRICES, PRICES))["floor"]
+    assert (turned.count, turned.message) == (4000, "4,000 values are below 0 (100.0 %): was the sign turned?")
+    assert turned.examples[0] == str(-PRICES[0])
+    refunds = check_column("x", rules, batch(np.where(np.arange(4000) % 100 == 0, -PRICES, PRICES), PRICES))
+    told = [(each.rule, each.severity, each.count) for each in refunds if not each.passed]
+    assert told == [("floor", "warn", 40)]
+    assert failed(rules, batch(pa.array([-1.0]), PRICES)) == {}, "one row is no share"
+    half = failed(rules, batch(np.where(np.arange(4000) % 10 < 6, -PRICES, PRICES), PRICES))
+    assert half["floor"].count == 2400
+    assert failed(ColumnRules(floor=0.0), batch(pa.array(["a"])))["floor"].message.endswith("the column is text")
+
+
+@pytest.mark.parametrize(
+    ("values", "floor"),
+    [
+        (np.linspace(10, 60, 4000), None),
+        (PRICES - 5, None),
+        (np.where(PRICES < 1, 0, PRICES), 0.0),
+        (PRICES[:99], None),
+        (np.zeros(4000), None),
+        (np.where(np.arange(4000) % 50, PRICES, 0), None),
+    ],
+    ids=["temperature", "below zero", "a few zeros", "few rows", "constant", "many zeros have a bound"],
+)
+def test_only_a_scale_that_visibly_begins_at_zero_has_a_floor(values: Any, floor: float | None) -> None:
+    assert learned(values).floor == floor
+
+
+@pytest.mark.parametrize(
+    ("wanted", "good", "bad", "words"),
+    [
+        ("number", ["1", "-2.5", "3e+5", "NA", None], ["abc", "02139"], "a number"),
+        ("time", ["2026-01-31", "2026-01-31T05:00:00Z"], ["2026-02-30", "31/12/2020", "2026-01-31 25:00"], "a time"),
+        ("bool", ["true", "False", "null"], ["yes"], "true or false"),
+    ],
+)
+def test_a_column_that_is_text_for_some_values_names_these(
+    wanted: str, good: list[str | None], bad: list[str], words: str
+) -> None:
+    values = good * 1000
+    values[500:500] = bad
+    rules = ColumnRules(type=wanted, nulls=0.5)
+    plain = pa.array(values)
+    for given_values in (plain, plain.dictionary_encode()):
+        found = failed(rules, batch(given_values))["type"]
+        assert (found.count, found.rows) == (len(bad), tuple(range(500, 500 + len(bad))))
+        assert found.examples == tuple(bad)
+        assert f"not written as {words}" in found.message
+    all_of_it = failed(rules, batch(pa.array(["1", "2"] if wanted == "number" else ["NA"])))["type"]
+    assert all_of_it.message == f"the column is text (string), not {wanted}"
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.from_regex(r"\A\s?[-+]?[0-9]{0,3}\.?[0-9]{0,3}([eE][-+]?[0-9]{1,2})?\s?\Z"),
+            st.from_regex(r"\A20[0-9]{2}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}Z?)?)?\Z"),
+            st.sampled_from(["true", "FALSE", "TrUE", "", "NA", "none", "nan", "inf", "1e5", "1_000", "abc"]),
+        ),
+        min_size=1,
+        unique=True,
+    )
+)
+def test_a_text_is_a_misfit_if_reading_it_alone_says_so(words: list[str]) -> None:
+    kinds = [text.kind_of(pa.array([word])) for word in words]
+    forms = {"number": ("int64", "double", "decimal"), "time": ("date", "timestamp"), "bool": ("bool",)}
+    for wanted, known in forms.items():
+        said = [kind != "null" and not kind.startswith(known) for kind in kinds]
+        assert misfits(pa.array(words), wanted).tolist() == said
+
+
+def test_an_infinite_value_of_a_column_without_rules_is_no_fault() -> None:
+    values = pa.array([1.0, float("inf"), 2.0])
+    assert failed(ColumnRules(), batch(values)) == {}
+    assert failed(ColumnRules(type="number"), batch(values))["range"].message == "values are infinite"
+
+
+def test_a_blank_example_can_be_seen() -> None:
+    found = failed(ColumnRules(levels=("a",), new_levels=0.0), batch(pa.array(["a", "", "  ", "b"])))["levels"]
+    assert found.examples == ('""', '"  "', "b")

@@ -130,3 +130,17 @@ def test_the_mark_wraps_nothing_and_knows_two_severities() -> None:
     assert nr.check is check
     with pytest.raises(UsageError):
         check("d", severity="fatal")
+
+
+@pytest.mark.parametrize("function", [lambda rows: rows["a"] < 3, lambda rows: rows.a < 3])
+def test_a_function_that_takes_a_table_for_a_frame_is_told_how_it_gets_one(function: Any) -> None:
+    found, _ = ask(function)
+    assert not found.passed
+    assert found.message.startswith("cannot be evaluated: ")
+    assert "the annotation `: pd.DataFrame` on its argument gives a frame" in found.message
+    assert "annotation" not in ask(lambda rows: 1 / 0)[0].message
+    assert "annotation" not in ask(framed)[0].message
+
+
+def framed(rows: pd.DataFrame) -> Any:
+    return rows.nothing

@@ -14,7 +14,8 @@ from noria.checks.suites.suitefile import parse, read_text
 from noria.core.errors import ConfigError
 
 VALUES = {
-    "min", "max", "offset", "typical", "typical_nonzero", "seen", "usual", "allowed", "forbidden", "values", "strict",
+    "min", "max", "floor", "offset", "typical", "typical_nonzero", "seen", "usual", "allowed", "forbidden", "values",
+    "strict",
 }  # fmt: skip
 """What may be below 0: values of the data themselves. Everything else is a share, a count or a width."""
 REQUIRED: dict[str, object] = {

@@ -144,8 +144,9 @@ def _of_table(suite: Suite) -> list[str]:
 
 def _of_column(column: str, rules: ColumnRules, left: list[str]) -> Iterator[str]:
     warn = ", raise_warning=True" if rules.severity == "warn" else ""
-    told = (rules.min, rules.max, rules.step, rules.shift, rules.type or None, rules.unit or None, rules.unique or None)
-    is_told = rules.levels or rules.usual or short_forms(column, rules) or any(each is not None for each in told)
+    told = (rules.min, rules.max, rules.floor, rules.step, rules.shift)
+    is_said = bool(rules.type or rules.unit or rules.unique or rules.levels or rules.usual)
+    is_told = is_said or short_forms(column, rules) or any(each is not None for each in told)
     if rules.nulls is None and is_told:
         yield f"_values({warn.removeprefix(', ')})"
     if rules.type:
@@ -166,6 +167,7 @@ def _of_column(column: str, rules: ColumnRules, left: list[str]) -> Iterator[str
             f".abs() < 0.004, 0.01{warn})"
         )
     unsaid = {
+        "floor": rules.floor is not None,
         "unit": rules.unit,
         "nulls_when": rules.when,
         "null_run": rules.null_run is not None,

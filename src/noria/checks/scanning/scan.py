@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noria.checks.scanning.arrays import Whole, whole
 from noria.checks.scanning.chunk import family
 from noria.checks.scanning.expression import Conditions
 from noria.checks.scanning.tally import Rows, Watcher
@@ -23,9 +24,11 @@ from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 else:
+    np = lazy("numpy")
     pa = lazy("pyarrow")
     pq = lazy("pyarrow.parquet")
 
@@ -72,26 +75,40 @@ def shape_of(path: Path, file: str) -> Shape:
     return Shape(schema, found.num_rows, weights, tuple(name for name in texts if plain[name] <= few))
 
 
-def scan(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher], *, begin: int = 0) -> dict[str, str]:
+def scan(
+    path: Path,
+    file: str,
+    shape: Shape,
+    watchers: Sequence[Watcher],
+    *,
+    begin: int = 0,
+    only: Whole | None = None,
+) -> dict[str, str]:
     """Show every batch of the file, from a row on (from 0), to every watcher, in order.
 
     Gives the conditions that could not be evaluated, with the reason. Raises: UsageError for a file
     that is cut off.
+
+    Args:
+        only: the numbers of the rows to show, ascending, shape (n,); they are then counted from 0 among these.
     """
     lanes = _lanes(shape, watchers)
     if not lanes:
         return {}
     with ThreadPoolExecutor(len(lanes)) as pool:
-        running = [pool.submit(_run, path, file, shape, lane, begin) for lane in lanes]
+        running = [pool.submit(_run, path, file, shape, lane, begin, only) for lane in lanes]
         return {text: reason for each in running for text, reason in each.result().items()}
 
 
-def _run(path: Path, file: str, shape: Shape, watchers: Sequence[Watcher], begin: int) -> dict[str, str]:
+def _run(
+    path: Path, file: str, shape: Shape, watchers: Sequence[Watcher], begin: int, only: Whole | None
+) -> dict[str, str]:
     expressions = [expression for watcher in watchers for expression in watcher.expressions]
     columns = sorted({name for watcher in watchers for name in watcher.columns})
     conditions = Conditions(expressions, shape.schema) if expressions else None
     try:
-        for number, rows in enumerate(_batches(path, file, shape, columns, begin)):
+        batches = _batches(path, file, shape, columns, begin)
+        for number, rows in enumerate(batches if only is None else _chosen(batches, only)):
             if conditions is not None:
                 rows.said = conditions.evaluate(rows.table())
             for watcher in watchers:
@@ -116,6 +133,14 @@ def _batches(path: Path, file: str, shape: Shape, columns: list[str], begin: int
                 first += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise _broken(file, error) from error
+
+
+def _chosen(batches: Iterator[Rows], only: Whole) -> Iterator[Rows]:
+    """Some rows, counted among themselves."""
+    for rows in batches:
+        low, high = (int(at) for at in np.searchsorted(only, [rows.first, rows.first + rows.count]))
+        if low < high:
+            yield Rows(rows.batch.take(whole(only[low:high] - rows.first)), low)
 
 
 def _from(metadata: pq.FileMetaData, begin: int) -> tuple[int, list[int]]:

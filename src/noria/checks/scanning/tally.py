@@ -25,7 +25,7 @@ else:
     pa = lazy("pyarrow")
     Places = Any
 
-__all__ = ["EXAMPLES", "ROWS", "CannotEvaluate", "Rows", "Tally", "Watcher", "whole"]
+__all__ = ["EXAMPLES", "ROWS", "CannotEvaluate", "Rows", "Tally", "Watcher", "shown", "whole"]
 
 ROWS = 10
 EXAMPLES = 5
@@ -62,6 +62,14 @@ class Rows:
         wanted = self.batch.schema.names if columns is None else columns
         made: Any = {name: self.batch.column(name) for name in wanted}
         return pa.table(made)
+
+
+def shown(value: Any) -> str:
+    """A value as people read it; a text of nothing but blanks in quotes, so that it can be seen."""
+    if value is None:
+        return "null"
+    text = str(value)
+    return text if text.strip() else f'"{text}"'
 
 
 def whole(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -112,7 +120,7 @@ class Tally:
         self, rule: str, column: str, severity: str, message: str, *, total: int, file: str, count: int | None = None
     ) -> Finding:
         """The finding of a rule that failed."""
-        texts = dict.fromkeys("null" if value is None else str(value) for value in self._examples)
+        texts = dict.fromkeys(map(shown, self._examples))
         return failed(
             rule,
             column,

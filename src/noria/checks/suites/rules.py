@@ -100,7 +100,8 @@ class ColumnRules:
     usual, usual_shares, clump: values that come back all the time, the share of rows of each in the
     reference (of those that are not zero, where typical_nonzero is given) and how many rows share one
     cause; that such values are gone must not be chance.
-    min, max: hard bounds. step, offset: values are offset + whole * step (the resolution).
+    min, max: hard bounds. floor: a value below it is a warning; most of a file's values below it, a fault.
+    step, offset: values are offset + whole * step (the resolution).
     typical, typical_nonzero, seen: quantiles (5, 25, 50, 75, 95 %), those of the non-zero values,
     and the range of the reference; with `unit`, a file fails that lies three spreads from both the
     reference and the last accepted file, or that lies further than `drift` spreads from them and
@@ -123,6 +124,7 @@ class ColumnRules:
     null_run_when: str = ""
     min: float | None = None
     max: float | None = None
+    floor: float | None = None
     step: float | None = None
     offset: float = 0.0
     unit: bool = False
@@ -309,6 +311,7 @@ def _count_column(rules: ColumnRules) -> int:
         rules.null_run is not None,
         rules.usual,
         rules.min is not None or rules.max is not None or rules.unit,
+        rules.floor is not None,
         rules.step is not None,
         rules.unit,
         rules.levels,

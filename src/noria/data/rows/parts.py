@@ -115,6 +115,23 @@ class Part:
         return places
 
     @property
+    def layout(self) -> Layout:
+        """The layout that it stands in."""
+        return self._layout
+
+    def updates(self) -> Iterator[tuple[int, Places, Places]]:
+        """(place of a delta in the layout, rows of the delta, rows here) of each upsert whose rows stand here.
+
+        Rows of the delta that a later one replaced or removed are left out. Rows here are counted from 0
+        among those that are there; both have shape (n,).
+        """
+        changes = self._changes
+        here = changes.at - np.searchsorted(changes.gone, changes.at)
+        for source in np.unique(changes.source):
+            mine = changes.source == source
+            yield int(source), changes.row[mine], here[mine]
+
+    @property
     def state(self) -> str:
         """Equal for two parts of one file that have the same rows for the same reasons."""
         changes = self._changes
