@@ -256,9 +256,35 @@ def test_a_collection_waits_for_another_one(ws: Workspace) -> None:
         assert second.result(60).swept is False
 
 
+def test_an_hour_is_added_to_the_least_age_and_told(ws: Workspace, clock: Later) -> None:
+    clock.ahead = timedelta(0)
+    ws.objects.put_bytes(b"of nobody")
+    found = gc(ws, min_age="0s")
+    assert (found.young, found.young_s) == (1, 3600)
+    assert "for 1 h after they were stored" in show_folders.gc(dataclasses.asdict(found))
+
+
+def test_copies_that_were_stored_twice_are_counted_before_they_are_taken_away(ws: Workspace, clock: Later) -> None:
+    fill(ws.project.root, {f"d/{number}.bin": os.urandom(9000) for number in range(40)})
+    versions.add(ws, str(ws.project.root / "d"))
+    (pack,) = (ws.project.state / "objects" / "packs").glob("*.pack")
+    twice = pack.with_name(f"{0:016x}-{0:08x}.pack")  # as another pull at the same time would have left it
+    twice.write_bytes(pack.read_bytes())
+    found = gc(ws)
+    assert found.freed_bytes == twice.stat().st_size
+    text = show_folders.gc(dataclasses.asdict(found))
+    assert "to give back by packs" in text
+    assert "nothing was changed" in text
+    done = gc(ws, sweep=True)
+    assert done.freed_bytes == found.freed_bytes
+    assert "given back by packs" in show_folders.gc(dataclasses.asdict(done))
+    assert (gc(ws).freed_bytes, twice.exists(), verify(ws).bad) == (0, False, 0)
+
+
 def test_wrong_times_are_refused(ws: Workspace) -> None:
-    with pytest.raises(UsageError, match="too few"):
-        gc(ws, sweep=True, grace="6d")
+    for grace, told in (("6d", "6 days"), ("1s", "1 seconds"), ("90m", "1.5 hours")):
+        with pytest.raises(UsageError, match=f"^{told} in the trash are too few"):
+            gc(ws, sweep=True, grace=grace)
     for bad in ("soon", "-1d"):
         with pytest.raises(UsageError):
             gc(ws, sweep=True, min_age=bad)

@@ -390,6 +390,22 @@ def test_a_folder_without_a_memory_is_known_by_the_pin(ws: Workspace) -> None:
     assert (place / "changed").read_bytes() == b"one"
 
 
+def test_a_minute_counts_to_its_end_as_a_day_does_and_before_the_first_there_was_nothing(tmp_path: Path) -> None:
+    clock = TestClock(datetime(2026, 11, 22, 13, 1, 27, 500_000, tzinfo=UTC))
+    ws = open_workspace(project=Project(name="test", root=tmp_path), actor="user:test", clock=clock)
+    fill(tmp_path, {"odd.bin": b"one"})
+    versions.add(ws, "odd.bin", "odd")
+    for moment in ("T13:01Z", "T14:01+01:00", "T13:01:27Z", "T13:01:27.9Z"):
+        assert versions.resolve(ws, f"odd@2026-11-22{moment}").version == 1
+    for moment in ("T13:00Z", "T13:01:26Z", "T13:01:27.4Z"):
+        with pytest.raises(NotFound, match="nothing had been added by then") as caught:
+            versions.resolve(ws, f"odd@2026-11-22{moment}")
+        assert "odd@1, added 2026-11-22T13:01:27Z" in caught.value.hint
+    with pytest.raises(NotFound, match="none has times that end by then"):
+        versions.resolve(ws, "odd@until:2026-12")
+    ws.ledger.database.close()
+
+
 def test_a_date_means_when_it_was_added_or_else_the_times_of_the_events(tmp_path: Path) -> None:
     clock = TestClock(datetime(2026, 1, 31, 23, 0, tzinfo=UTC))
     ws = open_workspace(project=Project(name="test", root=tmp_path), actor="user:test", clock=clock)
@@ -403,6 +419,7 @@ def test_a_date_means_when_it_was_added_or_else_the_times_of_the_events(tmp_path
         "2013-01": 1, "2013-02": 2, "2013-03": 3, "2013-03-01": 2, "until:2030-01": 3, "added:2026-02-15": 2,
     }  # fmt: skip
     assert {date: versions.resolve(ws, f"flights@{date}").version for date in numbers} == numbers
+    assert versions.resolve(ws, "flights@2026-02-10T23:00Z").version == 2
     assert "added by 2026-01" in versions.show(ws, "flights@2026-01").choice
     shown_ = versions.show(ws, "flights@2013-02")
     assert "whose times end by 2013-02" in shown_.choice

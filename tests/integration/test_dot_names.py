@@ -14,8 +14,8 @@ from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.data import versions
 from noria.data.checkout import checkout
-from noria.data.folders.worktree import statuses
 from noria.data.rows import read
+from noria.data.status import status
 from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
 
@@ -57,9 +57,9 @@ def test_a_version_holds_what_is_in_the_folder_dots_and_all(ws: Workspace, tmp_p
     assert first == versions.resolve(ws, "photos"), "nothing was left out, and nothing is said"
     checkout(ws, "photos", str(tmp_path / "out"))
     assert held(tmp_path / "out") == FILES
-    assert [each.state for each in statuses(ws.project, lambda: ws.objects)] == ["same"]
+    assert [each.state for each in status(ws)] == ["same"]
     (place / ".meta/.deep/x.bin").write_bytes(b"\1")
-    assert [each.paths for each in statuses(ws.project, lambda: ws.objects)] == [("~ .meta/.deep/x.bin",)]
+    assert [each.paths for each in status(ws)] == [("~ .meta/.deep/x.bin",)]
     assert versions.add(ws, "photos").version == 2
 
 

@@ -21,6 +21,9 @@ from noria.data import commit, diff, versions
 from noria.data.rows import layout, read
 from noria.data.tabular import blame, incremental, segments, tables
 from noria.data.tabular.tables import logical_digest
+from noria.faces import verbs
+from noria.faces.cli import show
+from noria.loop import pins
 from noria.store import replay
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
@@ -477,3 +480,52 @@ def test_a_range_of_rows_that_is_none_is_said(ws: Workspace, rows: tuple[int, in
     assert "counted from 0" in caught.value.hint
     assert read.table(ws, version, rows=(2, 9)).num_rows == 1
     assert read.table(ws, version, rows=(1, 1)).num_rows == 0
+
+
+ROWS = "id,x\n1,a\n2,b\n"
+
+
+def grown(ws: Workspace) -> versions.DatasetVersion:
+    """A table added from t.csv, appended to, changed, and without a row."""
+    versions.add(ws, put(ws, "t.csv", ROWS), "t", key="id")
+    incremental.append(ws, "t", put(ws, "new/more.csv", "id,x\n3,c\n"), watermark="id")
+    incremental.upsert(ws, "t", put(ws, "new/changed.csv", "id,x\n1,A\n"))
+    return incremental.delete(ws, "t", key_values=["2"]).dataset
+
+
+def test_adding_the_source_of_a_table_that_grew_says_what_it_takes_back(ws: Workspace) -> None:
+    assert grown(ws).version == 4
+    back = versions.add(ws, str(ws.project.root / "t.csv"), "t")
+    assert back.version == 1
+    assert isinstance(back, versions.Added)
+    assert back.takes_back.startswith("takes back the append, upsert and delete since t@1; t@4 has them")
+    assert back.takes_back in show.render("data", verbs.builtins(back))
+    again = versions.add(ws, str(ws.project.root / "t.csv"), "t")
+    assert not isinstance(again, versions.Added), "there is nothing to take back any more"
+
+
+def test_adding_a_source_that_moved_on_says_that_the_rows_which_came_otherwise_are_not_kept(ws: Workspace) -> None:
+    grown(ws)
+    made = versions.add(ws, put(ws, "t.csv", ROWS + "4,d\n"), "t")
+    assert isinstance(made, versions.Added)
+    assert made.version == 5
+    assert made.takes_back.startswith(
+        "stands on its source alone: the append, upsert and delete since t@1 are not kept"
+    )
+    assert "noria data diff t@4 t@5" in made.takes_back
+
+
+def test_adding_what_the_grown_table_says_takes_nothing_back(ws: Workspace) -> None:
+    last = grown(ws)
+    made = versions.add(ws, put(ws, "t.csv", "id,x\n1,A\n3,c\n"), "t")
+    assert made.content == last.content
+    assert not isinstance(made, versions.Added)
+
+
+def test_a_run_on_a_table_that_grew_says_that_its_source_has_changed_since(ws: Workspace) -> None:
+    last = grown(ws)
+    assert pins.check(ws, last).note == ""
+    put(ws, "t.csv", ROWS + "4,d\n")
+    note = pins.check(ws, last).note
+    assert note.startswith("its source t.csv has changed since, and this version")
+    assert "noria data upsert t t.csv" in note

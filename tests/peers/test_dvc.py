@@ -89,6 +89,9 @@ def test_the_history_is_in_order_also_where_the_present_was_taken_over_first(roo
     assert [(each["version"], each["is_new"]) for each in prices] == [(2, True), (3, True)]
     log = json.loads(noria(root, "data", "log", "prices", "--json"))
     assert {each["version"]: each["rows"] for each in log} == {3: 3, 1: 3, 2: 2}
+    assert [each["note"].endswith("what prices@1 says, in its place in the history") for each in log] == [
+        each["version"] == 3 for each in log
+    ]
     moments = [(each["at"], each["version"]) for each in log]
     assert moments == sorted(moments, reverse=True), "by the dates of the commits, which may be of one second"
     dates = run(root, "git", "log", "--reverse", "--format=%cI", "--", "data/prices.csv.dvc").split()

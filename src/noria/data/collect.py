@@ -26,6 +26,7 @@ from noria.store.collect import Collected, collect, present
 from noria.store.disk import disk_faults
 from noria.store.leases import Leases
 from noria.store.localcopies import Pruned
+from noria.store.objects import FRESH_S
 from noria.store.workspace import Workspace
 
 __all__ = ["CollectReport", "gc"]
@@ -37,7 +38,9 @@ class CollectReport:
 
     `live` objects are in use; of the others, `unnamed` go (or went) to the trash, `young` are too
     young to judge, `trashed` wait in the trash, and `purged` go (or went) for good. `restored` came
-    back from the trash because something names them again; `freed_bytes` is what the disk got back.
+    back from the trash because something names them again; `freed_bytes` is what the disk got back of
+    packs, or without `swept` would get back: of copies that were stored twice at once, and of what went before.
+    An object is young for `young_s` seconds after it was stored or asked for last.
     `clones` and `refs` (branches, tags, worktrees) were read for what they name. `remote` is the one that
     was collected, or "".
 
@@ -59,6 +62,7 @@ class CollectReport:
     purged: int
     purged_bytes: int
     freed_bytes: int
+    young_s: float = 0.0
     remote: str = ""
     copies: int = 0
     copies_bytes: int = 0
@@ -92,7 +96,7 @@ def gc(
 
     Args:
         sweep: do it; else this only looks.
-        min_age: younger objects are left alone.
+        min_age: younger objects are left alone. An hour is added to it in any case, for commands that have begun.
         grace: how long they wait in the trash; a week at least.
         remote: its name in noria.toml: collect there, and not here.
         cache: empty the cache, and not only down to its bound.
@@ -127,6 +131,7 @@ def gc(
         purged=done.purged,
         purged_bytes=done.purged_bytes,
         freed_bytes=done.freed_bytes,
+        young_s=ages["min_age_s"] + FRESH_S,
         local=local,
         copies=copies.copies if copies else 0,
         copies_bytes=copies.size_bytes if copies else 0,

@@ -19,6 +19,7 @@ from noria.data import lock, records
 from noria.data.columns import check_roles, roles_of
 from noria.data.facts import DatasetCommitted, DatasetDescribed
 from noria.data.forms.formats import Columns
+from noria.data.pins import read_pin
 from noria.data.records import DatasetVersion
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Transaction
@@ -28,6 +29,7 @@ __all__ = ["Content", "adopt", "code_of", "commit", "describe"]
 
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF_HOPS = 5
+_BUILT_ON = frozenset({"append", "upsert", "delete", "compact"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,11 @@ def commit(
         parent: the tree of the newest version that the caller decided on ("" for none); None decides anyhow.
         added: when it was added where it comes from (UTC text); "" is now.
         anew: only the newest version's own tree is the same: what an append or a compaction made is the next.
-    Raises: NoSuchColumn; Conflict if `parent` is not the newest version's tree any more.
+    Raises: NoSuchColumn; Conflict if `parent` is not the newest version's tree any more; ConfigError where rows
+        were changed of a data set whose pin is in conflict.
     """
+    if is_pinned and operation in _BUILT_ON:
+        read_pin(ws.project.root, name)  # on which side of a conflict it builds, nobody said
     check_roles(content.columns, roles)
     failpoint("data.copied")
     payload = DatasetCommitted(

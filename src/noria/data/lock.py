@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from noria.core.errors import StoreUnavailable
+from noria.core.errors import StoreFull, StoreUnavailable
 from noria.data import clones, records
 from noria.data.pins import pin_path, pin_text, read_pin, write_pin
 from noria.data.records import DatasetVersion
@@ -54,6 +54,10 @@ BEAT_S = 5.0
 STALE_S = 60.0
 """An owner on another machine that has not beaten for so long is taken for dead."""
 DAY_S = 86_400.0
+_LEFT = (
+    "; it goes on with what it has stored. To give that up: noria data gc --sweep moves it to the trash after a day"
+    " (--min-age 0s: an hour), and a week later off the disk"
+)
 _LOOK_S = 0.02
 _LOOK_LIMIT_S = 0.25
 
@@ -126,7 +130,12 @@ def leased(ws: Workspace, what: str) -> Iterator[Claim]:
                 held.append(stack.enter_context(holding))
             held[0].add(digests)
 
-        yield claim
+        try:
+            yield claim
+        except StoreFull as error:
+            if not held:
+                raise
+            raise StoreFull(error.message, where=error.where, hint=f"{error.hint}{_LEFT}") from error
 
 
 def mark() -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "FOLDER",
     "BrokenPin",
     "Pin",
+    "conflict_sides",
     "parse_pin",
     "pin_path",
     "pin_text",
@@ -188,6 +189,30 @@ def _conflicted(text: str, where: str) -> ConfigError:
         where=where,
         hint=f"noria data link, then git checkout --merge {file} merges the data; or --ours, --theirs",
     )
+
+
+def conflict_sides(root: Path, name: str) -> tuple[Pin, ...]:
+    """Our pin and theirs of a file in which Git left a conflict; nothing without one, or if a side is no pin."""
+    path = pin_path(root, name)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if "\n<<<<<<< " not in text or "\n>>>>>>> " not in text:
+        return ()
+    try:
+        return tuple(parse_pin(_side(text, side).encode(), str(path)) for side in ("<", "="))
+    except ConfigError:
+        return ()
+
+
+def _side(text: str, side: str) -> str:
+    """What one side says: the lines after its mark (`<` ours, `=` theirs) and those that no mark encloses."""
+    kept: list[str] = []
+    at = ""
+    for line in text.splitlines():
+        if re.match(r"(<{7}|\|{7}|>{7}) |={7}$", line):
+            at = "" if line[0] == ">" else line[0]
+        elif at in ("", side):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
 
 
 def unmerged_label(conflicts: Sequence[str]) -> str:

@@ -83,6 +83,14 @@ def _no_version(tx: Reader, last: DatasetVersion, selector: str) -> NotFound:
             f"{last.name}@{selector} is not in this clone, which has {'…, ' if here[SHOWN:] else ''}{numbers}",
             hint=f"noria data pull {last.name}@{selector}, or noria data pull {last.name} --history",
         )
+    date = selector.removeprefix("added:").removeprefix("until:")
+    if is_date(date):
+        first = min(records.versions(tx, last.name), key=lambda each: each.at)
+        why = "none has times that end by then" if selector.startswith("until:") else "nothing had been added by then"
+        return NotFound(
+            f"{last.name} has no version {selector!r}: {why}",
+            hint=f"the first is {first.ref}, added {first.at[:19]}Z: noria data log {last.name}",
+        )
     names = ", ".join(sorted(records.tags(tx, last.name))) or "none"
     return NotFound(
         f"{last.name} has no version {selector!r}",
@@ -195,12 +203,13 @@ def _told(date: str) -> str:
 
 
 def _end_of(date: str) -> str:
-    """The last microsecond of a day or month, or the moment itself, as UTC text. Raises: UsageError."""
+    """The last microsecond of a month, day, minute or second, as it was said, as UTC text. Raises: UsageError."""
     year, month, day, clock = _groups(date)
     try:
         if clock:
             moment = datetime.fromisoformat(date)
-            return utc_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            end = moment + _unit_of(clock) - timedelta(microseconds=1)
+            return utc_text(end if end.tzinfo else end.replace(tzinfo=UTC))
         start = datetime(year, month, day or 1, tzinfo=UTC)
         after = start + timedelta(days=1) if day else datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
         return utc_text(after - timedelta(microseconds=1))
@@ -208,6 +217,13 @@ def _end_of(date: str) -> str:
         raise UsageError(
             f"{date} is no date: {error}", hint="such as 2013-03, 2013-03-31 or 2013-03-31T12:00Z"
         ) from error
+
+
+def _unit_of(clock: str) -> timedelta:
+    """How long the moment is that a time of day means: a minute, a second, or the least there is."""
+    if "." in clock:
+        return timedelta(microseconds=1)
+    return timedelta(seconds=1) if re.match(r"T\d{2}:\d{2}:", clock) else timedelta(minutes=1)
 
 
 def _groups(date: str) -> tuple[int, int, int, str]:

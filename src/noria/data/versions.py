@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from noria.core.errors import NotFound, UsageError
+from noria.core.errors import ConfigError, NotFound, UsageError
 from noria.core.verb import verb
-from noria.data import columns, lock, records
+from noria.data import columns, lock, records, standing
 from noria.data.checkout import CheckedOut, checkout, part_of
 from noria.data.columns import NoSuchColumn, roles_of
 from noria.data.commit import commit
@@ -28,7 +28,7 @@ from noria.data.folders.files import Gathered, gather
 from noria.data.folders.statcache import StatCache, cache_path
 from noria.data.folders.walk import located
 from noria.data.forms import formats
-from noria.data.pins import Pin, sorted_pins
+from noria.data.pins import Pin, read_pin, sorted_pins
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.data.select import checked_name, choose, is_date, no_dataset, resolve
@@ -61,9 +61,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added(DatasetVersion):
-    """The version that an add made or found beside what is no content; `left_out` says what that is."""
+    """The version that an add made or found, and what else there is to say of it, each "" for nothing.
 
-    left_out: str
+    `left_out` is what is no content. `settles` says between which versions the pin was in conflict, and how to see
+    the other side; `takes_back` which changes of a table that grew are not in this version, and which one has them.
+    """
+
+    left_out: str = ""
+    settles: str = ""
+    takes_back: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +118,8 @@ def add(
 
     Tables are CSV, TSV, Parquet and JSON lines files; any other file is kept as it is. A source with
     :// is a table of a database or a prefix of an object store. The same content gives the same
-    version, and no new fact. Pins it in `noria.lock/NAME.toml`.
+    version, and no new fact. Pins it in `noria.lock/NAME.toml`: what the pin said before is replaced, and
+    where that was a conflict of two branches, or a table that grew since, the result says what is not in it.
 
     Names that start with a dot are content too, though tables among them are no rows. What Git, DVC and
     Noria keep in a folder for themselves is left out, and told; so are the marks of folders below a prefix.
@@ -134,18 +141,20 @@ def add(
     if sources.is_source(path):
         name = checked_name(name or _name_of_source(ws, path, table))
         roles = roles_of(_newest(ws, name), key=key, time=time, label=label)
+        before = _standing(ws, name)
         made, left_out = sources.add_source(ws, path, name, query=query, table=table, note=note, roles=roles)
-        return Added(**_fields(made), left_out=left_out) if left_out else made
+        return _told(ws, before, made, left_out)
     if query or table:
         raise UsageError("a query or a table needs a database", hint="such as sqlite:///sales.db or postgresql://…")
     place = _locate(ws, path)
     name = checked_name(name or _default_name(ws, place))
     place = located(place)
     with lock.dataset_lock(ws, name):
-        before = _newest(ws, name)
-        as_files = as_files or (before is not None and before.as_files)
-        roles = roles_of(before, key=key, time=time, label=label)
-        return _add_files(
+        before = _standing(ws, name)
+        last = _newest(ws, name)
+        as_files = as_files or (last is not None and last.as_files)
+        roles = roles_of(last, key=key, time=time, label=label)
+        made, left_out = _add_files(
             ws,
             place,
             name,
@@ -155,6 +164,7 @@ def add(
             anew=anew,
             source=sources.named_source(ws, str(place)),
         )
+        return _told(ws, before, made, left_out)
 
 
 def _add_files(
@@ -167,7 +177,8 @@ def _add_files(
     as_files: bool,
     anew: bool,
     source: str,
-) -> DatasetVersion:
+) -> tuple[DatasetVersion, str]:
+    """The version, and in words what was left out."""
     cache = StatCache(cache_path(ws.project.state, name))
     try:
         base = _base(ws, cache, place, name, roles, as_files=as_files)
@@ -185,7 +196,7 @@ def _add_files(
             )
             if base is not None and found.tree == base.tree and not anew:
                 lock.pin(ws, base)
-                return _with_left_out(base, found)
+                return base, _left_out(found)
             content = dataclasses.replace(
                 content_of_files(ws, found.tables or (), tree=found.tree),
                 files=found.files,
@@ -196,17 +207,30 @@ def _add_files(
             made = commit(ws, name, content, roles=roles, source=source, note=note)
             if made.tree != found.tree:  # it says the same under another name, or written otherwise
                 cache.stands_for(cache.root(str(place)), made.tree)
-            return _with_left_out(made, found)
+            return made, _left_out(found)
     finally:
         cache.close()
 
 
-def _with_left_out(version: DatasetVersion, found: Gathered) -> DatasetVersion:
-    """The version itself, or where something was left out, the version that says so."""
-    if not found.left_out_count:
-        return version
-    words = sources.left_out(found.left_out, found.left_out_count - len(found.left_out))
-    return Added(**_fields(version), left_out=words)
+def _left_out(found: Gathered) -> str:
+    return sources.left_out(found.left_out, found.left_out_count - len(found.left_out)) if found.left_out_count else ""
+
+
+def _standing(ws: Workspace, name: str) -> standing.Standing:
+    """What a data set stands on before an add, which may replace a pin that cannot be read."""
+    try:
+        pin = read_pin(ws.project.root, name)
+    except ConfigError:
+        pin = None
+    return standing.standing(ws, name, pin)
+
+
+def _told(ws: Workspace, before: standing.Standing, made: DatasetVersion, left_out: str) -> DatasetVersion:
+    """The version itself, or where there is more to say, the version that says so."""
+    settles, takes_back = standing.settled(ws, before, made), standing.taken_back(ws, before, made)
+    if not (left_out or settles or takes_back):
+        return made
+    return Added(**_fields(made), left_out=left_out, settles=settles, takes_back=takes_back)
 
 
 def _base(
@@ -327,7 +351,9 @@ def show(ws: Workspace, ref: str, path: str = "", limit: int = ENTRIES) -> Datas
 def tag(ws: Workspace, ref: str, tag: str) -> Tagged:
     """Name a version with a tag; a tag that exists moves.
 
-    A name alone is the version that noria.lock/ pins, so that it follows the branch, else the newest.
+    A tag is of this workspace: push and pull do not carry it, so that no clone moves another's. What all clones
+    shall know stands in Git: the pins in noria.lock/, and a tag of Git's on their commit. A name alone is the version
+    that noria.lock/ pins, so that it follows the branch, else the newest.
 
     Args:
         ref: such as flights@3; flights alone is what noria.lock/ pins, else the newest.

@@ -26,18 +26,21 @@ if TYPE_CHECKING:
     from noria.checks.suites import place
     from noria.data import pins as files
     from noria.data import records as data
+    from noria.data import status as standing
     from noria.data import versions
     from noria.data.records import DatasetVersion
 else:  # a run without data sets has nothing for them to do
     findings, infer, report = lazy("noria.checks.findings"), lazy("noria.checks.infer"), lazy("noria.checks.report")
     suite, place = lazy("noria.checks.suite"), lazy("noria.checks.suites.place")
     data, versions, files = lazy("noria.data.records"), lazy("noria.data.versions"), lazy("noria.data.pins")
+    standing = lazy("noria.data.status")
 
 __all__ = ["DataLine", "check", "checked", "pins_of", "resolve"]
 
 LINES = 4
 GROWN = frozenset({"append", "upsert", "delete", "compact", "merge"})
 """What makes a version out of the one before, not out of a source."""
+_ROWS_CHANGED = GROWN - {"merge"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +126,7 @@ def check(ws: Workspace, version: DatasetVersion) -> DataLine:
         content=version.content,
     )
     is_first = not place.suite_path(ws, version.name).is_file()
-    line = replace(line, note=_gone(ws, version))
+    line = replace(line, note=_gone(ws, version) or _moved_on(ws, version))
     if not _has_suite(ws, version):
         return line
     if is_first:
@@ -140,6 +143,24 @@ def _gone(ws: Workspace, version: DatasetVersion) -> str:
     if config is None or not config.source or "://" in config.source or (ws.project.root / config.source).exists():
         return ""
     return f"its source {config.source} is not here; this is the version that is pinned"
+
+
+def _moved_on(ws: Workspace, version: DatasetVersion) -> str:
+    """What to say where the files that a table grew from say something else by now: the run takes the grown table."""
+    if version.operation not in _ROWS_CHANGED or _pinned_tree(ws, version.name) != version.tree:
+        return ""
+    (found,) = standing.status(ws, [version.name])
+    if found.state != "changed":
+        return ""
+    return (
+        f"its source {found.place} has changed since, and this version, which grew by {version.operation}, is without"
+        f" that: noria data upsert {version.name} {found.place}, or add to stand on the source alone"
+    )
+
+
+def _pinned_tree(ws: Workspace, name: str) -> str:
+    pin = files.read_pin(ws.project.root, name)
+    return pin.tree if pin is not None else ""
 
 
 def _has_suite(ws: Workspace, version: DatasetVersion) -> bool:

@@ -25,7 +25,7 @@ from noria.core.progress import task
 from noria.store.disk import BLOCK_BYTES
 from noria.store.failpoint import failpoint
 from noria.store.leases import Lease
-from noria.store.objects import FRESH_S, CollectsWhole, HasForms, HasTrash, Objects, Trashed
+from noria.store.objects import FRESH_S, CollectsWhole, HasForms, HasIdleBytes, HasTrash, Objects, Trashed
 from noria.store.packs import as_key, as_name
 from noria.store.tree import node_parts
 
@@ -44,7 +44,8 @@ class Collected:
 
     `reachable` objects are in use. Of the others `young` are left alone, `trashed` went to the trash,
     `purged` were deleted from it after their time, `waiting` are in it still, and `restored` were in it
-    and are in use again. `freed_bytes` is what the disk got back.
+    and are in use again. `freed_bytes` is what the disk got back from packs of objects, or would get back now:
+    that of copies that were stored twice at once, and of what was deleted before.
     """
 
     is_dry_run: bool
@@ -94,13 +95,14 @@ def collect(
         unwanted: gives those that are not in use where a document only mentions them; asked after `roots`.
         now: seconds since the epoch.
         dry_run: only look.
-        min_age_s: younger objects are left alone, and those younger than the oldest lease that is held.
+        min_age_s: younger objects are left alone, and those younger than the oldest lease that is held; an hour is
+            added to it, because a put of what was stored within the last hour does not say so again.
         grace_s: how long objects stay in the trash: a week at least, and longer than any lease that is held.
     Raises: UsageError for less than a week; Conflict if another one does not end; Corrupt if something
         that is in use cannot be read: then nothing was moved.
     """
     if grace_s < GRACE_S:
-        raise UsageError(f"{grace_s / DAY_S:g} days are too few for the trash", hint="seven at least")
+        raise UsageError(f"{_told(grace_s)} in the trash are too few", hint="7d at least")
     if min_age_s < 0:
         raise UsageError(f"the least age cannot be negative: {min_age_s:g} s")
     store = objects.store
@@ -116,7 +118,7 @@ def collect(
         until = min(now - grace_s, oldest - GRACE_S)
         due = [item for item in in_trash if item.since < until and as_key(item.digest) not in kept]
         failpoint("collect.marked")
-        moved, purged, freed = list(unnamed), due, 0
+        moved, purged, freed = list(unnamed), due, _idle_bytes(store) if dry_run else 0
         if not dry_run:
             store.restore(again)
             moved = _trash(store, list(unnamed), at=int(now), young_since=young_since)
@@ -137,6 +139,16 @@ def collect(
             purged_bytes=sum(item.size_bytes for item in purged),
             freed_bytes=freed,
         )
+
+
+def _idle_bytes(store: HasTrash) -> int:
+    return store.idle_bytes() if isinstance(store, HasIdleBytes) else 0
+
+
+def _told(seconds: float) -> str:
+    """A length of time in the greatest unit that it fills."""
+    units = ((DAY_S, "days"), (3600.0, "hours"), (60.0, "minutes"))
+    return next((f"{seconds / unit:.3g} {name}" for unit, name in units if seconds >= unit), f"{seconds:.3g} seconds")
 
 
 def reachable(objects: Objects, roots: Iterable[str], unwanted: Iterable[str] = ()) -> set[bytes]:

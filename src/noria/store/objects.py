@@ -244,6 +244,15 @@ class HasTrash(Protocol):
 
 
 @runtime_checkable
+class HasIdleBytes(Protocol):
+    """A store that knows how much space `compact` would give back."""
+
+    def idle_bytes(self) -> int:
+        """What nothing names where many objects lie together: copies that two writers made at once, and what went."""
+        ...
+
+
+@runtime_checkable
 class HasUnfinished(Protocol):
     """A store that keeps what is being written apart, where a killed writer leaves it."""
 

@@ -67,15 +67,18 @@ class Row(NamedTuple):
 
 Contents = Callable[[], Iterable[tuple[str, int, Sequence[Row]]]]
 """Gives, for every pack on disk, its name, the end of what is committed in it, and the objects in it."""
+IsWhole = Callable[[str, Row], bool]
+"""Whether what stands in a pack, by its name, is the object that a row says."""
 
 
 class PackIndex:
     """The index of the packs in a folder. Thread safe; processes share it; survives a fork."""
 
-    def __init__(self, folder: Path, contents: Contents) -> None:
+    def __init__(self, folder: Path, contents: Contents, is_whole: IsWhole) -> None:
         self._folder = folder
         self._file = folder / "index.db"
         self._contents = contents
+        self._is_whole = is_whole
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
@@ -342,8 +345,18 @@ class PackIndex:
         for pack, end, rows in self._contents():
             number = self._number(connection, pack)
             connection.execute("update pack set bytes = ? where id = ?", (end, number))
-            connection.executemany(_INSERT, [(row.digest, number, row.at, row.size, now) for row in rows])
+            values = [(row.digest, number, row.at, row.size, now) for row in rows]
+            if connection.executemany(_INSERT, values).rowcount < len(rows):
+                self._prefer_whole(connection, pack, number, rows)
         connection.execute("commit")
+
+    def _prefer_whole(self, connection: sqlite3.Connection, pack: str, number: int, rows: Sequence[Row]) -> None:
+        """Of several copies the last that is whole counts: one that was healed stands behind the altered one."""
+        for row in rows:
+            query = "select pack, at from object where digest = ?"
+            if connection.execute(query, (row.digest,)).fetchone() != (number, row.at) and self._is_whole(pack, row):
+                place = (number, row.at, row.size, row.digest)
+                connection.execute("update object set pack = ?, at = ?, size = ? where digest = ?", place)
 
     def _set_aside(self) -> None:
         """Take a damaged index away, unless another process has already put a new one there."""

@@ -13,11 +13,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import struct
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,13 +29,11 @@ from noria.store.disk import begin_writing
 from noria.store.failpoint import failpoint
 from noria.store.objects import sync_folder
 from noria.store.packindex import PackIndex, Place, Row
+from noria.store.packrecords import DEAD, HEADER, LIVE, MARK, NOTHING, header, is_whole, parsed, records, scan
 
 __all__ = ["HEADER", "PACK_BYTES", "Batch", "Packs", "as_key", "as_name"]
 
 PACK_BYTES = 64 << 20
-HEADER = struct.Struct("<4sQ32sI")
-LIVE, DEAD, MARK = b"nrP1", b"nrX1", b"nrC1"
-_NOTHING = bytes(32)
 _WRITE_BYTES = 1 << 20
 _WRITE_PARTS = 512
 _BEGIN_BYTES = 8 << 20  # after so many, the disk is asked to begin
@@ -78,7 +74,7 @@ class Packs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._index = PackIndex(folder, self._contents)
+        self._index = PackIndex(folder, self._contents, self._is_whole_in)
         self._files: dict[str, _Reader] = {}
         self._lock = threading.Lock()
         self._is_fresh = False
@@ -192,6 +188,17 @@ class Packs:
                 freed += self._empty(name)
         return freed
 
+    def idle_bytes(self, *, share: float = 0.5) -> int:
+        """How much `repack` would free: what lies in packs that are little used, and nothing names."""
+        if not self._folder.is_dir():
+            return 0
+        self.refresh()
+        freed = 0
+        for name, (count, live) in self._index.usage().items():
+            size, used = (self._folder / name).stat().st_size, live + count * HEADER.size
+            freed += size - used if used <= share * size else 0
+        return freed
+
     def _empty(self, name: str) -> int:
         handle = _open_locked(self._folder / name)
         if handle is None:
@@ -228,17 +235,21 @@ class Packs:
                 rows, end = scan(handle, 0, os.fstat(handle.fileno()).st_size)
             yield file.name, end, rows
 
+    def _is_whole_in(self, pack: str, row: Row) -> bool:
+        with FileIO(self._folder / pack) as handle:
+            return is_whole(handle, row)
+
     def _adopt(self, name: str, handle: FileIO) -> None:
         """Index what a killed writer committed or left whole, and cut off the rest; the pack is held."""
         begin, size = self._index.packs().get(name, 0), os.fstat(handle.fileno()).st_size
         rows, end = scan(handle, begin, size)
-        behind = [row for row in records(handle, end, size) if _is_whole(handle, row)]
+        behind = [row for row in records(handle, end, size) if is_whole(handle, row)]
         if behind:
             end = behind[-1].at + HEADER.size + behind[-1].size
         if "+" in handle.mode and (end < size or behind):
             os.ftruncate(handle.fileno(), end)
             if behind:
-                os.pwrite(handle.fileno(), _header(MARK, 0, _NOTHING), end)
+                os.pwrite(handle.fileno(), header(MARK, 0, NOTHING), end)
                 end += HEADER.size
             os.fsync(handle.fileno())
         self._index.add(name, end, [*rows, *behind])
@@ -253,7 +264,10 @@ class Packs:
             for name, end, rows in self._contents():
                 lost = [row for row in rows if row.digest in wanted]
                 if lost:
-                    self._index.add(name, min(end, self._index.packs().get(name, 0)), lost)
+                    whole = {row for row in lost if self._is_whole_in(name, row)}
+                    known = min(end, self._index.packs().get(name, 0))
+                    ordered = sorted(lost, key=whole.__contains__)  # the last of several copies is named
+                    self._index.add(name, known, ordered, replaces={row.digest for row in whole})
             found = self._index.find(keys)
         return found
 
@@ -300,7 +314,7 @@ class Packs:
 
     def _checked(self, key: bytes, place: Place, head: bytes, content: bytes) -> bytes | None:
         """The content of a record, if the index was right about it."""
-        if head[4:] == _header(LIVE, place.size, key)[4:] and len(content) == place.size:
+        if head[4:] == header(LIVE, place.size, key)[4:] and len(content) == place.size:
             return content if head[:4] != DEAD else None
         if len(content) == place.size and hashlib.sha256(content).digest() == key:
             return content  # only the header was altered
@@ -339,7 +353,7 @@ class Packs:
         except FileNotFoundError:
             return False  # the pack was emptied meanwhile; its copy has its own record
         with handle:
-            kind, size, found = _parsed(os.pread(handle.fileno(), HEADER.size, at).ljust(HEADER.size, b"\0"))
+            kind, size, found = parsed(os.pread(handle.fileno(), HEADER.size, at).ljust(HEADER.size, b"\0"))
             if kind == MARK or (kind and found != key):
                 return False
             os.pwrite(handle.fileno(), DEAD[2:3], at + 2)
@@ -411,7 +425,7 @@ class Batch:
             self._turn_over()
         assert self._pack is not None
         at, size = self._pack.end, len(content)
-        self._parts += (_header(LIVE, size, key), content)
+        self._parts += (header(LIVE, size, key), content)
         self._part_bytes += HEADER.size + size
         self._pack.end += HEADER.size + size
         self._pack.rows.append(Row(key, at, size))
@@ -503,85 +517,10 @@ class Batch:
         """Write the mark: what stands before it is whole."""
         self.write()
         failpoint("pack.appended")
-        self._parts.append(_header(MARK, 0, _NOTHING))
+        self._parts.append(header(MARK, 0, NOTHING))
         pack.end += HEADER.size
         self.write()
         failpoint("pack.marked")
-
-
-def records(handle: FileIO, begin: int, end: int, *, marks: bool = False) -> Iterator[Row]:
-    """Every record that is alive between two offsets of a pack, by offset.
-
-    Between records that make no sense the next one is searched for; if only a header was altered, its
-    record is told by the digest of what stands there. A mark is given as a row of size -1 if asked for.
-    """
-    at = begin
-    while at + HEADER.size <= end:
-        kind, size, key = _parsed(os.pread(handle.fileno(), HEADER.size, at))
-        if not kind or at + HEADER.size + size > end:
-            following = _next_header(handle, at + 1, end)
-            content = os.pread(handle.fileno(), following - at - HEADER.size, at + HEADER.size)
-            row = Row(hashlib.sha256(content).digest(), at, len(content))
-            if following < end and _fits(os.pread(handle.fileno(), HEADER.size, at), row):
-                yield row
-            at = following
-            continue
-        if kind == LIVE:
-            yield Row(key, at, size)
-        elif kind == MARK and marks:
-            yield Row(_NOTHING, at, -1)
-        at += HEADER.size + size
-
-
-def _fits(head: bytes, row: Row) -> bool:
-    """Whether a header that makes no sense was once that of the record which stands behind it."""
-    _, size, key, _ = HEADER.unpack(head)
-    return bool(key == row.digest or size == row.size)
-
-
-def scan(handle: FileIO, begin: int, size: int) -> tuple[list[Row], int]:
-    """What was committed in a pack from an offset on, and where it ends; what is behind the last mark is not."""
-    rows: list[Row] = []
-    committed, end = 0, begin
-    for row in records(handle, begin, size, marks=True):
-        if row.size < 0:
-            committed, end = len(rows), row.at + HEADER.size
-        else:
-            rows.append(row)
-    return rows[:committed], end
-
-
-def _header(magic: bytes, size: int, key: bytes) -> bytes:
-    return HEADER.pack(magic, size, key, zlib.crc32(key, size))
-
-
-def _parsed(head: bytes) -> tuple[bytes, int, bytes]:
-    """Kind, size and digest of a header; the kind is empty if it is none."""
-    magic, size, key, checksum = HEADER.unpack(head)
-    if magic not in (LIVE, DEAD, MARK) or checksum != zlib.crc32(key, size):
-        return b"", 0, b""
-    return magic, size, key
-
-
-def _next_header(handle: FileIO, begin: int, end: int) -> int:
-    """Where the next header that makes sense begins, or the end."""
-    at, overlap = begin, HEADER.size - 1
-    while at < end:
-        block = os.pread(handle.fileno(), min(_READ_BYTES, end - at), at)
-        if not block:
-            return end
-        found = block.find(b"nr")
-        while 0 <= found <= len(block) - HEADER.size:
-            kind, size, _ = _parsed(block[found : found + HEADER.size])
-            if kind and at + found + HEADER.size + size <= end:
-                return at + found
-            found = block.find(b"nr", found + 1)
-        at += max(len(block) - overlap, 1) if at + len(block) < end else len(block)
-    return end
-
-
-def _is_whole(handle: FileIO, row: Row) -> bool:
-    return hashlib.sha256(os.pread(handle.fileno(), row.size, row.at + HEADER.size)).digest() == row.digest
 
 
 def _open_locked(path: Path) -> FileIO | None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 
 from noria.core.errors import Corrupt
 from noria.core.identity import digest
-from noria.store import packs as module
-from noria.store.packs import HEADER, LIVE, Packs, as_key, as_name, scan
+from noria.store.packrecords import HEADER, LIVE, header, scan
+from noria.store.packs import Packs, as_key, as_name
 
 CONTENTS = [b"content %d " % number * (number % 7) for number in range(50)]
 KEYS = [as_key(digest(content)) for content in CONTENTS]
@@ -119,8 +120,8 @@ def test_a_pack_that_somebody_holds_is_left_to_him(filled: Path) -> None:
 def test_a_torn_tail_is_cut_and_nothing_that_was_committed_is_lost(filled: Path, is_index_lost: bool) -> None:
     pack = only_pack(filled)
     whole = pack.read_bytes()
-    record = module._header(LIVE, 5, as_key(digest(b"whole"))) + b"whole"
-    torn = module._header(LIVE, 500, as_key(digest(b"t"))) + b"torn"
+    record = header(LIVE, 5, as_key(digest(b"whole"))) + b"whole"
+    torn = header(LIVE, 500, as_key(digest(b"t"))) + b"torn"
     for tail in (b"x", bytes(5000), record[:20], torn, record + torn, record):
         pack.write_bytes(whole + tail)
         if is_index_lost:
@@ -355,3 +356,27 @@ def test_a_fault_of_the_index_file_is_the_disks(filled: Path) -> None:
 
     with pytest.raises(OSError, match=r"index\.db"):
         packs._index._read(fail)
+
+
+@pytest.mark.parametrize("altered", ["first", "last"])
+@pytest.mark.parametrize("is_lost", ["index", "row"])
+def test_of_several_copies_one_that_is_whole_is_found_when_the_index_is_made_anew(
+    folder: Path, altered: str, is_lost: str
+) -> None:
+    add(Packs(folder), CONTENTS)
+    with Packs(folder).batch() as batch:
+        batch.append(KEYS[20], CONTENTS[20], replaces=True)
+        batch.commit()
+    pack = only_pack(folder)
+    content = bytearray(pack.read_bytes())
+    at = content.index(CONTENTS[20]) if altered == "first" else content.rindex(CONTENTS[20])
+    content[at] ^= 1
+    pack.write_bytes(content)
+    if is_lost == "index":
+        forget_index(folder)
+    else:
+        with closing(sqlite3.connect(folder / "index.db")) as connection, connection:
+            connection.execute("delete from object where digest = ?", (KEYS[20],))
+    packs = Packs(folder)
+    assert packs.read(KEYS[20]) == CONTENTS[20]
+    assert set(everything(folder)) == set(KEYS)

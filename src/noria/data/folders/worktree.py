@@ -4,7 +4,7 @@ If the stat cache says that the folder's rows are those of the version, the walk
 the rows and neither the tree nor any file is read; memory is one folder at a time. Otherwise the
 walk and the tree are read side by side in the order of their paths. A file whose stamp has changed
 but not its size is hashed, and its new stamp is remembered, so that this is paid once. No ledger
-and no database of records is needed, so that the command starts quickly.
+is opened here: which number a version has in this clone the caller says.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.identity import short
 from noria.core.printable import printable
 from noria.core.progress import Advance, task
 from noria.data.folders import elsewhere
@@ -29,12 +30,15 @@ from noria.store.tree import Entry, iter_tree
 __all__ = ["Change", "DatasetStatus", "Differing", "compare", "source_of", "statuses"]
 
 SHOWN = 20
+_ID_DIGITS = 8
+_PULL = "its version is not here: noria data pull {0}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetStatus:
     """How a folder differs from the version that the project stands on.
 
+    `version` is the number that it has in this clone, 0 where it has none; `content` is its id.
     `state` is same, changed, absent (there is no such folder or file here), unpulled (the version that is
     pinned is not here), elsewhere (the source is no folder: a database, an object store, a DataFrame) or
     unread (the pin cannot be read, as when Git left a conflict in it; `version` is then 0, and `is_read` false).
@@ -55,11 +59,12 @@ class DatasetStatus:
     paths: tuple[str, ...] = ()
     note: str = ""
     is_read: bool = True
+    content: str = ""
 
     @property
     def ref(self) -> str:
-        """How to name the version."""
-        return f"{self.dataset}@{self.version}"
+        """How to name the version here: by its number, or by its id where it has none."""
+        return _ref(self.dataset, self.version, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +87,27 @@ class Differing:
 
 
 def statuses(
-    project: Project, objects: Callable[[], Objects], names: Sequence[str] = (), *, path: str = ""
+    project: Project,
+    objects: Callable[[], Objects],
+    number: Callable[[Pin], int],
+    names: Sequence[str] = (),
+    *,
+    path: str = "",
 ) -> list[DatasetStatus]:
     """The status of every pinned data set, or of those that are named. Of all, a broken pin is told as one of them.
 
     Args:
         objects: gives the object store; called only where a tree must be read.
+        number: gives the number that the version of a pin has in this clone, 0 for none.
         path: where the files of the one named data set lie; by default where they were added from.
     Raises: NotFound for a data set without a pin; ConfigError for a broken pin that is named; UsageError; Conflict.
     """
     if path and len(names) != 1:
         raise UsageError("--path is for one data set", hint="noria data status NAME --path FOLDER")
     if names:
-        return [_status(project, objects, _pin(project, name), path) for name in names]
+        return [_status(project, objects, _here(_pin(project, name), number), path) for name in names]
     good, broken = sorted_pins(project.root)
-    found = [*(_status(project, objects, pin, path) for pin in good), *map(_unread, broken)]
+    found = [*(_status(project, objects, _here(pin, number), path) for pin in good), *map(_unread, broken)]
     return sorted(found, key=lambda each: each.dataset)
 
 
@@ -143,14 +154,17 @@ def _status(project: Project, objects: Callable[[], Objects], pin: Pin, path: st
         source = Path(path) if path else source_of(project, pin, cache)
         told = str(source.relative_to(project.root)) if source and source.is_relative_to(project.root) else source
         if source is None:
-            return _without(pin, pin.source, "elsewhere", elsewhere.about(project, pin))
+            return _elsewhere(project, pin, pin.source)
         try:
             place = located(source)
         except NotFound:
+            if not pin.version:
+                note = f"{_PULL.format(pin.name)}, then noria data checkout {pin.name}"
+                return _without(pin, str(told), "unpulled", note)
             return _without(pin, str(told), "absent")
         tree, note = _compared(cache, place, pin)
         if not tree:
-            return _without(pin, str(told), "elsewhere", f"{elsewhere.about(project, pin)}; {note}")
+            return _elsewhere(project, pin, str(told), note)
         paths: list[str] = []
         counts = {"+": 0, "-": 0, "~": 0}
 
@@ -166,7 +180,7 @@ def _status(project: Project, objects: Callable[[], Objects], pin: Pin, path: st
             except NotFound:
                 if objects().has(tree):
                     raise  # a part of it is gone, and not only not here yet
-                return _without(pin, str(told), "unpulled", f"its version is not here: noria data pull {pin.name}")
+                return _without(pin, str(told), "unpulled", _PULL.format(pin.name))
     finally:
         cache.close()
     return DatasetStatus(
@@ -182,12 +196,38 @@ def _status(project: Project, objects: Callable[[], Objects], pin: Pin, path: st
         changed=counts["~"],
         paths=tuple(paths),
         note=note,
+        content=pin.content,
     )
+
+
+def _here(pin: Pin, number: Callable[[Pin], int]) -> Pin:
+    """The pin with the number that its version has in this clone, where the one it was written with may be another."""
+    return dataclasses.replace(pin, version=number(pin))
+
+
+def _ref(name: str, version: int, content: str) -> str:
+    return f"{name}@{version or short(content, _ID_DIGITS)}"
+
+
+def _elsewhere(project: Project, pin: Pin, place: str, note: str = "") -> DatasetStatus:
+    """The status of a data set of which no files lie here that could be compared."""
+    if not pin.version and not elsewhere.address_of(project, pin):
+        return _without(pin, place, "unpulled", _PULL.format(pin.name))
+    rest = note if pin.version else _PULL.format(pin.name)
+    return _without(pin, place, "elsewhere", "; ".join(filter(None, [elsewhere.about(project, pin), rest])))
 
 
 def _without(pin: Pin, place: str, state: str, note: str = "") -> DatasetStatus:
     """The status of a data set whose files are not compared."""
-    return DatasetStatus(dataset=pin.name, version=pin.version, tree=pin.tree, place=place, state=state, note=note)
+    return DatasetStatus(
+        dataset=pin.name,
+        version=pin.version,
+        tree=pin.tree,
+        place=place,
+        state=state,
+        note=note,
+        content=pin.content,
+    )
 
 
 def _compared(cache: StatCache, place: Path, pin: Pin) -> tuple[str, str]:
@@ -198,8 +238,11 @@ def _compared(cache: StatCache, place: Path, pin: Pin) -> tuple[str, str]:
     mark = cache.tree(cache.root(str(place)))
     if pin.is_placed or mark == pin.tree:
         return pin.tree, ""
-    ref = f"{pin.name}@{pin.version}"
+    ref = _ref(pin.name, pin.version, pin.content)
     hint = f"noria data checkout {ref} FOLDER writes them"
+    if mark and not pin.version:
+        pull = f"noria data pull {pin.name}"
+        return mark, f"the rows of {ref} come from a later {pin.operation}, and are not here: {pull}"
     if not mark:
         return "", f"what lies here was never compared with it: {hint}"
     return mark, f"the rows of {ref} come from a later {pin.operation}, and are kept by Noria: {hint}"

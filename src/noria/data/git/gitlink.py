@@ -31,6 +31,10 @@ ATTRIBUTES = f"{FOLDER}/*.toml merge=noria"
 """The line of `.gitattributes` that hands pins to the driver."""
 MARK = "# Installed by `noria data"
 _TIMEOUT_S = 120.0
+_TO_COMMIT = (
+    "commit .gitattributes before you merge (git add .gitattributes && git commit): "
+    "git stops a merge that would overwrite it"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +75,17 @@ def link_folder(root: Path, *, hooks: bool = False) -> Linked:
         written.append(".git/info/attributes")
     if _said(root / ".gitattributes", ATTRIBUTES):
         written.append(".gitattributes")
-    notes: list[str] = []
+    notes = [_TO_COMMIT] if _is_uncommitted(root) else []
     if hooks:
         folder = _git_path(root, "hooks")
         for name, body in _clone_hooks(root, Path(top.stdout.strip())).items():
             written.append(str(write_hook(folder / name, body)))
     return Linked(repository=top.stdout.strip(), driver=driver, written=tuple(written), notes=tuple(notes))
+
+
+def _is_uncommitted(root: Path) -> bool:
+    """Whether `.gitattributes` is as no commit has it: a merge with a branch that has one would stop at it."""
+    return bool(_require(git(root, "status", "--porcelain", "--", ".gitattributes"), "git status"))
 
 
 def _git_path(root: Path, name: str) -> Path:

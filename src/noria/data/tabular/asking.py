@@ -18,6 +18,7 @@ from noria.data.folders.elsewhere import address_of, user_of
 from noria.data.folders.worktree import SHOWN, DatasetStatus, statuses
 from noria.data.forms import logical
 from noria.data.pins import Pin, sorted_pins
+from noria.data.status import numbers
 from noria.data.tabular import sources
 from noria.store.tree import iter_tree
 from noria.store.workspace import Workspace
@@ -43,7 +44,7 @@ def ask(ws: Workspace, names: Sequence[str] = ()) -> list[DatasetStatus]:
         noria data ask orders
     """
     known = {pin.name: pin for pin in sorted_pins(ws.project.root)[0]}
-    found = statuses(ws.project, lambda: ws.objects, names)
+    found = statuses(ws.project, lambda: ws.objects, numbers(ws), names)
     unread = [each for each in found if each.dataset not in known]
     found = [each for each in found if each.dataset in known]
     placed = [each.dataset for each in found if not address_of(ws.project, known[each.dataset])]

@@ -96,7 +96,7 @@ def import_dvc(ws: Workspace, path: str = ".", *, history: bool = False) -> Take
 
     Nothing of DVC is changed: both can go on side by side. Doing it again adds nothing. Versions are numbered in
     the order of the history and dated by their commits; what was taken over without it before gets its place
-    in that order as one more number.
+    in that order as one more number, whose note names the first: the newest version stays the newest commit's.
 
     Args:
         path: a folder in the DVC repository.
@@ -226,7 +226,8 @@ def _committed(
         highest = records.highest(tx, name)
     made = add()
     if made.version <= order.number and order.is_grown:
-        made = add(anew=True)
+        note = f"{add.keywords['note']}; what {made.ref} says, in its place in the history"
+        made = add(anew=True, note=note)
     order.number = made.version
     order.is_grown = order.is_grown or made.version > highest
     return made, made.version > highest

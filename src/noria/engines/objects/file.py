@@ -316,6 +316,11 @@ class FileObjects:
         with disk_faults(self._root):
             return self._loose.unfinished(unused_since, is_dry_run=is_dry_run)
 
+    def idle_bytes(self) -> int:
+        """How many bytes `compact` would give back."""
+        with disk_faults(self._root):
+            return self._packs.idle_bytes()
+
     def compact(self) -> int:
         """Give back the space of what was taken out of packs; how many bytes that is."""
         with disk_faults(self._root):

@@ -99,15 +99,15 @@ def run_verb(
     """Call a verb on the server that the environment names, else on the local workspace.
 
     Gives the result as plain values. While it runs on a terminal, the elapsed time is shown. `quick`
-    names a function that answers without opening the workspace.
+    names a function that answers without opening the workspace; None from it means that it cannot.
     """
     remote = _remote(environment)
     with waiting(f"noria {found.declaration.name}", is_quiet):
         if remote is not None:
             checked = verbs.accept(found, arguments)
             return remote.call(found.declaration.capability, found.declaration.name, checked)
-        if quick:
-            return verbs.builtins(_quickly(quick, verbs.accept(found, arguments)))
+        if quick and (answer := _quickly(quick, verbs.accept(found, arguments))) is not None:
+            return verbs.builtins(answer)
         from noria.bootstrap import open_workspace
 
         ws = open_workspace(is_audit=found.declaration.permission in AUDITS)

@@ -190,7 +190,7 @@ COMMANDS: Mapping[str, Command] = {
         show="data_status",
         fail_unless="is_read",
         is_slow=True,
-        quick="noria.data.folders.worktree:statuses",
+        quick="noria.data.status:quick_status",
     ),
     "data tag": Command(
         target="noria.data.versions:tag",
@@ -255,6 +255,7 @@ COMMANDS: Mapping[str, Command] = {
         target="noria.data.git.gitlink:link",
         summary="Let git merge data sets in this clone; --hooks: push data with their pins",
         examples=("noria data link", "noria data link --hooks"),
+        show="data_linked",
     ),
     "data hook": Command(
         target="noria.faces.cli.git:hook_command",

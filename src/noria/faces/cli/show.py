@@ -121,6 +121,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "queued": show_live.queued,
     "lineage": show_live.lineage,
     "data": show_data.version,
+    "data_linked": show_data.linked,
     "data_log": show_data.log,
     "data_dropped": show_data.dropped,
     "data_tag": show_data.tagged,

@@ -11,7 +11,7 @@ from noria.core.printable import printable
 from noria.core.words import counted
 from noria.faces.cli.text import columns, count, day, name_of, size
 
-__all__ = ["dropped", "log", "tagged", "version"]
+__all__ = ["dropped", "linked", "log", "tagged", "version"]
 
 
 def version(found: Mapping[str, Any]) -> str:
@@ -20,13 +20,13 @@ def version(found: Mapping[str, Any]) -> str:
     roles = "  ".join(f"{role}={found[role]}" for role in ("key", "time", "label") if found.get(role))
     head = f"  data   {click.style(_ref(found), bold=True)}  {name_of(found['content'])}"
     facts = f"{counted(found['rows'], 'row')}  {counted(len(found['columns']), 'column')}  {size(found['size_bytes'])}"
-    left_out = f"         {found['left_out']}" if found.get("left_out") else ""
+    notes = [f"         {found[each]}" for each in ("left_out", "settles", "takes_back") if found.get(each)]
     if not found["columns"]:
         facts = f"{counted(found['files'], 'file')}  {size(found['size_bytes'])}"
     return "\n".join(
         filter(
             None,
-            [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else "", left_out],
+            [f"{head}   {facts}", f"         {span}" if span else "", f"         {roles}" if roles else "", *notes],
         )
     )
 
@@ -64,6 +64,12 @@ def _noted(found: Mapping[str, Any]) -> str:
         return printable(str(found.get("note") or ""))
     why = printable(f": {found['dropped_why']}") if found["dropped_why"] else ""
     return click.style("dropped", fg="yellow") + f" {day(found['dropped_at'])} by {found['dropped_by']}{why}"
+
+
+def linked(found: Mapping[str, Any]) -> str:
+    """What was set up in a clone, and what is left to do."""
+    rows = [["repository", found["repository"]], ["driver", found["driver"]], ["written", ", ".join(found["written"])]]
+    return "\n".join([columns(rows), *(f"  note   {each}" for each in found["notes"])])
 
 
 def tagged(found: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import click
 from noria.core.printable import printable
 from noria.core.words import counted
 from noria.faces.cli.show_data import version
-from noria.faces.cli.text import columns, count, name_of, size
+from noria.faces.cli.text import columns, count, lasting, name_of, size
 
 __all__ = ["checked_out", "files", "gc", "status", "verify"]
 
@@ -104,11 +104,14 @@ def gc(found: Mapping[str, Any]) -> str:
     clones = counted(found["clones"], "clone")
     rows = [
         ["unnamed", count(found["unnamed"]), size(found["unnamed_bytes"])],
-        ["too young to judge", count(found["young"]), ""],
+        ["too young to judge", count(found["young"]), f"for {lasting(found['young_s'])} after they were stored"],
         ["in the trash", count(found["trashed"]), size(found["trashed_bytes"])],
         ["gone for good", count(found["purged"]), size(found["purged_bytes"])],
     ]
     shown = [row for row in rows if row[1] != "0"]
+    if found["freed_bytes"]:
+        word = "given back by packs" if found["swept"] else "to give back by packs"
+        shown.append([word, "", f"{size(found['freed_bytes'])} of copies stored twice, or gone before"])
     if found["copies"]:
         bound = f"of {size(found['copies_bound_bytes'])} at the most"
         shown.append(["copies in the cache", count(found["copies"]), f"{size(found['copies_bytes'])} {bound}"])
@@ -120,7 +123,7 @@ def gc(found: Mapping[str, Any]) -> str:
         word = "left over in" if found["swept"] else "to clear in"
         shown.append([f"{word} {each['folder']}", count(each["left"]), size(each["left_bytes"])])
     head = f"  data   {roots} {clones}"
-    is_done = found["swept"] or not (found["unnamed"] or found["copies_freed"] or left)
+    is_done = found["swept"] or not (found["unnamed"] or found["copies_freed"] or found["freed_bytes"] or left)
     tail = [] if is_done else ["         nothing was changed: this was a dry run"]
     return "\n".join([head, *([columns(shown, indent="         ", right=" rr")] if shown else []), *tail])
 
@@ -163,4 +166,5 @@ def _files(number: int) -> str:
 
 
 def _ref(found: Mapping[str, Any]) -> str:
-    return f"{found.get('name') or found['dataset']}@{found['version']}"
+    """How to name a version here: by its number, or by its id where it has none in this clone."""
+    return f"{found.get('name') or found['dataset']}@{found['version'] or name_of(found.get('content'))}"

@@ -61,7 +61,8 @@ def import_dvc_command(path: Path, history: bool, is_json: bool) -> int:
     """Take over the DVC repository at PATH in place: each output becomes a data set.
 
     Where there is no noria.toml, one is written with the outputs and remotes. Nothing of DVC is
-    changed. Doing it again adds nothing. Exit code 1 if something was left out or differs.
+    changed. Doing it again adds nothing, save that --history, after a takeover without it, gives what is here its
+    place in the order of the history by one more number. Exit code 1 if something was left out or differs.
     """
     from noria.bootstrap import open_workspace
     from noria.data.takeover.import_dvc import import_dvc, prepare
