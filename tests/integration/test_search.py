@@ -154,6 +154,21 @@ def test_the_same_seed_gives_the_same_trials_and_random_ones_for_any_number_at_o
     assert [each[1] for each in told(trials_of(ws))][1:] != [each[1] for each in by_tpe[0]][1:3]
 
 
+def test_a_search_whose_trials_come_from_the_cache_prunes_the_same_ones(tmp_path: Path) -> None:
+    """Each cached trial reports what it reported when it ran: not what others did that made a step before."""
+    root = make_project(tmp_path / "p", "report")
+    (root / "pipeline.py").write_text((root / "pipeline.py").read_text().replace('= "plain"', '= "report"'))
+    words = ("run", "--search", "8", "--sampler", "random", "--pruner", "asha", "--parallel", "2", "--json")
+    ws = open_workspace(root)
+    seen = []
+    for _ in range(2):
+        found(noria(root, *words))
+        trials = trials_of(ws)
+        seen.append([(each.state, each.params, ws.objects.get_json(each.reports)) for each in trials])
+    assert {state for state, _, _ in seen[0]} == {"done", "pruned"}
+    assert seen[0] == seen[1]
+
+
 def test_poor_trials_are_pruned_and_recorded_as_such(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", "report")
     (root / "pipeline.py").write_text((root / "pipeline.py").read_text().replace('= "plain"', '= "report"'))

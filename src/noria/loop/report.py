@@ -32,12 +32,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLine:
-    """One step of a run: `status` is done, cached, failed or skipped; `because` says why."""
+    """One step of a run: `status` is done, cached, failed or skipped; `because` says why, `attempts` how often."""
 
     step: str
     status: str
     because: str
     seconds: float
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,4 +261,6 @@ def _slice_line(part: Slice, metric: str, whole: float) -> SliceLine | None:
 
 def step_line(step: StepReport) -> StepLine:
     """What is told of a step."""
-    return StepLine(step=step.step, status=step.status, because=step.because, seconds=step.seconds)
+    return StepLine(
+        step=step.step, status=step.status, because=step.because, seconds=step.seconds, attempts=step.attempts
+    )

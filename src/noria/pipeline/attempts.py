@@ -10,6 +10,7 @@
     running ──▶ failed    its code raised, or gave what it may not give     ┐ while retries are left:
     running ──▶ killed    a signal, a limit of memory or time               ┘ held, after a pause
     running ──▶ preempted SIGTERM: held again at once, and no retry is used up
+    running ──▶ lost      SIGKILL by nobody of this run: the same, twice for each step; then it is killed
     running ──▶ cancelled a person, or a sibling's failure under on_failure = "stop"
 
 What makes it safe to kill anything at any moment:
@@ -28,14 +29,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noria.core.errors import StepFailed, StepKilled, WorldError
+from noria.core.errors import NoriaError, StepFailed, StepKilled, WorldError
 from noria.pipeline.executor import Done
 from noria.pipeline.options import StepOptions
 
-__all__ = ["PREEMPTIONS_MAX", "Following", "following", "pause_s", "status_of"]
+__all__ = ["LOSSES_MAX", "PREEMPTIONS_MAX", "Following", "counted", "following", "is_failure", "pause_s", "status_of"]
 
 PREEMPTIONS_MAX = 50
 """A step that is asked to leave more often than this is told as killed: perhaps it signals itself."""
+LOSSES_MAX = 2
+"""So many processes of a step may be killed under it; of the next it is told as killed: perhaps it is the step."""
 PAUSE_MAX_S = 300.0
 
 
@@ -48,20 +51,37 @@ class Following:
     is_preempted: bool = False
 
 
-def following(done: Done, options: StepOptions, *, failures: int, preemptions: int, chance: float) -> Following:
+def is_failure(done: Done, losses: int) -> bool:
+    """Whether an attempt that did not succeed counts among the failures. `losses` with this one."""
+    return done.error is not None and not done.is_preempted and not (done.is_lost and losses <= LOSSES_MAX)
+
+
+def following(
+    done: Done, options: StepOptions, *, failures: int, preemptions: int, chance: float, losses: int = 0
+) -> Following:
     """What to do after an attempt. What the step's code was refused (a UsageError, a closed gate) is not tried again.
 
     Args:
-        failures, preemptions: how many there were, with this one.
+        failures, preemptions, losses: how many there were, with this one.
         chance: a random number, 0..1, that spreads the retries of steps that failed together.
     """
     if done.error is None:
         return Following(False)
     if done.is_preempted and preemptions <= PREEMPTIONS_MAX:
         return Following(True, is_preempted=True)
+    if done.is_lost and losses <= LOSSES_MAX:
+        return Following(True)
     if failures <= options.retries and isinstance(done.error, StepFailed | StepKilled | WorldError):
         return Following(True, pause_s(options.retry_wait_s, failures, chance))
     return Following(False)
+
+
+def counted(error: NoriaError, failures: int, options: StepOptions) -> NoriaError:
+    """The error of the last attempt of a step that had all of its retries, with how many attempts that makes."""
+    if not options.retries or failures <= options.retries:
+        return error
+    text = f"{error.message} (attempt {failures} of {options.retries + 1})"
+    return type(error)(text, where=error.where, hint=error.hint)
 
 
 def pause_s(first_s: float, failures: int, chance: float) -> float:

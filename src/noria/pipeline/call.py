@@ -16,6 +16,7 @@ from noria.pipeline.ambient import Preempted, around
 from noria.pipeline.arguments import resolved
 from noria.pipeline.checkpoint import Keeper, keeping
 from noria.pipeline.executor import Done, Task
+from noria.pipeline.exits import Left, called
 from noria.pipeline.flight import alone
 from noria.pipeline.leave import leaving
 from noria.pipeline.measure import Meter
@@ -90,6 +91,8 @@ def _done(task: Task) -> Done:
         return Done(outputs=outputs, trace=trace, held=held)
     except Preempted:
         return Done(error=preempted(task), is_killed=True, is_preempted=True)
+    except Left as raised:
+        return _left(task, raised)
     except NoriaError as raised:
         return Done(error=raised)
     except MemoryError as raised:
@@ -105,10 +108,18 @@ def perform(task: Task) -> tuple[Any, Trace]:
     with around(task.ambient):
         if not task.is_watched:
             with leaving().calling():
-                return task.node.step.function(**arguments), Trace()
+                return called(task.name, task.log, task.node.step.function, arguments), Trace()
         with watch(task.definition.root, task.ws.project.state) as seen, leaving().calling():
-            returned = task.node.step.function(**arguments)
+            returned = called(task.name, task.log, task.node.step.function, arguments)
         return returned, seen.trace()
+
+
+def _left(task: Task, raised: Left) -> Done:
+    """The same as if the step had had a process of its own, and ended that."""
+    traceback.print_exception(raised, file=sys.stderr)
+    text = f"step {task.name} ended its process with os._exit({raised.status}) and gave no result"
+    where = failure(raised, task).where
+    return Done(error=StepKilled(text, where=where, hint="return a result, or raise an error"), is_killed=True)
 
 
 def _out_of_memory(task: Task, raised: MemoryError) -> Done:

@@ -78,6 +78,7 @@ class _Unit:
     begun: int = 0
     failures: int = 0
     preemptions: int = 0
+    losses: int = 0
     is_doubtful: bool = False
     handle: Any = None
 
@@ -442,8 +443,9 @@ class Drive:
     def _ended(self, unit: _Unit, done: Done) -> None:
         """An attempt is over: another one follows, or the step is over too."""
         unit.handle = None
-        unit.failures += done.error is not None and not done.is_preempted
         unit.preemptions += done.is_preempted
+        unit.losses += done.is_lost
+        unit.failures += attempts.is_failure(done, unit.losses)
         unit.is_doubtful = unit.is_doubtful or done.is_killed
         if done.is_preempted and self.stop.how:
             self._blocked.append(unit)  # it is begun again by whoever resumes the run
@@ -454,11 +456,15 @@ class Drive:
             unit.node.step.options,
             failures=unit.failures,
             preemptions=unit.preemptions,
+            losses=unit.losses,
             chance=self._chance.random(),
         )
         if then.is_again and not is_ending:
             due = time.monotonic() + then.pause_s
             heapq.heappush(self._later, (due, id(unit), unit))
+        elif done.error is not None:
+            error = attempts.counted(done.error, unit.failures, unit.node.step.options)
+            self._over(unit, replace(done, error=error))
         else:
             self._over(unit, done)
 

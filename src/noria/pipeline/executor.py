@@ -104,13 +104,15 @@ class Done:
     `held` are the bytes of outputs, by digest, that only this process has until its object store is settled.
 
     `is_killed`: its process died or was stopped. `is_preempted`: it was asked to leave (SIGTERM), so
-    it is to be begun again without costing a retry.
+    it is to be begun again without costing a retry. `is_lost`: its process was killed from outside, as far as one
+    can see (SIGKILL): it is begun again too, a few times.
     """
 
     outputs: tuple[Value, ...] = ()
     error: NoriaError | None = None
     is_killed: bool = False
     is_preempted: bool = False
+    is_lost: bool = False
     usage: Usage = Usage()
     trace: Trace | None = None
     where: str = ""

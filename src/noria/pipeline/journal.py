@@ -142,7 +142,7 @@ def document_of(done: Done) -> dict[str, Any]:
     if done.error is not None:
         error = done.error
         told["error"] = [type(error).__name__, error.message, error.where, error.hint]
-        told["flags"] = [done.is_killed, done.is_preempted]
+        told["flags"] = [done.is_killed, done.is_preempted, done.is_lost]
     else:
         told["outputs"] = [[value.digest, value.type, value.size_bytes] for value in done.outputs]
         told["trace"] = None if done.trace is None else done.trace.document()
@@ -157,9 +157,10 @@ def done_from(told: Mapping[str, Any]) -> Done:
     if "error" in told:
         kind_name, message, where, hint = told["error"]
         kind: type[NoriaError] = getattr(errors, kind_name, StepFailed)
-        is_killed, is_preempted = told["flags"]
+        is_killed, is_preempted, *lost = told["flags"]  # a journal of before has two
         error = kind(message, where=where, hint=hint)
-        return Done(error=error, is_killed=is_killed, is_preempted=is_preempted, usage=usage, where=told["where"])
+        flags = {"is_killed": is_killed, "is_preempted": is_preempted, "is_lost": any(lost)}
+        return Done(error=error, **flags, usage=usage, where=told["where"])
     outputs = tuple(Value(digest, kind, size) for digest, kind, size in told["outputs"])
     trace = None if told["trace"] is None else trace_from(told["trace"])
     held = {name: base64.b64decode(text) for name, text in told.get("held", {}).items()}

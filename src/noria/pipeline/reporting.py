@@ -15,6 +15,7 @@ from typing import Any
 
 from noria import plugins
 from noria.core.errors import Pruned, UsageError
+from noria.pipeline.ambient import made_in
 from noria.pipeline.tried import Judge, read_tried
 
 __all__ = ["VARIABLE", "report"]
@@ -60,8 +61,10 @@ class _Trial:
         self._last = step
         self._count += 1
         if self._count <= MAX_REPORTS:
+            reporter = made_in().partition("/")[2]  # whose result this goes with, when it comes from the cache
+            point = [step, value if math.isfinite(value) else None, *([reporter] if reporter else [])]
             with self._lines.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps([step, value if math.isfinite(value) else None]) + "\n")
+                lines.write(json.dumps(point) + "\n")
         if not math.isfinite(value):
             raise Pruned(f"pruned at step {step}: the value is {value}")
         if self._judge is not None and self._judge(step, value):

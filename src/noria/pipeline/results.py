@@ -32,8 +32,8 @@ ITEM_READS = 20
 class StepReport:
     """What came of one step: status is done, cached, failed, killed, cancelled or skipped; `because` says why it ran.
 
-    `items` is how many items a mapped step had. Where it was over before this run was resumed,
-    `because` is what was said then.
+    `items` is how many items a mapped step had, `attempts` how often it was begun in this run. Where it was
+    over before this run was resumed, `because` is what was said then.
     """
 
     step: str
@@ -46,6 +46,7 @@ class StepReport:
     memory_peak_bytes: int = 0
     energy_joules: float = 0.0
     cost: float | None = None
+    attempts: int = 1
 
 
 class Results:
@@ -266,6 +267,7 @@ class Results:
             memory_peak_bytes=fact.memory_peak_bytes,
             energy_joules=fact.energy_joules,
             cost=fact.cost,
+            attempts=fact.attempts,
         )
         self.reports.append(report)
         if self._on_event is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from noria.core.errors import Conflict, NotFound, UsageError, WorldError
 from noria.core.verb import verb
 from noria.pipeline import records
+from noria.pipeline.unrun import require_begun
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking_records
 from noria.tracking import run as tracking
@@ -57,12 +58,13 @@ def logs(ws: Workspace, run: str = "", step: str = "", cursor: str = "") -> Logs
     """What the steps of a run printed, also while they run, and after a crash.
 
     Args:
-        run: its id, or the first or last characters of it; the newest without one.
+        run: its id, or the first or last characters of it; the newest without one; or a step, of its newest run.
         step: only this step, or an item of a mapped one, such as score.17.
         cursor: from an earlier answer: only what came since.
     Raises: NotFound; UsageError for a cursor that is none.
     Example: noria pipeline logs
     """
+    run, step = _named(ws, run, step)
     found = tracking.resolve(ws, run)
     is_over = found.status != "running"  # asked before the files are read, so nothing is missed
     places = _places(cursor)
@@ -84,6 +86,18 @@ def logs(ws: Workspace, run: str = "", step: str = "", cursor: str = "") -> Logs
         cursor=json.dumps(places, separators=(",", ":")),
         is_over=is_over and is_whole,
     )
+
+
+def _named(ws: Workspace, run: str, step: str) -> tuple[str, str]:
+    """The run and the step; where a step stands in the place of the run, its newest one. Raises: NotFound."""
+    if not run or step:
+        return run, step
+    with ws.ledger.read() as tx:
+        newest = records.latest(tx, run)
+    if newest is not None:
+        return newest.run, newest.step
+    require_begun(ws, run)
+    return run, step
 
 
 def _paths(folder: Path, step: str) -> list[Path]:

@@ -66,6 +66,6 @@ def written(tried: Tried) -> dict[str, JSON]:
 
 def read_tried(document: Mapping[str, Any]) -> Tried:
     """A trial from its JSON."""
-    reports = tuple((int(step), float(value)) for step, value in document["reports"] if value is not None)
+    reports = tuple((int(step), float(value)) for step, value, *_ in document["reports"] if value is not None)
     values = {name: document[name] for name in ("number", "params", "state", "value")}
     return Tried(**values, reports=reports)

@@ -8,6 +8,7 @@ is run again under conditions (`again/diagnose.py`), to name what it depends on 
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from noria.project.again.verdict import DIFFERENT, FAILED, IDENTICAL, IMPOSSIBLE
 from noria.project.environments import EnvironmentLine, differences, host_differences
 from noria.project.named_run import named_run
 from noria.project.rebuild import Rebuilt, rebuild
+from noria.scripts import records as scripts
 from noria.store.scratch import Scratch
 from noria.store.workspace import Workspace
 from noria.tracking import environment as locks
@@ -157,20 +159,33 @@ class _Done:
     causes: tuple[Cause, ...]
 
 
+def _said(script: scripts.ScriptRecord) -> str:
+    """What `noria run` is given to run a script as it was run."""
+    _, _, *arguments = script.command  # python train.py …, or jupyter execute …
+    arguments = arguments if script.command[0] == "python" else []
+    return shlex.join([script.script, *(["--", *arguments] if arguments else [])])
+
+
 def _found(ws: Workspace, run: RunRecord) -> _Found:
     """What is on record of a run. Raises: UsageError for one that has no whole result; NotFound."""
     with ws.ledger.read() as tx:
         steps = tuple(pipeline.steps(tx, run.run))
-    if run.status in ("running", "lost", "failed", "cancelled", "preempted") or not steps:
-        what = (
-            "it is still running" if run.status == "running" else f"it is {run.status}: {run.reason or 'no step ended'}"
+        script = scripts.captured(tx, run.run)
+    if script is not None:
+        raise UsageError(
+            f"{run.run} ran the script {script.script}: only runs of a pipeline can be done again in a clean place yet",
+            hint=f"run it here and compare: noria run {_said(script)} && noria diff {run.run} last",
         )
-        raise UsageError(f"{run.run} has no result to compare with; {what}", hint="noria runs --status finished")
     if run.code.entry and run.code.entry != ws.project.pipeline:
         raise UsageError(
             f"{run.run} ran {run.code.entry}, not {ws.project.pipeline}",
             hint="only runs of the pipeline can be done again",
         )
+    if run.status in ("running", "lost", "failed", "cancelled", "preempted") or not steps:
+        what = (
+            "it is still running" if run.status == "running" else f"it is {run.status}: {run.reason or 'no step ended'}"
+        )
+        raise UsageError(f"{run.run} has no result to compare with; {what}", hint="noria runs --status finished")
     config = ws.objects.get_json(run.config) if run.config else {}
     known: dict[str, Mapping[str, Any]] = {}
     reads: dict[str, Mapping[str, str]] = {}

@@ -11,6 +11,7 @@ from noria.pipeline import records as pipeline
 from noria.pipeline.cache import read_list
 from noria.pipeline.changes import Change, changes
 from noria.pipeline.records import StepRecord
+from noria.pipeline.unrun import require_begun
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 
@@ -19,7 +20,8 @@ __all__ = ["StepWhy", "Why", "why"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWhy:
-    """One step: `because` says why it ran or that nothing had changed; `error` why it failed.
+    """One step: `because` says why it ran or that nothing had changed; `error` why it failed; `attempts` how often it
+    was begun in this run.
 
     `changes` are the differences from the time before, with the lines of code; `reads` what its
     result depends on that was seen only as it ran.
@@ -31,6 +33,7 @@ class StepWhy:
     error: str
     seconds: float
     key: str
+    attempts: int = 1
     changes: tuple[Change, ...] = ()
     reads: tuple[str, ...] = ()
 
@@ -60,6 +63,8 @@ def why(ws: Workspace, run: str = "", step: str = "") -> Why:
         named = pipeline.latest(tx, run) if run and not step else None
     if named is not None:
         run, step = named.run, named.step
+    elif run and not step:
+        require_begun(ws, run)
     found = tracking.resolve(ws, run)
     with ws.ledger.read() as tx:
         steps = [each for each in pipeline.steps(tx, found.run) if not step or each.step == step]
@@ -87,6 +92,7 @@ def _why(ws: Workspace, now: StepRecord, before: StepRecord | None) -> StepWhy:
         error=now.error,
         seconds=now.seconds,
         key=now.key,
+        attempts=now.attempts,
         changes=tuple(told),
         reads=tuple(what for what, _ in read_list(ws, now.reads)),
     )

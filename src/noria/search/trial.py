@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 else:
     pd = lazy("pandas")
 
-__all__ = ["Ended", "code_name", "definition_of", "metric_name", "perform", "reports_file"]
+__all__ = ["Ended", "Point", "code_name", "definition_of", "metric_name", "perform", "reports_file"]
+
+Point = tuple[int, float | None, str]
+"""What was reported: after how many steps, the value (None: no number), and by which step of the pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class Ended:
     reason: str
     seconds: float
     cpu_seconds: float
-    reports: tuple[tuple[int, float | None], ...] = ()
+    reports: tuple[Point, ...] = ()
 
 
 def code_name(root: Path) -> str:
@@ -148,43 +151,47 @@ def _repeat(ws: Workspace, note: Path, done: Execution, trial: Mapping[str, Any]
     """
     if note.with_suffix(".reports").is_file():
         return
-    points = [
-        point for key in [step.key for step in done.steps if step.status == "cached"] for point in _known(ws, key)
-    ]
+    points = [point for step in done.steps if step.status == "cached" for point in _known(ws, step.key)]
     judge = None
     if trial["pruner"]:
         history = [read_tried(each) for each in trial["history"]]
         judge = plugins.load("pruner", trial["pruner"])(history, better=trial["better"])
     with note.with_suffix(".reports").open("w", encoding="utf-8") as lines:
-        for step, value in points:
-            lines.write(json.dumps([step, value]) + "\n")
+        for step, value, reporter in points:
+            lines.write(json.dumps([step, value, reporter]) + "\n")
             if judge is not None and value is not None and judge(step, value):
                 raise Pruned(f"pruned at step {step} with {value:.6g}")
 
 
-def _known(ws: Workspace, key: str) -> tuple[tuple[int, float | None], ...]:
-    """What was reported when the result of a step's key was made, if a trial made it."""
+def _known(ws: Workspace, key: str) -> tuple[Point, ...]:
+    """What the step of a key reported when its result was made, if a trial made it.
+
+    That is its own reports alone: those of a step after it in the same trial go with other parameters.
+    """
     with ws.ledger.read() as tx:
         for made in steps.entries(tx, [key]).get(key, ()):
             trial = records.trial_of_run(tx, made.run)
             if trial is not None and trial.reports:
-                return tuple((step, value) for step, value in ws.objects.get_json(trial.reports))
-            found = read_reports(reports_file(ws, made.run))
+                all_of_it = tuple(map(_point, ws.objects.get_json(trial.reports)))
+            else:
+                all_of_it = read_reports(reports_file(ws, made.run))
+            found = tuple(each for each in all_of_it if each[2] == made.step or each[2].startswith(f"{made.step}."))
             if found:
                 return found
     return ()
 
 
-def read_reports(note: Path) -> tuple[tuple[int, float | None], ...]:
+def read_reports(note: Path) -> tuple[Point, ...]:
     """What the steps of a trial reported, in order; a line that a kill tore is left out."""
     path = note.with_suffix(".reports")
     if not path.is_file():
         return ()
-    found = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        step, value = json.loads(line)
-        found.append((int(step), None if value is None else float(value)))
-    return tuple(found)
+    return tuple(_point(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def _point(told: Sequence[Any]) -> Point:
+    step, value, *reporter = told  # a trial of before names no step
+    return int(step), None if value is None else float(value), str(reporter[0]) if reporter else ""
 
 
 def _value(ws: Workspace, definition: PipelineDefinition, study: StudyRecord, run: str, done: Execution) -> float:

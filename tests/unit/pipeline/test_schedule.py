@@ -122,6 +122,25 @@ def test_being_asked_to_leave_costs_no_retry_but_not_for_ever() -> None:
     assert not attempts.following(done, StepOptions(), failures=1, preemptions=last, chance=0.5).is_again
 
 
+def test_a_lost_process_costs_no_retry_but_not_for_ever() -> None:
+    done = Done(error=StepKilled("x"), is_killed=True, is_lost=True)
+    for losses in range(1, attempts.LOSSES_MAX + 1):
+        then = attempts.following(done, StepOptions(), failures=0, preemptions=0, chance=0.5, losses=losses)
+        assert (then.is_again, then.pause_s, attempts.is_failure(done, losses)) == (True, 0.0, False)
+    last = attempts.LOSSES_MAX + 1
+    assert attempts.is_failure(done, last)
+    assert not attempts.following(done, StepOptions(), failures=1, preemptions=0, chance=0.5, losses=last).is_again
+
+
+def test_the_last_failure_says_which_attempt_it_was() -> None:
+    error = StepKilled("step x was stopped", where="here", hint="do this")
+    told = attempts.counted(error, 3, StepOptions(retries=2))
+    assert isinstance(told, StepKilled)
+    assert (told.message, told.where, told.hint) == ("step x was stopped (attempt 3 of 3)", "here", "do this")
+    assert attempts.counted(error, 1, StepOptions()) is error
+    assert attempts.counted(error, 1, StepOptions(retries=2)) is error, "it was not tried again"
+
+
 @given(st.floats(0.001, 1000), st.integers(1, 200), st.floats(0, 1))
 def test_pauses_grow_to_a_limit_and_are_spread(first_s: float, failures: int, chance: float) -> None:
     pause = attempts.pause_s(first_s, failures, chance)

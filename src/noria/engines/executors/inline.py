@@ -1,20 +1,31 @@
 """Runs a step in this process: nothing to start, and values kept in memory.
 
-What the step prints goes to its log file as it is printed. Limits on memory and time cannot be kept
-here: a pipeline with steps that state them is refused, or `auto` takes the pool for those.
+What the step prints goes to its log file as it is printed, with what compiled code and child processes
+write to standard output; what those write to standard error is not caught. Limits on memory and time cannot
+be kept here: a pipeline with steps that state them is refused, or `auto` takes the pool for those.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import os
+import sys
+import threading
 from typing import Any, TextIO
 
+from noria.core.lazy import lazy
 from noria.engines.executors import machine
 from noria.pipeline import call
 from noria.pipeline.executor import Capacity, Done, Task
+from noria.pipeline.exits import kept
 
 __all__ = ["InlineExecutor"]
+
+STDOUT = 1
+
+ctypes = lazy("ctypes")
 
 
 class InlineExecutor:
@@ -27,7 +38,10 @@ class InlineExecutor:
     def submit(self, task: Task) -> Done:
         """Run the task now."""
         task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("w" if task.attempt == 1 else "a", encoding="utf-8", buffering=1) as log, _printing_to(log):
+        if task.attempt == 1:
+            task.log.write_bytes(b"")
+        own = task.node.step.function.__globals__
+        with task.log.open("a", encoding="utf-8", buffering=1) as log, _printing_to(log), kept(task.name, own):
             done = call.run(task)
         task.wake()
         return done
@@ -45,7 +59,55 @@ class InlineExecutor:
 
 @contextlib.contextmanager
 def _printing_to(log: TextIO) -> Any:
-    """Send what is printed to the log, for this block. Output of compiled code is not caught."""
+    """Send what is printed to the log, for this block, and what anything writes to standard output below Python."""
     sink: io.TextIOBase = log  # type: ignore[assignment]  # a text file is one
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        yield
+        _stdout().send(log.fileno())
+        try:
+            yield
+        finally:
+            _stdout().release(log.fileno())
+
+
+class _Stdout:
+    """Where descriptor 1 of this process goes: to the log of the step that began last, after all of them where it was.
+
+    A step in another thread may begin and end meanwhile; only one log can have the descriptor.
+    """
+
+    def __init__(self) -> None:
+        self._logs: list[int] = []
+        self._before = -1
+        self._lock = threading.Lock()
+
+    def send(self, log: int) -> None:
+        """Let a log have it. A process that has closed its standard output is left as it is."""
+        with self._lock:
+            if sys.__stdout__ is not None and not sys.__stdout__.closed:
+                sys.__stdout__.flush()
+            if not self._logs:
+                try:
+                    self._before = os.dup(STDOUT)
+                except OSError:
+                    return
+            self._logs.append(log)
+            os.dup2(log, STDOUT)
+
+    def release(self, log: int) -> None:
+        """A log no longer has it."""
+        with self._lock:
+            if log not in self._logs:
+                return
+            ctypes.CDLL(None).fflush(None)  # what compiled code has printed may be in the C library still
+            self._logs.remove(log)
+            if self._logs:
+                os.dup2(self._logs[-1], STDOUT)
+                return
+            os.dup2(self._before, STDOUT)
+            os.close(self._before)
+
+
+@functools.cache
+def _stdout() -> _Stdout:
+    """That of this process."""
+    return _Stdout()

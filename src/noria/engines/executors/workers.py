@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noria.core.errors import ProjectError, StepKilled
+from noria.core.errors import NoriaError, ProjectError, StepKilled, WorldError
+from noria.engines.executors import machine
 from noria.engines.executors.orders import Order
 from noria.pipeline import journal
 from noria.pipeline.executor import Done, Usage
@@ -43,6 +44,7 @@ class Attempt:
     order: Order
     wake: Callable[[], None]
     began: float
+    memory_kills: int = 0
     worker: _Worker | None = None
     over: threading.Event = field(default_factory=threading.Event)
     done: Done | None = None
@@ -70,13 +72,16 @@ class Workers:
             devices: what CUDA_VISIBLE_DEVICES is to say; None leaves it alone.
             wake: called, from any thread, when it is over.
         """
-        attempt = Attempt(order, wake, time.monotonic())
+        attempt = Attempt(order, wake, time.monotonic(), machine.memory_kills())
         log = Path(order.log)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb" if order.attempt == 1 else "ab"):
             pass  # it is there to be followed from now on
         template = self._template_of(order)
         worker = template.worker(order.own)
+        if worker is None and template.was_killed:
+            template = self._template_of(order)  # once: nothing has begun yet, so that nothing is done twice
+            worker = template.worker(order.own)
         if worker is None:
             attempt.end(Done(error=template.refusal(), is_killed=True))
             return attempt
@@ -175,7 +180,16 @@ class _Template:
         self.workers.append(made)
         return made
 
-    def refusal(self) -> ProjectError:
+    @property
+    def was_killed(self) -> bool:
+        """Whether SIGKILL ended it: the machine's doing, or a person's, and not the project's."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_gone, STATUS_WAIT_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it does something else then, and was not killed
+            return self._is_gone and self.process.wait(STATUS_WAIT_S) == -signal.SIGKILL
+        return False
+
+    def refusal(self) -> NoriaError:
         """Why there is no worker: what the template said, or how it died."""
         for answer in self._answers:
             if "error" in answer:
@@ -183,6 +197,12 @@ class _Template:
                 return ProjectError(message, where=where, hint=hint)
         self._said.seek(0)
         said = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        if self.was_killed:
+            return WorldError(
+                "the process that starts workers was killed by SIGKILL",
+                where=self.root,
+                hint="noria run --resume goes on; if memory ran out: noria run --resume --workers 1",
+            )
         return StepKilled(
             "the process that starts workers died" + (f": {said[-1][:200]}" if said else ""),
             where=self.root,
@@ -341,17 +361,27 @@ def _lost(attempt: Attempt, status: int | None) -> Done:
             return found
     code = None if status is None else os.waitstatus_to_exitcode(status)
     is_preempted = code == -signal.SIGTERM and not attempt.is_timed_out
-    usage = Usage(seconds=seconds)
-    return Done(error=_killed(attempt, code), is_killed=True, is_preempted=is_preempted, usage=usage)
+    is_asked = attempt.is_timed_out or attempt.is_cancelled
+    is_of_memory = code == -signal.SIGKILL and not is_asked and machine.memory_kills() > attempt.memory_kills
+    return Done(
+        error=_killed(attempt, code, is_of_memory=is_of_memory),
+        is_killed=True,
+        is_preempted=is_preempted,
+        is_lost=code == -signal.SIGKILL and not is_asked and not is_of_memory,
+        usage=Usage(seconds=seconds),
+    )
 
 
-def _killed(attempt: Attempt, code: int | None) -> StepKilled:
+def _killed(attempt: Attempt, code: int | None, *, is_of_memory: bool) -> StepKilled:
     order = attempt.order
     if attempt.is_timed_out:
         text = f"step {order.name} was stopped after its limit of {order.timeout_s:g} s"
         hint = "give it a longer timeout=, or less to do"
     elif attempt.is_cancelled:
         text, hint = f"step {order.name} was cancelled", ""
+    elif is_of_memory:
+        text = f"the process of step {order.name} was killed by SIGKILL as the system ran out of memory"
+        hint = "state memory= so that fewer steps run beside it, or take fewer --workers"
     elif code is not None and code < 0:
         text = f"the process of step {order.name} was killed by {signal.Signals(-code).name}"
         hint = "out of memory, if nobody sent the signal: see dmesg, or state memory= to get a clear error"

@@ -9,7 +9,20 @@ import click
 
 from noria.core.printable import printable
 from noria.core.words import counted
-from noria.faces.cli.text import columns, count, day, decimal, interval, lasting, mark, name_of, share, signed, size
+from noria.faces.cli.text import (
+    attempts,
+    columns,
+    count,
+    day,
+    decimal,
+    interval,
+    lasting,
+    mark,
+    name_of,
+    share,
+    signed,
+    size,
+)
 
 __all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "time_left", "watched", "why"]
 
@@ -317,7 +330,8 @@ def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
 def why(found: Mapping[str, Any]) -> str:
     """Each step of a run and why it ran, or did not, with the lines that changed."""
     rows = [
-        [each["step"], mark(each["status"]), f"{each['seconds']:.1f} s", each["because"]] for each in found["steps"]
+        [each["step"], mark(each["status"]), f"{each['seconds']:.1f} s", each["because"] + attempts(each)]
+        for each in found["steps"]
     ]
     head = f"  {found['run']}  {mark(found['status'])}  {found['cause']}"
     reason = f"\n  {found['reason']}" if found["reason"] else ""

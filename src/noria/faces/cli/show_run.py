@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from noria.faces.cli import show_search
-from noria.faces.cli.text import columns, count, day, decimal, interval, mark, name_of, signed, size
+from noria.faces.cli.text import attempts, columns, count, day, decimal, interval, mark, name_of, signed, size
 
 __all__ = ["report", "runs"]
 
@@ -72,9 +72,9 @@ def _steps(found: Sequence[Mapping[str, Any]]) -> str:
             words.append(f"{each['step']} {click.style('cached', dim=True)}")
         elif each["status"] == "done":
             because = f"   because: {each['because']}" if each["because"] else ""
-            words.append(f"{click.style(each['step'], bold=True)}  {each['seconds']:.1f} s{because}\n")
+            words.append(f"{click.style(each['step'], bold=True)}  {each['seconds']:.1f} s{because}{attempts(each)}\n")
         else:
-            words.append(f"{each['step']} {mark(each['status'])}  {each['because']}\n")
+            words.append(f"{each['step']} {mark(each['status'])}  {each['because']}{attempts(each)}\n")
     lines = "  ".join(words).replace("\n  ", "\n").strip().splitlines()
     return "\n".join(f"  {'step ' if number == 0 else '     '}  {line.rstrip()}" for number, line in enumerate(lines))
 

@@ -13,6 +13,7 @@ import click
 
 __all__ = [
     "Number",
+    "attempts",
     "columns",
     "count",
     "day",
@@ -124,6 +125,11 @@ def mark(status: Any) -> str:
     if word in _BAD:
         return click.style(word, fg="red")
     return word
+
+
+def attempts(step: Mapping[str, Any]) -> str:
+    """What stands behind the reason of a step that was begun more than once."""
+    return f"  ({step['attempts']} attempts)" if step.get("attempts", 1) > 1 else ""
 
 
 def columns(

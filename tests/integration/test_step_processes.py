@@ -1,0 +1,191 @@
+"""Steps that end their process, fork, or print below Python; and processes of the pool that are killed from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from steps_project import make, noria, seen
+
+STEP = """
+
+@nr.step
+def work() -> int:
+{body}
+
+@nr.step
+def after(found: int) -> int:
+    note(f"after {{found}}")
+    return found
+
+@nr.pipeline
+def chain():
+    after(work())
+"""
+
+
+def project(root: Path, body: str, head: str = "") -> Path:
+    """A chain of two steps; the first does that."""
+    indented = "".join(f"    {line}\n" for line in body.strip("\n").split("\n"))
+    return make(root, head + STEP.format(body=indented))
+
+
+def notes(root: Path) -> list[str]:
+    path = seen(root) / "marks.txt"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+@pytest.mark.parametrize(
+    ("head", "call"), [("", "os._exit(0)"), ("from os import _exit as out\n", "out(3)")], ids=["zero", "other"]
+)
+def test_a_step_that_ends_the_process_of_the_command_has_failed(tmp_path: Path, head: str, call: str) -> None:
+    """The exit code is that of failed code, whatever the step said; the run has its end, and the step is named."""
+    root = project(tmp_path / "p", f"{call}\nreturn 1", head)
+    done = noria(root, "run")
+    assert done.returncode == 4, (done.stdout, done.stderr)
+    assert "step work ended its process with os._exit(" in done.stderr
+    assert "pipeline.py:" in done.stderr
+    assert "lost" not in noria(root, "status").stdout
+    assert notes(root) == []
+
+
+def test_a_thread_of_a_step_that_ends_the_process_never_ends_it_well(tmp_path: Path) -> None:
+    body = "import threading\nthreading.Thread(target=os._exit, args=(0,)).start()\ntime.sleep(60)\nreturn 1"
+    done = noria(project(tmp_path / "p", body), "run")
+    assert done.returncode == 4, (done.stdout, done.stderr)
+    assert "a thread of step work ended the process with os._exit(0)" in done.stderr
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+def test_children_of_a_step_end_as_they_like(tmp_path: Path, executor: str) -> None:
+    """`os._exit` and `sys.exit` in a child give its parent that code; `multiprocessing` forks as ever."""
+    body = """
+import multiprocessing, sys
+codes = []
+for how in (os._exit, sys.exit):
+    child = os.fork()
+    if child == 0:
+        how(5)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    codes += pool.map(abs, [-7])
+note(str(codes))
+return 8
+"""
+    done = noria(root := project(tmp_path / "p", body), "run", "--executor", executor)
+    assert done.returncode == 0, done.stderr
+    assert notes(root) == ["[5, 5, 7]", "after 8"]
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+@pytest.mark.parametrize("way", ["return 7", "raise ValueError('child')"])
+def test_a_child_that_comes_back_out_of_a_step_is_ended(tmp_path: Path, executor: str, way: str) -> None:
+    """One process goes on: the parent's result counts, and everything after it happens once."""
+    body = f"print('head', end='')\nif os.fork() == 0:\n    {way}\nos.wait()\nreturn 8"
+    done = noria(root := project(tmp_path / "p", body), "run", "--executor", executor, "--json")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    report = json.loads(done.stdout)
+    assert notes(root) == ["after 8"]
+    log = (root / ".noria" / "runs" / report["run"] / "work.log").read_text()
+    assert log.count("head") == 1
+    assert "which step work forked," in log
+    assert "it was ended there" in log
+
+
+@pytest.mark.parametrize("executor", ["inline", "pool"])
+def test_what_a_step_writes_below_python_is_in_its_log(tmp_path: Path, executor: str) -> None:
+    """The one document is all that `--json` prints: children and compiled code print to the log, as `print` does."""
+    body = """
+import ctypes, subprocess
+print("one")
+subprocess.run(["echo", "two"])
+os.write(1, b"three\\n")
+ctypes.CDLL(None).printf(b"four\\n")
+print("five")
+return 8
+"""
+    done = noria(root := project(tmp_path / "p", body), "run", "--executor", executor, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert len(done.stdout.splitlines()) == 1
+    log = (root / ".noria" / "runs" / report["run"] / "work.log").read_text()
+    assert sorted(log.split()) == ["five", "four", "one", "three", "two"]
+
+
+def test_a_worker_that_is_killed_costs_no_retry(tmp_path: Path) -> None:
+    """Its attempt begins again, and the run finishes."""
+    body = """
+note("begun")
+if not (HERE / "killed").exists():
+    (HERE / "killed").touch()
+    os.kill(os.getpid(), 9)
+return 8
+"""
+    root = project(tmp_path / "p", body, "from marks import HERE\n")
+    done = noria(root, "run", "--executor", "pool")
+    assert done.returncode == 0, done.stderr
+    assert notes(root) == ["begun", "begun", "after 8"]
+
+
+def test_a_step_under_which_workers_are_killed_again_and_again_has_failed(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", "note('begun')\nos.kill(os.getpid(), 9)\nreturn 8")
+    done = noria(root, "run", "--executor", "pool")
+    assert done.returncode == 4
+    assert "the process of step work was killed by SIGKILL" in done.stderr
+    assert notes(root) == ["begun"] * 3
+
+
+def test_the_process_that_starts_workers_is_started_again_once(tmp_path: Path) -> None:
+    """Killed while it reads the project, it has begun nothing: another takes its place."""
+    head = """
+import sys
+from marks import HERE
+if sys.argv[1].isdigit():
+    note("reading")
+    if len((HERE / "marks.txt").read_text().splitlines()) <= int(os.environ["KILLS"]):
+        os.kill(os.getpid(), 9)
+"""
+    root = project(tmp_path / "p", "return 8", head)
+    done = noria(root, "run", "--executor", "pool", KILLS="1")
+    assert done.returncode == 0, done.stderr
+    assert notes(root) == ["reading", "reading", "after 8"]
+
+
+def test_without_a_process_that_starts_workers_the_machine_has_failed(tmp_path: Path) -> None:
+    """That is nothing that the project did, and the run can be resumed."""
+    head = "import sys\nif sys.argv[1].isdigit():  # its socket\n    os.kill(os.getpid(), 9)\n"
+    done = noria(project(tmp_path / "p", "return 8", head), "run", "--executor", "pool")
+    assert done.returncode == 3, (done.stdout, done.stderr)
+    assert "the process that starts workers was killed by SIGKILL" in done.stderr
+    assert "noria run --resume" in done.stderr
+
+
+def test_a_step_that_has_not_run_yet_is_told_apart_from_a_run_that_is_not_there(tmp_path: Path) -> None:
+    """By its name, before any run and after one that did not come to it; and by its name its log is found."""
+    root = project(tmp_path / "p", "print('shown')\nraise ValueError('no')")
+    for words in (("why",), ("pipeline", "logs")):
+        told = noria(root, *words, "after")
+        assert told.returncode == 2
+        assert "step after has not run yet" in told.stderr
+        assert "next:  noria run" in told.stderr
+        assert "there is no run 'never'" in noria(root, *words, "never").stderr
+    assert noria(root, "run").returncode == 4
+    assert "shown" in noria(root, "pipeline", "logs", "work").stdout
+    assert "step work" in noria(root, "why", "work").stdout
+
+
+def test_how_often_a_step_was_begun_is_told(tmp_path: Path) -> None:
+    """Of one that came through, in the run's output and afterwards; of one that did not, in its error."""
+    head = "\ndef shaky(*given):\n    note('x')\n    assert len(open(HERE / 'marks.txt').read()) > 4, 'no'\n"
+    root = project(tmp_path / "p", "shaky()\nreturn 1", "from marks import HERE" + head)
+    text = (root / "pipeline.py").read_text()
+    (root / "pipeline.py").write_text(text.replace("@nr.step\n", "@nr.step(retries=2, retry_wait='0s')\n", 1))
+    done = noria(root, "run")
+    assert done.returncode == 0, done.stderr
+    assert "(3 attempts)" in done.stdout
+    assert "(3 attempts)" in noria(root, "why", "work").stdout
+    (root / "pipeline.py").write_text((root / "pipeline.py").read_text().replace("> 4", "> 400"))
+    failed = noria(root, "run")
+    assert failed.returncode == 4
+    assert "raised AssertionError: no (attempt 3 of 3)" in failed.stderr
