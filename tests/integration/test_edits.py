@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from edits import classes, code, dynamic, files, harmless, later, notebook, packages
-from edits.case import Case, Scene
+from edits import classes, code, dynamic, files, harmless, later, notebook, packages, processes, settings
+from edits.case import Case, Scene, program, step
 
 from noria.config import Project
 from noria.pipeline import sources
@@ -37,6 +37,8 @@ GROUPS = {
     "notebook": notebook.CASES,
     "harmless": harmless.CASES,
     "later": later.CASES,
+    "processes": processes.CASES,
+    "settings": settings.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 
@@ -192,6 +194,29 @@ def test_a_stored_object_whose_module_was_renamed_is_made_again(scene: Scene, tm
     now = play(ws, case, scene, "r2")
     assert (now.digests, now.status) == (first.digests, "done")
     assert play(ws, case, scene, "r3").status == "cached"
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "status"),
+    [
+        ("subprocess.check_output(['cat', str(HERE / 'c.txt')]).decode()", "", "done"),
+        ("os.system('true c.txt')", "", "done"),
+        ("subprocess.check_output([sys.executable, '-c', 'print(1)']).decode()", "", "done"),
+        ("subprocess.check_output(['cat', str(HERE / 'c.txt')]).decode()", "(version='1')", "cached"),
+    ],
+)
+def test_a_step_that_starts_a_program_says_what_it_reads_or_is_run_each_time(
+    call: str, options: str, status: str, scene: Scene, tmp_path: Path, empty: Path
+) -> None:
+    head = "import os, subprocess, sys\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
+    case = Case(program(head + step(call, options)) | {"c.txt": "1"})
+    write(scene.root, dict(case.before))
+    ws = fresh(empty, tmp_path, "kept")
+    first, again = play(ws, case, scene, "r1"), play(ws, case, scene, "r2")
+    assert again.status == status
+    started = "what another program reads is not seen: extra_files, variables or version of the step can say it"
+    assert all((started in each.because) == (status == "done") for each in (first, again))
+    print(again.because)
 
 
 def test_the_set_is_large_and_has_both_kinds() -> None:

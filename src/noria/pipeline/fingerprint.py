@@ -37,6 +37,7 @@ from noria.pipeline import live, syntax
 from noria.pipeline.content import Opaque, content_hash
 from noria.pipeline.define import Metric, Pipeline
 from noria.pipeline.digests import FileDigests
+from noria.pipeline.effects import effects_of, modules_run
 from noria.pipeline.evaluate import Evaluator
 from noria.pipeline.ownership import Ownership
 from noria.pipeline.plain import Unstorable, to_json
@@ -66,7 +67,8 @@ class CodeIdentity:
     reached, `ambient` what the step asks its surroundings for ("seed", "roles"), `files` the
     project files reached with the digests of the bytes that were read, `opaque` the reasons why
     the step cannot be cached. `shown` has the text behind a name, for people; `covers` the lines of
-    each source file that were followed ((0, 0): all); `variables` the environment variables known.
+    each source file that were followed ((0, 0): all); `variables` the environment variables known;
+    `is_declared` whether the step's options say what it depends on out of sight.
     """
 
     digest: str
@@ -79,6 +81,7 @@ class CodeIdentity:
     covers: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()
     is_dynamic: bool = False
+    is_declared: bool = False
 
 
 @dataclass(slots=True)
@@ -150,10 +153,12 @@ class _Walk:
         first = [self._token(thing) for thing in things]
         given = self._declared(_Node("given"))
         below = self._visit_all()
+        effects = self._effects()
+        below |= self._visit_all()
         seen: list[JSON] = [[_sha(node.text), node.links] for node in self._nodes]
         if self._looks_at_text:  # docstrings, annotations and names are data for it
             seen.append([_sha(node.label + node.shown) for node in self._nodes])
-        content = canonical({"nodes": seen, "first": first, "given": given, "below": below})
+        content = canonical({"nodes": seen, "first": first, "given": given, "below": below, "effects": effects})
         names = self._node_names()
         return CodeIdentity(
             digest=digest(content),
@@ -166,12 +171,31 @@ class _Walk:
             covers={file: frozenset(lines) for file, lines in self._covers.items()},
             variables=frozenset(self._variables),
             is_dynamic=self._is_dynamic,
+            is_declared=bool(self._options.extra_files or self._options.variables or self._options.version),
         )
+
+    def _effects(self) -> list[JSON]:
+        """What the modules that a step runs with did to others when they were imported."""
+        things = [self._function, *self._queue] if self._function is not None else []
+        names = [getattr(each, "__module__", None) or getattr(each, "__name__", "") for each in things]
+        found: list[JSON] = []
+        for module, file in modules_run(map(str, names), self._sources, self._is_own):
+            scope = ChainMap(vars(module))
+            for statement in effects_of(file.tree, scope, self._is_own):
+                node = _Node(f"import of {module.__name__}: {file.text_of(statement).strip()[:60]}")
+                for use in sorted(syntax.uses(statement)):
+                    if use.root in scope and use.root != "__file__":
+                        self._follow(use, scope, node)
+                text = syntax.canonical_syntax(statement)
+                self._files[file.path] = digest(file.content)
+                self._values[node.label] = _sha(text)[:16]
+                found.append([text, node.links])
+        return sorted(found, key=repr)
 
     def _visit_all(self) -> dict[str, list[str]]:
         """Visit the queue to its end; gives the subclasses of each class, if any code asks for them."""
         below: dict[str, list[str]] = {}
-        for index in range(10**6):
+        for index in range(len(self._nodes), 10**6):
             if index == len(self._queue):
                 break
             thing = self._queue[index]

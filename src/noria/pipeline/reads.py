@@ -27,6 +27,7 @@ __all__ = ["Conditions", "Reads"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
+_MODES = (os.F_OK, os.R_OK, os.W_OK, os.X_OK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Reads:
         """The conditions of what a step was seen to read, without what its code identity covers."""
         found: dict[str, str] = {}
         reason = self._blindness(trace, code)
+        if trace.unseen and not code.is_declared:
+            reason = reason or f"{trace.unseen[0]}: extra_files, variables or version of the step can say it"
         for path, stamp in trace.files:
             if path not in code.files and not reason:
                 reason = self._file(path, stamp, trace.began_ns, found)
@@ -112,6 +115,11 @@ class Reads:
                     found[f"module {name}"] = sys.modules[name]
             elif not owners.is_project_module(name):
                 found.setdefault(f"package {owners.of_root(name.partition('.')[0])}", None)
+            elif name not in sys.modules:  # another process of the step imported it
+                try:
+                    found[f"module {name}"] = importlib.import_module(name)
+                except Exception:  # noqa: BLE001  # the boundary to the project's code
+                    return found, f"{name} was imported by a worker, and cannot be imported here"
         for file, qualname, line in trace.code:
             if _is_covered(code, file, line) or (qualname == "<module>" and file in code.covers):
                 continue
@@ -171,6 +179,8 @@ class Reads:
             return self._folder(str(self._root / name))
         if kind in ("there", "stat"):
             return _looked(self._root / name, is_whole=kind == "stat")
+        if kind in ("access", "link"):
+            return _permitted(self._root / name) if kind == "access" else _target(self._root / name)
         if kind == "variable":
             return variable_digest(name)
         if kind == "package":
@@ -214,6 +224,19 @@ def _looked(path: Path, *, is_whole: bool) -> str:
         return "missing"
     kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
     return f"{kind} {found.st_size} {found.st_mtime_ns}" if is_whole and kind == "file" else kind
+
+
+def _permitted(path: Path) -> str:
+    """What this process may do with a file."""
+    return "".join(letter for letter, mode in zip("frwx", _MODES, strict=True) if os.access(path, mode)) or "missing"
+
+
+def _target(path: Path) -> str:
+    """Where a link leads."""
+    try:
+        return str(path.readlink())
+    except OSError:
+        return "missing"
 
 
 def _changed_ns(path: str) -> int:

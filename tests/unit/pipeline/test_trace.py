@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib
 import json
 import os
@@ -90,6 +91,34 @@ def test_a_process_that_is_started_is_noted(root: Path) -> None:
     with watch(root, root / ".noria") as seen:
         subprocess.run(["/bin/true"], check=True)
     assert seen.trace().notes == ("starts true",)
+
+
+def test_a_program_that_the_project_starts_is_out_of_sight(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        subprocess.run("cat /dev/null", shell=True, check=True)  # noqa: S602
+        os.system("true x/y")
+    said = [reason.partition(",")[0] for reason in seen.trace().unseen]
+    assert said == ["it starts cat", "it starts true"]
+
+
+def test_programs_that_only_tell_of_the_machine_are_harmless_where_a_package_starts_them(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        ctypes.util.find_library("c")
+    assert seen.trace().unseen == ()
+    code = "import subprocess\nsubprocess.run(['uname'], check=True, capture_output=True)\n"
+    for file, count in ((os.__file__.replace("os.py", "site-packages/x/context.py"), 0), (str(root / "own.py"), 1)):
+        with watch(root, root / ".noria") as seen:
+            exec(compile(code, file, "exec"), {})
+        assert len(seen.trace().unseen) == count
+
+
+def test_a_forked_process_tells_what_it_reads(root: Path) -> None:
+    with watch(root, root / ".noria") as seen:
+        if os.fork() == 0:
+            (root / "c.txt").read_text()
+            os._exit(0)
+        os.wait()
+    assert [name for name, _ in seen.trace().files] == [str(root / "c.txt")]
 
 
 def test_a_profiler_makes_the_watch_blind_where_the_watch_needs_one(root: Path) -> None:
