@@ -149,8 +149,7 @@ def facts(ws: Workspace) -> int:
 
 
 def content(ws: Workspace, run: str, name: str) -> bytes:
-    with ws.ledger.read() as tx:
-        doc = Ours(ws).run(tx, run)
+    doc = Ours(ws).found([run]).get(run)
     assert doc is not None
     with Ours(ws).open(doc, name) as stream:
         return stream.read()
@@ -164,8 +163,7 @@ def test_an_export_is_taken_over_and_twice_adds_nothing(export: Path, ws: Worksp
     done = import_foreign(ws, "neptune", str(export))
     assert done.ok, done
     assert done.seen["run"] == done.new["run"] == 2
-    with ws.ledger.read() as tx:
-        doc = Ours(ws).run(tx, "RUN-1")
+    doc = Ours(ws).found(["RUN-1"]).get("RUN-1")
     assert doc is not None
     assert (doc.experiment, doc.name, doc.user, doc.status) == ("team/churn", "first", "ada", "FINISHED")
     began_ms = int(BEGAN.timestamp() * 1000)
@@ -353,8 +351,7 @@ def test_any_export_is_there_whole_after_one_import_and_two_are_one(
         ws = open_memory(root=Path(folder) / "p")
         done = import_foreign(ws, "neptune", str(Path(folder) / "exports"))
         assert done.ok, done
-        with ws.ledger.read() as tx:
-            doc = Ours(ws).run(tx, "R")
+        doc = Ours(ws).found(["R"]).get("R")
         assert doc is not None
         assert doc.params.keys() == singles.keys()
         for key, found in series.items():

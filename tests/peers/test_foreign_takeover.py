@@ -118,8 +118,7 @@ def opened(project: Path) -> Iterator[list[Workspace]]:
 
 def run_of(ws: Workspace, run: str) -> tuple[RunDoc, Points]:
     ours = Ours(ws)
-    with ws.ledger.read() as tx:
-        doc = ours.run(tx, run)
+    doc = ours.found([run]).get(run)
     assert doc is not None, run
     return doc, {
         key: list(zip(found.steps.tolist(), found.values.tolist(), strict=True)) for key, found in ours.points(run)
