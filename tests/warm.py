@@ -133,9 +133,11 @@ class Begun:
         deadline = None if timeout is None else time.monotonic() + timeout
         pieces = bytearray()
         handle = self.stdout.fileno()
+        waiting = select.poll()  # select() takes no descriptor beyond 1,023, and this process may have more
+        waiting.register(handle, select.POLLIN | select.POLLHUP)
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([handle], [], [], left)[0]:
+            if not waiting.poll(None if left is None else left * 1000):
                 raise subprocess.TimeoutExpired(["noria"], timeout or 0.0, bytes(pieces))
             piece = os.read(handle, 1 << 16)
             if not piece:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import os
 import struct
@@ -131,6 +130,14 @@ class _Board:
         self._taken: set[int] = set()
         self._lock = threading.Lock()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            os.close(self._handle)
+
+    def is_gone(self) -> bool:
+        """Whether the file was deleted."""
+        return os.fstat(self._handle).st_nlink == 0
+
     def take(self, key: str) -> bool:
         place = _place(key)
         with self._lock, disk_faults(self._path):
@@ -178,10 +185,21 @@ def alone(state: Path, key: str) -> contextlib.AbstractContextManager[None]:
     return _board(state / "attempts", os.getpid()).alone(key)
 
 
-@functools.cache
-def _board(path: Path, _pid: int) -> _Board:
-    """One for each workspace and process: a child after a fork has none of its parent's locks."""
-    return _Board(path)
+_boards: dict[tuple[Path, int], _Board] = {}
+
+
+def _board(path: Path, pid: int) -> _Board:
+    """One for each workspace and process: a child after a fork has none of its parent's locks.
+
+    Those of workspaces that are gone are let go of: nobody else can come to their locks, even if the folder is
+    made anew.
+    """
+    found = _boards.get((path, pid))
+    if found is None or found.is_gone():
+        for key in [key for key, each in _boards.copy().items() if each.is_gone()]:
+            _boards.pop(key, None)
+        found = _boards.setdefault((path, pid), _Board(path))
+    return found
 
 
 def _place(key: str) -> int:
