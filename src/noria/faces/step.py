@@ -8,6 +8,7 @@ ends, and each worker with all that it started, since nobody would take its resu
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -181,6 +182,7 @@ def _run(ws: Workspace, definition: PipelineDefinition, told: dict[str, Any]) ->
     done = call.run(task)
     sys.stdout.flush()
     sys.stderr.flush()
+    ctypes.CDLL(None).fflush(None)  # what compiled code has printed may be in the C library still
     _print_to(Path(os.devnull))
     return done
 
