@@ -59,9 +59,9 @@ test: $(VENV)/.dev postgres peers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m compileall -q src  # what was edited is not compiled anew by each process that the tests start
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/peers $(PYTEST_ARGS)
-	$(BIN)/pytest -q tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python tests/twice.py -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/e2e --ignore=tests/peers $(PYTEST_ARGS)
+	$(BIN)/python tests/twice.py -q -n 2 --dist loadfile tests/peers $(PYTEST_ARGS)
+	$(BIN)/python tests/twice.py -q tests/e2e $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

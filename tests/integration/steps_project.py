@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import warm
 
 LIMIT_S = 120.0
+STORE_LOCKS = {"ledger.db.lock", "index.lock", "collect.lock"}
 
 MARKS = '''
 import fcntl, os, time
@@ -76,6 +80,29 @@ def noria(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess
 def begin(folder: Path, *words: str, **more: str) -> subprocess.Popen[str] | warm.Begun:
     """One command, going on."""
     return warm.begin(*words, cwd=folder, env=environment(MARKS=str(seen(folder)), **more))
+
+
+def stop(process: subprocess.Popen[str] | warm.Begun, folder: Path) -> None:
+    """Stop a process where it holds no lock of the stores that the next one needs, or that one would wait for it."""
+
+    def is_stopped_without_locks() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it stops")
+        if not any(_is_locked(path) for path in (folder / ".noria").rglob("*.lock") if path.name in STORE_LOCKS):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    until(is_stopped_without_locks, "it is stopped without a lock")
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 
 import noria as nr
 from noria.core.errors import UsageError
+from noria.data import versions
 from noria.faces.cli.main import run
 
 ROWS = {
@@ -49,6 +50,15 @@ def test_a_frame_of_pandas_comes_back_as_it_was(project: Path) -> None:
     nr.add_data(indexed, name="y")
     pd.testing.assert_frame_equal(nr.read_data("y").to_pandas(), indexed)
     assert nr.read_data("y").column_names == ["v", "who"]
+
+
+def test_a_frame_that_replaces_a_table_which_grew_says_so(project: Path) -> None:
+    nr.add_data(pd.DataFrame({"id": [1, 2]}), name="x", key="id")
+    nr.append_data(pd.DataFrame({"id": [3]}), name="x", watermark="id")
+    made = nr.add_data(pd.DataFrame({"id": [1, 2]}), name="x")
+    assert made.version == 1
+    assert isinstance(made, versions.Added)
+    assert made.takes_back.startswith("takes back the append since x@1; x@2 has them")
 
 
 def test_a_frame_of_polars_comes_back_as_it_was(project: Path) -> None:

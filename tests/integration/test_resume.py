@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from steps_project import begin, journal_lines, make, marks, noria, report, runs, seen, steps, until
+from steps_project import begin, journal_lines, make, marks, noria, report, runs, seen, steps, stop, until
 
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
@@ -191,7 +191,7 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
     folder = make(tmp_path / "p", CHAIN.replace('mark("third")', 'mark("third", pause=3)'))
     with begin(folder, "run", "--executor", "pool") as first:
         until(lambda: "begin third" in marks(folder))
-        first.send_signal(signal.SIGSTOP)
+        stop(first, folder)
         for child in psutil.Process(first.pid).children(recursive=True):
             child.kill()  # else the one who takes over waits for them, as it must
         until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out", every_s=0.5)
@@ -214,7 +214,7 @@ def test_a_driver_that_is_stopped_in_a_step_is_not_waited_for_without_end(tmp_pa
     folder = make(tmp_path / "p", CHAIN.replace('mark("second")', 'mark("second", pause=3)'))
     with begin(folder, "run", "--executor", "inline") as first:
         until(lambda: "begin second" in marks(folder))
-        first.send_signal(signal.SIGSTOP)
+        stop(first, folder)
         ws = open_workspace(folder)
         os.environ["MARKS"] = str(seen(folder))
         try:
@@ -269,7 +269,7 @@ def test_a_driver_taken_over_while_it_judges_a_model_makes_no_release_of_it(tmp_
     with begin(folder, "run") as first:
         until(lambda: f"judging {first.pid}" in marks(folder) or first.poll() is not None)
         assert first.poll() is None, first.communicate()
-        first.send_signal(signal.SIGSTOP)
+        stop(first, folder)
         until(lambda: runs(folder)[0]["status"] == "lost", "its lease runs out", every_s=0.5)
         with begin(folder, "run", "--resume", "--json") as second:
             until(lambda: f"judging {second.pid}" in marks(folder) or second.poll() is not None)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import ConfigError, NotFound, UsageError
+from noria.core.fact import Edge
 from noria.core.verb import verb
 from noria.data import columns, lock, records, standing
 from noria.data.checkout import CheckedOut, checkout, part_of
@@ -32,9 +34,12 @@ from noria.data.pins import Pin, read_pin, sorted_pins
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.data.select import checked_name, choose, is_date, no_dataset, resolve
-from noria.data.tabular import sources
+from noria.data.tabular import sources, tables
 from noria.store.tree import Entry
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "Added",
@@ -44,6 +49,7 @@ __all__ = [
     "NoSuchColumn",
     "Tagged",
     "add",
+    "add_rows",
     "checked_name",
     "checkout",
     "describe",
@@ -165,6 +171,26 @@ def add(
             source=sources.named_source(ws, str(place)),
         )
         return _told(ws, before, made, left_out)
+
+
+def add_rows(
+    ws: Workspace,
+    rows: pa.Table | pa.RecordBatchReader,
+    name: str,
+    *,
+    roles: dict[str, str],
+    source: str,
+    note: str = "",
+    inputs: Sequence[Edge] = (),
+    operation: str = "",
+) -> DatasetVersion:
+    """Rows of this process as a version of a data set; what they replace is told as `add` tells it.
+
+    Raises: as `tables.add_table`.
+    """
+    before = _standing(ws, checked_name(name))
+    made = tables.add_table(ws, rows, name, roles=roles, source=source, note=note, inputs=inputs, operation=operation)
+    return _told(ws, before, made, "")
 
 
 def _add_files(

@@ -22,7 +22,7 @@ from noria.data import select, versions
 from noria.data.forms import frames
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
-from noria.data.tabular import incremental, tables
+from noria.data.tabular import incremental
 from noria.pipeline.ambient import made_in
 from noria.store.workspace import Workspace
 
@@ -87,7 +87,7 @@ def add_data(
         raise UsageError("a frame has no name of its own", hint='nr.add_data(frame, name="NAME")')
     roles = {"key": key, "time": time, "label": label}
     rows = frames.arrow_of(frame)
-    return tables.add_table(
+    return versions.add_rows(
         ws, rows, name, roles=roles, source=_source(), note=note, inputs=_edges(), operation="frame"
     )
 
