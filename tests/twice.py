@@ -53,7 +53,9 @@ def main(words: list[str]) -> int:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         options = [f"--randomly-seed={failures.seed}", f"--junitxml={report}"]
-        again = subprocess.run([sys.executable, "-m", "pytest", "-q", *options, *failures.names], check=False).returncode
+        again = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *options, *failures.names], check=False
+        ).returncode
         if again:
             return again
         said = report.read_text(encoding="utf-8")

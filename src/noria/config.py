@@ -13,11 +13,12 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from noria.core.errors import ConfigError, NotAProject
+from noria.core.frozen import frozen
 from noria.core.settings import named, require_one_of, struct, table_of, unknown_key, value_of
 from noria.identities import AccessConfig, require_sound
 from noria.policies import (
@@ -74,7 +75,7 @@ _TABLES = ("project", "access", "data", "env", "model", "remote", "reproduce", "
            "webhooks")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DataConfig:
     """`[data.NAME]`: where a data set comes from and what guards it."""
 
@@ -83,7 +84,7 @@ class DataConfig:
     fresh: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServerConfig:
     """`[server]`: address and limits. A host that is not loopback needs a token.
 
@@ -106,7 +107,7 @@ class ServerConfig:
     realtime: str = "auto"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StoreConfig:
     """`[store]`: the database URL and the object store URL; empty means inside `.noria/`.
 
@@ -118,14 +119,14 @@ class StoreConfig:
     cache: str = "20GB"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EnvironmentConfig:
     """`[env.NAME]`: a remote Noria server."""
 
     server: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RemoteConfig:
     """`[remote.NAME]`: where versions of data sets are pushed to: a folder, or `s3://bucket/prefix`.
 
@@ -139,7 +140,7 @@ class RemoteConfig:
     default: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReproduceConfig:
     """`[reproduce]`: `tolerance` maps a step to how far its numbers may be from those of the run.
 
@@ -149,7 +150,7 @@ class ReproduceConfig:
     tolerance: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CostConfig:
     """`[run.cost]`: what a run is estimated to use and to cost. Prices of 0 are not known: then no cost is told.
 
@@ -170,7 +171,7 @@ class CostConfig:
     currency: str = "EUR"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunConfig:
     """`[run]`: how pipelines are executed; none of it changes a result or a cache key.
 
@@ -192,7 +193,7 @@ class RunConfig:
     cost: CostConfig = field(default_factory=CostConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ScheduleConfig:
     """`[schedule.NAME]`: when something is done by itself, what, and what happens to a tick that comes late.
 
@@ -214,7 +215,7 @@ class ScheduleConfig:
     grace: str = "5m"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WebhooksConfig:
     """`[webhooks]`: whom the server may call when a webhook says so; only an admin makes webhooks.
 
@@ -228,7 +229,7 @@ class WebhooksConfig:
     hosts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Project:
     """Everything noria.toml says. `root` is its folder; `clock` is "wall" or "events"."""
 

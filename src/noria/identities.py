@@ -12,9 +12,10 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.clock import duration
+from noria.core.frozen import frozen
 
 __all__ = [
     "MACHINE_ROLES",
@@ -37,7 +38,7 @@ _SECRET = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)")
 _NAMED_ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AllowRule:
     """`[[access.workload.NAME.allow]]`: what the claims of a machine's token must be, and what it then gets.
 
@@ -51,7 +52,7 @@ class AllowRule:
     ttl: str = "15m"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WorkloadConfig:
     """`[access.workload.NAME]`: a platform whose jobs change their identity token for one of Noria's.
 
@@ -67,7 +68,7 @@ class WorkloadConfig:
     allow: tuple[AllowRule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LoginConfig:
     """`[access.login.NAME]`: a provider that people log in with.
 
@@ -89,7 +90,7 @@ class LoginConfig:
     session: str = "8h"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AccessConfig:
     """`[access]`: `url` is the address that people reach the server by; `login` and `workload` are providers."""
 

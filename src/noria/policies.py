@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from noria.core.clock import duration
 from noria.core.consent import need
 from noria.core.errors import ConfigError
+from noria.core.frozen import frozen
 from noria.core.settings import numbers, require_one_of, struct, table_of, unknown_key
 
 __all__ = [
@@ -35,7 +36,7 @@ MIN_COMPARED_ROWS = 50
 """Fewer requests than these are compared with nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class GateRule:
     """One metric's rule: an absolute floor or ceiling, and how it must compare with the champion.
 
@@ -49,7 +50,7 @@ class GateRule:
     margin: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FairnessRule:
     """How far the rates of the groups of a column may lie apart: at least a ratio, or at most a difference.
 
@@ -73,7 +74,7 @@ class FairnessRule:
         return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DriftRule:
     """How far the rows that a model learned from may be from what production receives.
 
@@ -88,7 +89,7 @@ class DriftRule:
     ignore: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CostRule:
     """What a model may cost, in money: its training, and a million predictions, at a price of a core for an hour."""
 
@@ -97,7 +98,7 @@ class CostRule:
     per_million: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class GateConfig:
     """`[model.NAME.gate]`: metric rules by name, and the rules that are not about one metric.
 
@@ -119,7 +120,7 @@ class GateConfig:
     inputs: str = "same"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DeployConfig:
     """`[model.NAME.deploy]`: who must approve, the path of a rollout, and what aborts it.
 
@@ -137,14 +138,14 @@ class DeployConfig:
     aliases: tuple[str, ...] = ("champion", "production")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LabelsConfig:
     """How long outcomes take to be complete. They come to the feedback endpoint."""
 
     delay: str = "0s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MonitorConfig:
     """`[model.NAME.monitor]`: window is "day", "week", "month" or a duration such as "7d"."""
 
@@ -153,7 +154,7 @@ class MonitorConfig:
     false_alarms: str = "1 per 365d"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RetrainLimits:
     """What the loop may spend. Times are event time under an event clock."""
 
@@ -162,7 +163,7 @@ class RetrainLimits:
     budget_per_week: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RetrainConfig:
     """`[model.NAME.retrain]`: when to train a challenger, and what a better model is worth.
 
@@ -180,7 +181,7 @@ class RetrainConfig:
     expected_requests: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BehaviourConfig:
     """`[model.NAME.behaviour]`: what `noria test` asks of a model beside what its schema gives.
 
@@ -192,7 +193,7 @@ class BehaviourConfig:
     direction: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ClientsConfig:
     """`[model.NAME.clients]`: how a model is judged that another tool's client logged, such as MLflow's.
 
@@ -214,7 +215,7 @@ class ClientsConfig:
     slices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelConfig:
     """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py.
 

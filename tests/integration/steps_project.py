@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 import warm
 
 LIMIT_S = 120.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 
 __all__ = [
     "FACTS",
@@ -84,7 +85,7 @@ class ExperimentUntagged:
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SourceData:
     """A data set as a client describes it.
 
@@ -108,7 +109,7 @@ class InputsLogged:
     models: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OutputModel:
     """A logged model that a run gave at a step."""
 
@@ -176,7 +177,7 @@ class LoggedModelDeleted:
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelPoint:
     """A measure of a logged model. A `value` that is not finite is None, and `special` says "nan", "inf" or "-inf"."""
 

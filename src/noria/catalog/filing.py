@@ -7,7 +7,7 @@ comes through `experiments.incoming`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from noria.catalog.facts import (
 from noria.catalog.records import DEFAULT, ExperimentRecord
 from noria.core.clock import instant
 from noria.core.errors import Conflict, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import digest
 from noria.experiments import records as runs
 from noria.experiments import sending
@@ -69,7 +70,7 @@ class Taken(Conflict):
     """The name of an experiment belongs to another one, perhaps a deleted one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Begin:
     """What a client says of a run as it begins. `parent` is the run that it is nested in."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from noria.catalog import records
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.registry.kept import VersionRecord
 from noria.store.ledger import Reader
 from noria.tracking import records as tracking
@@ -17,7 +17,7 @@ __all__ = ["HeldFile", "files_of"]
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeldFile:
     """A file of a version; `name` is its path in the version, of plain names."""
 

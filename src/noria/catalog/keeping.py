@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from noria.catalog import records
@@ -26,6 +26,7 @@ from noria.catalog.facts import (
 )
 from noria.catalog.records import LoggedModel
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.experiments.records import ACTIVE
 from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
@@ -49,7 +50,7 @@ VERSIONS_TAG = "mlflow.modelVersions"
 """The tag by which clients see which versions were made of a logged model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LogModel:
     """What a client says of a model as it begins to log it. `experiment` is a number."""
 

@@ -7,7 +7,7 @@ were first heard of, whether a client made them or a recording named them.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, Text, bindparam, func, select
@@ -33,6 +33,7 @@ from noria.catalog.facts import (
 )
 from noria.core.clock import instant
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.experiments.facts import RunDescribed
 from noria.experiments.records import ACTIVE, DELETED, file_runs, use_dataset
 from noria.store.ledger import Reader, Transaction
@@ -156,7 +157,7 @@ _TAGS_OF = select(_tag).where(_tag.c.experiment == bindparam("experiment")).orde
 TABLES = (_experiment, _tag, _input, _model, _logged, _logged_param, _logged_tag, _measure, _logged_file)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExperimentRecord:
     """An experiment. `stage` is active or deleted; times are milliseconds since 1970, UTC."""
 
@@ -169,7 +170,7 @@ class ExperimentRecord:
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class InputRecord:
     """A data set that a run used, as its client described it."""
 
@@ -180,7 +181,7 @@ class InputRecord:
     tags: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelRecord:
     """A logged model that a run took ("in") or gave ("out")."""
 
@@ -189,7 +190,7 @@ class ModelRecord:
     step: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MeasureRecord:
     """A measure of a logged model by a run. `value` is None where `special` says nan, inf or -inf."""
 
@@ -203,7 +204,7 @@ class MeasureRecord:
     content_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LoggedModel:
     """A model that a client logged. `status` is pending, ready or upload_failed; `stage` active or deleted."""
 
@@ -221,7 +222,7 @@ class LoggedModel:
     measures: Sequence[MeasureRecord]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FileRecord:
     """A file of a logged model."""
 

@@ -25,7 +25,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from noria.checks import habits
@@ -42,6 +41,7 @@ from noria.checks.scanning.repeats import repeated
 from noria.checks.scanning.summary import ColumnProfile, TableProfile
 from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows, Tally
 from noria.checks.suites.rules import ColumnRules, When
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.words import counted, nearest, no_column, percent
 
@@ -73,7 +73,7 @@ _LIVELY = 3
 _SIGMAS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """One file in memory: its rows, its profile, and the profile of the accepted file nearest before it."""
 

@@ -30,6 +30,7 @@ from noria.checks.scanning.tally import Places
 from noria.checks.suites.rules import is_empty
 from noria.checks.wholes import KeyWatch
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.versions import DatasetVersion
 from noria.store.workspace import Workspace
@@ -65,7 +66,7 @@ class StoredReport(msgspec.Struct, frozen=True, kw_only=True):
     depends: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Examined:
     """The report, and (when asked for) the rows of each new file that broke an error rule, ascending."""
 

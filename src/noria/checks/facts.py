@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 
 __all__ = ["FACTS", "ChecksFinished", "ChecksInferred", "Finding", "Sample"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sample:
     """One row that broke a rule: its number in the file (from 0), and as text the values that tell why."""
 
@@ -18,7 +18,7 @@ class Sample:
     values: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Finding:
     """The outcome of one rule: what was checked, how many rows broke it, and which.
 

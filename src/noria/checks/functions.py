@@ -12,7 +12,6 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +23,7 @@ from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import Places, Rows, Tally, whole
 from noria.checks.suites.rules import SEVERITIES
 from noria.core.errors import ProjectError, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.words import counted, no_column
 from noria.plugins import keep_zones
@@ -43,7 +43,7 @@ _MARK = "__noria_check__"
 _FRAMES = " (it was given a pyarrow Table; the annotation `: pd.DataFrame` on its argument gives a frame)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CheckFunction:
     """A function of the project that checks a data set. No `columns`: it gets all of them."""
 

@@ -9,7 +9,6 @@ upsert replaced stand anywhere in their files; the delta that it wrote holds the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from noria.checks.scanning import source
 from noria.checks.scanning.arrays import Whole
 from noria.checks.scanning.source import Part
 from noria.core.errors import NoriaError, NotFound
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.forms import formats
 from noria.data.versions import DatasetVersion, log, resolve
@@ -36,7 +36,7 @@ _ROWS = 1 << 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Upserted:
     """The rows that one upsert replaced and that still are as it left them.
 

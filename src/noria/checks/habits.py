@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.scanning.arrays import Floats, Mask, Whole
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def silence(
     return None if best is None else best[1:]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usual:
     """Values that come back all the time, the share of rows of each, and how many rows a clump has."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from noria.checks.suites.place import base_path, profile_path, shown, suite_path
 from noria.checks.suites.rules import ColumnRules, Suite, TableRules, When, count
 from noria.checks.suites.suitefile import read_text, text_of
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.core.lazy import lazy
 from noria.core.verb import verb
@@ -83,7 +83,7 @@ _UNORDERED = 0.001
 """So few rows may stand before an earlier one in a file that is in order of time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SuiteReport:
     """What was inferred and where it stands. `is_new` says that the file was written.
 
@@ -341,7 +341,7 @@ def _is_closed(profile: ColumnProfile) -> bool:
 
 
 def _with_reason(rules: ColumnRules, when: When, share: float) -> ColumnRules:
-    values = {name: getattr(rules, name) for name in ColumnRules.__slots__}
+    values = {each.name: getattr(rules, each.name) for each in dataclasses.fields(rules)}
     slack = WHEN_SLACK if share == 0.0 and when.sign == "present" else NULL_SLACK
     return ColumnRules(**(values | {"when": str(when), "nulls_when": round(share + slack, 4)}))
 

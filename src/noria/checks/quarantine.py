@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from noria.checks.scanning.tally import Places
 from noria.checks.suite import again
 from noria.checks.suites.place import suite_path
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -41,7 +41,7 @@ pq = lazy("pyarrow.parquet")
 __all__ = ["Quarantined", "quarantine"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Quarantined:
     """What was set apart. A ref is empty where there was no row.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Integer, Select, String, Text, select
 
 from noria.checks.facts import ChecksFinished
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
 from noria.store.tables import project, record_table
@@ -17,7 +17,7 @@ from noria.store.tables import project, record_table
 __all__ = ["PROJECTIONS", "TABLES", "ChecksRecord", "accepted", "latest", "runs"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ChecksRecord:
     """One run of a suite on a version; `report` is the digest of its findings, `seq` its place in the ledger."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ from noria.checks import records
 from noria.checks.examine import StoredReport
 from noria.checks.page import page
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data.versions import resolve
 from noria.store.objects import disk_faults
@@ -19,7 +19,7 @@ from noria.store.workspace import Workspace
 __all__ = ["WrittenReport", "report"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WrittenReport:
     """Where a report page was written."""
 

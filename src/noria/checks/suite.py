@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,7 @@ from noria.checks.suites.place import suite_path
 from noria.checks.suites.rules import Suite
 from noria.checks.suites.suitefile import load
 from noria.core.errors import ConfigError, GateClosed, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -33,7 +34,7 @@ from noria.store.workspace import Workspace
 __all__ = ["ChecksReport", "StoredReport", "again", "history", "in_words", "latest", "require", "run", "stop_message"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ChecksReport:
     """What a suite found on a version. `findings` are those that failed or warned, worst first.
 

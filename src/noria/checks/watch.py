@@ -19,7 +19,6 @@ import itertools
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from noria.checks.scanning.scan import scan, shape_of
 from noria.checks.suites.rules import ColumnRules
 from noria.core.clock import duration, instant
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -67,7 +67,7 @@ _NULLS_WARN, _NULLS_ERROR = 0.01, 0.05
 _HALF = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Anomaly:
     """What is out of the ordinary: a question, the column it is about, and how sure.
 
@@ -83,7 +83,7 @@ class Anomaly:
     high: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Watched:
     """One data set: its newest version against `history` earlier ones. `rows` counts files where `unit` is file.
 
@@ -101,7 +101,7 @@ class Watched:
     unit: str = "row"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WatchReport:
     """What `noria data watch` saw. `ok` is False if there is an anomaly of severity error."""
 
@@ -109,7 +109,7 @@ class WatchReport:
     datasets: tuple[Watched, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Seen:
     """What is known of one version: rows, when it came, its columns with their types, nulls by column.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import EXAMPLES, ROWS, Places, Rows
 from noria.checks.suites.rules import RowRule, Rule, Suite, TableRules
 from noria.core.clock import duration, instant
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.words import counted, no_column, percent
 from noria.data.versions import DatasetVersion, resolve
@@ -48,7 +48,7 @@ KEY_ROWS_MAX = 50_000_000
 """Keys of larger versions are compared on disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Key:
     """Columns that name a row: how findings call the rule, and how many rows may share their key.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from noria.core.frozen import frozen
 
 __all__ = ["Need", "need"]
 
 _NEED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})(?: ([1-9]\d?))?")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Need:
     """So many different people must approve in this role."""
 

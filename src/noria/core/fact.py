@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, dataclass_transform
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, canonical
 
 __all__ = ["Edge", "Fact", "FactKind", "Kinds", "Stored", "Upcaster", "fact", "kind_of", "upcast"]
@@ -24,7 +25,7 @@ P = TypeVar("P")
 _KIND = re.compile(r"[a-z_]+\.[a-z_]+")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Fact:
     """What is hashed: the content of one ledger entry, without its place in the ledger.
 
@@ -57,7 +58,7 @@ class Fact:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Stored(Generic[P]):
     """A fact in its place: its sequence number (from 1), and its payload as a typed value."""
 
@@ -81,7 +82,7 @@ class Stored(Generic[P]):
         return self.fact.subject
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class FactKind:
     """The declaration behind a payload class; `subject` is a format string over its fields."""
 

@@ -104,7 +104,9 @@ def _first_hash(cls: type[Any]) -> Callable[..., int]:
 def _compiled_init(cls: type[Any]) -> Callable[..., None]:
     """The `__init__` of a class, compiled and put in the place of the one that asked for it."""
     space: dict[str, Any] = {"_frozen_set": object.__setattr__, "_frozen_absent": MISSING}
-    by_place, by_name, lines = ["_frozen_self"], [], []
+    by_place: list[str] = ["_frozen_self"]
+    by_name: list[str] = []
+    lines: list[str] = []
     for each in dataclasses.fields(cls):
         value, default = each.name, ""
         if each.default is not MISSING:

@@ -6,8 +6,10 @@ small enough for the Open Inference Protocol to name. Nothing here reads data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
+
+from noria.core.frozen import frozen
 
 __all__ = ["TYPES", "Column", "ColumnType", "Signature"]
 
@@ -25,7 +27,7 @@ TYPES: tuple[ColumnType, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Column:
     """One column: its name, type, whether null may appear, unit and, for categories, the levels."""
 
@@ -40,7 +42,7 @@ class Column:
         return replace(self, levels=levels)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signature:
     """What a model takes and gives: input columns in order, output columns in order."""
 

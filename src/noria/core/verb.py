@@ -9,8 +9,9 @@ mappings of them), so that one definition serves every face.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+
+from noria.core.frozen import frozen
 
 __all__ = ["Verb", "verb", "verb_of"]
 
@@ -18,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Where = Literal["anywhere", "project"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verb:
     """The declaration of one verb.
 

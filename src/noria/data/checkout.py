@@ -28,6 +28,7 @@ from noria.core.errors import (
     StoreUnavailable,
     UsageError,
 )
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.core.printable import printable
 from noria.core.progress import task
@@ -56,7 +57,7 @@ _FOLDER = "folder"
 _OTHER = "link"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CheckedOut:
     """What a checkout wrote, and where.
 
@@ -81,7 +82,7 @@ class CheckedOut:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """Where files go: a folder, or in it one file, under the name that it has there whatever the version calls it."""
 

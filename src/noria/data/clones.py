@@ -13,10 +13,10 @@ import json
 import socket
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import ConfigError, Conflict, StoreUnavailable
+from noria.core.frozen import frozen
 from noria.store.bucket import Bucket, InBucket
 from noria.store.disk import disk_faults
 from noria.store.workspace import Workspace
@@ -26,7 +26,7 @@ __all__ = ["Clone", "clones", "register", "shared_store"]
 FOLDER = "clones"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Clone:
     """The folder of a clone, where its ledger is, and where the note is that says so; "" for the project itself."""
 

@@ -9,11 +9,11 @@ roots are its records of versions, each of which must be there whole, and whatev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.clock import duration
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data.leftovers import LocalFolder, clear
 from noria.data.lock import lease_folder
@@ -32,7 +32,7 @@ from noria.store.workspace import Workspace
 __all__ = ["CollectReport", "gc"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CollectReport:
     """What a collection found, and with `swept` what it did.
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.data import lock, records
 from noria.data.columns import check_roles, roles_of
@@ -32,7 +32,7 @@ _REF_HOPS = 5
 _BUILT_ON = frozenset({"append", "upsert", "delete", "compact"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Content:
     """A tree that is stored, and what is true of it. `content` names a table or a single file; empty for a folder."""
 

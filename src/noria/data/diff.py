@@ -10,10 +10,10 @@ growing data set wants to know; otherwise all rows are compared with all rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -48,7 +48,7 @@ _ID_SHARE = 0.5
 _ID_MIN = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ColumnChange:
     """A column that is new, gone, or of another type; `before` or `after` is empty where it is not there."""
 
@@ -57,7 +57,7 @@ class ColumnChange:
     after: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FileChanges:
     """Paths that are new, gone, or have other content, the first thousand of each; `same` counts the rest.
 
@@ -71,7 +71,7 @@ class FileChanges:
     counts: tuple[int, int, int] = (0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ColumnShift:
     """How the values of a column moved.
 
@@ -99,7 +99,7 @@ class ColumnShift:
         return is_elsewhere or abs(self.nulls_after - self.nulls_before) >= SHOWN_SHIFT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TableDiff:
     """Everything that differs between `before` and `after` (refs such as `flights@3`).
 

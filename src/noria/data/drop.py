@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from noria.core.errors import Conflict, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.core.words import counted
 from noria.data import lock, records
@@ -28,7 +28,7 @@ SHOWN = 5
 LOOKED_AT = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Dropped(DatasetVersion):
     """The version that was dropped; `uses` are the first that named it, `stays` says what becomes of its bytes."""
 

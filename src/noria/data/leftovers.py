@@ -16,9 +16,9 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.data import lock, records
 from noria.data.folders.statcache import StatCache, cache_path
@@ -38,7 +38,7 @@ _MARK = re.compile(r"\.(\d+-\d+-[0-9a-f]{8})(?=\.|$)")
 _SQLITE = re.compile(r"\.db(-wal|-shm)?$")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalFolder:
     """What of a folder of the local state goes, or went, because nothing needs it; and what stays there."""
 

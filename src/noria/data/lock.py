@@ -19,11 +19,11 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from noria.core.errors import StoreFull, StoreUnavailable
+from noria.core.frozen import frozen
 from noria.data import clones, records
 from noria.data.pins import pin_path, pin_text, read_pin, write_pin
 from noria.data.records import DatasetVersion
@@ -70,7 +70,7 @@ class Claim(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """A process: its id, when it started (in the kernel's ticks), the boot that it lives in, and what it does."""
 

@@ -13,11 +13,11 @@ import re
 import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import ConfigError
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.core.printable import printable
 from noria.store.objects import disk_faults
@@ -60,7 +60,7 @@ _UNMERGED = re.compile(r"^<<<<<<< ours, not merged by Noria: (.+)$", re.MULTILIN
 _HEAD = "# Written by `noria data add`: the version of this data set that the project stands on."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Pin:
     """What a pin file says. `version` is the number it had where it was written; `tree` is what counts.
 
@@ -100,7 +100,7 @@ class Pin:
         return {"key": self.key, "time": self.time, "label": self.label}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BrokenPin:
     """A pin file that says nothing, such as one with the marks of a conflict in it; `error` tells what to do."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, Select, String, Text, func, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetDropped, DatasetTagged, DatasetUntagged
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DatasetVersion:
     """One version of a data set; its files are those of `tree`, its id is `content`.
 

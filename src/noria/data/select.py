@@ -14,12 +14,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest, short
 from noria.data import records
 from noria.data.pins import pin_path, read_pin
@@ -35,7 +35,7 @@ _HEX = re.compile(r"[0-9a-f]{4,64}")
 _DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2})?)?)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Chosen:
     """A version, and in words why a date meant it; empty for any other way to name one."""
 

@@ -8,8 +8,8 @@ what is not in it any more, and how to see it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.data import records
 from noria.data.pins import Pin, conflict_sides
@@ -22,7 +22,7 @@ GROWING = ("append", "upsert", "delete")
 _ID_DIGITS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """What a data set stood on: the version of its pin, else the newest; of a pin in conflict, ours and theirs."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from noria.core.errors import Corrupt, NoriaError, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -30,7 +31,7 @@ LIMIT = 1000
 """So many bad objects are listed; all are counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BadObject:
     """An object that is not what its name says.
 
@@ -47,7 +48,7 @@ class BadObject:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AbsentPin:
     """A version that noria.lock/ pins and that is not here; `asked` says what each remote said of it.
 
@@ -61,7 +62,7 @@ class AbsentPin:
     asked: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class VerifyReport:
     """What was read: `ok` if everything is now what it should be. `bad` counts, `healed` of these were put right.
 

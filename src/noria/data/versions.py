@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import ConfigError, NotFound, UsageError
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data import columns, lock, records, standing
 from noria.data.checkout import CheckedOut, checkout, part_of
@@ -65,7 +65,7 @@ ENTRIES = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Added(DatasetVersion):
     """The version that an add made or found, and what else there is to say of it, each "" for nothing.
 
@@ -78,7 +78,7 @@ class Added(DatasetVersion):
     takes_back: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DatasetFiles:
     """A version with its files and the tags that name it.
 
@@ -93,7 +93,7 @@ class DatasetFiles:
     choice: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Tagged(DatasetVersion):
     """A version whose tag was set or taken away; `before` is the version that the tag named until then, 0 for none.
 

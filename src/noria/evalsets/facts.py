@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 
 __all__ = [
     "FACTS",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RecordBody:
     """A record by its id; `key` is the digest (hex) of its inputs, `details` that of an object (JSON) with all of it.
 

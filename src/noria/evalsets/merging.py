@@ -10,12 +10,12 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from noria.core.errors import UsageError
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.evalsets import keeping, records
 from noria.evalsets.facts import RecordBody, RecordsMerged, RecordsRemoved
 from noria.evalsets.records import USER, RowRecord
@@ -33,7 +33,7 @@ PAGE_BYTES = 32 << 20
 TRIES = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Given:
     """A record as a client gives it. None is what it does not say; `outputs` counts where `says_outputs`."""
 
@@ -45,7 +45,7 @@ class Given:
     source: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Told:
     """A record, and what it says: inputs, outputs, expectations, tags, source, by and updated_by."""
 
@@ -53,7 +53,7 @@ class Told:
     said: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plan:
     """What a merge stands on (the records that are there, the schema), and what it makes of them."""
 

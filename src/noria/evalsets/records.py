@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Row, Table, Text, and_, or_, select
 
 from noria.catalog.takeover.facts import OriginNoted
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.evalsets.facts import (
     EvalsetAssigned,
     EvalsetCreated,
@@ -87,7 +87,7 @@ _row: Table = record_table(
 TABLES = (_evalset, _tag, _experiment, _row)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EvalsetRecord:
     """An evaluation data set without its records. Times are milliseconds.
 
@@ -107,7 +107,7 @@ class EvalsetRecord:
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RowRecord:
     """A record of an evaluation data set; `details` is the digest of the object with what it says, of `size` bytes."""
 
@@ -120,7 +120,7 @@ class RowRecord:
     updated_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Condition:
     """What an evaluation data set must fit: `kind` is attribute (a column) or tag."""
 

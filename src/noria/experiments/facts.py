@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 
 __all__ = [
     "FACTS",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Summary:
     """What a batch holds of one metric. `step`, `at_us` (UTC, µs) and `last` are of its newest point.
 
@@ -38,7 +39,7 @@ class Summary:
     special: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Dataset:
     """A data set that a run used: its version and tree, or 0 and "" where no such version is known here."""
 

@@ -16,10 +16,10 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 
 __all__ = ["ATTRIBUTES", "Clause", "Order", "parse_filter", "parse_order"]
 
@@ -68,7 +68,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Clause:
     """One condition. `key` of an attribute is the column; `value` is a number, a text, or the texts of a list."""
 
@@ -78,7 +78,7 @@ class Clause:
     value: Value = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """One key to order by."""
 
@@ -87,7 +87,7 @@ class Order:
     is_descending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Token:
     kind: str
     text: str

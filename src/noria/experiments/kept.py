@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from noria.core.frozen import frozen
 
 __all__ = ["LoggedRun", "Metric", "NoteRecord", "UsedDataset"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LoggedRun:
     """One run, without what it logged. Times are UTC texts, by the clock of the machine that recorded.
 
@@ -31,7 +31,7 @@ class LoggedRun:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Metric:
     """Where a metric of a run stands. `value` is None where `special` says nan, inf or -inf."""
 
@@ -45,7 +45,7 @@ class Metric:
     points: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class UsedDataset:
     """A data set that a run used; version 0 is one that no version here fits."""
 
@@ -55,7 +55,7 @@ class UsedDataset:
     context: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NoteRecord:
     """A note of a run, or (`kind` "problem") a sentence about what could not be kept."""
 

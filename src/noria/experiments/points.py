@@ -13,9 +13,9 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.experiments.facts import Summary
 from noria.store.objects import Objects
@@ -57,7 +57,7 @@ Point = tuple[int, int, float]
 """(step, at in µs UTC, value)"""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Curve:
     """Points of one metric in the order of step, then time; arrays of shape (n_points,), at in µs UTC."""
 
@@ -73,7 +73,7 @@ class Curve:
         return Curve(self.steps[places], self.at_us[places], self.values[places])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chunk:
     """The summary of up to `CHUNK` points of a name: how many, from which row on, and the points that show."""
 

@@ -7,9 +7,10 @@ import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.experiments import incoming, points, records, sending
 from noria.experiments.grammar import Clause, parse_filter, parse_order
@@ -28,7 +29,7 @@ PAGE_MAX = 5000
 POINTS_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FoundRun:
     """One run of a search: what it is, and the params, metrics and tags that were asked for.
 
@@ -51,7 +52,7 @@ class FoundRun:
     page: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunDetails:
     """Everything that was logged of a run."""
 
@@ -65,7 +66,7 @@ class RunDetails:
     children: tuple[LoggedRun, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class History:
     """Points of a metric in the order of their steps; `at_us` is UTC in microseconds.
 
@@ -81,7 +82,7 @@ class History:
     values: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExperimentLine:
     """An experiment: a name that runs share."""
 
@@ -90,7 +91,7 @@ class ExperimentLine:
     newest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sent:
     """What sending did: recordings that are wholly in the ledger now, and how many still wait."""
 

@@ -13,7 +13,6 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from noria import plugins
 from noria.core.clock import instant
 from noria.core.errors import NoriaError, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.experiments import journal, points, records
@@ -68,7 +68,7 @@ REGISTERED = "model:"
 """How the artifact of a model is called that becomes a version when its run ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Waiting:
     """A recording on this machine that is not wholly in the ledger yet. `is_live`: its process is at work."""
 
@@ -207,7 +207,7 @@ def _begin(ws: Workspace, folder: Path, begin: dict[str, Any]) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Stored:
     """The next batch of a log, whose objects are stored: from the byte `start` on, told by `fact`."""
 
@@ -304,7 +304,7 @@ def _edges(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:
     return edges + [(f"dataset:{item.name}", f"dataset/{item.name}@{item.version}") for item in known]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ending:
     """What the end of a run takes that is made before its transaction.
 

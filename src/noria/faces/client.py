@@ -12,17 +12,17 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import Denied, NoriaError, StoreUnavailable, UsageError
+from noria.core.frozen import frozen
 
 __all__ = ["NoRedirect", "Remote", "require_token"]
 
 _LOCAL_ONLY_REDIRECTS = "a server never redirects an API call"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remote:
     """A Noria server. `url` is its base, such as `https://noria.example.org`.
 

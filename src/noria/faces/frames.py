@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.bootstrap import open_workspace
 from noria.core.errors import UsageError
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data import select, versions
 from noria.data.forms import frames
@@ -34,7 +34,7 @@ else:
 __all__ = ["AppendedVersion", "UpsertedVersion", "add_data", "append_data", "read_data", "upsert_data"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AppendedVersion(DatasetVersion):
     """The version that an append left, and how many rows it took, knew, and left out; as in `Appended`."""
 
@@ -46,7 +46,7 @@ class AppendedVersion(DatasetVersion):
     late_examples: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class UpsertedVersion(DatasetVersion):
     """The version that an upsert left, and how many rows are new, changed, and as they were."""
 

@@ -13,12 +13,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
 from noria import plugins
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.printable import printable
 from noria.core.verb import Verb, verb_of
@@ -47,7 +47,7 @@ INTEGER_MAX = 2**63 - 1
 """The largest whole number that both databases keep."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """One argument of a verb: its name, the kind of plain value it takes, and its default."""
 
@@ -58,7 +58,7 @@ class Parameter:
     is_nullable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundVerb:
     """A verb and how to ask for it. `target` is "module:function", `summary` its first doc line."""
 

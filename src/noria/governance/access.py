@@ -8,9 +8,9 @@ of tokens, headers or sessions: those say *who* asks, and this says what they ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from noria.core.errors import Denied, UsageError
+from noria.core.frozen import frozen
 
 __all__ = ["LEAST", "ROLES", "Actor", "authorize", "is_allowed", "require_role", "require_scopes"]
 
@@ -81,7 +81,7 @@ PEOPLE_ONLY = frozenset({"governance.approve"})
 """What a machine's account may not do, whatever its role: consent is a person's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Actor:
     """Who asks: a name for the facts, and what they hold.
 

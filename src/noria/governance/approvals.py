@@ -7,11 +7,11 @@ ends, and may be taken back by rejecting; while somebody's rejection stands noth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from noria.core.clock import duration, instant, utc_text
 from noria.core.consent import need
 from noria.core.errors import Conflict, Denied, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest, short
 from noria.core.verb import verb
 from noria.governance import policy, records
@@ -31,7 +31,7 @@ GENERAL = "approver"
 """The named role that everybody has who may approve at all."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """What a policy still asks for: the roles, and what to say of the release: "waits for approval as …"."""
 
@@ -39,7 +39,7 @@ class Waiting:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reviews:
     """What people said of a thing as it is now, who made it, and what its policy still waits for."""
 

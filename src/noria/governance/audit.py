@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Corrupt, NotFound, Tampered, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest, short
 from noria.core.verb import verb
 from noria.store.checkpoint import Checkpoint, Verifier, is_signed_by, parse_checkpoint, parse_verifier
@@ -35,7 +35,7 @@ SIGNERS = "signers"
 """A file in `.noria/` with verifier keys of other machines that write the same ledger, one a line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditReport:
     """What an audit found. `first_bad` is the first wrong sequence number, 0 if all is well.
 
@@ -64,7 +64,7 @@ class AuditReport:
     ledger: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Export:
     """Where the ledger was written to, and how much of it."""
 
@@ -148,7 +148,7 @@ def _logs(state: Path) -> tuple[int, dict[str, str]]:
     return count, wrong
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Bad:
     """An object that is altered or gone, and the first fact that names it (0: none does)."""
 

@@ -16,10 +16,10 @@ import hmac
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from noria.core.errors import Denied, StoreUnavailable
+from noria.core.frozen import frozen
 from noria.governance.access import ROLES
 from noria.identities import AllowRule, LoginConfig, WorkloadConfig
 
@@ -89,7 +89,7 @@ class Issuer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Grant:
     """What somebody is given: a role, what it is narrowed to, the named roles to approve in, how long, and why.
 

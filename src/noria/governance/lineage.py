@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.core.verb import verb
 from noria.governance import records
@@ -29,7 +29,7 @@ _RELEASE = re.compile(r"([^/@:\s]+)@r(\d{1,18})")
 Step = Callable[[Reader, Sequence[str]], list[EdgeRecord]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """One step of lineage: the fact `seq` connects `ref`, in a role; `depth` counts facts from the start."""
 

@@ -12,12 +12,12 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.config import CONFIG_NAME, ModelConfig, parse_project
 from noria.core.errors import ConfigError, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.core.verb import verb
 from noria.governance import records
@@ -31,7 +31,7 @@ WORKING_TREE = "working tree"
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """The rules of one model, and where they were read: "working tree", "REF@COMMIT" or "kept@DIGEST"."""
 
@@ -39,7 +39,7 @@ class Policy:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """Where policies are read from now, by whom it was said, and which models have rules there."""
 

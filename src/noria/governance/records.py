@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Text, func, or_, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.governance.facts import (
     ApprovalGiven,
     ApprovalRefused,
@@ -120,7 +120,7 @@ identity_table = record_table(
 TABLES = (approval, rejection, protection_table, token_table, identity_table)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalRecord:
     """One person's approval, in one role, of exactly this content."""
 
@@ -134,7 +134,7 @@ class ApprovalRecord:
     expires: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RejectionRecord:
     """One person's no to exactly this content."""
 
@@ -146,7 +146,7 @@ class RejectionRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProtectionRecord:
     """Where the rules of models are read from, by whom it was said: a git ref, or an object's digest."""
 
@@ -157,7 +157,7 @@ class ProtectionRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EdgeRecord:
     """An edge of lineage with the fact that it belongs to."""
 
@@ -169,7 +169,7 @@ class EdgeRecord:
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdentityRecord:
     """A subject of an issuer, by the digest of both, and the name that it has here."""
 
@@ -180,7 +180,7 @@ class IdentityRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenRecord:
     """A token without its secret. `expires` and `revoked_at` are moments, or empty."""
 

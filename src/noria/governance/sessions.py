@@ -15,11 +15,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from noria.config import Project
 from noria.core.clock import duration, utc_text
 from noria.core.errors import ConfigError, Conflict, NoriaError
+from noria.core.frozen import frozen
 from noria.governance import records, tokens
 from noria.governance.access import require_scopes
 from noria.governance.claims import Grant, IdentityRefused, names_for, subject_digest
@@ -38,7 +38,7 @@ REFUSED_MAX = 1000
 SECRET_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Subject:
     """Somebody or something that an issuer vouches for. `wanted` is what it is called, `provider` where.
 

@@ -15,10 +15,10 @@ import hmac
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from noria.core.clock import duration, utc_text
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.governance import records
 from noria.governance.access import Actor, require_role, require_scopes
@@ -57,7 +57,7 @@ _NOTHING = "0" * 64
 """Compared with where there is no such token, so that the time says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewToken:
     """A token as it is shown, this once. `secret` is the whole of it: what a client sends."""
 
@@ -71,7 +71,7 @@ class NewToken:
     secret: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """A token as it is listed. `state` is "live", "expired" or "revoked"; `last_used` is empty if it never was.
 

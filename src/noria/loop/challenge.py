@@ -7,10 +7,9 @@ kills in a row cost time and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.config import RetrainConfig
 from noria.core.errors import Conflict, GateClosed, ProjectError, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.loop import comparison, policy, records
 from noria.loop.comparison import Comparison
@@ -49,7 +48,7 @@ class Busy(Conflict):
     code, is_retry_safe = "under-way", True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Trained:
     """What a run made: the release of its bundle, the gates' verdict, and the comparison if there was a champion."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.packaging.predictor import Predictor
 from noria.registry.metrics import METRICS
@@ -36,7 +36,7 @@ LEVEL = 0.95
 METRIC = {"binary": "log_loss", "regression": "mae"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Comparison:
     """Champion and challenger on n rows in so many blocks of time; `gain` positive means the challenger is better.
 

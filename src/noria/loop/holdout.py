@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from noria.core.errors import GateClosed, StepFailed, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.records import DatasetVersion
 from noria.pipeline import values
@@ -22,7 +22,7 @@ else:
 __all__ = ["Roles", "holdout_of", "roles_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Roles:
     """What the columns of the holdout are."""
 

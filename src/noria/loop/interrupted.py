@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from noria.core.clock import instant
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.store.workspace import Workspace
 from noria.tracking import records
@@ -22,7 +22,7 @@ RESUMES_MAX = 3
 LOOKED_AT = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Interrupted:
     """What a run that is to go on was asked for when it began."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from noria.catalog import records as catalog
 from noria.catalog.records import InputRecord
 from noria.config import ClientsConfig
 from noria.core.errors import GateClosed, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data import records as data
 from noria.data import versions as datasets
@@ -45,7 +45,7 @@ DIGEST_ROWS = 10_000
 SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class JudgedOn:
     """Labelled rows, what their columns are, how to name them, and the refs that lineage would know them by.
 

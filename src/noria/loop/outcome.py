@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.registry.facts import Verdict
 from noria.tracking.facts import Pin
 
 __all__ = ["ModelLine", "Question", "model_lines"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Question:
     """What is to be shipped: a run's capture. `model` is the name that was asked for, empty if none was."""
 
@@ -23,7 +23,7 @@ class Question:
     pins: tuple[Pin, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelLine:
     """What became of one model. `version` 0: it is not registered, and `note` says why.
 

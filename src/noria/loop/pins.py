@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from noria.core.errors import GateClosed, NotFound, ProjectError
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.core.lazy import lazy
 from noria.core.words import counted
@@ -43,7 +44,7 @@ GROWN = frozenset({"append", "upsert", "delete", "compact", "merge"})
 _ROWS_CHANGED = GROWN - {"merge"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DataLine:
     """One data set of a run: its version with its id, rows gained since the version before, and its checks.
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from noria.config import RetrainConfig
 from noria.core.clock import duration
 from noria.core.errors import ConfigError
+from noria.core.frozen import frozen
 from noria.core.words import counted
 
 __all__ = [
@@ -41,7 +41,7 @@ _AGE = re.compile(r"age (\S+)")
 _LIMIT = re.compile(r"([a-z_][a-z0-9_]*)\s*(<|>)\s*(\d{1,18}(?:\.\d{1,18})?)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Quality:
     """A metric of the window as served, and of the champion on its own holdout; intervals at 95 %.
 
@@ -58,7 +58,7 @@ class Quality:
     before_high: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Training:
     """A challenger that the policy asked for: at which event time, and what it cost."""
 
@@ -66,7 +66,7 @@ class Training:
     cost: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Evidence:
     """Everything the policy may look at. Times are event times under an event clock.
 
@@ -91,7 +91,7 @@ class Evidence:
     is_rolling: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rule:
     """One rule that was looked at: whether it fired, and its numbers as a sentence."""
 
@@ -100,7 +100,7 @@ class Rule:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Trigger:
     """One item of `when`, read: drift, quality, new labels (`limit` rows), age, or the limit of a metric."""
 
@@ -112,7 +112,7 @@ class Trigger:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Decision:
     """`decision` is train, wait or stopped; `reason` the sentence for people; `rules` all that was looked at."""
 
@@ -122,7 +122,7 @@ class Decision:
     rules: tuple[Rule, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Gain:
     """A challenger against the champion on the same rows: log loss saved per prediction, with its interval."""
 
@@ -134,7 +134,7 @@ class Gain:
     n: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Worth:
     """Whether a challenger is worth it: `worth` (of the gain's lower bound) against `cost` + risk, in money."""
 

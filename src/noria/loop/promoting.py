@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from noria.config import GateConfig, GateRule
 from noria.core.errors import NoriaError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.governance.policy import of as policy_of
 from noria.loop import baseline, judging
@@ -36,7 +37,7 @@ COMPARED = {"binary": "log_loss", "regression": "mae"}
 """What decides where the policy has no rule of a metric: the candidate must be better by it, proven."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Promotion:
     """What became of a version. `ok` is whether every gate said yes; `champion` what it was compared with (0: none).
 

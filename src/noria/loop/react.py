@@ -8,7 +8,6 @@ one job and may be begun again after any kill.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 from noria.checks import records as checks
 from noria.core.clock import duration, instant, utc_text
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.data import records as data
@@ -49,7 +49,7 @@ MAX_WINDOWS = 400
 """So many closed windows are looked back at, at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Queued:
     """A review that was queued: its job, and what it is about."""
 

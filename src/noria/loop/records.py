@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.loop.facts import ChallengerJudged, RetrainDecided
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
@@ -66,7 +67,7 @@ _judged = record_table(
 TABLES = (_decision, _judged)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DecisionRecord:
     """What the policy decided of one window, seeing one version of the data."""
 
@@ -89,7 +90,7 @@ class DecisionRecord:
         return f"retrain/{self.seq}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class JudgedRecord:
     """How a challenger did against the champion; releases are numbered, scores are mean log loss."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from noria.core.frozen import frozen
 
 if TYPE_CHECKING:
     from noria.loop.comparison import Comparison
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepLine:
     """One step of a run: `status` is done, cached, failed or skipped; `because` says why, `attempts` how often."""
 
@@ -41,7 +42,7 @@ class StepLine:
     attempts: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MetricLine:
     """A metric on the holdout with its 95 % interval, and the champion's on the same rows.
 
@@ -60,7 +61,7 @@ class MetricLine:
     n: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SliceLine:
     """The slice where a metric is worst, against the whole."""
 
@@ -72,7 +73,7 @@ class SliceLine:
     n: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunReport:
     """Everything that a run did. `ok` is False if a gate said no; `next` is the command to go on with.
 
@@ -105,7 +106,7 @@ class RunReport:
     is_champion: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Made:
     """What a run that makes a model has made."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from noria.core.clock import instant, utc_text
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.data import records as data_records
 from noria.data.records import DatasetVersion
 from noria.loop import pins, policy, records
@@ -43,7 +43,7 @@ __all__ = ["data_alert", "decide", "decision_ref", "stop"]
 MAX_REASON = 900
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Looked:
     """What was measured of a window; None for what could not be."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.lazy import lazy
 from noria.core.verb import verb
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Challenge:
     """What a run may be asked for by the loop: exact versions, and the ref of what asked.
 

@@ -16,11 +16,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from noria.core.errors import NotFound, ScriptFailed, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.loop.outcome import ModelLine, Question, model_lines
 from noria.registry.versions import require_name
@@ -42,7 +42,7 @@ FAILURE = "failure.json"
 SHOWN_FITS = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FitLine:
     """One estimator that was fitted: its class, the rows, how long, and the parameters that are no defaults."""
 
@@ -52,7 +52,7 @@ class FitLine:
     params: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ScriptReport:
     """Everything that a script did. `ok` is False if a gate said no; `next` is the command to go on with.
 

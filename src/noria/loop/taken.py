@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.catalog import held
 from noria.catalog.held import HeldFile
 from noria.core.errors import Denied, GateClosed, ModelFailed, NoriaError, NotFound, StepFailed, UsageError
+from noria.core.frozen import frozen
 from noria.loop.judging import JudgedOn
 from noria.packaging import bundle as bundles
 from noria.packaging.bundle import Written
@@ -40,7 +40,7 @@ _ERRORS: Mapping[str, type[NoriaError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Taken:
     """A bundle that was made of a client's files and that no fact names yet, and how they were loaded."""
 

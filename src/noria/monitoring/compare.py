@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.monitoring.budget import budget_of
 from noria.monitoring.dependence import least_effect, p_value
@@ -42,7 +42,7 @@ MIN_ROWS = MIN_COMPARED_ROWS
 """A window with fewer rows is not compared."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ColumnDrift:
     """What one column did in a window.
 
@@ -137,7 +137,7 @@ def alert_rate(q: float, days: float) -> float:
     return q * 365.0 / days
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Tests:
     effect: float | None
     p: float | None

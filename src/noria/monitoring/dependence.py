@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _HALF_NORMAL_MEDIAN = 0.6744897501960817
 _DEPENDENT = 1.3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spread:
     """The ordinary size of sqrt(n) times an effect between parts of the reference, n = 1 / (1/n1 + 1/n2).
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 
 __all__ = ["FACTS", "AlertRaised", "AlertResolved", "DriftMeasured", "Estimate", "LabelsSealed", "QualityMeasured"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Estimate:
     """A metric with its 95 % interval over n rows; value is None when it cannot be computed."""
 

@@ -9,13 +9,13 @@ in `data`, which knows neither predictions nor labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from noria.core.clock import duration, instant, utc_text
 from noria.core.errors import NotFound, UsageError
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.data import lock
@@ -59,7 +59,7 @@ _LOGGED = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Feedback:
     """The version that was made, how many answers it has and how many of them a label, and what to beware of.
 

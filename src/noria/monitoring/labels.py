@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +17,7 @@ import msgspec
 
 from noria.core.clock import instant, utc_text
 from noria.core.errors import Corrupt
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.monitoring import records
 from noria.monitoring.facts import LabelsSealed
@@ -55,7 +55,7 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 _decoder = msgspec.json.Decoder(_Line)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Labels:
     """Labels by id, each id once with its newest revision.
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.monitoring import labels as label_log
@@ -46,7 +46,7 @@ BY_TASK: Mapping[str, tuple[str, ...]] = {"binary": ("auc", "log_loss"), "regres
 BATCH_ROWS = 8192
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Scored:
     """The labelled rows of a window: labels, served scores, scores of the first release."""
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.lazy import lazy
 from noria.core.schema import Column, ColumnType
@@ -60,7 +60,7 @@ class EmptyWindow(UsageError):
     code = "empty-window"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Score:
     """What one test said of one column: its effect size, its p-value, and over how many rows.
 
@@ -74,7 +74,7 @@ class Score:
     n: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Shape:
     """The bins of a column, fixed by the reference: edges of a numeric one, or names of levels.
 
@@ -92,7 +92,7 @@ class Shape:
         return (len(self.edges) if self.kind == "numeric" else len(self.levels)) + 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Profile:
     """One column over some rows: counts (n_bins,), nulls, and for numbers mean, squared deviations, range.
 

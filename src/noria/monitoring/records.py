@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Row, Text, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.monitoring.facts import AlertRaised, AlertResolved, DriftMeasured, Estimate, LabelsSealed, QualityMeasured
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
@@ -86,7 +87,7 @@ _alert = record_table(
 TABLES = (_labels, _drift, _quality, _alert)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LabelSegment:
     """A sealed piece of the label log: `segment` is the Parquet object's digest."""
 
@@ -99,7 +100,7 @@ class LabelSegment:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DriftRecord:
     """The newest drift measurement of a window; `report` is the digest of the columns' figures."""
 
@@ -115,7 +116,7 @@ class DriftRecord:
     at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class QualityRecord:
     """The newest quality measurement of a window."""
 
@@ -132,7 +133,7 @@ class QualityRecord:
     at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AlertRecord:
     """An alert; `resolved_at` is empty while it stands."""
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria.core.errors import Corrupt
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, Digest
 from noria.core.lazy import lazy
 from noria.core.schema import Column
@@ -54,7 +54,7 @@ _NORMAL_MEDIAN = 0.6744897501960817
 _KOLMOGOROV_MEDIAN = 0.8275735551899077
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class ReferenceColumn:
     """One column of a reference: its profile, and what is ordinary for it.
 
@@ -70,7 +70,7 @@ class ReferenceColumn:
     null_spread: Spread = INDEPENDENT
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Reference:
     """What a model was trained on, as profiles. `source` names the data; `windows` were compared with each other.
 
@@ -138,7 +138,7 @@ def read(objects: Objects, digest: str) -> Reference:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Cut:
     """The window of each row (-1: of none), from 0, and its part of `parts` equal parts in time order."""
 

@@ -8,10 +8,10 @@ number of false alerts is bounded, and the report says by how much.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.schema import Column
 from noria.core.verb import verb
@@ -38,7 +38,7 @@ __all__ = ["ALERT", "DriftReport", "drift", "measure", "show"]
 ALERT = "drift"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DriftReport:
     """The drift of one window. `drifted` names the columns that count, the prediction first.
 

@@ -16,12 +16,13 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria import plugins
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.schema import Column
@@ -86,7 +87,7 @@ _NEEDS: Mapping[str, tuple[str, str]] = {
 """What a flavor needs, and the extra that installs it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Written:
     """What a bundle's folder does not say of itself: the flavor, (negative, positive) or (), needs and types."""
 

@@ -14,7 +14,8 @@ import platform
 import resource
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from noria.core.frozen import frozen
 
 __all__ = ["Confinement", "confine"]
 
@@ -34,7 +35,7 @@ _REFUSED: Mapping[str, tuple[int, tuple[int, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Confinement:
     """What holds for a process: `network` is whether it still has one, `programs` whether it may start others."""
 

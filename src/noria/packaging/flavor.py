@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from noria.core.errors import Denied
+from noria.core.frozen import frozen
 from noria.core.schema import Signature
 from noria.packaging.rows import Columns, Field, Rows
 from noria.store.tree import Tree
@@ -63,7 +64,7 @@ class Flavor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Bundle:
     """A model version's content. `task` is "binary" or "regression"; `labels` are (negative, positive).
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 
 from noria.core.errors import ModelFailed
+from noria.core.frozen import frozen
 
 __all__ = ["PYTHON", "Difference", "differences", "install", "owners", "require_python", "told", "versions_of"]
 
@@ -26,7 +26,7 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 _DISTRIBUTIONS: Mapping[str, str] = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """A package that is not here as it was when the model was made; `present` is empty where it is missing."""
 

@@ -13,11 +13,11 @@ import decimal
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from noria.core.clock import instant
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.schema import Column, ColumnType, Signature
 
@@ -58,7 +58,7 @@ class RowRefused(UsageError):
         self.row = row
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     """One input of a model: the column, the pandas dtype of training, and its category levels.
 

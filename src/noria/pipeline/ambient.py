@@ -10,11 +10,11 @@ import contextlib
 import contextvars
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.clock import duration
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.pipeline.step import DatasetRole
 from noria.pipeline.trace import asked
@@ -25,7 +25,7 @@ pd = lazy("pandas")
 np = lazy("numpy")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ambient:
     """The surroundings of one step: its seed, the data sets above it, nearest first, and which step of which run it is.
 

@@ -27,9 +27,8 @@ What makes it safe to kill anything at any moment:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.core.errors import NoriaError, StepFailed, StepKilled, WorldError
+from noria.core.frozen import frozen
 from noria.pipeline.executor import Done
 from noria.pipeline.options import StepOptions
 
@@ -42,7 +41,7 @@ LOSSES_MAX = 2
 PAUSE_MAX_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Following:
     """What follows an attempt: another one after a pause, or nothing: the step is over."""
 

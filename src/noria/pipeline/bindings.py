@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from noria.core.frozen import frozen
 
 __all__ = ["Binding", "Const", "DatasetRole", "Group", "Guard", "Ref", "Stored", "leaves", "same_label"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DatasetRole:
     """A data set as a pipeline sees it: its name, and which columns are key, event time and label."""
 
@@ -19,7 +20,7 @@ class DatasetRole:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ref:
     """The output of another node; `output` is its position among the node's outputs."""
 
@@ -27,14 +28,14 @@ class Ref:
     output: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Const:
     """A plain value that the pipeline function or the default of the parameter gives."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stored:
     """A value that is in the object store already: what a `Ref` becomes once its node is over."""
 
@@ -43,7 +44,7 @@ class Stored:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Several bindings in one argument: `kind` is list, tuple or dict; `keys` are those of a dict."""
 
@@ -52,7 +53,7 @@ class Group:
     keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Guard:
     """A node runs only if a decision fell this way: `on` gave `label`, or none of `others` where label is None."""
 

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.pipeline.sources import is_own_file
 
@@ -60,7 +61,7 @@ _PROCESS_CLOCKS = ("process_time", "process_time_ns", "thread_time", "thread_tim
 _NOW = ("localtime", "gmtime", "ctime")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sight:
     """One thing that a step asked for: its kind, what was called, and the line of the project that did."""
 

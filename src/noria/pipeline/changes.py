@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.pipeline.documents import KeyDocument
 
 __all__ = ["Change", "changes"]
@@ -18,7 +18,7 @@ __all__ = ["Change", "changes"]
 LINES = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Change:
     """One thing that changed: `what` ("helper clean", "parameter rate", "package pandas"), `how`, and its lines.
 

@@ -12,13 +12,14 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from noria.config import Project
 from noria.core.errors import NoriaError, NotFound, ProjectError, UsageError
+from noria.core.frozen import frozen
 from noria.core.graph import topological
 from noria.pipeline import sources
 from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
@@ -74,7 +75,7 @@ class Metric:
         return f"<metric {self.name}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelNode:
     """What a pipeline gives: the node of the model and of the holdout, and how it is measured.
 
@@ -92,7 +93,7 @@ class ModelNode:
     validation: Ref | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PipelineDefinition:
     """A pipeline as a value: nodes in an order in which they can run, data sets by name, and the model.
 
@@ -144,7 +145,7 @@ class Pipeline:
         return f"<pipeline {self.name}>"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _ModelCall:
     """What `nr.model` gives to the pipeline function, to be returned."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, digest
 from noria.store.objects import Objects
 
@@ -23,7 +23,7 @@ TEXT_LIMIT = 20_000
 TEXTS_LIMIT = 400_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyDocument:
     """What one step's key was computed from, and the texts behind the names in it."""
 

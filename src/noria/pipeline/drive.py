@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from noria.core.errors import Conflict, NoriaError, RunCancelled, RunEnded, RunPreempted, StepFailed
+from noria.core.frozen import frozen
 from noria.pipeline import attempts, values
 from noria.pipeline.arguments import Uses, filled
 from noria.pipeline.bindings import Binding
@@ -46,7 +47,7 @@ OVERTAKEN_MAX = 20
 """So many attempts may begin before one that came first and needs more room."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Manner:
     """How to execute: none of it changes a result. `window` bounds the items of one mapped step under way.
 

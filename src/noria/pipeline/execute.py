@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from noria import plugins
 from noria.core.clock import duration
 from noria.core.errors import UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline import journal as journals
 from noria.pipeline.ambient import Ambient
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Execution", "Manner", "StepReport", "execute", "executor_for", "manner_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Execution:
     """What a pipeline gave: outputs by node, the model and the holdout if it makes a model, the steps.
 

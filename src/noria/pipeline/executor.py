@@ -7,11 +7,12 @@ ledger, the cache or the graph. So the same step has the same key everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from noria.core.errors import NoriaError
+from noria.core.frozen import frozen
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.bindings import Binding
 from noria.pipeline.define import PipelineDefinition
@@ -31,7 +32,7 @@ def _nobody() -> None:
     """Nobody waits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Task:
     """One attempt at a step, or at one item of a mapped step.
 
@@ -82,7 +83,7 @@ class Task:
         return not str(self.node.step.function.__globals__.get("__name__", "")).startswith("noria.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Usage:
     """What an attempt used: seconds by the wall and of processors, peak memory, bytes it read and wrote.
 
@@ -97,7 +98,7 @@ class Usage:
     written_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Done:
     """What came of an attempt: outputs in order, or the error; what it used.
 

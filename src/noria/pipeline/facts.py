@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 
 __all__ = ["FACTS", "Item", "ItemsFinished", "Output", "StepFinished", "item_name"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Output:
     """One value that a step gave: its name, the object, and the serialiser that wrote it."""
 
@@ -55,7 +54,7 @@ class StepFinished:
     cost: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Item:
     """One item of a mapped step: its place from 0, and the rest as of a step."""
 

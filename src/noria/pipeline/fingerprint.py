@@ -20,7 +20,6 @@ import builtins
 import enum
 import functools
 import hashlib
-import importlib
 import importlib.util
 import os
 import reprlib
@@ -32,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import live, syntax
 from noria.pipeline.content import Opaque, content_hash
@@ -58,7 +58,7 @@ _TEXT_READERS = frozenset(
 _NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CodeIdentity:
     """The code of one step.
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from noria.core.frozen import frozen
 
 __all__ = ["Ahead", "seconds_left"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ahead:
     """A step that is not over: those that it waits for, and how many seconds each of its pieces still takes.
 

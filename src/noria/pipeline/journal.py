@@ -22,6 +22,7 @@ from typing import Any
 
 from noria.core import errors
 from noria.core.errors import NoriaError, StepFailed
+from noria.core.frozen import frozen
 from noria.pipeline.executor import Done, Task, Usage
 from noria.pipeline.trace import trace_from
 from noria.pipeline.values import Value
@@ -48,7 +49,7 @@ _RESULT = b',"done":'
 """What comes before the result in a line of an end; a name cannot hold it, since its quotes are escaped."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """An attempt that was begun: at which second since the epoch, and where it runs."""
 

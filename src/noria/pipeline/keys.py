@@ -13,9 +13,9 @@ import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline import plan
 from noria.pipeline.ambient import Ambient, seed_of
@@ -43,7 +43,7 @@ _TELLING = ("pickle", "plain")
 """Types whose stored bytes name the classes and functions that a value is made of."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Planned:
     """One step with its key: `document` is what the key was computed from, `opaque` why there is none.
 

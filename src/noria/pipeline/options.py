@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
 
 from noria.core.clock import duration
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.size import size_bytes
 
 __all__ = ["StepOptions", "options_of", "size"]
@@ -14,7 +14,7 @@ __all__ = ["StepOptions", "options_of", "size"]
 RETRIES_MAX = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepOptions:
     """What `@nr.step(...)` says. Only `version`, `ignore`, `extra_files`, `env` and `variables` touch the cache key.
 

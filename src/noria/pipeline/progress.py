@@ -10,10 +10,10 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from noria.core.clock import utc_text
+from noria.core.frozen import frozen
 from noria.pipeline import journal, records
 from noria.pipeline.forecast import Ahead, seconds_left
 from noria.pipeline.journal import Seen
@@ -28,7 +28,7 @@ LATE, LATE_S = 1.5, 1.0
 """What runs for so many times as long as usual, and so many seconds more, is late: its end is not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunningLine:
     """What runs now: a step, or an item of a mapped one (score.17); since when, for how many seconds.
 
@@ -41,7 +41,7 @@ class RunningLine:
     usual_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ItemsLine:
     """A mapped step that is under way: so many of its items are over."""
 
@@ -50,7 +50,7 @@ class ItemsLine:
     of: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Progress:
     """How far a run has come: steps that are over, of how many, what runs now, and mapped steps under way.
 
@@ -76,7 +76,7 @@ def progress(ws: Workspace, run: str) -> Progress | None:
     return _told(seen, usual, ws.clock.now().timestamp())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Usual:
     """What a step takes: seconds, those of one item for a mapped one, and how many items it had last time."""
 

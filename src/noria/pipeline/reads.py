@@ -13,10 +13,10 @@ import stat
 import sys
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.digests import FileDigests, Stamp, stamp_of
@@ -30,7 +30,7 @@ GONE = "gone"
 _MODES = (os.F_OK, os.R_OK, os.W_OK, os.X_OK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Conditions:
     """What must hold for an entry: (what, digest) in order; `reason` says why there can be none."""
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from noria.core.frozen import frozen
 from noria.pipeline import documents
 from noria.pipeline.documents import KeyDocument
 from noria.pipeline.facts import Item, ItemsFinished, StepFinished
@@ -37,7 +38,7 @@ ITEMS = 200
 Outputs = Mapping[str, tuple[Value, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Written:
     """A step that has ended and is not written yet; without a `document` of its own the fact names one."""
 

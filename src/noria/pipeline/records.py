@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, func, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.pipeline.facts import ItemsFinished, Output, StepFinished, item_name
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -56,7 +57,7 @@ _cache = record_table(
 TABLES = (_step, _cache)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepRecord:
     """One step of one run; `status` is done, cached, failed, killed, cancelled or skipped.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from noria.core.errors import NoriaError, NotFound, WorldError
+from noria.core.frozen import frozen
 from noria.pipeline import cost, documents, plan
 from noria.pipeline.attempts import status_of
 from noria.pipeline.cache import Cache, short_list
@@ -28,7 +29,7 @@ ERROR_LIMIT = 500
 ITEM_READS = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepReport:
     """What came of one step: status is done, cached, failed, killed, cancelled or skipped; `because` says why it ran.
 
@@ -274,7 +275,7 @@ class Results:
             self._on_event(report)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MapEnd:
     """How a mapped step ended: the conditions of all its items together, and the first failure."""
 

@@ -6,8 +6,8 @@ Pure: what a machine has is looked up by executors (`Capacity`), what a step nee
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from noria.core.frozen import frozen
 from noria.pipeline.options import StepOptions
 
 __all__ = ["Capacity", "Need", "Room", "lacking", "need_of"]
@@ -16,7 +16,7 @@ _GRAIN = 1e-9
 """Sums of shares such as 0.1 are compared with this much grace."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Need:
     """What one attempt takes while it runs."""
 
@@ -25,7 +25,7 @@ class Need:
     gpu: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Capacity:
     """What an executor has: cores, bytes of memory (0: not known), devices.
 

@@ -15,9 +15,9 @@ import math
 import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 __all__ = ["NEAR", "Sameness", "compared"]
@@ -29,7 +29,7 @@ NEAR = 1e-6
 DEPTH = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sameness:
     """What came of a comparison. `largest` is the largest distance of two numbers, by the measure above.
 

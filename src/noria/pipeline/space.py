@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import ProjectError, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.step import Choice, Const, Log, StepNode
@@ -18,7 +18,7 @@ __all__ = ["Dimension", "Range", "space_of"]
 _PLAIN = (str, int, float, bool, type(None))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """A search range with its ends: `Annotated[float, nr.Range(1e-4, 1e-1, log=True)]`, or of `int`.
 
@@ -31,7 +31,7 @@ class Range:
     step: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Dimension:
     """One parameter of a search: `kind` is float, int or choice; `default` is what pipeline.py gives."""
 

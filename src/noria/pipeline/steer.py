@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, NotFound, UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.pipeline import records
 from noria.pipeline.unrun import require_begun
@@ -22,7 +22,7 @@ PIECE_BYTES = 64 * 1024
 """So much of a step's log is given at once, at most; the rest comes with the next call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LogPiece:
     """What one step printed since the last look."""
 
@@ -30,7 +30,7 @@ class LogPiece:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Logs:
     """What the steps of a run printed, in the order in which they began; `cursor` asks for what comes after.
 
@@ -44,7 +44,7 @@ class Logs:
     is_over: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Cancelled:
     """A run that is to end. `status` is running until its process has seen it."""
 

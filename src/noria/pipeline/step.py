@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from noria.core.errors import ProjectError, UsageError
+from noria.core.frozen import frozen
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Guard, Ref, Stored, leaves
 from noria.pipeline.options import StepOptions, options_of, size
 
@@ -48,7 +49,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Log:
     """A search range on a logarithmic scale, for `Annotated[float, nr.Log(0.02, 0.3)]`."""
 
@@ -131,7 +132,7 @@ class Step(Generic[P, R]):
         return (hint,)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepNode:
     """One call of a step in a pipeline. `inputs` and parameters share `bindings`, by parameter name.
 

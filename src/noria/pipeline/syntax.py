@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
 
+from noria.core.frozen import frozen
+
 __all__ = ["Summary", "Use", "canonical_syntax", "global_names", "summary", "uses"]
 
 _SKIP = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
@@ -194,7 +196,7 @@ def _chain(node: ast.AST) -> tuple[str, tuple[str, ...]] | None:
     return (node.id, tuple(reversed(attrs))) if isinstance(node, ast.Name) else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Summary:
     """What can be told of a definition by its text alone; made once, however many steps reach it.
 

@@ -34,6 +34,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.pipeline.digests import Stamp, absolute, stamp_of
 from noria.pipeline.elsewhere import Reporter, Spool
 from noria.pipeline.sources import is_own_file
@@ -66,7 +67,7 @@ _NATIVE_READERS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Trace:
     """What one step was seen to do; plain values, so that a worker can send it home.
 

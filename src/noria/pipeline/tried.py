@@ -7,16 +7,16 @@ happen to be over. So what they answer depends on the seed and on results, not o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.space import Dimension
 
 __all__ = ["Judge", "Pruner", "Sampler", "Tried", "read_tried", "written"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Tried:
     """A trial that is over: `state` is done, pruned or failed; `reports` are (step, value) in their order."""
 

@@ -12,11 +12,11 @@ import json
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import Corrupt, Denied
+from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.core.lazy import lazy
 from noria.pipeline.arrow import read_ipc, write_ipc
@@ -74,7 +74,7 @@ _PLAIN_NAMES = {
 _REFUSED = frozenset({"sklearn.utils._testing", "numpy.testing", "scipy._lib._testutils", "pandas.io.clipboard"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Value:
     """A stored value: its object, the serialiser that wrote it, and its size."""
 

@@ -6,9 +6,9 @@ Reads few columns of the log only; the whole row of the one that counts is asked
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.serving import records as serving
 from noria.serving import segment
@@ -23,7 +23,7 @@ __all__ = ["Attempt", "attempts"]
 ANSWERED = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One logged request: its prediction id, when it was answered (µs), the status, the model and release."""
 

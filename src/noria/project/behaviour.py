@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.registry import behaviour
 from noria.registry.behaviour import Broken, Case, ask, rows_of
@@ -31,7 +31,7 @@ __all__ = ["Subject", "cases"]
 DOUBT = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Subject(behaviour.Subject):
     """The same, with the labelled tables that the model was trained on."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from noria.core.frozen import frozen
 
 __all__ = ["Chain", "Link"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Link:
     """One link of a chain: `what` it is, its ref, one sentence, when and by whom, and its figures."""
 
@@ -21,7 +23,7 @@ class Link:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Chain:
     """The answer: `links` go back from the thing asked for, `touched` is what came of it."""
 

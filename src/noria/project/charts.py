@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
+
+from noria.core.frozen import frozen
 
 __all__ = ["Cell", "Line", "Mark", "Point", "heat", "mark_alone", "quality"]
 
@@ -18,7 +19,7 @@ LEFT, RIGHT = 112, 104
 MAX_CELL = 84
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Point:
     """A value at a window, with its interval; None where it is not known."""
 
@@ -28,7 +29,7 @@ class Point:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """One line of a chart: its name at the end, its CSS class, a point a window."""
 
@@ -37,7 +38,7 @@ class Line:
     points: tuple[Point, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """Something that happened in a window: `kind` is promoted, refused, stopped, rolled or wait."""
 
@@ -47,7 +48,7 @@ class Mark:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """One column in one window: effect over its floor (1 is where drift begins), and whether it counted."""
 

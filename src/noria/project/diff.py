@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.core.verb import verb
 from noria.data import diff as data_diff
@@ -34,7 +34,7 @@ _BARE_RELEASE = re.compile(r"r\d{1,18}")
 _VERSION = re.compile(r"(?P<model>[^@:\s]+):(?P<version>\d{1,18})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Line:
     """One thing that is not the same: where it belongs, its name, both values, and the change."""
 
@@ -45,7 +45,7 @@ class Line:
     change: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Difference:
     """What differs between two things of one kind. `table` is given for data set versions."""
 

@@ -7,11 +7,11 @@ time zone, threads). Only the lock can be rebuilt; of the host a difference can 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest, short
 from noria.core.verb import verb
 from noria.project import rebuild as rebuilding
@@ -27,7 +27,7 @@ HERE = "here"
 _HOST_NAMES = {"memory_bytes": "memory in bytes", "gpu_driver": "GPU driver", "gpus": "GPUs", "hash_seed": "hash seed"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Package:
     """One distribution: its version, the digest of its files ("" if nobody keeps one), where it came from."""
 
@@ -37,7 +37,7 @@ class Package:
     origin: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EnvironmentView:
     """An environment: of a run, or the present one (`ref` is then "here").
 
@@ -58,7 +58,7 @@ class EnvironmentView:
     next: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EnvironmentLine:
     """One thing that is not the same: `section` is python, package, content or host; empty where it is absent."""
 
@@ -68,7 +68,7 @@ class EnvironmentLine:
     b: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EnvironmentDiff:
     """What differs between two environments; `is_same_lock` if Python and every package are equal."""
 
@@ -80,7 +80,7 @@ class EnvironmentDiff:
     next: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Found:
     """A lock and a host as they were stored, with the ref that they are shown under."""
 

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -24,6 +23,7 @@ from typing import Any
 
 from noria.core.clock import instant
 from noria.core.errors import Conflict, NotFound, UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.data.forms import formats
 from noria.data.git.gitlink import ATTRIBUTES, link_folder
 
@@ -42,7 +42,7 @@ _CLASSES_MAX = 20
 """A number with more values than this is predicted as a number; with fewer it is one class against the rest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Created:
     """What was made: the folder, its files, and the first commit (empty if git did not make one)."""
 
@@ -56,7 +56,7 @@ class Created:
     next: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Table:
     """What a table is about: the column to predict, when each row happened, and what names it.
 

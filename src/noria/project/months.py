@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.loop import records as loop
 from noria.loop.records import DecisionRecord, JudgedRecord
@@ -23,7 +22,7 @@ NOTHING = Estimate(value=None, low=None, high=None, n=0)
 WORDS = {"promoted": "promoted", "rolled back": "rolled back", "held": "held", serving.OPEN: "on its way"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Stop:
     """A version of the data that was stopped before anything was trained on it."""
 
@@ -32,7 +31,7 @@ class Stop:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Month:
     """One window. `auc_static` is of the first release, `auc_live` of the scores that were served.
 
@@ -65,7 +64,7 @@ class Month:
     as_of: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReleaseLine:
     """A release with its state and how long it has been so."""
 

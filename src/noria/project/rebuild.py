@@ -18,10 +18,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest
 from noria.store.scratch import Scratch
 from noria.tracking.environment import Environment, installed, recorded_files
@@ -34,7 +34,7 @@ MISSING_MAX = 20
 """So many that cannot be had mean that the index cannot be reached, or is another one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Trouble:
     """A distribution that is not as it was: `why` in words."""
 
@@ -43,7 +43,7 @@ class Trouble:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rebuilt:
     """An environment that was made anew. `ok` if Python is of the same version and nothing is missing or altered.
 

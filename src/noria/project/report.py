@@ -6,12 +6,12 @@ One HTML file without scripts and without anything to load; the same ledger give
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import digest
 from noria.core.verb import verb
 from noria.monitoring.facts import Estimate
@@ -35,7 +35,7 @@ BETTER = {"auc": "higher is better", "log_loss": "lower is better", "rmse": "low
 DRAWN = {"promoted": "promoted", "refused": "refused", "stopped": "stopped", "rolled back": "rolled", "held": "rolled"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReportWritten:
     """A report that was written: where, how large, and its digest. `windows` is how many it tells of;
     `note` says why there is none."""

@@ -12,11 +12,11 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NoriaError, NotFound, UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.packaging import bundle as bundles
@@ -48,7 +48,7 @@ ENVIRONMENTS = ("auto", "here", "rebuilt")
 MAX_LINES = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CauseLine:
     """What made a difference, how that is known, where in the project, and what to do about it."""
 
@@ -59,7 +59,7 @@ class CauseLine:
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Reproduction:
     """What came of doing a run again.
 
@@ -91,7 +91,7 @@ class Reproduction:
     next: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Found:
     """What the ledger says of a run: its steps, with what their keys were computed from and what they read."""
 
@@ -104,7 +104,7 @@ class _Found:
     params: Mapping[str, JSON]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Where:
     """The environment that a run is done again in."""
 
@@ -144,7 +144,7 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
     return _recorded(ws, found, version.ref if version is not None else "", done, time.monotonic() - began)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Done:
     """What a repetition gave, before it is written."""
 

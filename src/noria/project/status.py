@@ -7,9 +7,10 @@ fast whatever the history.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.clock import instant, utc_text
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data import records as data
 from noria.data.pins import sorted_pins
@@ -47,7 +48,7 @@ RUNS = 10
 WINDOWS = 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ArmLine:
     """A release that answers, with its share of the traffic, 0..1."""
 
@@ -56,7 +57,7 @@ class ArmLine:
     weight: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RolloutLine:
     """A rollout that is under way: the step it is at, of how many, and since when."""
 
@@ -69,7 +70,7 @@ class RolloutLine:
     since: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WindowLine:
     """One window of a model: its quality live and frozen, what drifted, and what came of the loop's decision.
 
@@ -87,7 +88,7 @@ class WindowLine:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelStatus:
     """One model. `release` is the one in production (0: none), `since` when it came there.
 
@@ -116,7 +117,7 @@ class ModelStatus:
     files: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunLine:
     """One run, newest first. `seconds` are those until its end, or until now; `progress` is of one under way.
 
@@ -133,7 +134,7 @@ class RunLine:
     progress: Progress | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DataLine:
     """The newest version of a data set; one without tables has files and no rows. `size_bytes` is that of its files."""
 
@@ -145,7 +146,7 @@ class DataLine:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class JobLine:
     """Work that waits or is being done."""
 
@@ -155,7 +156,7 @@ class JobLine:
     about: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Status:
     """The whole project. `facts` is the size of the ledger, `servers` how many answer now.
 

@@ -18,12 +18,12 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from noria.core.errors import NoriaError, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.pipeline.define import load_pipelines
 from noria.registry.behaviour import Case
@@ -40,7 +40,7 @@ TAIL_LINES = 30
 PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Stage:
     """One stage: `text` says in a line what was seen, `output` holds the last lines of a failure.
 
@@ -55,7 +55,7 @@ class Stage:
     cases: tuple[Case, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TestReport:
     """The verdict over all stages, and where the JUnit file is."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.registry import records as registry
 from noria.serving import records as serving
@@ -23,7 +24,7 @@ __all__ = ["Touched", "by_runs", "by_trees", "counts", "predictions"]
 MAX_RUNS = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Touched:
     """One thing that something reached."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.project.sentence import sentence
 from noria.project.status import ArmLine, JobLine, RolloutLine, WindowLine, status
@@ -32,7 +32,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Event:
     """A fact that is about the model, as one line."""
 
@@ -43,7 +43,7 @@ class Event:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Watched:
     """A model at this moment. `evidence` is the open rollout's, as it was last recorded; `head` the newest fact.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.core.errors import NotFound, WorldError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.pipeline import documents
 from noria.pipeline import records as pipeline
@@ -18,7 +17,7 @@ from noria.tracking import run as tracking
 __all__ = ["StepWhy", "Why", "why"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepWhy:
     """One step: `because` says why it ran or that nothing had changed; `error` why it failed; `attempts` how often it
     was begun in this run.
@@ -38,7 +37,7 @@ class StepWhy:
     reads: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Why:
     """A run and its steps in the order in which they ended. `cause` is who or what asked for it."""
 

@@ -8,11 +8,11 @@ noria.toml declares: columns that may not matter, columns that may only push one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.config import BehaviourConfig
 from noria.core.errors import NoriaError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.packaging.rows import Field, RowRefused
@@ -37,7 +37,7 @@ TELLS_ALL = 0.999
 """A single input that ranks, or follows, the label better than this is the label under another name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Case:
     """One test: `group` is training or behaviour, `text` what was seen."""
 
@@ -47,7 +47,7 @@ class Case:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Subject:
     """A model that was loaded anew, with its holdout, what the columns are, and what is declared of it."""
 

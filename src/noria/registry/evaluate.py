@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.packaging.predictor import Predictor
 from noria.registry import report
@@ -36,7 +36,7 @@ ROC_POINTS = 128
 BINS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Slice:
     """The metrics of the rows where `column` is `level`."""
 
@@ -48,7 +48,7 @@ class Slice:
     champion: Mapping[str, float | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Curves:
     """Points to draw: ROC (fpr, tpr), calibration (mean score, observed share, n), score histograms by class.
 
@@ -63,7 +63,7 @@ class Curves:
     positive: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Evaluation:
     """Everything a holdout says of a model. `document` and `report` are the digests of its JSON and HTML.
 

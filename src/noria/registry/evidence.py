@@ -7,10 +7,10 @@ reads nothing else, so a verdict can be computed again from what it was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from noria.config import BehaviourConfig, GateConfig
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.schema import Column
 from noria.packaging.predictor import Predictor
@@ -29,7 +29,7 @@ else:
 __all__ = ["Champion", "Differs", "Evidence", "Gate", "Known", "Recent"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Champion:
     """The model in production, scored on the candidate's rows now."""
 
@@ -39,7 +39,7 @@ class Champion:
     inputs: tuple[Column, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Differs:
     """An input whose values in production are not those that the model learned from.
 
@@ -53,7 +53,7 @@ class Differs:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Recent:
     """What production received of late beside what a model was trained on.
 
@@ -69,7 +69,7 @@ class Recent:
     differing: tuple[Differs, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Known:
     """What only the caller can find out of a version that is judged, each asked where a rule needs it.
 
@@ -81,7 +81,7 @@ class Known:
     spent_s: Callable[[], float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """Everything that the gates of one version may use.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.packaging.bundle import read
 from noria.registry.release import find
@@ -16,7 +16,7 @@ from noria.store.workspace import Workspace
 __all__ = ["Exported", "export_release"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Exported:
     """A folder that was written, and its files."""
 

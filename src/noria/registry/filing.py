@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.registry import champions, records
 from noria.registry.facts import (
@@ -66,7 +67,7 @@ class Taken(Conflict):
     """The name belongs to another model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Alias:
     """An alias and the version that it points to."""
 
@@ -75,7 +76,7 @@ class Alias:
     version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Filed:
     """What a client says of a version: where its files are, and what made them.
 

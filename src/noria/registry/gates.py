@@ -11,12 +11,12 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.config import GateConfig
 from noria.core.errors import NoriaError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import Opened, load
@@ -44,7 +44,7 @@ MIN_ROWS = 2
 TEXT_LIMIT = 400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Judgement:
     """What was said of a version, and the evaluation behind it (None if the model could not be scored)."""
 

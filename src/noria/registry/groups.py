@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.registry.levels import levels_of
 from noria.registry.metrics import wilson, z_of
@@ -33,7 +33,7 @@ MEASURES: Mapping[str, tuple[str, ...]] = {
 """The rates of a group that each measure compares; with several the worst of them counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Share:
     """`successes` of `trials` rows, with Wilson's interval; None without a trial."""
 
@@ -44,7 +44,7 @@ class Share:
     high: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Group:
     """The rows where `column` is `level`: how many were called positive, of all, of the positives, of the negatives."""
 
@@ -56,7 +56,7 @@ class Group:
     false_alarms: Share
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Gap:
     """The two groups that a measure sets furthest apart.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from noria.core.frozen import frozen
 from noria.registry.facts import Verdict
 from noria.tracking.facts import Pin
 
@@ -13,7 +14,7 @@ __all__ = ["ARCHIVED", "NO_STAGE", "JudgementRecord", "NamedModel", "ReleaseReco
 NO_STAGE, ARCHIVED = "None", "Archived"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class VersionRecord:
     """An immutable version of a model.
 
@@ -42,7 +43,7 @@ class VersionRecord:
         return f"{self.model}:{self.version}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NamedModel:
     """A name for versions, whether it has any; `description` is None where nobody ever said anything."""
 
@@ -54,7 +55,7 @@ class NamedModel:
     aliases: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class JudgementRecord:
     """What all gates said of a version, when, against which champion (0: none)."""
 
@@ -69,7 +70,7 @@ class JudgementRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReleaseRecord:
     """A release and its newest state; `environment` is where it moved last."""
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class CustomMetric(Protocol):
     takes_rows: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Metric:
     """One metric. `per_row` gives each row's value if the metric is their mean; `needs_rows` if it reads columns.
 
@@ -81,7 +81,7 @@ class Metric:
         return float(self.value(y, score, threshold)) if len(y) else math.nan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Measure:
     """A metric's value with its interval over n rows. None where it is undefined or not finite."""
 

@@ -9,11 +9,11 @@ independent: with `blocks` the errors are those of block sums, and the interval 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.registry.metrics import METRICS, Metric, placements, z_of
 
@@ -33,7 +33,7 @@ __all__ = ["Paired", "bootstrap", "compare", "delong", "log_loss_gain", "mean_ga
 REPLICATES = 400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Paired:
     """The gain of b over a, its interval at `level`, and the two-sided p-value of "no gain", over n rows.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import Conflict, GateClosed, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.verb import verb
 from noria.governance import approvals
@@ -62,7 +62,7 @@ _EVERYWHERE = ("candidate", "validated", "rejected", "expired")
 _LIVE = ("shadow", "canary", "production")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Release:
     """A release with its content: what answers when it is deployed.
 

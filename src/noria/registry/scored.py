@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.packaging.predictor import Predictor
 
@@ -42,7 +42,7 @@ class HasRoles(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Labelled:
     """The rows of a holdout that have a label, `y` as float64 (n_rows,), and how many had none."""
 
@@ -51,7 +51,7 @@ class Labelled:
     unlabelled: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sample:
     """Rows, labels and one model's scores and threshold; all of the same length."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.packaging.bundle import read
 from noria.packaging.flavor import Bundle
@@ -37,7 +38,7 @@ CLIENT_SCHEME = "models:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelInfo:
     """A model with its newest version (None: it has a name only), aliases and release in production (0: none)."""
 
@@ -48,7 +49,7 @@ class ModelInfo:
     production: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class VersionInfo:
     """All that is known of a version: its bundle's face, its judgements and its releases.
 

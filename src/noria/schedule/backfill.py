@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from datetime import datetime, time
 
 from noria.config import ScheduleConfig
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.schedule import records, times
 from noria.schedule.facts import TickDecided
@@ -22,7 +22,7 @@ MAX_BACKFILL = 10_000
 """So many ticks are asked for at once, at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Backfill:
     """What a backfill asks for: the ticks that are new, those that were done or wait already, and the first jobs."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from datetime import datetime
 
 from noria.config import ScheduleConfig
 from noria.core.clock import instant, utc_text
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.schedule import records, times
 from noria.schedule.facts import SchedulePaused, ScheduleResumed, ScheduleSet, TickDecided
@@ -35,7 +35,7 @@ __all__ = [
 MAX_TICKS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ScheduleLine:
     """A schedule: when, what, its next tick and the last one with what came of it. Times are UTC texts.
 
@@ -55,7 +55,7 @@ class ScheduleLine:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Upcoming:
     """A tick to come: the moment in UTC, and as the clocks of the schedule's zone will show it."""
 
@@ -65,7 +65,7 @@ class Upcoming:
     state: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Tick:
     """A tick and what came of it; `ref` is what `noria explain` takes."""
 
@@ -82,7 +82,7 @@ class Tick:
     ended_at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Triggered:
     """What was asked for: the ticks, and their jobs as far as it is their turn."""
 

@@ -7,10 +7,10 @@ has not ended follows `overlap`. A clock that went back finds its ticks on recor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from noria.config import ScheduleConfig
+from noria.core.frozen import frozen
 
 __all__ = ["MAX_LATE", "MAX_WAITING", "Decision", "decide"]
 
@@ -20,7 +20,7 @@ MAX_WAITING = 1000
 """So many ticks of one schedule may wait; beyond it they are skipped."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Decision:
     """A tick and what becomes of it; a missed one may stand for `count` from `first` on."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Text, func, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.schedule.facts import SchedulePaused, ScheduleResumed, ScheduleSet, TickDecided, TickEnded
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -65,7 +65,7 @@ _tick = record_table(
 TABLES = (_schedule, _tick)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ScheduleRecord:
     """What is known of a schedule: its times, since when they count, whether it is paused."""
 
@@ -79,7 +79,7 @@ class ScheduleRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TickRecord:
     """One tick. `status` is waiting until it is done, stopped or failed; or skipped, missed. Times are UTC texts."""
 

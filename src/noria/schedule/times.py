@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from noria.config import ScheduleConfig
 from noria.core.clock import duration, utc_text
 from noria.core.errors import ConfigError
+from noria.core.frozen import frozen
 from noria.core.identity import canonical
 from noria.core.lazy import lazy
 
@@ -29,7 +29,7 @@ SECOND = timedelta(seconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """The times of one schedule: a cron line in a zone, or an interval from a start; `spec` is its canonical text."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from noria.checks import suite
@@ -17,6 +16,7 @@ from noria.checks.watch import watch
 from noria.config import ScheduleConfig
 from noria.core.clock import instant
 from noria.core.errors import GateClosed, NoriaError, NotFound, WorldError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.data import versions
 from noria.loop.challenge import Busy
@@ -37,7 +37,7 @@ _HOLE = re.compile(r"\{(\w+)\}")
 _STATUS = {"finished": "done", "stopped": "stopped", "failed": "failed"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Outcome:
     status: str
     run: str = ""

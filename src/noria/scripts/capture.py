@@ -9,18 +9,19 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import WorldError
+from noria.core.frozen import frozen
 
 __all__ = ["Captured", "FileRead", "Fit", "MetricCall", "ModelSeen", "Scored", "collect"]
 
 NOTES_LIMIT = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FileRead:
     """A file that was read: its mark then, where its content was set aside, or why it is lost."""
 
@@ -30,7 +31,7 @@ class FileRead:
     lost: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Fit:
     """One fit. `kept` is the file with a few of its rows, `after` the transformer whose output it took."""
 
@@ -49,7 +50,7 @@ class Fit:
     is_model: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MetricCall:
     """A metric with its name as the run keeps it, its values in order, and the fit that it is of (0: unknown)."""
 
@@ -58,7 +59,7 @@ class MetricCall:
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelSeen:
     """A model that was written to a file, or that a variable held at the end; `kept` is where it can be loaded from."""
 
@@ -69,7 +70,7 @@ class ModelSeen:
     variable: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Scored:
     """Labelled rows that a model was scored on; `is_training` if they are the rows that it was fitted on."""
 
@@ -79,7 +80,7 @@ class Scored:
     is_training: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Captured:
     """Everything. `is_whole` is False if the main process did not come to its end (killed, or `os._exit`)."""
 
@@ -96,7 +97,7 @@ class Captured:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Event:
     kind: str
     at: float

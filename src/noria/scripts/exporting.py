@@ -10,10 +10,10 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.store.workspace import Workspace
 
@@ -24,7 +24,7 @@ _MAGIC = re.compile(r"^(\s*)(?:[%!].*|[\w.]+\s*=\s*[%!].*|\?{1,2}[\w.]+|[\w.]+\?
 _KEPT_CELL_MAGICS = ("%%time", "%%capture", "%%timeit", "%%prun")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Exported:
     """A written file: the names that it defines, and how many statements stayed in the notebook."""
 
@@ -35,7 +35,7 @@ class Exported:
     next: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Statement:
     """One top-level statement: its text, what it binds, what it uses."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.data import records as data
 from noria.data.records import DatasetVersion
@@ -36,7 +37,7 @@ FITS_LIMIT = 1000
 FORMAT = "noria/script/1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class KeptFile:
     """A file of a run: its path in the project (absolute outside it), its content, and what is to be said of it."""
 
@@ -47,7 +48,7 @@ class KeptFile:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Kept:
     """What was put on record: files read and written, data set versions used, parameters, final metrics."""
 

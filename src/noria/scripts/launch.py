@@ -21,11 +21,11 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from noria import plugins
+from noria.core.frozen import frozen
 from noria.scripts.hook.sitecustomize import VARIABLE
 from noria.scripts.recorder import CONFIG
 from noria.store.disk import devices
@@ -43,7 +43,7 @@ KERNEL_FOLDER = "noria-kernel-"
 """How the temporary folder of a kernel's sockets begins; what is in there is no file of the notebook."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Ended:
     """How a child ended: its exit code, or minus the signal that ended it; whether we were interrupted.
 

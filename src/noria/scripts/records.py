@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.scripts.facts import ScriptCaptured
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -32,7 +32,7 @@ _script = record_table(
 TABLES = (_script,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ScriptRecord:
     """What one run of a script did; see `ScriptCaptured`."""
 

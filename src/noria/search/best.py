@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.define import PipelineDefinition
 from noria.search.control import StudyReport, report_of
@@ -16,7 +16,7 @@ from noria.store.workspace import Workspace
 __all__ = ["Best", "best"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Best:
     """What a search came to: all parameters, and how a run with them names where they are from."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from noria.config import Project
 from noria.core.clock import duration
 from noria.core.errors import ConfigError, UsageError
+from noria.core.frozen import frozen
 
 __all__ = ["Budget", "budget_of"]
 
@@ -15,7 +15,7 @@ _MONEY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]{3})")
 _HOUR_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """`seconds` by the wall, or `money` at `per_core_hour` of processor time; infinite where nothing is said."""
 

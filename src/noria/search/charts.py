@@ -9,9 +9,9 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.space import Dimension
 
@@ -24,7 +24,7 @@ MAX_LINES = 400
 """So many trials are drawn in parallel coordinates: the best."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dot:
     """A trial as it is drawn. `rank` is 0 for the best and 1 for the worst of those with a value, else None."""
 

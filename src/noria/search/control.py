@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.search import page, records
@@ -15,7 +15,7 @@ from noria.store.workspace import Workspace
 __all__ = ["StudyLine", "StudyReport", "TrialLine", "list_studies", "report_of", "show"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StudyLine:
     """A study in a list."""
 
@@ -29,7 +29,7 @@ class StudyLine:
     started_at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TrialLine:
     """A trial: its parameters, what came of it, and its run."""
 
@@ -43,7 +43,7 @@ class TrialLine:
     run: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StudyReport:
     """A study with its trials by number. `page` is a file for a browser, empty while it runs."""
 

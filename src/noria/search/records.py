@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import JSON as Json
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, Row, Text, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.search.facts import StudyEnded, StudyResumed, StudyStarted, TrialEnded, TrialStarted
 from noria.store.ledger import Reader, Transaction
@@ -80,7 +81,7 @@ _trial = record_table(
 TABLES = (_study, _trial)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StudyRecord:
     """One search. `status` is running, finished or failed; `best` is a trial's number, -1 without one."""
 
@@ -114,7 +115,7 @@ class StudyRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TrialRecord:
     """One trial. `state` is open until it is done, pruned, failed or stopped."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from noria import plugins
 from noria.core.errors import Conflict, NotFound, StudyFailed, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.progress import task as shown_task
 from noria.pipeline.define import PipelineDefinition
@@ -48,7 +49,7 @@ PREEMPTIONS_MAX = 50
 """A trial whose process is asked to leave more often than this has failed: perhaps it signals itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Request:
     """What was asked for on the command line; empty values are the defaults."""
 
@@ -61,7 +62,7 @@ class Request:
     parallel: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Begin:
     """What a study is about: the roles of the holdout's columns, exact data, and parameters that are fixed."""
 

@@ -7,12 +7,13 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.core.errors import NoriaError, ProjectError, Pruned, RunPreempted, StepFailed, WorldError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, canonical, digest
 from noria.core.lazy import lazy
 from noria.data import versions
@@ -44,7 +45,7 @@ Point = tuple[int, float | None, str]
 """What was reported: after how many steps, the value (None: no number), and by which step of the pipeline."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Ended:
     """What came of a trial: as `trial.ended` says it, with its reports."""
 

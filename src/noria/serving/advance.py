@@ -14,6 +14,7 @@ from pathlib import Path
 
 from noria.core.clock import instant
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.registry import records as registry_records
@@ -47,7 +48,7 @@ class Watch:
     stable_us: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Progress:
     """Where a rollout stands: `outcome` is "open" until it ended, `reason` says what it waits for, or why it ended."""
 

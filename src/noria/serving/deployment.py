@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, Corrupt, GateClosed, NotFound, StoreUnavailable, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.governance import approvals, policy
@@ -46,7 +46,7 @@ _SHIPPABLE = ("validated", "staging")
 _UNTESTED = ("validated", "rolled back")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Shipped:
     """What a deploy or promote did, or would do: `action` is deployed, rollout started, or already live."""
 
@@ -63,7 +63,7 @@ class Shipped:
     next: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RolledBack:
     """A way back that was taken: `ms` from the start of the change until every living server answered by it.
 

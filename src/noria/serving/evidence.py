@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from noria.core.frozen import frozen
 
 __all__ = [
     "BETTER",
@@ -40,7 +42,7 @@ EITHER: tuple[float, ...] = (1 / 3, 1 / 2, 1 / 1.5, 1.5, 2.0, 3.0)
 MEAN_RATES: tuple[float, ...] = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counts:
     """Bad events of both arms, seen at one probability of the candidate arm."""
 
@@ -48,7 +50,7 @@ class Counts:
     stable: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shares:
     """Events by the probability with which each could have been the candidate's. A value."""
 

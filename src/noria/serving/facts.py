@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Arm:
     """A release and its share of the traffic, 0..1; the shares of a deployment sum to 1."""
 

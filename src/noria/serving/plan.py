@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from noria.config import DeployConfig
 from noria.core.clock import duration
 from noria.core.errors import ConfigError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 
 __all__ = ["ABORT_KEYS", "Plan", "Step", "parse_path", "plan"]
@@ -25,7 +26,7 @@ MINIMUM_REQUESTS = 100
 """What a step given as a duration needs all the same: it never passes on no data."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One step: a shadow, a canary with a share 0..1, or full traffic; its length in requests or seconds."""
 
@@ -43,7 +44,7 @@ class Step:
         return f"{head} {self.seconds:g}s" if self.seconds else f"{head} {self.requests} requests"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Plan:
     """Steps, and the levels of the tests.
 

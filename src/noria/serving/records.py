@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, Row, Text, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.serving.facts import (
     Arm,
     DeploymentChanged,
@@ -120,7 +121,7 @@ _segment = record_table(
 TABLES = (_deployment, _history, _rollout, _smoke, _segment)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DeploymentRecord:
     """The desired state of one model in one environment; `seq` names it in logs and acknowledgements.
 
@@ -146,7 +147,7 @@ class DeploymentRecord:
         return max(self.arms, key=lambda arm: arm.weight).release
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RolloutRecord:
     """A rollout: its plan, the step it is at, and how it ended (`outcome` is "open" until then)."""
 
@@ -167,7 +168,7 @@ class RolloutRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SmokeRecord:
     """One smoke test of a release."""
 
@@ -182,7 +183,7 @@ class SmokeRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SegmentRecord:
     """A sealed piece of the prediction log: `segment` is the Parquet object's digest."""
 

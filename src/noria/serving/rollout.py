@@ -18,9 +18,10 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.serving.evidence import (
     BETTER,
@@ -48,7 +49,7 @@ SLOW_QUANTILE = 0.90
 SLOW_LEAST_ROWS = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """The batch that is being read: rows whose arm was drawn, and one random answered row of each arm."""
 
@@ -59,7 +60,7 @@ class Batch:
     stable: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """How many requests an arm answered, and how many of them were bad."""
 
@@ -71,7 +72,7 @@ class Seen:
     slow: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class State:
     """All that a rollout needs to remember of its log. Counts only; `alarm` names the first guard that fired."""
 
@@ -93,7 +94,7 @@ class State:
     alarm: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What to do next, and why in one sentence for people."""
 

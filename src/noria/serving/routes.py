@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from noria.core.errors import NotFound, UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.serving.facts import Arm
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Served:
         return 0.0 <= score <= 1.0 if self.is_binary else math.isfinite(score)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     """How one model answers under one deployment: everything that is loaded for it. Immutable."""
 
@@ -85,7 +86,7 @@ class ModelUnavailable(WorldError):
     code = "model-unavailable"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Routes:
     """The table of routes. It is replaced as a whole, by one assignment."""
 

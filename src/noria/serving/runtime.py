@@ -19,11 +19,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NotFound, UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.serving import router, segment
 from noria.serving.answers import Answer, Ask, Render, Waiter, answer_batch, error_body, shadow_lines
 from noria.serving.facts import Arm
@@ -50,13 +51,16 @@ class TooManyRows(UsageError):
     code, status = "too-many-rows", 413
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What one process holds at most, in rows."""
 
     queue_rows: int = 4096
     batch_rows: int = 256
     shadow_rows: int = 2048
+
+
+LIMITS = Limits()
 
 
 class Runtime:
@@ -69,7 +73,7 @@ class Runtime:
         now_us: the wall clock in microseconds.
     """
 
-    def __init__(self, state: Path, *, now_us: Callable[[], int], limits: Limits = Limits()) -> None:
+    def __init__(self, state: Path, *, now_us: Callable[[], int], limits: Limits = LIMITS) -> None:
         self.routes = Routes()
         self.limits = limits
         self.meters = Meters()

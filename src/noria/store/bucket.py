@@ -8,13 +8,14 @@ live in buckets, and a foreign layout (DVC's) is read through one. A folder is a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
+
+from noria.core.frozen import frozen
 
 __all__ = ["Bucket", "InBucket", "Item"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Item:
     """A key with its size in bytes, its tag, which changes whenever the bytes do, and when it was written.
 

@@ -17,11 +17,11 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import StoreUnavailable, Tampered
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.store.failpoint import failpoint
 from noria.store.objects import disk_faults, sync_folder
@@ -46,7 +46,7 @@ _ED25519 = b"\x01"
 _NAME = re.compile(r"[^\s+]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checkpoint:
     """A tree as a note states it; `signatures` maps (name, key id) to raw signatures over `body`."""
 

@@ -19,12 +19,12 @@ import struct
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from noria.core.errors import Corrupt, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, short
 from noria.core.lazy import lazy
 
@@ -55,7 +55,7 @@ _ONE_IN = 64
 _K1, _K2, _K3 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipe:
     """The chunks of an object in order, each with its size in bytes."""
 

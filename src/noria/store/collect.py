@@ -16,10 +16,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from noria.core.errors import Corrupt, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.progress import task
 from noria.store.disk import BLOCK_BYTES
@@ -38,7 +38,7 @@ _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _DIGEST_BYTES = 71
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Collected:
     """What a collection found and did; with `is_dry_run` what it would have done.
 

@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from sqlalchemy.engine import Connection
 
 from noria.core.clock import Clock
 from noria.core.errors import Conflict, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, sortable_id
 from noria.store import tables
 from noria.store.database import Database
@@ -46,7 +46,7 @@ _INSERT_LEASE = insert(tables.lease)
 _RELEASE = tables.lease.delete().where(tables.lease.c.name == bindparam("of"), tables.lease.c.owner == bindparam("by"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """A piece of work. `state` is waiting, running, finished or failed; `attempt` counts from 1 once begun."""
 
@@ -61,7 +61,7 @@ class Job:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lease:
     """A name that an owner holds until a moment; `is_live` is false once that has passed."""
 

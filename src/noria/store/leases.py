@@ -18,10 +18,10 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest
 from noria.store.disk import disk_faults, sync_folder
 from noria.store.failpoint import failpoint
@@ -36,7 +36,7 @@ WAIT_S = 600.0
 _LOOK_S, _LOOK_LIMIT_S = 0.02, 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lease:
     """What somebody is at work on, since when (seconds since the epoch), and what it counts on."""
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from noria.core.clock import Clock, utc_text
 from noria.core.errors import Tampered, UsageError
 from noria.core.fact import Edge, Fact, Stored, kind_of
+from noria.core.frozen import frozen
 from noria.store import tables
 from noria.store.checkpoint import Signer
 from noria.store.database import Database
@@ -46,7 +47,7 @@ _INSERT_NODE = insert(tables.node)
 _INSERT_CHECKPOINT = insert(tables.checkpoint)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """A fact's canonical text with its leaf hash."""
 

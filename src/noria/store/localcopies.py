@@ -16,9 +16,10 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from noria.core.frozen import frozen
 
 __all__ = ["CACHE_BYTES", "COPY_GRACE_S", "LocalCopies", "Pruned"]
 
@@ -37,7 +38,7 @@ _AGAIN = 0.1
 """Where the grace keeps more than the bound, the folder is walked again after this share of it was added."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Pruned:
     """How many copies there are (or were), their bytes, and how many of them go (or went) with what bytes."""
 

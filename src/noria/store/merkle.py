@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from noria.core.frozen import frozen
 
 __all__ = [
     "EMPTY_ROOT",
@@ -33,7 +34,7 @@ Lookup = Callable[[int, int], bytes]
 """(level, position) -> hash of the complete subtree over leaves [position * 2**level, …), counted from 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """A complete subtree of 2**level leaves; `position` counts subtrees of its level from 0."""
 

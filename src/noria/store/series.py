@@ -15,13 +15,13 @@ import struct
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.clock import Clock
 from noria.core.errors import Corrupt, StoreFull, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest
 from noria.core.lazy import lazy
 from noria.store.failpoint import failpoint
@@ -47,7 +47,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STREAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sealed:
     """A stream as an object: Parquet with name, step, at (UTC, µs) and value, in the order logged."""
 

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, overload
@@ -20,6 +19,7 @@ from sqlalchemy import Table
 
 from noria import plugins
 from noria.core.fact import Kinds, kind_of
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.store.tables import projected
 
@@ -44,7 +44,7 @@ class KnownKinds(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slices:
     """What the slices declare. `fingerprint` changes when the code that folds records changes."""
 

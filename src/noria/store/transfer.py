@@ -15,11 +15,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from noria.core.errors import Corrupt, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, short
 from noria.store.objects import HasChunks, Objects, SealsChunks, disk_faults
 
@@ -55,7 +55,7 @@ class HasRanges(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Copied:
     """What travelled: objects and bytes, and how many objects were there already."""
 

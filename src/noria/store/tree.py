@@ -20,11 +20,11 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 from noria.core.errors import Corrupt, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest, short
 from noria.core.identity import digest as digest_of
 from noria.store.objects import Objects
@@ -55,7 +55,7 @@ _NODES_AT_ONCE = 32
 _NODE = re.compile(rb'"format":"tree/(1"|2","level":\d{1,2})}\Z')
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One file: its path in the tree, digest, size and, for a table, its number of rows.
 
@@ -78,7 +78,7 @@ class Totals(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tree:
     """Files sorted by path; any order may be given. Raises: UsageError for a path that is not allowed."""
 
@@ -104,7 +104,7 @@ class Tree:
         return sum(entry.rows for entry in self.entries)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Child:
     """A node as its parent lists it: `path` is the last one below it."""
 
@@ -118,7 +118,7 @@ class _Child:
 _Item: TypeAlias = Entry | _Child
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Node:
     """A node that was read: entries at level 0, else the nodes below."""
 

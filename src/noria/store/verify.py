@@ -12,13 +12,13 @@ Source: RFC 6962 §2.1; the attacks are those of a log's own administrator.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from noria.core.errors import Corrupt, Tampered
+from noria.core.frozen import frozen
 from noria.store import tables
 from noria.store.checkpoint import Checkpoint, Verifier, checkpoint_body, is_signed_by, parse_checkpoint
 from noria.store.ledger import Ledger
@@ -35,7 +35,7 @@ CANDIDATES = 100_000
 """How far ahead a fact that was moved is looked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """`first_bad` is 0 when all is well; `kind` says what was done to that fact.
 
@@ -51,7 +51,7 @@ class Verdict:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     """A fact row as found: where it is, what its content hashes to, and what contradicts it."""
 
@@ -60,7 +60,7 @@ class _Row:
     complaint: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Finding:
     seq: int
     kind: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from noria.config import Project
 from noria.core.clock import Clock
+from noria.core.frozen import frozen
 from noria.core.identity import sortable_id
 from noria.store.jobs import Jobs
 from noria.store.ledger import Ledger
@@ -19,7 +20,7 @@ __all__ = ["Workspace", "acting", "new_id"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workspace:
     """Objects, facts, series and jobs of a project, who acts, and what time it is."""
 

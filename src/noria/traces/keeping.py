@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from noria.catalog import records as catalog
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.experiments import records as runs
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace, new_id
@@ -55,7 +56,7 @@ CONTENTS = (INPUTS, OUTPUTS)
 """Metadata that say what was asked and answered: kept with it, outside of facts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Said:
     """What a client says of a trace as a whole. Times are milliseconds; previews are None where nothing was said."""
 
@@ -71,7 +72,7 @@ class Said:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Spans:
     """Spans of one trace that came together, as JSON values; `asked` and `answered` are the root span's."""
 

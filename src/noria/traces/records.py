@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, func, or_, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.store.compare import compared
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -96,7 +96,7 @@ _assessment: Table = record_table(
 TABLES = (_trace, _tag, _metadata, _spans, _run, _assessment)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TraceRecord:
     """A trace without its spans. `details` is empty where only spans came yet."""
 
@@ -112,7 +112,7 @@ class TraceRecord:
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AssessmentRecord:
     """A judgement of a trace; `details` is the digest of what it says."""
 
@@ -124,7 +124,7 @@ class AssessmentRecord:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Condition:
     """What a trace must fit: `kind` is attribute (a column, or "ended_ms"), tag, metadata or run."""
 

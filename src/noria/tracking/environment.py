@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, Digest, canonical, digest
 
 __all__ = ["Environment", "environment", "from_document", "installed", "lock", "recorded_files"]
@@ -34,7 +35,7 @@ _PERSONAL = frozenset({"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD
 """Files of a dist-info folder that say how it was installed, not what."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Environment:
     """What was installed. `packages` is distribution -> version; `roots` import name -> distribution.
 
@@ -170,7 +171,7 @@ def _header(found: importlib.metadata.Distribution, name: str) -> str:
     return said.group(1) if said else ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class _Installed:
     """What an `Environment` says of one distribution; "" for an origin or a record that it has not."""
 

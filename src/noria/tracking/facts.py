@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.fact import fact
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Code:
     """The code of a run. `commit` is empty outside git; `source` is the tree of the source files.
 
@@ -41,7 +42,7 @@ class Code:
     entry: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Pin:
     """The exact version of a data set that was used."""
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 
 __all__ = ["VARIABLES", "Host", "from_document", "host"]
@@ -32,7 +33,7 @@ _FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512dq", "avx512
 _ARM_FLAGS = ("asimd", "sve", "sve2", "fphp", "asimdhp", "asimddp")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Host:
     """`cores` are those that this process may use; `flags` the vector instructions that libraries choose by.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, bindparam, select
 
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 from noria.tracking.facts import (
@@ -99,7 +100,7 @@ _BY_RUN = select(_run).where(_run.c.run == bindparam("run"))
 _ARTIFACTS = select(_artifact).where(_artifact.c.run == bindparam("run")).order_by(_artifact.c.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunRecord:
     """One run. `status` is running, finished, failed, stopped, cancelled, preempted or lost; times are UTC texts.
 
@@ -128,7 +129,7 @@ class RunRecord:
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ArtifactRecord:
     """A named object of a run."""
 
@@ -139,7 +140,7 @@ class ArtifactRecord:
     type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReproductionRecord:
     """One time that a run was done again; `verdict` is identical, tolerated, different or impossible."""
 

@@ -16,12 +16,12 @@ import hmac
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.clock import instant
 from noria.core.errors import NoriaError
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.store.jobs import ATTEMPTS, Job
 from noria.store.secrets import Secrets
@@ -44,7 +44,7 @@ _DELIVERIES = uuid.UUID("6f0c7c1e-6d0e-5f57-9f0a-1b1c8c0d5a11")
 Post = Callable[[Target, Mapping[str, str], bytes], Answer]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sent:
     """How trying a webhook went: the answer, or why there was none."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.store.ledger import Reader
 from noria.store.secrets import Secrets
 from noria.store.workspace import Workspace, new_id
@@ -30,7 +30,7 @@ COUNT_MAX = 1000
 _NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Wanted:
     """What a webhook is to be; None leaves it as it is. `secret` is the secret itself, "" for none."""
 

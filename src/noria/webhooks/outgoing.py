@@ -17,10 +17,10 @@ import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from noria.config import WebhooksConfig
 from noria.core.errors import StoreUnavailable, UsageError
+from noria.core.frozen import frozen
 
 __all__ = ["ANSWER_MAX", "Answer", "Target", "Unreachable", "Unresolved", "post", "resolved", "target"]
 
@@ -46,7 +46,7 @@ class Unresolved(UsageError):
     is_retry_safe = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Target:
     """Where a request goes: the name that the certificate has to carry, and the address that was looked at."""
 
@@ -63,7 +63,7 @@ class Target:
         return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Answer:
     """What the other side said. `body` is at most `ANSWER_MAX` bytes of it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import JSON, BigInteger, Column, Row, Table, Text, select
 
 from noria.core.clock import instant
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
 from noria.webhooks.facts import WebhookAnswered, WebhookChanged, WebhookCreated, WebhookDeleted
@@ -53,7 +53,7 @@ _answered: Table = record_table(
 TABLES = (_webhook, _answered)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class WebhookRecord:
     """A webhook. `since` is the fact after which it tells of what happens; times are milliseconds since 1970, UTC."""
 

@@ -18,6 +18,7 @@ from noria.catalog.takeover.documents import (
     RunDoc,
     VersionDoc,
 )
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.words import counted
 from noria.experiments.points import Curve
@@ -40,7 +41,7 @@ PLURALS = {"alias": "aliases"}
 Doc = ExperimentDoc | RunDoc | ModelDoc | RegisteredDoc | VersionDoc | EvalsetDoc | EvalRecordDoc
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Difference:
     """Something that is not the same in both stores: what, where, and what each of them says."""
 
@@ -49,7 +50,7 @@ class Difference:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sum:
     """What many points come to, in whatever order: how many they are, and two sums over their hashes."""
 
@@ -114,7 +115,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Report:
     """What a takeover saw and did. `ok` if both stores say the same of everything.
 

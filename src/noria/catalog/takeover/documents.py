@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
+from noria.core.frozen import frozen
 from noria.experiments.points import Curve
 
 __all__ = [
@@ -38,7 +39,7 @@ RUN_NAME = "mlflow.runName"
 """The tag that repeats the name of a run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExperimentDoc:
     """An experiment. `id` is the store's own; `stage` is active or deleted; `location` is where its artifacts go."""
 
@@ -51,7 +52,7 @@ class ExperimentDoc:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class InputDoc:
     """A data set that a run used. `schema` and `profile` are None where nobody said anything of them."""
 
@@ -64,7 +65,7 @@ class InputDoc:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunDoc:
     """A run without its points. `status` is MLflow's word; `experiment` a name; `models_out` are (id, step).
 
@@ -104,7 +105,7 @@ class MeasureDoc:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ModelDoc:
     """A logged model. `status` is pending, ready, upload_failed or unspecified; `place` is where its files are."""
 
@@ -124,7 +125,7 @@ class ModelDoc:
     place: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RegisteredDoc:
     """A registered model without its versions; `aliases` point to numbers."""
 
@@ -136,7 +137,7 @@ class RegisteredDoc:
     aliases: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class VersionDoc:
     """A version of a registered model. `source` is what was named, `storage` where its files are, if it says so."""
 
@@ -156,7 +157,7 @@ class VersionDoc:
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EvalsetDoc:
     """An evaluation data set without its records. `experiments` are names; `schema` and `profile` are JSON."""
 
@@ -173,7 +174,7 @@ class EvalsetDoc:
     experiments: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EvalRecordDoc:
     """A record of an evaluation data set. What it says are JSON values; `source` has source_type and source_data."""
 
@@ -189,7 +190,7 @@ class EvalRecordDoc:
     updated_by: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileDoc:
     """A file of a run or a logged model, by its name in it."""
 
@@ -277,7 +278,7 @@ class Writer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Store:
     """A tracking store that is open. `address` is without credentials; `form` says what kind and version it is.
 

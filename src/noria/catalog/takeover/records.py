@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import JSON, BigInteger, Column, Table, Text, select
 
 from noria.catalog.records import date
 from noria.catalog.takeover.facts import ImportBegan, ImportEnded, OriginNoted
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.registry.records import date_registered
 from noria.store.ledger import Reader, Transaction
 from noria.store.tables import project, record_table
@@ -41,7 +41,7 @@ _origin = record_table(
 TABLES: tuple[Table, ...] = (_import, _origin)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OriginRecord:
     """What a store said of something: times in milliseconds since 1970 by its clock, and words."""
 

@@ -7,7 +7,7 @@ is here and went on there since, what is new is added; what both say differently
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from noria.catalog.takeover.intake import TEXTS_MAX, Intake, in_parts, note_orig
 from noria.catalog.takeover.ours import PARENT
 from noria.core.clock import utc_text
 from noria.core.errors import NoriaError, UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.experiments import points as segments
 from noria.experiments import records
@@ -58,7 +59,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_1_MS, YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """Points that are stored: their segment, and what a fact says of each metric in it."""
 

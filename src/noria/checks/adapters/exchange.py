@@ -7,7 +7,6 @@ is told as mapped or refused with its reason, and a refusal is also written into
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.checks.adapters import gx, pandera_text, panderas
@@ -16,6 +15,7 @@ from noria.checks.suites.place import shown, suite_path
 from noria.checks.suites.rules import Rule, Suite
 from noria.checks.suites.suitefile import fields, load, read_text, text_of
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data.versions import resolve
 from noria.store.objects import disk_faults
@@ -26,7 +26,7 @@ __all__ = ["ExportReport", "ImportReport", "ImportedRule", "export_rules", "impo
 TOOLS = ("gx", "pandera")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ImportedRule:
     """One rule of the other tool: what it became, or why it was refused."""
 
@@ -36,7 +36,7 @@ class ImportedRule:
     refused: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ImportReport:
     """What was imported. `added` rules are new in the file; the others were there already."""
 
@@ -48,7 +48,7 @@ class ImportReport:
     expectations: tuple[ImportedRule, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExportReport:
     """Where a suite was written for another tool, and which rules that tool cannot say."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.checks.suites.rules import Rule
+from noria.core.frozen import frozen
 
 __all__ = ["Imported", "Refused"]
 
@@ -13,7 +12,7 @@ class Refused(ValueError):
     """A rule that has no equal here; the text says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Imported:
     """One rule of the other tool. `rules` are what it became; empty if `refused` says why not."""
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Unreadable(ValueError):
     """An expression that cannot be read or may not be asked; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expression:
     """An expression that was read, and the columns that it names."""
 

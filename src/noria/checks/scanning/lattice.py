@@ -11,9 +11,9 @@ resolution (computed ratios, random floats) have none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _NEAR = 0.004
 _RELATIVE = 1e-5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lattice:
     """Values are offset + k * step, k whole."""
 

@@ -12,7 +12,6 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from noria.checks.scanning.chunk import family
 from noria.checks.scanning.expression import Conditions
 from noria.checks.scanning.tally import Rows, Watcher
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _DICTIONARY_BYTES = 3.0
 """A text column that takes at most so many bytes a row in the file is read as its dictionary."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """What the footer of a Parquet file says: its schema, rows, and the bytes of each column as stored."""
 

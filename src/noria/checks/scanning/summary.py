@@ -7,9 +7,8 @@ batch; the full profile of a reference also has a histogram of 512 quantile bins
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from noria.checks.scanning.lattice import Lattice
+from noria.core.frozen import frozen
 
 __all__ = ["BINS", "QUANTILES", "ColumnProfile", "TableProfile"]
 
@@ -17,7 +16,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ColumnProfile:
     """One column of one file. What does not apply to its family, or was not asked for, is empty.
 
@@ -79,7 +78,7 @@ class ColumnProfile:
         return middle if middle > 0 else self.high - self.low
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TableProfile:
     """One file of a version. `time_min` and `time_max` are UTC texts, or empty."""
 

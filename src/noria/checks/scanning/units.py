@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.checks.scanning.lattice import Lattice, off_lattice
 from noria.checks.scanning.summary import ColumnProfile
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ NEARER = 4.0
 _ON_LATTICE = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conversion:
     """new = scale * old + shift, and how people call it."""
 
@@ -104,7 +104,7 @@ CONVERSIONS: tuple[Conversion, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Yardstick:
     """How distances to some baselines are measured: their quantiles (at the five ranks), the scale, its unit.
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria.checks.suites.places import Place, places
 from noria.checks.suites.suitefile import bare, toml
 from noria.core.errors import Conflict
+from noria.core.frozen import frozen
 
 __all__ = ["Change", "changes", "merged"]
 
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Change:
     """One key that is inferred otherwise now. Values are as TOML writes them, "" if there is none.
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from noria.core.frozen import frozen
 
 __all__ = ["Place", "line_of", "places"]
 
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """The lines of a statement: from `first` to before `end`, counted from 0. `is_table` for a header."""
 

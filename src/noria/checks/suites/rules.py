@@ -11,8 +11,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from noria.core.frozen import frozen
 
 __all__ = [
     "FAMILIES",
@@ -36,7 +38,7 @@ _WHEN = re.compile(r"(?P<column>.+?) (?P<sign>>=|<=|present|in)(?: (?P<rest>.+))
 Value = str | float | bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TableRules:
     """`[table]`: rules about all rows of a version.
 
@@ -59,7 +61,7 @@ class TableRules:
     severity: str = "error"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class When:
     """A condition on another column: `wind_speed >= 8.1`, `dewp present`, or `carrier in ["AA", "UA"]`."""
 
@@ -88,7 +90,7 @@ class When:
         return When(found["column"], found["sign"], bound)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ColumnRules:
     """`[columns.NAME]`: rules about one column of every file. A rule that is not given is not checked.
 
@@ -150,7 +152,7 @@ class ColumnRules:
     severity: str = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RowRule:
     """`[[rows]]`: an SQL condition that rows must meet; `share` of them may break it.
 
@@ -164,7 +166,7 @@ class RowRule:
     severity: str = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rule:
     """`[[rules]]`: one rule of a kind, with a tolerance and a condition of its own.
 
@@ -209,7 +211,7 @@ class Rule:
         return self.name or self.rule
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """What a kind of rule needs and may have, beside rule, name, severity and source."""
 
@@ -248,7 +250,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Leakage:
     """`[leakage]`: what a training set may not know of its holdout.
 
@@ -269,7 +271,7 @@ class Leakage:
     severity: str = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Suite:
     """All rules for one data set, and the version that they were inferred from.
 

@@ -15,9 +15,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from noria.core.frozen import frozen
 from noria.data.folders.roots import is_known
 from noria.data.folders.slots import Reader, Slots, Stamp
 from noria.data.folders.walk import Folder, walk
@@ -32,7 +32,7 @@ _PROJECT = "noria.toml"
 _WALKED, _FAILED = b"\1", b"\0"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """The folders under a root as they were a moment ago, parents first, and the files that are new as they are read.
 
@@ -48,7 +48,7 @@ class Seen:
         return int((time.monotonic() - self.begun) * 1e9)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Walking:
     """A fork at work: what it sees goes to a file in memory, and it says when that is whole."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.printable import printable
 from noria.core.progress import Advance, task
@@ -40,7 +41,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Inspected)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DataFile:
     """A stored file of a data set; `inspected` is None for a file that is no table."""
 
@@ -50,7 +51,7 @@ class DataFile:
     inspected: Inspected | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Gathered:
     """A stored tree. `tables` are the tables among its files, or None where they were not looked at.
 
@@ -128,7 +129,7 @@ def gather(
             early.files.close()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Gathering:
     """One `gather`; `early` is what was done ahead of it."""
 

@@ -16,8 +16,9 @@ import signal
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from noria.core.frozen import frozen
 
 __all__ = ["Read", "Reader", "Slots", "Stamp"]
 
@@ -46,7 +47,7 @@ class Read(NamedTuple):
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slots:
     """The shared memory and both pipes, made before the fork: (read end, write end)."""
 

@@ -19,11 +19,11 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from noria.core.frozen import frozen
 from noria.data.folders.roots import cache_path
 from noria.data.folders.walk import File, Folder
 
@@ -65,7 +65,7 @@ _decoder = msgspec.msgpack.Decoder(list[File])
 _decoder_of_bytes = msgspec.msgpack.Decoder(list[tuple[bytes, int, int, int, int]])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """A folder as it is remembered; `body` is read only when it is asked for."""
 
@@ -74,7 +74,7 @@ class Row:
     sign: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """A folder of the walk beside its row, either of them None where there is none; or both are equal."""
 

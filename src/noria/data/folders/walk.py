@@ -15,10 +15,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.printable import printable
 from noria.core.words import counted
 
@@ -34,7 +34,7 @@ File = tuple[str, int, int, int, int]
 """(name in its folder, size, mtime_ns, ctime_ns, inode). What follows the name is the file's stamp."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Folder:
     """One folder: `prefix` is "" or ends with a slash; files and folders are sorted as paths are.
 
@@ -63,7 +63,7 @@ def is_state(name: str) -> bool:
     return name[0] == "." and (name in STATE or bool(PART.fullmatch(name) or _VOLUME.fullmatch(name)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Refusal:
     """What cannot be part of a data set, and what to do about it."""
 
@@ -176,7 +176,7 @@ def _as_folder(name: str) -> str:
     return f"{name}/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Followed:
     """Where a link leads; `is_inside`: to what is part of the data set anyhow (not to what `is_state`)."""
 

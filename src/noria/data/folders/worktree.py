@@ -17,6 +17,7 @@ from pathlib import Path
 
 from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import short
 from noria.core.printable import printable
 from noria.core.progress import Advance, task
@@ -34,7 +35,7 @@ _ID_DIGITS = 8
 _PULL = "its version is not here: noria data pull {0}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DatasetStatus:
     """How a folder differs from the version that the project stands on.
 
@@ -67,7 +68,7 @@ class DatasetStatus:
         return _ref(self.dataset, self.version, self.content)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """A path that is new ("+"), gone ("-"), or has other content ("~")."""
 

@@ -13,7 +13,6 @@ import io
 import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.clock import utc_text
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.forms import exact, jsonlines, logical, text
 from noria.data.forms.opening import check_end, compression, open_text, openable, reason
@@ -70,7 +70,7 @@ _TIMES = ("timestamp", "date32")
 _MICROSECONDS: Mapping[str, int | Fraction] = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": Fraction(1, 1000)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inspected:
     """What a table file holds; `time_min` and `time_max` are UTC texts, or empty without a time column.
 

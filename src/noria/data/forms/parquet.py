@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.progress import task
@@ -34,7 +35,7 @@ _FEW_SHARE = 0.1
 _BATCH_ROWS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Written:
     """What a written Parquet file holds. `blocks` are the full blocks of its logical digest."""
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _COMPARE = {"=": "equal", "!=": "not_equal", "<>": "not_equal", "<": "less", "<=
 _COMPARE |= {">": "greater", ">=": "greater_equal"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """A parsed condition: an Arrow expression over columns by name, and which columns it looks at."""
 
@@ -40,7 +40,7 @@ class Condition:
     columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Token:
     kind: str
     text: str

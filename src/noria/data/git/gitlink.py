@@ -16,10 +16,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Conflict, NotFound, WorldError
+from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data.pins import FOLDER
 from noria.store.objects import disk_faults
@@ -37,7 +37,7 @@ _TO_COMMIT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Linked:
     """What was set up: the repository, the driver's command, the files that were written, notes on what was not."""
 

@@ -14,13 +14,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from noria.config import CONFIG_NAME
 from noria.core.errors import UsageError, WorldError
+from noria.core.frozen import frozen
 from noria.data.git.gitlink import clean_environment, git, hook_text, is_bare, write_hook
 from noria.data.pins import FOLDER
 from noria.store.objects import disk_faults
@@ -38,7 +38,7 @@ _FOLDERS = ("docs/", "doc/", ".github/", ".gitlab/", ".vscode/", ".idea/")
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Installed:
     """The hook that was written, the branch that starts the pipeline, and where logs are kept."""
 
@@ -48,7 +48,7 @@ class Installed:
     logs: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Received:
     """What a push led to: the paths that started the pipeline (none: nothing did), its exit code, its log."""
 

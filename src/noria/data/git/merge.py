@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.core.errors import ConfigError, Conflict, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.data import records
@@ -48,7 +48,7 @@ _LINES_MAX_BYTES = 256 << 20
 _PLAIN_TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unmerged:
     """What both sides changed: paths, or keys of rows as `PATH: KEY`."""
 

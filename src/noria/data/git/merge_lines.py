@@ -11,8 +11,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from noria.core.frozen import frozen
 
 __all__ = ["MergedLines", "NotMergeable", "merge_lines"]
 
@@ -21,7 +22,7 @@ class NotMergeable(Exception):
     """The files cannot be merged by row; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MergedLines:
     """The merged file, its rows, and the keys of rows that both sides changed; there `content` has ours."""
 
@@ -30,7 +31,7 @@ class MergedLines:
     conflicts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Rows:
     head: bytes
     rows: Mapping[str, bytes]

@@ -14,11 +14,11 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from noria.core.errors import Conflict, NotFound, Tampered
 from noria.core.fact import Fact, kind_of
+from noria.core.frozen import frozen
 from noria.core.identity import canonical, is_digest
 from noria.data.facts import DatasetCommitted, DatasetDropped
 from noria.data.records import DatasetVersion
@@ -51,7 +51,7 @@ _MENDED = "noria data push --check, from a clone that has the version, writes it
 _Made = TypeVar("_Made")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published:
     """A version as a remote has it: the fact's payload, when it was added, by whom, and the key that signed for it."""
 
@@ -61,7 +61,7 @@ class Published:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GivenUp:
     """A version that a remote says was dropped: the fact's payload, when, and by whom."""
 

@@ -15,12 +15,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria import plugins
 from noria.config import RemoteConfig
 from noria.core.errors import ConfigError, Conflict, Corrupt, NoriaError, NotFound, StoreUnavailable
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest, short
 from noria.data.lock import Owner, is_dead, me
 from noria.store.bucket import Bucket
@@ -40,7 +40,7 @@ COLLECTING = ".collect"
 """The lock of a collection; no data set has such a name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remote:
     """A remote that is open: nothing is asked of it before its first use."""
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable, Tampered, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -57,7 +57,7 @@ __all__ = [
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TransferredVersion:
     """What one version cost: objects and bytes that travelled; none if it was there. `note` says what was not done.
 
@@ -80,7 +80,7 @@ class TransferredVersion:
         return bool(self.note) and not self.repaired
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Transferred:
     """Everything that a push or a pull did. `checked` objects were read on the remote, `repaired` were put right."""
 

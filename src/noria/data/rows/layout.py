@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import Corrupt
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, canonical
 from noria.data.forms import formats
 from noria.data.records import DatasetVersion
@@ -29,7 +29,7 @@ AT_ROW = "__noria_row"
 """Columns of a delta: which file of rows (its place in the layout), and which row of it, from 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delta:
     """A file of changed (`update`) or removed (`delete`) rows; an update holds whole rows, a delete keys."""
 
@@ -37,7 +37,7 @@ class Delta:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """The files of rows in order, the deltas oldest first, and everything else in the tree.
 

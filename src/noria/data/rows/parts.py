@@ -10,12 +10,12 @@ import functools
 import io
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria.core import identity
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import JSON, canonical, is_digest
 from noria.core.lazy import lazy
 from noria.data.forms import exact, formats, parquet
@@ -46,7 +46,7 @@ _CACHE_FORMAT = "parquet/2"
 _MERGED_FORMAT = "merged/2"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Changes:
     """What deltas say of one file: places that are gone, places that changed, and where the new rows are.
 

@@ -9,11 +9,11 @@ inference, and that copy is an object too; the map from file to copy is a cache 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.words import counted
 from noria.data.forms import formats, where
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowPlace:
     """One row and where it stands: file in the version, row number in that file (from 0), values by column."""
 

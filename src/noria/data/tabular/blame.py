@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.fact import Stored
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.data import records
@@ -40,7 +40,7 @@ _MADE = ("run", "step", "segment", "labels", "release", "merged")
 _PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ValueChange:
     """A column of a row before and after, as text; None is null, or that there was no row."""
 
@@ -49,7 +49,7 @@ class ValueChange:
     after: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RowChange:
     """One version that did something to a row: `change` is added, changed or removed.
 
@@ -71,7 +71,7 @@ class RowChange:
     values: tuple[ValueChange, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RowHistory:
     """What happened to the row with a key, oldest first. `is_there` says whether the newest version has it.
 

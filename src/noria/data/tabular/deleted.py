@@ -7,9 +7,9 @@ that another version put back are in it, and so are found there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data import records
 from noria.data.records import DatasetVersion
@@ -29,7 +29,7 @@ pq = lazy("pyarrow.parquet")
 __all__ = ["DeletedRows", "deleted_rows"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class DeletedRows:
     """The removed rows; `lacking` is a version whose parent is not here, so that more may have been removed, or ""."""
 

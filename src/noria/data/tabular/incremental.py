@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Conflict, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -59,7 +59,7 @@ _ISO = "write them as 2020-12-31, or take another column that only grows"
 Change = Callable[[DatasetVersion, Layout], Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Appended:
     """What an append did. `watermark` is how far the column has come now.
 
@@ -78,7 +78,7 @@ class Appended:
     deleted: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Upserted:
     """What an upsert did: rows that are new, that changed, and that already were as given.
 
@@ -92,7 +92,7 @@ class Upserted:
     new_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Deleted:
     """What a deletion did; `missing` counts keys that named no row."""
 
@@ -101,7 +101,7 @@ class Deleted:
     missing: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Compacted:
     """What a compaction did: the rows are the same, in one file instead of so many."""
 

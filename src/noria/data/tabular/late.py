@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.records import DatasetVersion
 from noria.data.rows import layout, read
@@ -37,7 +37,7 @@ _SPOOL_ROWS = 1 << 16
 _EXAMPLES = 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Split:
     """The rows of a source against one version. `newest` is the greatest value of the watermark's column."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.forms import logical, parquet
 from noria.data.records import DatasetVersion
@@ -36,7 +36,7 @@ _COLUMNS = 8
 _TEXT = 80
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RowChanges:
     """How many rows are new, gone, or changed (only with a key), with a few keys of each.
 
@@ -57,7 +57,7 @@ class RowChanges:
     changed_values: tuple[tuple[str, str, str | None, str | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Sides:
     """The files of two versions: those of one side only, and pairs that differ in their deltas alone.
 

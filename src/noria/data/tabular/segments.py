@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Conflict, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.commit import Content, commit
 from noria.data.forms import exact, formats, logical, parquet
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Found:
     """Where keys stand in a version: for each asked key the file of rows and place, -1 for none; shape (n_keys,)."""
 

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -24,6 +23,7 @@ import msgspec
 from noria import plugins
 from noria.core import identity
 from noria.core.errors import NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.printable import printable
@@ -260,7 +260,7 @@ def _bucket(ws: Workspace, text: str) -> Bucket:
     return made
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Found:
     """What an address of an object store names: the keys below a prefix, or with `is_one` the one key that it is.
 

@@ -10,12 +10,12 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.core.errors import UsageError
 from noria.core.fact import Edge
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.data import lock, records
@@ -37,7 +37,7 @@ else:
 __all__ = ["Stored", "add_table", "logical_digest", "scratch", "store", "store_file"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Stored:
     """A written table in the object store, with its place in a tree."""
 

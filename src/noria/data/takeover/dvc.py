@@ -16,12 +16,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from noria import plugins
 from noria.core.errors import ConfigError, Corrupt, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.store.bucket import Bucket
 from noria.store.objects import BLOCK_BYTES
@@ -38,7 +38,7 @@ _BINARY_SHARE = 0.30
 MANIFEST_MAX_BYTES = 2 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Output:
     """A file or folder that DVC tracks. `path` is relative to the repository's root.
 
@@ -59,7 +59,7 @@ class Output:
         return self.md5.endswith(".dir")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DvcRemote:
     """A remote of the configuration; `url` is absolute."""
 

@@ -16,10 +16,10 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from noria.core.errors import Conflict, NotFound
+from noria.core.frozen import frozen
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.data import checkout, records
@@ -35,7 +35,7 @@ SUMS = "SHA256SUMS"
 ABOUT = "versions.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Exported:
     """What was written: the folder, the versions by ref, files and bytes, and how to check or use it."""
 

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from noria.config import CONFIG_NAME
 from noria.core.clock import utc_text
 from noria.core.errors import Corrupt, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -40,7 +41,7 @@ NAME_MAX = 64
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TakenVersion:
     """One version that was taken over, or was here; `commit` is the Git commit that it was found at."""
 
@@ -54,7 +55,7 @@ class TakenVersion:
     commit: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TakenOver:
     """What a takeover did. `ok` if nothing was left out and nothing differs.
 
@@ -74,7 +75,7 @@ class TakenOver:
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Found:
     """The commit at which an output was found, "" for the work tree, and when it was made (UTC text, or "")."""
 

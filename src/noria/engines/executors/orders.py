@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.pipeline.arguments import document
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.executor import Task
@@ -12,7 +13,7 @@ from noria.pipeline.executor import Task
 __all__ = ["Editions", "Order", "order_from", "order_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Order:
     """An attempt at a step of the pipeline that `root` and `pipeline` name, as it was read the `edition`th time.
 

@@ -15,9 +15,10 @@ import ssl
 import threading
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.governance.claims import ProviderUnavailable
 from noria.identities import is_loopback_host
 
@@ -29,7 +30,7 @@ TIMEOUT_S = 5.0
 """For connecting, for each silence, and for all of it together."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetch:
     """Asks the hosts in `hosts` (small letters), in JSON. Thread safe."""
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from noria.core.errors import Corrupt
+from noria.core.frozen import frozen
 from noria.core.identity import Digest
 
 __all__ = ["ROW_BYTES", "TAIL_BYTES", "Place", "Places", "Rows", "pack", "table_of", "table_size"]
@@ -29,7 +29,7 @@ _KEY = np.dtype(">u8")
 Rows = npt.NDArray[np.void]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where an object is: in which pack, from which byte on, how many bytes."""
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, digest
 from noria.engines.objects.packfile import Rows, table_of
 from noria.store.bucket import Item
@@ -59,7 +59,7 @@ class Keys(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """A key in the trash: where it is, whose it was, and since when it is there; `size_bytes` are its own."""
 

@@ -8,10 +8,11 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _PG_TEXT = ("json", "jsonb", "interval", "money", "inet", "cidr", "timetz", "xml
 """Postgres types whose exact form is their text: Python's values of them lose digits or order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Column:
     """A column of a result: its name, Arrow type, and how a value becomes one that Arrow takes.
 

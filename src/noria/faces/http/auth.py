@@ -35,6 +35,7 @@ from typing import Any
 from noria.config import ServerConfig
 from noria.core.clock import utc_text
 from noria.core.errors import Denied, NoriaError, WorldError
+from noria.core.frozen import frozen
 from noria.governance import records, tokens
 from noria.governance.access import LEAST, Actor, authorize, is_allowed
 from noria.governance.facts import AccessRefused
@@ -85,7 +86,7 @@ COOKIES_MAX = 16 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """An answer that is ready to send: `{"error": {code, message, where, hint}}`, or MLflow's form on its routes."""
 

@@ -13,11 +13,11 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria import plugins
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.governance import sessions
 from noria.governance.claims import (
     Grant,
@@ -49,7 +49,7 @@ _STATE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _CODE = re.compile(r"[\x20-\x7e]{1,2048}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CommandLine:
     """A command line that waits on this port of its own machine: its state, and the SHA-256 of its secret (PKCE)."""
 
@@ -58,7 +58,7 @@ class CommandLine:
     challenge: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Begun:
     """A login that began in a browser, as its cookie holds it. `secret` is 32 random bytes, in base64url.
 
@@ -81,7 +81,7 @@ class Begun:
         return _encoded(hashlib.sha256(f"{what}\n{self.cookie()}".encode()).digest())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Entered:
     """A login that went well: the session of a browser, or the code that its command line is handed."""
 

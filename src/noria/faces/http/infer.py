@@ -12,7 +12,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
@@ -21,6 +20,7 @@ import msgspec
 
 from noria.core.clock import instant
 from noria.core.errors import NoriaError, NotFound, UsageError
+from noria.core.frozen import frozen
 from noria.faces.http.auth import actor_in
 from noria.faces.http.body import BodyTooLarge, read_body, require_shallow
 from noria.faces.http.replies import RETRY, Receive, Scope, Send, body_of, reply, reply_error
@@ -96,7 +96,7 @@ DATATYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """What to answer to a request that was not queued."""
 

@@ -7,8 +7,9 @@ release would have scored. The lines are told apart by dash and label, not by co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from noria.core.frozen import frozen
 
 __all__ = ["Chart", "Mark", "chart"]
 
@@ -20,7 +21,7 @@ LABELS_MAX = 12
 LABEL_GAP = 14.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """A place in the drawing and the word that belongs there."""
 
@@ -29,7 +30,7 @@ class Mark:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chart:
     """A drawing in its own units: paths of the lines and the band, dots, grid lines and labels."""
 

@@ -8,9 +8,9 @@ nothing else is left. Pure: what is compared was read before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.core.identity import short
 
 __all__ = ["HINTS", "KINDS", "PROVED", "Cause", "on_record"]
@@ -63,7 +63,7 @@ HINTS: Mapping[str, str] = {
 KINDS = tuple(HINTS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Cause:
     """One thing that makes a step's output what it is, and is not pinned. `sure` is proved, differs or left."""
 

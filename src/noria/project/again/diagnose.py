@@ -11,10 +11,11 @@ elsewhere) is told from what the step was seen to read, then and now.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.project.again import causes
 from noria.project.again.causes import DIFFERS, LEFT, PROVED, Cause
 from noria.project.again.child import Died
@@ -54,7 +55,7 @@ NATURAL = 3
 SEEDS = ("1", "2", "3", "4")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Probe:
     """What one run of a step gave: the digests of its outputs, what it asked for and read, or its error."""
 
@@ -69,7 +70,7 @@ Prober = Callable[[Mapping[str, str], Mapping[str, str | None]], Probe]
 """(settings of chance, variables) -> what the step gave in a fresh process. Raises: Died."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Evidence:
     """What is known of a step that came out otherwise.
 

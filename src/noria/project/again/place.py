@@ -12,12 +12,13 @@ import dataclasses
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from noria import plugins
 from noria.core.errors import Corrupt, NoriaError, NotFound, WorldError
+from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest, short
 from noria.data import records as data
 from noria.store.disk import hash_file
@@ -44,7 +45,7 @@ class Lacking(Exception):
         self.kind, self.message, self.about, self.hint = kind, message, about, hint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Place:
     """Where a run is done again. `root` is the project's folder in it, `code` says where the code came from.
 

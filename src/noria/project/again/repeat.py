@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from noria.core.errors import Corrupt, NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.packaging.bundle import Bundle
 from noria.pipeline import values
@@ -38,7 +39,7 @@ Pair = tuple[tuple[str, str], tuple[str, str]]
 """Two stored values as (digest, type): then, now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Whole:
     """What the repetition of a whole run gave, as its process told it."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from noria.core.clock import utc_text
 from noria.core.errors import NotFound
+from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.facts import item_name
 from noria.project.again.causes import Cause
@@ -26,7 +27,7 @@ FORMAT = "reproduction/1"
 _WORSE = (IDENTICAL, TOLERATED, DIFFERENT, FAILED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OutputVerdict:
     """One output: its digest then and now, whether identical, tolerated or different; how, in words.
 
@@ -41,7 +42,7 @@ class OutputVerdict:
     largest: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepVerdict:
     """One step (or the model, or the metrics): the worst of its outputs' verdicts; failed if it did not end.
 

@@ -16,7 +16,6 @@ import re
 import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +26,7 @@ from starlette.responses import Response, StreamingResponse
 from noria.catalog import filing, keeping
 from noria.catalog import records as catalog
 from noria.catalog.records import FileRecord
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.experiments import records
 from noria.faces.http.replies import drain
@@ -64,7 +64,7 @@ Opened = Callable[[], Wire]
 _RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """What has files: a run, or a logged model."""
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import operator as operators
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.faces.protocols.mlflow.refusals import invalid
 
 __all__ = [
@@ -49,7 +49,7 @@ _NULLS = ("IS NULL", "IS NOT NULL")
 _QUOTED = "Expected a quoted string value or a list of quoted string values for attributes."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Language:
     """What may be asked of one kind of thing; `prefixes` are the words before a dot, None for all."""
 
@@ -96,7 +96,7 @@ VERSIONS = Language(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparison:
     """One condition: `value` is a number for metrics and times, else a text, or the texts of a list."""
 
@@ -106,7 +106,7 @@ class Comparison:
     value: str | float | tuple[str, ...] = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Token:
     kind: str
     text: str

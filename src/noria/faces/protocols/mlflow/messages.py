@@ -14,10 +14,11 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.faces.http.body import require_shallow
 from noria.faces.protocols.mlflow.refusals import Refused, invalid, invalid_value
 
@@ -41,14 +42,14 @@ __all__ = [
 TEXT, INT, INT32, DOUBLE, BOOL, VALUE = "text", "int", "int32", "double", "bool", "value"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Enum:
     """Words with their numbers."""
 
     words: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """Fields by name, each of a kind."""
 
@@ -60,14 +61,14 @@ class Message:
         object.__setattr__(self, "names", _spellings(self.fields))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repeated:
     """A list of a kind."""
 
     kind: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Map:
     """Texts by name: whatever names a client likes."""
 
@@ -76,7 +77,7 @@ Check = Callable[[Any], bool]
 """Whether a value may stand; it may raise Refused with words of its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spec:
     """What a request holds: its fields, and the checks by parameter, in their order.
 

@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria.catalog import records
 from noria.catalog.records import LoggedModel, MeasureRecord
+from noria.core.frozen import frozen
 from noria.faces.protocols.mlflow import filters, names
 from noria.faces.protocols.mlflow.messages import BOOL, INT32, TEXT, Message, Repeated, Spec
 from noria.faces.protocols.mlflow.models import OURS, STATUS, model_json, number_of
@@ -49,7 +49,7 @@ _TIMES = ("creation_timestamp_ms", "last_updated_timestamp_ms")
 _STATUSES = {own: number for word, number in STATUS.words.items() for own in (OURS[word],)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Clause:
     kind: str
     key: str

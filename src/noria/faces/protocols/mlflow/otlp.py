@@ -16,10 +16,10 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import frozen
 from noria.faces.http.body import require_shallow
 
 __all__ = ["Export", "Malformed", "Unfit", "Unnamed", "decompressed", "of_json", "of_protobuf", "plain"]
@@ -55,7 +55,7 @@ class Unfit(Malformed):
         super().__init__("Cannot convert OpenTelemetry span to MLflow span")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Export:
     """Spans of one resource: (its attributes as plain values, its spans as JSON values)."""
 

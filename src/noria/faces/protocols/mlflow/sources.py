@@ -11,11 +11,11 @@ from __future__ import annotations
 import posixpath
 import re
 import urllib.parse
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from noria.catalog import records as catalog_records
 from noria.catalog.records import LoggedModel
+from noria.core.frozen import frozen
 from noria.experiments import records as runs
 from noria.faces.protocols.mlflow import names
 from noria.faces.protocols.mlflow.refusals import invalid
@@ -37,7 +37,7 @@ HOSTED = frozenset(
 PROXY = ["api", "2.0", "mlflow-artifacts", "artifacts"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Source:
     """What a version is of: what was named, where the files are, and the run and logged model behind them."""
 
@@ -47,7 +47,7 @@ class Source:
     logged: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Uri:
     """`models:/…`, read: a logged model, or a registered one with a version, a stage or an alias."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from noria.core.frozen import frozen
 from noria.faces.protocols.mlflow import filters, otlp
 from noria.faces.protocols.mlflow.refusals import Refused, invalid
 from noria.traces.records import NAME, Condition
@@ -41,7 +41,7 @@ COMPARISONS_MAX = 50
 LENGTH_MAX = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Inside:
     """A condition on what is in a trace: a span of it, or what was judged of it."""
 

@@ -23,7 +23,6 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.faces.http.body import read_body
 from noria.faces.http.replies import drain
@@ -62,7 +62,7 @@ _COMPLETE = Spec(
 _ABORT = Spec({"path": TEXT, "upload_id": TEXT}, {"path": ("required", "text"), "upload_id": ("text",)})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Upload:
     """An upload that was begun: its folder, the artifact's path, and how many parts it has."""
 
