@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.experiments.facts import Summary
+from noria.store import arrays
 from noria.store.objects import Objects
 
 if TYPE_CHECKING:
@@ -107,15 +108,17 @@ def write(objects: Objects, curves: dict[str, Curve]) -> str:
             part = whole.take(np.arange(start, min(start + CHUNK, len(whole))))
             chunks.append([name, offset + start, len(part), [_point(part, each) for each in _showing(part)]])
         offset += len(whole)
-    numbers = np.repeat(np.arange(len(names), dtype=np.int32), [len(curves[name]) for name in names])
-    table = pa.table(
-        {
-            "name": pa.DictionaryArray.from_arrays(pa.array(numbers), pa.array(names, pa.string())).cast(pa.string()),
-            "step": pa.array(np.concatenate([curves[name].steps for name in names])),
-            "at": pa.array(np.concatenate([curves[name].at_us for name in names])).cast(pa.timestamp("us", tz="UTC")),
-            "value": pa.array(np.concatenate([curves[name].values for name in names])),
-        }
-    ).replace_schema_metadata({_KEY: json.dumps(chunks)})
+    places = np.repeat(np.arange(len(names), dtype=np.int32), [len(curves[name]) for name in names])
+    whole = joined([curves[name] for name in names])
+    columns = {
+        "name": arrays.named(names, places),
+        "step": arrays.numbers(whole.steps, pa.int64()),
+        "at": arrays.numbers(whole.at_us, pa.timestamp("us", tz="UTC")),
+        "value": arrays.numbers(whole.values, pa.float64()),
+    }
+    table = pa.Table.from_arrays(list(columns.values()), list(columns)).replace_schema_metadata(
+        {_KEY: json.dumps(chunks)}
+    )
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", version="2.6", row_group_size=ROW_GROUP)
     content = sink.getvalue()
@@ -138,14 +141,21 @@ def summaries(objects: Objects, segment: str, name: str) -> list[Chunk] | None:
 
 def read(objects: Objects, segment: str, name: str) -> Curve:
     """The points of a name in a segment, in order."""
-    filters = [("name", "=", name)]
     with objects.open(segment) as stream:
-        return ordered(_of(pq.read_table(stream, filters=filters, columns=["step", "at", "value"])))
+        file = pq.ParquetFile(stream)
+        groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), name)]
+        return ordered(live(file.read_row_groups(groups), name)) if groups else curve([])
+
+
+def _may_hold(group: Any, name: str) -> bool:
+    columns = [group.column(place) for place in range(group.num_columns)]
+    known = next(each for each in columns if each.path_in_schema == "name").statistics
+    return known is None or not known.has_min_max or known.min <= name <= known.max
 
 
 def live(table: Any, name: str) -> Curve:
     """The points of a name in a table of the series port."""
-    return _of(table.filter(pc.equal(table["name"], name)))
+    return _of(table.filter(pc.equal(table["name"], arrays.texts([name])[0])))
 
 
 def merge(objects: Objects, segments: Sequence[str]) -> tuple[str, int]:
@@ -215,7 +225,7 @@ def summarize(found: Curve) -> Summary:
 def every(objects: Objects, segment: str) -> Iterator[tuple[str, Curve]]:
     """Each name of a segment with its points, by name."""
     with objects.open(segment) as stream:
-        table = pq.read_table(stream)
+        table = pq.ParquetFile(stream).read()
     names = np.asarray(table["name"].to_pylist(), dtype=object)
     whole = _of(table)
     starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)] if len(names) else [0]
@@ -225,9 +235,9 @@ def every(objects: Objects, segment: str) -> Iterator[tuple[str, Curve]]:
 
 def _of(table: Any) -> Curve:
     return Curve(
-        table["step"].to_numpy().astype(np.int64),
-        table["at"].cast(pa.int64()).to_numpy().astype(np.int64),
-        table["value"].to_numpy().astype(np.float64),
+        arrays.values_of(table["step"], np.int64),
+        arrays.values_of(table["at"], np.int64),
+        arrays.values_of(table["value"], np.float64),
     )
 
 

@@ -24,6 +24,7 @@ from noria.core.errors import Corrupt, StoreFull, UsageError
 from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest
 from noria.core.lazy import lazy
+from noria.store import arrays
 from noria.store.failpoint import failpoint
 from noria.store.linelog import LineWriter, read_lines
 from noria.store.objects import Objects, disk_faults
@@ -163,10 +164,10 @@ class Series:
     def read(self, *sources: str) -> pyarrow.Table:
         """The points of streams and of sealed segments, in the order given: name, step, at, value."""
         parts = [
-            pq.read_table(self._objects.path(source)) if is_digest(source) else self._open_points(source)
+            pq.ParquetFile(self._objects.path(source)).read() if is_digest(source) else self._open_points(source)
             for source in sources
         ]
-        whole: pyarrow.Table = pa.concat_tables([_schema().empty_table(), *(part.cast(_schema()) for part in parts)])
+        whole: pyarrow.Table = pa.concat_tables([_empty(), *(part.cast(_schema()) for part in parts)])
         return whole
 
     def _folder(self, stream: str) -> Path:
@@ -178,7 +179,7 @@ class Series:
         folder = self._folder(stream)
         files = sorted(folder.glob("*.points")) if folder.is_dir() else []
         tables = [_read_points(file) for file in files]
-        table: pyarrow.Table = pa.concat_tables([_schema().empty_table(), *tables])
+        table: pyarrow.Table = pa.concat_tables([_empty(), *tables])
         if len(files) > 1:
             table = table.take(pc.sort_indices(table["at"]))
         return table
@@ -198,14 +199,14 @@ def _read_points(file: Path) -> Any:
     points = np.frombuffer(content, dtype=layout)
     if points.size and int(points["name"].max()) >= len(names):
         raise Corrupt("a metric point has a name that is not there", where=str(file))
-    numbers = pa.array(np.ascontiguousarray(points["name"]).astype("int32"))
-    columns = [
-        pa.DictionaryArray.from_arrays(numbers, pa.array(names, pa.string())).cast(pa.string()),
-        pa.array(np.ascontiguousarray(points["step"])),
-        pa.array(np.ascontiguousarray(points["at"])).cast(pa.timestamp("us", tz="UTC")),
-        pa.array(np.ascontiguousarray(points["value"])),
-    ]
-    return pa.table(columns, schema=_schema())
+    schema = _schema()
+    rest = [arrays.numbers(points[name], schema.field(name).type) for name in ("step", "at", "value")]
+    return pa.table([arrays.named(names, points["name"].astype("int32")), *rest], schema=schema)
+
+
+def _empty() -> Any:
+    none = np.empty(0, np.int64)
+    return pa.table([arrays.texts([]), *(arrays.numbers(none, each.type) for each in list(_schema())[1:])], _schema())
 
 
 def _names_in(table: Any) -> Sequence[str]:

@@ -44,6 +44,8 @@ log = logging.getLogger("noria.up")
 CHILDREN = ("server", "controller", "trainer")
 NOTE = "up.json"
 STANDBY = "standby"
+TRAINER_AFTER_S = 0.7
+"""What answers is loaded first: with two cores, three processes that import at once delay each other."""
 STANDBY_AFTER_S = 5.0
 """The stand-by is made when the others have started; loading costs it a second or two of a core."""
 LOOK_S = 3.0
@@ -164,7 +166,10 @@ class _Supervisor:
         try:
             self._require_room()
             for name in self._roles:
-                self._start(name, 0)
+                if name == "trainer":
+                    self._later(TRAINER_AFTER_S, name, 0)
+                else:
+                    self._start(name, 0)
             self._tell()
             self._later(STANDBY_AFTER_S, STANDBY, 0)
             self._after(LOOK_S, "look", None)
