@@ -131,7 +131,9 @@ def test_only_the_threads_that_answer_are_raised_and_nothing_inherits_it(root: P
         answering = {pid, told["thread id"]}
         assert told["thread"] == told["child"] == os.SCHED_OTHER
         assert all(is_normal(policy) for thread, policy in policies.items() if thread not in answering)
-        children = json.loads((root / ".noria" / "up.json").read_text())["children"]
+        note = root / ".noria" / "up.json"
+        wait_for(lambda: "trainer" in json.loads(note.read_text())["children"], what="the trainer")
+        children = json.loads(note.read_text())["children"]
         for name in ("controller", "trainer"):
             assert set(map(is_normal, by_thread(children[name]).values())) == {True}
         wait_for(lambda: status(open_workspace(root)).scheduling, what="the server's word")

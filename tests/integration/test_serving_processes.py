@@ -82,7 +82,7 @@ def another(root: Path, name: str, before: int) -> int:
 def test_each_process_that_is_killed_comes_back(root: Path, running: subprocess.Popen[bytes]) -> None:
     assert ask(root) == 200
     for name in ("server", "controller", "trainer", "server"):
-        before = told(root)["children"][name]
+        before = wait_for(lambda name=name: told(root)["children"].get(name), what=f"the first {name}")
         os.kill(before, signal.SIGKILL)
         after = wait_for(partial(another, root, name, before), what=f"a new {name}")
         assert after != before
@@ -114,6 +114,7 @@ def test_a_server_alone_answers_and_leaves_jobs_to_another(root: Path) -> None:
 
 def test_nobody_is_left_when_the_supervisor_is_killed(root: Path, running: subprocess.Popen[bytes]) -> None:
     assert ask(root) == 200
+    wait_for(lambda: "trainer" in told(root)["children"], what="the trainer")
     children = list(told(root)["children"].values())
     running.kill()
     running.wait()
