@@ -11,7 +11,7 @@ import pytest
 from git_project import noria
 
 from noria.bootstrap import open_workspace
-from noria.core.errors import UsageError
+from noria.core.errors import NotFound, UsageError
 from noria.data import versions
 from noria.data.checkout import checkout
 from noria.data.remote import transfer
@@ -28,6 +28,14 @@ def ws(tmp_path: Path) -> Iterator[Workspace]:
     workspace = open_workspace(root)
     yield workspace
     workspace.ledger.database.close()
+
+
+@pytest.mark.parametrize("selector", ["²", "٣", "①"])
+def test_digits_of_other_scripts_are_no_number_of_a_version(ws: Workspace, selector: str) -> None:
+    (ws.project.root / "t.csv").write_text("id\n1\n")
+    versions.add(ws, "t.csv")
+    with pytest.raises(NotFound, match=f"t has no version '{selector}'"):
+        versions.show(ws, f"t@{selector}")
 
 
 def test_a_link_in_a_folder_is_nothing_that_the_user_changed(ws: Workspace) -> None:

@@ -105,6 +105,7 @@ def test_the_same_table_is_one_version_from_any_library(project: Path) -> None:
         (pd.DataFrame({1: [2]}), "a column is named 1"),
         (pl.LazyFrame({"a": [1]}), "a LazyFrame is no table"),
         (5, "a int is no table"),
+        (pd.DataFrame({"a": pd.arrays.SparseArray([0, 0, 1])}), "column 'a' is sparse"),
         (pd.DataFrame({"a": []}), "y has no rows"),
     ],
 )
@@ -127,6 +128,61 @@ def test_tables_grow_and_are_read_in_part_from_python(project: Path) -> None:
     assert (done.updated, done.key, done.ref) == (1, "id", "t@3")
     assert nr.read_data("t", columns=["x"], rows=(0, 2)).to_pydict() == {"x": ["z", "b"]}
     assert nr.read_data("t@1", where="x = 'a' or id = 2")["id"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third"),
+    [
+        (["2024-01-01", "2024-01-02"], ["2024-01-02", "2024-01-03"], ["2024-01-04"]),
+        (pd.Categorical(["a", "b"]), pd.Categorical(["c", "b"], categories=["c", "b"]), ["d"]),
+        (pa.array(["a", "b"], pa.large_string()), pa.array(["c", "b"]), pa.array(["d"], pa.string_view())),
+    ],
+)
+def test_texts_of_frames_are_watermarks_in_every_append(project: Path, first: Any, second: Any, third: Any) -> None:
+    """pandas' texts are Arrow's large ones: the first append took them, and each later one refused."""
+    rows: Any = [
+        pa.table({"w": each, "n": list(range(len(each)))}) if isinstance(each, pa.Array) else pd.DataFrame({"w": each})
+        for each in (first, second, third)
+    ]
+    assert nr.append_data(rows[0], name="t", watermark="w").appended == 2
+    assert nr.append_data(rows[1], name="t").appended == 1
+    assert nr.append_data(rows[2], name="t").appended == 1
+    assert nr.read_data("t").num_rows == 4
+
+
+@pytest.mark.parametrize(
+    "values", [[[1]], [True], [b"x"], pa.array([1], pa.duration("s")), [{"a": 1}]], ids=lambda values: str(values)[:12]
+)
+def test_what_has_no_order_is_no_watermark_from_the_first_append_on(project: Path, values: Any) -> None:
+    with pytest.raises(UsageError, match=r"column 'w' is .* and cannot be a watermark"):
+        nr.append_data(pa.table({"w": values}), name="t", watermark="w")
+
+
+def test_dates_of_frames_that_begin_with_a_day_are_no_watermark(project: Path) -> None:
+    with pytest.raises(UsageError, match="dates of 'w' begin with a day or a month"):
+        nr.append_data(pd.DataFrame({"w": ["31/12/2020", "30/12/2020"]}), name="t", watermark="w")
+
+
+def test_an_upsert_of_no_rows_changes_nothing_and_nested_values_are_no_key(project: Path) -> None:
+    nr.add_data(pd.DataFrame({"id": [1], "x": ["a"]}), name="t", key="id")
+    done = nr.upsert_data(pd.DataFrame({"id": [1], "x": ["a"]}).iloc[:0], name="t")
+    assert (done.ref, done.inserted, done.updated, done.unchanged) == ("t@1", 0, 0, 0)
+    nr.add_data(pa.table({"id": [{"a": 1}], "x": [1]}), name="nested")
+    with pytest.raises(UsageError, match="column 'id' is struct<a: int64> and cannot be a key"):
+        nr.upsert_data(pa.table({"id": [{"a": 1}], "x": [2]}), name="nested", key="id")
+
+
+def test_a_key_may_have_a_comma_in_its_name(project: Path) -> None:
+    nr.add_data(pd.DataFrame({"a,b": [1, 2], "x": ["p", "q"]}), name="t")
+    assert nr.upsert_data(pd.DataFrame({"a,b": [2], "x": ["z"]}), name="t", key="a,b").updated == 1
+
+
+def test_columns_are_a_list_in_which_each_stands_once(project: Path) -> None:
+    nr.add_data(pd.DataFrame({"ab": [1], "a": [2]}), name="t")
+    with pytest.raises(UsageError, match="columns is the text 'ab', not a list"):
+        nr.read_data("t", columns="ab")
+    with pytest.raises(UsageError, match="the column 'a' is asked for twice"):
+        nr.read_data("t", columns=["a", "a"])
 
 
 def test_growing_tables_from_the_command_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -350,3 +350,9 @@ def test_an_address_is_shown_without_user_password_and_settings() -> None:
     assert sources.default_name("sqlite:///a/shop.db?table=main.orders") == "orders"
     assert sources.default_name("s3://bucket/in/photos/") == "photos"
     assert sources.default_name("postgresql://h/db", "public.people") == "people"
+
+
+def test_a_table_that_grew_says_why_its_source_is_not_asked(ws: Workspace, shop: Path) -> None:
+    incremental.append(ws, "orders", "sqlite:///shop.db", table="orders", watermark="id")
+    with pytest.raises(UsageError, match="orders cannot be asked: its rows are kept here, the last change was append"):
+        asking.ask(ws, ["orders"])

@@ -300,7 +300,7 @@ def _column(profile: ColumnProfile, *, role: str, drift: float) -> ColumnRules:
     values: dict[str, Any] = {"type": kind, "nulls": allowed_nulls(profile.null_share, profile.rows)}
     if role in ("growing", "name"):
         return ColumnRules(**values)
-    if profile.family == "number" and profile.values:
+    if profile.family == "number" and profile.quantiles:  # infinite values alone have none
         values |= _number(profile) | {"drift": drift}
     if profile.family == "text" and _is_closed(profile):
         values |= {"levels": tuple(sorted(level for level, _ in profile.levels)), "new_levels": NEW_LEVELS}

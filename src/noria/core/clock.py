@@ -21,6 +21,7 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+_LONGEST = timedelta(days=365_000)
 
 
 class Clock(Protocol):
@@ -61,14 +62,19 @@ def instant(text: str) -> datetime:
 def duration(text: str) -> timedelta:
     """The length of `90s`, `10m`, `24h`, `30d`, `2w`, or of several together (`1h30m`).
 
-    Raises: ValueError with the accepted forms.
+    Raises: ValueError with the accepted forms, or for more than a thousand years, which no date is away from now.
     """
     position, total = 0, timedelta()
-    for match in _DURATION.finditer(text):
-        if match.start() != position:
-            break
-        total += float(match[1]) * _UNITS[match[2]]
-        position = match.end()
+    try:
+        for match in _DURATION.finditer(text):
+            if match.start() != position:
+                break
+            total += float(match[1]) * _UNITS[match[2]]
+            position = match.end()
+    except OverflowError as error:
+        raise ValueError(f"{text[:40]!r} is longer than a thousand years") from error
+    if total > _LONGEST:
+        raise ValueError(f"{text[:40]!r} is longer than a thousand years")
     if position == 0 or position != len(text):
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
     return total

@@ -12,6 +12,7 @@ from noria.core.errors import UsageError
 from noria.core.lazy import lazy
 from noria.data.folders.files import DataFile
 from noria.data.forms import formats, text
+from noria.data.pins import Pin
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
 from noria.store.tree import Entry
@@ -46,7 +47,7 @@ def check_roles(columns: formats.Columns, roles: Mapping[str, str]) -> None:
             raise NoSuchColumn(f"there is no column {column!r} to be the {role}", hint=hint)
 
 
-def roles_of(before: DatasetVersion | None, *, key: str = "", time: str = "", label: str = "") -> dict[str, str]:
+def roles_of(before: DatasetVersion | Pin | None, *, key: str = "", time: str = "", label: str = "") -> dict[str, str]:
     """The columns that are key, time and label: as given, else as in the version before."""
     given = {"key": key, "time": time, "label": label}
     return {role: column or (getattr(before, role) if before else "") for role, column in given.items()}

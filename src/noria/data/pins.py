@@ -147,7 +147,16 @@ def read_pin(root: Path, name: str) -> Pin | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    return parse_pin(content, str(path))
+    except IsADirectoryError as error:
+        raise ConfigError("the pin is a folder", where=str(path), hint="move it away, then git checkout it") from error
+    found = parse_pin(content, str(path))
+    if found.name != name:
+        raise ConfigError(
+            f"the pin says name = {found.name[:64]!r}, and the file is that of {name!r}",
+            where=str(path),
+            hint=f"git checkout the file, or noria data add the data again with --name {name}",
+        )
+    return found
 
 
 def parse_pin(content: bytes, where: str) -> Pin:

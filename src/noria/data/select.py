@@ -77,7 +77,7 @@ def choose(ws: Workspace, ref: str) -> Chosen:
 def _no_version(tx: Reader, last: DatasetVersion, selector: str) -> NotFound:
     """The error for a version that is not here: one that was only never pulled can be."""
     here = [version.version for version in records.history(tx, last.name)]
-    if selector.isdigit() and len(selector) < 10 and 0 < int(selector) < max(here):
+    if selector.isascii() and selector.isdigit() and len(selector) < 10 and 0 < int(selector) < max(here):
         numbers = ", ".join(map(str, sorted(here)[-SHOWN:]))
         return NotFound(
             f"{last.name}@{selector} is not in this clone, which has {'…, ' if here[SHOWN:] else ''}{numbers}",
@@ -153,7 +153,7 @@ def _selected(tx: Reader, last: DatasetVersion, selector: str) -> Chosen | None:
     back = re.fullmatch(r"latest~(\d{1,9})", selector)
     if back:
         return _chosen(records.nth_newest(tx, last.name, int(back[1])))
-    if selector.isdigit() and len(selector) < 10:
+    if selector.isascii() and selector.isdigit() and len(selector) < 10:
         found = records.by_number(tx, last.name, int(selector))
         if found is not None:
             return _chosen(found)

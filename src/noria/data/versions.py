@@ -146,8 +146,8 @@ def add(
     """
     if sources.is_source(path):
         name = checked_name(name or _name_of_source(ws, path, table))
-        roles = roles_of(_newest(ws, name), key=key, time=time, label=label)
         before = _standing(ws, name)
+        roles = roles_of(before.absent or _newest(ws, name), key=key, time=time, label=label)
         made, left_out = sources.add_source(ws, path, name, query=query, table=table, note=note, roles=roles)
         return _told(ws, before, made, left_out)
     if query or table:
@@ -159,7 +159,7 @@ def add(
         before = _standing(ws, name)
         last = _newest(ws, name)
         as_files = as_files or (last is not None and last.as_files)
-        roles = roles_of(last, key=key, time=time, label=label)
+        roles = roles_of(before.absent or last, key=key, time=time, label=label)
         made, left_out = _add_files(
             ws,
             place,

@@ -36,7 +36,10 @@ __all__ = ["AppendedVersion", "UpsertedVersion", "add_data", "append_data", "rea
 
 @frozen(kw_only=True)
 class AppendedVersion(DatasetVersion):
-    """The version that an append left, and how many rows it took, knew, and left out; as in `Appended`."""
+    """The version that an append left, and how many rows it took, knew, and left out; as in `Appended`.
+
+    `brings_in` says what else is in it, where the project stood on another version than the newest.
+    """
 
     appended: int
     known: int
@@ -44,15 +47,20 @@ class AppendedVersion(DatasetVersion):
     unordered: int
     deleted: int
     late_examples: tuple[str, ...] = ()
+    brings_in: str = ""
 
 
 @frozen(kw_only=True)
 class UpsertedVersion(DatasetVersion):
-    """The version that an upsert left, and how many rows are new, changed, and as they were."""
+    """The version that an upsert left, and how many rows are new, changed, and as they were.
+
+    `brings_in` says what else is in it, where the project stood on another version than the newest.
+    """
 
     inserted: int
     updated: int
     unchanged: int
+    brings_in: str = ""
 
 
 def add_data(
@@ -115,6 +123,7 @@ def append_data(
         unordered=done.unordered,
         deleted=done.deleted,
         late_examples=done.late_examples,
+        brings_in=done.brings_in,
     )
 
 
@@ -130,7 +139,11 @@ def upsert_data(frame: Any, *, name: str, key: str = "", note: str = "", root: s
     """
     done = incremental.upsert_rows(_workspace(root), name, _stream(frame), key, source=_source(), note=note)
     return UpsertedVersion(
-        **_fields(done.dataset), inserted=done.inserted, updated=done.updated, unchanged=done.unchanged
+        **_fields(done.dataset),
+        inserted=done.inserted,
+        updated=done.updated,
+        unchanged=done.unchanged,
+        brings_in=done.brings_in,
     )
 
 

@@ -239,6 +239,8 @@ def _checked(parameter: Parameter, value: Any, where: str) -> Any:
     if kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > INTEGER_MAX:
             raise UsageError(f"the argument {parameter.name!r} is beyond {INTEGER_MAX}", where=where)
+        if parameter.name == "limit" and value < 0:
+            raise UsageError(f"a limit of {value} cannot be kept", where=where, hint="0 or more")
         return value
     if kind == "number" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

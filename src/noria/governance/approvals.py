@@ -274,7 +274,7 @@ def _given(tx: Reader, ref: str, digest: str, actor: str, role: str) -> list[App
 def _resolve(tx: Reader, about: str) -> tuple[str, str]:
     """The ref and the digest of what is meant."""
     name, _, number = about.replace("@r", ":").rpartition(":")
-    forms = [about, f"release/{name}/{number}"] if name and number.isdigit() else [about]
+    forms = [about, f"release/{name}/{number}"] if name and number.isascii() and number.isdigit() else [about]
     for ref in forms:
         made = records.producers(tx, [ref])
         if made:

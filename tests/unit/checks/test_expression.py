@@ -84,6 +84,15 @@ def test_one_that_fails_on_a_value_is_named_and_the_others_go_on() -> None:
     assert list(conditions.evaluate(TABLE)) == ["b > 1"], "a fault stays a fault"
 
 
+@pytest.mark.parametrize("text", ["a", "a + b", "length(c)", "case when a > 1 then 1 else 0 end", "c", "null"])
+def test_what_is_neither_true_nor_false_cannot_be_evaluated(text: str) -> None:
+    """A condition without its comparison held wherever the number was not 0."""
+    conditions = Conditions([read(text), read("b > 0")], TABLE.schema)
+    assert list(conditions.evaluate(TABLE)) == ["b > 0"]
+    assert "not true or false: a comparison is missing" in conditions.faults[text]
+    conditions.close()
+
+
 def test_many_are_read_at_once_each_with_its_own_answer() -> None:
     found = read_all(["a > 1", "nosuch > 1", "a >"], ["a"])
     assert found["a > 1"].columns == frozenset({"a"})  # type: ignore[union-attr]

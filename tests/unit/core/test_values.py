@@ -70,6 +70,12 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         duration(text)
 
 
+@pytest.mark.parametrize("text", ["365001d", "52000w50000w", "99999999999999999d", "9" * 400 + "s"])
+def test_more_than_a_thousand_years_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is longer than a thousand years"):
+        duration(text)
+
+
 graphs = st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 12), max_size=4), max_size=12)
 
 

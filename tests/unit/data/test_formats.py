@@ -84,6 +84,16 @@ def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path, name: str
     assert len(said.splitlines()) <= 6
 
 
+@pytest.mark.parametrize("name", ["p.parquet", "j.jsonl"])
+def test_a_column_without_a_name_is_said(tmp_path: Path, name: str) -> None:
+    """It was taken for the time, of which none was named."""
+    path = write(tmp_path, name, b'{"": 1}\n')
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"": [1]}), path)
+    with pytest.raises(UsageError, match=f"{name} has a column without a name"):
+        inspect(path, name)
+
+
 def test_a_cut_off_gzip_file_is_named(tmp_path: Path) -> None:
     whole = gzip.compress(b"a,b\n" + b"1,2\n" * 100_000)
     with pytest.raises(UsageError, match=r"cut\.csv\.gz"):

@@ -7,7 +7,7 @@ import pytest
 
 from noria.core.errors import ConfigError
 from noria.data.commit import code_of
-from noria.data.pins import parse_pin, pin_path, pin_text, pins, read_pin, write_pin
+from noria.data.pins import parse_pin, pin_path, pin_text, pins, read_pin, sorted_pins, write_pin
 from noria.data.records import DatasetVersion
 
 TREE = "sha256:" + "ab" * 32
@@ -49,6 +49,21 @@ def test_a_broken_pin_is_named(tmp_path: Path, content: bytes) -> None:
     assert caught.value.where == str(pin_path(tmp_path, "photos"))
     with pytest.raises(ConfigError):
         parse_pin(content, "elsewhere")
+
+
+def test_a_pin_under_another_name_is_named(tmp_path: Path) -> None:
+    """A copy would be told as a second data set, and a renamed file as one that is not here."""
+    write_pin(tmp_path, "copy", pin_text(version()))
+    with pytest.raises(ConfigError, match="the pin says name = 'photos', and the file is that of 'copy'"):
+        read_pin(tmp_path, "copy")
+    good, broken = sorted_pins(tmp_path)
+    assert (good, [each.name for each in broken]) == ([], ["copy"])
+
+
+def test_a_folder_where_a_pin_should_be_is_named(tmp_path: Path) -> None:
+    pin_path(tmp_path, "photos").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="the pin is a folder"):
+        read_pin(tmp_path, "photos")
 
 
 def git(root: Path, *words: str) -> str:

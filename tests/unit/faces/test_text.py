@@ -13,6 +13,48 @@ from noria.registry.records import VersionRecord
 from noria.registry.versions import ModelInfo
 from noria.tracking.facts import Pin
 
+CLIPBOARD = "\x1b]52;c;cm0gLXJm\x07"
+
+
+@pytest.mark.parametrize(
+    "hostile", [CLIPBOARD, "\x1b[2J", "\x1b[1A", "\x9b2J", "\r", "\b", "\x7f", "\u202e", "\udcff", "\x1b"]
+)
+def test_nothing_in_a_value_acts_on_the_terminal(hostile: str) -> None:
+    shown = text.harmless(f"a{hostile}b")
+    assert shown.isprintable()
+    assert (shown[0], shown[-1]) == ("a", "b")
+
+
+def test_colours_and_lines_stay() -> None:
+    said = click.style("STOP", fg="red", bold=True) + "  90\u202f%\n\t–  ä"
+    assert text.harmless(said) == said
+
+
+def test_what_data_hold_is_shown_without_its_escape_sequences() -> None:
+    found = {
+        "name": "t",
+        "column": "id",
+        "key": "1",
+        "is_there": True,
+        "changes": [
+            {
+                "version": 1,
+                "change": "added",
+                "at": "2026-01-01T00:00:00Z",
+                "actor": "user:a",
+                "operation": "add",
+                "source": "t.csv",
+                "made_by": [],
+                "code": "",
+                "note": CLIPBOARD,
+                "values": [{"column": CLIPBOARD, "before": None, "after": CLIPBOARD}],
+            }
+        ],
+    }
+    shown = show.render("row_history", found)
+    assert "\x1b]" not in shown
+    assert shown.count("\\u001b]52;c;cm0gLXJm\\u0007") == 3
+
 
 def test_numbers_say_what_they_are() -> None:
     assert text.count(1234567) == "1,234,567"

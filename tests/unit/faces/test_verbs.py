@@ -81,6 +81,19 @@ def test_a_wrong_argument_is_refused_by_name(given: dict[str, Any], said: str) -
         verbs.call(None, FOUND, given)
 
 
+def test_a_limit_below_zero_is_refused_for_every_verb() -> None:
+    """SQLite took it for no limit, PostgreSQL refused it, and a list lost its last entries."""
+
+    def limited(ws: Any, limit: int = 0) -> int:
+        """Give the limit."""
+        return limit
+
+    found = marked(limited)
+    assert verbs.call(None, found, {"limit": 0}) == 0
+    with pytest.raises(UsageError, match="a limit of -1 cannot be kept"):
+        verbs.call(None, found, {"limit": -1})
+
+
 def test_an_unknown_argument_names_the_nearest() -> None:
     with pytest.raises(UsageError) as error:
         verbs.call(None, FOUND, {"name": "x", "coutn": 1})

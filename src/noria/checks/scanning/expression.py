@@ -116,7 +116,8 @@ class Conditions:
         there = [name for name in self._names if name in schema.names]
         empty = pa.table({name: pa.nulls(0, schema.field(name).type) for name in there})
         for text in self._texts:
-            self._ask(empty, [text])
+            if self._ask(empty, [text]):
+                self._require_truth(text)
 
     def close(self) -> None:
         """Let go of the engine."""
@@ -144,6 +145,12 @@ class Conditions:
             except duckdb.Error as error:
                 self.faults[text] = _reason(error)
         return found
+
+    def _require_truth(self, text: str) -> None:
+        """A number or a text is no answer: `fee` alone would hold wherever the fee is not 0."""
+        kind = self._connection.execute(f"describe select ({text}) as c from rows").fetchall()[0][1]
+        if kind != "BOOLEAN":
+            self.faults[text] = f"it gives {kind.lower()}, not true or false: a comparison is missing"
 
     def _query(self, table: pa.Table, texts: list[str]) -> dict[str, Codes]:
         shown = table if table.num_columns else pa.table({"": pa.nulls(self._rows, pa.int8())})

@@ -131,13 +131,14 @@ def _inspect(path: Path, name: str, time: str) -> Inspected:
         file = _parquet(path, name)
         schema = exact.restored_schema(file.schema_arrow, file.metadata.metadata)
         rows = file.metadata.num_rows
+        _unique(schema.names, name)
         low, high = time_range(_parquet_column(file, time, name), time, name) if time in schema.names else ("", "")
     else:
         table = jsonlines.read(path, name, {})
         schema, rows = table.schema, table.num_rows
         long = jsonlines.long_columns(table)
+        _unique(schema.names, name)
         low, high = time_range(table[time], time, name) if time in schema.names else ("", "")
-    _unique(schema.names, name)
     columns = tuple((field.name, str(field.type), bool(field.nullable)) for field in schema)
     return Inspected(rows, columns, low, high, long=long)
 
@@ -566,6 +567,8 @@ def _read_csv(path: Path, name: str, kinds: Mapping[str, str]) -> pa.Table:
 
 
 def _unique(names: list[str], name: str) -> None:
+    if "" in names:
+        raise UsageError(f"{name} has a column without a name", hint="give it one")
     twice = next((column for index, column in enumerate(names) if column in names[:index]), None)
     if twice is not None:
         raise UsageError(f"{name} has two columns named {twice!r}", hint="rename one of them")

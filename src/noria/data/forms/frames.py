@@ -118,6 +118,9 @@ def _of_pandas(frame: Any) -> pa.Table:
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UsageError(f"two columns are named {twice[0]!r}", hint="rename one of them")
+    for name, kind in frame.dtypes.items():
+        if isinstance(kind, pd.SparseDtype):
+            raise UsageError(f"column {name!r} is sparse, which no table keeps", hint="frame.sparse.to_dense()")
     try:
         return pa.Table.from_pandas(frame, preserve_index=not is_counted)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:

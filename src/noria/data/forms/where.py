@@ -27,6 +27,8 @@ pc = lazy("pyarrow.compute")
 __all__ = ["Condition", "columns_in", "parse", "value_as"]
 
 LENGTH_MAX = 10_000
+DEPTH_MAX = 100
+"""Of parentheses and NOT within each other: each is a call, and Python ends deep ones with an error of its own."""
 _WORDS = frozenset({"and", "or", "not", "in", "is", "null", "true", "false"})
 _COMPARE = {"=": "equal", "!=": "not_equal", "<>": "not_equal", "<": "less", "<=": "less_equal"}
 _COMPARE |= {">": "greater", ">=": "greater_equal"}
@@ -78,7 +80,7 @@ def columns_in(condition: Condition | None) -> Sequence[str]:
 def value_as(value: Any, kind: Any) -> Any:
     """A plain value as an Arrow scalar of a column's type; text is read as the type would be written.
 
-    Raises: pyarrow.ArrowInvalid, ArrowTypeError or ArrowNotImplementedError if it does not fit.
+    Raises: pyarrow.ArrowInvalid, ArrowTypeError, ArrowNotImplementedError or OverflowError if it does not fit.
     """
     wanted = kind.value_type if pa.types.is_dictionary(kind) else kind
     if isinstance(value, str) and not (pa.types.is_string(wanted) or pa.types.is_large_string(wanted)):
@@ -114,6 +116,7 @@ class _Reader:
         self._text = text
         self._schema = schema
         self._next = 0
+        self._depth = 0
         self.columns: dict[str, None] = {}
 
     def either(self) -> Any:
@@ -133,6 +136,14 @@ class _Reader:
         return found
 
     def _one(self) -> Any:
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            raise self._wrong(f"parentheses and NOT stand within each other more than {DEPTH_MAX} deep")
+        found = self._not_or_nested()
+        self._depth -= 1
+        return found
+
+    def _not_or_nested(self) -> Any:
         if self._takes("not"):
             return ~self._one()
         if self._takes("("):
@@ -192,9 +203,15 @@ class _Reader:
             value = token.text.lower() == "true"
         else:
             raise self._wrong("a value must stand here: a number, 'text', true or false", back=1)
+        if token.kind == "number" and pa.types.is_temporal(kind):  # Arrow would take it for days or ticks since 1970
+            raise UsageError(
+                f"{token.text[:40]} is a number, and column {name!r} is {kind}",
+                where=self._text[:80],
+                hint="write a time in quotes, such as '2013-01-31'",
+            )
         try:
             return value_as(value, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
             raise UsageError(
                 f"{token.text[:40]} cannot be compared with column {name!r}, which is {kind}", where=self._text[:80]
             ) from error

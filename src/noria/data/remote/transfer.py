@@ -367,7 +367,7 @@ def _tree_of(ws: Workspace, sources: Sequence[Remote], name: str, selector: str)
         except StoreUnavailable as error:
             failed.append((source, error))
             continue
-        if selector.isdigit() and len(selector) < 10:
+        if selector.isascii() and selector.isdigit() and len(selector) < 10:
             found = [each for each in found if each.made.version == int(selector)] or found
             if found and found[-1].made.version != int(selector):
                 continue

@@ -246,7 +246,11 @@ def _streamed(
 
 def _known(version: DatasetVersion, columns: Sequence[str] | None) -> None:
     known = version.column_names()
+    if isinstance(columns, str):
+        raise UsageError(f"columns is the text {columns[:40]!r}, not a list", hint=f"columns=[{columns[:40]!r}]")
     for column in columns or ():
+        if list(columns or ()).count(column) > 1:
+            raise UsageError(f"the column {column!r} is asked for twice", hint="name each column once")
         if column not in known:
             raise UsageError(f"{version.ref} has no column {column!r}", hint=f"columns: {', '.join(known[:12])}")
 

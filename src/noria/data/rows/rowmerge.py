@@ -71,11 +71,15 @@ def key_codes(tables: Sequence[tuple[str, pa.Table]], key: Sequence[str]) -> lis
     for name in key:
         for where, table in tables:
             if name not in table.column_names:
-                raise UsageError(f"{where} has no column {name!r}, the key")
+                raise UsageError(f"there is no column {name!r} in {where}, and it is the key")
             if table[name].null_count:
                 lacking = counted(table[name].null_count, "row")
                 raise UsageError(f"{lacking} of {where} without a key: {name!r} is null")
-        values = pa.chunked_array([chunk for _, table in tables for chunk in _undictionary(table)[name].chunks])
+        columns = [_undictionary(table)[name] for _, table in tables]
+        kind: Any = columns[0].type
+        if pa.types.is_nested(kind):
+            raise UsageError(f"column {name!r} is {kind} and cannot be a key", hint="a number, a time or a text")
+        values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], kind)
         if not len(values):
             continue
         encoded = pc.dictionary_encode(values).combine_chunks()

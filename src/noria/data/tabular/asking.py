@@ -14,10 +14,11 @@ from noria.core.errors import NotFound, StoreUnavailable, UsageError
 from noria.core.verb import verb
 from noria.core.words import counted
 from noria.data import records
-from noria.data.folders.elsewhere import address_of, user_of
+from noria.data.folders.elsewhere import about, address_of, user_of
 from noria.data.folders.worktree import SHOWN, DatasetStatus, statuses
 from noria.data.forms import logical
 from noria.data.pins import Pin, sorted_pins
+from noria.data.standing import GROWING
 from noria.data.status import numbers
 from noria.data.tabular import sources
 from noria.store.tree import iter_tree
@@ -49,6 +50,12 @@ def ask(ws: Workspace, names: Sequence[str] = ()) -> list[DatasetStatus]:
     found = [each for each in found if each.dataset in known]
     placed = [each.dataset for each in found if not address_of(ws.project, known[each.dataset])]
     if names and placed:
+        pin = known[placed[0]]
+        if pin.operation in (*GROWING, "compact"):
+            raise UsageError(
+                f"{pin.name} cannot be asked: {about(ws.project, pin)}",
+                hint=f"noria data append or upsert {pin.name} SOURCE takes what is new there",
+            )
         raise UsageError(
             f"{', '.join(placed)} came from no database and no object store", hint=f"noria data status {placed[0]}"
         )

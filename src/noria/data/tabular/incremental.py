@@ -8,20 +8,20 @@ lost; on a shared ledger the newest tree is compared under the ledger's lock, an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Conflict, UsageError
-from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
-from noria.data import lock, records
+from noria.data import lock, records, standing
 from noria.data.columns import check_roles
 from noria.data.commit import commit
 from noria.data.forms import formats, text, where
+from noria.data.pins import Pin
 from noria.data.records import DatasetVersion
 from noria.data.rows import layout, read
 from noria.data.rows.layout import AT_FILE, AT_ROW, Layout
@@ -29,7 +29,8 @@ from noria.data.rows.rowmerge import key_codes
 from noria.data.select import checked_name, no_dataset
 from noria.data.tabular import segments, sources, tables
 from noria.data.tabular.deleted import deleted_rows
-from noria.data.tabular.late import LateRows
+from noria.data.tabular.grown import Appended, Compacted, Deleted, Grown, Upserted
+from noria.data.tabular.late import LateRows, by_value
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,59 +56,9 @@ __all__ = [
 
 ATTEMPTS = 5
 _EXAMPLES = 5
+_NUMBERS = ("is_integer", "is_floating", "is_decimal")
+_ORDERED = (*_NUMBERS, "is_timestamp", "is_date", "is_time", "is_string", "is_large_string")
 _ISO = "write them as 2020-12-31, or take another column that only grows"
-Change = Callable[[DatasetVersion, Layout], Any]
-
-
-@frozen(kw_only=True)
-class Appended:
-    """What an append did. `watermark` is how far the column has come now.
-
-    `late` rows lie at or before the watermark of before and are not in the data set: they were left
-    out, unless they were asked for; `unordered` ones have no value in the watermark's column; `deleted`
-    ones were taken out by a deletion, and are left out in any case.
-    """
-
-    dataset: DatasetVersion
-    appended: int
-    known: int
-    late: int
-    unordered: int
-    watermark: str
-    late_examples: tuple[str, ...] = ()
-    deleted: int = 0
-
-
-@frozen(kw_only=True)
-class Upserted:
-    """What an upsert did: rows that are new, that changed, and that already were as given.
-
-    `new_columns` came with the rows: those that were there before have no value in them.
-    """
-
-    dataset: DatasetVersion
-    inserted: int
-    updated: int
-    unchanged: int
-    new_columns: tuple[str, ...] = ()
-
-
-@frozen(kw_only=True)
-class Deleted:
-    """What a deletion did; `missing` counts keys that named no row."""
-
-    dataset: DatasetVersion
-    deleted: int
-    missing: int = 0
-
-
-@frozen(kw_only=True)
-class Compacted:
-    """What a compaction did: the rows are the same, in one file instead of so many."""
-
-    dataset: DatasetVersion
-    files_before: int
-    size_before: int
 
 
 @verb(permission="data.add", where="project")
@@ -185,12 +136,7 @@ def delete(
     """
     if bool(key_values) == bool(condition):
         raise UsageError("say which rows: by key or by condition", hint='--key-values 17, or --where "age < 0"')
-    with _changing(ws, name) as attempts:
-        for version, before in attempts:
-            done = _deleted(ws, version, before, key_values, condition, key, note)
-            if done is not None:
-                return done
-    raise AssertionError("the last attempt raises")
+    return _changed(ws, name, lambda version, before: _deleted(ws, version, before, key_values, condition, key, note))
 
 
 @verb(permission="data.add", where="project")
@@ -201,18 +147,7 @@ def compact(ws: Workspace, name: str, *, note: str = "") -> Compacted:
     Example:
         noria data compact orders
     """
-    with _changing(ws, name) as attempts:
-        for version, before in attempts:
-            told = Compacted(dataset=version, files_before=version.files, size_before=version.size_bytes)
-            if not before.is_segmented:
-                return told
-            content = tables.store(ws, read.stream(ws, version), name, time=version.time, allow_empty=True)
-            if version.content != version.tree and content.content != version.content:
-                raise AssertionError(f"compacting {version.ref} changed what it says")
-            made = _commit(ws, version, content, operation="compact", source=version.ref, note=note)
-            if made is not None:
-                return dataclasses.replace(told, dataset=made)
-    raise AssertionError("the last attempt raises")
+    return _changed(ws, name, lambda version, before: _compacted(ws, version, before, note))
 
 
 def append_rows(
@@ -231,9 +166,11 @@ def append_rows(
     if watermark not in rows.schema.names:
         known = ", ".join(rows.schema.names[:12])
         raise UsageError(f"the rows have no column {watermark!r} to be the watermark", hint=f"columns: {known}")
+    _check_ordered(watermark, rows.schema.field(watermark).type, may_be_null=True)
     with ExitStack() as stack:
         stack.enter_context(lock.dataset_lock(ws, name))
         stack.enter_context(lock.leased(ws, f"data append {name}"))()
+        pin = standing.ground(ws, name)
         held = stack.enter_context(LateRows(ws, rows, watermark))
         for _ in range(ATTEMPTS):
             with ws.ledger.read() as tx:
@@ -243,7 +180,7 @@ def append_rows(
             else:
                 done = _appended(ws, version, held, watermark, source, note, late=late)
             if done is not None:
-                return done
+                return done if version is None else _stood(ws, pin, version, done)
     raise Conflict(f"{name} changes faster than rows can be appended", hint="try again")
 
 
@@ -252,12 +189,18 @@ def upsert_rows(
 ) -> Upserted:
     """`upsert` of a stream of batches; memory holds all of them. Raises: as `upsert`."""
     given = rows.read_all()
-    with _changing(ws, name) as attempts:
-        for version, before in attempts:
-            done = _upserted(ws, version, before, given, key, source, note)
-            if done is not None:
-                return done
-    raise AssertionError("the last attempt raises")
+    return _changed(ws, name, lambda version, before: _upserted(ws, version, before, given, key, source, note))
+
+
+def _compacted(ws: Workspace, version: DatasetVersion, before: Layout, note: str) -> Compacted | None:
+    told = Compacted(dataset=version, files_before=version.files, size_before=version.size_bytes)
+    if not before.is_segmented:
+        return told
+    content = tables.store(ws, read.stream(ws, version), version.name, time=version.time, allow_empty=True)
+    if version.content != version.tree and content.content != version.content:
+        raise AssertionError(f"compacting {version.ref} changed what it says")
+    made = _commit(ws, version, content, operation="compact", source=version.ref, note=note)
+    return None if made is None else dataclasses.replace(told, dataset=made)
 
 
 def _begun(ws: Workspace, name: str, held: LateRows, watermark: str, source: str, note: str) -> Appended | None:
@@ -457,24 +400,35 @@ def _typed_keys(values: Sequence[str], name: str, schema: pa.Schema) -> pa.Table
     return found
 
 
-@contextmanager
-def _changing(ws: Workspace, name: str) -> Iterator[Iterator[tuple[DatasetVersion, Layout]]]:
-    """The newest version and its layout, again each time that somebody else was first; under the lock."""
+def _changed(ws: Workspace, name: str, change: Callable[[DatasetVersion, Layout], Grown | None]) -> Grown:
+    """What a change does to the newest version; done again each time that somebody else was first; under the lock."""
     with lock.dataset_lock(ws, checked_name(name)), lock.leased(ws, f"data {name}") as claim:
         claim()
-        yield _attempts(ws, name)
-
-
-def _attempts(ws: Workspace, name: str) -> Iterator[tuple[DatasetVersion, Layout]]:
-    for _ in range(ATTEMPTS):
-        with ws.ledger.read() as tx:
-            version = records.newest(tx, name)
-            if version is None:
-                raise no_dataset(tx, name, ws.project.root)
-        if not version.columns:
-            raise UsageError(f"{version.ref} holds no table", hint="only the rows of tables can be changed")
-        yield version, layout.layout_of(ws.objects, version)
+        pin = standing.ground(ws, name)
+        for _ in range(ATTEMPTS):
+            version = _newest_table(ws, name)
+            done = change(version, layout.layout_of(ws.objects, version))
+            if done is not None:
+                return _stood(ws, pin, version, done)
     raise Conflict(f"{name} changes faster than this can be done", hint="try again")
+
+
+def _newest_table(ws: Workspace, name: str) -> DatasetVersion:
+    with ws.ledger.read() as tx:
+        version = records.newest(tx, name)
+        if version is None:
+            raise no_dataset(tx, name, ws.project.root)
+    if not version.columns:
+        raise UsageError(f"{version.ref} holds no table", hint="only the rows of tables can be changed")
+    return version
+
+
+def _stood(ws: Workspace, pin: Pin | None, version: DatasetVersion, done: Grown) -> Grown:
+    """The result, with what of `version` the project did not stand on; also where nothing changed, it does now."""
+    if pin is not None and done.dataset.tree == version.tree != pin.tree:
+        lock.pin(ws, version)
+    brought = standing.brought_in(ws, pin, version)
+    return dataclasses.replace(done, brings_in=brought) if brought else done
 
 
 def _commit(
@@ -515,7 +469,9 @@ def _committed(make: Callable[[], DatasetVersion]) -> DatasetVersion | None:
 
 
 def _key(version: DatasetVersion, before: Layout, key: str) -> list[str]:
-    names = [name.strip() for name in key.split(",") if name.strip()] or list(before.key) or [version.key]
+    is_one = any(key == column for column, _, _ in version.columns)  # a name may hold a comma
+    split = [key] if is_one else [name.strip() for name in key.split(",") if name.strip()]
+    names = split or list(before.key) or [version.key]
     if not names[0]:
         raise UsageError(f"{version.name} has no key yet", hint="--key COLUMN")
     if before.key and tuple(names) != before.key:
@@ -572,22 +528,28 @@ def _noted_column(ws: Workspace, name: str) -> str:
 
 def _mark(column: str, value: Any) -> str:
     """A watermark as text that its type reads back. Raises: UsageError for one that is no order of time."""
-    if value is not None and pa.types.is_string(value.type) and text.is_day_or_month_first(pa.array([value.as_py()])):
+    is_text = value is not None and (pa.types.is_string(value.type) or pa.types.is_large_string(value.type))
+    if is_text and text.is_day_or_month_first(pa.array([value.as_py()])):
         raise UsageError(f"dates of {column!r} begin with a day or a month: as text 02/01 is before 31/12", hint=_ISO)
     return f"{column}={'' if value is None else value.cast(pa.string()).as_py()}"
+
+
+def _check_ordered(column: str, kind: Any, *, may_be_null: bool = False) -> None:
+    """Raises: UsageError for a type that has no order in which rows come; the same for the first append as later."""
+    plain_kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    asked = (*_ORDERED, *(("is_null",) if may_be_null else ()))
+    if not any(getattr(pa.types, each)(plain_kind) for each in asked):
+        raise UsageError(f"column {column!r} is {kind} and cannot be a watermark", hint="a number, a time or a text")
 
 
 def _last_mark(ws: Workspace, version: DatasetVersion, column: str, schema: pa.Schema, gone: pa.Table) -> Any:
     """The greatest value that an append has seen, or that the version holds or held, as a scalar; None for none."""
     kind: Any = schema.field(column).type
-    if not (
-        pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_string(kind)
-    ) or pa.types.is_boolean(kind):
-        raise UsageError(f"column {column!r} is {kind} and cannot be a watermark", hint="a number, a time or a text")
+    _check_ordered(column, kind)
     greatest = None
     removed = gone.select([column]).to_batches()
     for batch in chain(read.stream(ws, version, columns=[column]), removed):
-        found = pc.max(batch.column(0))
+        found = pc.max(by_value(batch.column(0)))
         if found.is_valid and (greatest is None or pc.greater(found, greatest).as_py()):
             greatest = found
     name, _, noted = version.watermark.partition("=")

@@ -30,7 +30,7 @@ else:
 pc = lazy("pyarrow.compute")
 pq = lazy("pyarrow.parquet")
 
-__all__ = ["LateRows", "Split"]
+__all__ = ["LateRows", "Split", "by_value"]
 
 _AT = "__noria_at"
 _SPOOL_ROWS = 1 << 16
@@ -91,7 +91,7 @@ class LateRows:
                 for start in range(0, batch.num_rows, _SPOOL_ROWS):
                     part = batch.slice(start, _SPOOL_ROWS).replace_schema_metadata(None)
                     self.unordered += part.column(self.watermark).null_count
-                    self._newest = _greater(self._newest, pc.max(_plain(part.column(self.watermark))))
+                    self._newest = _greater(self._newest, pc.max(by_value(part.column(self.watermark))))
                     sink.write_batch(part)
         return self
 
@@ -172,24 +172,24 @@ class LateRows:
         return np.array([row[0] for row in late], dtype=np.int64), examples, len(found) - len(late)
 
     def _write_rest(self, place: Path, names: Sequence[str], last: Any) -> None:
-        plain = pa.schema([pa.field(name, _value_type(self.schema.field(name).type)) for name in names])
-        with pq.ParquetWriter(place, plain.append(pa.field(_AT, pa.int64()))) as writer:
+        schema = pa.schema([pa.field(name, _value_type(self.schema.field(name).type)) for name in names])
+        with pq.ParquetWriter(place, schema.append(pa.field(_AT, pa.int64()))) as writer:
             for start, batch in self.numbered():
                 values = batch.column(self.watermark)
                 rest = ~_beyond(values, last) & np.asarray(values.is_valid())
                 if rest.any():
                     numbers = pa.array(np.flatnonzero(rest) + start)
                     chosen = batch.select(list(names)).filter(pa.array(rest))
-                    arrays = [_plain(column) for column in chosen.columns]
+                    arrays = [by_value(column) for column in chosen.columns]
                     writer.write_batch(pa.RecordBatch.from_arrays([*arrays, numbers], names=[*names, _AT]))
 
 
 def _beyond(values: Any, last: Any) -> Any:
     """Which values are greater than the watermark; all that are there, without one. Shape (n_rows,)."""
-    plain = _plain(values)
+    found = by_value(values)
     if last is None:
-        return np.array(plain.is_valid(), dtype=bool)
-    return np.array(pc.fill_null(pc.greater(plain, segments.comparable(last, plain.type)), False), dtype=bool)
+        return np.array(found.is_valid(), dtype=bool)
+    return np.array(pc.fill_null(pc.greater(found, segments.comparable(last, found.type)), False), dtype=bool)
 
 
 def _greater(one: Any, other: Any) -> Any:
@@ -200,7 +200,8 @@ def _greater(one: Any, other: Any) -> Any:
     return other if pc.greater(other, segments.comparable(one, other.type)).as_py() else one
 
 
-def _plain(values: Any) -> Any:
+def by_value(values: Any) -> Any:
+    """The values of an array, of categories by value."""
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 

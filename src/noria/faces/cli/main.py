@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import click
 
 from noria.faces.cli.commands import COMMANDS, GROUPS, SUMMARIES, Command
+from noria.faces.cli.text import harmless
 
 __all__ = ["run"]
 
@@ -250,4 +251,4 @@ def _print_error(code: str, message: str, where: str, hint: str, is_json: bool) 
     label = LABELS.get(code, "error:")
     for number, line in enumerate([*shown, *tail]):
         head = f"{click.style(label, fg='red', bold=True)} " if number == 0 else ""
-        click.echo(f"{head}{line}", err=True)
+        click.echo(f"{head}{harmless(line)}", err=True)

@@ -30,13 +30,15 @@ from noria.faces.cli import (
     show_transfer,
     show_trust,
 )
-from noria.faces.cli.text import columns, day, fields
+from noria.faces.cli.text import columns, day, fields, harmless
 
 __all__ = ["RENDERERS", "anything", "next_command", "render"]
 
 Renderer = Callable[[Any], str]
 CELLS_MAX = 9
 WIDTH_MAX = 60
+_VERBATIM = frozenset({"logs"})
+"""What a step printed is its own, colours and all; whoever reads it ran it."""
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -44,7 +46,8 @@ def render(name: str, result: Any, *, empty: str = "") -> str:
     """The text of a result; `name` is that of a renderer, `empty` the sentence for one that holds nothing."""
     if empty and result in ([], ""):
         return f"  {empty}"
-    return RENDERERS[name](result)
+    text = RENDERERS[name](result)
+    return text if name in _VERBATIM else harmless(text)
 
 
 def help_after(name: str, result: Any) -> str:

@@ -31,7 +31,7 @@ def appended(found: Mapping[str, Any]) -> str:
     if found["unordered"]:
         column = found["watermark"].partition("=")[0]
         lines.append(f"         {counted(found['unordered'], 'row')} left out: no {column} there")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_brought(found)])
 
 
 def upserted(found: Mapping[str, Any]) -> str:
@@ -41,13 +41,14 @@ def upserted(found: Mapping[str, Any]) -> str:
     if found["new_columns"]:
         new = f"new: {', '.join(found['new_columns'])}, empty in the rows that did not come"
         told += f"\n         {click.style(new, fg='yellow')}"
-    return f"{version(found['dataset'])}\n         {told}"
+    return "\n".join([version(found["dataset"]), f"         {told}", *_brought(found)])
 
 
 def deleted(found: Mapping[str, Any]) -> str:
     """What a deletion removed."""
     missing = f"  {counted(found['missing'], 'key')} named no row" if found["missing"] else ""
-    return f"{version(found['dataset'])}\n         −{counted(found['deleted'], 'row')}{missing}"
+    told = f"         −{counted(found['deleted'], 'row')}{missing}"
+    return "\n".join([version(found["dataset"]), told, *_brought(found)])
 
 
 def compacted(found: Mapping[str, Any]) -> str:
@@ -55,7 +56,8 @@ def compacted(found: Mapping[str, Any]) -> str:
     dataset = found["dataset"]
     before = f"{counted(found['files_before'], 'file')}, {size(found['size_before'])}"
     after = f"{counted(dataset['files'], 'file')}, {size(dataset['size_bytes'])}"
-    return f"{version(dataset)}\n         {before} → {after}, the same rows"
+    told = f"         {before} → {after}, the same rows"
+    return "\n".join([version(dataset), told, *_brought(found)])
 
 
 def history(found: Mapping[str, Any]) -> str:
@@ -87,6 +89,12 @@ def from_predictions(found: Mapping[str, Any]) -> str:
     lines.append(f"         {count(found['labelled'])} of {answers} a label")
     lines += [f"         {click.style(each, fg='yellow')}" for each in found["warnings"]]
     return "\n".join(lines)
+
+
+def _brought(found: Mapping[str, Any]) -> list[str]:
+    """The line about a version that the project did not stand on, if this was built on one."""
+    words = found.get("brings_in")
+    return [f"         {click.style(words, fg='yellow')}"] if words else []
 
 
 def _value(value: str | None) -> str:

@@ -6,10 +6,13 @@ what a pipe receives is plain text. Widths are counted without colour.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+
+from noria.core.printable import printable
 
 __all__ = [
     "Number",
@@ -19,6 +22,7 @@ __all__ = [
     "day",
     "decimal",
     "fields",
+    "harmless",
     "interval",
     "lasting",
     "mark",
@@ -29,6 +33,10 @@ __all__ = [
 ]
 
 Number = int | float | None
+_ACTING = re.compile(
+    r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters but line ends, tabs and what sets a colour; marks that turn the direction; lone surrogates."""
 _GOOD = frozenset(
     {"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"}
 )
@@ -154,6 +162,19 @@ def columns(
             cells.append(gap + cell if right[place : place + 1] == "r" else cell + gap)
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines)
+
+
+def harmless(text: str) -> str:
+    r"""A text with its colours and lines, in which nothing else acts on a terminal.
+
+    Values, column names and notes come from data, and data may hold escape sequences: ones that set the title,
+    move the cursor over what was said, or write to the clipboard.
+
+    Example:
+        >>> harmless("a\x1b]0;title\x07b")
+        'a\\u001b]0;title\\u0007b'
+    """
+    return text if text.isprintable() else _ACTING.sub(lambda found: printable(found[0]), text)
 
 
 def fields(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:
