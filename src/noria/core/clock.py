@@ -12,6 +12,8 @@ from typing import Protocol
 __all__ = ["Clock", "duration", "instant", "utc_text"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+LONGEST = timedelta(days=36525)
+"""The longest duration: a moment that is so far from now is still a date."""
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
@@ -61,14 +63,19 @@ def instant(text: str) -> datetime:
 def duration(text: str) -> timedelta:
     """The length of `90s`, `10m`, `24h`, `30d`, `2w`, or of several together (`1h30m`).
 
-    Raises: ValueError with the accepted forms.
+    Raises: ValueError with the accepted forms, also for more than a hundred years.
     """
     position, total = 0, timedelta()
     for match in _DURATION.finditer(text):
         if match.start() != position:
             break
-        total += float(match[1]) * _UNITS[match[2]]
+        try:
+            total += float(match[1]) * _UNITS[match[2]]
+        except OverflowError as error:
+            raise ValueError(f"{text!r} is longer than a hundred years") from error
         position = match.end()
     if position == 0 or position != len(text):
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
+    if total > LONGEST:
+        raise ValueError(f"{text!r} is longer than a hundred years")
     return total
