@@ -6,8 +6,9 @@ import datetime
 import decimal
 import math
 import pathlib
+import types
 import zoneinfo
-from collections import OrderedDict
+from collections import ChainMap, OrderedDict, UserDict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from noria.core.errors import Denied
 from noria.engines.objects.memory import MemoryObjects
@@ -145,6 +148,22 @@ def test_a_class_of_a_project_that_is_derived_from_a_frame_is_not_turned_into_a_
     assert values.store(objects, Framelike({"a": [1]})).type == "pickle"
     assert values.store(objects, pd.RangeIndex(3)).type == "pandas"
     assert values.store(objects, np.zeros(3)).type == "numpy"
+
+
+OTHERS = [
+    *(sparse.coo_matrix([[0, 1]]), sparse.csc_array([[0, 1]]), sparse.dok_matrix([[0, 1]]), sparse.bsr_array([[0, 1]])),
+    *(ChainMap({"a": 1}), UserDict(a=1), types.SimpleNamespace(a=1), pd.Categorical(["b", "a"])),
+    StandardScaler().fit(pd.DataFrame({"a": [1.0, 2.0]})),
+    Framelike({"a": ["x", None], "b": pd.to_datetime(["2026-01-01", None]), "c": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize("value", OTHERS, ids=lambda value: type(value).__name__)
+def test_what_is_kept_as_a_pickle_can_be_read_back(objects: Objects, value: Any, tmp_path: Path) -> None:
+    (tmp_path / f"{__name__.partition('.')[0]}.py").touch()  # a module of the project's own
+    found = values.read(objects, values.store(objects, value), tmp_path)
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
 
 
 @pytest.mark.parametrize(

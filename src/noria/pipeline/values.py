@@ -54,8 +54,9 @@ _LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas", "joblib", "xgboos
 _MAKERS = frozenset(
     {"_reconstruct", "scalar", "dtype", "ndarray", "_frombuffer", "newObj", "_unpickle_block", "new_block"}
     | {"bool", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
-    | {"uint8", "uint16", "uint32", "uint64", "str_", "bytes_", "datetime64", "timedelta64", "csr_matrix", "csr_array"}
+    | {"uint8", "uint16", "uint32", "uint64", "str_", "bytes_", "datetime64", "timedelta64"}
     | {"void", "longdouble", "clongdouble", "matrix", "recarray", "record"}
+    | {f"{kind}_{form}" for kind in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil") for form in ("matrix", "array")}
 )
 """Functions, beside classes and Cython's own, that the libraries' pickles call to make an object anew."""
 
@@ -64,7 +65,11 @@ _PLAIN_NAMES = {
         {"set", "frozenset", "slice", "range", "complex", "bytearray", "bytes", "object"}
         | {"float", "int", "str", "bool", "list", "tuple", "dict"}
     ),
-    "collections": frozenset({"OrderedDict", "defaultdict", "deque", "Counter"}),
+    "collections": frozenset(
+        {"OrderedDict", "defaultdict", "deque", "Counter", "ChainMap", "UserDict", "UserList", "UserString"}
+    ),
+    "types": frozenset({"SimpleNamespace"}),
+    "pyarrow.lib": frozenset({"_restore_array", "py_buffer", "type_for_alias"}),  # texts of pandas, which Arrow holds
     "copyreg": frozenset({"_reconstructor", "__newobj__"}),
     "functools": frozenset({"partial"}),
     "datetime": frozenset({"datetime", "date", "time", "timedelta", "timezone"}),

@@ -23,7 +23,7 @@ __all__ = ["Exported", "cells_of", "export_notebook", "module_text", "require_no
 MARKS = frozenset({"step", "pipeline", "metric", "check"})
 _MAGIC = re.compile(r"^(\s*)(?:[%!].*|[\w.]+\s*=\s*[%!].*|\?{1,2}[\w.]+|[\w.]+\?{1,2})\s*$")
 _KEPT_CELL_MAGICS = ("%%time", "%%capture", "%%timeit", "%%prun")
-_WHOLE = "a JSON document with nbformat and cells, as Jupyter writes it"
+_WHOLE = "save it from Jupyter: a notebook is a JSON document with nbformat and cells"
 
 
 @frozen(kw_only=True)
