@@ -129,6 +129,12 @@ def test_a_project_that_never_ran_is_tested_too_and_stays_so(root: Path) -> None
     assert files == before[1]
 
 
+@pytest.mark.parametrize("sample", ["0", "-5"])
+def test_a_sample_of_no_rows_is_refused(root: Path, sample: str) -> None:
+    done = warm.noria("test", "--sample", sample, cwd=root, env=environ({}))
+    assert (done.returncode, "one row at least" in done.stderr) == (2, True), done.stderr
+
+
 def test_each_stage_says_no(root: Path) -> None:
     noria(root, "run")
     before = production(root)

@@ -170,6 +170,10 @@ def test_a_cell_exports_the_cells_that_have_run(project: Path) -> None:
 def test_what_is_no_notebook_is_refused(folder: Path) -> None:
     (folder / "none.ipynb").write_text("{}")
     assert noria(folder, "export", "notebook", "none.ipynb").returncode == 2
+    asked = noria(folder, "run", "none.ipynb")
+    assert asked.returncode == 2
+    assert asked.stderr.startswith("error: none.ipynb is no notebook\n")
+    assert "Traceback" not in asked.stderr
     notebook(folder / "plain.ipynb", ["x = 1"])
     refused = noria(folder, "export", "notebook", "plain.ipynb")
     assert refused.returncode == 2

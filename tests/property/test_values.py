@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import pathlib
+import types
 import zoneinfo
-from collections import OrderedDict
+from collections import ChainMap, OrderedDict, UserDict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from noria.core.errors import Denied
 from noria.engines.objects.memory import MemoryObjects
@@ -96,6 +100,91 @@ def test_polars_arrow_and_numpy_come_back(objects: Objects) -> None:
     found = back(objects, array)
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
+
+
+class Framelike(pd.DataFrame):
+    """A class of a project that is derived from a table."""
+
+
+SCALARS = [
+    *(np.float64(0.1), np.float32(1.5), np.int8(-3), np.uint64(2**63), np.bool_(True), np.complex64(1j)),
+    *(np.str_("ö"), np.str_(""), np.bytes_(b"a"), np.datetime64("2026-11-22", "D"), np.timedelta64(3, "h")),
+    *(np.longdouble(1.5), np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])[0]),
+]
+
+
+@pytest.mark.parametrize("value", SCALARS, ids=lambda value: type(value).__name__)
+def test_a_scalar_of_numpy_stays_one_also_inside_containers(objects: Objects, value: Any) -> None:
+    found = back(objects, value)
+    assert type(found) is type(value)
+    assert found.dtype == value.dtype
+    assert found == value
+    assert values.store(objects, found).digest == values.store(objects, value).digest
+    inside = back(objects, {"n": [value], "t": (value,)})
+    assert [type(each) for each in (inside["n"][0], inside["t"][0])] == [type(value)] * 2
+    if value.dtype.names is None:
+        assert back(objects, {value: 1}) == {value: 1}
+
+
+def test_a_moment_of_numpy_that_is_none_and_a_number_that_is_nan_come_back(objects: Objects) -> None:
+    assert np.isnat(back(objects, np.datetime64("NaT", "s")))
+    assert np.isnan(back(objects, np.float32("nan")))
+
+
+def test_what_is_derived_from_a_table_or_an_array_keeps_what_it_adds(objects: Objects) -> None:
+    masked = back(objects, np.ma.array([1.0, 1e9], mask=[False, True]))
+    assert masked.sum() == 1.0
+    assert values.store(objects, masked).digest == values.store(objects, back(objects, masked)).digest
+    assert type(back(objects, [masked])[0]) is np.ma.MaskedArray
+    record = back(objects, np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]))
+    assert record.a.tolist() == [1]
+    batch = pa.RecordBatch.from_pydict({"a": [1, 2]}, metadata={"k": "v"})
+    assert back(objects, batch).equals(batch, check_metadata=True)
+    assert back(objects, batch.slice(0, 0)).schema == batch.schema
+    assert back(objects, pathlib.PureWindowsPath("a")) == pathlib.PureWindowsPath("a")
+
+
+def test_a_class_of_a_project_that_is_derived_from_a_frame_is_not_turned_into_a_frame(objects: Objects) -> None:
+    assert values.store(objects, Framelike({"a": [1]})).type == "pickle"
+    assert values.store(objects, pd.RangeIndex(3)).type == "pandas"
+    assert values.store(objects, np.zeros(3)).type == "numpy"
+
+
+OTHERS = [
+    *(sparse.coo_matrix([[0, 1]]), sparse.csc_array([[0, 1]]), sparse.dok_matrix([[0, 1]]), sparse.bsr_array([[0, 1]])),
+    *(ChainMap({"a": 1}), UserDict(a=1), types.SimpleNamespace(a=1), pd.Categorical(["b", "a"])),
+    StandardScaler().fit(pd.DataFrame({"a": [1.0, 2.0]})),
+    Framelike({"a": ["x", None], "b": pd.to_datetime(["2026-01-01", None]), "c": [1, 2]}),
+]
+
+
+@pytest.mark.parametrize("value", OTHERS, ids=lambda value: type(value).__name__)
+def test_what_is_kept_as_a_pickle_can_be_read_back(objects: Objects, value: Any, tmp_path: Path) -> None:
+    (tmp_path / f"{__name__.partition('.')[0]}.py").touch()  # a module of the project's own
+    found = values.read(objects, values.store(objects, value), tmp_path)
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series(["x", None], dtype=object),
+        pd.Series(["x", math.nan], dtype=object),
+        pd.Series([datetime.datetime(1, 1, 1)], dtype=object),
+        pd.Series([pd.Timestamp("2026-01-01")], dtype=object),
+        pd.Series(["x", None], dtype=pd.StringDtype("python")),
+        pd.Series(["x", None], dtype=pd.StringDtype("pyarrow")),
+        pd.Series(["x", None], dtype="str"),
+        pd.Series([np.float32(1), np.float32(2)], dtype=object),
+    ],
+    ids=str,
+)
+def test_a_column_of_objects_or_texts_keeps_its_type(objects: Objects, column: Any) -> None:
+    frame = back(objects, pd.DataFrame({"a": column.set_axis([f"r{n}" for n in range(len(column))])}))["a"]
+    assert frame.dtype == column.dtype
+    assert [type(each) for each in frame] == [type(each) for each in column]
+    assert back(objects, column).dtype == column.dtype
 
 
 PLAIN = st.recursive(

@@ -12,6 +12,8 @@ from typing import Protocol
 __all__ = ["Clock", "duration", "instant", "utc_text"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+LONGEST = timedelta(days=36525)
+"""The longest duration: a moment that is so far from now is still a date."""
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
@@ -21,7 +23,6 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
-_LONGEST = timedelta(days=365_000)
 
 
 class Clock(Protocol):
@@ -62,19 +63,19 @@ def instant(text: str) -> datetime:
 def duration(text: str) -> timedelta:
     """The length of `90s`, `10m`, `24h`, `30d`, `2w`, or of several together (`1h30m`).
 
-    Raises: ValueError with the accepted forms, or for more than a thousand years, which no date is away from now.
+    Raises: ValueError with the accepted forms, also for more than a hundred years.
     """
     position, total = 0, timedelta()
-    try:
-        for match in _DURATION.finditer(text):
-            if match.start() != position:
-                break
+    for match in _DURATION.finditer(text):
+        if match.start() != position:
+            break
+        try:
             total += float(match[1]) * _UNITS[match[2]]
-            position = match.end()
-    except OverflowError as error:
-        raise ValueError(f"{text[:40]!r} is longer than a thousand years") from error
-    if total > _LONGEST:
-        raise ValueError(f"{text[:40]!r} is longer than a thousand years")
+        except OverflowError as error:
+            raise ValueError(f"{text[:40]!r} is longer than a hundred years") from error
+        position = match.end()
     if position == 0 or position != len(text):
-        raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
+        raise ValueError(f"{text[:40]!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
+    if total > LONGEST:
+        raise ValueError(f"{text[:40]!r} is longer than a hundred years")
     return total

@@ -25,6 +25,7 @@ from noria.core.verb import verb
 from noria.loop.outcome import ModelLine, Question, model_lines
 from noria.registry.versions import require_name
 from noria.scripts.capture import Captured, collect
+from noria.scripts.exporting import require_notebook
 from noria.scripts.keep import Kept, KeptFile, keep
 from noria.scripts.launch import Ended, follow, prepared, started_with, watched_environment
 from noria.store.failpoint import failpoint
@@ -154,6 +155,8 @@ def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
         if arguments:
             raise UsageError("a notebook takes no arguments", where=script)
         raise UsageError("running a notebook needs nbclient and ipykernel", hint="pip install 'noria[notebook]'")
+    if path.suffix == ".ipynb":
+        require_notebook(path)
     return path
 
 
@@ -272,6 +275,8 @@ def _report(
     fits = [fit for fit in captured.fits if fit.is_model] or list(captured.fits)
     lines = tuple(FitLine(name=f.name, rows=f.rows, seconds=f.seconds, params=f.params) for f in fits[:SHOWN_FITS])
     notes = list(captured.notes)
+    if ended.lost:
+        notes.append(f"the log ends before the output does: {ended.lost}")
     if not captured.is_whole:
         notes.append("the script left without Python's own end (os._exit): models that it only held are not seen")
     return ScriptReport(

@@ -7,7 +7,7 @@ from typing import Any
 
 from noria.core.frozen import frozen
 
-__all__ = ["Binding", "Const", "DatasetRole", "Group", "Guard", "Ref", "Stored", "leaves", "same_label"]
+__all__ = ["Binding", "Const", "DatasetRole", "Group", "Guard", "Ref", "Stored", "Undecided", "leaves", "same_label"]
 
 
 @frozen
@@ -71,8 +71,20 @@ class Guard:
 Binding = Ref | DatasetRole | Const | Group | Stored
 
 
+@frozen
+class Undecided:
+    """What a step gave where a text, a whole number, True or False was wanted: a table, an array, an object."""
+
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"a value of {self.kind}"
+
+
 def same_label(decision: Any, label: Any) -> bool:
     """Whether a decision names a branch: equal, and of the same type."""
+    if type(decision).__module__ == "numpy" and hasattr(decision, "item"):
+        decision = decision.item()  # np.str_("small") is the text, np.True_ the truth
     return type(decision) is type(label) and bool(decision == label)
 
 

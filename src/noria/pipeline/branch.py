@@ -30,9 +30,16 @@ def branch(
         cases: for each label a function without parameters that calls steps and gives a result.
         otherwise: the same for any other decision; without it, another decision fails the run.
     Returns: the result of the case that is taken. In a test or a notebook that case is simply called.
-    Raises: ProjectError if the decision is not one step's result, or some cases give a result and others none.
+    Raises: ProjectError if the decision is not one step's result, a case is named by something else, or some cases
+        give a result and others none.
     Example: model = nr.branch(kind(rows), {"small": lambda: fit_small(rows), "large": lambda: fit_large(rows)})
     """
+    for label in cases:
+        if not isinstance(label, str | int):
+            raise ProjectError(
+                f"nr.branch has the case {label!r}, which is no text, whole number, True or False",
+                hint="otherwise=lambda: … is for any other decision",
+            )
     graph = is_planning()
     if graph is None:
         for label, case in cases.items():

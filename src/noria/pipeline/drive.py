@@ -20,7 +20,7 @@ from noria.core.errors import Conflict, NoriaError, RunCancelled, RunEnded, RunP
 from noria.core.frozen import frozen
 from noria.pipeline import attempts, values
 from noria.pipeline.arguments import Uses, filled
-from noria.pipeline.bindings import Binding
+from noria.pipeline.bindings import Binding, Undecided
 from noria.pipeline.executor import Done, Executor, Task
 from noria.pipeline.facts import item_name
 from noria.pipeline.flight import Flights
@@ -184,7 +184,9 @@ class Drive:
 
     def _decision(self, node: str, output: int) -> Any:
         value = self._results.outputs[node][output]
-        return values.read(self._ws.objects, value, self._task.definition.root) if value.type == "plain" else None
+        if value.type != "plain":
+            return Undecided(value.type)
+        return values.read(self._ws.objects, value, self._task.definition.root)
 
     def _choose(self, node: StepNode) -> None:
         """Let the branch that was taken stand for all of them."""

@@ -145,6 +145,8 @@ def manner_of(ws: Workspace, **changed: object) -> Manner:
     known |= {name: value for name, value in changed.items() if value}
     if known["on_failure"] not in ("stop", "finish"):
         raise UsageError(f'on_failure is {known["on_failure"]!r}, not "stop" or "finish"')
+    if isinstance(known["workers"], int) and known["workers"] < 0:
+        raise UsageError(f"workers is {known['workers']}, less than none", hint="0 is as many as there is room for")
     return Manner(**known)  # type: ignore[arg-type]  # the fields and types of Manner
 
 

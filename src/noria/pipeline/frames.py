@@ -71,7 +71,9 @@ def read_frame(source: Any) -> Any:
         return index
     names = _read_small_index(document["names"])
     data = {position: _decode(spec, columns) for position, spec in enumerate(document["columns"])}
-    frame = pd.DataFrame(data, index=index) if data else pd.DataFrame(index=index)
+    # as series: of a bare array of objects or texts, pandas infers a type of its own
+    whole = {position: pd.Series(each, dtype=each.dtype, index=index, copy=False) for position, each in data.items()}
+    frame = pd.DataFrame(whole, index=index) if whole else pd.DataFrame(index=index)
     frame.columns = names
     if document["kind"] == "series":
         made = frame.iloc[:, 0]
@@ -108,7 +110,7 @@ def _single(column: Any) -> Any:
 
 
 def _encode(values: Any, arrays: list[Any], what: str) -> Spec:
-    if isinstance(values, pd.arrays.NumpyExtensionArray):
+    if isinstance(values, pd.arrays.NumpyExtensionArray) and not isinstance(values.dtype, pd.StringDtype):
         values = values.to_numpy()
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -256,8 +258,6 @@ def _object_array(kind: type, values: Any, nulls: Any, what: str) -> tuple[str, 
 
 
 def _cell(item: Any) -> Any:
-    if isinstance(item, np.generic):
-        return {"$": "numpy", "dtype": item.dtype.str, "v": base64.b64encode(item.tobytes()).decode()}
     if isinstance(item, pd.Timestamp | pd.Timedelta):
         zone = str(item.tz) if isinstance(item, pd.Timestamp) and item.tz is not None else ""
         return {"$": type(item).__name__, "v": str(item.value if item.unit == "ns" else item.as_unit("ns").value)} | {
@@ -268,15 +268,13 @@ def _cell(item: Any) -> Any:
 
 
 def _cell_part(item: Any) -> Any:
-    if isinstance(item, np.generic | pd.Timestamp | pd.Timedelta):
+    if isinstance(item, pd.Timestamp | pd.Timedelta):
         return _cell(item)
     raise Unstorable(f"a {type(item).__name__}", "store such objects as an output of their own")
 
 
 def _read_cell(document: Any) -> Any:
     kind = document["$"]
-    if kind == "numpy":
-        return np.frombuffer(base64.b64decode(document["v"]), dtype=document["dtype"])[0]
     if kind == "Timestamp":
         moment = pd.Timestamp(int(document["v"]), unit="ns").as_unit(document["unit"])
         return moment.tz_localize("UTC").tz_convert(document["zone"]) if document["zone"] else moment

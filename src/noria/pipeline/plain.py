@@ -12,13 +12,18 @@ import fractions
 import json
 import math
 import pathlib
+import sys
 import uuid
 import zoneinfo
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from noria.core.lazy import lazy
+
 __all__ = ["CONTAINERS", "Unstorable", "from_json", "plain_bytes", "plain_value", "to_json"]
+
+np = lazy("numpy")
 
 _EXACT_INT = 2**53
 CONTAINERS = (list, tuple, dict, OrderedDict, set, frozenset)
@@ -78,9 +83,9 @@ def to_json(value: Any, part: Part = _no_part) -> Any:
         return {"$": "dict", "v": [[to_json(key, part), to_json(item, part)] for key, item in value.items()]}
     if kind is OrderedDict:
         return {"$": "OrderedDict", "v": [[to_json(key, part), to_json(item, part)] for key, item in value.items()]}
-    if isinstance(value, pathlib.PurePath):
+    if kind is type(pathlib.Path()):
         return {"$": "path", "v": str(value)}
-    return part(value)
+    return _write_scalar(value) if _is_scalar(value) else part(value)
 
 
 def from_json(document: Any, part: Part = _no_part) -> Any:
@@ -94,6 +99,8 @@ def from_json(document: Any, part: Part = _no_part) -> Any:
         return {key: from_json(item, part) for key, item in document.items()}
     if kind in _READERS:
         return _READERS[kind](document["v"])
+    if kind == "numpy":
+        return _read_scalar(document)
     if kind in ("tuple", "set", "frozenset"):
         items = [from_json(item, part) for item in document["v"]]
         return {"tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)
@@ -101,6 +108,24 @@ def from_json(document: Any, part: Part = _no_part) -> Any:
         pairs = ((from_json(key, part), from_json(item, part)) for key, item in document["v"])
         return dict(pairs) if kind == "dict" else OrderedDict(pairs)
     return part(document)
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether it is one number, text, flag or moment of numpy, which its type and bytes say wholly."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic):
+        return False
+    padded = value.dtype.kind in "fc" and value.dtype.itemsize in (12, 16, 24, 32) and value.dtype.char != "D"
+    return value.dtype.kind in "biufcmMSU" and not padded  # a long double has bytes that mean nothing
+
+
+def _write_scalar(value: Any) -> dict[str, str]:
+    return {"$": "numpy", "dtype": value.dtype.str, "v": base64.b64encode(value.tobytes()).decode("ascii")}
+
+
+def _read_scalar(document: Any) -> Any:
+    dtype, content = np.dtype(document["dtype"]), base64.b64decode(document["v"])
+    return np.frombuffer(content, dtype=dtype)[0] if dtype.itemsize else dtype.type()
 
 
 def _zone_text(value: datetime.tzinfo | None) -> str:
@@ -143,6 +168,7 @@ _WRITERS: dict[type, Callable[[Any], Any]] = {
     datetime.time: _write_moment,
     datetime.timedelta: lambda value: [value.days, value.seconds, value.microseconds],
     range: lambda value: [value.start, value.stop, value.step],
+    **dict.fromkeys((pathlib.PurePosixPath, pathlib.PureWindowsPath), str),
     type(Ellipsis): lambda value: None,
 }
 _READERS: dict[str, Callable[[Any], Any]] = {
@@ -160,5 +186,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "timedelta": lambda parts: datetime.timedelta(*parts),
     "range": lambda parts: range(*parts),
     "path": pathlib.Path,
+    "PurePosixPath": pathlib.PurePosixPath,
+    "PureWindowsPath": pathlib.PureWindowsPath,
     "ellipsis": lambda _: ...,
 }

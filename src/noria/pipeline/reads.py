@@ -18,10 +18,11 @@ from typing import Any
 
 from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest
+from noria.pipeline import lookups
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.digests import FileDigests, Stamp, stamp_of
 from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
-from noria.pipeline.trace import Trace, temporary, variable_digest
+from noria.pipeline.trace import EVERY, Trace, temporary, variable_digest
 
 __all__ = ["Conditions", "Reads"]
 
@@ -70,6 +71,7 @@ class Reads:
         reason = reason or extra
         found |= {f"variable {name}": value for name, value in trace.variables if name not in code.variables}
         found |= {what: _ambient(what, ambient) for what in trace.asked if what not in code.ambient}
+        found |= {what: self._now(*what.split(" ", 1)) for what in trace.lookups}
         found |= {f"note {note}": "" for note in trace.notes}
         return Conditions(reads=tuple(sorted(found.items())), reason=reason)
 
@@ -82,7 +84,7 @@ class Reads:
             now = _ambient(kind, ambient) if kind in ("seed", "roles") else self._now(kind, name)
             if now != known:
                 gone = "is gone" if now in (GONE, "missing") else "is new" if known == "missing" else "changed"
-                return f"{what} {gone}"
+                return f"{'the names of variables' if what == f'variable {EVERY}' else what} {gone}"
         return ""
 
     # what was seen
@@ -181,6 +183,8 @@ class Reads:
             return _looked(self._root / name, is_whole=kind == "stat")
         if kind in ("access", "link"):
             return _permitted(self._root / name) if kind == "access" else _target(self._root / name)
+        if kind in lookups.KINDS:
+            return lookups.answer(kind, name)
         if kind == "variable":
             return variable_digest(name)
         if kind == "package":

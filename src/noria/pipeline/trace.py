@@ -7,8 +7,8 @@ for the code of the project. What was seen becomes conditions of the cache entry
 
 Measured 2026-11 on 3.11: 0.13 µs for each Python call, 0.2 µs for each audited event, nothing for
 compiled code; on 3.12 nothing that can be measured. Processes that the step forks or spawns as workers
-tell what they see (`elsewhere.py`). Not seen: files that compiled libraries open by themselves, and what
-other programs read; starting one is known (`starts.py`), and keeps the result from being shared.
+tell what they see (`elsewhere.py`), readers of compiled libraries what they are asked for (`compiled.py`).
+Not seen: what other programs read; starting one is known (`starts.py`), and keeps the result from being shared.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ from types import CodeType, FrameType
 from typing import Any
 
 from noria.core.frozen import frozen
+from noria.pipeline.calls import calls
+from noria.pipeline.compiled import Readers
 from noria.pipeline.digests import Stamp, absolute, stamp_of
 from noria.pipeline.elsewhere import Reporter, Spool
+from noria.pipeline.lookups import Lookups
 from noria.pipeline.sources import is_own_file
 from noria.pipeline.starts import STARTS, program_of, unseen
 from noria.store.disk import devices
 
-__all__ = ["Trace", "Watch", "asked", "report", "temporary", "trace_from", "variable_digest", "watch"]
+__all__ = ["EVERY", "Trace", "Watch", "asked", "report", "temporary", "trace_from", "variable_digest", "watch"]
 
 NOTES = 20
 _SYSTEM = ("/proc/", "/sys/")
@@ -60,11 +63,6 @@ _PATH_MODULES = (
 _WHETHER = frozenset(
     {"exists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink", "is_mount", "glob", "walk"}
 )
-_NATIVE_READERS = (
-    ("pyarrow/parquet/core.py", ("read_table", "ParquetFile.__init__", "ParquetDataset.__init__")),
-    ("pyarrow/dataset.py", ("dataset", "parquet_dataset")),
-    ("pyarrow/feather.py", ("read_table", "read_feather")),
-)
 
 
 @frozen(kw_only=True)
@@ -75,8 +73,8 @@ class Trace:
     listed with their time then, `modules` what was imported by name, `code` (file, qualified name,
     first line) of project code that ran, `variables` (name, sha-256 of the value), `stats` (path,
     whether it was "there", or looked at as a "stat", for "access" or as a "link"), `asked` what of its
-    surroundings it asked for, `notes` what cannot be checked later, `unseen` what the step did that reads
-    out of sight; `blind` says why code could not be watched.
+    surroundings it asked for, `lookups` what of the import system, `notes` what cannot be checked later,
+    `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
     """
 
     files: tuple[tuple[str, Stamp | None], ...] = ()
@@ -85,6 +83,7 @@ class Trace:
     code: tuple[tuple[str, str, int], ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     asked: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
     stats: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
@@ -106,6 +105,7 @@ def trace_from(document: Mapping[str, Any]) -> Trace:
         variables=tuple((name, value) for name, value in document["variables"]),
         stats=tuple((name, what) for name, what in document["stats"]),
         unseen=tuple(document.get("unseen", ())),
+        lookups=tuple(document.get("lookups", ())),
         blind=document["blind"],
         began_ns=document["began_ns"],
         **{name: tuple(document[name]) for name in lists},
@@ -129,9 +129,11 @@ class Watch:
     code: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     asked: dict[str, None] = field(default_factory=dict)
+    lookups: dict[str, None] = field(default_factory=dict)
     stats: dict[str, None] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     unseen: dict[str, None] = field(default_factory=dict)
+    libraries: dict[str, None] = field(default_factory=dict)
     blind: str = ""
     began_ns: int = field(default_factory=time.time_ns)
     spool: Spool | None = None
@@ -187,6 +189,7 @@ class Watch:
             code=tuple(sorted(code | {*self.code.values()})),
             variables=tuple(sorted(self.variables.items())),
             asked=tuple(sorted(self.asked)),
+            lookups=tuple(sorted(self.lookups)),
             stats=tuple(sorted(item for item in looks if item[1] != "there" or (item[0], "stat") not in looks)),
             notes=tuple(self.notes)[:NOTES],
             unseen=tuple(self.unseen)[:NOTES],
@@ -226,14 +229,8 @@ class Watch:
 
     def _unseen(self) -> str:
         """The name of a compiled reader that ran, whose files are opened out of sight."""
-        names = {(code.co_filename, code.co_qualname) for code in self.codes}
-        if any(file.endswith("pandas/io/parquet.py") for file, _ in names):
-            return ""  # pandas opens the file itself, in sight
-        for end, readers in _NATIVE_READERS:
-            for file, name in names:
-                if name in readers and file.endswith(end):
-                    return f"native:{end.removesuffix('.py').replace('/', '.').removesuffix('.core')}.{name}"
-        return ""
+        name = _hooks().readers.unseen(self.codes, self.libraries)
+        return f"native:{name}" if name else ""
 
 
 @functools.cache
@@ -271,9 +268,11 @@ class _Hooks:
         self._bootstrap: Any = vars(importlib)["_bootstrap"]
         self._import: Callable[..., Any] = self._bootstrap._gcd_import
         self._stat, self._access, self._readlink, self._open = os.stat, os.access, os.readlink, os.open
+        self._lstat = os.lstat
         self._start = multiprocessing.process.BaseProcess.start
         self._local = threading.local()
         self._fork_exec: Callable[..., Any] = _posixsubprocess.fork_exec
+        self.readers, self._lookups = Readers(self._read), Lookups(self._looked_up)
         sys.addaudithook(self._audited)
         os.register_at_fork(before=self._forks, after_in_child=self._forked)
 
@@ -283,13 +282,15 @@ class _Hooks:
             if not self.watches:
                 _end_loky_workers()
                 stands: Any = {"stat": self._looked, "access": self._asked, "readlink": self._linked}
-                stands["open"] = self._opened_in
+                stands |= {"open": self._opened_in, "lstat": self._looked_itself}
                 self._bootstrap._gcd_import = self._imported
                 for name, stand_in in stands.items():  # genericpath and pathlib look them up at each call
                     setattr(os, name, stand_in)
-                os.environ.__class__ = _NotedEnviron
+                os.environ.__class__ = os.environb.__class__ = _NotedEnviron
                 multiprocessing.process.BaseProcess.start = _start_process  # type: ignore[method-assign, assignment]
                 _posixsubprocess.fork_exec = self._executed
+                self.readers.install()
+                self._lookups.install()
             self.watches.append(made)
 
     def end(self, made: Watch) -> None:
@@ -299,9 +300,12 @@ class _Hooks:
             if not self.watches:
                 self._bootstrap._gcd_import = self._import
                 os.stat, os.access, os.readlink, os.open = self._stat, self._access, self._readlink, self._open
-                os.environ.__class__ = _Plain
+                os.lstat = self._lstat
+                os.environ.__class__ = os.environb.__class__ = _Plain
                 multiprocessing.process.BaseProcess.start = self._start  # type: ignore[method-assign]
                 _posixsubprocess.fork_exec = self._fork_exec
+                self.readers.remove()
+                self._lookups.remove()
 
     # other processes
 
@@ -342,6 +346,18 @@ class _Hooks:
 
     # files
 
+    def _read(self, library: str, file: str) -> None:
+        """A compiled library is about to read a file; "" is one without a name."""
+        for each in self.watches:
+            each.add("libraries", library)
+            if file:
+                each.opened(file, os.O_RDONLY)
+
+    def _looked_up(self, what: str, file: str) -> None:
+        for each in self.watches:
+            if each.own(file):
+                each.add("lookups", what)
+
     def _looked(self, path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
         """`os.stat` while a step runs: notes what the project's code asks about files."""
         if isinstance(path, str | bytes | os.PathLike):
@@ -359,6 +375,12 @@ class _Hooks:
         if isinstance(path, str | bytes | os.PathLike):
             self._look(path, "link", kwargs.get("dir_fd"))
         return self._readlink(path, *args, **kwargs)
+
+    def _looked_itself(self, path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        """`os.lstat` while a step runs: whether a file is a link."""
+        if isinstance(path, str | bytes | os.PathLike):
+            self._look(path, "lstat", kwargs.get("dir_fd"))
+        return self._lstat(path, *args, **kwargs)
 
     def _opened_in(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         """`os.open` while a step runs: the audit event does not say in which folder."""
@@ -379,6 +401,10 @@ class _Hooks:
             asker, frame = frame.f_code.co_name, frame.f_back
         if folder is not None:
             path = os.path.join(_of_descriptor(folder), os.fsdecode(path))  # noqa: PTH118  # of texts
+        if what == "lstat":
+            if asker not in ("islink", "is_symlink", "lexists", ""):
+                return  # a path is taken apart: what is a link in it is read as one
+            what = "there" if asker == "lexists" else "link"
         for each in self.watches:
             if frame is not None and each.own(frame.f_code.co_filename):
                 each.looked(path, "there" if what == "stat" and asker in _WHETHER else what)
@@ -441,7 +467,7 @@ def watch(root: Path, state: Path) -> Iterator[Watch]:
     made = Watch(root, state)
     hooks.begin(made)
     try:
-        with _calls(made):
+        with calls(made):
             yield made
     finally:
         hooks.end(made)
@@ -453,7 +479,7 @@ def report(path: str, root: str, state: str) -> None:
     made = Watch(Path(root), Path(state), spool=Spool(path), is_elsewhere=True)
     _hooks().begin(made)
     if sys.version_info >= (3, 12):
-        _calls(made).__enter__()  # until the process ends
+        calls(made).__enter__()  # until the process ends
 
 
 @functools.cache
@@ -466,6 +492,10 @@ def _ignored(state: Path) -> tuple[str, ...]:
     return (*_SYSTEM, *devices(), *(folder + os.sep for folder in sorted(folders)))
 
 
+EVERY = "*"
+"""Stands for the names of all variables, where the project's code goes through them."""
+_OF_PROCESSES = ("_", "SHLVL", "PWD", "OLDPWD", "LINES", "COLUMNS", "NORIA_", "KMP_", "OMP_", "LOKY_", "RAY_")
+"""How variables begin that a shell or a library sets for its own process: they are not the same in the next one."""
 _Plain: Any = type(os.environ)
 _THROUGH = ("<frozen os>", "<frozen _collections_abc>", "<frozen posixpath>", os.__file__, posixpath.__file__)
 
@@ -473,80 +503,34 @@ _THROUGH = ("<frozen os>", "<frozen _collections_abc>", "<frozen posixpath>", os
 class _NotedEnviron(_Plain):  # type: ignore[misc]  # the class of os.environ has no public name
     """`os.environ` while a step runs: it tells which variables the project's code looks at."""
 
-    def __getitem__(self, key: str) -> str:
-        frame: FrameType | None = sys._getframe(1)
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str | bytes):
+            self._noted(os.fsdecode(key))
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._noted(EVERY)
+        return iter(super().__iter__())
+
+    def _noted(self, name: str) -> None:
+        frame: FrameType | None = sys._getframe(2)
         while frame is not None and frame.f_code.co_filename in _THROUGH:
             frame = frame.f_back
-        if frame is not None and isinstance(key, str):
+        if frame is not None:
             file = frame.f_code.co_filename
             for each in _hooks().watches:
                 if file.startswith("<ipython") or each.own(file):
-                    each.add("variables", key, variable_digest(key, self))
-        return str(super().__getitem__(key))
+                    each.add("variables", name, variable_digest(name, self))
 
 
 def variable_digest(name: str, environ: Any = os.environ) -> str:
-    """The sha-256 of a variable's value, or of its absence."""
+    """The sha-256 of a variable's value, or of its absence; of `EVERY`, which variables there are."""
     data = vars(environ)["_data"]
+    if name == EVERY:
+        names = sorted(found for each in data if not (found := os.fsdecode(each)).startswith(_OF_PROCESSES))
+        return hashlib.sha256(repr(names).encode()).hexdigest()
     found = data.get(os.fsencode(name))
     return hashlib.sha256(repr(None if found is None else os.fsdecode(found)).encode()).hexdigest()
-
-
-if sys.version_info >= (3, 12):
-
-    @contextlib.contextmanager
-    def _calls(made: Watch) -> Iterator[None]:
-        """Note each code object that runs, once."""
-        monitoring = sys.monitoring
-        tool = next((number for number in (4, 3, 2) if monitoring.get_tool(number) is None), None)
-        if tool is None:
-            made.blind = "every monitoring tool of Python is taken"
-            yield
-            return
-
-        def started(code: CodeType, _offset: int) -> object:
-            made.ran(code)
-            return monitoring.DISABLE
-
-        monitoring.use_tool_id(tool, "noria")
-        monitoring.register_callback(tool, monitoring.events.PY_START, started)
-        monitoring.restart_events()
-        monitoring.set_events(tool, monitoring.events.PY_START)
-        try:
-            yield
-        finally:
-            monitoring.set_events(tool, 0)
-            monitoring.register_callback(tool, monitoring.events.PY_START, None)
-            monitoring.free_tool_id(tool)
-
-else:
-    import _lsprof
-
-    @contextlib.contextmanager
-    def _calls(made: Watch) -> Iterator[None]:
-        """Note each code object that runs, in this thread and those that it starts, by the C profiler."""
-        if sys.getprofile() is not None:
-            made.blind = "a profiler is on"
-            yield
-            return
-        started: list[Any] = []
-
-        def begin(*_: object) -> None:
-            one = _lsprof.Profiler(subcalls=False, builtins=False)
-            started.append(one)
-            one.enable()
-
-        begin()
-        threading.setprofile(begin)
-        try:
-            yield
-        finally:
-            if sys.getprofile() is not started[0]:
-                made.blind = "the step has a profiler of its own"
-            started[0].disable()
-            threading.setprofile(None)
-            for one in started:
-                made.codes.update(entry.code for entry in one.getstats() if isinstance(entry.code, CodeType))
 
 
 def _changed_ns(folder: str) -> int:

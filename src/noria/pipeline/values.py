@@ -44,7 +44,7 @@ np = lazy("numpy")
 pa = lazy("pyarrow")
 torch = lazy("torch")
 
-FORMATS: Mapping[str, int] = {"plain": 1, "pandas": 1, "arrow": 1, "polars": 1, "numpy": 1, "torch": 1, "pickle": 1}
+FORMATS: Mapping[str, int] = {"plain": 2, "pandas": 1, "arrow": 2, "polars": 1, "numpy": 2, "torch": 1, "pickle": 1}
 """The serialisers and their versions; a change of bytes is a new version, which enters the step key."""
 
 SMALL_BYTES = 4 << 10
@@ -54,7 +54,9 @@ _LIBRARIES = frozenset({"sklearn", "numpy", "scipy", "pandas", "joblib", "xgboos
 _MAKERS = frozenset(
     {"_reconstruct", "scalar", "dtype", "ndarray", "_frombuffer", "newObj", "_unpickle_block", "new_block"}
     | {"bool", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
-    | {"uint8", "uint16", "uint32", "uint64", "str_", "bytes_", "datetime64", "timedelta64", "csr_matrix", "csr_array"}
+    | {"uint8", "uint16", "uint32", "uint64", "str_", "bytes_", "datetime64", "timedelta64"}
+    | {"void", "longdouble", "clongdouble", "matrix", "recarray", "record"}
+    | {f"{kind}_{form}" for kind in ("bsr", "coo", "csc", "csr", "dia", "dok", "lil") for form in ("matrix", "array")}
 )
 """Functions, beside classes and Cython's own, that the libraries' pickles call to make an object anew."""
 
@@ -63,7 +65,11 @@ _PLAIN_NAMES = {
         {"set", "frozenset", "slice", "range", "complex", "bytearray", "bytes", "object"}
         | {"float", "int", "str", "bool", "list", "tuple", "dict"}
     ),
-    "collections": frozenset({"OrderedDict", "defaultdict", "deque", "Counter"}),
+    "collections": frozenset(
+        {"OrderedDict", "defaultdict", "deque", "Counter", "ChainMap", "UserDict", "UserList", "UserString"}
+    ),
+    "types": frozenset({"SimpleNamespace"}),
+    "pyarrow.lib": frozenset({"_restore_array", "py_buffer", "type_for_alias"}),  # texts of pandas, which Arrow holds
     "copyreg": frozenset({"_reconstructor", "__newobj__"}),
     "functools": frozenset({"partial"}),
     "datetime": frozenset({"datetime", "date", "time", "timedelta", "timezone"}),
@@ -168,7 +174,7 @@ def _read_table(objects: Objects, value: Value) -> Any:
         return read_frame(content)
     table = read_ipc(content)
     if value.type == "arrow":
-        return table
+        return _batch_of(table) if (table.schema.metadata or {}).get(b"noria.arrow") == b"batch" else table
     polars = lazy("polars")
     kind = table.schema.metadata.get(b"noria.polars", b"frame")
     frame = polars.from_arrow(table.replace_schema_metadata(None))
@@ -213,9 +219,23 @@ def _direct(value: Any) -> tuple[str, bytes] | None:
         if library is None:
             continue
         kinds = tuple(getattr(library, name) for name in names)
-        if isinstance(value, kinds):
+        if isinstance(value, kinds) and _is_whole(value, module, kinds):
             return write(value)
     return None
+
+
+def _is_whole(value: Any, module: str, kinds: tuple[type, ...]) -> bool:
+    """Whether the writer keeps all of a value. Of a class that is derived from one of its own it would not."""
+    kind = type(value)
+    if kind in kinds or module == "torch" or (module == "polars" and _is_of(kind, "polars")):
+        return True
+    if module == "numpy":
+        return kind is np.memmap  # an array whose bytes happen to be in a file
+    return module == "pandas" and isinstance(value, kinds[-1]) and _is_of(kind, "pandas")  # the kinds of an Index
+
+
+def _is_of(kind: type, library: str) -> bool:
+    return kind.__module__.partition(".")[0] == library
 
 
 def _write_pandas(value: Any) -> tuple[str, bytes]:
@@ -223,7 +243,16 @@ def _write_pandas(value: Any) -> tuple[str, bytes]:
 
 
 def _write_arrow(value: Any) -> tuple[str, bytes]:
-    return "arrow", write_ipc(value if isinstance(value, pa.Table) else pa.Table.from_batches([value]))
+    if isinstance(value, pa.Table):
+        return "arrow", write_ipc(value)
+    return "arrow", write_ipc(pa.Table.from_batches([value]), {"noria.arrow": "batch"})
+
+
+def _batch_of(table: Any) -> Any:
+    metadata = {name: each for name, each in table.schema.metadata.items() if name != b"noria.arrow"}
+    whole = table.replace_schema_metadata(metadata or None).combine_chunks()
+    batches = whole.to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=whole.schema)
 
 
 def _write_polars(value: Any) -> tuple[str, bytes]:
@@ -257,7 +286,7 @@ _WRITERS: tuple[tuple[str, tuple[str, ...], Callable[[Any], tuple[str, bytes]]],
     ("pandas", ("DataFrame", "Series", "Index"), _write_pandas),
     ("polars", ("DataFrame", "Series"), _write_polars),
     ("pyarrow", ("Table", "RecordBatch"), _write_arrow),
-    ("numpy", ("ndarray", "generic"), _write_numpy),
+    ("numpy", ("ndarray",), _write_numpy),
     ("torch", ("Tensor",), _write_torch),
 )
 
@@ -292,7 +321,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, thing: Any) -> Any:
         numpy = sys.modules.get("numpy")
-        if numpy is None or type(thing) is not numpy.ndarray or thing.dtype.kind not in "biufc":
+        if numpy is None or not isinstance(thing, numpy.ndarray) or thing.dtype.kind not in "biufc":
             return NotImplemented
         make, given, *rest = thing.__reduce_ex__(5)
         return make, tuple(_plain_dtype(each) for each in given), *(_with_plain_dtypes(each) for each in rest)

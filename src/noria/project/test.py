@@ -79,6 +79,8 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
         sample: rows of each data set in the smoke run, evenly spaced over the version's rows.
         junit: where to write the JUnit XML, relative to the project; `.noria/test.xml` by default.
     """
+    if sample < 1:
+        raise UsageError(f"--sample is {sample}: a smoke run needs one row at least", hint="noria test --sample 3000")
     target = _target(ws.project.root, junit or ".noria/test.xml")
     suites: list[ElementTree.Element] = []
     with Scratch("test") as scratch:

@@ -11,17 +11,19 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.store.workspace import Workspace
 
-__all__ = ["Exported", "cells_of", "export_notebook", "module_text", "write"]
+__all__ = ["Exported", "cells_of", "export_notebook", "module_text", "require_notebook", "write"]
 
 MARKS = frozenset({"step", "pipeline", "metric", "check"})
 _MAGIC = re.compile(r"^(\s*)(?:[%!].*|[\w.]+\s*=\s*[%!].*|\?{1,2}[\w.]+|[\w.]+\?{1,2})\s*$")
 _KEPT_CELL_MAGICS = ("%%time", "%%capture", "%%timeit", "%%prun")
+_WHOLE = "save it from Jupyter: a notebook is a JSON document with nbformat and cells"
 
 
 @frozen(kw_only=True)
@@ -80,6 +82,22 @@ def cells_of(notebook: Path) -> list[str]:
         return ["".join(cell["source"]) for cell in cells]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise UsageError(f"{notebook} is no notebook of format 4", where=str(notebook)) from error
+
+
+def require_notebook(path: Path) -> None:
+    """See that a file is a notebook of Python, as far as it takes to run it. Raises: UsageError."""
+    try:
+        told: Any = json.loads(path.read_text(encoding="utf-8"))
+        cells = told["cells"] if int(told["nbformat"]) > 3 else told["worksheets"]
+        is_whole = isinstance(cells, list) and all(isinstance(each, dict) for each in cells)
+        kernel = told.get("metadata", {}).get("kernelspec", {})
+        language = str(kernel.get("language", "") or "python")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path.name} is no notebook", where=str(path), hint=_WHOLE) from error
+    if not is_whole or (told["nbformat"] == 4 and not all("cell_type" in each and "source" in each for each in cells)):
+        raise UsageError(f"{path.name} is no whole notebook: a cell lacks its type or its source", where=str(path))
+    if language.lower() != "python":
+        raise UsageError(f"{path.name} is a notebook of {language[:40]}; only those of Python are run", where=str(path))
 
 
 def module_text(cells: Sequence[str], *, source: str) -> tuple[str, tuple[str, ...], int]:

@@ -48,13 +48,15 @@ class Ended:
     """How a child ended: its exit code, or minus the signal that ended it; whether we were interrupted.
 
     `complaints` is the end of what it wrote to its standard error alone: in the log, what it printed may
-    stand in the midst of a traceback, since both come by pipes of their own.
+    stand in the midst of a traceback, since both come by pipes of their own. `lost` says why the log ends
+    before the output does; "" if it is whole.
     """
 
     code: int
     seconds: float
     was_interrupted: bool
     complaints: str
+    lost: str = ""
 
 
 def prepared(folder: Path, root: Path, state: Path) -> None:
@@ -144,6 +146,7 @@ def follow(
         seconds=time.monotonic() - began,
         was_interrupted=signal.SIGINT in caught,
         complaints=streams[1].tail.decode("utf-8", "replace"),
+        lost=streams[0].lost or streams[1].lost,
     )
 
 
@@ -153,6 +156,7 @@ class _Stream:
     def __init__(self, sink: BinaryIO | None) -> None:
         self._sink = sink
         self.tail = b""
+        self.lost = ""
         is_terminal = sink is not None and sink.isatty()
         self._ours, self.theirs = pty.openpty() if is_terminal else os.pipe()
         if is_terminal and sink is not None:
@@ -171,7 +175,11 @@ class _Stream:
                 return
             if not chunk:
                 return
-            kept.write(chunk)
+            if not self.lost:
+                try:
+                    kept.write(chunk)
+                except OSError as error:  # the disk is full: the child must not wait for us, nor its output be lost
+                    self.lost = error.strerror or type(error).__name__
             self.tail = (self.tail + chunk)[-TAIL_BYTES:]
             if self._sink is not None:
                 try:

@@ -32,7 +32,54 @@ def variable(name: str, before: str, after: str, files: dict[str, str]) -> Case:
     return Case(files, prepare=prepare, change=change)
 
 
+def installed(scene: Scene) -> None:
+    """A package that has been installed since, where the project's modules are."""
+    folder = scene.root / "noria_plug-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: noria-plug\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[noria.test]\nfirst = somewhere:something\n")
+
+
+def linked(scene: Scene) -> None:
+    """A file becomes a link to a copy of itself."""
+    (scene.root / "c.txt").rename(scene.root / "d.txt")
+    (scene.root / "c.txt").symlink_to(scene.root / "d.txt")
+
+
 CASES: dict[str, Case] = {
+    "whether a module can be found": Case(
+        program("import importlib.util as u\n" + step("u.find_spec('.'.join(['noria_later'])) is None")),
+        change=lambda scene: (scene.root / "noria_later.py").write_text("A = 1\n") and None,
+    ),
+    "a package of a version": Case(
+        program(
+            "import importlib.metadata as m\n\n@nr.step\ndef work() -> object:\n    try:\n"
+            "        return m.version('-'.join(['noria', 'plug']))\n    except m.PackageNotFoundError:\n        return ''\n"
+        ),
+        change=installed,
+    ),
+    "a plugin by its entry point": Case(
+        program(
+            "import importlib.metadata as m\n" + step("sorted(e.name for e in m.entry_points(group='noria.test'))")
+        ),
+        change=installed,
+    ),
+    "names of environment variables": Case(
+        program(
+            "\n@nr.step\ndef work() -> object:\n    import os\n"
+            "    return sorted(name for name in os.environ if name.startswith('APP_T'))\n"
+        ),
+        change=lambda scene: scene.setenv("APP_T_NEW", "1"),
+    ),
+    "environment variable as bytes": Case(
+        program("import os\n" + step("os.environb.get(b'APP_T_RAW')")),
+        change=lambda scene: scene.setenv("APP_T_RAW", "1"),
+    ),
+    "whether a file is a link": Case(
+        program("import os\nfrom pathlib import Path\n" + step("os.path.islink(Path(__file__).parent / 'c.txt')"))
+        | {"c.txt": "1"},
+        change=linked,
+    ),
     "getattr with a constant name": Case(
         program(
             "import inner\nNAME = 'f'\n" + step("getattr(inner, NAME)()"),

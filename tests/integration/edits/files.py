@@ -70,7 +70,67 @@ def work() -> object:
         place.write_text("5")
         return int(place.read_text()) + int((HERE / "c.txt").read_text())
 """
+
+
+def compiled(reader: str, named: str, other: str = "") -> Case:
+    """A file that a compiled library opens by itself under a computed name; `other` is made beside it instead."""
+
+    def write(scene: Scene, value: int, name: str = named) -> None:
+        path = scene.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            path.write_text(f"x\n{value}\n")
+        elif path.suffix == ".json":
+            path.write_text(f'{{"x": {value}}}\n')
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.table({"x": [value]}), path)
+
+    return Case(
+        program(HERE + f"\n@nr.step\ndef work() -> object:\n    at = str(HERE) + '/'\n    {reader}\n"),
+        prepare=lambda scene: write(scene, 1),
+        change=lambda scene: write(scene, 2, other or named),
+    )
+
+
+COMPILED = {
+    "polars, whole": compiled("import polars as pl\n    return pl.read_csv(at + 't.csv')['x'].to_list()", "t.csv"),
+    "polars, lazy": compiled(
+        "import polars as pl\n    return pl.scan_parquet(at + 't.parquet').collect()['x'].to_list()", "t.parquet"
+    ),
+    "polars, a pattern": compiled(
+        "import polars as pl\n    return pl.read_csv(at + 'p*.csv')['x'].to_list()", "p1.csv", "p2.csv"
+    ),
+    "polars, a folder": compiled(
+        "import polars as pl\n    return pl.scan_parquet(at + 'd').collect()['x'].to_list()",
+        "d/k=1/0.parquet",
+        "d/k=2/0.parquet",
+    ),
+    "Arrow, CSV": compiled("import pyarrow.csv as c\n    return c.read_csv(at + 't.csv')['x'].to_pylist()", "t.csv"),
+    "Arrow, JSON": compiled(
+        "from pyarrow import json\n    return json.read_json(at + 't.json')['x'].to_pylist()", "t.json"
+    ),
+    "Arrow, a folder": compiled(
+        "import pyarrow.dataset as d\n    return d.dataset(at + 'd').to_table()['x'].to_pylist()",
+        "d/0.parquet",
+        "d/1.parquet",
+    ),
+    "Arrow, Parquet beside pandas": compiled(
+        "import pandas.io.parquet\n    import pyarrow.parquet as q\n    return q.read_table(at + 't.parquet')['x'].to_pylist()",
+        "t.parquet",
+    ),
+    "Arrow, mapped": compiled("import pyarrow as pa\n    return pa.memory_map(at + 't.csv').read()", "t.csv"),
+    "DuckDB, a query": compiled(
+        "import duckdb\n    return duckdb.sql(f\"select * from '{at}t.csv'\").fetchall()", "t.csv"
+    ),
+    "DuckDB, a reader": compiled(
+        "import duckdb\n    return duckdb.read_csv(at + 'p*.csv').fetchall()", "p1.csv", "p2.csv"
+    ),
+}
 CASES: dict[str, Case] = {
+    **{f"compiled: {name}": case for name, case in COMPILED.items()},
     "file by a constant path": Case(
         program(HERE + "C = HERE / 'c.txt'\n" + step("C.read_text()")) | {"c.txt": "1\n"}, {"c.txt": ("1", "2")}
     ),

@@ -13,7 +13,7 @@ import pytest
 from noria.core.errors import NoriaError, StepFailed, StepKilled, UsageError
 from noria.pipeline import records, values
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.execute import Execution, Manner, execute
+from noria.pipeline.execute import Execution, Manner, execute, manner_of
 from noria.pipeline.records import StepRecord
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
@@ -207,6 +207,35 @@ def test_a_decision_without_a_branch_fails_the_run_unless_there_is_another_way(w
     assert told(ws, "r1")["use"][0] == "skipped"
     text = BRANCHED.replace("check_large(fit_large())}", "check_large(fit_large())}, otherwise=fit_small")
     assert result(ws, run(ws, text, "r2", {"kind.n": 3}, executor="inline"), "use") == "used small"
+
+
+@pytest.mark.parametrize("gave", ["np.str_('small')", "np.array(['small', 'large'])[0]"])
+def test_a_decision_that_numpy_made_is_the_text_that_it_says(ws: Workspace, gave: str) -> None:
+    text = BRANCHED.replace('{1: "small", 2: "large"}.get(n, "odd")', f"__import__('numpy') and {gave}")
+    text = text.replace(
+        "-> str:\n        return __import__", "-> object:\n        import numpy as np\n        return __import__"
+    )
+    assert result(ws, run(ws, text, "r1", executor="inline"), "use") == "used small"
+
+
+def test_a_table_is_no_decision_and_is_named(ws: Workspace) -> None:
+    gave = "__import__('numpy').zeros(3)"
+    text = BRANCHED.replace('{1: "small", 2: "large"}.get(n, "odd")', gave).replace(
+        "int = 1) -> str", "int = 1) -> object"
+    )
+    with pytest.raises(StepFailed, match="step kind gave a value of numpy, and no branch is called so"):
+        run(ws, text, "r1", executor="inline")
+
+
+@pytest.mark.parametrize("label", ["None", "1.0", "('small',)"])
+def test_a_case_is_named_by_a_text_a_whole_number_or_a_truth(ws: Workspace, label: str) -> None:
+    with pytest.raises(NoriaError, match="which is no text, whole number, True or False"):
+        run(ws, BRANCHED.replace('"small": ', f"{label}: "), "r1", executor="inline")
+
+
+def test_fewer_than_no_workers_are_refused(ws: Workspace) -> None:
+    with pytest.raises(UsageError, match="workers is -3, less than none"):
+        manner_of(ws, workers=-3)
 
 
 def test_branches_may_stand_in_branches(ws: Workspace) -> None:

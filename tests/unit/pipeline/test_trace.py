@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib
+import importlib.util
+import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -13,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import polars as pl
+import pyarrow.csv as arrow_csv
 import pytest
 
 from noria.pipeline.trace import trace_from, watch
@@ -149,3 +154,28 @@ def test_nothing_is_left_behind(root: Path) -> None:
 def test_the_folder_of_shared_memory_is_no_device() -> None:
     assert "/dev/null" in devices()
     assert not any("/dev/shm/project/rows.csv".startswith(each) for each in devices())
+
+
+def test_readers_of_compiled_libraries_say_what_they_read_and_are_left_as_they_were(root: Path) -> None:
+    before = (pl.read_csv, pl.scan_csv, arrow_csv.read_csv, importlib.util._find_spec, os.lstat)  # type: ignore[attr-defined]  # private
+    for name in ("one.csv", "two.csv"):
+        (root / "data" / name).write_text("x\n1\n")
+    with watch(root, root / ".noria") as seen:
+        assert pickle.loads(pickle.dumps(pl.read_csv)) is before[0]
+        assert pl.read_csv(root / "data" / "*.csv")["x"].to_list() == [1, 1]
+        arrow_csv.read_csv(os.fsencode(root / "data" / "one.csv").decode())
+        pl.read_csv(io.BytesIO(b"x\n1\n"))
+    after = (pl.read_csv, pl.scan_csv, arrow_csv.read_csv, importlib.util._find_spec, os.lstat)  # type: ignore[attr-defined]  # private
+    assert all(one is other for one, other in zip(before, after, strict=True))
+    trace = seen.trace()
+    assert {Path(name).name for name, stamp in trace.files if stamp} == {"one.csv", "two.csv"}
+    assert str(root / "data") in dict(trace.folders)
+    assert trace.blind == ""
+
+
+def test_a_compiled_reader_that_was_taken_out_of_its_library_is_out_of_sight(root: Path) -> None:
+    (root / "t.csv").write_text("x\n1\n")
+    taken = pl.read_csv
+    with watch(root, root / ".noria") as seen:
+        taken(root / "t.csv")
+    assert seen.trace().blind.startswith("native:polars.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
+from pathlib import Path
 
 import pytest
 
 from noria.core.errors import UsageError
-from noria.scripts.exporting import module_text
+from noria.scripts.exporting import module_text, require_notebook
 
 STEP = "import noria as nr\n@nr.step\ndef f(a):\n    return {body}\n"
 
@@ -87,3 +89,32 @@ def test_a_notebook_without_steps_is_refused_and_a_broken_cell_is_named() -> Non
     with pytest.raises(UsageError) as error:
         module_text(["x = 1", "def f(:\n"], source="a.ipynb")
     assert error.value.where == "a.ipynb, cell 2, line 1"
+
+
+def test_a_notebook_of_python_may_be_run(tmp_path: Path) -> None:
+    cell = {"cell_type": "code", "source": "x = 1"}
+    for told in (
+        {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []},
+        {"nbformat": 4, "metadata": {"kernelspec": {"language": "Python"}}, "cells": [cell]},
+        {"nbformat": 3, "worksheets": [{"cells": []}]},
+    ):
+        (tmp_path / "n.ipynb").write_text(json.dumps(told))
+        require_notebook(tmp_path / "n.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("import json\n", "is no notebook"),
+        ("", "is no notebook"),
+        ("[]", "is no notebook"),
+        ("{}", "is no notebook"),
+        ('{"nbformat": 4, "cells": {}}', "is no whole notebook"),
+        ('{"nbformat": 4, "cells": [{"cell_type": "code"}]}', "is no whole notebook"),
+        ('{"nbformat": 4, "metadata": {"kernelspec": {"language": "julia"}}, "cells": []}', "is a notebook of julia"),
+    ],
+)
+def test_what_is_no_notebook_of_python_is_refused_by_name(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "n.ipynb").write_text(text)
+    with pytest.raises(UsageError, match=match):
+        require_notebook(tmp_path / "n.ipynb")

@@ -1,0 +1,213 @@
+"""Files that compiled libraries open by themselves: seen by what their readers are asked for.
+
+polars, pyarrow and DuckDB open files without the interpreter, so no audit hook hears of it. While a step
+runs, their readers are stood in for: the path, the folder or the pattern that one is given is told first.
+A folder and a pattern are gone through in Python, where the watch sees which folders are listed, so that a
+new file counts too. A library that the step itself imports is met when it is imported.
+
+Not met: a compiled function that the project has taken out of its library before (`from pyarrow.csv import
+read_csv`), methods of a DuckDB connection, and what is opened by other ways, such as `pyarrow.OSFile`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import glob
+import inspect
+import os
+import re
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Set
+from pathlib import Path
+from types import CodeType, MethodType
+from typing import Any
+
+__all__ = ["FILES_LIMIT", "Readers"]
+
+FILES_LIMIT = 10_000
+"""So many files of one folder or pattern are looked at."""
+Told = Callable[[str, str], None]
+"""Takes the library's name and a file that is about to be read; "" for none that has a name."""
+
+_KINDS = ("csv", "parquet", "ipc", "ndjson", "json", "avro", "delta", "ipc_stream", "csv_batched", "ipc_schema")
+READERS: Mapping[str, tuple[str, ...]] = {
+    "polars": (*(f"{way}_{kind}" for way in ("read", "scan") for kind in _KINDS), "read_parquet_schema"),
+    "pyarrow": ("memory_map", "input_stream"),
+    "pyarrow.csv": ("read_csv", "open_csv"),
+    "pyarrow.json": ("read_json", "open_json"),
+    "pyarrow.orc": ("read_table", "ORCFile.__init__"),
+    "pyarrow.feather": ("read_table", "read_feather"),
+    "pyarrow.dataset": ("dataset", "parquet_dataset"),
+    "pyarrow.parquet": ("read_table", "read_pandas", "read_schema", "read_metadata"),
+    "pyarrow.parquet.core": (
+        *("read_table", "read_pandas", "read_schema", "read_metadata"),
+        *("ParquetFile.__init__", "ParquetDataset.__init__"),
+    ),
+    "duckdb": (
+        *("connect", "sql", "query", "execute", "from_query", "read_csv", "read_json", "read_parquet"),
+        *("from_csv_auto", "from_parquet"),
+    ),
+}
+"""The readers of each module; `Class.__init__` is a class that opens a file when it is made."""
+_SQL = frozenset({"sql", "query", "execute", "from_query"})
+_NAMED = ("source", "where", "path", "path_or_paths", "input_file", "database", "path_or_buffer", "metadata_path")
+_QUOTED = re.compile(r"'([^'\n]{1,1024})'|\"([^\"\n]{1,1024})\"")
+
+
+class Readers:
+    """Stand-ins for the readers of the libraries that are loaded, for as long as a watch goes on."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._kept: list[tuple[Any, str, Any]] = []
+        self._codes: dict[CodeType, str] = {}
+        self._finder = _Finder(self._stand_in)
+
+    def install(self) -> None:
+        """Stand in for what is loaded, and for what will be."""
+        for name in READERS:
+            if name in sys.modules:
+                self._stand_in(sys.modules[name])
+        sys.meta_path.insert(0, self._finder)
+
+    def remove(self) -> None:
+        """Give every place back what stood there."""
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+        for place, name, found in reversed(self._kept):
+            if isinstance(vars(place).get(name), _Reader):
+                setattr(place, name, found)
+        self._kept.clear()
+
+    def unseen(self, ran: Set[CodeType], libraries: Mapping[str, object]) -> str:
+        """A reader that ran without being asked through its stand-in; "" if there is none.
+
+        Of a library whose reader was asked, others may have run: its readers call each other.
+        """
+        for code, name in self._codes.items():
+            if code in ran and name.partition(".")[0] not in libraries:
+                return name
+        return ""
+
+    def _stand_in(self, module: Any) -> None:
+        for name in READERS[module.__name__]:
+            owner, _, attribute = name.rpartition(".")
+            place = vars(module).get(owner) if owner else module
+            found = vars(place).get(attribute) if place is not None else None
+            if found is None or isinstance(found, _Reader):
+                continue
+            told = f"{module.__name__}.{owner or name}".replace(".core.", ".")
+            code = getattr(inspect.unwrap(found), "__code__", None)
+            if code is not None:
+                self._codes[code] = told
+            places = _of_sql if module.__name__ == "duckdb" and name in _SQL else _of_arguments
+            setattr(place, attribute, _Reader(found, self._looked, told, places, is_method=bool(owner)))
+            self._kept.append((place, attribute, found))
+
+    def _looked(self, name: str, places: list[str]) -> None:
+        library = name.partition(".")[0]
+        self._told(library, "")
+        for place in places:
+            for file in _files(place):
+                self._told(library, file)
+
+
+class _Reader:
+    """A reader with a look at what it is asked for. What is pickled is the reader itself."""
+
+    def __init__(
+        self,
+        inner: Any,
+        looked: Callable[[str, list[str]], None],
+        name: str,
+        places: Callable[[tuple[Any, ...], Mapping[str, Any]], Iterator[str]],
+        *,
+        is_method: bool,
+    ) -> None:
+        functools.update_wrapper(self, inner, updated=())
+        self._inner, self._looked, self._name, self._places = inner, looked, name, places
+        self._is_method = is_method
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        self._looked(self._name, list(self._places(given[self._is_method :], named)))
+        return self._inner(*given, **named)
+
+    def __get__(self, made: Any, owner: type | None = None) -> Any:
+        return self if made is None else MethodType(self, made)
+
+    def __reduce__(self) -> Any:
+        return copy.copy, (self._inner,)
+
+
+class _Finder:
+    """Lets the readers of a library be stood in for as soon as it is imported."""
+
+    def __init__(self, stand_in: Callable[[Any], None]) -> None:
+        self._stand_in = stand_in
+        self._asking: set[tuple[int, str]] = set()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """The spec that the other finders give, with our look at the module behind its execution."""
+        asking = (threading.get_ident(), name)
+        if name not in READERS or asking in self._asking:  # another finder goes through all of them too
+            return None
+        self._asking.add(asking)
+        try:
+            finders = (getattr(finder, "find_spec", None) for finder in list(sys.meta_path) if finder is not self)
+            spec = next((spec for find in finders if find and (spec := find(name, path, target))), None)
+        finally:
+            self._asking.discard(asking)
+        if spec is not None:
+            self._follow(spec.loader)
+        return spec
+
+    def _follow(self, loader: Any) -> None:
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:
+            return
+
+        def executed(module: Any) -> None:
+            del loader.exec_module
+            execute(module)
+            if self in sys.meta_path:  # the watch goes on
+                self._stand_in(module)
+
+        loader.exec_module = executed
+
+
+def _of_arguments(given: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[str]:
+    """The paths that a reader is given: its first argument, or one by a name that readers use."""
+    for value in (*given[:1], *(named[name] for name in _NAMED if name in named)):
+        for each in value if isinstance(value, list | tuple | set | frozenset) else (value,):
+            if isinstance(each, str | bytes | os.PathLike):
+                yield os.fsdecode(each)
+
+
+def _of_sql(given: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[str]:
+    """What is quoted in a query and looks like a file, a folder or a pattern."""
+    for text in (*given[:1], named.get("query")):
+        if isinstance(text, str):
+            found = (single or double for single, double in _QUOTED.findall(text))
+            yield from (each for each in found if "." in each or "/" in each)
+
+
+def _files(place: str) -> Iterator[str]:
+    """The files that a path, a folder or a pattern stands for, in order; nothing for what is elsewhere."""
+    if "://" in place:
+        parts = urllib.parse.urlsplit(place)
+        if parts.scheme != "file":
+            return
+        place = urllib.parse.unquote(parts.path)
+    if not place or "\0" in place or place.startswith(":"):  # DuckDB's :memory:
+        return
+    path = Path(place).expanduser()
+    if any(mark in place for mark in "*?[") and not path.exists():
+        yield from sorted(glob.glob(str(path), recursive=True))[:FILES_LIMIT]  # noqa: PTH207  # as the library does
+    elif path.is_dir():
+        found = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        yield from sorted(str(each) for each in found)[:FILES_LIMIT]
+    else:
+        yield str(path)
