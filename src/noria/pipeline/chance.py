@@ -229,8 +229,9 @@ def _install_random(chance: Chance) -> None:
     def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
         if a is None and chance.is_active and not isinstance(self, random.SystemRandom):
             chance.note(RANDOM, "random.Random() without a seed")
-            if chance.set(RANDOM):
-                a = chance.stream(16, chance.set(RANDOM))
+            set_to = chance.set(URANDOM) or chance.set(RANDOM)
+            if set_to:
+                a = chance.stream(16, set_to)
         seed_of(self, a, version)
 
     random.Random.seed = seeded  # type: ignore[method-assign]  # the stand-in

@@ -98,7 +98,7 @@ class Files:
             self.writes(name, is_update=(mode == os.O_RDWR and not flags & os.O_TRUNC) or bool(flags & os.O_APPEND))
 
     def _is_ours(self) -> bool:
-        """Whether Noria itself opens the file, be it by a library, in a script that uses it: its state, what it keeps."""
+        """Whether Noria itself opens the file, be it by a library, in a script that uses it."""
         if "noria.bootstrap" not in sys.modules:
             return False
         frame: FrameType | None = sys._getframe(4)  # below this one, `opened`, `_guard` and `audited`

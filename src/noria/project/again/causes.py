@@ -13,7 +13,7 @@ from typing import Any
 from noria.core.frozen import frozen
 from noria.core.identity import short
 
-__all__ = ["HINTS", "KINDS", "PROVED", "SYSTEM", "Cause", "on_record"]
+__all__ = ["HINTS", "KINDS", "PROVED", "Cause", "is_of_system", "on_record"]
 
 PROVED, DIFFERS, LEFT = "proved", "differs", "left"
 
@@ -189,7 +189,10 @@ def first_where(seen: Sequence[Mapping[str, str]], kind: str) -> tuple[str, str]
     return best["what"], best["where"]
 
 
-SYSTEM = "os.urandom()"
-"""What the system gives. Libraries ask for it also where they then take a seed that they were given."""
 _TELLING = ("as_completed", "unordered", "without a seed", "urandom")
 """Of several calls of a kind, those that are chance by themselves come before those that may be under control."""
+
+
+def is_of_system(what: str) -> bool:
+    """Whether chance comes from the system there. Libraries ask for it also where they then take a given seed."""
+    return "urandom" in what or "without a seed" in what

@@ -25,6 +25,8 @@ from noria.tracking.records import RunRecord
 
 __all__ = ["ScriptPlace", "lay_out", "plain_name"]
 
+TEMPORARY = ("TMPDIR", "JOBLIB_TEMP_FOLDER")
+"""Variables that say where temporary files go."""
 PACKAGES = ("site-packages", "dist-packages")
 """Folders of an environment: what was imported from there belongs to it, and not to the code."""
 
@@ -103,7 +105,7 @@ def lay_out(
         raise Lacking(causes.CODE, f"what {run.run} kept of the code has no noria.toml", about="noria.toml")
     words = [_moved(folder / "work", word) if number == 0 else word for number, word in enumerate(_given(record))]
     inside = _under(folder / "work", root)
-    environ = environ_of(inside) | {"TMPDIR": str(folder / "tmp")}
+    environ = environ_of(inside) | dict.fromkeys(TEMPORARY, str(folder / "tmp"))
     if environ.get("PYTHONPATH"):
         environ["PYTHONPATH"] = _paths(environ["PYTHONPATH"], pristine, folder / "work")
     place = Place(folder=folder, root=inside, code=told, pins=(), environ=environ)

@@ -346,7 +346,10 @@ class _Again:
         """Why the first thing came out otherwise."""
         known = self.known
         if first.step.startswith("model "):
-            text = "every file and metric is the same, and this is not: " + (first.text or "its files are others")
+            how = "; ".join(f"{each.name}: {each.text}" for each in first.outputs if each.text)
+            text = "every file and metric is the same, and this is not: " + (
+                first.text or how or "its files are others"
+            )
             return [Cause(kind=causes.UNKNOWN, evidence=text[:400], sure=causes.LEFT)]
         then = next((each.then for each in first.outputs), "")
         roots = locks.environment(self.ws.project.state).roots
