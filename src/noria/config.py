@@ -142,9 +142,10 @@ class RemoteConfig:
 
 @frozen(kw_only=True)
 class ReproduceConfig:
-    """`[reproduce]`: `tolerance` maps a step to how far its numbers may be from those of the run.
+    """`[reproduce]`: `tolerance` says how far numbers may be from those of the run.
 
-    It goes before what the step itself declares. |a - b| <= tolerance * max(1, |a|, |b|).
+    It maps a step, a script, or a file, metric or model that a script makes, and goes before what the step itself
+    declares. |a - b| <= tolerance * max(1, |a|, |b|).
     """
 
     tolerance: Mapping[str, float] = field(default_factory=dict)

@@ -47,7 +47,7 @@ from noria.tracking import host as hosts
 from noria.tracking import run as tracking
 from noria.tracking.facts import Pin
 
-__all__ = ["main"]
+__all__ = ["ACTOR", "follow_parent", "main", "told_error", "write_result"]
 
 ACTOR = "service:reproduce"
 READ_LIMIT_BYTES = 1 << 30
@@ -56,7 +56,7 @@ READ_LIMIT_BYTES = 1 << 30
 def main(arguments: list[str] | None = None) -> int:
     """Do what the file says; exit 0 if a result was written, be it that the project's code failed."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
-    _follow_parent()
+    follow_parent()
     follow()
     spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     root = Path(spec["root"])
@@ -71,15 +71,20 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             result = _compared(ws, spec)
     except NoriaError as error:
-        result = {"error": _told(error)}
+        result = {"error": told_error(error)}
+    write_result(spec, result)
+    return 0
+
+
+def write_result(spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Write what came of it, all at once: that a result is there says that the process came to its end."""
     target = Path(spec["result"])
     part = target.with_suffix(".part")
     part.write_text(json.dumps(result, default=str), encoding="utf-8")
     part.replace(target)
-    return 0
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """End with the parent, which holds the other end of standard input; the steps see an empty one."""
     held, empty = os.dup(STDIN), os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, STDIN)
@@ -88,7 +93,8 @@ def _follow_parent() -> None:
     on_parent_end(lambda: os.killpg(0, signal.SIGKILL) if is_leader else os._exit(1), held)
 
 
-def _told(error: NoriaError) -> dict[str, str]:
+def told_error(error: NoriaError) -> dict[str, str]:
+    """An error as plain values."""
     return {"code": error.code, "message": error.message, "where": error.where}
 
 
@@ -129,7 +135,7 @@ def _whole(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
         "model": model,
         "lock": locks.lock(ws.project.state),
         "host": hosts.host().document(),
-        "error": None if error is None else _told(error),
+        "error": None if error is None else told_error(error),
     }
 
 
@@ -204,7 +210,7 @@ def _model(
             )
             found = evaluate(ws, load(ws, bundle.digest), holdout, roles=roles, metrics=node.metrics)
         except NoriaError as error:
-            return {"name": node.name, "error": _told(error)}
+            return {"name": node.name, "error": told_error(error)}
     files = {entry.path: entry.digest for entry in bundle.files.entries}
     return {
         "name": node.name,
@@ -252,7 +258,7 @@ def _probe(ws: Workspace, spec: Mapping[str, Any], made: Chance) -> dict[str, An
         "seen": [dataclasses.asdict(each) for each in made.seen.values()],
         "reads": reads,
         "code": sorted({(file, line) for trace in seen for file, _, line in trace.code}),
-        "error": None if error is None else _told(error),
+        "error": None if error is None else told_error(error),
     }
 
 

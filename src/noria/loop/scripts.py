@@ -35,7 +35,7 @@ from noria.tracking import run as tracking
 from noria.tracking.code import snapshot
 from noria.tracking.run import RunHandle
 
-__all__ = ["SHIP", "FitLine", "ScriptReport", "perform_script", "run_script"]
+__all__ = ["SHIP", "FitLine", "ScriptReport", "carry_out", "perform_script", "run_script", "what_failed"]
 
 SHIP = "noria.faces.ship"
 NOTEBOOK = "noria.faces.notebook"
@@ -120,7 +120,7 @@ def perform_script(
         log = handle.folder / f"{path.stem}.log"
         prepared(folder, ws.project.root, ws.project.state)
         executed = handle.folder / f"executed-{path.name}"
-        ended = _run(path, [script, *arguments], folder, executed, log=log, out=out, err=err)
+        ended = carry_out(path, [script, *arguments], folder, executed, log=log, out=out, err=err)
         failpoint("script.ended")
         captured = collect(folder, main=path)
         kept = keep(
@@ -136,7 +136,7 @@ def perform_script(
             handle.artifact(f"executed/{path.name}", executed, type="notebook")
         _log_metrics(handle, captured)
         if ended.code != 0:
-            raise _failed(handle, script, ended, _what(folder, ended.complaints), kept)
+            raise _failed(handle, script, ended, what_failed(folder, ended.complaints), kept)
         question = Question(run=handle.run, script=name, folder=str(folder), model=model, pins=kept.pins)
         models = _shipped(ws, question, captured, path)
         refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
@@ -171,17 +171,23 @@ def _command(path: Path, script: str, arguments: Sequence[str]) -> list[str]:
     return ["python", script, *arguments]
 
 
-def _run(
+def carry_out(
     path: Path,
     words: list[str],
     folder: Path,
     executed: Path,
     *,
     log: Path,
-    out: BinaryIO | None,
-    err: BinaryIO | None,
+    out: BinaryIO | None = None,
+    err: BinaryIO | None = None,
 ) -> Ended:
-    """Run the script, or the notebook by a process of its own, whose kernel is watched."""
+    """Run a script with its arguments, or a notebook by a process of its own, whose kernel is watched.
+
+    Args:
+        words: the script as it is named, and its arguments.
+        folder: that of the capture, which is prepared.
+        executed: where the copy of a notebook with its outputs goes.
+    """
     if path.suffix == ".ipynb":
         asked = [sys.executable, "-m", NOTEBOOK, str(path), str(executed), str(folder)]
         return follow(asked, environment=started_with(), log=log, out=out, err=err)
@@ -230,7 +236,7 @@ def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept)
     return ScriptFailed(text, where=where, hint=hint)
 
 
-def _what(folder: Path, complaints: str) -> str:
+def what_failed(folder: Path, complaints: str) -> str:
     """What was raised, and of a notebook in which cell and line; "" if nothing was."""
     with contextlib.suppress(FileNotFoundError):
         told = json.loads((folder / FAILURE).read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from noria import plugins
 from noria.config import GateConfig, ModelConfig
 from noria.core.errors import GateClosed, NoriaError, UsageError
+from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data import versions as datasets
 from noria.governance import policy
@@ -28,6 +29,7 @@ from noria.loop.holdout import Roles
 from noria.loop.outcome import ModelLine, Question
 from noria.loop.recent import known_of
 from noria.packaging.bundle import build, load
+from noria.packaging.flavor import Bundle
 from noria.packaging.predictor import Predictor
 from noria.registry import gates, release, unasked, versions
 from noria.registry import records as registry
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["ship"]
+__all__ = ["Packed", "names_of", "packed", "ship"]
 
 SAME = 1e-9
 """How far the stored model's answers may be from those of the script's own."""
@@ -56,15 +58,11 @@ def ship(ws: Workspace, question: Question, *, script_folder: str) -> list[Model
     """Pack, judge and release every model of a capture, in the order in which they were left."""
     captured = collect(Path(question.folder))
     sys.path.insert(0, script_folder)  # what the model names by reference is where the script found it
-    fits = {fit.number: fit for fit in captured.fits if fit.number}
-    names = _names(captured.models, question.model)
-    return [
-        _shipped(ws, question, captured, seen, name, fits.get(seen.number))
-        for seen, name in zip(captured.models, names, strict=True)
-    ]
+    names = names_of(captured.models, question.model)
+    return [_shipped(ws, question, captured, seen, name) for seen, name in zip(captured.models, names, strict=True)]
 
 
-def _names(models: Sequence[ModelSeen], asked: str) -> list[str]:
+def names_of(models: Sequence[ModelSeen], asked: str) -> list[str]:
     """What each model is called: as asked if there is one, else as its file or variable is."""
     if asked and len(models) > 1:
         plain = {_plain_name(model) for model in models}
@@ -87,9 +85,49 @@ def _plain_name(model: ModelSeen) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", text).strip("-._") or "model"
 
 
-def _shipped(
-    ws: Workspace, question: Question, captured: Captured, seen: ModelSeen, name: str, fit: Fit | None
-) -> ModelLine:
+@frozen(kw_only=True)
+class Packed:
+    """A model of a capture as a bundle: what it answers by, the rows that it was fitted on and those it is tested with.
+
+    `holdout` are the labelled rows that it was scored on, None without, and `why` there are none.
+    """
+
+    model: Any
+    rows: pd.DataFrame
+    holdout: pd.DataFrame | None
+    label: str
+    why: str
+    bundle: Bundle
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows that the bundle was made with."""
+        return self.rows if self.holdout is None else self.holdout
+
+
+def packed(ws: Workspace, captured: Captured, seen: ModelSeen, *, name: str, run: str, environment: str) -> Packed:
+    """Make a bundle of a model that a script left. Raises: NoriaError if it cannot be served, with why."""
+    fit = _fit_of(captured, seen)
+    rows = _rows(fit)
+    model = _adapted(_attempt(lambda: _read(seen.kept), "it cannot be loaded again"), fit)
+    holdout, label, why = _holdout(captured, seen.number, rows)
+    bundle = build(
+        ws,
+        model,
+        holdout=rows if holdout is None else holdout,
+        run=run,
+        label=label,
+        environment=environment,
+        name=name,
+    )
+    return Packed(model=model, rows=rows, holdout=holdout, label=label, why=why, bundle=bundle)
+
+
+def _fit_of(captured: Captured, seen: ModelSeen) -> Fit | None:
+    return next((fit for fit in reversed(captured.fits) if fit.number and fit.number == seen.number), None)
+
+
+def _shipped(ws: Workspace, question: Question, captured: Captured, seen: ModelSeen, name: str) -> ModelLine:
     root = ws.project.root.resolve()
     source = _relative(root, seen.path) if seen.path else f"variable {seen.variable}"
     line = ModelLine(model=name, type=seen.name, source=source, asked=_is_asked(ws, name))
@@ -100,13 +138,16 @@ def _shipped(
                 "name the file or variable so, or with one model say --model NAME"
             )
         _require_name(ws, question, name)
-        rows = _rows(fit)
-        model = _attempt(lambda: _read(seen.kept), "it cannot be loaded again")
-        made = _judged(ws, question, captured, line, _adapted(model, fit), rows, seen.number)
+        with ws.ledger.read() as tx:
+            run = tracking.run(tx, question.run)
+        assert run is not None, "the run that is being shipped is on record"
+        kept = packed(ws, captured, seen, name=name, run=question.run, environment=run.environment)
+        made = _judged(ws, question, captured, line, kept, seen.number)
     except GateClosed as error:
         return replace(line, is_refused=True, note=error.message)
     except NoriaError as error:
         return replace(line, note=f"cannot be served: {error.message}")
+    fit = _fit_of(captured, seen)
     if fit is not None and fit.after:
         told = f"it takes what {fit.after} gave: fit both as one pipeline, and it takes your rows"
         made = replace(made, note="; ".join(filter(None, [made.note, told])))
@@ -114,25 +155,13 @@ def _shipped(
 
 
 def _judged(
-    ws: Workspace,
-    question: Question,
-    captured: Captured,
-    line: ModelLine,
-    model: Any,
-    rows: pd.DataFrame,
-    number: int,
+    ws: Workspace, question: Question, captured: Captured, line: ModelLine, kept: Packed, number: int
 ) -> ModelLine:
-    holdout, label, why = _holdout(captured, number, rows)
-    frame = rows if holdout is None else holdout
+    bundle, holdout, frame, label, why = kept.bundle, kept.holdout, kept.frame, kept.label, kept.why
     with ws.ledger.read() as tx:
         live = registry.production(tx, line.model)
-        run = tracking.run(tx, question.run)
-    assert run is not None, "the run that is being shipped is on record"
-    bundle = build(
-        ws, model, holdout=frame, run=question.run, label=label, environment=run.environment, name=line.model
-    )
     predictor = load(ws, bundle.digest)
-    same = _same_answers(model, predictor, rows)
+    same = _same_answers(kept.model, predictor, kept.rows)
     _require_checked(ws, question.pins)
     found = {pin.dataset: datasets.resolve(ws, f"{pin.dataset}@{pin.version}") for pin in question.pins}
     metrics = {m.name: m.values[-1] for m in captured.metrics if m.number in (0, number)}

@@ -43,6 +43,7 @@ __all__ = ["Chance", "Sight", "install"]
 np = lazy("numpy")
 
 RANDOM, UUID, TIME, PARALLEL, PROCESS, CORES = "random", "uuid", "time", "parallel", "process", "cores"
+URANDOM = "urandom"
 _FRAMES = 60
 _TICK_NS = 1_000
 _JOIN_S = 10.0
@@ -74,8 +75,8 @@ class Sight:
 class Chance:
     """The stand-ins of this process. `settings` maps a kind to how it answers; one that is absent is as always.
 
-    random, uuid: a seed; time: nanoseconds since the epoch at the first look; parallel: "in order";
-    process: a number; cores: how many there are said to be.
+    random, uuid: a seed; urandom: one of its own for what the system gives; time: nanoseconds since the epoch at the
+    first look; parallel: "in order"; process: a number; cores: how many there are said to be.
     """
 
     root: Path
@@ -218,7 +219,7 @@ def _install_random(chance: Chance) -> None:
 
     def urandom(real: Any, count: int) -> bytes:
         chance.note(RANDOM, "os.urandom()")
-        seed = chance.set(RANDOM)
+        seed = chance.set(URANDOM) or chance.set(RANDOM)
         return chance.stream(count, seed) if seed else bytes(real(count))
 
     _stand_in(chance, os, "urandom", urandom)
@@ -228,8 +229,9 @@ def _install_random(chance: Chance) -> None:
     def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
         if a is None and chance.is_active and not isinstance(self, random.SystemRandom):
             chance.note(RANDOM, "random.Random() without a seed")
-            if chance.set(RANDOM):
-                a = chance.stream(16, chance.set(RANDOM))
+            set_to = chance.set(URANDOM) or chance.set(RANDOM)
+            if set_to:
+                a = chance.stream(16, set_to)
         seed_of(self, a, version)
 
     random.Random.seed = seeded  # type: ignore[method-assign]  # the stand-in

@@ -8,14 +8,11 @@ is run again under conditions (`again/diagnose.py`), to name what it depends on 
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from noria.core.errors import NoriaError, NotFound, UsageError, WorldError
+from noria.core.errors import NotFound, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
@@ -25,17 +22,19 @@ from noria.pipeline import records as pipeline
 from noria.pipeline.cache import read_list
 from noria.pipeline.records import StepRecord
 from noria.project.again import causes as causing
+from noria.project.again import scripted
 from noria.project.again import verdict as verdicts
 from noria.project.again.causes import Cause
 from noria.project.again.child import Died
 from noria.project.again.diagnose import Evidence, diagnose
+from noria.project.again.outcome import Done, Where, impossible, stored_document, where
 from noria.project.again.place import Lacking, Place, make_place
-from noria.project.again.repeat import METRICS, Again, Whole, metrics
-from noria.project.again.verdict import DIFFERENT, FAILED, IDENTICAL, IMPOSSIBLE, TOLERATED, StepVerdict
+from noria.project.again.repeat import METRICS, Again, Whole, bundle_verdict, metrics
+from noria.project.again.scripted import ScriptFound
+from noria.project.again.verdict import DIFFERENT, FAILED, IDENTICAL, TOLERATED, StepVerdict
 from noria.project.environments import EnvironmentLine, differences, host_differences
 from noria.project.named_run import named_run
-from noria.project.rebuild import Rebuilt, rebuild
-from noria.scripts import records as scripts
+from noria.project.rebuild import Rebuilt
 from noria.store.scratch import Scratch
 from noria.store.workspace import Workspace
 from noria.tracking import environment as locks
@@ -67,7 +66,9 @@ class Reproduction:
     impossible (code, data or interpreter cannot be had); `ok` for the first two. `environment` is here or
     rebuilt, `is_same_lock` whether Python and all packages are those of the run, `lines` what differs,
     the machine too. `step` is the first step that came out otherwise, or the item of it (score.17), `causes`
-    why, the surest first. `document` names the signed verdict, `signer` the key, `fact` the number of the fact.
+    why, the surest first. Of a script the steps are what it made: files, metrics, parameters, exit code, models.
+    `notes` are what the run stood on and nothing pins: connections, other programs. `document` names the signed
+    verdict, `signer` the key, `fact` the number of the fact.
     """
 
     run: str
@@ -84,6 +85,7 @@ class Reproduction:
     steps: tuple[StepVerdict, ...]
     step: str
     causes: tuple[CauseLine, ...]
+    notes: tuple[str, ...]
     seconds: float
     document: str
     signer: str
@@ -103,14 +105,10 @@ class _Found:
     host: Mapping[str, Any]
     params: Mapping[str, JSON]
 
-
-@frozen(kw_only=True)
-class _Where:
-    """The environment that a run is done again in."""
-
-    name: str
-    python: str
-    rebuilt: Rebuilt | None
+    def first(self, about: str) -> str:
+        """The first step that takes something that cannot be had; the first of all if none does itself."""
+        taking = [each.step for each in self.steps if about in _inputs(self, each.step)]
+        return taking[0] if taking else self.steps[0].step
 
 
 @verb(permission="project.reproduce", where="project")
@@ -120,6 +118,8 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
     Code, data, parameters and seed are those of the run; every step runs, none is taken from the cache. The
     environment is this one if it is equal, else it is rebuilt from the lock. If an output differs, the first
     step is named, and why: chance, time, hash order, threads, a variable, a file, the network, a package…
+
+    Of a script, its files, metrics, parameters and models are compared, and nothing that it writes leaves the place.
 
     Args:
         ref: a run, or a model, version or release (then the run behind it); the newest run without one.
@@ -131,55 +131,33 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
     if environment not in ENVIRONMENTS:
         raise UsageError(f"environment is {environment!r}", hint=f"one of: {', '.join(ENVIRONMENTS)}")
     run, version = named_run(ws, ref)
-    found = _found(ws, run)
+    found = scripted.found(ws, run) or _found(ws, run)
     now = locks.lock(ws.project.state)
     with Scratch("again") as folder:
+
+        def chosen() -> Where:
+            return where(run, found.lock, now, environment, folder / "environment")
+
         try:
-            reads = [(what, known) for each in found.reads.values() for what, known in each.items()]
-            place = make_place(ws, run, folder.resolve() / "place", [*reads, *_named_files(found)])
-            where = _where(found, now, environment, folder / "environment")
-            done = _done(ws, found, place, where)
+            place = folder.resolve() / "place"
+            if isinstance(found, ScriptFound):
+                done = scripted.repeated(ws, found, chosen, place)
+            else:
+                reads = [(what, known) for each in found.reads.values() for what, known in each.items()]
+                done = _done(ws, found, make_place(ws, run, place, [*reads, *_named_files(found)]), chosen())
         except Lacking as lacking:
-            done = _impossible(found, lacking)
+            done = impossible(found.first(lacking.about), lacking)
     return _recorded(ws, found, version.ref if version is not None else "", done, time.monotonic() - began)
-
-
-@frozen(kw_only=True)
-class _Done:
-    """What a repetition gave, before it is written."""
-
-    verdict: str
-    code: str
-    environment: str
-    rebuilt: Rebuilt | None
-    lock: Mapping[str, Any]
-    host: Mapping[str, Any]
-    steps: tuple[StepVerdict, ...]
-    step: str
-    causes: tuple[Cause, ...]
-
-
-def _said(script: scripts.ScriptRecord) -> str:
-    """What `noria run` is given to run a script as it was run."""
-    _, _, *arguments = script.command  # python train.py …, or jupyter execute …
-    arguments = arguments if script.command[0] == "python" else []
-    return shlex.join([script.script, *(["--", *arguments] if arguments else [])])
 
 
 def _found(ws: Workspace, run: RunRecord) -> _Found:
     """What is on record of a run. Raises: UsageError for one that has no whole result; NotFound."""
     with ws.ledger.read() as tx:
         steps = tuple(pipeline.steps(tx, run.run))
-        script = scripts.captured(tx, run.run)
-    if script is not None:
-        raise UsageError(
-            f"{run.run} ran the script {script.script}: only runs of a pipeline can be done again in a clean place yet",
-            hint=f"run it here and compare: noria run {_said(script)} && noria diff {run.run} last",
-        )
     if run.code.entry and run.code.entry != ws.project.pipeline:
         raise UsageError(
             f"{run.run} ran {run.code.entry}, not {ws.project.pipeline}",
-            hint="only runs of the pipeline can be done again",
+            hint="only runs of the pipeline, and of scripts, can be done again",
         )
     if run.status in ("running", "lost", "failed", "cancelled", "preempted") or not steps:
         what = (
@@ -201,19 +179,10 @@ def _found(ws: Workspace, run: RunRecord) -> _Found:
         steps=steps,
         documents=known,
         reads=reads,
-        lock=_stored(ws, run.environment),
-        host=_stored(ws, run.host),
+        lock=stored_document(ws, run.environment),
+        host=stored_document(ws, run.host),
         params=dict(config.get("params", {})),
     )
-
-
-def _stored(ws: Workspace, name: str) -> Mapping[str, Any]:
-    """A stored document; empty where none was kept."""
-    try:
-        found: Mapping[str, Any] = ws.objects.get_json(name) if name else {}
-    except (NotFound, WorldError):
-        return {}
-    return found
 
 
 def _named_files(found: _Found) -> Iterator[tuple[str, str]]:
@@ -224,29 +193,10 @@ def _named_files(found: _Found) -> Iterator[tuple[str, str]]:
                 yield name, str(known)
 
 
-def _where(found: _Found, now: Mapping[str, Any], wanted: str, folder: Path) -> _Where:
-    """This environment if it is that of the run or is asked for, else one that is rebuilt. Raises: Lacking."""
-    here = _Where(name="here", python=sys.executable, rebuilt=None)
-    is_same = bool(found.lock) and not differences(found.lock, now)
-    if wanted == "here" or (wanted == "auto" and (is_same or not found.lock)):
-        return here
-    if not found.lock:
-        raise Lacking(causing.PACKAGE, "the lock of the run's environment cannot be had", about="environment")
-    try:
-        made = rebuild(locks.from_document(found.lock), folder, ref=found.run.run)
-    except NoriaError as error:
-        if wanted == "auto":
-            return here
-        raise Lacking(causing.PACKAGE, f"the environment cannot be rebuilt: {error.message}", about="python") from error
-    if wanted == "auto" and not made.ok:
-        return _Where(name="here", python=here.python, rebuilt=made)
-    return _Where(name="rebuilt", python=made.python, rebuilt=made)
-
-
-def _done(ws: Workspace, found: _Found, place: Place, where: _Where) -> _Done:
+def _done(ws: Workspace, found: _Found, place: Place, at: Where) -> Done:
     """Run everything again, compare, and look for the cause if something differs."""
     run = found.run
-    again = Again(ws, place, where.python, run.pipeline, found.params)
+    again = Again(ws, place, at.python, run.pipeline, found.params)
     try:
         whole = again.whole()
     except Died as died:
@@ -256,11 +206,11 @@ def _done(ws: Workspace, found: _Found, place: Place, where: _Where) -> _Done:
     first = next((each for each in steps if each.verdict in (DIFFERENT, FAILED)), None)
     lock, host = whole.told.get("lock", {}), whole.told.get("host", {})
     verdict = verdicts.worst([each.verdict for each in steps])
-    return _Done(
+    return Done(
         verdict=DIFFERENT if verdict == FAILED else verdict,
         code=place.code,
-        environment=where.name,
-        rebuilt=where.rebuilt,
+        environment=at.name,
+        rebuilt=at.rebuilt,
         lock=lock,
         host=host,
         steps=tuple(steps),
@@ -279,7 +229,7 @@ def _model(
         return []
     told = whole.told.get("model") or {}
     tolerance = max((each.tolerance for each in steps if each.step == told.get("step")), default=0.0)
-    found = [again.model(bundles.read(ws, stored[-1]), told, tolerance)]
+    found = [bundle_verdict(bundles.read(ws, stored[-1]), told, tolerance)]
     if told.get("metrics") is not None:
         found.append(metrics(run.metrics, told["metrics"], tolerance))
     return found
@@ -343,25 +293,7 @@ def _maker(ws: Workspace, found: _Found, step: StepRecord) -> tuple[Mapping[str,
         return found.host, at
     with ws.ledger.read() as tx:
         run = tracking.run(tx, maker.run)
-    return (_stored(ws, run.host) if run is not None else {}), at
-
-
-def _impossible(found: _Found, lacking: Lacking) -> _Done:
-    """The verdict where something cannot be had: the first step that needs it, and what it is."""
-    taking = [each.step for each in found.steps if lacking.about in _inputs(found, each.step)]
-    first = taking[0] if taking else found.steps[0].step
-    hint = f" (next: {lacking.hint})" if lacking.hint else ""
-    return _Done(
-        verdict=IMPOSSIBLE,
-        code="",
-        environment="",
-        rebuilt=None,
-        lock={},
-        host={},
-        steps=(),
-        step=first,
-        causes=(Cause(kind=lacking.kind, evidence=f"{lacking.message}{hint}", sure=causing.PROVED),),
-    )
+    return (stored_document(ws, run.host) if run is not None else {}), at
 
 
 def _inputs(found: _Found, step: str) -> set[str]:
@@ -370,15 +302,17 @@ def _inputs(found: _Found, step: str) -> set[str]:
     return {pin.dataset for pin in found.run.pins if any(pin.tree in text for text in given)}
 
 
-def _recorded(ws: Workspace, found: _Found, model: str, done: _Done, seconds: float) -> Reproduction:
+def _recorded(ws: Workspace, found: _Found | ScriptFound, model: str, done: Done, seconds: float) -> Reproduction:
     """Sign and store the verdict; gives all of it."""
     run = found.run
     lines = [*differences(found.lock, done.lock), *host_differences(found.host, done.host)] if done.lock else []
-    data = tuple(f"{pin.dataset}@{pin.version}" for pin in run.pins)
+    data = done.data or tuple(f"{pin.dataset}@{pin.version}" for pin in run.pins)
+    inputs: list[JSON] = [{"dataset": pin.dataset, "version": pin.version, "tree": pin.tree} for pin in run.pins]
     told: dict[str, JSON] = {
         "model": model,
         "code": {"from": done.code, "commit": run.code.commit, "patch": run.code.patch, "source": run.code.source},
-        "data": [{"dataset": pin.dataset, "version": pin.version, "tree": pin.tree} for pin in run.pins],
+        "data": [*inputs, *done.inputs],
+        "notes": list(done.notes),
         "seed": run.seed,
         "config": run.config,
         "lock": {"then": run.environment, "differs": [line.name for line in lines if line.section != "host"]},
@@ -414,6 +348,7 @@ def _recorded(ws: Workspace, found: _Found, model: str, done: _Done, seconds: fl
             CauseLine(kind=each.kind, evidence=each.evidence, sure=each.sure, where=each.where, hint=each.hint)
             for each in done.causes
         ),
+        notes=done.notes,
         seconds=round(seconds, 3),
         document=digest,
         signer=str(ws.ledger.signer.verifier),

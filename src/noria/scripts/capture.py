@@ -48,6 +48,7 @@ class Fit:
     kept: str = ""
     after: str = ""
     is_model: bool = True
+    at: float = 0.0
 
 
 @frozen(kw_only=True)
@@ -57,6 +58,7 @@ class MetricCall:
     name: str
     values: tuple[float, ...]
     number: int
+    at: float = 0.0
 
 
 @frozen(kw_only=True)
@@ -82,7 +84,11 @@ class Scored:
 
 @frozen(kw_only=True)
 class Captured:
-    """Everything. `is_whole` is False if the main process did not come to its end (killed, or `os._exit`)."""
+    """Everything. `is_whole` is False if the main process did not come to its end (killed, or `os._exit`).
+
+    `attempts` are all files that were opened for writing, with when first, whether they are there at the end or
+    not; `made` the folders that were made, `roots` the modules that the main process had imported at its end.
+    """
 
     processes: int = 0
     read: tuple[FileRead, ...] = ()
@@ -94,6 +100,9 @@ class Captured:
     scored: tuple[Scored, ...] = ()
     notes: tuple[str, ...] = ()
     is_whole: bool = False
+    attempts: tuple[tuple[str, float], ...] = ()
+    made: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -136,6 +145,9 @@ def collect(folder: Path, main: Path | None = None) -> Captured:
         scored=tuple(_scored(event) for event in outer if event.kind == "scored" and event.is_main),
         notes=_notes(events),
         is_whole=any(event.kind == "end" for event in events),
+        attempts=tuple(written.items()),
+        made=tuple(dict.fromkeys(event.data["path"] for event in events if event.kind == "made")),
+        roots=tuple(root for event in events if event.kind == "end" for root in event.data.get("roots", ())),
     )
 
 
@@ -213,6 +225,7 @@ def _fit(event: _Event, number: int | None = None) -> Fit:
         kept=data["kept"],
         after=data["after"],
         is_model=data["is_model"],
+        at=event.at,
     )
 
 
@@ -223,19 +236,26 @@ def _metrics(events: Sequence[_Event], fits: Sequence[Fit]) -> tuple[MetricCall,
     names = _names([event.data for event in calls])
     found: dict[str, list[float]] = {}
     numbers: dict[str, int] = {}
+    began: dict[str, float] = {}
+
+    def add(name: str, at: float, values: Sequence[float]) -> None:
+        found.setdefault(name, []).extend(values)
+        began.setdefault(name, at)
+
     for event, name in zip(calls, names, strict=True):
-        found.setdefault(name, []).append(float(event.data["value"]))
+        add(name, event.at, [float(event.data["value"])])
         numbers[name] = event.data["number"]
     for fit in fits:
         for curve, values in fit.curves.items():
-            found.setdefault(curve if curve not in found else f"{curve} {fit.number}", []).extend(values)
+            add(curve if curve not in found else f"{curve} {fit.number}", fit.at, values)
     for event in events:
         if event.kind == "fit" and isinstance(event.data.get("best_score"), int | float):
-            found.setdefault("best_score", []).append(float(event.data["best_score"]))
+            add("best_score", event.at, [float(event.data["best_score"])])
         elif event.kind == "point" and isinstance(event.data["value"], int | float):
-            found.setdefault(event.data["name"], []).append(float(event.data["value"]))
+            add(event.data["name"], event.at, [float(event.data["value"])])
     return tuple(
-        MetricCall(name=name, values=tuple(values), number=numbers.get(name, 0)) for name, values in found.items()
+        MetricCall(name=name, values=tuple(values), number=numbers.get(name, 0), at=began[name])
+        for name, values in found.items()
     )
 
 

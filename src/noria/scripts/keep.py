@@ -25,7 +25,7 @@ from noria.store.tree import Entry, Tree, iter_tree, write_tree
 from noria.store.workspace import Workspace
 from noria.tracking.facts import ArtifactLogged, Pin
 
-__all__ = ["Kept", "KeptFile", "keep"]
+__all__ = ["Kept", "KeptFile", "keep", "params_of"]
 
 KEEP_LIMIT_BYTES = 1 << 30
 """A larger file is named by its content, but not stored: `noria data add` is for such."""
@@ -75,7 +75,7 @@ def keep(
     read, pins = _inputs(ws, root, captured.read)
     written = tuple(_stored(ws, root, Path(path)) for path in captured.written)
     code = tuple(_stored(ws, root, Path(path)) for path in captured.code if Path(path).is_file())
-    params = _params(captured)
+    params = params_of(captured)
     metrics = {metric.name: metric.values[-1] for metric in captured.metrics}
     kept_log = _stored(ws, root, log)
     document = ws.objects.put_json(
@@ -89,6 +89,7 @@ def keep(
             "read": [asdict(file) for file in read],
             "written": [asdict(file) for file in written],
             "code": [asdict(file) for file in code],
+            "made": [_name(root, Path(path)) for path in captured.made if os.path.isdir(path)],  # noqa: PTH112  # as told
             "fits": [_told(fit) for fit in captured.fits[-FITS_LIMIT:]],
             "fits_in_all": len(captured.fits),
             "metrics": {metric.name: list(map(str, metric.values[-1:])) for metric in captured.metrics},
@@ -209,7 +210,7 @@ def _tree(ws: Workspace, files: Sequence[KeptFile]) -> str:
     return write_tree(ws.objects, Tree(tuple(entries[path] for path in sorted(entries))))
 
 
-def _params(captured: Captured) -> dict[str, JSON]:
+def params_of(captured: Captured) -> dict[str, JSON]:
     """The parameters of every model that was fitted; with the class before the name where there are several."""
     fits = [fit for fit in captured.fits if fit.is_model] or list(captured.fits)
     found: dict[str, JSON] = {}
@@ -233,6 +234,6 @@ def _json(value: Any) -> JSON:
 
 
 def _told(fit: Any) -> dict[str, JSON]:
-    told = {key: value for key, value in asdict(fit).items() if key not in ("kept", "curves")}
+    told = {key: value for key, value in asdict(fit).items() if key not in ("kept", "curves", "at")}
     told["params"] = {name: _json(value) for name, value in fit.params.items()}
     return told

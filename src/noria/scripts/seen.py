@@ -39,7 +39,8 @@ class Files:
         self._root = str(config["root"])
         self._place = place
         self._noria = str(config["noria"])
-        self._python = ("<frozen", str(config["python"]))
+        self._watch = self._noria + "engines/autolog/"
+        self._libraries = ("<frozen", str(config["python"]), *self._ignored)
         self.read: dict[str, Mark] = {}
         self.written: set[str] = set()
         self._code: set[str] = set()
@@ -54,6 +55,8 @@ class Files:
             self._guard(self._renamed, given[0], given[1])
         elif event in ("os.remove", "os.truncate"):
             self._guard(self.about_to_change, given[0])
+        elif event == "os.mkdir":
+            self._guard(self._made, given[0])
         elif event == "sqlite3.connect":
             if given[0] not in (":memory:", ""):
                 self._guard(self.opened, given[0], os.O_RDWR)
@@ -95,13 +98,19 @@ class Files:
             self.writes(name, is_update=(mode == os.O_RDWR and not flags & os.O_TRUNC) or bool(flags & os.O_APPEND))
 
     def _is_ours(self) -> bool:
-        """Whether Noria itself opens the file, in a script that uses it: its state and the code that it keeps."""
+        """Whether Noria itself opens the file, be it by a library, in a script that uses it."""
         if "noria.bootstrap" not in sys.modules:
             return False
-        frame: FrameType | None = sys._getframe(3)
-        while frame is not None and frame.f_code.co_filename.startswith(self._python):
+        frame: FrameType | None = sys._getframe(4)  # below this one, `opened`, `_guard` and `audited`
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if not name.startswith(self._watch):
+                if name.startswith(self._noria):
+                    return True
+                if not name.startswith(self._libraries):
+                    return False  # the script's own
             frame = frame.f_back
-        return frame is not None and frame.f_code.co_filename.startswith(self._noria)
+        return False
 
     def reads(self, name: str) -> None:
         """A file is read; what was there now is what counts."""
@@ -127,6 +136,14 @@ class Files:
         """A file is about to be removed or cut."""
         if not isinstance(path, int):
             self._keep(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  # pathlib costs 10 ms at each start
+
+    def _made(self, path: Any) -> None:
+        """A folder is about to be made, or is there already."""
+        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  # pathlib costs 10 ms at each start
+        if name.startswith(self._ignored) or (name.startswith(self._system) and not name.startswith(self._root)):
+            return
+        if not os.path.lexists(name) and "__pycache__" not in name:
+            self._tell("made", path=name)
 
     def _renamed(self, source: Any, target: Any) -> None:
         old, new = (os.path.abspath(os.fsdecode(path)) for path in (source, target))  # noqa: PTH100  # as above

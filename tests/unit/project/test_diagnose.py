@@ -58,6 +58,19 @@ def test_of_all_kinds_that_are_seen_only_the_one_that_matters_is_named(kind: str
     assert kinds(found) == [(wanted, "proved")]
 
 
+@pytest.mark.parametrize(("by", "blamed"), [("random", "random.random()"), ("urandom", "os.urandom()")])
+def test_what_the_system_gives_is_blamed_only_if_the_output_follows_it(by: str, blamed: str) -> None:
+    seen = tuple({"kind": "random", "what": what, "where": "p.py:3"} for what in ("os.urandom()", "random.random()"))
+
+    def probe(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Probe:
+        value = settings.get(by) or settings.get("random") or str(next(_chance))
+        return Probe(outputs=(value,), types=("plain",), seen=seen)
+
+    (found,) = diagnose(evidence(), probe, lambda _: False)
+    assert (found.kind, found.sure) == (causes.RANDOM, "proved")
+    assert found.evidence.endswith(blamed)
+
+
 def test_two_causes_are_both_named() -> None:
     def step(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Any:
         return (settings.get("random") or next(_chance), settings.get("time") or next(_chance))

@@ -15,6 +15,7 @@ TRUST: Mapping[str, Command] = {
         examples=(
             "noria reproduce",
             "noria reproduce churn:14",
+            "noria reproduce last",
             "noria reproduce run_01k3 --environment here --json",
         ),
         positional=("ref",),

@@ -82,7 +82,9 @@ def reproduction(found: Mapping[str, Any]) -> str:
         [_verdict(each["verdict"]), each["step"], f"{each['seconds']:.1f} s" if each["seconds"] else "", _of(each)]
         for each in found["steps"]
     ]
-    lines.append(columns(rows, right="  r"))
+    lines.append(columns(rows[:SHOWN_MAX], right="  r"))
+    if len(rows) > SHOWN_MAX:
+        lines.append(f"  … {len(rows) - SHOWN_MAX} more; --json has all")
     if not found["is_same_lock"] and found["lines"]:
         packages = [each for each in found["lines"] if each["section"] != "host"]
         lines.append(f"  {click.style('not the environment of the run', fg='yellow')}\n" + lines_of(packages[:8]))
@@ -95,13 +97,14 @@ def reproduction(found: Mapping[str, Any]) -> str:
         head = f"{found['step']}: {found['causes'][0]['kind']}"
         lines.append(f"  {click.style('first', dim=True)}  {click.style(head, fg='red', bold=True)}")
         lines += [line for cause in found["causes"][:CAUSES_MAX] for line in _cause(cause)]
+    lines += [f"  {click.style('note', fg='yellow')}   {note}" for note in found["notes"][:NOTES_MAX]]
     same = sum(each["verdict"] in ("identical", "tolerated") for each in found["steps"])
     lines.append(f"  {_word(found)}  {same} of {len(found['steps'])}   {found['seconds']:.1f} s")
     lines.append(f"  signed {name_of(found['document'], 12)}   fact {found['fact']}")
     return "\n".join(line for line in lines if line)
 
 
-CAUSES_MAX = 4
+CAUSES_MAX = NOTES_MAX = 4
 _GOOD = ("identical", "tolerated")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from noria.core.frozen import frozen
 from noria.core.identity import short
 
-__all__ = ["HINTS", "KINDS", "PROVED", "Cause", "on_record"]
+__all__ = ["HINTS", "KINDS", "PROVED", "Cause", "is_of_system", "on_record"]
 
 PROVED, DIFFERS, LEFT = "proved", "differs", "left"
 
@@ -36,6 +36,7 @@ CODE = "changed code"
 PROCESS = "name of the process or machine"
 STATE = "state left by another step"
 PROCESSES = "another process"
+OUTSIDE = "path outside of the place"
 UNKNOWN = "unknown"
 
 HINTS: Mapping[str, str] = {
@@ -58,6 +59,7 @@ HINTS: Mapping[str, str] = {
     PROCESS: "leave process ids and host names out of results",
     STATE: "give each step its own generator and state; none of them may rely on another having run",
     PROCESSES: "what a program answers that a step starts is not pinned: make it an input",
+    OUTSIDE: "name files from the script's folder (data/rows.csv, ../data/rows.csv), or take a folder as an argument",
     UNKNOWN: "look for compiled code with a clock or a generator of its own",
 }
 KINDS = tuple(HINTS)
@@ -189,3 +191,8 @@ def first_where(seen: Sequence[Mapping[str, str]], kind: str) -> tuple[str, str]
 
 _TELLING = ("as_completed", "unordered", "without a seed", "urandom")
 """Of several calls of a kind, those that are chance by themselves come before those that may be under control."""
+
+
+def is_of_system(what: str) -> bool:
+    """Whether chance comes from the system there. Libraries ask for it also where they then take a given seed."""
+    return "urandom" in what or "without a seed" in what

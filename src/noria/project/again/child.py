@@ -36,14 +36,16 @@ def asked(
     *,
     variables: Mapping[str, str | None] | None = None,
     timeout_s: float | None = None,
+    module: str = MODULE,
 ) -> dict[str, Any]:
     """Ask a fresh process in the place; gives what it wrote.
 
     Args:
         python: the interpreter.
-        mode: whole, probe or compared; `question` is what it needs beside the place.
+        mode: what it is to do, as the module has it; `question` is what it needs beside the place.
         variables: environment variables to set, or with None to take away, for this process only.
         timeout_s: after it the process is killed with all that it started.
+        module: what is run, a face.
     Raises: Died without a result; WorldError if the interpreter cannot be started.
     """
     environ = {**place.environ, **(variables or {})}
@@ -51,7 +53,7 @@ def asked(
         spec, result, log = (Path(folder, name) for name in ("spec.json", "result.json", "log.txt"))
         document = {"mode": mode, "root": str(place.root), "pins": list(place.pins), "result": str(result), **question}
         spec.write_text(json.dumps(document), encoding="utf-8")
-        with log.open("wb") as stream, _started(python, spec, place, environ, stream) as process:
+        with log.open("wb") as stream, _started([python, "-m", module, str(spec)], place, environ, stream) as process:
             try:
                 code = process.wait(timeout=timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -64,11 +66,11 @@ def asked(
 
 @contextlib.contextmanager
 def _started(
-    python: str, spec: Path, place: Place, environ: Mapping[str, str | None], log: Any
+    words: list[str], place: Place, environ: Mapping[str, str | None], log: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
     try:
         process = subprocess.Popen(
-            [python, "-m", MODULE, str(spec)],
+            words,
             cwd=place.root,
             env={name: value for name, value in environ.items() if value is not None},
             stdin=subprocess.PIPE,  # never written to: it ends with this process, and the child with it
@@ -77,7 +79,7 @@ def _started(
             start_new_session=True,
         )
     except OSError as error:
-        raise WorldError(f"{python} cannot be started: {error}") from error
+        raise WorldError(f"{words[0]} cannot be started: {error}") from error
     try:
         yield process
     finally:

@@ -205,9 +205,16 @@ class _Look:
             other = self._held(settings)
             if not other.error and other.outputs != held.outputs:
                 found = self._line(kind, held, PROVED, f"its output is another {_SAID[kind]}")
+                if causes.is_of_system(found.evidence) and not self._follows_system(held):
+                    found = self._line(kind, held, PROVED, f"its output is another {_SAID[kind]}", is_seeded=True)
                 is_sum = kind == "parallel" and self.is_near((held, other))
                 return replace(found, kind=causes.REDUCTION) if is_sum else found
         return None
+
+    def _follows_system(self, held: Probe) -> bool:
+        """Whether what the system gives makes the difference, or only seeded generators do."""
+        other = self._held({**HELD, "urandom": "2"})
+        return bool(other.error) or other.outputs != held.outputs
 
     def _hashes(self, held: Probe) -> Cause | None:
         for seed in SEEDS:
@@ -235,8 +242,11 @@ class _Look:
         still: dict[str, str | None] = {"PYTHONHASHSEED": "0", **dict.fromkeys(THREAD_VARIABLES, "1")}
         return self.probe(settings, {**still, **(variables or {})})
 
-    def _line(self, kind: str, held: Probe, sure: str, text: str) -> Cause:
-        what, where = causes.first_where([*held.seen, *(each for run in self.natural for each in run.seen)], kind)
+    def _line(self, kind: str, held: Probe, sure: str, text: str, *, is_seeded: bool = False) -> Cause:
+        seen = [*held.seen, *(each for run in self.natural for each in run.seen)]
+        what, where = causes.first_where(
+            [each for each in seen if not (is_seeded and causes.is_of_system(each["what"]))], kind
+        )
         asked = f": {what}" if what else ""
         return Cause(kind=KINDS[kind], evidence=f"{text}{asked}", sure=sure, where=where)
 

@@ -29,7 +29,7 @@ from noria.store.workspace import Workspace
 from noria.tracking.facts import Code, Pin
 from noria.tracking.records import RunRecord
 
-__all__ = ["Lacking", "Place", "bring", "make_place", "stored"]
+__all__ = ["Lacking", "Place", "bring", "environ_of", "make_place", "restore_code", "stored"]
 
 GIT_TIMEOUT_S = 300
 
@@ -72,10 +72,10 @@ def make_place(ws: Workspace, run: RunRecord, folder: Path, reads: Sequence[tupl
         reads: what the steps were seen to read, as (what, digest).
     Raises: Lacking, with kind "changed code" or "changed data", if either cannot be had.
     """
-    root, told = _code(ws, run.code, folder / "code")
+    root, told = restore_code(ws, run.code, folder / "code")
     if not (root / "noria.toml").is_file():
         raise Lacking("changed code", f"what {run.run} kept of the code has no noria.toml", about="noria.toml")
-    place = Place(folder=folder, root=root, code=told, pins=(), environ=_environ(root))
+    place = Place(folder=folder, root=root, code=told, pins=(), environ=environ_of(root))
     place.state.mkdir(parents=True, exist_ok=True)
     pins = tuple(_version(ws, pin) for pin in run.pins)
     for pin in run.pins:
@@ -96,7 +96,7 @@ def bring(ws: Workspace, place: Place, names: Iterable[str]) -> None:
     copy(ws.objects, target, missing(target, wanted), partial=place.folder / "partial")
 
 
-def _environ(root: Path) -> dict[str, str]:
+def environ_of(root: Path) -> dict[str, str]:
     """The present variables, without what would lead to the project's own stores: these win over any noria.toml."""
     state = root / ".noria"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NORIA_")}
@@ -111,8 +111,11 @@ def stored(place: Place) -> Objects:
 # code
 
 
-def _code(ws: Workspace, code: Code, folder: Path) -> tuple[Path, str]:
-    """The project's folder with the code of a run in it, and where that came from."""
+def restore_code(ws: Workspace, code: Code, folder: Path) -> tuple[Path, str]:
+    """Write the code of a run into a new folder; gives the project's folder in it, and where the code came from.
+
+    Raises: Lacking.
+    """
     folder.mkdir(parents=True)
     root, told = folder, []
     if code.commit:

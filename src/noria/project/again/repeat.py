@@ -29,7 +29,7 @@ from noria.project.again.verdict import (
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 
-__all__ = ["METRICS", "Again", "Whole", "metrics"]
+__all__ = ["METRICS", "PROBE_S", "Again", "Whole", "bundle_verdict", "metrics", "pair_verdict"]
 
 METRICS = "metrics"
 PROBE_S = 300.0
@@ -105,33 +105,6 @@ class Again:
         steps = sorted(recorded, key=lambda each: (place.get(each.step, len(place)), each.seq))
         return [self._step(step, made) for step in steps]
 
-    def model(self, recorded: Bundle, told: Mapping[str, Any], tolerance: float) -> StepVerdict:
-        """The files of the model beside those of its repetition; if they differ, its scores of the golden rows."""
-        name = f"model {told.get('name', '')}".strip()
-        if told.get("error") or not told:
-            text = str((told.get("error") or {}).get("message", "no model was made"))
-            return StepVerdict(step=name, verdict=FAILED, outputs=(), text=text)
-        then = {entry.path: entry.digest for entry in recorded.files.entries}
-        now: Mapping[str, str] = told["files"]
-        changed = [path for path in sorted({*then, *now}) if then.get(path) != now.get(path)]
-        far = _farthest(recorded.golden_scores, told["scores"])
-        is_tolerated = bool(changed) and far <= tolerance and tolerance > 0
-        how = TOLERATED if is_tolerated else DIFFERENT
-        outputs = tuple(
-            OutputVerdict(
-                name=path,
-                verdict=how if path in changed else IDENTICAL,
-                then=then.get(path, ""),
-                now=now.get(path, ""),
-                text=f"its scores of the golden rows are {far:.3g} apart at most" if path in changed else "",
-                largest=far if path in changed else 0.0,
-            )
-            for path in sorted({*then, *now})
-        )
-        return StepVerdict(
-            step=name, verdict=worst([each.verdict for each in outputs]), outputs=outputs, tolerance=tolerance
-        )
-
     def _step(self, step: StepRecord, made: Whole) -> StepVerdict:
         now = made.steps.get(step.step)
         tolerance = self._tolerance(step.step, made)
@@ -185,7 +158,7 @@ class Again:
             if then_value[0] == now_value[0]:
                 verdict, text, largest = IDENTICAL, "", 0.0
             else:
-                verdict, text, largest = _verdict(next(distances), tolerance)
+                verdict, text, largest = pair_verdict(next(distances), tolerance)
             found.append(
                 OutputVerdict(
                     name=output.name, verdict=verdict, then=then_value[0], now=now_value[0], text=text, largest=largest
@@ -224,7 +197,8 @@ def _digests(objects: Objects, name: str, item: int) -> tuple[str, ...]:
     return tuple(value.digest for value in values.places(objects, Value(name, "plain"))[item])
 
 
-def _verdict(told: Mapping[str, Any], tolerance: float) -> tuple[str, str, float]:
+def pair_verdict(told: Mapping[str, Any], tolerance: float) -> tuple[str, str, float]:
+    """The verdict on two values by how far they are apart, in words, and their largest distance."""
     largest = float(told.get("largest", 0.0))
     if told["is_same"]:
         if largest:
@@ -236,12 +210,40 @@ def _verdict(told: Mapping[str, Any], tolerance: float) -> tuple[str, str, float
     return DIFFERENT, f"{where}{': ' if where else ''}{told.get('text', '')}{order}{near}", largest
 
 
+def bundle_verdict(recorded: Bundle, told: Mapping[str, Any], tolerance: float) -> StepVerdict:
+    """The files of the model beside those of its repetition; if they differ, its scores of the golden rows."""
+    name = f"model {told.get('name', '')}".strip()
+    if told.get("error") or "files" not in told:
+        text = str((told.get("error") or {}).get("message", "no model was made"))
+        return StepVerdict(step=name, verdict=FAILED, outputs=(), text=text)
+    then = {entry.path: entry.digest for entry in recorded.files.entries}
+    now: Mapping[str, str] = told["files"]
+    changed = [path for path in sorted({*then, *now}) if then.get(path) != now.get(path)]
+    far = _farthest(recorded.golden_scores, told["scores"])
+    is_tolerated = bool(changed) and far <= tolerance and tolerance > 0
+    how = TOLERATED if is_tolerated else DIFFERENT
+    outputs = tuple(
+        OutputVerdict(
+            name=path,
+            verdict=how if path in changed else IDENTICAL,
+            then=then.get(path, ""),
+            now=now.get(path, ""),
+            text=f"its scores of the golden rows are {far:.3g} apart at most" if path in changed else "",
+            largest=far if path in changed else 0.0,
+        )
+        for path in sorted({*then, *now})
+    )
+    return StepVerdict(
+        step=name, verdict=worst([each.verdict for each in outputs]), outputs=outputs, tolerance=tolerance
+    )
+
+
 def metrics(then: Mapping[str, float], now: Mapping[str, float], tolerance: float) -> StepVerdict:
     """The metrics on record beside those of the repetition; those that only one of them has are told."""
     outputs = []
     for name in sorted(now):
         was, is_ = then.get(name), now[name]
-        if was == is_:
+        if was == is_ or (was is not None and was != was and is_ != is_):  # NaN is the same as NaN
             outputs.append(OutputVerdict(name=name, verdict=IDENTICAL, then=f"{was!r}", now=f"{is_!r}"))
             continue
         far = _farthest((was,), (is_,)) if was is not None else float("inf")
