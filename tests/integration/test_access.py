@@ -239,7 +239,7 @@ def test_promote_waits_for_the_people_that_the_policy_names(asking: Workspace) -
         waiting = remote("eve", "deploy", MODEL)
         assert waiting.returncode == 1
         assert f"{MODEL} r1 waits for approval as lead 2" in waiting.stderr
-        assert "noria approve late:1 --role lead --comment" in waiting.stderr
+        assert "noria approve late@r1 --role lead --comment" in waiting.stderr
         for who, why in (
             ("vic", "takes the role approver, and it is viewer"),
             ("eve", "takes the role approver, and it is editor"),

@@ -21,6 +21,9 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+LONGEST = timedelta(days=36_500)
+"""A hundred years: added to a moment, or taken from one, it stays within what a date holds."""
+SHOWN = 40
 
 
 class Clock(Protocol):
@@ -61,14 +64,17 @@ def instant(text: str) -> datetime:
 def duration(text: str) -> timedelta:
     """The length of `90s`, `10m`, `24h`, `30d`, `2w`, or of several together (`1h30m`).
 
-    Raises: ValueError with the accepted forms.
+    Raises: ValueError with the accepted forms, and for more than a hundred years.
     """
     position, total = 0, timedelta()
     for match in _DURATION.finditer(text):
         if match.start() != position:
             break
-        total += float(match[1]) * _UNITS[match[2]]
+        number, unit = float(match[1]), _UNITS[match[2]]
+        if number > LONGEST / unit or total + number * unit > LONGEST:
+            raise ValueError(f"{text[:SHOWN]!r} is longer than a hundred years ({LONGEST.days}d)")
+        total += number * unit
         position = match.end()
     if position == 0 or position != len(text):
-        raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
+        raise ValueError(f"{text[:SHOWN]!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
     return total

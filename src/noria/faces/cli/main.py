@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import click
 
+from noria.core.printable import legible
 from noria.faces.cli.commands import COMMANDS, GROUPS, SUMMARIES, Command
 
 __all__ = ["run"]
@@ -242,9 +243,9 @@ def _print_error(code: str, message: str, where: str, hint: str, is_json: bool) 
         told = {"code": code, "message": message, "where": where, "hint": hint}
         click.echo(json.dumps({"error": told}, ensure_ascii=False))
         return
-    tail = [f"where: {where}".splitlines()[0]] if where else []
-    tail += [f"next:  {hint}".splitlines()[0]] if hint else []
-    lines = [line for line in message.splitlines() if line.strip()]
+    tail = [f"where: {legible(where)}".splitlines()[0]] if where else []
+    tail += [f"next:  {legible(hint)}".splitlines()[0]] if hint else []
+    lines = [line for line in legible(message).splitlines() if line.strip()]
     room = ERROR_LINES_MAX - len(tail)
     shown = lines if len(lines) <= room else [*lines[: room - 1], f"  … {len(lines) - room + 1} more lines"]
     label = LABELS.get(code, "error:")

@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 Number = int | float | None
+GAP = "  "
+EXACT = 1e15
+"""From here on digits say nothing that was measured."""
 _GOOD = frozenset(
     {"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"}
 )
@@ -58,6 +61,8 @@ def decimal(value: Number, places: int = 3) -> str:
     """A number with a fixed number of places, fewer when it is large; "–" for none."""
     if value is None:
         return "–"
+    if abs(value) >= EXACT:
+        return f"{value:.{places}g}"
     return f"{value:,.{places}f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -137,22 +142,26 @@ def columns(
 ) -> str:
     """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right.
 
-    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit.
+    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit. Further lines of a
+    last cell stand below its first; in any other cell a line end is shown as `\\n`, so that no value makes a row.
     """
-    table = (
-        [[click.style(cell, dim=True) for cell in header], *map(list, rows)] if header else [list(row) for row in rows]
-    )
+    table = [[click.style(cell, dim=True) for cell in header]] if header else []
+    table += [[*(cell.replace("\n", "\\n") for cell in row[:-1]), *row[-1:]] for row in rows]
     if not table:
         return ""
-    sizes = [[len(click.unstyle(cell)) for cell in row] for row in table]
+    sizes = [[max(map(len, click.unstyle(cell).split("\n"))) for cell in row] for row in table]
     widths = [max(min(row[place], most or row[place]) for row in sizes) for place in range(len(table[0]))]
     lines = []
     for row in table:
-        cells = []
+        cells: list[str] = []
         for place, cell in enumerate(row):
+            if "\n" in cell:
+                taken = [len(click.unstyle(each)) + len(GAP) for each in cells]
+                cells.append(cell.replace("\n", "\n" + indent + " " * sum(taken)))
+                continue
             gap = " " * (widths[place] - len(click.unstyle(cell)))
             cells.append(gap + cell if right[place : place + 1] == "r" else cell + gap)
-        lines.append((indent + "  ".join(cells)).rstrip())
+        lines.append((indent + GAP.join(cells)).rstrip())
     return "\n".join(lines)
 
 
