@@ -282,11 +282,11 @@ def test_tokens_and_reviews_are_the_same_on_postgres(tmp_path: Path) -> None:
                 ReleaseMade(model="m", release=1, version=1, content=thing),
                 outputs=[("release", "release/m/1"), ("content", thing)],
             )
-        reject(acting(made, "user:lea"), "m:1", comment="no")
-        assert [each.actor for each in reviews(made, "m:1").rejections] == ["user:lea"]
-        approve(acting(made, "user:lea"), "m:1", role="lead", comment="yes", expires="1d")
-        assert [each.role for each in reviews(made, "m:1").approvals] == ["lead"]
-        assert reviews(made, "m:1").rejections == ()
+        reject(acting(made, "user:lea"), "m@r1", comment="no")
+        assert [each.actor for each in reviews(made, "m@r1").rejections] == ["user:lea"]
+        approve(acting(made, "user:lea"), "m@r1", role="lead", comment="yes", expires="1d")
+        assert [each.role for each in reviews(made, "m@r1").approvals] == ["lead"]
+        assert reviews(made, "m@r1").rejections == ()
 
         def status(secret: str) -> int:
             headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {secret}".encode())]

@@ -309,7 +309,8 @@ def _release_of(tx: Reader, version: str) -> str:
     found = [each.ref for each in records.outputs_of(tx, made) if each.ref.startswith("release/")]
     if not found:
         shown = version.removeprefix("model/")
-        raise NotFound(f"{shown} has no release that could be approved", hint="noria registry releases MODEL")
+        hint = f"noria registry releases {shown.rpartition(':')[0]}"
+        raise NotFound(f"{shown} has no release that could be approved", hint=hint)
     return found[-1]
 
 
