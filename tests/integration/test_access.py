@@ -239,7 +239,7 @@ def test_promote_waits_for_the_people_that_the_policy_names(asking: Workspace) -
         waiting = remote("eve", "deploy", MODEL)
         assert waiting.returncode == 1
         assert f"{MODEL} r1 waits for approval as lead 2" in waiting.stderr
-        assert "noria approve late:1 --role lead --comment" in waiting.stderr
+        assert "noria approve late@r1 --role lead --comment" in waiting.stderr
         for who, why in (
             ("vic", "takes the role approver, and it is viewer"),
             ("eve", "takes the role approver, and it is editor"),
@@ -282,11 +282,11 @@ def test_tokens_and_reviews_are_the_same_on_postgres(tmp_path: Path) -> None:
                 ReleaseMade(model="m", release=1, version=1, content=thing),
                 outputs=[("release", "release/m/1"), ("content", thing)],
             )
-        reject(acting(made, "user:lea"), "m:1", comment="no")
-        assert [each.actor for each in reviews(made, "m:1").rejections] == ["user:lea"]
-        approve(acting(made, "user:lea"), "m:1", role="lead", comment="yes", expires="1d")
-        assert [each.role for each in reviews(made, "m:1").approvals] == ["lead"]
-        assert reviews(made, "m:1").rejections == ()
+        reject(acting(made, "user:lea"), "m@r1", comment="no")
+        assert [each.actor for each in reviews(made, "m@r1").rejections] == ["user:lea"]
+        approve(acting(made, "user:lea"), "m@r1", role="lead", comment="yes", expires="1d")
+        assert [each.role for each in reviews(made, "m@r1").approvals] == ["lead"]
+        assert reviews(made, "m@r1").rejections == ()
 
         def status(secret: str) -> int:
             headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {secret}".encode())]

@@ -12,8 +12,6 @@ from typing import Protocol
 __all__ = ["Clock", "duration", "instant", "utc_text"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
-LONGEST = timedelta(days=36525)
-"""The longest duration: a moment that is so far from now is still a date."""
 _UNITS = {
     "us": timedelta(microseconds=1),
     "ms": timedelta(milliseconds=1),
@@ -23,6 +21,9 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+LONGEST = timedelta(days=36_500)
+"""A hundred years: added to a moment, or taken from one, it stays within what a date holds."""
+SHOWN = 40
 
 
 class Clock(Protocol):
@@ -63,19 +64,17 @@ def instant(text: str) -> datetime:
 def duration(text: str) -> timedelta:
     """The length of `90s`, `10m`, `24h`, `30d`, `2w`, or of several together (`1h30m`).
 
-    Raises: ValueError with the accepted forms, also for more than a hundred years.
+    Raises: ValueError with the accepted forms, and for more than a hundred years.
     """
     position, total = 0, timedelta()
     for match in _DURATION.finditer(text):
         if match.start() != position:
             break
-        try:
-            total += float(match[1]) * _UNITS[match[2]]
-        except OverflowError as error:
-            raise ValueError(f"{text[:40]!r} is longer than a hundred years") from error
+        number, unit = float(match[1]), _UNITS[match[2]]
+        if number > LONGEST / unit or total + number * unit > LONGEST:
+            raise ValueError(f"{text[:SHOWN]!r} is longer than a hundred years ({LONGEST.days}d)")
+        total += number * unit
         position = match.end()
     if position == 0 or position != len(text):
-        raise ValueError(f"{text[:40]!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
-    if total > LONGEST:
-        raise ValueError(f"{text[:40]!r} is longer than a hundred years")
+        raise ValueError(f"{text[:SHOWN]!r} is not a duration such as 90s, 10m, 24h, 30d, 2w or 1h30m")
     return total

@@ -7,9 +7,12 @@ terminal of whoever reads it.
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+import unicodedata
+
+__all__ = ["legible", "printable"]
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_KEPT = "\n\t\u200c\u200d"
 _BYTE = 0xDC00
 """Where Python puts a byte that is no UTF-8 (PEP 383)."""
 
@@ -22,6 +25,21 @@ def printable(text: str) -> str:
         'a\\nb\\xff'
     """
     return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def legible(text: str) -> str:
+    r"""A text of several lines as it is, with what would act on a terminal escaped: `\u001b`, `\u202e`, `\r`.
+
+    Line ends, tabs, blanks of every kind and the joiners that scripts and emoji need stay.
+
+    Example:
+        >>> legible("a\nb\x1b[2J")
+        'a\nb\\u001b[2J'
+    """
+    if text.isprintable():
+        return text
+    kept = text.replace("\r\n", "\n")
+    return "".join(mark if mark in _KEPT or unicodedata.category(mark) == "Zs" else _shown(mark) for mark in kept)
 
 
 def _shown(mark: str) -> str:

@@ -17,6 +17,7 @@ from noria.catalog.takeover.compare import Tally
 from noria.catalog.takeover.documents import EvalRecordDoc, EvalsetDoc, Evalsets, EvalsetWriter, Store
 from noria.catalog.takeover.facts import OriginNoted
 from noria.catalog.takeover.intake import Intake, note_origin
+from noria.catalog.takeover.sound import require_sound, telling, told
 from noria.catalog.takeover.taking import batches
 from noria.evalsets import keeping, merging, records
 from noria.evalsets.facts import (
@@ -43,14 +44,17 @@ def take(intake: Intake) -> None:
     found = intake.store.evalsets
     if found is None:
         return
-    for doc in found.evalsets():
+    with telling("its evaluation data sets"):
+        docs = found.evalsets()
+    for doc in docs:
+        require_sound(doc, f"the evaluation data set {doc.id}")
         here = _here(intake.ws, doc.id)
         if here is None or _lacks(doc, here):
             _add(intake, doc, here)
         has_more = _add_records(intake, found, doc)
         _date(intake, doc, is_anew=has_more)
         _told(intake.tally, doc, _here(intake.ws, doc.id))
-        for part in batches(found.records(doc.id), PAGE):
+        for part in batches(told(found.records(doc.id), f"the records of {doc.id}"), PAGE):
             known = merging.told(intake.ws, doc.id, [each.id for each in part])
             for each in part:
                 own = _record(known[each.id]) if each.id in known else None
@@ -126,7 +130,7 @@ def _add_records(intake: Intake, found: Evalsets, doc: EvalsetDoc) -> bool:
     """The records that are not here, by when they came, and then what changed later by when it did; whether any."""
     has_more = False
     later: list[tuple[int, RecordBody]] = []
-    for part in batches(found.records(doc.id), merging.A_FACT):
+    for part in batches(told(found.records(doc.id), f"the records of {doc.id}"), merging.A_FACT):
         with intake.ws.ledger.read() as tx:
             known = records.by_ids(tx, doc.id, [each.id for each in part])
         new = [each for each in part if each.id not in known]

@@ -29,6 +29,8 @@ DIGITS_MIN = 12
 """Of a digest that is named by its first digits."""
 GENERAL = "approver"
 """The named role that everybody has who may approve at all."""
+WHATEVER = "*"
+"""Said in place of a digest: what is there, whichever it is. An empty digest is a variable that was not set."""
 
 
 @frozen
@@ -53,20 +55,22 @@ class Reviews:
 
 @verb(permission="governance.approve")
 def approve(
-    ws: Workspace, about: str, role: str = GENERAL, comment: str = "", digest: str = "", expires: str = ""
+    ws: Workspace, about: str, role: str = GENERAL, comment: str = "", digest: str = WHATEVER, expires: str = ""
 ) -> ApprovalRecord:
-    """Approve a release (`flights:3`, `flights@r3`) or anything else that a fact made, as it is now.
+    """Approve the newest release of a version (`flights:3`), a release (`flights@r2`) or anything that a fact made.
 
     Idempotent for a person and role while it counts. The approval is of the content's digest: changed content
-    needs a new one. It takes the same person's rejection of this content back.
+    needs a new one. It takes the same person's rejection of this content back, also an author's own, whose
+    approval counts for nothing else.
 
     Args:
         role: the named role of the policy that it is given in.
         comment: why; it is on record with the approval.
         digest: what was reviewed, whole or its first 12 digits; refused if the content is another.
         expires: how long it counts, such as 7d; the policy's own limit holds all the same.
-    Raises: NotFound; Conflict for another digest; Denied for a service, an author of the thing, or where tokens
-        are in use a person whom no token lets approve in this role.
+    Raises: NotFound; Conflict for another digest; UsageError for a role that the policy does not ask for; Denied
+        for a service, an author of the thing, or where tokens are in use a person whom no token lets approve in
+        this role.
 
     Example: noria approve churn:14 --role ml-lead --comment "slices reviewed" --digest 3f9a01c2d4e5
     """
@@ -76,14 +80,12 @@ def approve(
         ref, content = _resolve(tx, about)
         _require_content(about, content, digest)
         _require_reviewer(ws, tx, role)
-        if ws.actor in authors(tx, ref):
-            raise Denied(
-                f"{ws.actor} may not approve {ref}: the author of a thing never counts",
-                hint="ask somebody else to run: noria approve " + about,
-            )
+        takes_back = _is_rejected_by(tx, ref, content, ws.actor)
+        if not takes_back:
+            _require_weight(ws, tx, ref, about, role)
         before = _given(tx, ref, content, ws.actor, role)
         counts = bool(before) and not until and _counts(before[0], utc_text(ws.clock.now()), _limit(ws, ref))
-        if not counts or _is_rejected_by(tx, ref, content, ws.actor):
+        if not counts or takes_back:
             tx.append(
                 ApprovalGiven(about=ref, digest=content, role=role, comment=comment, expires=until),
                 inputs=[("thing", ref), ("content", content)],
@@ -92,7 +94,7 @@ def approve(
 
 
 @verb(permission="governance.approve")
-def reject(ws: Workspace, about: str, comment: str = "", digest: str = "") -> RejectionRecord:
+def reject(ws: Workspace, about: str, comment: str = "", digest: str = WHATEVER) -> RejectionRecord:
     """Reject a thing as it is now: it waits until the same person approves it, or its content is another.
 
     Takes back what the same person approved of this content. `noria registry reject` ends a release for good.
@@ -249,11 +251,27 @@ def _require_reviewer(ws: Workspace, tx: Reader, role: str) -> None:
         raise Denied(f"{ws.actor} may not approve as {role}: no token of theirs says so", hint=hint)
 
 
+def _require_weight(ws: Workspace, tx: Reader, ref: str, about: str, role: str) -> None:
+    """Nobody believes that they approved when what they say could never count. Raises: Denied; UsageError."""
+    if ws.actor in authors(tx, ref):
+        raise Denied(
+            f"{ws.actor} may not approve {ref}: the author of a thing never counts",
+            hint="ask somebody else to run: noria approve " + about,
+        )
+    asked = policy.of(ws, ref.split("/")[1]).config.deploy.approve if ref.startswith("release/") else ()
+    roles = [need(each).role for each in asked]
+    if roles and role not in roles:
+        raise UsageError(
+            f"{ref.split('/')[1]} asks for approval as {', '.join(asked)}, not as {role or 'nobody'}",
+            hint=f"--role {roles[0]}",
+        )
+
+
 def _require_content(about: str, content: str, digest: str) -> None:
     """What was reviewed is what is there. Raises: Conflict; UsageError."""
-    wanted = digest.removeprefix("sha256:")
-    if not wanted:
+    if digest == WHATEVER:
         return
+    wanted = digest.removeprefix("sha256:")
     if len(wanted) < DIGITS_MIN:
         raise UsageError(f"{digest!r} is too short for a digest", hint=f"give {DIGITS_MIN} digits of it at least")
     if not content.removeprefix("sha256:").startswith(wanted.lower()):
@@ -272,14 +290,28 @@ def _given(tx: Reader, ref: str, digest: str, actor: str, role: str) -> list[App
 
 
 def _resolve(tx: Reader, about: str) -> tuple[str, str]:
-    """The ref and the digest of what is meant."""
-    name, _, number = about.replace("@r", ":").rpartition(":")
-    forms = [about, f"release/{name}/{number}"] if name and number.isascii() and number.isdigit() else [about]
-    for ref in forms:
+    """The ref and the digest of what is meant. `NAME:2` is version 2, as everywhere, by its newest release."""
+    model, at, number = about.rpartition("@r")
+    ref = f"release/{model}/{number}" if at and number.isdecimal() else about
+    made = records.producers(tx, [ref])
+    if not made and (version := records.producers(tx, [f"model/{about}"])):
+        ref = _release_of(tx, version[-1].ref)
         made = records.producers(tx, [ref])
-        if made:
-            return ref, _digest(tx, ref, made[-1])
-    raise NotFound(f"no fact made {about!r}", hint="name a release such as MODEL:NUMBER; noria status lists them")
+    if not made:
+        hint = "name a version such as MODEL:2, or a release such as MODEL@r1; noria registry releases MODEL has both"
+        raise NotFound(f"no fact made {about[:100]!r}", hint=hint)
+    return ref, _digest(tx, ref, made[-1])
+
+
+def _release_of(tx: Reader, version: str) -> str:
+    """The newest release that was made of a version (`model/NAME:2`). Raises: NotFound."""
+    made = [each.seq for each in records.users(tx, [version]) if each.role == "version"]
+    found = [each.ref for each in records.outputs_of(tx, made) if each.ref.startswith("release/")]
+    if not found:
+        shown = version.removeprefix("model/")
+        hint = f"noria registry releases {shown.rpartition(':')[0]}"
+        raise NotFound(f"{shown} has no release that could be approved", hint=hint)
+    return found[-1]
 
 
 def _digest(tx: Reader, ref: str, made: EdgeRecord) -> str:

@@ -97,7 +97,7 @@ class Profile:
     """One column over some rows: counts (n_bins,), nulls, and for numbers mean, squared deviations, range.
 
     `square` is the sum of squared deviations from the mean. NaN counts as null; an infinite value
-    is in the outermost bin and in no moment.
+    is in the outermost bin and in no moment. A moment that no double holds (squares do not beyond 1e154) is NaN.
     """
 
     shape: Shape
@@ -137,7 +137,7 @@ class Profile:
             "counts": [int(count) for count in self.counts],
             "nulls": self.nulls,
             "mean": _finite(self.mean),
-            "square": self.square,
+            "square": _finite(self.square),
             "low": _finite(self.low),
             "high": _finite(self.high),
         }
@@ -230,8 +230,10 @@ def measured(values: Any, shape: Shape) -> Profile:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return Profile(shape, counts, nulls)
-    mean = float(finite.mean())
-    square = float(((finite - mean) ** 2).sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(finite.mean())
+        square = float(((finite - mean) ** 2).sum())
+    mean, square = (each if math.isfinite(each) else math.nan for each in (mean, square))
     return Profile(shape, counts, nulls, mean, square, float(finite.min()), float(finite.max()))
 
 
@@ -251,8 +253,8 @@ def merge(parts: Sequence[Profile]) -> Profile:
 
 def _pair(a: Profile, b: Profile) -> Profile:
     counts, nulls = a.counts + b.counts, a.nulls + b.nulls
-    if math.isnan(a.mean) or math.isnan(b.mean):
-        known = b if math.isnan(a.mean) else a
+    if math.isnan(a.low) or math.isnan(b.low):
+        known = b if math.isnan(a.low) else a
         return Profile(a.shape, counts, nulls, known.mean, known.square, known.low, known.high)
     delta, n = b.mean - a.mean, a.n + b.n
     mean = a.mean + delta * b.n / n

@@ -1,19 +1,24 @@
-"""A release as plain files, to be used without Noria: the way out is as short as the way in."""
+"""A release, or what its gates saw, as plain files that need no Noria: the way out is as short as the way in."""
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
-from noria.core.errors import Conflict, UsageError
+from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.frozen import frozen
+from noria.core.identity import Digest
 from noria.core.verb import verb
 from noria.packaging.bundle import read
+from noria.registry import records
 from noria.registry.release import find
+from noria.registry.versions import resolve
+from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 
-__all__ = ["Exported", "export_release"]
+__all__ = ["Exported", "ReportExported", "export_release", "export_report"]
 
 
 @frozen(kw_only=True)
@@ -25,6 +30,64 @@ class Exported:
     to: str
     files: tuple[str, ...]
     next: str
+
+
+@frozen(kw_only=True)
+class ReportExported:
+    """A version's evaluation report that was written, and its digest, which its verdict names."""
+
+    model: str
+    version: int
+    path: str
+    size_bytes: int
+    digest: str
+
+
+@verb(permission="registry.export", changes=False, name="report")
+def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
+    """Write the evaluation report that the gates of a version left: one HTML file, as it was when they judged.
+
+    Metrics with their intervals beside the champion's, curves, calibration, slices, groups and every verdict.
+
+    Args:
+        ref: `churn:14`, `churn@champion`, or `churn` for the newest.
+        to: a new file inside the project; MODEL-VERSION.html if left out. The same report may be there already.
+    Raises: NotFound if no gate scored it; UsageError for another place; Conflict for a file that is something else.
+
+    Example: noria registry report churn:14
+    """
+    with ws.ledger.read() as tx:
+        found = resolve(tx, ref)
+        judged = records.judgement(tx, found.model, found.version)
+    if judged is None or not judged.report:
+        why = "its model could not be scored" if judged else "no gate has judged it"
+        raise NotFound(f"{found.ref} has no evaluation report: {why}", hint=f"noria registry show {found.ref}")
+    content = ws.objects.get_bytes(Digest(judged.report))
+    name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', found.model).lstrip('.') or 'model'}-{found.version}.html"
+    target = _inside(ws, to or name)
+    with disk_faults(target):
+        if target.exists() and (not target.is_file() or target.read_bytes() != content):
+            raise Conflict(f"{target} exists and is something else", hint="name a new file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        part.write_bytes(content)
+        part.replace(target)
+    return ReportExported(
+        model=found.model,
+        version=found.version,
+        path=str(target),
+        size_bytes=len(content),
+        digest=judged.report,
+    )
+
+
+def _inside(ws: Workspace, to: str) -> Path:
+    """A place within the project. Raises: UsageError."""
+    root = ws.project.root.resolve()
+    target = (root / to).resolve()
+    if not target.is_relative_to(root) or target == root or target.is_relative_to(ws.project.state.resolve()):
+        raise UsageError(f"{to} is not inside the project", hint="export into it, then move it")
+    return target
 
 
 @verb(permission="registry.export", changes=False, name="export")

@@ -356,7 +356,7 @@ def _require_approval(ws: Workspace, tx: Reader, record: ReleaseRecord) -> None:
 
 def how_to_approve(record: ReleaseRecord, lacking: approvals.Waiting) -> str:
     """What somebody else than the author may type."""
-    name = f"{record.model}:{record.release}"
+    name = f"{record.model}@r{record.release}"
     if not lacking.roles:
         return f"noria governance reviews {name}; who rejected it may approve it"
     return f"somebody who did not make it: noria approve {name} --role {lacking.roles[0]} --comment WHY"

@@ -11,6 +11,7 @@ __all__ = ["render"]
 
 WIDTH, HEIGHT, PAD = 320, 260, 40
 MAX_SLICES = 60
+EXACT = 1e15
 _STYLE = """
 :root { --ink:#1c2430; --soft:#66707f; --line:#dfe4ea; --paper:#fff; --band:#f5f7f9;
   --new:#0b6e99; --old:#c2762b; --good:#1d7f4f; --bad:#b3261e; }
@@ -309,6 +310,8 @@ def _y(share: float) -> float:
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
+    if abs(value) >= EXACT:
+        return f"{value:.4g}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
 
 

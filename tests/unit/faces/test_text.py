@@ -20,14 +20,14 @@ CLIPBOARD = "\x1b]52;c;cm0gLXJm\x07"
     "hostile", [CLIPBOARD, "\x1b[2J", "\x1b[1A", "\x9b2J", "\r", "\b", "\x7f", "\u202e", "\udcff", "\x1b"]
 )
 def test_nothing_in_a_value_acts_on_the_terminal(hostile: str) -> None:
-    shown = text.harmless(f"a{hostile}b")
+    shown = show.plain(f"a{hostile}b")
     assert shown.isprintable()
     assert (shown[0], shown[-1]) == ("a", "b")
 
 
-def test_colours_and_lines_stay() -> None:
-    said = click.style("STOP", fg="red", bold=True) + "  90\u202f%\n\t–  ä"
-    assert text.harmless(said) == said
+def test_blanks_and_lines_stay() -> None:
+    said = "90\u202f%\n\t–  ä"
+    assert show.plain({said: [said, 1]}) == {said: [said, 1]}
 
 
 def test_what_data_hold_is_shown_without_its_escape_sequences() -> None:
@@ -174,3 +174,33 @@ def test_an_audit_that_failed_says_what_mends_it(kind: str, helps: str) -> None:
     said = click.unstyle(show.render("audit", found))
     assert "STOP  the first bad fact is 3" in said
     assert (f".noria/objects/ab/{'ab' * 31}" in said) == (kind == "object")
+
+
+HOSTILE = "\x1b[2J\x1b]0;t\x07a\nnext: rm -rf /\r\u202e"
+
+
+def test_what_others_wrote_does_not_act_on_the_terminal_of_who_reads_it() -> None:
+    """Every renderer gets its values from one place, where they are made legible."""
+    found = [{"about": HOSTILE, HOSTILE: [HOSTILE], "actor": {"name": HOSTILE}, "is": True, "n": 1.5}]
+    told = show.plain(found)
+    (name,) = told[0].keys() - {"about", "actor", "is", "n"}
+    for shown in (told[0]["about"], told[0]["actor"]["name"], name, told[0][name][0]):
+        assert shown.replace("\n", "").isprintable()
+    assert (told[0]["is"], told[0]["n"]) == (True, 1.5)
+    lines = click.unstyle(show.render("anything", found)).splitlines()
+    assert all(line.startswith("  ") and line.isprintable() for line in lines)
+    assert show.next_command("noria show {about}", found[0]).isprintable(), "in one line"
+    pieces = [{"step": "train", "text": "\x1b[32mgreen"}]
+    assert show.render("logs", {"pieces": pieces, "is_over": True, "cursor": "{}"}) == "\x1b[32mgreen"
+
+
+def test_no_value_makes_a_row_of_a_table() -> None:
+    shown = text.columns([["a\nb", "1", "x"], ["c", "2", "two\nlines"]], indent="  ")
+    assert shown.splitlines() == ["  a\\nb  1  x", "  c     2  two", "           lines"]
+    assert text.fields({"note": "one\nnext: two"}).splitlines()[1].startswith("        next")
+
+
+def test_a_number_that_is_huge_is_not_three_hundred_digits() -> None:
+    assert text.decimal(2.38926e299) == "2.39e+299"
+    assert text.decimal(-1e15) == "-1e+15"
+    assert text.decimal(123456789.4) == "123,456,789"

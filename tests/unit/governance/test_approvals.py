@@ -287,12 +287,15 @@ def test_what_waits_is_what_the_history_says(acts: list[tuple[str, str, str]], p
     yes: dict[str, set[str]] = {}
     no: set[str] = set()
     for what, who, role in acts:
-        if what == "approve":
-            approve(acting(asked, f"user:{who}"), "m:1", role=role, comment="c")
+        if what == "approve" and role == "y" and who not in no:
+            with pytest.raises(UsageError, match="not as y"):
+                approve(acting(asked, f"user:{who}"), "m@r1", role=role, comment="c")
+        elif what == "approve":
+            approve(acting(asked, f"user:{who}"), "m@r1", role=role, comment="c")
             yes.setdefault(who, set()).add(role)
             no.discard(who)
         else:
-            reject(acting(asked, f"user:{who}"), "m:1", comment="c")
+            reject(acting(asked, f"user:{who}"), "m@r1", comment="c")
             yes.pop(who, None)
             no.add(who)
     enough = sum("x" in roles for roles in yes.values()) >= people
@@ -300,3 +303,67 @@ def test_what_waits_is_what_the_history_says(acts: list[tuple[str, str, str]], p
     assert difference(made.ledger) == []
     made.ledger.database.close()
     shutil.rmtree(made.project.root)
+
+
+def test_a_version_is_approved_by_its_own_release_though_another_has_its_number(ws: Workspace) -> None:
+    with acting(ws, "service:trainer").ledger.transaction() as tx:
+        for version, release in ((2, 0), (3, 2), (3, 3)):
+            if not release or release == 2:
+                tx.append(
+                    VersionRegistered(model="m", version=version, bundle=BUNDLE, run="run_1", metrics={}, pins=()),
+                    outputs=[("version", f"model/m:{version}")],
+                )
+            if release:
+                content = "sha256:" + str(release) * 64
+                tx.append(
+                    ReleaseMade(model="m", release=release, version=version, content=content),
+                    inputs=[("version", f"model/m:{version}")],
+                    outputs=[("release", f"release/m/{release}"), ("content", content)],
+                )
+    bob = acting(ws, "user:bob")
+    assert approve(bob, "m:3", comment="fine").about == "release/m/3"
+    assert approve(bob, "m@r2", comment="fine").about == "release/m/2"
+    assert reviews(ws, "m:1").about == "release/m/1"
+    for ask in (approve, reject):
+        with pytest.raises(NotFound, match="m:2 has no release"):
+            ask(bob, "m:2", comment="fine")
+
+
+def test_an_author_takes_back_their_own_no_and_that_counts_for_nothing_else(ws: Workspace) -> None:
+    ann = acting(ws, "user:ann")
+    reject(ann, "m:1", comment="wait for the new rows")
+    assert [each.actor for each in reviews(ws, "m:1").rejections] == ["user:ann"]
+    approve(ann, "m:1", comment="they are there", role="lead")
+    assert reviews(ws, "m:1").rejections == ()
+    with ws.ledger.read() as reader:
+        assert missing(reader, "release/m/1", CONTENT, ["lead"]) == ["lead"]
+    with pytest.raises(Denied, match="the author of a thing never counts"):
+        approve(ann, "m:1", comment="once more", role="lead")
+
+
+def test_a_yes_in_a_role_that_nobody_asked_for_is_refused(ws: Workspace) -> None:
+    rules = ModelConfig(deploy=DeployConfig(approve=("ml-lead 2", "risk")))
+    asking = replace(ws, project=replace(ws.project, models={"m": rules}))
+    bob = acting(asking, "user:bob")
+    for role in ("approver", "ML-Lead", "owner", ""):
+        with pytest.raises(UsageError, match="m asks for approval as ml-lead 2, risk, not as") as refused:
+            approve(bob, "m:1", role=role, comment="fine")
+        assert refused.value.hint == "--role ml-lead"
+    assert approve(bob, "m:1", role="risk", comment="fine").role == "risk"
+    reject(bob, "m:1", comment="no")
+    approve(bob, "m:1", comment="yes after all")  # a no is taken back in any role
+    assert reviews(asking, "m:1").rejections == ()
+
+
+def test_a_digest_that_is_empty_is_not_whatever_is_there(ws: Workspace) -> None:
+    bob = acting(ws, "user:bob")
+    for ask in (approve, reject):
+        with pytest.raises(UsageError, match="too short for a digest"):
+            ask(bob, "m:1", comment="fine", digest="")
+    assert approve(bob, "m:1", comment="fine", digest=CONTENT[7:19]).digest == CONTENT
+
+
+@pytest.mark.parametrize("expires", ["99999999d", "9" * 400 + "d"])
+def test_an_approval_ends_within_what_a_date_holds(ws: Workspace, expires: str) -> None:
+    with pytest.raises(UsageError, match="longer than a hundred years"):
+        approve(acting(ws, "user:bob"), "m:1", comment="fine", expires=expires)

@@ -170,6 +170,6 @@ def test_approvals_that_the_branch_asks_for_are_asked_for(ws: Workspace) -> None
         found = waiting(eve, tx, "release/m/1", CONTENT)
         assert found is not None
         assert found.text == "waits for approval as lead"
-    approve(eve, "m:1", role="lead", comment="fine")
+    approve(eve, "m@r1", role="lead", comment="fine")
     with ws.ledger.read() as tx:
         assert waiting(eve, tx, "release/m/1", CONTENT) is None

@@ -160,7 +160,7 @@ def test_a_machine_never_approves(ws: Workspace) -> None:
         release = ReleaseMade(model="m", release=1, version=1, content=thing)
         tx.append(release, outputs=[("release", "release/m/1"), ("content", thing)])
     with pytest.raises(Denied, match="only people do"):
-        approve(acting(ws, made.holder), "m:1", role="lead", comment="yes")
+        approve(acting(ws, made.holder), "m@r1", role="lead", comment="yes")
 
 
 def test_leaving_ends_a_session_once_and_never_a_token_that_an_admin_made(ws: Workspace) -> None:

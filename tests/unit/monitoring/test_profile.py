@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -101,6 +102,19 @@ def test_every_kind_of_column_has_a_profile(data: Any, column: Column) -> None:
 def test_data_of_another_type_are_refused_by_name() -> None:
     with pytest.raises(UsageError, match="'x'"):
         values_of(pa.array(["soon", "later"]), NUMBER)
+
+
+@pytest.mark.parametrize("huge", [1e200, 1.7e308])
+def test_numbers_whose_squares_no_double_holds_have_a_profile_without_a_deviation(huge: float) -> None:
+    values = numbers([-huge, 1.0, 2.0, huge, huge])
+    shape = shape_of(values, "numeric")
+    found = measured(values, shape)
+    assert (found.n, found.low, found.high) == (5, -huge, huge)
+    assert math.isnan(found.deviation)
+    read = Profile.read(shape, json.loads(json.dumps(found.document(), allow_nan=False)))
+    whole = merge([read, measured(numbers([3.0]), shape)])
+    assert (whole.n, whole.low, whole.high) == (6, -huge, huge)
+    assert math.isnan(whole.deviation)
 
 
 def test_a_profile_reads_back_as_it_was_written() -> None:

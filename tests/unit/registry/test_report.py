@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,11 +18,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
 
-from noria.core.errors import Conflict, UsageError
+from noria.core.errors import Conflict, NotFound, UsageError
+from noria.core.identity import Digest
 from noria.packaging import bundle
 from noria.registry import report
 from noria.registry.evaluate import Evaluation, evaluate
-from noria.registry.export import export_release
+from noria.registry.export import export_release, export_report
 from noria.registry.levels import MAX_LEVELS, levels_of
 from noria.registry.records import VersionRecord
 from noria.registry.release import make
@@ -179,3 +181,28 @@ def test_an_exported_release_needs_only_scikit_learn_and_skops(
     for outside in ("../out", "/tmp/noria-out", "."):
         with pytest.raises(UsageError):
             export_release(ws, "m", made.release, outside)
+
+
+def test_the_report_that_the_gates_left_is_one_file_for_who_reviews(
+    ws: Workspace, register: Register, judge: Any
+) -> None:
+    version = register("strong")
+    with pytest.raises(NotFound, match="no gate has judged it"):
+        export_report(ws, version.ref)
+    judged = judge(version.version).judged
+    found = export_report(ws, version.ref)
+    assert found.digest == judged.report
+    content = Path(found.path).read_bytes()
+    assert content == ws.objects.get_bytes(Digest(judged.report))
+    assert (found.size_bytes, Path(found.path).parent) == (len(content), ws.project.root.resolve())
+    assert "PASS" in content.decode() or "passes" in content.decode()
+    assert export_report(ws, "m", "reviews/newest.html").digest == found.digest
+    assert export_report(ws, version.ref) == found, "the same file may be there already"
+    other = ws.project.root / "pipeline.py"
+    other.write_text("mine", encoding="utf-8")
+    with pytest.raises(Conflict, match="is something else"):
+        export_report(ws, version.ref, "pipeline.py")
+    assert other.read_text(encoding="utf-8") == "mine"
+    for outside in ("../out.html", "/tmp/noria-out.html", ".", ".noria/key"):
+        with pytest.raises(UsageError):
+            export_report(ws, version.ref, outside)

@@ -24,6 +24,7 @@ from noria.catalog.takeover.documents import (
     Tracker,
     VersionDoc,
 )
+from noria.catalog.takeover.sound import telling, told
 from noria.experiments import records as runs
 from noria.experiments.points import Curve
 from noria.store.workspace import Workspace
@@ -45,11 +46,12 @@ class OwnIds:
 
     def experiments(self) -> Sequence[ExperimentDoc]:
         """As they are."""
-        return self._tracker.experiments()
+        with telling("its experiments"):
+            return self._tracker.experiments()
 
     def runs(self, experiment: ExperimentDoc) -> Iterator[RunDoc]:
         """The runs of an experiment, each under the id that it has here."""
-        for doc in self._tracker.runs(experiment):
+        for doc in told(self._tracker.runs(experiment), f"the runs of experiment {experiment.id}"):
             if not doc.origin:
                 yield doc
                 continue
@@ -74,19 +76,20 @@ class OwnIds:
 
     def points(self, run: str) -> Iterator[tuple[str, Curve]]:
         """The points of a run by the id that it has here."""
-        return self._tracker.points(self._origins.get(run, run))
+        return told(self._tracker.points(self._origins.get(run, run)), f"the points of run {run}")
 
     def models(self, experiment: ExperimentDoc) -> Iterator[ModelDoc]:
         """As they are."""
-        return self._tracker.models(experiment)
+        return told(self._tracker.models(experiment), f"the logged models of experiment {experiment.id}")
 
     def registered(self) -> Iterator[tuple[RegisteredDoc, Sequence[VersionDoc]]]:
         """As they are."""
-        return self._tracker.registered()
+        return told(self._tracker.registered(), "its registered models")
 
     def listing(self, owner: RunDoc | ModelDoc) -> Sequence[FileDoc]:
         """The files of a run by the id that it has here, or of a logged model."""
-        return self._files.listing(self._there(owner))
+        with telling(f"the files of {owner.id}"):
+            return self._files.listing(self._there(owner))
 
     def open(self, owner: RunDoc | ModelDoc, name: str) -> BinaryIO:
         """A file of it."""

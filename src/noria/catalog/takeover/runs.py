@@ -28,6 +28,7 @@ from noria.catalog.takeover.documents import ExperimentDoc, InputDoc, RunDoc, ma
 from noria.catalog.takeover.facts import OriginNoted
 from noria.catalog.takeover.intake import TEXTS_MAX, Intake, in_parts, note_origin
 from noria.catalog.takeover.ours import PARENT
+from noria.catalog.takeover.sound import require_sound
 from noria.core.clock import utc_text
 from noria.core.errors import NoriaError, UsageError, WorldError
 from noria.core.frozen import frozen
@@ -131,6 +132,7 @@ def take_runs(intake: Intake, docs: Sequence[RunDoc]) -> list[RunDoc]:
     added: list[tuple[RunDoc, list[Piece], list[tuple[InputDoc, str]]]] = []
     for doc in docs:
         try:
+            require_sound(doc, "it")
             _require_times(doc)
             if doc.id in known:
                 there[doc.id] = sums(intake.store.tracker.points(doc.id))

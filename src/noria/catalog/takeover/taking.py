@@ -25,6 +25,8 @@ from noria.catalog.takeover.models import take_model
 from noria.catalog.takeover.naming import with_own_ids
 from noria.catalog.takeover.registered import take_registered
 from noria.catalog.takeover.runs import take_experiment, take_runs
+from noria.catalog.takeover.sound import require_sound
+from noria.core.errors import UsageError
 from noria.core.progress import task
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -45,21 +47,37 @@ def take(ws: Workspace, store: Store) -> Report:
         intake.tally.differ("store", name, f"is left out: {what}")
     with scratch(ws) as folder, task("taking over", total=store.runs, unit="runs") as advance:
         for experiment in store.tracker.experiments():
+            if not _is_sound(intake, "experiment", experiment.id, experiment):
+                continue
             number = take_experiment(intake, experiment)
             for docs in batches(store.tracker.runs(experiment), BATCH):
                 taken = take_runs(intake, docs)
                 take_files(intake, taken, folder)
                 advance(len(docs))
             for models in batches(store.tracker.models(experiment), BATCH):
-                for model in models:
+                sound = [model for model in models if _is_sound(intake, "logged model", model.id, model)]
+                for model in sound:
                     take_model(intake, model, number)
-                take_files(intake, models, folder)
+                take_files(intake, sound, folder)
         for registered, versions in store.tracker.registered():
-            take_registered(intake, registered, versions)
+            if _is_sound(intake, "registered model", registered.name, registered, *versions):
+                take_registered(intake, registered, versions)
         for name in plugins.names("takeover_part"):
             plugins.load("takeover_part", name).take(intake)
         intake.end()
     return intake.tally.report(store.address, store.form, "here")
+
+
+def _is_sound(intake: Intake, kind: str, name: str, *docs: object) -> bool:
+    """Whether a thing can be taken; one that cannot is told and left out, and the rest goes on."""
+    try:
+        for doc in docs:
+            require_sound(doc, "it")
+    except UsageError as error:
+        intake.tally.seen[kind] += 1
+        intake.tally.differ(kind, name, f"is left out: {error.message}")
+        return False
+    return True
 
 
 def batches(found: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import MetaData, Table, create_engine, event, func, select
+from sqlalchemy import MetaData, Table, create_engine, event, func, or_, select
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -92,7 +92,9 @@ def read(address: str, folders: Sequence[Path]) -> Iterator[Store]:
             tracker = Database(connection, tables)
             form = f"MLflow {place.get_backend_name()} database, tables {revision}"
             files = LocalFiles(own, folders)
-            yield Store(tracker, files, shown(address), form, tracker.count(), evalsets=evalsets_in(connection, tables))
+            lost = tuple((f"run {run}", f"there is no experiment {number}") for run, number in tracker.homeless())
+            sets = evalsets_in(connection, tables)
+            yield Store(tracker, files, shown(address), form, tracker.count(), left_out=lost, evalsets=sets)
     finally:
         engine.dispose()
 
@@ -148,6 +150,15 @@ class Database:
     def count(self) -> int:
         """How many runs there are."""
         return int(self._connection.scalar(select(func.count()).select_from(self._tables["runs"])) or 0)
+
+    def homeless(self) -> list[tuple[str, object]]:
+        """Runs, with what they say, whose experiment is not there: SQLite does not look after that."""
+        table = self._tables["runs"]
+        known = select(self._tables["experiments"].c.experiment_id)
+        query = select(table.c.run_uuid, table.c.experiment_id).where(
+            or_(table.c.experiment_id.is_(None), table.c.experiment_id.not_in(known))
+        )
+        return [(row.run_uuid, row.experiment_id) for row in self._connection.execute(query.order_by(table.c.run_uuid))]
 
     def experiments(self) -> list[ExperimentDoc]:
         """Every experiment by number."""

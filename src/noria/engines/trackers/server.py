@@ -35,8 +35,10 @@ from noria.catalog.takeover.documents import (
     VersionDoc,
     named,
 )
+from noria.catalog.takeover.sound import telling
 from noria.core.errors import NotFound, StoreUnavailable, UsageError
 from noria.core.lazy import lazy
+from noria.core.printable import printable
 from noria.experiments.points import Curve
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ def read(address: str, folders: Sequence[Path]) -> Iterator[Store]:
     Raises: UsageError if it is none, or refuses; StoreUnavailable.
     """
     server = Server(address)
-    found = server.experiments()
+    with telling("its experiments"):
+        found = server.experiments()
     notes = ("logged models that are deleted are not given by a server; its database has them",)
     form = f"tracking server with {len(found)} experiments"
     yield Store(server, server, server.shown, form, None, notes, evalsets=server)
@@ -130,15 +133,10 @@ class Server:
         """The points of a run by metric."""
         found = self._ask("GET", "runs/get", run_id=run)["run"]
         for key in sorted(each["key"] for each in found.get("data", {}).get("metrics", [])):
-            token = ""
-            while True:
-                asked = {"run_id": run, "metric_key": key, "max_results": POINTS}
-                page = self._ask("GET", "metrics/get-history", **asked, **({"page_token": token} if token else {}))
+            asked = {"run_id": run, "metric_key": key, "max_results": POINTS}
+            for page in self._answers("GET", "metrics/get-history", **asked):
                 if page.get("metrics"):
                     yield key, _curve(page["metrics"])
-                token = page.get("next_page_token", "")
-                if not token:
-                    break
 
     def models(self, experiment: ExperimentDoc) -> Iterator[ModelDoc]:
         """The logged models of an experiment that are not deleted."""
@@ -233,10 +231,7 @@ class Server:
 
     def records(self, evalset: str) -> Iterator[EvalRecordDoc]:
         """The records of an evaluation data set, by when they came and then by id."""
-        token = ""
-        while True:
-            asked: dict[str, Any] = {"max_results": PAGE, **({"page_token": token} if token else {})}
-            page = self._ask("GET", f"datasets/{evalset}/records", rest=REST_3, **asked)
+        for page in self._answers("GET", f"datasets/{evalset}/records", rest=REST_3, max_results=PAGE):
             for each in json.loads(page.get("records") or "[]"):
                 yield EvalRecordDoc(
                     id=each["dataset_record_id"],
@@ -250,18 +245,18 @@ class Server:
                     created_by=each.get("created_by") or "",
                     updated_by=each.get("last_updated_by") or "",
                 )
-            token = page.get("next_page_token", "")
-            if not token:
-                return
 
     def listing(self, owner: RunDoc | ModelDoc) -> Sequence[FileDoc]:
         """The files of a run or a logged model, folder by folder."""
         found: list[FileDoc] = []
-        waiting = [""]
+        waiting, known = [""], {""}
         while waiting:
             folder = waiting.pop()
             for each in self._listed(owner, folder):
                 if each.get("is_dir"):
+                    if each["path"] in known:
+                        raise UsageError(f"the folder {each['path'][:100]!r} of {owner.id} is told a second time")
+                    known.add(each["path"])
                     waiting.append(each["path"])
                 else:
                     found.append(FileDoc(each["path"], int(each.get("file_size", 0))))
@@ -290,18 +285,25 @@ class Server:
     def _pages(
         self, method: str, path: str, name: str, /, *, rest: str = REST, is_optional: bool = False, **asked: Any
     ) -> Iterator[Any]:
-        token = ""
-        while True:
-            try:
-                page = self._ask(method, path, rest=rest, **asked, **({"page_token": token} if token else {}))
-            except NotFound:
-                if is_optional:  # a server of before there were such
-                    return
+        try:
+            for page in self._answers(method, path, rest=rest, **asked):
+                yield from page.get(name, [])
+        except NotFound:
+            if not is_optional:  # a server of before there were such has none
                 raise
-            yield from page.get(name, [])
-            token = page.get("next_page_token", "")
+
+    def _answers(self, method: str, path: str, /, *, rest: str = REST, **asked: Any) -> Iterator[dict[str, Any]]:
+        """Page after page, each once. Raises: UsageError for a server that would go on for ever."""
+        token, known = "", {""}
+        while True:
+            page = self._ask(method, path, rest=rest, **asked, **({"page_token": token} if token else {}))
+            yield page
+            token = page.get("next_page_token") or ""
             if not token:
                 return
+            if token in known:
+                raise UsageError(f"{self.shown}{rest}{path} gives a page again that it gave before")
+            known.add(token)
 
     def _ask(self, method: str, path: str, /, *, rest: str = REST, **asked: Any) -> dict[str, Any]:
         place = rest + path
@@ -346,7 +348,7 @@ class Server:
             told = error.read(4096).decode("utf-8", "replace")
         try:
             content = json.loads(told)
-            message, code = str(content.get("message", ""))[:300], content.get("error_code")
+            message, code = printable(str(content.get("message", ""))[:300]), content.get("error_code")
         except (ValueError, AttributeError):
             message, code = "", ""
         said = f"{self.shown}{place.partition('?')[0]} answers {error.code}" + (f": {message}" if message else "")

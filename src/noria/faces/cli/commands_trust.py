@@ -68,6 +68,12 @@ TRUST: Mapping[str, Command] = {
         summary="Who approved or rejected a release, and what it waits for",
         examples=("noria governance reviews churn:14", "noria governance reviews churn@r3 --json"),
     ),
+    "registry report": Command(
+        target="noria.registry.export:export_report",
+        summary="Write the evaluation report that a version's gates left: one HTML file",
+        examples=("noria registry report churn:14", "noria registry report churn@champion champion.html"),
+        positional=("ref", "to"),
+    ),
     "policy show": Command(
         target="noria.governance.policy:show",
         summary="Where the rules of models are read from",

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import click
 
+from noria.core.printable import legible
 from noria.faces.cli.commands import COMMANDS, GROUPS, SUMMARIES, Command
-from noria.faces.cli.text import harmless
 
 __all__ = ["run"]
 
@@ -243,12 +243,12 @@ def _print_error(code: str, message: str, where: str, hint: str, is_json: bool) 
         told = {"code": code, "message": message, "where": where, "hint": hint}
         click.echo(json.dumps({"error": told}, ensure_ascii=False))
         return
-    tail = [f"where: {where}".splitlines()[0]] if where else []
-    tail += [f"next:  {hint}".splitlines()[0]] if hint else []
-    lines = [line for line in message.splitlines() if line.strip()]
+    tail = [f"where: {legible(where)}".splitlines()[0]] if where else []
+    tail += [f"next:  {legible(hint)}".splitlines()[0]] if hint else []
+    lines = [line for line in legible(message).splitlines() if line.strip()]
     room = ERROR_LINES_MAX - len(tail)
     shown = lines if len(lines) <= room else [*lines[: room - 1], f"  … {len(lines) - room + 1} more lines"]
     label = LABELS.get(code, "error:")
     for number, line in enumerate([*shown, *tail]):
         head = f"{click.style(label, fg='red', bold=True)} " if number == 0 else ""
-        click.echo(f"{head}{harmless(line)}", err=True)
+        click.echo(f"{head}{line}", err=True)

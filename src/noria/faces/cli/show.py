@@ -1,6 +1,7 @@
 """What a result looks like on a terminal: one function a kind of result, from plain values.
 
-The functions take what JSON would hold, so a result from a server and a local one look the same.
+The functions take what JSON would hold, so a result from a server and a local one look the same. Names, notes and
+comments are written by whoever logs, approves or is imported: what would act on the reader's terminal is escaped here.
 `anything` shows whatever has no function of its own.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from noria.core.printable import legible, printable
 from noria.faces.cli import (
     show_checks,
     show_data,
@@ -30,15 +32,15 @@ from noria.faces.cli import (
     show_transfer,
     show_trust,
 )
-from noria.faces.cli.text import columns, day, fields, harmless
+from noria.faces.cli.text import columns, day, fields
 
-__all__ = ["RENDERERS", "anything", "next_command", "render"]
+__all__ = ["RENDERERS", "anything", "next_command", "plain", "render"]
 
 Renderer = Callable[[Any], str]
+RAW = frozenset({"logs"})
+"""What the project's own steps printed is their own, colours and all; whoever reads it ran it."""
 CELLS_MAX = 9
 WIDTH_MAX = 60
-_VERBATIM = frozenset({"logs"})
-"""What a step printed is its own, colours and all; whoever reads it ran it."""
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -46,8 +48,16 @@ def render(name: str, result: Any, *, empty: str = "") -> str:
     """The text of a result; `name` is that of a renderer, `empty` the sentence for one that holds nothing."""
     if empty and result in ([], ""):
         return f"  {empty}"
-    text = RENDERERS[name](result)
-    return text if name in _VERBATIM else harmless(text)
+    return RENDERERS[name](result if name in RAW else plain(result))
+
+
+def plain(value: Any) -> Any:
+    """The same values with every text, keys too, as a terminal can show it."""
+    if isinstance(value, str):
+        return legible(value)
+    if isinstance(value, Mapping):
+        return {legible(key) if isinstance(key, str) else key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def help_after(name: str, result: Any) -> str:
@@ -60,8 +70,8 @@ def next_command(template: str, result: Any) -> str:
     if isinstance(result, Mapping):
         own = result.get("next")
         if isinstance(own, str) and own:
-            return own
-        return re.sub(r"\{(\w+)\}", lambda found: str(result.get(found[1], "")), template)
+            return printable(own)
+        return printable(re.sub(r"\{(\w+)\}", lambda found: str(result.get(found[1], "")), template))
     if isinstance(result, Sequence) and result and isinstance(result[0], Mapping):
         return next_command(template, result[0])
     return "" if "{" in template else template

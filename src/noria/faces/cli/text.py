@@ -22,7 +22,6 @@ __all__ = [
     "day",
     "decimal",
     "fields",
-    "harmless",
     "interval",
     "lasting",
     "mark",
@@ -33,10 +32,9 @@ __all__ = [
 ]
 
 Number = int | float | None
-_ACTING = re.compile(
-    r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters but line ends, tabs and what sets a colour; marks that turn the direction; lone surrogates."""
+GAP = "  "
+EXACT = 1e15
+"""From here on digits say nothing that was measured."""
 _GOOD = frozenset(
     {"done", "finished", "validated", "production", "passed", "ok", "promote", "promoted", "live", "true"}
 )
@@ -66,6 +64,8 @@ def decimal(value: Number, places: int = 3) -> str:
     """A number with a fixed number of places, fewer when it is large; "–" for none."""
     if value is None:
         return "–"
+    if abs(value) >= EXACT:
+        return f"{value:.{places}g}"
     return f"{value:,.{places}f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -145,36 +145,27 @@ def columns(
 ) -> str:
     """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right.
 
-    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit.
+    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit. Further lines of a
+    last cell stand below its first; in any other cell a line end is shown as `\\n`, so that no value makes a row.
     """
-    table = (
-        [[click.style(cell, dim=True) for cell in header], *map(list, rows)] if header else [list(row) for row in rows]
-    )
+    table = [[click.style(cell, dim=True) for cell in header]] if header else []
+    table += [[*(cell.replace("\n", "\\n") for cell in row[:-1]), *row[-1:]] for row in rows]
     if not table:
         return ""
-    sizes = [[len(click.unstyle(cell)) for cell in row] for row in table]
+    sizes = [[max(map(len, click.unstyle(cell).split("\n"))) for cell in row] for row in table]
     widths = [max(min(row[place], most or row[place]) for row in sizes) for place in range(len(table[0]))]
     lines = []
     for row in table:
-        cells = []
+        cells: list[str] = []
         for place, cell in enumerate(row):
+            if "\n" in cell:
+                taken = [len(click.unstyle(each)) + len(GAP) for each in cells]
+                cells.append(cell.replace("\n", "\n" + indent + " " * sum(taken)))
+                continue
             gap = " " * (widths[place] - len(click.unstyle(cell)))
             cells.append(gap + cell if right[place : place + 1] == "r" else cell + gap)
-        lines.append((indent + "  ".join(cells)).rstrip())
+        lines.append((indent + GAP.join(cells)).rstrip())
     return "\n".join(lines)
-
-
-def harmless(text: str) -> str:
-    r"""A text with its colours and lines, in which nothing else acts on a terminal.
-
-    Values, column names and notes come from data, and data may hold escape sequences: ones that set the title,
-    move the cursor over what was said, or write to the clipboard.
-
-    Example:
-        >>> harmless("a\x1b]0;title\x07b")
-        'a\\u001b]0;title\\u0007b'
-    """
-    return text if text.isprintable() else _ACTING.sub(lambda found: printable(found[0]), text)
 
 
 def fields(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:

@@ -15,6 +15,7 @@ import click
 from noria.faces import verbs
 from noria.faces.cli import show_project
 from noria.faces.cli.build import run_verb
+from noria.faces.cli.show import plain
 
 __all__ = ["watch_command"]
 
@@ -43,12 +44,12 @@ def watch_command(model: str, once: bool, until_idle: bool, every_s: float, is_j
     if not once and not is_json and sys.stdout.isatty():
         return _drawn(look, every_s, until_idle)
     state = look(0)
-    click.echo(_line(state, is_json) if is_json else show_project.watched(state))
+    click.echo(_line(state, is_json) if is_json else show_project.watched(plain(state)))
     while not once and not (until_idle and not state["is_busy"]):
         time.sleep(every_s)
         before, state = state["head"], look(state["head"])
         if state["head"] > before:
-            click.echo(_line(state, is_json) if is_json else show_project.events(state["events"]))
+            click.echo(_line(state, is_json) if is_json else show_project.events(plain(state["events"])))
     return 0
 
 
@@ -61,9 +62,9 @@ def _drawn(look: Any, every_s: float, until_idle: bool) -> int:
     from rich.text import Text
 
     state = look(0)
-    with Live(Text.from_ansi(show_project.watched(state)), auto_refresh=False) as live:
+    with Live(Text.from_ansi(show_project.watched(plain(state))), auto_refresh=False) as live:
         while not (until_idle and not state["is_busy"]):
             time.sleep(every_s)
             state = look(0)
-            live.update(Text.from_ansi(show_project.watched(state)), refresh=True)
+            live.update(Text.from_ansi(show_project.watched(plain(state))), refresh=True)
     return 0
