@@ -6,13 +6,10 @@ what a pipe receives is plain text. Widths are counted without colour.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-
-from noria.core.printable import printable
 
 __all__ = [
     "Number",
