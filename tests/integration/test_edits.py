@@ -7,17 +7,24 @@ must agree. Prints the table of verdicts with `-s`.
 
 from __future__ import annotations
 
+import decimal
 import importlib
 import linecache
 import shutil
+import string
 import sys
 import textwrap
 import types
+import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import sklearn
 from edits import classes, code, dynamic, files, harmless, later, notebook, packages, processes, settings
 from edits.case import Case, Scene, program, step
 
@@ -62,9 +69,37 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     (tmp_path / "outside").mkdir()
     (tmp_path / "project").mkdir()
     path = list(sys.path)
-    yield Scene(tmp_path / "project", tmp_path / "outside", monkeypatch.setenv, forget)
+    with settings_of_packages(monkeypatch):
+        yield Scene(tmp_path / "project", tmp_path / "outside", monkeypatch.setenv, forget)
     sys.path[:] = path
     forget("tinylib")
+
+
+@contextmanager
+def settings_of_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a project sets in packages is taken back: it runs in this process, and other tests after it."""
+    monkeypatch.setattr(string, "digits", string.digits)
+    with ExitStack() as stack:
+        stack.enter_context(sklearn.config_context())
+        stack.enter_context(decimal.localcontext())
+        stack.enter_context(warnings.catch_warnings())
+        for name in ("display.width", "display.max_columns"):
+            stack.enter_context(pd.option_context(name, pd.get_option(name)))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = outside()
+    yield
+    assert outside() == before, "a case has left a setting behind: take it back in settings_of_packages"
+
+
+def outside() -> list[object]:
+    """Settings of this process that cases change, and a few more that one could."""
+    shown = [pd.get_option(f"display.{each}") for each in ("width", "max_columns", "precision", "max_rows")]
+    prec = decimal.getcontext().prec
+    return [sklearn.get_config(), shown, prec, list(warnings.filters), string.digits, np.geterr(), Path.cwd()]
 
 
 def write(root: Path, contents: dict[str, str]) -> None:
