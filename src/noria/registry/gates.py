@@ -21,7 +21,7 @@ from noria.core.lazy import lazy
 from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import Opened, load
 from noria.packaging.predictor import Predictor
-from noria.registry import evaluate, records, timings
+from noria.registry import evaluate, insights, records, timings
 from noria.registry.evaluate import Evaluation
 from noria.registry.evidence import Champion, Evidence, Known
 from noria.registry.facts import GateJudged, Verdict
@@ -156,6 +156,10 @@ def examine(
         title = f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion")
         act = functools.partial(_measured, sample, declared, slices, opponent, about, title, policy)
         evaluation = _attempt(verdicts, "evaluation", act)
+        if evaluation is not None:
+            look = functools.partial(insights.look, holdout=holdout, roles=roles, clock=time.perf_counter)
+            seen = look(predictor, sample, declared, champion=opponent, level=policy.level)
+            evaluation = dataclasses.replace(evaluation, insights=seen)
     if evaluation is not None:
         evaluation = evaluate.store(ws, evaluation, verdicts)
     judged = GateJudged(
