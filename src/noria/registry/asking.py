@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = npt.NDArray[np.float64]
     Places: TypeAlias = npt.NDArray[np.int64]
+    PlaceOf: TypeAlias = Callable[[str, int, int], Places]
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 threadpoolctl = lazy("threadpoolctl")
@@ -44,19 +45,18 @@ class Asked:
         self.names = tuple(str(name) for name in self.frame.columns)
         self._predictor = predictor
 
-    def scores(self, count: int, place_of: Callable[[str], Places]) -> Array:
-        """The scores of `count` rows, shape (count,): `place_of(column)` says from which row each takes that column.
+    def scores(self, count: int, place_of: PlaceOf) -> Array:
+        """The scores of `count` rows, shape (count,).
 
+        Args:
+            place_of: from which row of `frame` the rows asked about take a column, for (column, start, stop) of them.
         Raises: ModelFailed; UsageError if a score is not finite.
         """
         step = max(1, CELLS_MAX // max(len(self.names), 1))
-        places = {name: place_of(name) for name in self.names} if count > step else {}
         parts = []
         for start in range(0, count, step):
-            if places:
-                made = {name: self._taken(name, places[name][start : start + step]) for name in self.names}
-            else:
-                made = {name: self._taken(name, place_of(name)) for name in self.names}
+            stop = min(start + step, count)
+            made = {name: self._taken(name, place_of(name, start, stop)) for name in self.names}
             with _one_thread():
                 parts.append(self._predictor.predict(pd.DataFrame(made, copy=False)))
         found: Array = np.concatenate(parts) if parts else np.empty(0)

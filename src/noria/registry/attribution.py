@@ -87,7 +87,7 @@ def attribute(
     rows, pairs = _size(columns, len(background))
     kept = [background[int(place)] for place in np.linspace(0, len(background) - 1, num=rows).round()]
     asked = Asked(predictor, predictor.frame([row, *kept]))
-    plain = asked.scores(rows + 1, lambda name: np.arange(rows + 1))
+    plain = asked.scores(rows + 1, lambda name, low, high: np.arange(low, high))
     score, base = float(plain[0]), float(plain[1:].mean())
     is_exact = columns <= EXACT_COLUMNS
     adds, errors, count = _exact(asked, rows) if is_exact else _walked(asked, plain, rows, pairs, seed)
@@ -117,21 +117,21 @@ def _size(columns: int, background: int) -> tuple[int, int]:
 def _exact(asked: Asked, rows: int) -> tuple[Array, Array, int]:
     """Over every subset of the columns: the weighted mean of what a column adds to each subset without it."""
     columns = len(asked.names)
-    subsets = np.arange(2**columns)
-    given = np.tile(np.arange(1, rows + 1), (len(subsets), 1))
+    subsets, count = np.arange(2**columns), rows * 2**columns
 
-    def place_of(name: str) -> Places:
-        is_in = (subsets >> asked.names.index(name)) & 1
-        return np.where(is_in[:, None] == 1, 0, given).reshape(-1)
+    def place_of(name: str, low: int, high: int) -> Places:
+        at = np.arange(low, high)
+        is_in = (at // rows >> asked.names.index(name)) & 1
+        return np.where(is_in == 1, 0, at % rows + 1)
 
-    worth = asked.scores(given.size, place_of).reshape(given.shape).mean(axis=1)
+    worth = asked.scores(count, place_of).reshape(len(subsets), rows).mean(axis=1)
     sizes = np.array([int(subset).bit_count() for subset in subsets])
     adds = np.empty(columns)
     for column in range(columns):
         without = subsets[(subsets >> column) & 1 == 0]
         weights = np.array([1 / (columns * math.comb(columns - 1, int(size))) for size in sizes[without]])
         adds[column] = np.sum(weights * (worth[without | (1 << column)] - worth[without]))
-    return adds, np.zeros(columns), given.size
+    return adds, np.zeros(columns), count
 
 
 def _walked(asked: Asked, plain: Array, rows: int, pairs: int, seed: int) -> tuple[Array, Array, int]:
@@ -143,13 +143,13 @@ def _walked(asked: Asked, plain: Array, rows: int, pairs: int, seed: int) -> tup
     start = np.repeat(np.arange(1, rows + 1), 2 * pairs)
     turn = np.empty_like(both)
     np.put_along_axis(turn, both, np.arange(columns)[None, :], axis=1)
-    steps = np.arange(1, columns)
-
-    def place_of(name: str) -> Places:
-        is_in = turn[:, asked.names.index(name)][:, None] < steps[None, :]
-        return np.where(is_in, 0, start[:, None]).reshape(-1)
-
     count = len(both) * (columns - 1)
+
+    def place_of(name: str, low: int, high: int) -> Places:
+        at = np.arange(low, high)
+        walk, step = at // (columns - 1), at % (columns - 1) + 1
+        return np.where(turn[walk, asked.names.index(name)] < step, 0, start[walk])
+
     between = asked.scores(count, place_of).reshape(len(both), columns - 1)
     way = np.column_stack([plain[start], between, np.full(len(both), plain[0])])
     moves = np.empty((len(both), columns))

@@ -128,12 +128,13 @@ def curves_of(asked: Asked, grids: Sequence[tuple[str, Grid]], rows: int) -> tup
         put[name] = (start, np.repeat(np.asarray(places, dtype=np.int64), rows))
         start += len(places) * rows
 
-    def place_of(name: str) -> Places:
-        if name not in put:
-            return whole
-        moved, (first, values) = whole.copy(), put[name]
-        moved[first : first + len(values)] = values
-        return moved
+    def place_of(name: str, low: int, high: int) -> Places:
+        places = whole[low:high].copy()
+        first, values = put.get(name, (high, whole[:0]))
+        begin, end = max(first, low), min(first + len(values), high)
+        if begin < end:
+            places[begin - low : end - low] = values[begin - first : end - first]
+        return places
 
     scores = asked.scores(len(whole), place_of).reshape(count + 1, rows)
     found, at = [], 1

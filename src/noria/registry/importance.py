@@ -110,24 +110,23 @@ def importance_of(
     """
     names, (repeats, n) = tuple(columns) or asked.names, order.shape
     rows = np.arange(n)
-    plain = asked.scores(n, lambda name: rows)
+    plain = asked.scores(n, lambda name, start, stop: rows[start:stop])
     value = metric.of(y, plain, threshold=threshold)
     if not math.isfinite(value):
         raise UsageError(f"{metric.name} is not defined on these {n} rows: {int((y == 1).sum())} of them are positive")
-    size, everywhere = repeats * n, np.tile(rows, repeats)
-    found: list[Weight] = []
-    whole = np.tile(everywhere, len(names))
+    size, flat = repeats * n, order.reshape(-1)
+    whole = np.tile(rows, repeats * len(names))
     first = {name: index * size for index, name in enumerate(names)}
 
-    def place_of(name: str) -> Places:
-        if name not in first:
-            return whole
-        moved = whole.copy()
-        moved[first[name] : first[name] + size] = order.reshape(-1)
-        return moved
+    def place_of(name: str, start: int, stop: int) -> Places:
+        places = whole[start:stop].copy()
+        low, high = max(first.get(name, stop), start), min(first.get(name, stop) + size, stop)
+        if low < high:
+            places[low - start : high - start] = flat[low - first[name] : high - first[name]]
+        return places
 
     scores = asked.scores(len(whole), place_of).reshape(len(names), repeats, n)
-    z = z_of(level)
+    z, found = z_of(level), []
     for name, shuffled in zip(names, scores, strict=True):
         drop, error = _drop(metric, y, plain, shuffled, threshold)
         found.append(Weight(column=name, drop=drop, low=drop - z * error, high=drop + z * error))

@@ -128,7 +128,7 @@ def _require_quick(asked: Asked, sample: Sample, pool: Any, clock: Callable[[], 
     """Raises: ValueError for a model that scores these rows otherwise than before, or that is too slow to be asked."""
     rows = min(len(pool), importance.ROWS_MAX)
     start = clock()
-    found = _quietly(lambda: asked.scores(rows, lambda name: np.arange(rows)))
+    found = _quietly(lambda: asked.scores(rows, lambda name, low, high: np.arange(low, high)))
     took = clock() - start
     known = sample.score[pool[:rows]]
     if not np.allclose(found, known, rtol=_SAME, atol=_SAME):
