@@ -230,10 +230,11 @@ def dependence(document: Part) -> str:
         for curve in part["curves"]
         if curve["reason"]
     )
+    which = "The first columns. " if _section(document, "importance").get("reason") else ""
     return (
-        f"<h2>{title}</h2><p class='sub'>The mean score of {part['n']:,} rows if all of them had that value, the rest "
-        "being as it is; shaded: the middle half of the rows; dotted: the mean as they are; grey: how often the value "
-        "occurs. All charts have one scale.</p>"
+        f"<h2>{title}</h2><p class='sub'>{which}The mean score of {part['n']:,} rows if all of them had that value, "
+        "the rest being as it is; shaded: the middle half of the rows; dotted: the mean as they are; grey: how often "
+        "the value occurs. All charts have one scale.</p>"
         f'<div class="charts">{body}</div>{refused}'
     )
 
