@@ -384,3 +384,33 @@ def test_rows_are_asked_in_as_many_calls_as_bound_the_memory_with_the_same_answe
     monkeypatch.setattr(asking, "CELLS_MAX", 7 * 1_001)
     assert seen(predictor, rows) == whole
     assert attribute(predictor, golden[0], golden) == apart
+
+
+def test_every_kind_of_column_is_asked_about_with_its_dtype_of_training(ws: Workspace) -> None:
+    learned = flights(500, seed=8)
+    encode = make_column_transformer(
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["carrier", "maker", "dest", "weekend"]),
+        ("passthrough", NUMBERS),
+        ("drop", ["at", "engines"]),
+    )
+    model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=5, random_state=0))
+    labelled = learned.assign(late=lateness(learned))
+    names = list(learned.columns)
+    built = bundle.build(ws, model.fit(learned, labelled["late"]), holdout=labelled, run="r", label="late", name="m")
+    opened = bundle.opened(ws, built.digest)
+    asked = Asked(opened, learned)
+    assert asked.frame.dtypes.to_dict() == learned.dtypes.to_dict()
+    kinds = {column.name: column.type for column in opened.signature.inputs}
+    grids = [(name, dependence.grid_of(asked.frame[name], kinds[name])) for name in names]
+    mean, curves = dependence.curves_of(asked, grids, 100)
+    for curve, (_, grid) in zip(curves, grids, strict=True):
+        for point, place in zip(curve.points, grid.places, strict=True):
+            same = learned.head(100).assign(**{curve.column: learned[curve.column].take([place] * 100).array})
+            assert point.score == pytest.approx(model.predict_proba(same)[:, 1].mean(), abs=1e-9)
+        assert (curve.missing is not None) == bool(learned[curve.column].isna().any())
+    assert {curve.column for curve in curves if curve.kind == "levels"} == {"carrier", "maker", "dest", "weekend"}
+    ignored = next(curve for curve in curves if curve.column == "at")
+    assert [point.score for point in ignored.points] == pytest.approx([mean] * len(ignored.points))
+    found = attribute(opened, opened.bundle.golden_rows[1], opened.bundle.golden_rows)
+    assert sum(part.adds for part in found.parts) == pytest.approx(found.score - found.base, abs=1e-9)
+    assert {part.adds for part in found.parts if part.column == "at"} == {0.0}
