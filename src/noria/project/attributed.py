@@ -9,7 +9,6 @@ often of another form than what its steps made of them; and their scores are on 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +38,7 @@ def link(ws: Workspace, bundle: str, model: str, found: Mapping[str, Any]) -> li
     try:
         predictor = bundles.load(ws, bundle)
         row = {field.name: found["x"].get(field.name) for field in predictor.rows.fields}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a library's word on rows that nobody sent
-            made = attribution.attribute(predictor, row, predictor.bundle.golden_rows)
+        made = attribution.attribute(predictor, row, predictor.bundle.golden_rows)
     except (Corrupt, Denied, ModelFailed, NotFound, UsageError) as error:
         return [Link(what="attribution", ref=f"model/{model}", text=f"not computed: {error.message}")]
     return [Link(what="attribution", ref=f"model/{model}", text=_told(made, float(found["y"])), details=_details(made))]

@@ -19,11 +19,12 @@ from noria.registry.scored import Sample
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pandas as pd
 
     Array: TypeAlias = npt.NDArray[np.float64]
     Mask: TypeAlias = npt.NDArray[np.bool_]
 else:
-    np = lazy("numpy")
+    np, pd = lazy("numpy"), lazy("pandas")
 
 __all__ = ["Flips", "Turn", "TurnedRow", "flips_of"]
 
@@ -125,7 +126,7 @@ def _turn(
         rows=tuple(
             TurnedRow(
                 row=int(places[index]),
-                key="" if keys is None or keys[index] is None else str(keys[index])[:KEY_MAX],
+                key="" if keys is None or pd.isna(keys[index]) else str(keys[index])[:KEY_MAX],
                 label=float(sample.y[index]),
                 champion=float(champion.score[index]),
                 score=float(sample.score[index]),

@@ -288,13 +288,31 @@ def test_a_section_that_cannot_be_computed_says_why(predictor: Predictor, rows: 
         assert section.reason == "1 of 700 scores are not finite"
 
 
-def test_a_model_that_is_too_slow_is_not_asked(predictor: Predictor, rows: pd.DataFrame) -> None:
-    times = iter([0.0, 7.0])
+def test_a_model_that_is_too_slow_is_not_asked_and_one_that_was_slow_once_is(
+    predictor: Predictor, rows: pd.DataFrame
+) -> None:
+    times = iter([0.0, 7.0, 7.0, 14.0])
     found = seen(predictor, rows, clock=lambda: next(times))
     assert found.importance is not None
-    assert "asking it would take about" in found.importance.reason
+    assert found.importance.reason.startswith("asking the model would take about")
     assert found.confusion is not None
     assert found.confusion.precision is not None
+    times = iter([0.0, 7.0, 7.0, 7.1])
+    found = seen(predictor, rows, clock=lambda: next(times))
+    assert found.importance is not None
+    assert not found.importance.reason
+
+
+def test_a_small_holdout_is_asked_about_though_each_call_costs(predictor: Predictor, rows: pd.DataFrame) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.05
+        return now[0]
+
+    found = seen(predictor, rows.head(12), clock=clock)
+    assert found.dependence is not None
+    assert not found.dependence.reason
 
 
 def test_a_model_whose_scores_hang_on_the_rows_beside_is_told_of(predictor: Predictor, rows: pd.DataFrame) -> None:
