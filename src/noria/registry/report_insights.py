@@ -181,7 +181,7 @@ def importance(document: Part) -> str:
     span = (high - low) or 1.0
 
     def at(value: float) -> float:
-        return 6 + 488 * (value - low) / span
+        return 6.0 + 488.0 * float(value - low) / span
 
     rows = "".join(
         f"<tr><td class='mono'>{escape(weight['column'])}</td><td class='n'>{_signed(weight['drop'])}</td>"
