@@ -27,7 +27,7 @@ else:
 __all__ = ["Curve", "Dependence", "Grid", "Point", "curves_of", "grid_of"]
 
 COLUMNS_SHOWN = 6
-ROWS_MAX = 150
+ROWS_MAX = 120
 POINTS = 12
 LEVELS_MAX = 8
 BINS = 24

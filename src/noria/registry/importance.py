@@ -30,7 +30,7 @@ __all__ = ["Importance", "Weight", "importance_of", "metric_for", "orders", "siz
 ROWS_MAX = 1_000
 REPEATS = 2
 COLUMNS_MAX = 200
-ASKED_MAX = 32_000
+ASKED_MAX = 28_000
 """Rows that the model is asked about at most, if there are at least `ROWS_MIN` for each column."""
 ROWS_MIN = 200
 _FALLBACK = {"binary": "log_loss", "regression": "mae"}
