@@ -283,6 +283,11 @@ def test_a_prediction_is_explained_down_to_its_source_row_and_a_file_up_to_its_p
     assert found["data"].details["files"][0]["file"] == "2013-01.parquet"
     assert found["gates"].details["verdicts"]
     assert found["run"].details["cause"] == "user"
+    parts = found["attribution"].details
+    added = sum(part["adds"] for part in parts["columns"])
+    assert parts["base"] + added == pytest.approx(found["prediction"].details["y"], abs=1e-9)
+    bare = explain.explain(world.ws, "pred_e02-00007", links_only=True)
+    assert [link.what for link in bare.links] == [link.what for link in chain.links if link.what != "attribution"]
     assert explain.explain(world.ws, "e02-00007").id == chain.id
     file = explain.explain(world.ws, "2013-01.parquet")
     assert "gave 3,000 predictions" in " ".join(link.text for link in file.touched)

@@ -278,5 +278,8 @@ def _explain(shop: Shop, answered: list[Row], judged: Mapping[str, Any]) -> None
     row = chain["source row"]["details"]["values"]
     assert (row["zip"], row["plan"]) == (answered[7]["zip"], answered[7]["plan"])
     assert chain["label"]["details"] is not None
+    parts = chain["attribution"]["details"]
+    assert parts["base"] + sum(part["adds"] for part in parts["columns"]) == pytest.approx(parts["score"])
+    assert "the log says" not in chain["attribution"]["text"]
     challenger = shop.noria("explain", f"{MODEL}@r{judged['challenger']}")
     assert {"decision", "judgement"} <= {link["what"] for link in challenger["links"]}

@@ -23,7 +23,7 @@ from noria.loop import records as loop
 from noria.monitoring import labels as label_log
 from noria.monitoring import records as monitoring
 from noria.pipeline import records as step_records
-from noria.project import recorded, refs, scripted, searches, ticks, touched, used
+from noria.project import attributed, recorded, refs, scripted, searches, ticks, touched, used
 from noria.project.attempts import ANSWERED, Attempt, attempts
 from noria.project.chain import Chain, Link
 from noria.registry import records as registry
@@ -51,27 +51,30 @@ _VERSION = re.compile(r"(?:model/)?(?P<model>[^/@:\s]+):(?P<number>\d{1,18})")
 
 
 @verb(permission="project.read", changes=False)
-def explain(ws: Workspace, id: str) -> Chain:
+def explain(ws: Workspace, id: str, *, links_only: bool = False) -> Chain:
     """Why is this so? From any id that Noria prints: a prediction, a release, a version, a run, data, a fact, a file.
 
-    Of several requests with one id of a client it is the newest that was answered; the others are named.
+    Of several requests with one id of a client it is the newest that was answered; the others are named. For a
+    prediction its model is loaded, and says what each column added to the score (Shapley values against the golden
+    rows of its bundle; they sum to the score less their mean).
 
     Args:
         id: pred_…, the client's id, flights@r2, flights:3, run_…, rollout_…, flights@3, fact/12,
             retrain/…, drift/…, quality/…, tick/…, study_…,
             a file's path, a commit (7 digits or more), or a digest (8 or more).
+        links_only: load no model, so do without what each column added to a prediction's score.
     Raises: NotFound.
     Example: noria explain flights@3
     """
     if id.startswith("pred_"):
-        return _prediction(ws, capture.find(ws, id))
+        return _prediction(ws, capture.find(ws, id), links_only=links_only)
     for read in (_of_run, _of_release, _of_version, _of_dataset, _of_file, _of_rollout, refs.named, _of_ref):
         found = read(ws, id)
         if found is not None:
             return found
     tried = attempts(ws, id)
     if tried:
-        return _prediction(ws, capture.find(ws, tried[0].id), tried)
+        return _prediction(ws, capture.find(ws, tried[0].id), tried, links_only=links_only)
     return _of_tree(ws, id) or refs.shortened(ws, id) or _unknown(ws, id)
 
 
@@ -91,7 +94,9 @@ def _unknown(ws: Workspace, name: str) -> NoReturn:
     )
 
 
-def _prediction(ws: Workspace, found: Mapping[str, Any], tried: Sequence[Attempt] = ()) -> Chain:
+def _prediction(
+    ws: Workspace, found: Mapping[str, Any], tried: Sequence[Attempt] = (), *, links_only: bool = False
+) -> Chain:
     model, number = str(found["model"]), int(found["rel"])
     links = [_answer(found), *_others(found, tried), *_label(ws, model, found)]
     with ws.ledger.read() as tx:
@@ -102,6 +107,9 @@ def _prediction(ws: Workspace, found: Mapping[str, Any], tried: Sequence[Attempt
         links += _deployment(tx, model, int(found["dep"]))
     links += _release(ws, release)
     links += _source_rows(ws, release, found)
+    if not links_only:
+        bundle = releases.content(ws, release).bundle
+        links += attributed.link(ws, bundle, f"{model}:{release.version}", found)
     return Chain(id=str(found["id"]), kind="prediction", links=tuple(links))
 
 

@@ -16,6 +16,7 @@ from noria.core.lazy import lazy
 from noria.packaging.predictor import Predictor
 from noria.registry import report
 from noria.registry.groups import Group, groups_of
+from noria.registry.insights import Insights
 from noria.registry.levels import levels_of
 from noria.registry.metrics import METRICS, CustomMetric, Measure, Metric, as_value, measure, resolve
 from noria.registry.scored import HasRoles, Sample, score
@@ -69,6 +70,7 @@ class Evaluation:
 
     `data` says what it was computed on: the holdout's digest, pins, times. `champion` holds the
     champion's measures on the same rows, empty if there was none. `groups` are those that a rule of fairness compares.
+    `insights` are None where only scores were given, no model to ask.
     """
 
     task: str
@@ -83,6 +85,7 @@ class Evaluation:
     curves: Curves
     data: Mapping[str, Any]
     groups: tuple[Group, ...] = ()
+    insights: Insights | None = None
     title: str = ""
     document: str = ""
     report: str = ""
@@ -125,10 +128,10 @@ def evaluate(
 
 
 def store(ws: Workspace, evaluation: Evaluation, verdicts: Sequence[Any] = ()) -> Evaluation:
-    """The same evaluation with its JSON document and its HTML report (verdicts in it) in the object store."""
-    document = ws.objects.put_json(_document(evaluation))
-    page = report.render(_document(evaluation), [dataclasses.asdict(verdict) for verdict in verdicts])
-    return dataclasses.replace(evaluation, document=document, report=ws.objects.put_bytes(page.encode("utf-8")))
+    """The same evaluation with its JSON document and its HTML report, verdicts in both, in the object store."""
+    document = _document(evaluation, verdicts)
+    page = report.render(document).encode("utf-8")
+    return dataclasses.replace(evaluation, document=ws.objects.put_json(document), report=ws.objects.put_bytes(page))
 
 
 def measured(
@@ -243,7 +246,8 @@ def _calibration(y: Array, scores: Array) -> tuple[tuple[float, float, int], ...
     return tuple((float(scores[g].mean()), float((y[g] == 1).mean()), len(g)) for g in groups if len(g))
 
 
-def _document(evaluation: Evaluation) -> dict[str, Any]:
+def _document(evaluation: Evaluation, verdicts: Sequence[Any]) -> dict[str, Any]:
     found = dataclasses.asdict(evaluation)
     del found["document"], found["report"]
-    return {"format": "noria/evaluation/1", "order": list(evaluation.metrics), **found}
+    said = [dataclasses.asdict(verdict) for verdict in verdicts]
+    return {"format": "noria/evaluation/1", "order": list(evaluation.metrics), "verdicts": said, **found}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.frozen import frozen
@@ -34,24 +36,31 @@ class Exported:
 
 @frozen(kw_only=True)
 class ReportExported:
-    """A version's evaluation report that was written, and its digest, which its verdict names."""
+    """A version's evaluation report that was written, and its digest, which its verdict names.
+
+    `evaluation` is the same as values, as it is kept beside the page; `json_digest` names it.
+    """
 
     model: str
     version: int
     path: str
     size_bytes: int
     digest: str
+    json_digest: str
+    evaluation: Mapping[str, Any]
 
 
 @verb(permission="registry.export", changes=False, name="report")
 def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
-    """Write the evaluation report that the gates of a version left: one HTML file, as it was when they judged.
+    """Write the evaluation report that the gates of a version left, as it was when they judged: one HTML file, or JSON.
 
-    Metrics with their intervals beside the champion's, curves, calibration, slices, groups and every verdict.
+    Metrics with their intervals beside the champion's, calls at the threshold, curves, calibration, slices, groups,
+    rows that flipped, importance, partial dependence, the data that it was computed on, and every verdict.
 
     Args:
         ref: `churn:14`, `churn@champion`, or `churn` for the newest.
-        to: a new file inside the project; MODEL-VERSION.html if left out. The same report may be there already.
+        to: a new file inside the project; MODEL-VERSION.html if left out. With a name that ends in .json the same as
+            values is written. The same report may be there already.
     Raises: NotFound if no gate scored it; UsageError for another place; Conflict for a file that is something else.
 
     Example: noria registry report churn:14
@@ -62,7 +71,9 @@ def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
     if judged is None or not judged.report:
         why = "its model could not be scored" if judged else "no gate has judged it"
         raise NotFound(f"{found.ref} has no evaluation report: {why}", hint=f"noria registry show {found.ref}")
-    content = ws.objects.get_bytes(Digest(judged.report))
+    document = _document_of(ws, found, judged.seq)
+    is_json = to.lower().endswith(".json")
+    content = ws.objects.get_bytes(Digest(document if is_json else judged.report))
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', found.model).lstrip('.') or 'model'}-{found.version}.html"
     target = _inside(ws, to or name)
     with disk_faults(target):
@@ -77,8 +88,19 @@ def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
         version=found.version,
         path=str(target),
         size_bytes=len(content),
-        digest=judged.report,
+        digest=document if is_json else judged.report,
+        json_digest=document,
+        evaluation=ws.objects.get_json(document),
     )
+
+
+def _document_of(ws: Workspace, version: records.VersionRecord, seq: int) -> str:
+    """The digest of the JSON that a verdict names beside its page."""
+    (stored,) = ws.ledger.facts(after=seq - 1, limit=1)
+    found = dict(stored.fact.outputs).get("evaluation", "")
+    if not found:
+        raise NotFound(f"the verdict on {version.ref} names no evaluation", hint=f"noria explain fact/{seq}")
+    return found
 
 
 def _inside(ws: Workspace, to: str) -> Path:

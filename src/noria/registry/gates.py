@@ -21,7 +21,7 @@ from noria.core.lazy import lazy
 from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import Opened, load
 from noria.packaging.predictor import Predictor
-from noria.registry import evaluate, records, timings
+from noria.registry import evaluate, insights, records, timings
 from noria.registry.evaluate import Evaluation
 from noria.registry.evidence import Champion, Evidence, Known
 from noria.registry.facts import GateJudged, Verdict
@@ -154,7 +154,7 @@ def examine(
         verdicts.extend(_undefined(declared, sample))
         about = {"bundle": candidate.bundle, "run": candidate.run, **(data or {})}
         title = f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion")
-        act = functools.partial(_measured, sample, declared, slices, opponent, about, title, policy)
+        act = functools.partial(_measured, evidence, holdout, about, title)
         evaluation = _attempt(verdicts, "evaluation", act)
     if evaluation is not None:
         evaluation = evaluate.store(ws, evaluation, verdicts)
@@ -171,19 +171,15 @@ def examine(
     return Judgement(judged=judged, evaluation=evaluation)
 
 
-def _measured(
-    sample: Sample,
-    declared: Mapping[str, Metric],
-    slices: Sequence[str],
-    opponent: Champion | None,
-    about: Mapping[str, Any],
-    title: str,
-    policy: GateConfig,
-) -> Evaluation:
-    return evaluate.measured(
+def _measured(evidence: Evidence, holdout: pd.DataFrame, about: Mapping[str, Any], title: str) -> Evaluation:
+    """The evaluation of a version that was scored: what its gates were given, and what its report tells beside."""
+    policy, sample, opponent = evidence.policy, evidence.sample, evidence.champion
+    assert evidence.predictor is not None, "what was scored has a predictor"
+    assert evidence.roles is not None, "and columns with roles"
+    found = evaluate.measured(
         sample,
-        declared,
-        slices=slices,
+        evidence.metrics,
+        slices=evidence.slices,
         champion=None if opponent is None else opponent.score,
         champion_threshold=0.5 if opponent is None else opponent.threshold,
         data=about,
@@ -191,6 +187,17 @@ def _measured(
         level=policy.level,
         groups=policy.fairness.group if policy.fairness else (),
     )
+    seen = insights.look(
+        evidence.predictor,
+        sample,
+        evidence.metrics,
+        holdout=holdout,
+        roles=evidence.roles,
+        champion=opponent,
+        level=policy.level,
+        clock=time.perf_counter,
+    )
+    return dataclasses.replace(found, insights=seen)
 
 
 def record(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     np = lazy("numpy")
 
-__all__ = ["MEASURES", "Gap", "Group", "Share", "gap_of", "groups_of"]
+__all__ = ["MEASURES", "Gap", "Group", "Share", "gap_of", "groups_of", "share_of"]
 
 MEASURES: Mapping[str, tuple[str, ...]] = {
     "demographic_parity": ("called",),
@@ -105,7 +105,11 @@ def gap_of(groups: Sequence[Group], measure: str, *, is_difference: bool, min_ro
 
 
 def _share(called: npt.NDArray[np.bool_], mask: npt.NDArray[np.bool_], level: float) -> Share:
-    successes, trials = int((called & mask).sum()), int(mask.sum())
+    return share_of(int((called & mask).sum()), int(mask.sum()), level)
+
+
+def share_of(successes: int, trials: int, level: float = 0.95) -> Share:
+    """A share with Wilson's interval at `level`."""
     if not trials:
         return Share(successes=0, trials=0, value=None, low=None, high=None)
     low, high = wilson(successes, trials, z_of(level))

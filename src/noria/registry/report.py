@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from noria.registry import report_insights
+from noria.registry.drawing import HEIGHT, PAD, figure, line, number, range_of, unit_axes, x_of, y_of
+
 __all__ = ["render"]
 
-WIDTH, HEIGHT, PAD = 320, 260, 40
 MAX_SLICES = 60
-EXACT = 1e15
 _STYLE = """
 :root { --ink:#1c2430; --soft:#66707f; --line:#dfe4ea; --paper:#fff; --band:#f5f7f9;
   --new:#0b6e99; --old:#c2762b; --good:#1d7f4f; --bad:#b3261e; }
@@ -27,6 +28,7 @@ table { border-collapse:collapse; width:100% }
 th { text-align:left; font-weight:600; color:var(--soft); font-size:13px }
 th,td { padding:6px 12px 6px 0; border-bottom:1px solid var(--line); vertical-align:middle }
 td.n,th.n { text-align:right; font-variant-numeric:tabular-nums } td.mark { width:28px; font-weight:700 }
+.nowrap { white-space:nowrap }
 .yes { color:var(--good) } .no { color:var(--bad) } .pill.yes,.pill.no { color:#fff }
 .charts { display:flex; flex-wrap:wrap; gap:20px } figure { margin:0; flex:1 1 300px; max-width:340px }
 figcaption { font-weight:600; font-size:14px; margin-bottom:4px } figcaption span { color:var(--soft); font-weight:400 }
@@ -34,26 +36,36 @@ svg { width:100%; height:auto; display:block } svg text { fill:var(--soft); font
 .axis { stroke:var(--line); fill:none } .new { stroke:var(--new); fill:none; stroke-width:2 }
 .old { stroke:var(--old); fill:none; stroke-width:1.6; stroke-dasharray:5 3 }
 .dot { fill:var(--new) } .ring { fill:var(--paper); stroke:var(--old); stroke-width:1.8 }
-.range { stroke:var(--new); stroke-width:2 }
+.range { stroke:var(--new); stroke-width:2 } .whisker { stroke:var(--ink); stroke-width:1.4; opacity:.65 }
 .bar-a { fill:var(--soft); opacity:.5 } .bar-b { fill:var(--new); opacity:.75 }
 .zero { stroke:var(--line); stroke-dasharray:3 3 }
+.area { fill:var(--new); opacity:.13 } .spread { fill:var(--soft); opacity:.28 }
+.matrix { width:auto } .matrix td,.matrix th { padding:10px 18px; border:0; text-align:center }
+.matrix th.side { text-align:right; padding-left:0 } .matrix b { font-size:20px; display:block; line-height:1.25 }
+.matrix .cell { border-radius:8px; min-width:128px } .matrix small,.note { color:var(--soft); font-size:13px }
+.pair { display:flex; flex-wrap:wrap; gap:8px 48px; align-items:flex-start } .pair > div { flex:1 1 400px }
+.reason { border-left:3px solid var(--old); padding:4px 12px; color:var(--soft) }
 code,.mono { font:13px/1.4 ui-monospace,SFMono-Regular,Menlo,monospace; overflow-wrap:anywhere }
 .key { color:var(--soft) }
 """
 
 
-def render(document: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The page of an evaluation's JSON document and the verdicts on it. Deterministic."""
-    title = document["title"] or "Evaluation"
+def render(document: Mapping[str, Any]) -> str:
+    """The page of an evaluation's JSON document, with the verdicts in it. Deterministic."""
+    title, verdicts = document["title"] or "Evaluation", document.get("verdicts", ())
     body = [
         f"<h1>{escape(title)} {_pill(verdicts)}</h1>",
         f'<p class="sub">{escape(_summary(document))}</p>',
         _gates(verdicts),
         "<h2>Metrics</h2>",
         _metrics(document),
+        report_insights.calls(document),
         _charts(document),
         _slices(document),
         _groups(document),
+        report_insights.flips(document),
+        report_insights.importance(document),
+        report_insights.dependence(document),
         "<h2>What it was computed on</h2>",
         _data(document),
     ]
@@ -104,8 +116,8 @@ def _metrics(document: Mapping[str, Any]) -> str:
         other = champion.get(name)
         rows.append(
             f"<tr><td>{escape(name)} <span class='key'>{item['better']} is better</span></td>"
-            f'<td class="n"><b>{_number(item["value"])}</b></td><td class="n">{_range(item)}</td>'
-            + (f'<td class="n">{_number(other["value"])}</td><td class="n">{_range(other)}</td>' if other else "")
+            f'<td class="n"><b>{number(item["value"])}</b></td><td class="n">{range_of(item)}</td>'
+            + (f'<td class="n">{number(other["value"])}</td><td class="n">{range_of(other)}</td>' if other else "")
             + f"<td>{_interval_bar(item, other)}</td></tr>"
         )
     head = '<th>metric</th><th class="n">value</th><th class="n">interval</th>'
@@ -147,21 +159,21 @@ def _charts(document: Mapping[str, Any]) -> str:
 
 
 def _roc(curves: Mapping[str, Any]) -> str:
-    lines = _line([(0, 0), (1, 1)], "zero")
+    lines = line([(0, 0), (1, 1)], "zero")
     if curves["champion_roc"]:
-        lines += _line(curves["champion_roc"], "old")
-    lines += _line(curves["roc"], "new")
+        lines += line(curves["champion_roc"], "old")
+    lines += line(curves["roc"], "new")
     note = "dashed: champion" if curves["champion_roc"] else "dotted: chance"
-    return _figure("ROC", note, _unit_axes("false positive rate", "true positive rate") + lines)
+    return figure("ROC", note, unit_axes("false positive rate", "true positive rate") + lines)
 
 
 def _calibration(points: Sequence[Sequence[float]]) -> str:
     dots = "".join(
-        f'<circle class="dot" cx="{_x(a):.1f}" cy="{_y(b):.1f}" r="4"><title>{int(n):,} rows</title></circle>'
+        f'<circle class="dot" cx="{x_of(a):.1f}" cy="{y_of(b):.1f}" r="4"><title>{int(n):,} rows</title></circle>'
         for a, b, n in points
     )
-    body = _line([(0, 0), (1, 1)], "zero") + _line([(a, b) for a, b, _ in points], "new") + dots
-    return _figure("Calibration", "tenths of the rows", _unit_axes("mean score", "observed share") + body)
+    body = line([(0, 0), (1, 1)], "zero") + line([(a, b) for a, b, _ in points], "new") + dots
+    return figure("Calibration", "tenths of the rows", unit_axes("mean score", "observed share") + body)
 
 
 def _histogram(curves: Mapping[str, Any], *, is_binary: bool) -> str:
@@ -175,17 +187,17 @@ def _histogram(curves: Mapping[str, Any], *, is_binary: bool) -> str:
     bars = []
     for share, (_, style) in zip(shares, groups, strict=True):
         for left, right, value in zip(edges[:-1], edges[1:], share, strict=True):
-            x, y = _x((left - low) / span), _y(value / top)
-            width = max(_x((right - low) / span) - x - 0.6, 0.4)
-            bars.append(f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_y(0) - y:.1f}"/>')
+            x, y = x_of((left - low) / span), y_of(value / top)
+            width, height = max(x_of((right - low) / span) - x - 0.6, 0.4), y_of(0) - y
+            bars.append(f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>')
     marks = "".join(
-        f'<text x="{_x(at):.0f}" y="{HEIGHT - PAD + 16}" text-anchor="middle">{low + at * span:.3g}</text>'
+        f'<text x="{x_of(at):.0f}" y="{HEIGHT - PAD + 16}" text-anchor="middle">{low + at * span:.3g}</text>'
         for at in (0, 0.5, 1)
     )
     name = "Scores" if is_binary else "Residuals"
     note = "blue: positive, grey: negative" if is_binary else "predicted minus observed"
-    axis = f'<path class="axis" d="M{PAD} {_y(0)}H{_x(1)}"/>'
-    return _figure(name, note, axis + "".join(bars) + marks)
+    axis = f'<path class="axis" d="M{PAD} {y_of(0)}H{x_of(1)}"/>'
+    return figure(name, note, axis + "".join(bars) + marks)
 
 
 def _slices(document: Mapping[str, Any]) -> str:
@@ -229,7 +241,7 @@ def _slice_row(part: Mapping[str, Any], name: str, low: float, high: float, over
     return (
         f"<tr><td style='white-space:nowrap'>{escape(part['column'])} = {escape(part['level'])}</td>"
         f"<td class='n'>{part['n']:,}</td>"
-        f"<td class='n'>{_number(value)}</td><td class='n'>{_number(other)}</td>"
+        f"<td class='n'>{number(value)}</td><td class='n'>{number(other)}</td>"
         f'<td><svg viewBox="0 0 300 20" style="max-width:300px" role="img">{"".join(marks)}</svg></td></tr>'
     )
 
@@ -272,51 +284,6 @@ def _data(document: Mapping[str, Any]) -> str:
         for key, value in sorted(document["data"].items())
     )
     return f"<table><tbody>{rows}</tbody></table>"
-
-
-def _figure(title: str, note: str, body: str) -> str:
-    return (
-        f"<figure><figcaption>{escape(title)} <span>{escape(note)}</span></figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg></figure>'
-    )
-
-
-def _unit_axes(across: str, up: str) -> str:
-    parts = [f'<path class="axis" d="M{_x(0)} {_y(1)}V{_y(0)}H{_x(1)}"/>']
-    for at in (0, 0.5, 1):
-        parts.append(f'<text x="{_x(at):.0f}" y="{HEIGHT - PAD + 15}" text-anchor="middle">{at:g}</text>')
-        parts.append(f'<text x="{PAD - 6}" y="{_y(at) + 4:.0f}" text-anchor="end">{at:g}</text>')
-    middle = (PAD + WIDTH - 12) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across)}</text>')
-    parts.append(
-        f'<text transform="translate(11 {HEIGHT / 2:.0f}) rotate(-90)" text-anchor="middle">{escape(up)}</text>'
-    )
-    return "".join(parts)
-
-
-def _line(points: Sequence[Sequence[float]], style: str) -> str:
-    path = " ".join(f"{_x(point[0]):.1f},{_y(point[1]):.1f}" for point in points)
-    return f'<polyline class="{style}" fill="none" points="{path}"/>'
-
-
-def _x(share: float) -> float:
-    return PAD + share * (WIDTH - PAD - 12)
-
-
-def _y(share: float) -> float:
-    return HEIGHT - PAD - share * (HEIGHT - PAD - 12)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if abs(value) >= EXACT:
-        return f"{value:.4g}"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
-
-
-def _range(item: Mapping[str, Any]) -> str:
-    return "" if item["low"] is None else f"[{_number(item['low'])}, {_number(item['high'])}]"
 
 
 def _text(value: Any) -> str:

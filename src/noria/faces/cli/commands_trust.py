@@ -70,9 +70,10 @@ TRUST: Mapping[str, Command] = {
     ),
     "registry report": Command(
         target="noria.registry.export:export_report",
-        summary="Write the evaluation report that a version's gates left: one HTML file",
-        examples=("noria registry report churn:14", "noria registry report churn@champion champion.html"),
+        summary="Write the evaluation report that a version's gates left: one HTML file, or JSON",
+        examples=("noria registry report churn:14", "noria registry report churn@champion champion.json"),
         positional=("ref", "to"),
+        show="report_file",
     ),
     "policy show": Command(
         target="noria.governance.policy:show",

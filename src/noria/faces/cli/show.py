@@ -173,6 +173,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "study": show_search.study,
     "studies": show_search.studies,
     "promotion": show_registry.promotion,
+    "report_file": show_registry.report_file,
     "shipped": show_live.shipped,
     "rolled_back": show_live.rolled_back,
     "audit": show_live.audit,

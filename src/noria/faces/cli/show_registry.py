@@ -9,7 +9,7 @@ import click
 
 from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, share, size
 
-__all__ = ["arms", "models", "promotion", "releases", "version", "versions"]
+__all__ = ["arms", "models", "promotion", "releases", "report_file", "version", "versions"]
 
 METRICS_MAX = 3
 JUDGED_MAX = 3
@@ -156,3 +156,9 @@ def _pins(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _titled(title: str, text: str) -> str:
     return f"  {click.style(title, bold=True)}\n{text}"
+
+
+def report_file(found: Mapping[str, Any]) -> str:
+    """Where the evaluation report of a version was written, and what names it."""
+    what = f"{found['model']}:{found['version']}, {size(found['size_bytes'])}, {name_of(found['digest'], 12)}"
+    return f"  report {click.style(found['path'], bold=True)}   {what}"
