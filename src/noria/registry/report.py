@@ -49,6 +49,9 @@ code,.mono { font:13px/1.4 ui-monospace,SFMono-Regular,Menlo,monospace; overflow
 .key { color:var(--soft) }
 """
 
+_SAID = {"pins": "data versions"}
+"""What the page calls a key of the document."""
+
 
 def render(document: Mapping[str, Any]) -> str:
     """The page of an evaluation's JSON document, with the verdicts in it. Deterministic."""
@@ -280,11 +283,13 @@ def _share_cells(share: Mapping[str, Any]) -> str:
 
 def _data(document: Mapping[str, Any]) -> str:
     rows = "".join(
-        f'<tr><td class="key">{escape(str(key))}</td><td class="mono">{escape(_text(value))}</td></tr>'
+        f'<tr><td class="key">{escape(_SAID.get(str(key), str(key)))}</td><td class="mono">{escape(_text(value))}</td></tr>'
         for key, value in sorted(document["data"].items())
     )
     return f"<table><tbody>{rows}</tbody></table>"
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)

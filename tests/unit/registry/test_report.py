@@ -113,6 +113,7 @@ def test_the_page_is_whole_escaped_and_fetches_nothing(ws: Workspace, evaluation
     assert page.fetched == []
     assert "<script" not in text
     assert "carrier = <script>alert(1)</script>" in page.texts
+    assert page.texts[page.texts.index("data versions") + 1] == "flights@1"
     assert len(text) < 300_000
     charts = svgs(text)
     assert len(charts) >= 3 + 3 + len(evaluation.slices)
