@@ -90,7 +90,7 @@ def started(folder: Path) -> Iterator[S3Server]:
 def free_ports(count: int) -> list[int]:
     """Ports that are free, and whose number plus 10,000 is a free port too (its RPC port)."""
     found: list[int] = []
-    for port in range(20000 + os.getpid() % 9000, 40000):
+    for port in range(20000 + os.getpid() % 1000 * 9, 40000):  # processes that start together look apart
         if len(found) == count:
             break
         with contextlib.suppress(OSError):
