@@ -20,6 +20,7 @@ import pytest
 
 KEY, SECRET = "noriakey01", "noriasecret01"
 BUCKET = "noria-tests"
+ATTEMPTS = 3
 START_S = 60.0
 
 
@@ -66,31 +67,47 @@ def started(folder: Path) -> Iterator[S3Server]:
     identity = {"name": "noria", "credentials": [{"accessKey": KEY, "secretKey": SECRET}]}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     (folder / "s3.json").write_text(json.dumps({"identities": [{**identity, "actions": actions}]}))
-    s3, filer, master, volume = free_ports(4)
-    words = [
-        program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3 + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        f"-s3.config={folder / 's3.json'}",
-        "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer + 10000}",
-        f"-master.port={master}", f"-master.port.grpc={master + 10000}",
-        f"-volume.port={volume}", f"-volume.port.grpc={volume + 10000}",
-        "-master.volumeSizeLimitMB=256", "-volume.max=100",
-    ]  # fmt: skip
-    with (folder / "weed.log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "HOME": str(folder)})
+    server, process = _begun(program, folder)
     try:
-        server = S3Server(f"http://127.0.0.1:{s3}")
-        _wait(server, process, folder / "weed.log")
         yield server
     finally:
         process.kill()
         process.wait()
 
 
+def _begun(program: str, folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
+    """A server that answers; on other ports where somebody else took one between the look and the start."""
+    log = folder / "weed.log"
+    for attempt in range(ATTEMPTS):
+        s3, filer, master, volume = free_ports(4)
+        words = [
+            program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            "-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3 + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            f"-s3.config={folder / 's3.json'}",
+            "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer + 10000}",
+            f"-master.port={master}", f"-master.port.grpc={master + 10000}",
+            f"-volume.port={volume}", f"-volume.port.grpc={volume + 10000}",
+            "-master.volumeSizeLimitMB=256", "-volume.max=100",
+        ]  # fmt: skip
+        with log.open("wb") as output:
+            process = subprocess.Popen(words, stdout=output, stderr=output, env={**os.environ, "HOME": str(folder)})
+        server = S3Server(f"http://127.0.0.1:{s3}")
+        try:
+            _wait(server, process, log)
+        except RuntimeError:
+            process.kill()
+            process.wait()
+            if attempt == ATTEMPTS - 1 or "address already in use" not in log.read_text(errors="replace"):
+                raise
+        else:
+            return server, process
+    raise AssertionError("the last attempt raises or returns")
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that are free, and whose number plus 10,000 is a free port too (its RPC port)."""
     found: list[int] = []
-    for port in range(20000 + os.getpid() % 9000, 40000):
+    for port in range(20000 + os.getpid() % 1000 * 9, 40000):  # processes that start together look apart
         if len(found) == count:
             break
         with contextlib.suppress(OSError):

@@ -92,7 +92,8 @@ class ServerConfig:
     is how many scheduled runs one `noria up` does at once. `read_timeout` is how long a request that has
     begun may keep silent, `answer_timeout` how long a model in a process of its own may take. `realtime` is "auto"
     (the threads that answer come before everything else that shares the machine, where the system permits it) or
-    "off".
+    "off". `artifacts` is "server" (files of clients go through the server) or "direct" (large ones go to and from the
+    object store by signed addresses).
     """
 
     host: str = "127.0.0.1"
@@ -105,6 +106,7 @@ class ServerConfig:
     read_timeout: str = "30s"
     answer_timeout: str = "30s"
     realtime: str = "auto"
+    artifacts: str = "server"
 
 
 @frozen(kw_only=True)
@@ -338,6 +340,7 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
 def _server(value: Any, where: str) -> ServerConfig:
     found = struct(ServerConfig, value, where, "server")
     require_one_of(found.realtime, ("auto", "off"), where, "server.realtime")
+    require_one_of(found.artifacts, ("server", "direct"), where, "server.artifacts")
     return found
 
 

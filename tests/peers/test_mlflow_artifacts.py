@@ -7,12 +7,15 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mlflow_servers import Server, client, mlflow_server, noria, noria_server
 
 from noria.bootstrap import open_workspace
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 pytestmark = pytest.mark.peers
 SCRIPT = Path(__file__).with_name("mlflow_artifact_script.py")
@@ -142,6 +145,32 @@ def test_a_large_file_goes_in_parts_and_comes_in_stretches_and_does_not_fill_mem
     assert kept == {"in/large.bin": said["sha256"]}
     assert grown < GROWTH_MAX, f"{grown >> 20} MiB"
     assert [each.name for each in (project / ".noria/uploads").glob("*/*")] == ["done"], "it went in parts"
+
+
+def test_large_files_go_past_the_server_to_s3_and_come_from_there(
+    tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", str(100 << 20))
+    project, files = tmp_path / "project", tmp_path / "files"
+    project.mkdir()
+    files.mkdir()
+    settings = f'[server]\nartifacts = "direct"\n[store]\nobjects = "{s3_server.new_bucket()}"\n'
+    (project / "noria.toml").write_text(f'[project]\nname = "past"\n{settings}')
+    with noria_server(project) as server:
+        server.call("GET", "experiments/get?experiment_id=0")
+        pid = json.loads((project / ".noria/up.json").read_text())["children"]["server"]
+        before = peak_bytes(pid)
+        said = client(PARTS_SCRIPT, server.url, project, str(files), str(200 << 20))
+        grown = peak_bytes(pid) - before
+        shown = noria(project, "experiments", "show", said["run"])
+        url = f"{PROXY}/0/{said['run']}/artifacts/in/large.bin".replace("/artifacts/0", "/presigned/0")
+        address = json.loads(server.send("GET", url)[1])
+    kept = {each["name"]: each["digest"].removeprefix("sha256:") for each in shown["artifacts"]}
+    assert kept == {"in/large.bin": said["sha256"]}
+    assert address["url"].startswith(s3_server.endpoint)
+    assert grown < GROWTH_MAX, f"{grown >> 20} MiB"
+    assert not (project / ".noria/uploads").exists(), "it went through the server"
 
 
 def test_a_cut_upload_leaves_nothing(servers: tuple[Server, Server]) -> None:

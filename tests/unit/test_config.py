@@ -201,6 +201,13 @@ def test_a_realtime_priority_is_asked_for_by_itself_or_not_at_all() -> None:
         parse({"server": {"realtime": "on"}})
 
 
+def test_artifacts_go_through_the_server_or_past_it() -> None:
+    assert parse({}).server.artifacts == "server"
+    assert parse({"server": {"artifacts": "direct"}}).server.artifacts == "direct"
+    with pytest.raises(ConfigError, match=r'server\.artifacts is "both"'):
+        parse({"server": {"artifacts": "both"}})
+
+
 @pytest.mark.parametrize("nice", [-1, 20])
 def test_how_far_training_stands_back_has_bounds(nice: int) -> None:
     with pytest.raises(ConfigError, match=f"run.nice is {nice}, not from 0 to 19"):

@@ -51,6 +51,7 @@ __all__ = [
     "keep_artifact",
     "log_inputs",
     "log_outputs",
+    "note_artifact",
     "remove_artifacts",
     "remove_tag",
     "rename_experiment",
@@ -282,11 +283,15 @@ def keep_artifact(ws: Workspace, run: str, name: str, path: Path) -> str:
     with ws.ledger.read() as tx:
         _active(tx, run)
     stored = ws.objects.put_file(path)
-    size = ws.objects.size(stored)
+    note_artifact(ws, run, name, stored, ws.objects.size(stored))
+    return stored
+
+
+def note_artifact(ws: Workspace, run: str, name: str, stored: str, size: int) -> None:
+    """Make an object that is stored the artifact of a run. Raises: NotFound; Conflict."""
     with ws.ledger.transaction() as tx:
         _active(tx, run)
         tx.append(ArtifactLogged(run=run, name=name, digest=stored, size_bytes=size), outputs=[(name, stored)])
-    return stored
 
 
 def remove_artifacts(ws: Workspace, run: str, name: str) -> int:

@@ -40,6 +40,7 @@ __all__ = [
     "end_model",
     "keep_file",
     "measure",
+    "note_file",
     "note_version",
     "remove_files",
     "tag_model",
@@ -147,14 +148,18 @@ def keep_file(ws: Workspace, model: str, name: str, path: Path) -> str:
     with ws.ledger.read() as tx:
         _known(tx, model)
     stored = ws.objects.put_file(path)
-    size = ws.objects.size(stored)
+    note_file(ws, model, name, stored, ws.objects.size(stored))
+    return stored
+
+
+def note_file(ws: Workspace, model: str, name: str, stored: str, size: int) -> None:
+    """Make an object that is stored a file of a logged model. Raises: NotFound."""
     with ws.ledger.transaction() as tx:
         _known(tx, model)
         tx.append(
             LoggedModelFile(model=model, name=name, digest=stored, size_bytes=size),
             outputs=[(name, stored)],
         )
-    return stored
 
 
 def remove_files(ws: Workspace, model: str, name: str) -> int:

@@ -283,7 +283,8 @@ def _share_cells(share: Mapping[str, Any]) -> str:
 
 def _data(document: Mapping[str, Any]) -> str:
     rows = "".join(
-        f'<tr><td class="key">{escape(_SAID.get(str(key), str(key)))}</td><td class="mono">{escape(_text(value))}</td></tr>'
+        f'<tr><td class="key">{escape(_SAID.get(str(key), str(key)))}</td>'
+        f'<td class="mono">{escape(_text(value))}</td></tr>'
         for key, value in sorted(document["data"].items())
     )
     return f"<table><tbody>{rows}</tbody></table>"

@@ -20,15 +20,15 @@ import contextlib
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from noria.core.errors import ConfigError, Conflict, Corrupt, Denied, NotFound, StoreFull, StoreUnavailable
+from noria.core.errors import ConfigError, Conflict, Corrupt, Denied, NotFound, StoreFull, StoreUnavailable, UsageError
 from noria.store.bucket import Item
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ PARTS_MAX = 9000
 """S3 allows 10,000 parts of one object."""
 THREADS = 4
 ATTEMPTS = 4
-_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_MISSING = frozenset({"NoSuchKey", "NoSuchUpload", "404", "NotFound"})
+_OTHER_PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
 _REFUSED = frozenset({"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 
@@ -126,6 +127,46 @@ class S3Bucket:
         with self._faults(key):  # in parts where it is large, which one request may not copy
             self._client().copy(cast("Any", place), self._bucket, self._prefix + target)
 
+    def signed(self, operation: Literal["get_object", "upload_part"], key: str, seconds: int, **given: Any) -> str:
+        """An address that does one thing to a key for so long, for whoever has it. Nothing is asked of the store."""
+        words = {"Bucket": self._bucket, "Key": self._prefix + key, **given}
+        with self._faults(key):
+            return self._client().generate_presigned_url(operation, Params=words, ExpiresIn=seconds)
+
+    def begin_parts(self, key: str) -> str:
+        """Begin a key that comes in parts; gives what the store calls it. Raises: StoreUnavailable."""
+        with self._faults(key):
+            return self._client().create_multipart_upload(**self._place(key))["UploadId"]
+
+    def parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
+        """(tag, size) of the parts that are there, by number from 1. Raises: NotFound; StoreUnavailable."""
+        found: dict[int, tuple[str, int]] = {}
+        marker: dict[str, Any] = {}
+        while True:
+            with self._faults(key):
+                page = self._client().list_parts(**self._place(key), UploadId=upload, **marker)
+            for each in page.get("Parts", ()):
+                found[each["PartNumber"]] = (each["ETag"].strip('"'), each["Size"])
+            if not page.get("IsTruncated"):
+                return found
+            marker = {"PartNumberMarker": page["NextPartNumberMarker"]}
+
+    def join_parts(self, key: str, upload: str, tags: Sequence[str]) -> None:
+        """Make a key of its parts, named by their tags in order. Raises: NotFound; UsageError; StoreUnavailable."""
+        named = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in enumerate(tags, 1)]
+        with self._faults(key):
+            self._client().complete_multipart_upload(
+                **self._place(key), UploadId=upload, MultipartUpload={"Parts": cast("Any", named)}
+            )
+
+    def abort_parts(self, key: str, upload: str) -> None:
+        """Take the parts of a key away. Raises: NotFound; StoreUnavailable."""
+        with self._faults(key):
+            self._client().abort_multipart_upload(**self._place(key), UploadId=upload)
+
+    def _place(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
     def upload(self, key: str, source: BinaryIO, size: int, sent: Callable[[int], None] = lambda _: None) -> None:
         """Write `size` bytes of a seekable stream to a key, from its start; a key that has them is left as it is.
 
@@ -181,6 +222,7 @@ class S3Bucket:
                     read_timeout=60,
                     retries={"mode": "standard", "max_attempts": ATTEMPTS},
                     max_pool_connections=48,
+                    signature_version="s3v4",  # of addresses too: the older form is not known everywhere
                     request_checksum_calculation="when_required",  # every body has its sha-256 already
                     response_checksum_validation="when_required",  # and is compared with its digest by the reader
                     s3={
@@ -224,6 +266,9 @@ class S3Bucket:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _MISSING:
             return NotFound(f"there is no {key}", where=self.url)
+        if code in _OTHER_PARTS:
+            hint = "parts have 5 MiB at least, but for the last; send it again"
+            return UsageError(f"the parts are not as they were named, or too small: {code}", hint=hint)
         if code in _TAKEN:
             return Conflict(f"{key} was written by somebody else", where=self.url)
         if code == "NoSuchBucket":
@@ -355,7 +400,7 @@ class _Multipart:
         self._part_bytes = max(PART_BYTES, -(-size // PARTS_MAX // (1 << 20)) * (1 << 20))
         while -(-size // self._part_bytes) > PARTS_MAX:
             self._part_bytes += 1 << 20
-        self._place: dict[str, Any] = {"Bucket": bucket._bucket, "Key": bucket._prefix + key}
+        self._place = bucket._place(key)
 
     def run(self) -> None:
         found = self._bucket.stat(self._key)
@@ -447,16 +492,8 @@ class _Multipart:
 
     def _parts(self, upload: str) -> dict[int, tuple[int, str]]:
         """(size, tag) of the parts that are there, by number from 0."""
-        found: dict[int, tuple[int, str]] = {}
-        marker: dict[str, Any] = {}
-        while True:
-            with self._bucket._faults(self._key):
-                page = self._bucket._client().list_parts(**self._place, UploadId=upload, **marker)
-            for each in page.get("Parts", ()):
-                found[each["PartNumber"] - 1] = (each["Size"], each["ETag"].strip('"'))
-            if not page.get("IsTruncated"):
-                return found
-            marker = {"PartNumberMarker": page["NextPartNumberMarker"]}
+        found = self._bucket.parts(self._key, upload)
+        return {number - 1: (size, tag) for number, (tag, size) in found.items()}
 
 
 def _exactly(source: BinaryIO, start: int, length: int) -> bytes:

@@ -29,6 +29,7 @@ from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
 from noria.engines.objects.bucket import S3Bucket
 from noria.engines.objects.packfile import ROW_BYTES, TAIL_BYTES, Place, Places, Rows, pack, table_of, table_size
+from noria.engines.objects.s3direct import S3Direct
 from noria.engines.objects.s3trash import CHUNKS, REWRITE_SHARE, S3Trash, named
 from noria.store.bucket import Item
 from noria.store.chunks import upcoming
@@ -91,6 +92,11 @@ class S3Objects:
         self._lock = threading.Lock()
         self._clock = clock
         self._trash = S3Trash(self.bucket, self._table_at, self._put_group, share)
+
+    @property
+    def direct(self) -> S3Direct:
+        """Signed addresses of what is a key of its own."""
+        return S3Direct(self.bucket, _key, self._clock)
 
     def put(self, source: BinaryIO) -> Digest:
         """Store the bytes of a stream; see the protocol. Raises: StoreUnavailable; StoreFull; Denied."""

@@ -29,11 +29,12 @@ from noria import plugins
 from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.clock import utc_text
-from noria.core.errors import Conflict, Denied, UsageError, WorldError
+from noria.core.errors import ConfigError, Conflict, Denied, UsageError, WorldError
 from noria.faces.http.auth import is_loopback
 from noria.faces.logs import start_log
 from noria.governance.sessions import require_usable
 from noria.governance.tokens import has_live
+from noria.store.direct import HasDirect
 from noria.store.jobs import Jobs
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
@@ -89,6 +90,16 @@ def _require_guarded(ws: Workspace, host: str) -> None:
         )
 
 
+def _require_addresses(ws: Workspace) -> None:
+    """Raises: ConfigError if artifacts are to go past the server, and the store gives out no addresses."""
+    if ws.project.server.artifacts == "direct" and not isinstance(ws.objects.store, HasDirect):
+        raise ConfigError(
+            'server.artifacts is "direct", and the object store has no addresses to give to clients',
+            where="noria.toml",
+            hint='[store] objects = "s3://bucket/prefix", or artifacts = "server"',
+        )
+
+
 def up(
     project: Project,
     *,
@@ -111,6 +122,7 @@ def up(
     host, port = host or project.server.host, project.server.port if port is None else port
     ws = open_workspace(project=project, actor=actor)
     _require_guarded(ws, host)
+    _require_addresses(ws)
     lock = _lock(project)
     try:
         listening = _listen_after(project, host, port)

@@ -50,6 +50,7 @@ __all__ = [
     "keep",
     "list_files",
     "named",
+    "note",
     "receive",
     "require_open",
     "upload",
@@ -176,6 +177,11 @@ def require_open(wire: Wire, ws: Workspace, owner: Owner) -> None:
 def keep(ws: Workspace, owner: Owner, name: str, place: Path) -> None:
     """Make a file the artifact of a run or logged model. Raises: NotFound; Conflict; StoreFull."""
     (keeping.keep_file if owner.is_model else filing.keep_artifact)(ws, owner.id, name, place)
+
+
+def note(ws: Workspace, owner: Owner, name: str, stored: str, size: int) -> None:
+    """Make an object that is stored the artifact of a run or logged model. Raises: NotFound; Conflict."""
+    (keeping.note_file if owner.is_model else filing.note_artifact)(ws, owner.id, name, stored, size)
 
 
 def _known(tx: Reader, owner: Owner) -> Sequence[tracking.ArtifactRecord | FileRecord]:

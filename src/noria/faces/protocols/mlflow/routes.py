@@ -22,6 +22,7 @@ from noria.faces.http.replies import drain
 from noria.faces.protocols.mlflow import (
     artifacts,
     assessments,
+    direct,
     evalsets,
     experiments,
     hooks,
@@ -167,7 +168,7 @@ def routes(workspace: Workspace) -> list[Route]:
             "workspaces_enabled": False,
             "trace_archival_enabled": False,
             "multipart_uploads_enabled": True,
-            "multipart_downloads_enabled": False,
+            "multipart_downloads_enabled": direct.is_on(workspace),
             "presigned_upload_run_id_supported": False,
             "presigned_upload_model_id_supported": False,
             "features_enabled": {"gateway": False},

@@ -5,7 +5,8 @@ were put together, and not before. What a kill or a cut connection left is gone 
 are told, and only the others are sent again. An upload that nobody completes is taken away after a week.
 Downloads of stretches (`range`) are the same the other way round, and `presigned` says where.
 
-Parts come to this server by the addresses that `create` gives, with the authorization that its request had.
+Parts come to this server by the addresses that `create` gives, with the authorization that its request had; or
+past it, where the project says so (direct.py).
 
 Source: mlflow/server/handlers.py of MLflow 3.17 (`_create_multipart_upload_artifact` and those beside it), and its
 client, mlflow/store/artifact/http_artifact_repo.py.
@@ -34,7 +35,7 @@ from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.faces.http.body import read_body
 from noria.faces.http.replies import drain
-from noria.faces.protocols.mlflow import artifacts
+from noria.faces.protocols.mlflow import artifacts, direct
 from noria.faces.protocols.mlflow.artifacts import Opened
 from noria.faces.protocols.mlflow.messages import INT, TEXT, Message, Repeated, Spec, read
 from noria.faces.protocols.mlflow.refusals import Refused, invalid, missing
@@ -78,7 +79,11 @@ async def create(wire: Opened, ws: Workspace, request: Request) -> Response:
     count = int(given.get("num_parts", 0)) or 1
     if not 0 < count <= PARTS_MAX:
         raise invalid(f"An upload has between 1 and {PARTS_MAX} parts, not {count}.")
-    upload = await run_in_threadpool(_begin, wire, ws, path, count)
+    await run_in_threadpool(_require_open, wire, ws, path)
+    past = await run_in_threadpool(direct.begin, ws, path, count)
+    if past is not None:
+        return _json(past)
+    upload = await run_in_threadpool(_begin, ws, path, count)
     root = request.url.path.partition("/mpu/")[0]
     base = f"{request.url.scheme}://{request.headers.get('host', '')}{root}/mpu/part/{upload}"
     allowed = request.headers.get("authorization", "")
@@ -110,6 +115,9 @@ async def part(wire: Opened, ws: Workspace, request: Request) -> Response:
 
 async def parts(wire: Opened, ws: Workspace, request: Request) -> Response:
     """`GET …/mpu/part/{upload}`: the parts that are there, to go on with the others."""
+    past = await run_in_threadpool(direct.parts, ws, request.path_params["upload"])
+    if past is not None:
+        return _json(past)
     upload = await run_in_threadpool(_found, ws, request.path_params["upload"])
     known = await run_in_threadpool(_kept, upload)
     told = [{"part_number": number, "etag": f'"{tag}"', "size": size} for number, (tag, size) in sorted(known.items())]
@@ -137,6 +145,9 @@ async def presigned(wire: Opened, ws: Workspace, request: Request) -> Response:
     path = request.path_params["path"]
     owner, name = artifacts.named(path)
     found = await run_in_threadpool(artifacts.find, ws, owner, name, path)
+    past = await run_in_threadpool(direct.address, ws, path, found.digest)
+    if past:
+        return _json({"url": past, "headers": {}, "file_size": found.size_bytes})
     root = request.url.path.partition("/presigned/")[0]
     address = f"{request.url.scheme}://{request.headers.get('host', '')}{root}/artifacts/{urllib.parse.quote(path)}"
     allowed = request.headers.get("authorization", "")
@@ -159,12 +170,16 @@ def _path(request: Request, given: Mapping[str, Any]) -> str:
     return f"{request.path_params['path'].rstrip('/')}/{name}"
 
 
-def _begin(wire: Opened, ws: Workspace, path: str, count: int) -> str:
-    """Make the folder of an upload; gives its id."""
+def _require_open(wire: Opened, ws: Workspace, path: str) -> None:
+    """A path names a file of what may be changed. Raises: Refused."""
     owner, name = artifacts.named(path)
     if not owner.id or not name:
         raise missing("Artifacts are kept with runs and logged models: …/RUN_ID/artifacts/NAME")
     artifacts.require_open(wire(), ws, owner)
+
+
+def _begin(ws: Workspace, path: str, count: int) -> str:
+    """Make the folder of an upload; gives its id."""
     place = _root(ws)
     upload = uuid.uuid4().hex
     with disk_faults(place):
@@ -229,6 +244,9 @@ def _complete(wire: Opened, ws: Workspace, path: str, name: str, said: Sequence[
     """Put the parts together and keep them as one artifact. Raises: Refused."""
     if _ID.fullmatch(name) and _is_done(_root(ws) / name, path):
         return  # the answer to an earlier request was lost on its way
+    _require_open(wire, ws, path)
+    if direct.complete(ws, path, name, said):
+        return
     upload = _found(ws, name)
     if upload.path != path:
         raise invalid("The upload is of another artifact.")
@@ -241,7 +259,6 @@ def _complete(wire: Opened, ws: Workspace, path: str, name: str, said: Sequence[
         if known.get(number, ("", 0))[0] != tag:
             raise invalid(f"Part {number} is not there as it was named: send it again.")
     owner, file = artifacts.named(path)
-    artifacts.require_open(wire(), ws, owner)
     whole = upload.folder / f"{uuid.uuid4().hex}.whole"
     try:
         with disk_faults(whole):
@@ -275,6 +292,8 @@ def _clear(folder: Path) -> None:
 
 
 def _abort(ws: Workspace, path: str, name: str) -> None:
+    if direct.abort(ws, path, name):
+        return
     folder = _root(ws) / name
     if not _ID.fullmatch(name) or not (folder / ABOUT).is_file():
         return
