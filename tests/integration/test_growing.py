@@ -529,3 +529,12 @@ def test_a_run_on_a_table_that_grew_says_that_its_source_has_changed_since(ws: W
     note = pins.check(ws, last).note
     assert note.startswith("its source t.csv has changed since, and this version")
     assert "noria data upsert t t.csv" in note
+
+
+def test_rows_are_appended_to_a_table_that_has_another_type_since_rows_of_it_were_deleted(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 2], "x": ["a", "b"]}))
+    incremental.delete(ws, "t", key_values=["2"])
+    added(ws, pa.table({"id": [1, 2], "x": [7, 8]}))
+    put(ws, "b.csv", "id,x\n2,8\n3,9\n")
+    done = incremental.append(ws, "t", str(ws.project.root / "b.csv"), watermark="id")
+    assert (done.appended, done.known, done.deleted) == (1, 1, 0)

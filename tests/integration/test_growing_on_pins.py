@@ -159,19 +159,6 @@ def test_blame_follows_the_branch_that_a_version_was_made_on(ws: Workspace) -> N
     assert [(each.version, each.change) for each in third.changes] == [(2, "added")]
 
 
-def test_the_pin_is_of_what_was_made_here_whatever_another_clone_made_meanwhile(ws: Workspace) -> None:
-    """What another clone of a shared ledger does between the commit here and its pin."""
-    first = versions.add(ws, put(ws, "t.csv", ROWS), "t", key="id")
-    table_of = tables.store(ws, read.stream(ws, first), "t")
-    made = data_commit.commit(
-        ws, "t", dataclasses.replace(table_of, tree=first.tree), roles={"key": "id", "time": "", "label": ""}, source=""
-    )
-    stand_on(ws, first)
-    incremental.upsert(ws, "t", put(ws, "four.csv", "id,x\n4,d\n"))
-    lock.pin(ws, made)
-    assert pinned(ws.project.root).tree == made.tree
-
-
 @pytest.mark.parametrize("what", [*NOTHING, "compact"])
 def test_rows_are_not_changed_where_what_the_pin_names_is_not_here(ws: Workspace, what: str) -> None:
     newest = table(ws)

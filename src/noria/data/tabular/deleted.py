@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from noria.core.errors import UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data import records
@@ -83,7 +84,10 @@ def _removed(ws: Workspace, before: DatasetVersion, after: DatasetVersion, schem
         mine = np.unique(np.concatenate(at)) if at else np.zeros(0, dtype=np.int64)
         if len(mine):
             part.target = own
-            found.append(conform_table(part.take(mine), schema))
+            try:
+                found.append(conform_table(part.take(mine), schema))
+            except (UsageError, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+                continue  # a column is of another kind since the table was added anew: no row of now is one of these
     return found
 
 
