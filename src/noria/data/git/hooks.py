@@ -49,7 +49,7 @@ Say = Callable[[str], None]
 class Installed:
     """The hook that was written, the branch that starts the pipeline, and where logs are kept.
 
-    `branch` is "" in an empty repository: the first one that is pushed; `note` says so.
+    `branch` is "" in an empty repository, where the first push tells; `note` says so.
     """
 
     repository: str
@@ -73,8 +73,9 @@ def install(repository: Path, branch: str = "") -> Installed:
     """Let pushes to a branch of a bare repository start the pipeline. Idempotent.
 
     Args:
-        branch: that starts it; else the one that HEAD names, or where that one is not there, the only one that is.
-    Raises: NotFound if there is no repository; UsageError if it is not bare; Conflict for another's hook.
+        branch: that starts it; else the one that HEAD names, or where that one is not there, main or the only one.
+    Raises: NotFound if there is no repository; UsageError if it is not bare, or for a branch that nobody named;
+        Conflict for another's hook.
     """
     if not is_bare(repository):
         raise UsageError(
@@ -85,7 +86,9 @@ def install(repository: Path, branch: str = "") -> Installed:
     hook = place / "hooks" / "post-receive"
     words = ["--branch", chosen] if chosen else []
     write_hook(hook, hook_text("hook", ["data", "received", "--repository", str(place), *words]))
-    note = "" if chosen else "there is no branch yet: the first one that is pushed starts the pipeline"
+    note = (
+        "" if chosen else "there is no branch yet: the first push of the default one, main or master says which it is"
+    )
     logs = str(place / PLACE / "logs")
     return Installed(repository=str(place), hook=str(hook), branch=chosen, logs=logs, note=note)
 
@@ -94,7 +97,7 @@ def receive(repository: Path, branch: str, updates: Iterable[str], say: Say) -> 
     """Act on what a push changed: git's lines `OLD NEW REF`. The pipeline's exit code is in the result.
 
     Args:
-        branch: that starts the pipeline; "" for the first one that is pushed, which it then is for good.
+        branch: that starts the pipeline; "" if the first push is to tell, after which it is the one for good.
     Raises: WorldError if the work folder cannot be made.
     """
     pushed = list(updates)
@@ -105,8 +108,11 @@ def receive(repository: Path, branch: str, updates: Iterable[str], say: Say) -> 
     place = repository / PLACE
     with disk_faults(place):
         (place / "logs").mkdir(parents=True, exist_ok=True)
-    with _turn(place, say):
-        started = _reasons(repository, branch, old, new, say)
+    own = _differing(repository, old or _nothing(repository), new)
+    with _turn(place, say, waits=bool(what_starts(own))) as is_ours:
+        if not is_ours:
+            say(f"noria: nothing that the pipeline stands on changed ({_some(own)})")
+        started = _reasons(repository, branch, old, new, say) if is_ours else []
         if not started:
             return Received(commit=new, started_by=(), exit_code=0, log="")
         log = place / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{new[:12]}.log"
@@ -142,28 +148,26 @@ def _is_document(path: str) -> bool:
 
 
 def _branch_of(repository: Path) -> str:
-    """The branch that HEAD names; where that one is not there, the only one that is; "" if there is none yet."""
+    """The branch that HEAD names; where that one is not there, main or the only one; "" if there is none yet."""
     named = git(repository, "symbolic-ref", "--short", "HEAD").stdout.strip()
     there = git(repository, "for-each-ref", "--format=%(refname:short)", "refs/heads").stdout.split()
-    if named in there or len(there) > 1:
-        return named
-    return there[0] if there else ""
+    usual = [each for each in (named, *_USUAL) if each in there]
+    if len(there) > 1 and not usual:
+        raise UsageError(f"{repository} has no branch {named!r}, which its HEAD names", hint="--branch NAME")
+    return usual[0] if usual else there[0] if there else ""
 
 
 def _first(repository: Path, updates: Sequence[str], say: Say) -> str:
-    """The branch of the first push: the hook is written anew for it. "" if the push has none, or several."""
+    """The branch of HEAD, main or master, if the push has it: the hook is written anew for it; else ""."""
+    named = git(repository, "symbolic-ref", "--short", "HEAD").stdout.strip()
     refs = [line.split()[2] for line in updates if len(line.split()) == 3]
     pushed = [ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/")]
-    usual = [each for each in _USUAL if each in pushed]
-    chosen = usual[0] if usual else pushed[0] if len(pushed) == 1 else ""
-    if not chosen:
-        if pushed:
-            say(
-                f"noria: {_some(pushed)}: say which branch starts the pipeline: noria data hook --branch NAME REPOSITORY"
-            )
-        return ""
-    install(repository, chosen)
-    say(f"noria: from now on, pushes to {chosen} start the pipeline (noria data hook --branch NAME changes that)")
+    chosen = next((each for each in (named, *_USUAL) if each in pushed), "")
+    if chosen:
+        install(repository, chosen)
+        say(f"noria: from now on, pushes to {chosen} start the pipeline (noria data hook --branch NAME changes that)")
+    elif pushed:
+        say(f"noria: {_some(pushed)} starts nothing: noria data hook --branch NAME {repository} says which branch does")
     return chosen
 
 
@@ -180,7 +184,7 @@ def _reasons(repository: Path, branch: str, old: str, new: str, say: Say) -> lis
     """The paths that start the pipeline on a commit; says so, or why nothing does."""
     done = _done(repository, branch)
     if not done:
-        done = old or git(repository, "hash-object", "-t", "tree", "-w", "/dev/null").stdout.strip()
+        done = old or _nothing(repository)
         _set_done(repository, branch, done)
     tip = git(repository, "rev-parse", f"refs/heads/{branch}").stdout.strip()
     if tip != new and git(repository, "merge-base", "--is-ancestor", new, done).returncode == 0:
@@ -196,6 +200,11 @@ def _reasons(repository: Path, branch: str, old: str, new: str, say: Say) -> lis
     since = ", and the pipeline has not come to an end since" if is_again else ""
     say(f"noria: {_some(started)} changed{since}: the pipeline starts on {new[:12]}")
     return started
+
+
+def _nothing(repository: Path) -> str:
+    """The empty tree."""
+    return git(repository, "hash-object", "-t", "tree", "-w", "/dev/null").stdout.strip()
 
 
 def _differing(repository: Path, old: str, new: str) -> list[str]:
@@ -279,15 +288,18 @@ def _streamed(command: Sequence[str], folder: Path, tell: Say) -> int:
 
 
 @contextmanager
-def _turn(place: Path, say: Say) -> Iterator[None]:
-    """One pipeline at a time in a repository."""
+def _turn(place: Path, say: Say, *, waits: bool) -> Iterator[bool]:
+    """One pipeline at a time in a repository. Gives whether it is ours: False only for who does not wait."""
     with disk_faults(place), (place / "lock").open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not waits:
+                yield False
+                return
             say("noria: another push is at it; waiting")
             fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+        yield True
 
 
 def _some(paths: Sequence[str], shown: int = 3) -> str:

@@ -55,7 +55,7 @@ Examples:
 
 @click.command("received", epilog=RECEIVED_EPILOG)
 @click.option("--repository", required=True, type=click.Path(path_type=Path), help="The bare repository.")
-@click.option("--branch", default="", help="The branch that starts the pipeline; else the first one that is pushed.")
+@click.option("--branch", default="", help="The branch that starts the pipeline; else the first push tells.")
 @_JSON
 def received_command(repository: Path, branch: str, is_json: bool) -> int:
     """What the post-receive hook calls: start the pipeline if the push changed what it stands on.
