@@ -32,7 +32,7 @@ from noria.data.standing import Ground
 from noria.data.tabular import segments, sources, tables
 from noria.data.tabular.deleted import deleted_rows
 from noria.data.tabular.grown import Appended, Compacted, Deleted, Grown, Upserted
-from noria.data.tabular.late import LateRows, by_value
+from noria.data.tabular.late import LateRows, ordered
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -540,11 +540,12 @@ def _last_mark(ws: Workspace, version: DatasetVersion, column: str, schema: pa.S
     greatest = None
     removed = gone.select([column]).to_batches()
     for batch in chain(read.stream(ws, version, columns=[column]), removed):
-        found = pc.max(by_value(batch.column(0)))
+        found = pc.max(ordered(batch.column(0)))
         if found.is_valid and (greatest is None or pc.greater(found, greatest).as_py()):
             greatest = found
     name, _, noted = version.watermark.partition("=")
     if name == column and noted:
         mark = where.value_as(noted, kind)
-        greatest = mark if greatest is None or pc.greater(mark, greatest).as_py() else greatest
+        is_one = ordered(pa.array([mark.as_py()], mark.type)).null_count == 0
+        greatest = mark if is_one and (greatest is None or pc.greater(mark, greatest).as_py()) else greatest
     return greatest
