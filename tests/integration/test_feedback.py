@@ -171,6 +171,22 @@ def test_names_that_collide_keep_both_columns(ws: Workspace) -> None:
         from_predictions(ws, model="m", name="other", label="score")
 
 
+def test_where_nothing_can_be_taken_the_error_says_whether_to_wait_or_whom_else_to_ask(ws: Workspace) -> None:
+    served = Served(ws)
+    served.answer("a", {"n": 1})
+    with pytest.raises(NotFound, match="1 answer in a log that is still written to") as caught:
+        from_predictions(ws, model="m", name="back")
+    assert "try again in a minute" in caught.value.hint
+    served.close()
+    with pytest.raises(NotFound, match="m has no sealed answer in this time") as caught:
+        from_predictions(ws, model="m", name="back", since="2030-01-01")
+    assert "--since" not in caught.value.hint or "event times" in caught.value.hint
+    from_predictions(ws, model="m", name="back")
+    with pytest.raises(NotFound, match="other has no sealed answer") as caught:
+        from_predictions(ws, model="other", name="back")
+    assert caught.value.hint == "models that have: m"
+
+
 def test_what_is_asked_wrongly_is_one_clear_error(ws: Workspace) -> None:
     with pytest.raises(NotFound, match="m has no sealed answer"):
         from_predictions(ws, model="m", name="back")

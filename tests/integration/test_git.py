@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from git_project import PIPELINE, add, commit, git, new_project, noria, run
 
+from noria.data.git import hooks
 from noria.data.pins import read_pin
 
 ROWS = ["id,price,name"] + [f"{number},{number}.50,n{number}" for number in range(1, 21)]
@@ -282,8 +284,79 @@ class TestPipeline:
     def test_another_branch_starts_nothing(self, project: Path, bare: Path) -> None:
         git(project, "checkout", "--quiet", "-b", "idea")
         told = git(project, "push", "--quiet", "origin", "idea")
-        assert "noria" not in told
+        assert "noria: idea starts nothing" in told
         assert not (bare / "noria").exists()
+        assert "from now on, pushes to main start the pipeline" in self.pushed(project)
+        git(project, "checkout", "--quiet", "-b", "other")
+        assert "noria" not in git(project, "push", "--quiet", "origin", "other")
+
+    def test_what_could_not_be_asked_is_asked_again_by_the_next_push(self, project: Path, bare: Path) -> None:
+        noria(project, "data", "push")
+        self.pushed(project)
+        add(project, "prices", {"a.csv": csv(ROWS[:11])})
+        commit(project, "fewer prices, not pushed")
+        told = self.pushed(project)
+        assert "is on no remote" in told
+        assert "the next push to main starts it again: git commit --allow-empty" in told
+        noria(project, "data", "push")
+        (project / "README.md").write_text("# shop\n")
+        commit(project, "readme")
+        told = self.pushed(project)
+        assert "noria.lock/prices.toml changed, and the pipeline has not come to an end since" in told
+        assert "10 rows" in told
+        assert "exit code 0" in told
+        (project / "README.md").write_text("# our shop\n")
+        commit(project, "readme again")
+        assert "nothing that the pipeline stands on changed (README.md)" in self.pushed(project)
+
+    def test_code_that_fails_is_an_answer(self, project: Path, bare: Path) -> None:
+        noria(project, "data", "push")
+        (project / "pipeline.py").write_text(PIPELINE.replace("return len(rows)", "raise ValueError('no')"))
+        commit(project, "break it")
+        assert "exit code 4" in self.pushed(project)
+        (project / "README.md").write_text("# shop\n")
+        commit(project, "readme")
+        assert "nothing that the pipeline stands on changed (README.md)" in self.pushed(project)
+
+    def test_a_document_does_not_wait_for_a_pipeline_that_runs(self, project: Path, bare: Path) -> None:
+        noria(project, "data", "push")
+        self.pushed(project)
+        (project / "README.md").write_text("# shop\n")
+        commit(project, "readme")
+        with (bare / "noria" / "lock").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            told = self.pushed(project)
+        assert "nothing that the pipeline stands on changed (README.md)" in told
+
+    def test_an_older_push_that_comes_to_its_turn_late_runs_nothing(self, project: Path, bare: Path) -> None:
+        noria(project, "data", "push")
+        self.pushed(project)
+        first = run(bare, "git", "rev-parse", "main").strip()
+        (project / "pipeline.py").write_text(PIPELINE + "\n\nUNUSED = 1\n")
+        commit(project, "a line")
+        self.pushed(project)
+        said: list[str] = []
+        hooks.receive(bare, "main", [f"{'0' * 40} {first} refs/heads/main"], said.append)
+        tip = run(bare, "git", "rev-parse", "main").strip()[:12]
+        assert said == [f"noria: a later push was first: the pipeline has been run on {tip}, which has this one"]
+        assert len(self.logs(bare)) == 2
+
+    @pytest.mark.parametrize("branches", [["main"], ["main", "idea"]])
+    def test_in_an_empty_repository_whose_head_names_another_branch_the_first_push_tells(
+        self, project: Path, tmp_path: Path, branches: list[str]
+    ) -> None:
+        bare = tmp_path / "empty.git"
+        git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=master", bare)
+        assert "there is no branch yet" in noria(tmp_path, "data", "hook", bare)
+        git(project, "remote", "add", "origin", bare)
+        git(project, "branch", "idea")
+        noria(project, "data", "push")
+        told = git(project, "push", "origin", *branches, code=None)
+        assert "from now on, pushes to main start the pipeline" in told
+        assert "exit code 0" in told
+        assert "--branch main" in (bare / "hooks" / "post-receive").read_text()
+        assert "noria:" not in git(project, "push", "origin", "idea:other", code=None)
+        assert json.loads(noria(tmp_path, "data", "hook", bare, "--json"))["branch"] == "main"
 
     def test_a_push_sends_the_data_first_where_the_hooks_are_linked(
         self, project: Path, bare: Path, tmp_path: Path

@@ -529,3 +529,51 @@ def test_a_run_on_a_table_that_grew_says_that_its_source_has_changed_since(ws: W
     note = pins.check(ws, last).note
     assert note.startswith("its source t.csv has changed since, and this version")
     assert "noria data upsert t t.csv" in note
+
+
+def test_rows_are_appended_to_a_table_that_has_another_type_since_rows_of_it_were_deleted(ws: Workspace) -> None:
+    added(ws, pa.table({"id": [1, 2], "x": ["a", "b"]}))
+    incremental.delete(ws, "t", key_values=["2"])
+    added(ws, pa.table({"id": [1, 2], "x": [7, 8]}))
+    put(ws, "b.csv", "id,x\n2,8\n3,9\n")
+    done = incremental.append(ws, "t", str(ws.project.root / "b.csv"), watermark="id")
+    assert (done.appended, done.known, done.deleted) == (1, 1, 0)
+
+
+def test_an_infinity_or_nan_is_no_watermark_and_does_not_make_later_rows_late(ws: Workspace) -> None:
+    nan, inf = float("nan"), float("inf")
+
+    def append(values: list[float | None]) -> tuple[int, int, int, str]:
+        rows = pa.table({"w": pa.array(values, pa.float64())}).to_reader()
+        done = incremental.append_rows(ws, "t", rows, "w")
+        return done.appended, done.late, done.unordered, done.watermark
+
+    assert append([1.5, nan, 2.5, None]) == (2, 0, 2, "w=2.5")
+    assert append([inf, 3.5, -inf]) == (1, 0, 2, "w=3.5")
+    assert append([nan, 4.5]) == (1, 0, 1, "w=4.5")
+    added(ws, pa.table({"w": [1.0, inf]}), key="")
+    assert append([5.5]) == (1, 0, 0, "w=5.5"), "one that is in the table already"
+
+
+def test_an_infinite_watermark_that_was_noted_before_counts_no_longer(ws: Workspace) -> None:
+    first = added(ws, pa.table({"w": [1.0]}), key="")
+    commit.commit(
+        ws,
+        "t",
+        tables.store(ws, pa.table({"w": [1.0, float("inf")]}), "t"),
+        roles=segments.roles(first),
+        source="",
+        operation="append",
+        watermark="w=inf",
+    )
+    assert incremental.append_rows(ws, "t", pa.table({"w": [2.0]}).to_reader(), "").appended == 1
+
+
+def test_a_value_that_does_not_fit_is_told_by_its_row(ws: Workspace) -> None:
+    versions.add(ws, put(ws, "t.csv", "id,x\n0,5\n"), "t")
+    lines = [f"{number},{number}" for number in range(1, 5000)]
+    lines[3123] = "3124,seven"
+    lines[4000] = "4001,eight"
+    put(ws, "more.csv", "id,x\n" + "\n".join(lines) + "\n")
+    with pytest.raises(UsageError, match=r"column .x. of more\.csv holds a value that is no int64: row 3,123, from 0"):
+        incremental.append(ws, "t", str(ws.project.root / "more.csv"), watermark="id")

@@ -18,7 +18,7 @@ from noria.data import versions
 from noria.data.pins import Pin, pin_text, read_pin, write_pin
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
-from noria.data.tabular import incremental
+from noria.data.tabular import blame, incremental
 from noria.faces import verbs
 from noria.faces.cli import show
 from noria.store.workspace import Workspace
@@ -73,39 +73,90 @@ NOTHING: dict[str, Callable[[Workspace], Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", NOTHING)
-def test_where_nothing_changed_the_project_stands_on_the_version_that_the_result_names(
-    ws: Workspace, what: str
-) -> None:
+NO_ROW = ("append of no row", "upsert of no row", "delete by key", "delete by condition")
+
+
+@pytest.mark.parametrize("what", NO_ROW)
+def test_where_nothing_changed_the_project_stands_on_what_it_stood_on(ws: Workspace, what: str) -> None:
     newest = table(ws)
     back = versions.add(ws, str(ws.project.root / "t.csv"), "t")
     assert pinned(ws.project.root).tree == back.tree
     done = NOTHING[what](ws)
-    assert done.dataset == newest
-    assert pinned(ws.project.root).tree == newest.tree
-    assert read.table(ws, versions.resolve(ws, "t"))["id"].to_pylist() == [1, 2, 3]
-    assert done.brings_in.startswith("noria.lock stood on t@1; this is built on t@2, the newest")
-    assert NOTHING[what](ws).brings_in == "", "the project stands on it now"
+    assert (done.dataset.ref, done.brings_in) == ("t@1", "")
+    assert done.leaves_out.startswith("this is built on t@1, on which noria.lock stood; t@2 is newer")
+    assert pinned(ws.project.root).tree == back.tree
+    assert versions.resolve(ws, "t@latest") == newest
 
 
-def test_a_change_says_that_it_brings_in_what_another_branch_made(ws: Workspace) -> None:
+def test_a_change_is_of_the_branch_that_is_checked_out_and_has_nothing_of_another(ws: Workspace) -> None:
     table(ws)
     stand_on(ws, versions.resolve(ws, "t@1"))
     done = incremental.upsert(ws, "t", put(ws, "four.csv", "id,x\n4,d\n"))
     assert (done.dataset.ref, done.inserted) == ("t@3", 1)
-    assert "noria data diff t@1 t@2" in done.brings_in
-    assert done.brings_in in show.render("upserted", verbs.builtins(done))
+    assert done.dataset.parent == versions.resolve(ws, "t@1").tree
+    assert read.table(ws, done.dataset)["id"].to_pylist() == [1, 2, 4]
+    assert "noria data diff t@2 t@3; t@latest names it" in done.leaves_out
+    assert done.leaves_out in show.render("upserted", verbs.builtins(done))
+    assert pinned(ws.project.root).tree == done.dataset.tree
+    assert incremental.upsert(ws, "t", put(ws, "five.csv", "id,x\n5,e\n")).leaves_out == "", "it is the newest now"
     stand_on(ws, versions.resolve(ws, "t@1"))
-    grown = incremental.append(ws, "t", put(ws, "five.csv", "id,x\n5,e\n"), watermark="id")
-    assert grown.brings_in in show.render("appended", verbs.builtins(grown))
+    grown = incremental.append(ws, "t", str(ws.project.root / "five.csv"), watermark="id")
+    assert read.table(ws, grown.dataset)["id"].to_pylist() == [1, 2, 5]
+    assert grown.leaves_out in show.render("appended", verbs.builtins(grown))
     stand_on(ws, versions.resolve(ws, "t@1"))
-    gone = incremental.delete(ws, "t", key_values=["5"])
-    assert gone.brings_in in show.render("deleted", verbs.builtins(gone))
-    assert all(each.brings_in for each in (grown, gone))
+    gone = incremental.delete(ws, "t", key_values=["2"])
+    assert read.table(ws, gone.dataset)["id"].to_pylist() == [1]
+    assert gone.leaves_out in show.render("deleted", verbs.builtins(gone))
+    stand_on(ws, grown.dataset)
     small = incremental.compact(ws, "t")
-    assert small.brings_in == ""
-    stand_on(ws, gone.dataset)
-    assert incremental.upsert(ws, "t", str(ws.project.root / "five.csv")).brings_in == "", "the same rows, compacted"
+    assert read.table(ws, small.dataset)["id"].to_pylist() == [1, 2, 5]
+    assert gone.dataset.ref in small.leaves_out
+
+
+def test_the_newest_version_is_built_on_where_it_is_asked_for(ws: Workspace) -> None:
+    newest = table(ws)
+    stand_on(ws, versions.resolve(ws, "t@1"))
+    done = incremental.append(ws, "t@latest", put(ws, "n.csv", "id,x\n3,c\n"), watermark="id")
+    assert (done.dataset, done.appended, done.leaves_out) == (newest, 0, "")
+    assert done.brings_in.startswith("noria.lock stood on t@1; this is built on t@2, which was asked for")
+    assert done.brings_in in show.render("appended", verbs.builtins(done))
+    assert pinned(ws.project.root).tree == newest.tree, "the project stands on what the result names"
+    stand_on(ws, versions.resolve(ws, "t@1"))
+    assert incremental.delete(ws, "t@latest", key_values=["1"]).brings_in
+    assert read.table(ws, versions.resolve(ws, "t"))["id"].to_pylist() == [2, 3]
+    with pytest.raises(NotFound, match="has no version '9'"):
+        incremental.append(ws, "t@9", str(ws.project.root / "n.csv"), watermark="id")
+
+
+def test_the_same_change_on_two_branches_is_one_version(ws: Workspace) -> None:
+    first = versions.add(ws, put(ws, "t.csv", ROWS), "t", key="id")
+    made = incremental.append(ws, "t", put(ws, "n.csv", "id,x\n3,c\n"), watermark="id").dataset
+    stand_on(ws, versions.resolve(ws, first.ref))
+    again = incremental.append(ws, "t", str(ws.project.root / "n.csv"), watermark="id")
+    assert (again.dataset, again.appended, again.leaves_out) == (made, 1, "")
+    assert pinned(ws.project.root).tree == made.tree
+
+
+def test_what_another_branch_deleted_is_not_deleted_here(ws: Workspace) -> None:
+    table(ws)
+    other = incremental.delete(ws, "t", key_values=["3"]).dataset
+    stand_on(ws, versions.resolve(ws, "t@1"))
+    mine = incremental.append(ws, "t", put(ws, "n.csv", "id,x\n3,c\n"), watermark="id")
+    assert (mine.appended, mine.deleted) == (1, 0), "row 3 came and went on the other branch alone"
+    stand_on(ws, other)
+    assert incremental.append(ws, "t", str(ws.project.root / "n.csv"), watermark="id").deleted == 1
+
+
+def test_blame_follows_the_branch_that_a_version_was_made_on(ws: Workspace) -> None:
+    table(ws)
+    incremental.delete(ws, "t", key_values=["1"])
+    stand_on(ws, versions.resolve(ws, "t@2"))
+    incremental.upsert(ws, "t", put(ws, "five.csv", "id,x\n5,e\n"))
+    found = blame.blame(ws, "t", key="1")
+    assert [(each.version, each.change) for each in found.changes] == [(1, "added"), (3, "removed")]
+    assert found.is_there, "the newest version was made from t@2"
+    third = blame.blame(ws, "t", key="3")
+    assert [(each.version, each.change) for each in third.changes] == [(2, "added")]
 
 
 @pytest.mark.parametrize("what", [*NOTHING, "compact"])

@@ -86,7 +86,7 @@ def test_numbers_too_wide_for_a_decimal_are_not_appended_to_doubles(tmp_path: Pa
     versions.add(ws, str(tmp_path / "half.csv"))
     with pytest.raises(UsageError, match="a double would round"):
         incremental.append(ws, "half", str(tmp_path / f"more.{form}"), watermark="k")
-    with pytest.raises(UsageError, match="holds a value that is no double"):
+    with pytest.raises(UsageError, match="holds a value that is no double: row 0, from 0"):
         incremental.append(ws, "half", str(tmp_path / "words.csv"), watermark="k")
     assert read.table(ws, versions.describe(ws, "half"))["x"].to_pylist() == [0.5]
     incremental.append(ws, "half", str(tmp_path / "endless.csv"), watermark="k")

@@ -62,7 +62,10 @@ def union(ws: Workspace, tables: Sequence[DataFile]) -> formats.Columns:
         return ()
     if not any(file.inspected.rows for file in tables if file.inspected):
         which = tables[0].name if len(tables) == 1 else f"its {len(tables)} tables"
-        raise UsageError(f"{which} has no rows" if len(tables) == 1 else f"{which} have no rows")
+        raise UsageError(
+            f"{which} has no rows" if len(tables) == 1 else f"{which} have no rows",
+            hint="add it when there is a row, or with --as-files, as the bytes that it is",
+        )
     by_file = {file.name: file.inspected.columns for file in tables if file.inspected is not None}
     if len(set(by_file.values())) == 1:
         return next(iter(by_file.values()))

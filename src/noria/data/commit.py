@@ -60,6 +60,7 @@ def commit(
     watermark: str = "",
     inputs: Sequence[Edge] = (),
     parent: str | None = None,
+    is_newest: bool = True,
     anew: bool = False,
     added: str = "",
 ) -> DatasetVersion:
@@ -68,11 +69,13 @@ def commit(
     Args:
         roles: the columns that are key, time and label; "" for none.
         operation, watermark, inputs: as in the fact; `inputs` are further edges of lineage.
-        parent: the tree of the newest version that the caller decided on ("" for none); None decides anyhow.
+        parent: the tree of the version that the caller built on ("" for none); None is the newest, whichever it is.
+        is_newest: `parent` was taken for being the newest version, and has to be it still.
         added: when it was added where it comes from (UTC text); "" is now.
-        anew: only the newest version's own tree is the same: what an append or a compaction made is the next.
-    Raises: NoSuchColumn; Conflict if `parent` is not the newest version's tree any more; ConfigError where rows
-        were changed of a data set whose pin is in conflict.
+        anew: only that version's own tree is the same, or what was made of it in the same way: what an append or a
+            compaction made is the next.
+    Raises: NoSuchColumn; Conflict if `parent` is not the newest version's tree any more, or is not kept; ConfigError
+        where rows were changed of a data set whose pin is in conflict.
     """
     if is_pinned and operation in _BUILT_ON:
         read_pin(ws.project.root, name)  # on which side of a conflict it builds, nobody said
@@ -99,16 +102,19 @@ def commit(
         **roles,
     )
     with ws.ledger.transaction() as tx:
-        last = records.newest(tx, name)
-        if parent is not None and parent != (last.tree if last else ""):
+        before = records.newest(tx, name)
+        if parent and not is_newest:
+            before = records.by_tree(tx, name, parent)
+        if parent is not None and parent != (before.tree if before else ""):
+            now = f"{before.ref} ({short(before.content)})" if before else "nothing"
             raise Conflict(
-                f"{name} has moved on to {last.ref if last else 'nothing'} ({short(last.content) if last else ''})",
+                f"{name} has moved on to {now}",
                 hint="somebody else added a version; try again",
             )
-        version, is_new = _decide(tx, payload, last, inputs, anew=anew)
+        version = _decide(tx, payload, before, inputs, anew=anew)
     failpoint("data.committed")
     if is_pinned:
-        lock.pin(ws, version, is_new=is_new)
+        lock.pin(ws, version)
     return version
 
 
@@ -161,33 +167,36 @@ def code_of(root: Path) -> str:
 
 
 def _decide(
-    tx: Transaction, payload: DatasetCommitted, last: DatasetVersion | None, inputs: Sequence[Edge], *, anew: bool
-) -> tuple[DatasetVersion, bool]:
-    """Under the ledger's lock: the version that has this content, or the next one."""
+    tx: Transaction, payload: DatasetCommitted, before: DatasetVersion | None, inputs: Sequence[Edge], *, anew: bool
+) -> DatasetVersion:
+    """Under the ledger's lock: the version that has this content, or the next one, made from the one before."""
     roles = {"key": payload.key, "time": payload.time, "label": payload.label}
-    same = _same(tx, payload, last, anew=anew)
+    same = _same(tx, payload, before, anew=anew)
     if same is not None:
         if roles_of(same) == roles:
-            return same, False
-        return describe(tx, same, roles, payload.time_min, payload.time_max), False
+            return same
+        return describe(tx, same, roles, payload.time_min, payload.time_max)
     number = records.highest(tx, payload.name) + 1  # a number that was dropped is not given again
-    edges = [("parent", last.tree)] if last else []
+    edges = [("parent", before.tree)] if before else []
     tx.append(
-        dataclasses.replace(payload, version=number, parent=last.tree if last else ""),
+        dataclasses.replace(payload, version=number, parent=before.tree if before else ""),
         inputs=[*edges, *inputs],
         outputs=[("tree", payload.tree), ("version", f"dataset/{payload.name}@{number}")],
     )
     made = records.by_number(tx, payload.name, number)
     assert made is not None, "the projection wrote the version"
-    return made, True
+    return made
 
 
 def _same(
-    tx: Transaction, payload: DatasetCommitted, last: DatasetVersion | None, *, anew: bool
+    tx: Transaction, payload: DatasetCommitted, before: DatasetVersion | None, *, anew: bool
 ) -> DatasetVersion | None:
     content = payload.content or payload.tree
     if anew:  # a compaction says the same in another tree, and is the next version
-        return last if last is not None and last.tree == payload.tree else None
+        if before is None or before.tree == payload.tree:
+            return before
+        made = records.by_tree(tx, payload.name, payload.tree)  # by the same change of another branch
+        return made if made is not None and made.parent == before.tree and made.version > before.version else None
     return records.by_tree(tx, payload.name, payload.tree) or records.by_content(tx, payload.name, content)
 
 

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from noria.core.errors import StoreFull, StoreUnavailable
 from noria.core.frozen import frozen
-from noria.data import clones, records
+from noria.data import clones
 from noria.data.pins import pin_path, pin_text, read_pin, write_pin
 from noria.data.records import DatasetVersion
 from noria.store.bucket import InBucket
@@ -179,12 +179,9 @@ def file_lock(path: Path, what: str, wait_s: float = WAIT_S) -> Iterator[None]:
         os.close(handle)
 
 
-def pin(ws: Workspace, version: DatasetVersion, *, is_new: bool = False) -> Path:
-    """Write the pin of a version; a new version gives way to a newer one that another process added."""
+def pin(ws: Workspace, version: DatasetVersion) -> Path:
+    """Write the pin of a version, whatever else the ledger has: another clone's, or another branch's."""
     with file_lock(ws.project.state / "locks" / f"pin-{version.name}.lock", f"the pin of {version.name}"):
-        if is_new:
-            with ws.ledger.read() as tx:
-                version = records.newest(tx, version.name) or version
         write_pin(ws.project.root, version.name, pin_text(version))
     return pin_path(ws.project.root, version.name)
 

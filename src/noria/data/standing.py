@@ -2,8 +2,9 @@
 
 Adding a source replaces what the pin says. That is what was asked for, so it is never refused; but where
 the pin was in conflict between two branches, or the table had grown since it was added, the result says
-what is not in it any more, and how to see it. A verb that changes rows builds on the newest version: it
-refuses where what the pin says is not here, and says what it brings in where the pin stood elsewhere.
+what is not in it any more, and how to see it. A verb that changes rows builds on the version of the pin, as
+whatever else is asked of the data set by its name alone, so that no branch gets another's rows: it says
+which newer version is not in it, and refuses where what the pin says is not here.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Sequence
 from noria.core.errors import NotFound
 from noria.core.frozen import frozen
 from noria.core.identity import short
-from noria.data import records
+from noria.data import records, select
 from noria.data.pins import Pin, conflict_sides, read_pin
 from noria.data.records import DatasetVersion
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
-__all__ = ["Standing", "brought_in", "ground", "settled", "standing", "taken_back"]
+__all__ = ["Ground", "Standing", "brought_in", "ground", "left_out", "settled", "standing", "taken_back"]
 
 GROWING = ("append", "upsert", "delete")
 _ID_DIGITS = 8
@@ -37,6 +38,28 @@ class Standing:
     absent: Pin | None = None
 
 
+@frozen
+class Ground:
+    """What a change of rows is built on: `base`, None for a data set that there is not yet.
+
+    `pin` is the project's, `named` the version that it names, `newest` that of the ledger; `is_newest` if `base` was
+    taken for being that.
+    """
+
+    name: str
+    base: DatasetVersion | None
+    newest: DatasetVersion | None
+    pin: Pin | None
+    named: DatasetVersion | None
+    is_newest: bool
+
+    @property
+    def version(self) -> DatasetVersion:
+        """The base of a change that needs one."""
+        assert self.base is not None, "asked before rows are looked at"
+        return self.base
+
+
 def standing(ws: Workspace, name: str, pin: Pin | None) -> Standing:
     """What a data set stands on now. A pin that cannot be read is None."""
     sides = conflict_sides(ws.project.root, name)
@@ -46,44 +69,63 @@ def standing(ws: Workspace, name: str, pin: Pin | None) -> Standing:
         return Standing(version or records.newest(tx, name), sides, absent)
 
 
-def ground(ws: Workspace, name: str) -> Pin | None:
-    """The pin of a data set whose rows are about to be changed; None without one.
+def ground(ws: Workspace, ref: str) -> Ground:
+    """What rows are about to be changed of: what `t` alone names, the version of its pin; or `t@latest`, `t@3`.
 
-    Raises: ConfigError for a pin in conflict; NotFound where what it names is not here: rows would be changed of
-    an older version, or of none, and the pin would lose the others.
+    Raises: UsageError for what is no name; ConfigError for a pin in conflict; NotFound for a version that there is
+    not, or where what the pin names is not here: rows would be changed of an older version, or of none, and the pin
+    would lose the others.
     """
+    text, _, asked = ref.partition("@")
+    name = select.checked_name(text)
     pin = read_pin(ws.project.root, name)
-    if pin is None:
-        return None
     with ws.ledger.read() as tx:
-        if _named(tx, pin) is not None:
-            return pin
+        named = _named(tx, pin) if pin is not None else None
         last = records.newest(tx, name)
-    here = f"the newest here is {last.ref}" if last is not None else "nothing of it is"
-    raise NotFound(
-        f"{name} stands on {short(pin.content)}, which is not here ({here}): its rows cannot be changed",
-        hint=f"noria data pull {name}",
-    )
+    if pin is not None and named is None:
+        here = f"the newest here is {last.ref}" if last is not None else "nothing of it is"
+        raise NotFound(
+            f"{name} stands on {short(pin.content)}, which is not here ({here}): its rows cannot be changed",
+            hint=f"noria data pull {name}",
+        )
+    if asked:
+        return Ground(name, select.resolve(ws, ref), last, pin, named, is_newest=asked == "latest")
+    if named is not None and named.dropped_at:
+        raise select.dropped(named)
+    return Ground(name, named or last, last, pin, named, is_newest=named is None)
 
 
-def brought_in(ws: Workspace, pin: Pin | None, base: DatasetVersion) -> str:
-    """In words: that a change was built on `base`, the newest, while the pin named another; "" if it was the same."""
-    if pin is None or pin.tree == base.tree or pin.content == base.content:
-        return ""
-    with ws.ledger.read() as tx:
-        was = _named(tx, pin)
-    if was is None:
+def brought_in(on: Ground) -> str:
+    """In words: that a change was built on a version that was asked for, while the pin named another; else ""."""
+    if on.named is None or on.base is None or _is_same(on.named, on.base):
         return ""
     return (
-        f"noria.lock stood on {was.ref}; this is built on {base.ref}, the newest, and has what that has: "
-        f"noria data diff {was.ref} {base.ref}"
+        f"noria.lock stood on {on.named.ref}; this is built on {on.base.ref}, which was asked for, and has what that "
+        f"has: noria data diff {on.named.ref} {on.base.ref}"
     )
+
+
+def left_out(on: Ground, made: DatasetVersion) -> str:
+    """In words: that the ledger has a newer version, of another branch or clone, which is not in this; else ""."""
+    if on.base is None or on.newest is None or _is_same(on.base, on.newest) or _is_same(on.newest, made):
+        return ""
+    stood = ", on which noria.lock stood" if on.named is not None and _is_same(on.named, on.base) else ""
+    return (
+        f"this is built on {on.base.ref}{stood}; {on.newest.ref} is newer, and what it has besides is not in this: "
+        f"noria data diff {on.newest.ref} {made.ref}; {made.name}@latest names it, to build on it"
+    )
+
+
+def _is_same(one: DatasetVersion, other: DatasetVersion) -> bool:
+    return one.tree == other.tree or one.content == other.content
 
 
 def _named(tx: Reader, pin: Pin) -> DatasetVersion | None:
-    """The version that a pin names, a dropped one too; or another one that says the same."""
+    """The version that a pin names; else another one that says the same; else one that was dropped."""
     same = [each for each in records.history(tx, pin.name) if each.tree == pin.tree]
-    return same[-1] if same else records.by_content(tx, pin.name, pin.content)
+    kept = [each for each in same if not each.dropped_at]
+    found = kept[-1] if kept else records.by_content(tx, pin.name, pin.content)
+    return found or (same[-1] if same else None)
 
 
 def settled(ws: Workspace, before: Standing, made: DatasetVersion) -> str:

@@ -38,7 +38,8 @@ __all__ = ["AppendedVersion", "UpsertedVersion", "add_data", "append_data", "rea
 class AppendedVersion(DatasetVersion):
     """The version that an append left, and how many rows it took, knew, and left out; as in `Appended`.
 
-    `brings_in` says what else is in it, where the project stood on another version than the newest.
+    `brings_in` says what else is in it, where another version was asked for than the project stood on,
+    `leaves_out` that a newer one is not.
     """
 
     appended: int
@@ -48,19 +49,22 @@ class AppendedVersion(DatasetVersion):
     deleted: int
     late_examples: tuple[str, ...] = ()
     brings_in: str = ""
+    leaves_out: str = ""
 
 
 @frozen(kw_only=True)
 class UpsertedVersion(DatasetVersion):
     """The version that an upsert left, and how many rows are new, changed, and as they were.
 
-    `brings_in` says what else is in it, where the project stood on another version than the newest.
+    `brings_in` says what else is in it, where another version was asked for than the project stood on,
+    `leaves_out` that a newer one is not.
     """
 
     inserted: int
     updated: int
     unchanged: int
     brings_in: str = ""
+    leaves_out: str = ""
 
 
 def add_data(
@@ -124,6 +128,7 @@ def append_data(
         deleted=done.deleted,
         late_examples=done.late_examples,
         brings_in=done.brings_in,
+        leaves_out=done.leaves_out,
     )
 
 
@@ -144,6 +149,7 @@ def upsert_data(frame: Any, *, name: str, key: str = "", note: str = "", root: s
         updated=done.updated,
         unchanged=done.unchanged,
         brings_in=done.brings_in,
+        leaves_out=done.leaves_out,
     )
 
 

@@ -40,13 +40,16 @@ class AuditReport:
     """What an audit found. `first_bad` is the first wrong sequence number, 0 if all is well.
 
     `kind` is edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint, tree, damaged,
-    record (facts are well, but a record is not their fold), queue (a row of a job or a lease is not what was
-    written), object (facts and records are well, but
-    a stored object is altered or gone; `first_bad` is then the first fact that gave it), or log (all of
-    that is well, but a file of predictions or labels that no fact has sealed yet holds damaged lines).
+    signer (facts agree with their checkpoints, and a key that is not known here signed some: another clone
+    that writes this ledger, or a forger; its `signer` is the line for .noria/signers), record (facts are well,
+    but a record is not their fold), queue (a row of a job or a lease is not what was written), object (facts
+    and records are well, but a stored object is altered or gone; `first_bad` is then the first fact that gave
+    it), or log (all of that is well, but a file of predictions or labels that no fact has sealed yet holds
+    damaged lines).
     `root` is hex; `compared` says with what, `objects` how many were read (none if the facts are not
     well), `altered` which objects or log files are altered or gone, `lines` how many lines of logs were read.
-    `store` is where objects are, `ledger` the database of the facts ("" for the file in .noria).
+    `store` is where objects are, `ledger` the database of the facts ("" for the file in .noria), `signer` the
+    public key of this clone.
     """
 
     ok: bool
@@ -62,6 +65,7 @@ class AuditReport:
     lines: int = 0
     store: str = ".noria/objects"
     ledger: str = ""
+    signer: str = ""
 
 
 @frozen
@@ -126,6 +130,7 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         lines=lines,
         store=ws.project.store.objects or ".noria/objects",
         ledger="" if ws.ledger.database.is_sqlite else ws.ledger.database.where,
+        signer=str(signer.verifier),
     )
 
 

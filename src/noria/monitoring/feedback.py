@@ -18,6 +18,7 @@ from noria.core.fact import Edge
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.core.verb import verb
+from noria.core.words import counted
 from noria.data import lock
 from noria.data.commit import commit
 from noria.data.records import DatasetVersion
@@ -28,6 +29,7 @@ from noria.monitoring import records
 from noria.monitoring.live import as_of as newest_moment
 from noria.serving import capture
 from noria.serving import records as serving
+from noria.serving.segment import MAX_AGE_S
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ def from_predictions(
         claim()
         answered = capture.predictions(ws, model, since, until, sealed=True)
         if not answered.num_rows:
-            raise NotFound(f"{model} has no sealed answer in this time", hint="noria status says what was answered")
+            raise _nothing_answered(ws, model, since, until)
         known = label_log.read(ws, model, as_of=as_of)
         places = label_log.joined(known, answered["rid"], answered["id"])
         rows = _rows(answered, known, places, label)
@@ -141,6 +143,21 @@ def from_predictions(
         open_answers=everything.num_rows - answered.num_rows,
         warnings=warnings,
     )
+
+
+def _nothing_answered(ws: Workspace, model: str, since: str, until: str) -> NotFound:
+    """Why there are no answers to take: the log that has them is still written to, or there are none."""
+    opened = capture.predictions(ws, model, since, until).num_rows
+    if opened:
+        return NotFound(
+            f"{model} has no sealed answer in this time: {counted(opened, 'answer')} in a log that is still written to",
+            hint=f"try again in a minute: a log is closed after {MAX_AGE_S:.0f} s, or when its server stops",
+        )
+    with ws.ledger.read() as tx:
+        known = serving.logged_models(tx)
+    if model in known:
+        return NotFound(f"{model} has no sealed answer in this time", hint="--since and --until are event times")
+    return NotFound(f"{model} has no sealed answer", hint=f"models that have: {', '.join(known) or 'none'}")
 
 
 def _moment(text: str) -> str:

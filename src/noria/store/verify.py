@@ -31,6 +31,7 @@ BATCH = 4096
 SIGNATURES = 2000
 """So many of the newest notes have their signature checked (100 µs each); of older ones, which prove
 nothing that a newer one does not, what they state is compared."""
+_UNSIGNED = ("unsigned", "checkpoint")
 CANDIDATES = 100_000
 """How far ahead a fact that was moved is looked for."""
 
@@ -41,7 +42,8 @@ class Verdict:
 
     Kinds: edited, deleted, inserted, reordered, truncated, forked, unsigned, checkpoint (a stored
     note was changed or taken away), tree (a stored subtree was changed or taken away), damaged (the
-    database's own check failed, though every fact is well).
+    database's own check failed, though every fact is well), signer (all is well but that checkpoints
+    are signed by a key that is not known: another clone's, or a forger's).
     """
 
     size: int
@@ -120,6 +122,8 @@ def verify(
             else Verdict(size, root)
         )
     first = min(of_facts or of_copies, key=lambda finding: finding.seq)
+    if not damage and all(finding.kind in _UNSIGNED for finding in (*of_facts, *of_copies)):
+        first = notes.by_strangers(log, signatures) or first
     return Verdict(size, root, first.seq, first.kind, first.message)
 
 
@@ -204,6 +208,31 @@ class _Notes:
         if len(self.sizes) < len(log.rows):
             missing = next(size for size in range(1, len(log.rows) + 1) if size not in self._texts)
             yield _Finding(missing, "checkpoint", f"the checkpoint of size {missing} is gone")
+
+    def by_strangers(self, log: _Log, signatures: int) -> _Finding | None:
+        """That notes are signed by keys which are not known, if nothing else is wrong with any note."""
+        if self.sizes != list(range(1, len(log.rows) + 1)):
+            return None
+        known = {(verifier.name, verifier.key_id) for verifier in self._verifiers}
+        first, strangers = 0, set()
+        for size in self.sizes:
+            try:
+                note = parse_checkpoint(self._texts[size])
+            except Tampered:
+                return None
+            if note.size != size or note.root != log.root(size):
+                return None
+            if not known & note.signatures.keys():
+                first = first or size
+                strangers |= {key_id.hex() for _, key_id in note.signatures}
+            elif size in self.sizes[-signatures:] and self.valid(size) is None:
+                return None  # a key that is known did not sign what its name stands under
+        told = f"{', '.join(sorted(strangers)[:3])}{', …' if len(strangers) > 3 else ''}"
+        if not first:
+            return None
+        return _Finding(
+            first, "signer", f"from fact {first} on there are checkpoints of a key that is not known here: {told}"
+        )
 
     def _check(self, size: int) -> Checkpoint | None:
         try:

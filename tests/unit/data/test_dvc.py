@@ -27,6 +27,28 @@ def test_a_dvc_file_and_a_lock_name_their_outputs() -> None:
     assert outputs_of("", "dvc.lock") == []
 
 
+def test_paths_of_a_lock_count_from_where_its_stages_work() -> None:
+    def lock(*names: str) -> str:
+        stages = "".join(f"  {name}:\n    outs:\n    - path: o\n      md5: {MD5}\n" for name in names)
+        return f"schema: '2.0'\nstages:\n{stages}"
+
+    pipeline = """
+stages:
+  plain: {wdir: ../work}
+  none: {cmd: x}
+  each: {foreach: [en, pt], do: {wdir: "texts/${item}"}}
+  keyed: {foreach: {en: {n: 1}}, do: {wdir: "texts/${key}"}}
+  many: {matrix: {a: [1, 2]}, wdir: models}
+  told: {foreach: "${langs}", do: {wdir: "texts/${item}"}}
+"""
+    names = ("plain", "none", "each@en", "keyed@en", "many@1", "gone", "told@en")
+    found = outputs_of(lock(*names), "sub/dvc.lock", pipeline)
+    wanted = ["work/o", "sub/o", "sub/texts/en/o", "sub/texts/en/o", "sub/models/o", "sub/o"]
+    assert [each.path for each in found[:-1]] == wanted
+    assert [each.skipped for each in found[:-1]] == [""] * len(wanted)
+    assert "a folder that a template names (texts/${item})" in found[-1].skipped
+
+
 def test_an_md5_of_digits_stays_the_text_that_it_is() -> None:
     digits = "12345678901234567890123456789012"
     assert outputs_of(f"outs:\n- md5: {digits}\n  path: on\n", "on.dvc")[0].md5 == digits

@@ -129,3 +129,36 @@ def test_pins_of_two_data_sets_are_refused(ws: Workspace, tmp_path: Path) -> Non
     other = pins.Pin(name="other", version=1, tree=one.tree)
     with pytest.raises(ConfigError, match="two data sets"):
         merge_pins(ws, None, one, other)
+
+
+def appended(ws: Workspace, base: DatasetVersion, table: pa.Table) -> DatasetVersion:
+    """What an append on a branch that stands on `base` makes."""
+    pins.write_pin(ws.project.root, "t", pin_text(base))
+    return incremental.append_rows(ws, "t", table.to_reader(), "id").dataset
+
+
+def test_two_branches_that_only_appended_are_merged_without_a_key(ws: Workspace, tmp_path: Path) -> None:
+    base = add(ws, tmp_path / "d", {"a.parquet": rows(id=[1, 1], x=["a", "a"])})
+    ours = appended(ws, base, rows(id=[2, 3, 3, 5], x=["b", None, None, "e"]))
+    theirs = appended(ws, base, rows(id=[2, 3, 3, 3, 9], x=["B", None, None, None, "n"]))
+    found = merged(ws, base, ours, theirs)
+    told = read.table(ws, found).to_pydict()
+    assert told == {
+        "id": [1, 1, 2, 3, 3, 5, 2, 3, 9],
+        "x": ["a", "a", "b", None, None, "e", "B", None, "n"],
+    }, "rows that both have came from one source; the third of its kind is theirs alone"
+    assert found.watermark == "id=9"
+    pins.write_pin(ws.project.root, "t", pin_text(found))
+    again = incremental.append_rows(ws, "t", rows(id=[10], x=["z"]).to_reader(), "")
+    assert (again.appended, again.watermark) == (1, "id=10"), "the column is remembered"
+
+
+def test_branches_without_a_key_that_did_more_than_append_are_not_merged(ws: Workspace, tmp_path: Path) -> None:
+    base = add(ws, tmp_path / "d", {"a.parquet": rows(id=[1, 2], x=["a", "b"])})
+    ours = appended(ws, base, rows(id=[3], x=["c"]))
+    pins.write_pin(ws.project.root, "t", pin_text(base))
+    theirs = incremental.delete(ws, "t", condition="id = 1").dataset
+    assert merge_pins(ws, *map(pin, (base, ours, theirs))) == Unmerged("t", ("the rows, which have no key",))
+    nested = add(ws, tmp_path / "d", {"a.parquet": rows(id=[1], x=[[1]])})
+    sides = [appended(ws, nested, rows(id=[number], x=[[number]])) for number in (2, 3)]
+    assert merge_pins(ws, *map(pin, (nested, *sides))) == Unmerged("t", ("the rows, which have no key",))

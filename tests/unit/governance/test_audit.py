@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from noria.core.errors import Tampered, UsageError
+from noria.faces import verbs
+from noria.faces.cli import show_live
 from noria.governance.audit import AuditReport, export, verify
 from noria.governance.facts import ApprovalGiven
 from noria.store.checkpoint import Signer, parse_checkpoint, parse_verifier
@@ -219,7 +221,7 @@ def test_a_history_signed_anew_by_another_key_is_found(attacker: Attacker) -> No
     assert (report.ok, report.kind) == (False, "forked")
     attacker.forget()
     report = audited(attacker.root)
-    assert (report.ok, report.kind, report.first_bad) == (False, "unsigned", 1)
+    assert (report.ok, report.kind, report.first_bad) == (False, "signer", 1)
 
 
 @pytest.mark.parametrize(
@@ -307,10 +309,26 @@ def test_a_second_machines_key_counts_once_it_is_trusted(honest: Path, tmp_path:
     ws = open_memory(root=root)
     with ws.ledger.transaction() as tx:
         tx.append(ApprovalGiven(about="a", digest="b", role="second machine"))
-    assert not verify(ws).ok
+    found = verify(ws)
+    assert (found.ok, found.kind, found.first_bad) == (False, "signer", 1), "nothing says who the other key is of"
+    assert trusted.split("+")[1] in found.message
+    hint = show_live.audit_help(verbs.builtins(found))
+    assert ".noria/signers" in hint
+    assert "restore" not in hint
+    mine = found.signer
     (root / ".noria" / "signers").write_text(trusted + "\n")
     assert verify(ws, note).ok
     ws.ledger.database.close()
+    (root / ".noria" / "signers").unlink()
+    second_key = (root / ".noria" / "key").read_bytes()
+    (root / ".noria" / "key").write_bytes(first_key)
+    ws = open_memory(root=root)
+    back = verify(ws)
+    assert (back.kind, back.first_bad) == ("signer", SIZE + 1), "the same from the other side"
+    (root / ".noria" / "signers").write_text(mine + "\n")
+    assert verify(ws).ok
+    ws.ledger.database.close()
+    (root / ".noria" / "key").write_bytes(second_key)
     assert (root / ".noria" / "key").read_bytes() != first_key
 
 

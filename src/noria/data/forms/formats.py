@@ -416,16 +416,19 @@ def _header(path: Path, name: str) -> tuple[list[str], str]:
 
 
 def _typed(path: Path, name: str, kinds: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    first = 0
     for batch in _batches(path, name):
         arrays = []
         for column, values in zip(batch.schema.names, batch.columns, strict=True):
             try:
                 arrays.append(text.cast(pa.chunked_array([values]), kinds[column]).combine_chunks())
             except pa.ArrowInvalid as error:
+                row = first + text.first_misfit(values, kinds[column])
                 raise UsageError(
-                    f"column {column!r} of {name} holds a value that is no {kinds[column]}",
+                    f"column {column!r} of {name} holds a value that is no {kinds[column]}: row {row:,}, from 0",
                     hint="the data set has that type: mend the value, or add the table as another data set",
                 ) from error
+        first += batch.num_rows
         yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 

@@ -174,6 +174,19 @@ def cast(values: pa.ChunkedArray[Any], kind: str) -> pa.ChunkedArray[Any]:
     return _convert(pc.if_else(missing, pa.scalar(None, pa.string()), values), kind)
 
 
+def first_misfit(values: pa.Array[Any], kind: str) -> int:
+    """The number of the first text that is not of a kind, from 0, where there is one."""
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            cast(pa.chunked_array([values.slice(low, middle - low)]), kind)
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    return low
+
+
 def arrow_type(kind: str) -> pa.DataType:
     """The Arrow type of a kind."""
     found = _DECIMAL.fullmatch(kind)

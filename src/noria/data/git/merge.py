@@ -22,7 +22,7 @@ from noria.data import records
 from noria.data.commit import Content, commit
 from noria.data.content import content_of_files, content_of_one
 from noria.data.folders.files import DataFile
-from noria.data.forms import formats
+from noria.data.forms import formats, where
 from noria.data.git.gitlink import clean_environment
 from noria.data.git.merge_lines import NotMergeable, merge_lines
 from noria.data.lock import dataset_lock, leased
@@ -30,6 +30,7 @@ from noria.data.pins import Pin, parse_pin, pin_text, unmerged_label
 from noria.data.records import DatasetVersion
 from noria.data.remote.transfer import pull_version
 from noria.data.rows import layout, read
+from noria.data.rows.rowmerge import merge_appended
 from noria.data.tabular import segments, tables
 from noria.store.tree import Entry, Tree, find_entry, iter_tree, merge_trees, update_tree, write_tree
 from noria.store.workspace import Workspace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 else:
     pa = lazy("pyarrow")
+pc = lazy("pyarrow.compute")
 pq = lazy("pyarrow.parquet")
 
 __all__ = ["Unmerged", "merge_files", "merge_pins", "told"]
@@ -101,10 +103,22 @@ def merge_pins(ws: Workspace, base: Pin | None, ours: Pin, theirs: Pin) -> str |
             source=ours.source,
             note=f"merge of {mine.ref} and {other.ref}",
             operation="merge",
+            watermark=_watermark(ws, mine, other),
             inputs=[("merged", mine.tree), ("merged", other.tree)],
             is_pinned=False,
         )
     return pin_text(made)
+
+
+def _watermark(ws: Workspace, ours: DatasetVersion, theirs: DatasetVersion) -> str:
+    """How far the appends of both sides have come, if they go by one column; else ours."""
+    column, _, mine = ours.watermark.partition("=")
+    same, _, other = theirs.watermark.partition("=")
+    if column != same or not (mine and other):
+        return ours.watermark or theirs.watermark
+    kind = read.schema_of(ws, ours).field(column).type
+    one, two = (where.value_as(value, kind) for value in (mine, other))
+    return theirs.watermark if pc.greater(two, one).as_py() else ours.watermark
 
 
 def _merged(
@@ -169,10 +183,17 @@ def _file(ws: Workspace, entry: Entry, time: str, *, as_files: bool = False, is_
 def _merged_rows(
     ws: Workspace, base: DatasetVersion | None, ours: DatasetVersion, theirs: DatasetVersion, roles: Mapping[str, str]
 ) -> Content | Unmerged:
-    """Tables whose rows are in segments: read whole, merged by key, written as one table."""
-    if not roles["key"]:
-        return Unmerged(ours.name, ("the rows, which have no key",))
+    """Tables whose rows are in segments: read whole, merged by key, written as one table.
+
+    Without a key they can be merged if both sides did nothing but append.
+    """
     mine, other = read.table(ws, ours), read.table(ws, theirs)
+    if not roles["key"]:
+        is_grown = base is not None and all(_only_appended(ws, base, each) for each in (ours, theirs))
+        both = merge_appended(base.rows, mine, other) if base is not None and is_grown else None
+        if both is None:
+            return Unmerged(ours.name, ("the rows, which have no key",))
+        return tables.store(ws, both, ours.name, time=roles["time"])
     before = read.table(ws, base) if base is not None else mine.slice(0, 0)
     merged, conflicts = segments.merge_rows(before, mine, other, roles["key"])
     if conflicts:
@@ -242,6 +263,12 @@ def _version(ws: Workspace, pin: Pin) -> DatasetVersion:
 
 def _with_roles(version: DatasetVersion, roles: Mapping[str, str]) -> DatasetVersion:
     return dataclasses.replace(version, key=roles["key"], time=roles["time"], label=roles["label"])
+
+
+def _only_appended(ws: Workspace, base: DatasetVersion, side: DatasetVersion) -> bool:
+    """Whether a side has the files of the base as they were, and files of rows behind them."""
+    before, after = layout.layout_of(ws.objects, base), layout.layout_of(ws.objects, side)
+    return (after.rows[: len(before.rows)], after.deltas, after.others) == (before.rows, before.deltas, before.others)
 
 
 def _is_segmented(ws: Workspace, version: DatasetVersion) -> bool:

@@ -23,7 +23,7 @@ else:
     pa = lazy("pyarrow")
 pc = lazy("pyarrow.compute")
 
-__all__ = ["equal", "key_codes", "merge_rows", "same_rows"]
+__all__ = ["equal", "key_codes", "merge_appended", "merge_rows", "same_rows"]
 
 _SHOWN_KEYS = 3
 _SHOWN_ROWS = 4
@@ -59,6 +59,33 @@ def merge_rows(
     whole = pa.concat_tables([mine, other])
     merged = whole.take(pa.array(np.concatenate([picks, mine.num_rows + fresh]), pa.int64()))
     return merged, _named(first, mine, other, at, np.flatnonzero(is_conflict), names)
+
+
+def merge_appended(base_rows: int, ours: pa.Table, theirs: pa.Table) -> pa.Table | None:
+    """Our rows, and behind them what theirs has behind the base's rows and ours has not; None for nested columns.
+
+    Both begin with the base's rows. A row that both sides appended, as often as both did, is one row: the same
+    source came twice. That is how an append tells rows that it knows.
+
+    Raises: UsageError for columns that have no common type.
+    """
+    schema = formats.unify({"ours": _plain(ours), "theirs": _plain(theirs)})
+    if any(pa.types.is_nested(field.type) for field in schema):
+        return None
+    mine, other = (conform_table(_undictionary(each), schema) for each in (ours, theirs))
+    there, came = mine.slice(base_rows), other.slice(base_rows)
+    codes = np.zeros(there.num_rows + came.num_rows, dtype=np.int64)
+    for name in schema.names if len(codes) else ():
+        values = pa.chunked_array([*there[name].chunks, *came[name].chunks], schema.field(name).type)
+        found = _codes(pc.dictionary_encode(values, null_encoding="encode").combine_chunks())
+        _, codes = np.unique(codes * (int(found.max()) + 1) + found, return_inverse=True)
+    known = np.bincount(codes[: there.num_rows], minlength=int(codes.max(initial=-1)) + 1)
+    theirs_codes = codes[there.num_rows :]
+    order = np.argsort(theirs_codes, kind="stable")
+    begins = np.searchsorted(theirs_codes[order], theirs_codes[order])
+    turn = np.empty(len(order), dtype=np.int64)
+    turn[order] = np.arange(len(order)) - begins  # the how manieth of its kind a row is
+    return pa.concat_tables([mine, came.filter(pa.array(turn >= known[theirs_codes]))])
 
 
 def key_codes(tables: Sequence[tuple[str, pa.Table]], key: Sequence[str]) -> list[Any]:

@@ -133,12 +133,12 @@ def _history(
         raise UsageError(f"{key!r} has {len(wanted)} values for the key {', '.join(columns)}")
     finder = _Finder(ws, columns, wanted)
     changes: list[RowChange] = []
-    before: list[dict[str, Any]] = []
-    for version in versions:
+    for number, version in enumerate(versions):
         after = finder.rows(version)
-        if not _same(before, after):
-            changes.append(_change(version, before, after, facts.get(version.version)))
-        before = after
+        fact = facts.get(version.version)
+        sides = [finder.rows(each) for each in _made_from(version, versions[:number], fact)] or [[]]
+        if not any(_same(before, after) for before in sides):
+            changes.append(_change(version, sides[0], after, fact))
     if not changes:
         raise NotFound(
             f"no version of {name} has a row with {', '.join(columns)} = {key}", hint=f"noria data log {name}"
@@ -147,10 +147,20 @@ def _history(
         name=name,
         column=", ".join(columns),
         key=key,
-        is_there=bool(before),
+        is_there=bool(finder.rows(versions[-1])),
         versions=len(versions),
         changes=tuple(changes),
     )
+
+
+def _made_from(
+    version: DatasetVersion, older: Sequence[DatasetVersion], fact: Stored[DatasetCommitted] | None
+) -> list[DatasetVersion]:
+    """What a version was made from: both sides of a merge, else its parent; else the one before it, if any."""
+    edges = fact.fact.inputs if fact is not None else ()
+    trees = [ref for role, ref in edges if role == "merged"] or [version.parent]
+    found = [next((each for each in reversed(older) if each.tree == tree), None) for tree in trees]
+    return [each for each in found if each is not None] or list(older[-1:])
 
 
 class _Finder:

@@ -7,8 +7,10 @@ that another version put back are in it, and so are found there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from noria.core.errors import UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data import records
@@ -38,9 +40,9 @@ class DeletedRows:
 
 
 def deleted_rows(ws: Workspace, version: DatasetVersion, schema: pa.Schema) -> DeletedRows:
-    """Every row that a deletion removed up to a version, typed as `schema`. Memory holds all of them.
+    """Every row that a deletion removed on the way to a version, typed as `schema`. Memory holds all of them.
 
-    Those of merged branches are among them: their versions are here too.
+    Those of merged branches are among them; what another branch removed, and was not merged, was not removed here.
 
     Raises: NotFound if the objects of a version that deleted are nowhere; Corrupt.
     """
@@ -48,12 +50,26 @@ def deleted_rows(ws: Workspace, version: DatasetVersion, schema: pa.Schema) -> D
         known = {each.tree: each for each in records.versions(tx, version.name) if each.version <= version.version}
     found = [schema.empty_table()]
     lacking = ""
-    for each in known.values():
+    for each in _way_to(version, list(known.values())):
         if each.parent and each.parent not in known:
             lacking = lacking or each.ref
         elif each.operation == "delete":
             found += _removed(ws, known[each.parent], each, schema)
     return DeletedRows(pa.concat_tables(found).unify_dictionaries(), lacking)
+
+
+def _way_to(version: DatasetVersion, older: Sequence[DatasetVersion]) -> list[DatasetVersion]:
+    """A version and what it was made from, oldest first; behind a merge everything that is older than that."""
+    found: list[DatasetVersion] = []
+    at: DatasetVersion | None = version
+    while at is not None:
+        found.append(at)
+        number, parent = at.version, at.parent
+        before = [each for each in older if each.version < number]
+        if at.operation == "merge":
+            return [*before, *reversed(found)]
+        at = next((each for each in reversed(before) if each.tree == parent), None)
+    return found[::-1]
 
 
 def _removed(ws: Workspace, before: DatasetVersion, after: DatasetVersion, schema: pa.Schema) -> list[pa.Table]:
@@ -68,7 +84,10 @@ def _removed(ws: Workspace, before: DatasetVersion, after: DatasetVersion, schem
         mine = np.unique(np.concatenate(at)) if at else np.zeros(0, dtype=np.int64)
         if len(mine):
             part.target = own
-            found.append(conform_table(part.take(mine), schema))
+            try:
+                found.append(conform_table(part.take(mine), schema))
+            except (UsageError, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+                continue  # a column is of another kind since the table was added anew: no row of now is one of these
     return found
 
 

@@ -1,7 +1,8 @@
 """What an append, an upsert, a deletion and a compaction did to a table.
 
-Each has the version that the data set has now. `brings_in` says in words what else is in it: these verbs
-build on the newest version, and the project's pin may have stood on another one; "" for nothing.
+Each has the version that the data set has now. These verbs build on the version that the project's pin names.
+`leaves_out` says in words that the ledger has a newer one, which is not in it; `brings_in` what else is in it
+where another version was asked for (`orders@latest`) than that of the pin; "" for nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Appended:
     late_examples: tuple[str, ...] = ()
     deleted: int = 0
     brings_in: str = ""
+    leaves_out: str = ""
 
 
 @frozen(kw_only=True)
@@ -47,6 +49,7 @@ class Upserted:
     unchanged: int
     new_columns: tuple[str, ...] = ()
     brings_in: str = ""
+    leaves_out: str = ""
 
 
 @frozen(kw_only=True)
@@ -57,6 +60,7 @@ class Deleted:
     deleted: int
     missing: int = 0
     brings_in: str = ""
+    leaves_out: str = ""
 
 
 @frozen(kw_only=True)
@@ -67,6 +71,7 @@ class Compacted:
     files_before: int
     size_before: int
     brings_in: str = ""
+    leaves_out: str = ""
 
 
 Grown = TypeVar("Grown", Appended, Upserted, Deleted, Compacted)

@@ -1,8 +1,10 @@
 """Tables that grow: append beyond a watermark, upsert and delete by key, compact.
 
-Each makes a version whose tree holds what was there and a segment of what is new. Two writers at
-once: the second waits for the data set's lock, and looks again at what the first made, so none is
-lost; on a shared ledger the newest tree is compared under the ledger's lock, and the work repeated.
+Each makes a version whose tree holds what was there and a segment of what is new. What was there is
+the version that the pin names; `orders@latest` is another. Two writers in one clone at once: the second
+waits for the data set's lock, and looks again at what the first made, so none is lost. Clones of a
+shared ledger each build on their pin, as branches do; where it is the newest version that was asked
+for, its tree is compared under the ledger's lock, and the work repeated.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from noria.core.errors import Conflict, UsageError
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.core.words import counted
-from noria.data import lock, records, standing
+from noria.data import lock, standing
 from noria.data.columns import check_roles
 from noria.data.commit import commit
 from noria.data.forms import formats, text, where
-from noria.data.pins import Pin
 from noria.data.records import DatasetVersion
 from noria.data.rows import layout, read
 from noria.data.rows.layout import AT_FILE, AT_ROW, Layout
 from noria.data.rows.rowmerge import key_codes
 from noria.data.select import checked_name, no_dataset
+from noria.data.standing import Ground
 from noria.data.tabular import segments, sources, tables
 from noria.data.tabular.deleted import deleted_rows
 from noria.data.tabular.grown import Appended, Compacted, Deleted, Grown, Upserted
-from noria.data.tabular.late import LateRows, by_value
+from noria.data.tabular.late import LateRows, ordered
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ def append(
     late: bool = False,
 ) -> Appended:
     """Append the rows of a source that lie beyond the last watermark; a data set that is not there begins with them.
+
+    It is built on the version that the project stands on, as an upsert and a deletion are: `orders@latest` instead
+    of `orders` names the newest.
 
     Rows at or before the watermark that the data set does not hold came late: they are counted and
     left out, or appended with `late`. Where the data set has a key, they are told by it. Rows that were
@@ -136,7 +141,7 @@ def delete(
     """
     if bool(key_values) == bool(condition):
         raise UsageError("say which rows: by key or by condition", hint='--key-values 17, or --where "age < 0"')
-    return _changed(ws, name, lambda version, before: _deleted(ws, version, before, key_values, condition, key, note))
+    return _changed(ws, name, lambda on, before: _deleted(ws, on, before, key_values, condition, key, note))
 
 
 @verb(permission="data.add", where="project")
@@ -147,7 +152,7 @@ def compact(ws: Workspace, name: str, *, note: str = "") -> Compacted:
     Example:
         noria data compact orders
     """
-    return _changed(ws, name, lambda version, before: _compacted(ws, version, before, note))
+    return _changed(ws, name, lambda on, before: _compacted(ws, on, before, note))
 
 
 def append_rows(
@@ -161,26 +166,24 @@ def append_rows(
     late: bool = False,
 ) -> Appended:
     """`append` of a stream of batches, which is read once. Raises: as `append`."""
-    name = checked_name(name)
-    watermark = watermark or _noted_column(ws, name)
+    told = standing.ground(ws, name)
+    watermark = watermark or _noted_column(told)
     if watermark not in rows.schema.names:
         known = ", ".join(rows.schema.names[:12])
         raise UsageError(f"the rows have no column {watermark!r} to be the watermark", hint=f"columns: {known}")
     _check_ordered(watermark, rows.schema.field(watermark).type, may_be_null=True)
     with ExitStack() as stack:
-        stack.enter_context(lock.dataset_lock(ws, name))
-        stack.enter_context(lock.leased(ws, f"data append {name}"))()
-        pin = standing.ground(ws, name)
+        stack.enter_context(lock.dataset_lock(ws, told.name))
+        stack.enter_context(lock.leased(ws, f"data append {told.name}"))()
         held = stack.enter_context(LateRows(ws, rows, watermark))
         for _ in range(ATTEMPTS):
-            with ws.ledger.read() as tx:
-                version = records.newest(tx, name)
-            if version is None:
-                done = _begun(ws, name, held, watermark, source, note)
+            on = standing.ground(ws, name)
+            if on.base is None:
+                done = _begun(ws, on.name, held, watermark, source, note)
             else:
-                done = _appended(ws, version, held, watermark, source, note, late=late)
+                done = _appended(ws, on, held, watermark, source, note, late=late)
             if done is not None:
-                return done if version is None else _stood(ws, pin, version, done)
+                return done if on.base is None else _stood(ws, on, done)
     raise Conflict(f"{name} changes faster than rows can be appended", hint="try again")
 
 
@@ -189,17 +192,18 @@ def upsert_rows(
 ) -> Upserted:
     """`upsert` of a stream of batches; memory holds all of them. Raises: as `upsert`."""
     given = rows.read_all()
-    return _changed(ws, name, lambda version, before: _upserted(ws, version, before, given, key, source, note))
+    return _changed(ws, name, lambda on, before: _upserted(ws, on, before, given, key, source, note))
 
 
-def _compacted(ws: Workspace, version: DatasetVersion, before: Layout, note: str) -> Compacted | None:
+def _compacted(ws: Workspace, on: Ground, before: Layout, note: str) -> Compacted | None:
+    version = on.version
     told = Compacted(dataset=version, files_before=version.files, size_before=version.size_bytes)
     if not before.is_segmented:
         return told
     content = tables.store(ws, read.stream(ws, version), version.name, time=version.time, allow_empty=True)
     if version.content != version.tree and content.content != version.content:
         raise AssertionError(f"compacting {version.ref} changed what it says")
-    made = _commit(ws, version, content, operation="compact", source=version.ref, note=note)
+    made = _commit(ws, on, content, operation="compact", source=version.ref, note=note)
     return None if made is None else dataclasses.replace(told, dataset=made)
 
 
@@ -225,8 +229,9 @@ def _begun(ws: Workspace, name: str, held: LateRows, watermark: str, source: str
 
 
 def _appended(
-    ws: Workspace, version: DatasetVersion, held: LateRows, watermark: str, source: str, note: str, *, late: bool
+    ws: Workspace, on: Ground, held: LateRows, watermark: str, source: str, note: str, *, late: bool
 ) -> Appended | None:
+    version = on.version
     before = layout.layout_of(ws.objects, version)
     schema = read.schema_of(ws, version)
     if watermark not in schema.names:
@@ -257,27 +262,20 @@ def _appended(
     target = _widened(schema, held.schema, version.name)
     is_same = target.equals(schema)
     if before.key:
-        done = _upserted(ws, version, before, fresh.read_all(), ",".join(before.key), source, note, mark=mark)
+        done = _upserted(ws, on, before, fresh.read_all(), ",".join(before.key), source, note, mark=mark)
         return None if done is None else dataclasses.replace(told, dataset=done.dataset, appended=count)
     made, written, is_whole = segments.with_rows(
         ws, version, before, segments.conformed(fresh, target), is_same_schema=is_same
     )
     grown = segments.grown(ws, version, made, written) if is_whole else segments.described(ws, version, made)
-    commit_of = _commit(ws, version, grown, operation="append", source=source, note=note, watermark=mark)
+    commit_of = _commit(ws, on, grown, operation="append", source=source, note=note, watermark=mark)
     return None if commit_of is None else dataclasses.replace(told, dataset=commit_of, appended=count)
 
 
 def _upserted(
-    ws: Workspace,
-    version: DatasetVersion,
-    before: Layout,
-    given: pa.Table,
-    key: str,
-    source: str,
-    note: str,
-    *,
-    mark: str = "",
+    ws: Workspace, on: Ground, before: Layout, given: pa.Table, key: str, source: str, note: str, *, mark: str = ""
 ) -> Upserted | None:
+    version = on.version
     names = _key(version, before, key)
     known = read.schema_of(ws, version)
     lacking = [column for column in known.names if column not in given.column_names]
@@ -318,7 +316,7 @@ def _upserted(
     is_append = bool(mark)
     committed = _commit(
         ws,
-        version,
+        on,
         content,
         operation="append" if is_append else "upsert",
         source=source,
@@ -330,14 +328,9 @@ def _upserted(
 
 
 def _deleted(
-    ws: Workspace,
-    version: DatasetVersion,
-    before: Layout,
-    key_values: Sequence[str],
-    condition: str,
-    key: str,
-    note: str,
+    ws: Workspace, on: Ground, before: Layout, key_values: Sequence[str], condition: str, key: str, note: str
 ) -> Deleted | None:
+    version = on.version
     schema = read.schema_of(ws, version)
     parts = read.parts(ws, version)
     for part in parts:
@@ -361,7 +354,7 @@ def _deleted(
     made = segments.with_deltas(ws, before, updates=None, deletes=gone, key=names)
     content = segments.described(ws, version, made)
     told = f"where {condition}" if condition else counted(gone.num_rows + missing, "key")
-    committed = _commit(ws, version, content, operation="delete", source=told, note=note, watermark=version.watermark)
+    committed = _commit(ws, on, content, operation="delete", source=told, note=note, watermark=version.watermark)
     return None if committed is None else Deleted(dataset=committed, deleted=gone.num_rows, missing=missing)
 
 
@@ -400,40 +393,39 @@ def _typed_keys(values: Sequence[str], name: str, schema: pa.Schema) -> pa.Table
     return found
 
 
-def _changed(ws: Workspace, name: str, change: Callable[[DatasetVersion, Layout], Grown | None]) -> Grown:
-    """What a change does to the newest version; done again each time that somebody else was first; under the lock."""
-    with lock.dataset_lock(ws, checked_name(name)), lock.leased(ws, f"data {name}") as claim:
+def _changed(ws: Workspace, name: str, change: Callable[[Ground, Layout], Grown | None]) -> Grown:
+    """What a change does to a version; done again each time that somebody else was first; under the lock."""
+    bare = checked_name(name.partition("@")[0])
+    with lock.dataset_lock(ws, bare), lock.leased(ws, f"data {bare}") as claim:
         claim()
-        pin = standing.ground(ws, name)
         for _ in range(ATTEMPTS):
-            version = _newest_table(ws, name)
-            done = change(version, layout.layout_of(ws.objects, version))
+            on = _table(ws, name)
+            done = change(on, layout.layout_of(ws.objects, on.version))
             if done is not None:
-                return _stood(ws, pin, version, done)
-    raise Conflict(f"{name} changes faster than this can be done", hint="try again")
+                return _stood(ws, on, done)
+    raise Conflict(f"{bare} changes faster than this can be done", hint="try again")
 
 
-def _newest_table(ws: Workspace, name: str) -> DatasetVersion:
-    with ws.ledger.read() as tx:
-        version = records.newest(tx, name)
-        if version is None:
-            raise no_dataset(tx, name, ws.project.root)
-    if not version.columns:
-        raise UsageError(f"{version.ref} holds no table", hint="only the rows of tables can be changed")
-    return version
+def _table(ws: Workspace, name: str) -> Ground:
+    on = standing.ground(ws, name)
+    if on.base is None:
+        with ws.ledger.read() as tx:
+            raise no_dataset(tx, on.name, ws.project.root)
+    if not on.base.columns:
+        raise UsageError(f"{on.base.ref} holds no table", hint="only the rows of tables can be changed")
+    return on
 
 
-def _stood(ws: Workspace, pin: Pin | None, version: DatasetVersion, done: Grown) -> Grown:
-    """The result, with what of `version` the project did not stand on; also where nothing changed, it does now."""
-    if pin is not None and done.dataset.tree == version.tree != pin.tree:
-        lock.pin(ws, version)
-    brought = standing.brought_in(ws, pin, version)
-    return dataclasses.replace(done, brings_in=brought) if brought else done
+def _stood(ws: Workspace, on: Ground, done: Grown) -> Grown:
+    """The result, and what is in it or not beside what the project stood on. It is pinned, if nothing changed too."""
+    if on.pin is not None and done.dataset.tree == on.version.tree != on.pin.tree:
+        lock.pin(ws, on.version)
+    return dataclasses.replace(done, brings_in=standing.brought_in(on), leaves_out=standing.left_out(on, done.dataset))
 
 
 def _commit(
     ws: Workspace,
-    version: DatasetVersion,
+    on: Ground,
     content: Any,
     *,
     operation: str,
@@ -443,6 +435,7 @@ def _commit(
     key: str = "",
 ) -> DatasetVersion | None:
     """The next version, or None if another one came between."""
+    version = on.version
     roles = {**segments.roles(version), **({"key": key} if key else {})}
     check_roles(content.columns, roles)
     return _committed(
@@ -456,6 +449,7 @@ def _commit(
             operation=operation,
             watermark=watermark or version.watermark,
             parent=version.tree,
+            is_newest=on.is_newest,
             anew=True,
         )
     )
@@ -510,17 +504,14 @@ def _takes(schema: pa.Schema, field: pa.Field[Any]) -> bool:
 
 def _kinds(ws: Workspace, name: str) -> Mapping[str, str]:
     """The types that columns of text files have in a data set; those that text has no form for come as text."""
-    with ws.ledger.read() as tx:
-        version = records.newest(tx, name)
+    version = standing.ground(ws, name).base
     if version is None:
         return {}
     return {column: kind if text.is_one_of_kinds(kind) else "string" for column, kind, _ in version.columns}
 
 
-def _noted_column(ws: Workspace, name: str) -> str:
-    with ws.ledger.read() as tx:
-        version = records.newest(tx, name)
-    column = version.watermark.partition("=")[0] if version else ""
+def _noted_column(on: Ground) -> str:
+    column = on.base.watermark.partition("=")[0] if on.base else ""
     if not column:
         raise UsageError("say which column only grows", hint="--watermark COLUMN")
     return column
@@ -549,11 +540,12 @@ def _last_mark(ws: Workspace, version: DatasetVersion, column: str, schema: pa.S
     greatest = None
     removed = gone.select([column]).to_batches()
     for batch in chain(read.stream(ws, version, columns=[column]), removed):
-        found = pc.max(by_value(batch.column(0)))
+        found = pc.max(ordered(batch.column(0)))
         if found.is_valid and (greatest is None or pc.greater(found, greatest).as_py()):
             greatest = found
     name, _, noted = version.watermark.partition("=")
     if name == column and noted:
         mark = where.value_as(noted, kind)
-        greatest = mark if greatest is None or pc.greater(mark, greatest).as_py() else greatest
+        is_one = ordered(pa.array([mark.as_py()], mark.type)).null_count == 0
+        greatest = mark if is_one and (greatest is None or pc.greater(mark, greatest).as_py()) else greatest
     return greatest

@@ -30,7 +30,7 @@ else:
 pc = lazy("pyarrow.compute")
 pq = lazy("pyarrow.parquet")
 
-__all__ = ["LateRows", "Split", "by_value"]
+__all__ = ["LateRows", "Split", "ordered"]
 
 _AT = "__noria_at"
 _SPOOL_ROWS = 1 << 16
@@ -90,8 +90,9 @@ class LateRows:
             for batch in self._source:
                 for start in range(0, batch.num_rows, _SPOOL_ROWS):
                     part = batch.slice(start, _SPOOL_ROWS).replace_schema_metadata(None)
-                    self.unordered += part.column(self.watermark).null_count
-                    self._newest = _greater(self._newest, pc.max(by_value(part.column(self.watermark))))
+                    values = ordered(part.column(self.watermark))
+                    self.unordered += values.null_count
+                    self._newest = _greater(self._newest, pc.max(values))
                     sink.write_batch(part)
         return self
 
@@ -122,7 +123,7 @@ class LateRows:
         """The rows against a version whose watermark has come to `last`; `gone` are rows that were deleted."""
         beyond = rest = 0
         for _, batch in self.numbered():
-            values = batch.column(self.watermark)
+            values = ordered(batch.column(self.watermark))
             count = int(_beyond(values, last).sum())
             beyond += count
             rest += len(values) - values.null_count - count
@@ -175,7 +176,7 @@ class LateRows:
         schema = pa.schema([pa.field(name, _value_type(self.schema.field(name).type)) for name in names])
         with pq.ParquetWriter(place, schema.append(pa.field(_AT, pa.int64()))) as writer:
             for start, batch in self.numbered():
-                values = batch.column(self.watermark)
+                values = ordered(batch.column(self.watermark))
                 rest = ~_beyond(values, last) & np.asarray(values.is_valid())
                 if rest.any():
                     numbers = pa.array(np.flatnonzero(rest) + start)
@@ -186,7 +187,7 @@ class LateRows:
 
 def _beyond(values: Any, last: Any) -> Any:
     """Which values are greater than the watermark; all that are there, without one. Shape (n_rows,)."""
-    found = by_value(values)
+    found = ordered(values)
     if last is None:
         return np.array(found.is_valid(), dtype=bool)
     return np.array(pc.fill_null(pc.greater(found, segments.comparable(last, found.type)), False), dtype=bool)
@@ -198,6 +199,17 @@ def _greater(one: Any, other: Any) -> Any:
     if other is None or not other.is_valid:
         return one
     return other if pc.greater(other, segments.comparable(one, other.type)).as_py() else one
+
+
+def ordered(values: Any) -> Any:
+    """A watermark's values, null where one has no place in an order that goes on: NaN, and the infinities.
+
+    Behind an infinity nothing would ever come, so that every later row would be late.
+    """
+    found = by_value(values)
+    if not pa.types.is_floating(found.type):
+        return found
+    return pc.if_else(pc.fill_null(pc.is_finite(found), False), found, pa.scalar(None, found.type))
 
 
 def by_value(values: Any) -> Any:

@@ -64,7 +64,9 @@ def store(
     made = store_file(ws, rows, f"{name}.parquet", time=time)
     written = made.written
     if not written.rows and not allow_empty:
-        raise UsageError(f"{name} has no rows")
+        raise UsageError(
+            f"{name} has no rows", hint="a version is made of at least one: ask for more, or come back later"
+        )
     tree = write_tree(ws.objects, Tree((made.entry,)))
     return Content(
         tree=tree,

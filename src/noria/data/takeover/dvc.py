@@ -115,8 +115,14 @@ def tracking_files(root: Path) -> Iterator[str]:
                 yield (PurePosixPath(here.as_posix()) / name).as_posix()
 
 
-def outputs_of(content: str, tracked_by: str) -> list[Output]:
-    """What a `.dvc` file or a `dvc.lock` tracks. Raises: UsageError for a file that is neither."""
+def outputs_of(content: str, tracked_by: str, pipeline: str = "") -> list[Output]:
+    """What a `.dvc` file or a `dvc.lock` tracks.
+
+    Args:
+        pipeline: the text of the `dvc.yaml` beside a `dvc.lock`: it alone says in which folder (`wdir`) a stage works,
+            from where the lock's paths count.
+    Raises: UsageError for a file that is neither.
+    """
     document = _loaded(content, tracked_by)
     if not document:
         return []
@@ -125,11 +131,31 @@ def outputs_of(content: str, tracked_by: str) -> list[Output]:
     folder = PurePosixPath(tracked_by).parent
     if PurePosixPath(tracked_by).name == "dvc.lock":
         stages = document.get("stages", {}) if "schema" in document else document
-        outs = [each for stage in _tables(stages, tracked_by) for each in stage.get("outs") or ()]
-    else:
-        folder = folder / str(document.get("wdir") or ".")
-        outs = list(document.get("outs") or ())
-    return [_output(each, folder, tracked_by) for each in outs]
+        declared = _loaded(pipeline, (folder / "dvc.yaml").as_posix()) if pipeline else {}
+        found = []
+        for name, stage in _tables(stages, tracked_by).items():
+            works_in = _working_folder(name, declared)
+            found += [_output(each, folder / works_in, tracked_by, works_in) for each in stage.get("outs") or ()]
+        return found
+    folder = folder / str(document.get("wdir") or ".")
+    return [_output(each, folder, tracked_by) for each in document.get("outs") or ()]
+
+
+def _working_folder(name: str, declared: Any) -> str:
+    """Where a stage of a lock works, from the folder of its `dvc.yaml`; with "${" in it where only DVC could tell.
+
+    A stage of `foreach` or `matrix` is called by its group and what it is for: `build@en`.
+    """
+    stages = declared.get("stages") if isinstance(declared, Mapping) else None
+    group, _, of = name.partition("@")
+    stage = (stages.get(name) or stages.get(group)) if isinstance(stages, Mapping) else None
+    if not isinstance(stage, Mapping):
+        return "."
+    each, does = stage.get("foreach"), stage.get("do")
+    works_in = str((does if isinstance(does, Mapping) else stage).get("wdir") or ".")
+    if isinstance(each, list) and of in each:
+        return works_in.replace("${item}", of)
+    return works_in.replace("${key}", of) if isinstance(each, Mapping) else works_in
 
 
 def _loaded(content: str, where: str) -> Any:
@@ -148,14 +174,16 @@ def _loaded(content: str, where: str) -> Any:
         loader.dispose()
 
 
-def _output(out: Any, folder: PurePosixPath, tracked_by: str) -> Output:
+def _output(out: Any, folder: PurePosixPath, tracked_by: str, works_in: str = "") -> Output:
     if not isinstance(out, Mapping) or not isinstance(out.get("path"), str):
         raise UsageError("an output has no path", where=tracked_by)
     path, md5 = str(out["path"]), str(out.get("md5") or "")
     is_outside = "://" in path or path.startswith("/")
     full = path if is_outside else os.path.normpath((folder / path).as_posix())
     skipped = ""
-    if is_outside or full.startswith(".."):
+    if "${" in works_in and not is_outside:
+        skipped = f"its stage works in a folder that a template names ({works_in[:60]}): dvc add it, and import again"
+    elif is_outside or full.startswith(".."):
         skipped = "it lies outside of the repository"
     elif not md5:
         named = next((word for word in ("etag", "checksum", "files", "cloud") if word in out), "")
@@ -276,10 +304,10 @@ class Layouts:
         return self._buckets[remote.name]
 
 
-def _tables(stages: Any, where: str) -> list[Mapping[str, Any]]:
+def _tables(stages: Any, where: str) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(stages, Mapping) or not all(isinstance(each, Mapping) for each in stages.values()):
         raise UsageError("the stages of this dvc.lock cannot be read", where=where)
-    return list(stages.values())
+    return stages
 
 
 def _absolute(url: str, base: Path, known: Mapping[str, DvcRemote]) -> str:

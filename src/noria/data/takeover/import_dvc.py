@@ -277,7 +277,9 @@ def _named(files: Sequence[tuple[str, Path]], folder: Path) -> Iterator[tuple[st
 
 def _outputs(file: Path, name: str) -> list[Output]:
     try:
-        return outputs_of(file.read_text(encoding="utf-8"), name)
+        beside = file.with_name("dvc.yaml")
+        pipeline = beside.read_text(encoding="utf-8") if file.name == "dvc.lock" and beside.is_file() else ""
+        return outputs_of(file.read_text(encoding="utf-8"), name, pipeline)
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 text") from error
 
@@ -299,7 +301,9 @@ def _past(root: Path) -> Iterator[tuple[Output, _Found]]:
                 continue
             shown = git(root, "show", f"{sha}:{full}")
             if shown.returncode == 0:  # it is gone in this commit otherwise
-                for output in outputs_of(shown.stdout, name):
+                beside = git(root, "show", f"{sha}:{PurePosixPath(full).with_name('dvc.yaml').as_posix()}")
+                pipeline = beside.stdout if beside.returncode == 0 and name.endswith("dvc.lock") else ""
+                for output in outputs_of(shown.stdout, name, pipeline):
                     yield output, _Found(sha, _utc(moment))
 
 

@@ -32,7 +32,7 @@ Examples:
 
 @click.command("hook", epilog=HOOK_EPILOG)
 @click.argument("repository", type=click.Path(path_type=Path))
-@click.option("--branch", default="", help="The branch that starts the pipeline; else the one that HEAD names.")
+@click.option("--branch", default="", help="The branch that starts the pipeline; else the default one.")
 @_JSON
 def hook_command(repository: Path, branch: str, is_json: bool) -> int:
     """Let pushes to a bare repository start the pipeline.
@@ -55,7 +55,7 @@ Examples:
 
 @click.command("received", epilog=RECEIVED_EPILOG)
 @click.option("--repository", required=True, type=click.Path(path_type=Path), help="The bare repository.")
-@click.option("--branch", required=True, help="The branch that starts the pipeline.")
+@click.option("--branch", default="", help="The branch that starts the pipeline; else the first push tells.")
 @_JSON
 def received_command(repository: Path, branch: str, is_json: bool) -> int:
     """What the post-receive hook calls: start the pipeline if the push changed what it stands on.

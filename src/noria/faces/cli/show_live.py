@@ -72,6 +72,11 @@ def audit_help(found: Mapping[str, Any]) -> str:
         return (
             "stop what runs in this project, then noria admin rebuild   (takes the row away; the loop finds its work)"
         )
+    if found["kind"] == "signer":
+        return (
+            "if another clone writes this ledger: noria audit verify --json there tells its `signer`; "
+            "put that line into .noria/signers here. If none does, somebody forged facts"
+        )
     if found["kind"] == "object":
         return f"copy these files back from a backup of {found['store']}, then noria audit verify{kept}"
     if found["kind"] == "log":

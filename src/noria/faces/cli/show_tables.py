@@ -92,9 +92,9 @@ def from_predictions(found: Mapping[str, Any]) -> str:
 
 
 def _brought(found: Mapping[str, Any]) -> list[str]:
-    """The line about a version that the project did not stand on, if this was built on one."""
-    words = found.get("brings_in")
-    return [f"         {click.style(words, fg='yellow')}"] if words else []
+    """The lines about a version that the project did not stand on: what is of it in this, or what is not."""
+    said = (found.get(name) for name in ("brings_in", "leaves_out"))
+    return [f"         {click.style(words, fg='yellow')}" for words in said if words]
 
 
 def _value(value: str | None) -> str:
