@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Select, Table, Text, bindparam, func, select
-
 from noria.core.clock import utc_text
 from noria.core.fact import Stored
 from noria.registry.facts import (
@@ -35,6 +33,20 @@ from noria.registry.kept import ARCHIVED, NO_STAGE, JudgementRecord, NamedModel,
 from noria.store.ledger import Reader, Transaction
 from noria.store.payload import decode, encode
 from noria.store.rows import parsed
+from noria.store.sql import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    func,
+    select,
+)
 from noria.store.tables import project, record_table
 from noria.tracking.facts import Pin
 
