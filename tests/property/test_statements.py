@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.pool import StaticPool
 
-from noria.store.database import Database
-from noria.store.engines import create_table
-from noria.store.sql import (
+from noria.store.engines import create_table, in_memory
+from noria.store.sql.alchemy import built
+from noria.store.sql.expressions import case_like, sqlite_insert
+from noria.store.sql.plans import Plans, plans
+from noria.store.sql.rows import parsed
+from noria.store.sql.words import (
     JSON,
     BigInteger,
     Boolean,
@@ -40,10 +43,6 @@ from noria.store.sql import (
     select,
     update,
 )
-from noria.store.sql.alchemy import built
-from noria.store.sql.plans import Plans, plans
-from noria.store.sql.rows import parsed
-from noria.store.sql.words import case_like, sqlite_insert
 
 THING = Table(
     "thing",
@@ -66,9 +65,8 @@ NAMES = [column.name for column in THING.columns]
 texts = st.text(st.sampled_from("aAbB%_/*?[]\\'\"é漢😀 \x01"), max_size=4)
 numbers = st.floats(allow_nan=False, width=32) | st.integers(-5, 5).map(float)
 bigs = st.integers(-(2**62), 2**62) | st.integers(-3, 3)
-documents = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | texts, lambda inner: st.lists(inner, max_size=2), max_leaves=3
-)
+# A bare number is left out: SQLite keeps it as one, which SQLAlchemy does not read as JSON.
+documents = st.none() | st.booleans() | texts | st.lists(st.none() | st.integers(-5, 5) | texts, max_size=2)
 rows = st.fixed_dictionaries(
     {
         "text": texts,
@@ -166,9 +164,8 @@ def sums(draw: st.DrawFn) -> Any:
 @contextmanager
 def filled(things: list[Any], ofs: set[Any]) -> Iterator[tuple[Connection, Any]]:
     """Our connection and SQLAlchemy's, each to a database of its own with these rows."""
-    database = Database("sqlite://")
     engine = sqlalchemy.create_engine("sqlite://", poolclass=StaticPool, json_deserializer=parsed)
-    with database._begun(is_writing=False) as ours, engine.begin() as theirs:
+    with in_memory() as ours, engine.begin() as theirs:
         for table in (THING, PART):
             create_table(ours, table)
             built(table).create(theirs)  # type: ignore[arg-type]  # at run time a table of our own
@@ -179,7 +176,6 @@ def filled(things: list[Any], ofs: set[Any]) -> Iterator[tuple[Connection, Any]]
                 one.execute(insert(PART), [{"thing": thing, "label": label} for thing, label in sorted(ofs)])
         yield ours, theirs
     engine.dispose()
-    database.close()
 
 
 def shown(rows: Any) -> list[tuple[Any, ...]]:

@@ -35,7 +35,7 @@ from noria.core.frozen import frozen
 from noria.experiments.facts import RunDescribed
 from noria.experiments.records import ACTIVE, DELETED, file_runs, use_dataset
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON, BigInteger, Column, Float, Index, Table, Text, bindparam, func, select
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Table, Text, bindparam, func, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -10,7 +10,7 @@ from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
-from noria.store.sql import Boolean, Column, Integer, Select, String, Text, select
+from noria.store.sql.words import Boolean, Column, Integer, Select, String, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "ChecksRecord", "accepted", "latest", "runs"]

@@ -11,7 +11,7 @@ from noria.core.frozen import frozen
 from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetDropped, DatasetTagged, DatasetUntagged
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
-from noria.store.sql import BigInteger, Boolean, Column, Integer, Select, String, Text, func, select
+from noria.store.sql.words import BigInteger, Boolean, Column, Integer, Select, String, Text, func, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -22,7 +22,7 @@ from noria.evalsets.facts import (
 )
 from noria.store.compare import compared
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import BigInteger, Column, Index, Row, Table, Text, and_, or_, select
+from noria.store.sql.words import BigInteger, Column, Index, Row, Table, Text, and_, or_, select
 from noria.store.tables import project, record_table
 
 __all__ = [

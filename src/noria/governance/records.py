@@ -18,7 +18,7 @@ from noria.governance.facts import (
 from noria.store import tables
 from noria.store.fold import Reader
 from noria.store.ledger import Transaction
-from noria.store.sql import Column, Index, Integer, Text, func, or_, select
+from noria.store.sql.words import Column, Index, Integer, Text, func, or_, select
 from noria.store.tables import project, record_table
 
 __all__ = [

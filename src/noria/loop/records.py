@@ -9,7 +9,7 @@ from noria.core.frozen import frozen
 from noria.loop.facts import ChallengerJudged, RetrainDecided
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
-from noria.store.sql import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = [

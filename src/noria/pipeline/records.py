@@ -10,7 +10,7 @@ from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.pipeline.facts import ItemsFinished, Output, StepFinished, item_name
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, func, select
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, func, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "StepRecord", "before", "entries", "items", "latest", "newest", "steps", "took"]

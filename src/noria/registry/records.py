@@ -33,7 +33,7 @@ from noria.registry.kept import ARCHIVED, NO_STAGE, JudgementRecord, NamedModel,
 from noria.store.ledger import Reader, Transaction
 from noria.store.payload import decode, encode
 from noria.store.rows import parsed
-from noria.store.sql import (
+from noria.store.sql.words import (
     BigInteger,
     Boolean,
     Column,

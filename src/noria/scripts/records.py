@@ -9,7 +9,7 @@ from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.scripts.facts import ScriptCaptured
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON, BigInteger, Column, Index, Integer, Text, select
+from noria.store.sql.words import JSON, BigInteger, Column, Index, Integer, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "ScriptRecord", "captured"]

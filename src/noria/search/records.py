@@ -11,8 +11,8 @@ from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.search.facts import StudyEnded, StudyResumed, StudyStarted, TrialEnded, TrialStarted
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON as Json
-from noria.store.sql import BigInteger, Column, Float, Index, Integer, Row, Text, select
+from noria.store.sql.words import JSON as Json
+from noria.store.sql.words import BigInteger, Column, Float, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 from noria.tracking.facts import Pin
 

@@ -20,7 +20,7 @@ from noria.serving.facts import (
 )
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
-from noria.store.sql import Boolean, Column, Float, Index, Integer, Row, Text, select
+from noria.store.sql.words import Boolean, Column, Float, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = [

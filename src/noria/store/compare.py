@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noria.store.sql import and_, case, func, literal, or_
-from noria.store.sql.words import case_like
+from noria.store.sql.expressions import case_like
+from noria.store.sql.words import and_, case, func, literal, or_
 
 __all__ = ["SPECIAL", "behind", "compared", "number_compared", "number_keys", "text_keys"]
 

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from noria.core.errors import ConfigError, Corrupt, NoriaError, StoreFull, StoreUnavailable
 from noria.core.lazy import lazy
 from noria.store.objects import disk_faults, sync_folder
-from noria.store.sql import Connection
 from noria.store.sql.connection import Connection as OnSqlite
 from noria.store.sql.connection import Exhausted, Pool
+from noria.store.sql.words import Connection
 
 if TYPE_CHECKING:
     from noria.store import postgres
@@ -246,8 +246,8 @@ class Database:
 
     def _connected(self) -> sqlite3.Connection:
         """A new connection to SQLite."""
-        given: dict[str, Any] = {"timeout": self._wait_s, **self._connecting}
-        raw: sqlite3.Connection = sqlite3.connect(**given, isolation_level=None, check_same_thread=False)
+        given: dict[str, Any] = {"timeout": self._wait_s, **self._connecting, "check_same_thread": False}
+        raw: sqlite3.Connection = sqlite3.connect(**given, isolation_level=None)
         try:
             raw.execute("PRAGMA synchronous = NORMAL")
             raw.execute("PRAGMA trusted_schema = OFF")

@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
-from noria.store.sql import Connection, Table
 from noria.store.sql.connection import Connection as OnSqlite
+from noria.store.sql.words import Connection, Table
 
 if TYPE_CHECKING:
     import sqlalchemy

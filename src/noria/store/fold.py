@@ -15,8 +15,8 @@ from typing import Any
 
 from noria.core.fact import Stored
 from noria.store.slices import Slices
-from noria.store.sql import Connection, Row, Select, Table, bindparam, delete, update
-from noria.store.sql.words import postgresql_insert, sqlite_insert
+from noria.store.sql.expressions import postgresql_insert, sqlite_insert
+from noria.store.sql.words import Connection, Row, Select, Table, bindparam, delete, update
 
 __all__ = ["Fold", "Reader", "Statements"]
 

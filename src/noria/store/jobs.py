@@ -26,7 +26,7 @@ from noria.store.database import Database
 from noria.store.failpoint import failpoint
 from noria.store.owner import is_dead
 from noria.store.sealed import checked, sealed
-from noria.store.sql import Connection, Row, bindparam, insert, select, update
+from noria.store.sql.words import Connection, Row, bindparam, insert, select, update
 
 if TYPE_CHECKING:
     from noria.store.ledger import Transaction

@@ -29,7 +29,7 @@ from noria.store.payload import decode, encode
 from noria.store.rows import edge_rows, stored_of
 from noria.store.seen import Seen
 from noria.store.slices import Slices
-from noria.store.sql import Connection, insert, select
+from noria.store.sql.words import Connection, insert, select
 
 __all__ = ["Body", "Ledger", "Reader", "Transaction"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from noria.core.lazy import lazy
 from noria.store.engines import of_sqlalchemy
 from noria.store.failpoint import failpoint
-from noria.store.sql import Connection
+from noria.store.sql.words import Connection
 
 __all__ = ["upgrade"]
 

@@ -22,7 +22,7 @@ from noria.store.log import get_setting, set_setting
 from noria.store.rows import stored_of
 from noria.store.sealed import drop_altered
 from noria.store.slices import Slices
-from noria.store.sql import JSON, Boolean, Column, Connection, Integer, Table, Text, cast, select
+from noria.store.sql.words import JSON, Boolean, Column, Connection, Integer, Table, Text, cast, select
 
 __all__ = ["difference", "rebuild", "refold"]
 

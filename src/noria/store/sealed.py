@@ -15,7 +15,7 @@ from typing import Any
 from noria.core.errors import Corrupt
 from noria.store import tables
 from noria.store.database import Database
-from noria.store.sql import Connection, Row, Table, delete, insert, select
+from noria.store.sql.words import Connection, Row, Table, delete, insert, select
 
 __all__ = ["altered_rows", "checked", "drop_altered", "sealed"]
 

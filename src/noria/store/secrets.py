@@ -20,7 +20,7 @@ from noria.core.lazy import lazy
 from noria.store import tables
 from noria.store.checkpoint import key_in
 from noria.store.database import Database
-from noria.store.sql import delete, insert, select
+from noria.store.sql.words import delete, insert, select
 
 if TYPE_CHECKING:
     from cryptography import exceptions

@@ -20,7 +20,7 @@ from noria.store.checkpoint import Checkpoint, parse_checkpoint
 from noria.store.failpoint import failpoint
 from noria.store.log import frontier_of
 from noria.store.objects import disk_faults
-from noria.store.sql import Connection
+from noria.store.sql.words import Connection
 
 __all__ = ["Seen"]
 

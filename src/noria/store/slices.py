@@ -19,7 +19,7 @@ from noria import plugins
 from noria.core.fact import Kinds, kind_of
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
-from noria.store.sql import Table
+from noria.store.sql.words import Table
 from noria.store.tables import projected
 
 __all__ = ["KnownKinds", "Slices", "load_slices"]

@@ -26,7 +26,7 @@ from noria.store.objects import disk_faults
 from noria.store.replay import refold
 from noria.store.seen import Seen
 from noria.store.slices import Slices
-from noria.store.sql import Column, Connection, MetaData, String, Table, insert, select, text
+from noria.store.sql.words import Column, Connection, MetaData, String, Table, insert, select, text
 
 __all__ = ["SCHEMA", "start"]
 

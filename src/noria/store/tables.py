@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from noria.store.sql import (
+from noria.store.sql.words import (
     BigInteger,
     Column,
     Index,

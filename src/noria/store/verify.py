@@ -21,7 +21,7 @@ from noria.store.checkpoint import Checkpoint, Verifier, checkpoint_body, is_sig
 from noria.store.ledger import Ledger
 from noria.store.merkle import EMPTY_ROOT, Frontier, Node, leaf_hash
 from noria.store.rows import edge_rows, fact_of
-from noria.store.sql import Connection, func, select
+from noria.store.sql.words import Connection, func, select
 
 __all__ = ["Verdict", "verify"]
 

@@ -9,7 +9,7 @@ from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.compare import compared
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, func, or_, select
+from noria.store.sql.words import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, func, or_, select
 from noria.store.tables import project, record_table
 from noria.traces.facts import (
     AssessmentLogged,

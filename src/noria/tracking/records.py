@@ -9,7 +9,7 @@ from typing import Any
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, bindparam, select
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, bindparam, select
 from noria.store.tables import project, record_table
 from noria.tracking.facts import (
     ArtifactLogged,

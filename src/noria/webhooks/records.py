@@ -10,7 +10,7 @@ from noria.core.clock import instant
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON, BigInteger, Column, Row, Table, Text, select
+from noria.store.sql.words import JSON, BigInteger, Column, Row, Table, Text, select
 from noria.store.tables import project, record_table
 from noria.webhooks.facts import WebhookAnswered, WebhookChanged, WebhookCreated, WebhookDeleted
 

@@ -15,9 +15,9 @@ from noria.store import tables
 from noria.store.database import Database
 from noria.store.engines import create_table, drop_table, has_table, in_memory, of_sqlalchemy
 from noria.store.slices import load_slices
-from noria.store.sql import Column, Index, Integer, MetaData, String, Table, insert, select
 from noria.store.sql.alchemy import built
 from noria.store.sql.connection import Exhausted, Pool
+from noria.store.sql.words import Column, Index, Integer, MetaData, String, Table, insert, select
 from noria.testing.workspace import open_memory
 
 MARK = Table(

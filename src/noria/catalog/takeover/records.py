@@ -10,7 +10,7 @@ from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.registry.records import date_registered
 from noria.store.ledger import Reader, Transaction
-from noria.store.sql import JSON, BigInteger, Column, Table, Text, select
+from noria.store.sql.words import JSON, BigInteger, Column, Table, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "OriginRecord", "origins"]

@@ -9,11 +9,10 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.dialects import postgresql, sqlite
 
-from noria.store.sql import schema, words
 from noria.store.sql.caselike import CaseLike
+from noria.store.sql.parts import Bound, Part
 
 __all__ = ["built", "built_with", "type_of"]
-
 
 _ROOTS: dict[str, Callable[..., Any]] = {
     "case_like": CaseLike,
@@ -23,14 +22,14 @@ _ROOTS: dict[str, Callable[..., Any]] = {
 _OPERATORS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "mod", "neg", "inv"})
 
 
-def built(node: words.Node) -> Any:
+def built(node: Part) -> Any:
     """What a node stands for, with its values; made once for each node."""
     if node._made is None:
         node._made = _Builder(None).of(node, 0)
     return node._made
 
 
-def built_with(node: words.Node, values: list[Any]) -> Any:
+def built_with(node: Part, values: list[Any]) -> Any:
     """What a node stands for, with other values in the places of its own."""
     return _Builder(values).of(node, 0)
 
@@ -53,15 +52,15 @@ class _Builder:
         self._values = values
         self._made: dict[int, Any] = {}
 
-    def of(self, node: words.Node, place: int) -> Any:
+    def of(self, node: Part, place: int) -> Any:
         """The object for a node whose values begin at a place of all values."""
-        if isinstance(node, schema.Table | schema.Column):
-            return _table(node) if isinstance(node, schema.Table) else _column(node)
+        if node._name in ("table", "column"):
+            return _table(node) if node._name == "table" else _column(node)
         if id(node) not in self._made:
             self._made[id(node)] = self._new(node, place)
         return self._made[id(node)]
 
-    def _new(self, node: words.Node, place: int) -> Any:
+    def _new(self, node: Part, place: int) -> Any:
         before: Any = self.of(node._of, place) if node._of is not None else None
         if node._args is None:
             return getattr(before, node._name)
@@ -81,9 +80,9 @@ class _Builder:
         return _root(node._name)(*args, **named)
 
     def _argument(self, each: Any, place: int) -> Any:
-        if isinstance(each, words.Node):
+        if isinstance(each, Part):
             return self.of(each, place)
-        if isinstance(each, words.Bound):
+        if isinstance(each, Bound):
             return each.value if self._values is None else self._values[place]
         if isinstance(each, dict):
             found = {}
@@ -102,9 +101,9 @@ class _Builder:
 
 def _count(each: Any) -> int:
     """How many bound values are in an argument."""
-    if isinstance(each, words.Node):
+    if isinstance(each, Part):
         return len(each._values)
-    if isinstance(each, words.Bound):
+    if isinstance(each, Bound):
         return 1
     if isinstance(each, dict):
         return sum(map(_count, each.values()))
@@ -119,7 +118,7 @@ def _root(name: str) -> Callable[..., Any]:
     return _ROOTS.get(name) or getattr(sqlalchemy, name)
 
 
-def _table(table: schema.Table) -> sqlalchemy.Table:
+def _table(table: Any) -> sqlalchemy.Table:
     if table._made is None:
         columns = [
             sqlalchemy.Column(
@@ -134,7 +133,7 @@ def _table(table: schema.Table) -> sqlalchemy.Table:
         ]
         others = [
             sqlalchemy.UniqueConstraint(*other.columns, name=other.name)
-            if isinstance(other, schema.UniqueConstraint)
+            if other.is_unique
             else sqlalchemy.Index(other.name, *other.columns)
             for other in table.others
         ]
@@ -142,6 +141,6 @@ def _table(table: schema.Table) -> sqlalchemy.Table:
     return table._made  # type: ignore[no-any-return]  # it was made above
 
 
-def _column(column: schema.Column) -> Any:
+def _column(column: Any) -> Any:
     assert column.table is not None, f"the column {column.name} belongs to no table"
     return _table(column.table).c[column.name]

@@ -19,10 +19,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from noria.store.sql import alchemy
-from noria.store.sql.plans import LIST, READINGS, WRITINGS, Plan, Source
+from noria.store.sql.expressions import Node
+from noria.store.sql.plan import LIST, READINGS, WRITINGS, Plan, Source
 from noria.store.sql.rows import parsed
 from noria.store.sql.schema import Table
-from noria.store.sql.words import Node
 
 __all__ = ["connecting", "creating", "dialect", "general_plan", "lent", "plan_of"]
 

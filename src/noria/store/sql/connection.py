@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
-from noria.store.sql.plans import Plan, plans
+from noria.store.sql.expressions import Node
+from noria.store.sql.plan import Plan
+from noria.store.sql.plans import plans
 from noria.store.sql.rows import Result
 from noria.store.sql.schema import Table
-from noria.store.sql.words import Node
 
 if TYPE_CHECKING:
     from noria.store.sql import compiled

@@ -1,4 +1,4 @@
-"""Tables and columns that are known without SQLAlchemy; each begins expressions (words.py)."""
+"""Tables and columns that are known without SQLAlchemy; each begins expressions (expressions.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from noria.store.sql.expressions import Node, delete, insert, update
 from noria.store.sql.types import Type
-from noria.store.sql.words import Node, delete, insert, update
 
 __all__ = ["Column", "Columns", "Index", "MetaData", "Table", "UniqueConstraint"]
 
@@ -78,6 +78,7 @@ class Index:
     """An index over columns of a table, by their names."""
 
     __slots__ = ("columns", "name")
+    is_unique = False
 
     def __init__(self, name: str, *columns: str) -> None:
         self.name = name
@@ -92,6 +93,7 @@ class UniqueConstraint(Index):
     """Columns of a table whose values together stand there once."""
 
     __slots__ = ()
+    is_unique = True
 
     def __init__(self, *columns: str, name: str) -> None:
         super().__init__(name, *columns)
