@@ -99,6 +99,9 @@ of_text = st.one_of(
     texts.map(lambda text: THING.c.text.endswith(text, autoescape=True)),
     texts.map(lambda text: THING.c.text.contains(text, autoescape=True)),
     texts.map(lambda text: func.lower(THING.c.text).like(text.lower(), escape="\x02")),
+    st.tuples(texts, st.lists(texts, max_size=2)).map(
+        lambda both: and_(THING.c.text.like(both[0], escape="\x01"), THING.c.text.in_(both[1]))
+    ),
     texts.map(lambda text: case_like(THING.c.text, text, text)),
     texts.map(lambda text: THING.c.text + text == text + THING.c.text),
     texts.map(lambda text: func.coalesce(THING.c.text, "") > literal(text)),

@@ -10,8 +10,8 @@ from noria.store.sql.rows import parsed, row_class
 
 __all__ = ["LIST", "READINGS", "WRITINGS", "Plan", "Source"]
 
-LIST = "\x01"
-"""Stands in a plan's text for the marks of a list, of which there are as many as it has values."""
+LIST = "\x00"
+"""Stands in a plan's text for the marks of a list, of which there are as many as it has values. No SQL holds it."""
 Source = tuple[str, Any, str, bool]
 """A bound value: where from ("value" of the statement, by "name", or "is" itself), which, how written, if a list."""
 
