@@ -231,6 +231,12 @@ def test_a_query_made_once_is_asked_with_lists_of_any_length(listed: list[int], 
 def test_a_statement_of_sqlalchemy_itself_and_one_with_its_parts_are_run() -> None:
     with filled([], {(1, "a"), (2, "b")}) as (ours, _):
         assert ours.execute(sqlalchemy.text("SELECT label FROM part ORDER BY label")).scalars().all() == ["a", "b"]
+        several = sqlalchemy.text("INSERT INTO part (thing, label) VALUES (:thing, :label)")
+        ours.execute(several, [{"thing": 3, "label": "c"}, {"thing": 4, "label": "d"}])
+        assert [row.label for row in ours.execute(sqlalchemy.text("SELECT label FROM part WHERE thing > 2"))] == [
+            "c",
+            "d",
+        ]
         mixed: Any = select(PART.c.label).where(sqlalchemy.literal_column("thing") == 2)
         assert ours.execute(mixed).all() == [("b",)]
         foreign = sqlalchemy.select(PART.c.label).where(PART.c.thing == 1)

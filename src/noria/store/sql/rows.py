@@ -61,7 +61,7 @@ class Result:
         return self._cursor.rowcount
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.all())
+        return map(self._row if self._readings else self._made, self._cursor)
 
     def all(self) -> list[Any]:
         """Every row that is left."""
