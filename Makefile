@@ -33,13 +33,14 @@ PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requi
 ifndef UV_FIND_LINKS
 PEERS := $(filter-out .venv-peers/torch/.done,$(PEERS))
 endif
-.PHONY: help demo test check format lock postgres peers benchmarks benchmarks-data benchmarks-tracking clean
+.PHONY: help demo test check format lock statements postgres peers benchmarks benchmarks-data benchmarks-tracking clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
 	@echo "make check    formatting, lint, types, import contracts, unit and architecture tests"
 	@echo "make format   rewrite the formatting"
 	@echo "make lock     resolve the dependencies again"
+	@echo "make statements   plan the ledger's statements for SQLite again (after a change of a table or a query)"
 	@echo "make peers    the tools that Noria is compared with, each in an environment of its own"
 	@echo "make benchmarks, make benchmarks-data, make benchmarks-tracking"
 
@@ -66,6 +67,10 @@ test: $(VENV)/.dev postgres peers
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# How SQLite runs what ordinary commands ask of the ledger, so that they need not load SQLAlchemy.
+statements: $(VENV)/.dev
+	$(BIN)/python tests/statements.py
 
 benchmarks: $(VENV)/.dev
 	for each in benchmarks/*.py benchmarks/pipelines benchmarks/data/versioning.py benchmarks/data/checks.py; do $(BIN)/python $$each || exit 1; done

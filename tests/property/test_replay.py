@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
 
 from noria.governance.audit import verify
 from noria.store.replay import difference, rebuild
 from noria.store.slices import load_slices
+from noria.store.sql.words import select
 from noria.store.workspace import Workspace
 from noria.testing import open_memory, random_payload
 

@@ -10,8 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Table, Text, bindparam, func, select
-
 from noria.catalog.facts import (
     ExperimentCreated,
     ExperimentDeleted,
@@ -37,6 +35,7 @@ from noria.core.frozen import frozen
 from noria.experiments.facts import RunDescribed
 from noria.experiments.records import ACTIVE, DELETED, file_runs, use_dataset
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Table, Text, bindparam, func, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Integer, Select, String, Text, select
-
 from noria.checks.facts import ChecksFinished
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
+from noria.store.sql.words import Boolean, Column, Integer, Select, String, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "ChecksRecord", "accepted", "latest", "runs"]

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, Select, String, Text, func, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.data.facts import DatasetCommitted, DatasetDescribed, DatasetDropped, DatasetTagged, DatasetUntagged
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
+from noria.store.sql.words import BigInteger, Boolean, Column, Integer, Select, String, Text, func, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Row, Table, Text, and_, or_, select
-
 from noria.catalog.takeover.facts import OriginNoted
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
@@ -24,6 +22,7 @@ from noria.evalsets.facts import (
 )
 from noria.store.compare import compared
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import BigInteger, Column, Index, Row, Table, Text, and_, or_, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, Float, Index, Row, Text, and_, bindparam, func, select
-
 from noria.core.clock import instant, utc_text
 from noria.core.errors import UsageError
 from noria.core.fact import Stored
@@ -30,6 +28,7 @@ from noria.experiments.facts import (
 from noria.experiments.kept import LoggedRun, Metric, NoteRecord, UsedDataset
 from noria.store.compare import SPECIAL, behind, compared, number_compared, number_keys, text_keys
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import BigInteger, Column, Float, Index, Row, Text, and_, bindparam, func, select
 from noria.store.tables import project, record_table
 from noria.tracking.facts import RunFinished, RunResumed, RunStarted
 

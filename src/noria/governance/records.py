@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Text, func, or_, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.governance.facts import (
@@ -20,6 +18,7 @@ from noria.governance.facts import (
 from noria.store import tables
 from noria.store.fold import Reader
 from noria.store.ledger import Transaction
+from noria.store.sql.words import Column, Index, Integer, Text, func, or_, select
 from noria.store.tables import project, record_table
 
 __all__ = [

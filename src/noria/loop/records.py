@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.loop.facts import ChallengerJudged, RetrainDecided
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = [

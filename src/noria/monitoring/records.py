@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Row, Text, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.monitoring.facts import AlertRaised, AlertResolved, DriftMeasured, Estimate, LabelsSealed, QualityMeasured
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
+from noria.store.sql.words import Column, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, func, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.pipeline.facts import ItemsFinished, Output, StepFinished, item_name
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, func, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "StepRecord", "before", "entries", "items", "latest", "newest", "steps", "took"]

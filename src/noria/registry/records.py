@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Select, Table, Text, bindparam, func, select
-
 from noria.core.clock import utc_text
 from noria.core.fact import Stored
 from noria.registry.facts import (
@@ -35,6 +33,7 @@ from noria.registry.kept import ARCHIVED, NO_STAGE, JudgementRecord, NamedModel,
 from noria.store.ledger import Reader, Transaction
 from noria.store.payload import decode, encode
 from noria.store.rows import parsed
+from noria.store.sql.words import BigInteger, Boolean, Column, Index, Integer, Select, Text, bindparam, func, select
 from noria.store.tables import project, record_table
 from noria.tracking.facts import Pin
 
@@ -157,7 +156,7 @@ _LAST = select(_model.c.last).where(_model.c.model == bindparam("of"))
 _TAGS = select(_tag).where(_tag.c.model == bindparam("of"), _tag.c.number == bindparam("at")).order_by(_tag.c.key)
 _NUMBERED = select(_version).where(_version.c.model == bindparam("of"), _version.c.number == bindparam("at"))
 _NEWEST = select(_version).where(_version.c.model == bindparam("of")).order_by(_version.c.number.desc()).limit(1)
-TABLES: tuple[Table, ...] = (_model, _tag, _version, _judgement, _release, _place, _alias)
+TABLES = (_model, _tag, _version, _judgement, _release, _place, _alias)
 
 
 @project(VersionRegistered)
@@ -523,7 +522,7 @@ def _placed(tx: Reader, model: str, environment: str, states: tuple[str, ...]) -
     return [record for row in tx.rows(query) if (record := _release_of(row)) is not None]
 
 
-def _only(query: Select[Any], table: Table, models: Sequence[str]) -> Select[Any]:
+def _only(query: Select[Any], table: Any, models: Sequence[str]) -> Select[Any]:
     """The query for those models; for all if none are named."""
     return query.where(table.c.model.in_(models)) if models else query
 
@@ -549,7 +548,7 @@ def _put_version(tx: Transaction, fact: Stored[Any], model: str, number: int, **
         tx.update(_model, {"model": model}, changed_at=fact.at, last=max(number, named.last or 0))
 
 
-def _version_of(row: Row[Any] | None) -> VersionRecord | None:
+def _version_of(row: Any) -> VersionRecord | None:
     if row is None:
         return None
     return VersionRecord(
@@ -570,7 +569,7 @@ def _version_of(row: Row[Any] | None) -> VersionRecord | None:
     )
 
 
-def _judgement_of(row: Row[Any]) -> JudgementRecord:
+def _judgement_of(row: Any) -> JudgementRecord:
     return JudgementRecord(
         model=row.model,
         version=row.number,
@@ -584,7 +583,7 @@ def _judgement_of(row: Row[Any]) -> JudgementRecord:
     )
 
 
-def _release_of(row: Row[Any] | None) -> ReleaseRecord | None:
+def _release_of(row: Any) -> ReleaseRecord | None:
     if row is None:
         return None
     return ReleaseRecord(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, Text, func, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.schedule.facts import SchedulePaused, ScheduleResumed, ScheduleSet, TickDecided, TickEnded
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import BigInteger, Boolean, Column, Index, Integer, Row, Text, func, select
 from noria.store.tables import project, record_table
 
 __all__ = [

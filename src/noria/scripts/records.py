@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.scripts.facts import ScriptCaptured
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON, BigInteger, Column, Index, Integer, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "ScriptRecord", "captured"]

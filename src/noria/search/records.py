@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import JSON as Json
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, Row, Text, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.search.facts import StudyEnded, StudyResumed, StudyStarted, TrialEnded, TrialStarted
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON as Json
+from noria.store.sql.words import BigInteger, Column, Float, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 from noria.tracking.facts import Pin
 

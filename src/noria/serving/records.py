@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, Row, Text, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.serving.facts import (
@@ -22,6 +20,7 @@ from noria.serving.facts import (
 )
 from noria.store.ledger import Reader, Transaction
 from noria.store.rows import parsed
+from noria.store.sql.words import Boolean, Column, Float, Index, Integer, Row, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = [

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, case, func, literal, or_
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from noria.store.sql.expressions import case_like
+from noria.store.sql.words import and_, case, func, literal, or_
 
 __all__ = ["SPECIAL", "behind", "compared", "number_compared", "number_keys", "text_keys"]
 
@@ -37,7 +36,7 @@ def compared(column: Any, operator: str, value: Any) -> Any:
         case ">=":
             return column >= value
         case "LIKE":
-            return _CaseLike(column, str(value))
+            return case_like(column, str(value), _glob(str(value)))
         case "ILIKE":
             return func.lower(column).like(str(value).lower(), escape="\x01")
         case "IN":
@@ -71,28 +70,6 @@ def text_keys(table: Any, is_descending: bool) -> list[tuple[Any, bool]]:
     """How rows are ordered by the text `value` of an outer joined table; those without one come last."""
     is_last = case((table.c.value.is_(None), 1), else_=0)
     return [(is_last, False), (func.coalesce(table.c.value, literal("")), is_descending)]
-
-
-class _CaseLike(FunctionElement[bool]):
-    """LIKE that minds the case, which SQLite's own does not."""
-
-    inherit_cache = True
-    name = "case_like"
-
-    def __init__(self, column: Any, pattern: str) -> None:
-        super().__init__(column, literal(pattern), literal(_glob(pattern)))
-
-
-@compiles(_CaseLike)
-def _as_like(element: Any, compiler: Any, **named: Any) -> str:
-    column, pattern, _ = list(element.clauses)
-    return f"{compiler.process(column, **named)} LIKE {compiler.process(pattern, **named)} ESCAPE ''"
-
-
-@compiles(_CaseLike, "sqlite")
-def _as_glob(element: Any, compiler: Any, **named: Any) -> str:
-    column, _, pattern = list(element.clauses)
-    return f"{compiler.process(column, **named)} GLOB {compiler.process(pattern, **named)}"
 
 
 def _glob(pattern: str) -> str:

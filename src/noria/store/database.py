@@ -15,7 +15,6 @@ NORMAL), so what a power cut leaves is always a prefix, with everything that was
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import sqlite3
 import threading
@@ -23,36 +22,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
+from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import ConfigError, Corrupt, NoriaError, StoreFull, StoreUnavailable
-from noria.store.engines import sqlite_engine
+from noria.core.lazy import lazy
 from noria.store.objects import disk_faults, sync_folder
-from noria.store.rows import parsed
+from noria.store.sql.connection import Connection as OnSqlite
+from noria.store.sql.connection import Exhausted, Pool
+from noria.store.sql.words import Connection
+
+if TYPE_CHECKING:
+    from noria.store import postgres
+    from noria.store.sql import compiled
+else:
+    postgres = lazy("noria.store.postgres")
+    compiled = lazy("noria.store.sql.compiled")
 
 __all__ = ["Database", "database_url"]
 
 WAIT_S = 60.0
 POOL_SIZE = 5
 POOL_OVERFLOW = 27
-_PG_HINTS = {
-    "password authentication failed": "is the password of store.database, or NORIA_DATABASE, right?",
-    "no password supplied": "store.database, or NORIA_DATABASE, gives no password",
-    "pg_hba.conf": "the server lets this user not in from here: its pg_hba.conf says who may",
-    "invalid port": "is the port of store.database, or NORIA_DATABASE, right?",
-    "could not translate host name": "is the host of store.database, or NORIA_DATABASE, right?",
-    "failed to resolve host": "is the host of store.database, or NORIA_DATABASE, right?",
-    "does not exist": "createdb makes a database, createuser a role",
-    "permission denied": "the role needs the right to it: GRANT",
-}
-_PG_FULL = frozenset({"53100"})
-_PG_CORRUPT = frozenset({"XX001", "XX002", "22021"})
+POOL_WAIT_S = 30.0
 _SQLITE_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -77,12 +68,16 @@ class Database:
     """Connections to one database. Thread safe; survives a fork."""
 
     def __init__(self, url: str, *, wait_s: float = WAIT_S) -> None:
-        self._url = sqlalchemy.make_url(url)
+        self._url = url
         self._wait_s = wait_s
-        self.is_sqlite = self._url.get_backend_name() == "sqlite"
-        self.file = Path(self._url.database or "") if self.is_sqlite else None
-        self.where = str(self.file) if self.file else self._url.render_as_string(hide_password=True)
-        self._engine = self._make_engine()
+        self.is_sqlite = url.startswith("sqlite")
+        self._connecting: dict[str, Any] = _connecting(url) if self.is_sqlite else {}
+        self.file = Path(self._connecting["database"]) if self.is_sqlite else None
+        self._engine: Any = None if self.is_sqlite else self._postgres()
+        self.where = str(self.file) if self.file else postgres.shown(url)
+        self._errors: tuple[type[Exception], ...] = () if self.is_sqlite else postgres.ERRORS
+        self._pool = self._new_pool()
+        self._left: list[Pool] = []
         self._pid = os.getpid()
         self._writing = threading.local()
         self._synced_inode = 0
@@ -98,13 +93,11 @@ class Database:
         assert not getattr(self._writing, "is_on", False), "a transaction is already open in this thread"
         self._writing.is_on = True
         try:
-            with self._writer_lock(), self.translated(), self._connect() as connection:
-                connection = connection.execution_options(noria_begin="BEGIN IMMEDIATE")
-                with connection.begin():
-                    self._begin_writing(connection, is_durable)
-                    before = self._changes(connection)
-                    yield connection
-                    has_changed = self._changes(connection) != before
+            with self._writer_lock(), self.translated(), self._begun(is_writing=True) as connection:
+                self._begin_writing(connection, is_durable)
+                before = self._changes(connection)
+                yield connection
+                has_changed = self._changes(connection) != before
             if is_durable and has_changed:
                 self._sync_log()
         finally:
@@ -113,15 +106,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A snapshot: everything read inside is of one moment. Never waits for the writer."""
-        with self.translated(), self._connect() as connection:
-            if not self.is_sqlite:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin() as transaction:
-                try:
-                    yield connection
-                finally:
-                    if transaction.is_active:
-                        transaction.rollback()
+        with self.translated(), self._begun(is_writing=False) as connection:
+            yield connection
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
@@ -146,7 +132,7 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        raw: Any = connection.connection.dbapi_connection
+        raw = _raw(connection)
         before = raw.text_factory
         raw.text_factory = _surrogates
         try:
@@ -163,15 +149,18 @@ class Database:
 
     def close(self) -> None:
         """Give the connections back. The database can be used again afterwards."""
-        self._engine.dispose()
+        if self._engine is not None:
+            self._engine.dispose()
+        pool, self._pool = self._pool, self._new_pool()
+        pool.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn the database's errors into StoreFull, StoreUnavailable and Corrupt."""
         try:
             yield
-        except DBAPIError as error:
-            translated = self._translate(error.orig)
+        except self._errors as error:
+            translated = postgres.translated(error, self.where)
             if translated is None:
                 raise
             raise translated from error
@@ -180,19 +169,40 @@ class Database:
             if translated is None:
                 raise
             raise translated from error
-        except sqlalchemy.exc.TimeoutError as error:
+        except Exhausted as error:
             raise StoreUnavailable("every connection to the database is in use", where=self.where) from error
 
-    def _connect(self) -> Connection:
+    @contextmanager
+    def _begun(self, *, is_writing: bool) -> Iterator[Connection]:
+        """A connection within a transaction: a writer's is committed at the end, a reader's rolled back."""
         if self._pid != os.getpid():
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
-            self._writing = threading.local()
+            self._forked()
+        if self._engine is not None:
+            with self._engine.connect() as connection:
+                if not is_writing:
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                transaction = connection.begin()
+                with transaction if is_writing else _ended(transaction):
+                    yield connection
+            return
+        pool = self._pool
+        raw = pool.take()
         try:
-            return self._engine.connect()
-        except UnicodeDecodeError as error:
-            # sqlite3 cannot even word its error when the schema's own text is damaged
-            raise self._damaged("the schema is not text") from error
+            raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+            yield OnSqlite(raw)  # type: ignore[misc]  # what of SQLAlchemy's connection is used, it has
+            if is_writing:
+                raw.commit()
+        finally:
+            pool.give(raw)  # which rolls back what was not committed
+
+    def _forked(self) -> None:
+        """Another process has the connections: they are neither used nor closed here."""
+        if self._engine is not None:
+            self._engine.dispose(close=False)
+        self._left.append(self._pool)
+        self._pool = self._new_pool()
+        self._pid = os.getpid()
+        self._writing = threading.local()
 
     def _begin_writing(self, connection: Connection, is_durable: bool) -> None:
         if self.is_sqlite:
@@ -204,8 +214,7 @@ class Database:
     def _changes(self, connection: Connection) -> int:
         if not self.is_sqlite:
             return 0
-        raw: Any = connection.connection.dbapi_connection
-        return int(raw.total_changes)
+        return int(_raw(connection).total_changes)
 
     def _sync_log(self) -> None:
         """Wait until SQLite's write-ahead log is on disk, with its name the first time.
@@ -229,25 +238,27 @@ class Database:
                 sync_folder(self.file.parent)
                 self._synced_inode = inode
 
-    def _make_engine(self) -> Engine:
-        if not self.is_sqlite:
-            if importlib.util.find_spec("psycopg") is None:
-                raise ConfigError("PostgreSQL needs psycopg, which is not here", hint="pip install 'noria[postgres]'")
-            return sqlalchemy.create_engine(
-                self._url,
-                pool_size=POOL_SIZE,
-                max_overflow=POOL_OVERFLOW,
-                pool_pre_ping=True,
-                json_deserializer=parsed,
-                connect_args={"connect_timeout": 10, "options": f"-c lock_timeout={int(self._wait_s * 1000)}"},
-            )
-        connecting = {"isolation_level": None, "timeout": self._wait_s, "check_same_thread": False}
-        # The connection used last comes first: it has the newest pages in its cache, which another's commit empties.
-        kept = {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW, "use_lifo": True}
-        engine = sqlite_engine(self._url, QueuePool, connecting, **kept)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
+    def _postgres(self) -> Any:
+        return postgres.engine_of(self._url, self._wait_s, kept=POOL_SIZE, overflow=POOL_OVERFLOW)
+
+    def _new_pool(self) -> Pool:
+        return Pool(self._connected, kept=POOL_SIZE, most=POOL_SIZE + POOL_OVERFLOW, wait_s=POOL_WAIT_S)
+
+    def _connected(self) -> sqlite3.Connection:
+        """A new connection to SQLite."""
+        given: dict[str, Any] = {"timeout": self._wait_s, **self._connecting, "check_same_thread": False}
+        raw: sqlite3.Connection = sqlite3.connect(**given, isolation_level=None)
+        try:
+            raw.execute("PRAGMA synchronous = NORMAL")
+            raw.execute("PRAGMA trusted_schema = OFF")
+        except UnicodeDecodeError as error:
+            # sqlite3 cannot even word its error when the schema's own text is damaged
+            raw.close()
+            raise self._damaged("the schema is not text") from error
+        except BaseException:
+            raw.close()
+            raise
+        return raw
 
     @contextmanager
     def _writer_lock(self) -> Iterator[None]:
@@ -259,27 +270,6 @@ class Database:
             yield
         finally:
             os.close(handle)
-
-    def _translate(self, error: BaseException | None) -> NoriaError | None:
-        if isinstance(error, sqlite3.Error):
-            return self._translate_sqlite(error)
-        state = getattr(error, "sqlstate", None)
-        if state in _PG_CORRUPT:
-            return Corrupt(f"the database is damaged: {_first_line(error)}", where=self.where, hint="restore a backup")
-        if state in _PG_FULL:
-            return StoreFull(f"the database has no space left: {_first_line(error)}", where=self.where)
-        kinds = (
-            "OperationalError",
-            "InterfaceError",
-            "ReadOnlySqlTransaction",
-            "AdminShutdown",
-            "InsufficientPrivilege",
-        )
-        if error is not None and (type(error).__name__ in kinds or _is_operational(error)):
-            return StoreUnavailable(
-                f"the database cannot be used: {_first_line(error)}", where=self.where, hint=_hint_for(str(error))
-            )
-        return None
 
     def _translate_sqlite(self, error: sqlite3.Error) -> NoriaError | None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -319,27 +309,32 @@ class Database:
         return status.f_bavail * status.f_frsize < 1 << 20
 
 
-def _hint_for(text: str) -> str:
-    """What mends a database that refuses. A failed connection has no code, so PostgreSQL's and the client's words."""
-    for words, hint in _PG_HINTS.items():
-        if words in text:
-            return hint
-    return "is it running? try again"
+def _connecting(url: str) -> dict[str, Any]:
+    """The arguments of `sqlite3.connect` that a URL says; what it says beside a path, SQLAlchemy reads."""
+    path = url.removeprefix("sqlite:///")
+    if path != url and path and "?" not in path and path != ":memory:":
+        return {"database": path}
+    return compiled.connecting(url)
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA trusted_schema = OFF")
+@contextmanager
+def _ended(transaction: Any) -> Iterator[None]:
+    """A reader's transaction on PostgreSQL: rolled back, if the server has not ended it."""
+    try:
+        yield
+    finally:
+        if transaction.is_active:
+            transaction.rollback()
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    on: Any = connection
+    assert isinstance(on, OnSqlite), "only a connection to SQLite is asked for its own"
+    return on.raw
 
 
 def _surrogates(content: bytes) -> str:
     return content.decode("utf-8", errors="surrogateescape")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # Past SQLAlchemy, whose way costs several times the statement; `translated` knows what the driver raises.
-    raw: Any = connection.connection.dbapi_connection
-    raw.execute(connection.get_execution_options().get("noria_begin", "BEGIN"))
 
 
 def _locked(path: Path, wait_s: float) -> int:
@@ -387,11 +382,3 @@ def _waited(handle: int, path: Path, wait_s: float) -> int:
         where=str(path),
         hint="try again; a process that was stopped (SIGSTOP) or hangs may hold it",
     )
-
-
-def _is_operational(error: BaseException) -> bool:
-    return any(cls.__name__ in ("OperationalError", "InterfaceError") for cls in type(error).__mro__)
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -1,67 +1,61 @@
-"""SQLite's engines: each has connections of its own, all of a process share what SQLAlchemy has compiled.
-
-SQLAlchemy keeps compiled statements by dialect, and makes a dialect for each engine; how a table is created
-it words anew each time. So a process that opens many ledgers, or folds one again to compare, did most of its
-work for the same words. They do not depend on the file: one dialect and one store of statements serve every
-file of the process.
-"""
+"""What is done on a connection to SQLite in one way and on one to PostgreSQL, which is SQLAlchemy's, in another."""
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy
-from sqlalchemy import Table
-from sqlalchemy.engine import URL, Connection, Dialect, Engine
-from sqlalchemy.pool import Pool
-from sqlalchemy.util import LRUCache
+from noria.core.lazy import lazy
+from noria.store.sql.connection import Connection as OnSqlite
+from noria.store.sql.words import Connection, Table
 
-from noria.store.rows import parsed
+if TYPE_CHECKING:
+    import sqlalchemy
 
-__all__ = ["create_table", "sqlite_engine"]
+    from noria.store.sql import alchemy
+else:
+    sqlalchemy = lazy("sqlalchemy")
+    alchemy = lazy("noria.store.sql.alchemy")
 
-STATEMENTS = 2_000
-"""So many compiled statements are kept in a process."""
-
-
-def sqlite_engine(url: URL, pool: type[Pool], connecting: dict[str, Any], **pooling: Any) -> Engine:
-    """An engine for one SQLite file.
-
-    Args:
-        pool: what keeps its connections; `pooling` are its arguments.
-        connecting: arguments of `sqlite3.connect` beside those of the URL.
-    """
-    dialect, compiled = _shared()
-    words, named = dialect.create_connect_args(url)
-    kept = pool(lambda: dialect.connect(*words, **{**named, **connecting}), dialect=dialect, **pooling)
-    return Engine(kept, dialect, url, execution_options={"compiled_cache": compiled})
+__all__ = ["create_table", "drop_table", "has_table", "in_memory", "of_sqlalchemy"]
 
 
 def create_table(connection: Connection, table: Table) -> None:
-    """Create a table that is not there, with its indexes, on any database."""
-    if connection.dialect is not _shared()[0]:
-        table.create(connection, checkfirst=False)
-        return
-    for statement in _worded(table):
-        connection.exec_driver_sql(statement)
+    """Create a table that is not there, with its indexes."""
+    on: Any = connection
+    if isinstance(on, OnSqlite):
+        on.create(table)  # type: ignore[arg-type]  # at run time tables are our own
+    else:
+        alchemy.built(table).create(connection, checkfirst=False)  # type: ignore[arg-type]  # as above
 
 
-@functools.lru_cache(maxsize=500)
-def _worded(table: Table) -> tuple[str, ...]:
-    """What SQLite is told to create a table: what SQLAlchemy would tell it."""
-    found: list[str] = []
-    teller = sqlalchemy.create_mock_engine(
-        "sqlite://", lambda said, *_: found.append(str(said.compile(dialect=_shared()[0])))
-    )
-    table.create(teller, checkfirst=False)
-    return tuple(found)
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether there is a table of that name."""
+    on: Any = connection
+    return on.has_table(name) if isinstance(on, OnSqlite) else bool(sqlalchemy.inspect(connection).has_table(name))
 
 
-@functools.cache
-def _shared() -> tuple[Dialect, LRUCache[Any, Any]]:
-    """The dialect, which has looked once at what this SQLite can do, and the compiled statements."""
-    first = sqlalchemy.create_engine("sqlite://", json_deserializer=parsed)
-    first.connect().close()
-    first.dispose()
-    return first.dialect, LRUCache(STATEMENTS)
+def drop_table(connection: Connection, name: str) -> None:
+    """Take a table away that is there, with its indexes."""
+    connection.exec_driver_sql('DROP TABLE "{}"'.format(name.replace('"', '""')))
+
+
+@contextmanager
+def in_memory() -> Iterator[Connection]:
+    """A connection to an SQLite database of its own, which goes when it ends."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute("BEGIN")
+        yield OnSqlite(raw)  # type: ignore[misc]  # what of SQLAlchemy's connection is used, it has
+
+
+@contextmanager
+def of_sqlalchemy(connection: Connection) -> Iterator[Connection]:
+    """The same connection as one of SQLAlchemy, in the same transaction, for what takes no other."""
+    on: Any = connection
+    if isinstance(on, OnSqlite):
+        with on.lent() as lent:
+            yield lent
+    else:
+        yield connection

@@ -13,17 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Row, Select, Table, bindparam, delete, update
-from sqlalchemy.engine import Connection
-
 from noria.core.fact import Stored
-from noria.core.lazy import lazy
 from noria.store.slices import Slices
+from noria.store.sql.expressions import postgresql_insert, sqlite_insert
+from noria.store.sql.words import Connection, Row, Select, Table, bindparam, delete, update
 
 __all__ = ["Fold", "Reader", "Statements"]
-
-sqlite_dialect = lazy("sqlalchemy.dialects.sqlite")
-postgres_dialect = lazy("sqlalchemy.dialects.postgresql")
 
 ROWS = 200
 """Rows that wait at most."""
@@ -131,11 +126,11 @@ class Fold(Reader):
             self.flush()
 
     def _upsert(self, table: Table, columns: tuple[str, ...]) -> Any:
-        dialect = sqlite_dialect if self._connection.dialect.name == "sqlite" else postgres_dialect
+        insert = sqlite_insert if self._connection.dialect.name == "sqlite" else postgresql_insert
         keys = [column.name for column in table.primary_key.columns]
         missing = [name for name in keys if name not in columns]
         assert not missing, f"an upsert of {table.name} needs its key {missing}"
-        statement = dialect.insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns})
+        statement = insert(table).values({name: bindparam(name, type_=table.c[name].type) for name in columns})
         changed = {name: statement.excluded[name] for name in columns if name not in keys}
         if not changed:
             return statement.on_conflict_do_nothing(index_elements=keys)

@@ -17,9 +17,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, bindparam, insert, select, update
-from sqlalchemy.engine import Connection
-
 from noria.core.clock import Clock
 from noria.core.errors import Conflict, NotFound
 from noria.core.frozen import frozen
@@ -29,6 +26,7 @@ from noria.store.database import Database
 from noria.store.failpoint import failpoint
 from noria.store.owner import is_dead
 from noria.store.sealed import checked, sealed
+from noria.store.sql.words import Connection, Row, bindparam, insert, select, update
 
 if TYPE_CHECKING:
     from noria.store.ledger import Transaction

@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import insert, select
-from sqlalchemy.engine import Connection
-
 from noria.core.clock import Clock, utc_text
 from noria.core.errors import Tampered, UsageError
 from noria.core.fact import Edge, Fact, Stored, kind_of
@@ -32,6 +29,7 @@ from noria.store.payload import decode, encode
 from noria.store.rows import edge_rows, stored_of
 from noria.store.seen import Seen
 from noria.store.slices import Slices
+from noria.store.sql.words import Connection, insert, select
 
 __all__ = ["Body", "Ledger", "Reader", "Transaction"]
 

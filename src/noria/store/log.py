@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, insert, select
-from sqlalchemy.engine import Connection
-
 from noria.core.errors import Tampered
 from noria.store import tables
 from noria.store.merkle import Frontier, frontier_places
+from noria.store.sql.words import Connection, bindparam, func, insert, select
 
 __all__ = ["frontier_of", "get_setting", "head_of", "set_setting", "subtree"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from noria.core.lazy import lazy
+from noria.store.engines import of_sqlalchemy
 from noria.store.failpoint import failpoint
+from noria.store.sql.words import Connection
 
 __all__ = ["upgrade"]
 
@@ -31,7 +31,10 @@ def upgrade(connection: Connection, location: Path, target: str) -> None:
         return script._upgrade_revs(target, revision)
 
     failpoint("migration.started")
-    with alembic_environment.EnvironmentContext(config, script, fn=steps) as environment:
-        environment.configure(connection=connection, transactional_ddl=True)
+    with (
+        of_sqlalchemy(connection) as lent,
+        alembic_environment.EnvironmentContext(config, script, fn=steps) as environment,
+    ):
+        environment.configure(connection=lent, transactional_ddl=True)
         environment.run_migrations()
     failpoint("migration.done")

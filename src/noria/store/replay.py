@@ -11,15 +11,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import sqlalchemy
-from sqlalchemy import JSON, Boolean, Column, Integer, MetaData, Table, Text, cast, inspect, select
-from sqlalchemy.engine import Connection
-from sqlalchemy.pool import StaticPool
-
 from noria.core.errors import Tampered
 from noria.core.fact import Stored
 from noria.store import tables
-from noria.store.engines import create_table, sqlite_engine
+from noria.store.engines import create_table, drop_table, has_table, in_memory
 from noria.store.failpoint import failpoint
 from noria.store.fold import Fold, Statements
 from noria.store.ledger import Ledger
@@ -27,6 +22,7 @@ from noria.store.log import get_setting, set_setting
 from noria.store.rows import stored_of
 from noria.store.sealed import drop_altered
 from noria.store.slices import Slices
+from noria.store.sql.words import JSON, Boolean, Column, Connection, Integer, Table, Text, cast, select
 
 __all__ = ["difference", "rebuild", "refold"]
 
@@ -45,10 +41,9 @@ def rebuild(ledger: Ledger) -> int:
 
 def refold(connection: Connection, slices: Slices, statements: Statements) -> int:
     """What `rebuild` does, inside the caller's transaction. Record tables of other versions go too."""
-    inspector = inspect(connection)
     for name in {*_known_tables(connection), *(table.name for table in slices.tables)}:
-        if inspector.has_table(name):
-            Table(name, MetaData()).drop(connection)
+        if has_table(connection, name):
+            drop_table(connection, name)
     set_setting(connection, "tables", _note_of(slices))
     for table in slices.tables:
         create_table(connection, table)
@@ -68,9 +63,8 @@ def difference(ledger: Ledger, *, limit: int = 100) -> list[tuple[str, str]]:
 
     A row is shown as `- row` when it is stored and should not be, `+ row` when it is missing.
     """
-    engine = sqlite_engine(sqlalchemy.make_url("sqlite://"), StaticPool, {"check_same_thread": False})
     found: list[tuple[str, str]] = []
-    with ledger.database.read() as live, engine.begin() as scratch:
+    with ledger.database.read() as live, in_memory() as scratch:
         for table in ledger.slices.tables:
             create_table(scratch, table)
         fold = Fold(scratch, ledger.slices, Statements())
@@ -85,7 +79,6 @@ def difference(ledger: Ledger, *, limit: int = 100) -> list[tuple[str, str]]:
             found.extend((table.name, f"+ {row}") for row in sorted(ought_rows - is_rows))
             if len(found) >= limit:
                 break
-    engine.dispose()
     return found[:limit]
 
 

@@ -9,6 +9,7 @@ from noria.core.errors import Corrupt
 from noria.core.fact import Fact, Stored
 from noria.store.payload import decode
 from noria.store.slices import Slices
+from noria.store.sql.rows import parsed
 
 __all__ = ["edge_rows", "fact_of", "parsed", "stored_of"]
 
@@ -20,17 +21,6 @@ def edge_rows(seq: int, fact: Fact) -> list[dict[str, Any]]:
         for side, edges in (("in", fact.inputs), ("out", fact.outputs))
         for place, (role, ref) in enumerate(edges)
     ]
-
-
-def parsed(text: str) -> Any:
-    """The value of a column that holds JSON. Raises: Corrupt."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise Corrupt(
-            f"a record of the ledger is no JSON: {text[:40]!r}…",
-            hint="noria audit verify names it, noria admin rebuild makes the records anew from the facts",
-        ) from error
 
 
 def fact_of(seq: int, body: str) -> Fact:

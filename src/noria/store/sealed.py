@@ -12,12 +12,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Table, delete, insert, select
-from sqlalchemy.engine import Connection
-
 from noria.core.errors import Corrupt
 from noria.store import tables
 from noria.store.database import Database
+from noria.store.sql.words import Connection, Row, Table, delete, insert, select
 
 __all__ = ["altered_rows", "checked", "drop_altered", "sealed"]
 

@@ -15,13 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select
-
 from noria.core.errors import StoreUnavailable
 from noria.core.lazy import lazy
 from noria.store import tables
 from noria.store.checkpoint import key_in
 from noria.store.database import Database
+from noria.store.sql.words import delete, insert, select
 
 if TYPE_CHECKING:
     from cryptography import exceptions

@@ -15,13 +15,12 @@ import os
 import threading
 from pathlib import Path
 
-from sqlalchemy.engine import Connection
-
 from noria.core.errors import Tampered
 from noria.store.checkpoint import Checkpoint, parse_checkpoint
 from noria.store.failpoint import failpoint
 from noria.store.log import frontier_of
 from noria.store.objects import disk_faults
+from noria.store.sql.words import Connection
 
 __all__ = ["Seen"]
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, overload
 
-from sqlalchemy import Table
-
 from noria import plugins
 from noria.core.fact import Kinds, kind_of
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
+from noria.store.sql.words import Table
 from noria.store.tables import projected
 
 __all__ = ["KnownKinds", "Slices", "load_slices"]

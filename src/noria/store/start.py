@@ -13,14 +13,11 @@ import sqlite3
 import time
 from pathlib import Path
 
-from sqlalchemy import Column, MetaData, String, Table, insert, inspect, select, text
-from sqlalchemy.engine import Connection
-
 from noria.core.errors import StoreUnavailable, Tampered
 from noria.store import tables
 from noria.store.checkpoint import is_name
 from noria.store.database import Database
-from noria.store.engines import create_table
+from noria.store.engines import create_table, has_table
 from noria.store.failpoint import failpoint
 from noria.store.fold import Statements
 from noria.store.log import get_setting, head_of, set_setting
@@ -29,6 +26,7 @@ from noria.store.objects import disk_faults
 from noria.store.replay import refold
 from noria.store.seen import Seen
 from noria.store.slices import Slices
+from noria.store.sql.words import Column, Connection, MetaData, String, Table, insert, select, text
 
 __all__ = ["SCHEMA", "start"]
 
@@ -182,6 +180,6 @@ def _bring_up(connection: Connection, found: str, schema: str, migrations: Path,
 
 
 def _revision(connection: Connection) -> str:
-    if not inspect(connection).has_table("alembic_version"):
+    if not has_table(connection, "alembic_version"):
         return ""
     return str(connection.execute(select(_version.c.version_num)).scalar() or "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import (
+from noria.store.sql.words import (
     BigInteger,
     Column,
     Index,

@@ -14,9 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.engine import Connection
-
 from noria.core.errors import Corrupt, Tampered
 from noria.core.frozen import frozen
 from noria.store import tables
@@ -24,6 +21,7 @@ from noria.store.checkpoint import Checkpoint, Verifier, checkpoint_body, is_sig
 from noria.store.ledger import Ledger
 from noria.store.merkle import EMPTY_ROOT, Frontier, Node, leaf_hash
 from noria.store.rows import edge_rows, fact_of
+from noria.store.sql.words import Connection, func, select
 
 __all__ = ["Verdict", "verify"]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, func, or_, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.compare import compared
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import BigInteger, Boolean, Column, Index, Row, Table, Text, and_, func, or_, select
 from noria.store.tables import project, record_table
 from noria.traces.facts import (
     AssessmentLogged,

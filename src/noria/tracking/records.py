@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, bindparam, select
-
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON, BigInteger, Column, Float, Index, Integer, Row, Text, bindparam, select
 from noria.store.tables import project, record_table
 from noria.tracking.facts import (
     ArtifactLogged,

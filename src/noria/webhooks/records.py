@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Row, Table, Text, select
-
 from noria.core.clock import instant
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON, BigInteger, Column, Row, Table, Text, select
 from noria.store.tables import project, record_table
 from noria.webhooks.facts import WebhookAnswered, WebhookChanged, WebhookCreated, WebhookDeleted
 

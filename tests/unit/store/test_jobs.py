@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, Column
 
 from noria.core.errors import Conflict, Corrupt, NotFound
 from noria.governance.audit import verify
@@ -14,6 +13,7 @@ from noria.store.jobs import ATTEMPTS, Jobs
 from noria.store.owner import owner_id
 from noria.store.replay import difference, rebuild
 from noria.store.sealed import altered_rows
+from noria.store.sql.words import Boolean, Column
 from noria.store.workspace import Workspace
 from noria.testing import TestClock, open_memory
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, Table, Text, inspect, select
 
 from noria.core.fact import Kinds, Stored, fact
 from noria.store.checkpoint import open_signer
@@ -15,6 +14,7 @@ from noria.store.log import get_setting
 from noria.store.replay import difference, rebuild
 from noria.store.seen import Seen
 from noria.store.slices import Slices, load_slices
+from noria.store.sql.words import Column, Integer, Table, Text, select
 from noria.store.start import start
 from noria.store.tables import RECORDS, project, projected, record_table
 from noria.testing import TestClock
@@ -140,7 +140,7 @@ def test_a_table_that_no_slice_declares_any_more_is_dropped_and_no_other(
     again = opened(tmp_path, slices_of(mark, marking, fingerprint="2"))
     move(again, ("a", 1), ("b", 1))
     with again.database.read() as connection:
-        names = inspect(connection).get_table_names()
+        names = [row.name for row in connection.exec_driver_sql("SELECT name FROM sqlite_master")]
         assert get_setting(connection, "tables") == '["test_mark"]'
         assert [row.name for row in connection.execute(select(mark).order_by(mark.c.name))] == ["a", "b"]
     assert "test_counter" not in names

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import JSON, BigInteger, Column, Table, Text, select
-
 from noria.catalog.records import date
 from noria.catalog.takeover.facts import ImportBegan, ImportEnded, OriginNoted
 from noria.core.fact import Stored
 from noria.core.frozen import frozen
 from noria.registry.records import date_registered
 from noria.store.ledger import Reader, Transaction
+from noria.store.sql.words import JSON, BigInteger, Column, Table, Text, select
 from noria.store.tables import project, record_table
 
 __all__ = ["PROJECTIONS", "TABLES", "OriginRecord", "origins"]
