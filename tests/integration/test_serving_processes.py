@@ -174,11 +174,10 @@ def started_in(place: Path) -> list[int]:
 
 
 def test_a_ledger_that_cannot_be_opened_leaves_nobody_behind(tmp_path: Path) -> None:
-    ws = make_project(tmp_path)
-    database = tmp_path / ".noria" / "ledger.db"
-    assert database.is_file()
-    del ws
-    database.write_bytes(b"this is no database" * 1000)
+    make_project(tmp_path)
+    for each in (tmp_path / ".noria").glob("ledger.db*"):
+        each.unlink()
+    (tmp_path / ".noria" / "ledger.db").write_bytes(b"this is no database" * 1000)
     with pytest.raises(NoriaError):
         up(load_project(tmp_path), port=0)
     assert not (tmp_path / ".noria" / "up.json").exists()

@@ -72,7 +72,10 @@ def too_long(error: BaseException) -> UsageError | None:
 
 
 def make_state(state: Path) -> None:
-    """Make a project's folder of state where it is not, so that git leaves it alone. Raises: StoreUnavailable; StoreFull."""
+    """Make a project's folder of state where it is not, so that git leaves it alone.
+
+    Raises: StoreUnavailable; StoreFull.
+    """
     with disk_faults(state):
         if not state.is_dir():
             state.mkdir(parents=True, exist_ok=True)  # a database elsewhere does not make it

@@ -1,11 +1,11 @@
 """`noria up`: one process that holds the socket and keeps the server, controller and trainer alive.
 
 The server is started first, and held: it loads what answers need while this process opens the workspace, and is let
-go when nothing was found wrong with it. The others are started when it answers. The listening socket belongs to this process and stays open while a server is restarted, so that
-new connections wait instead of failing. Beside the server a stand-by has everything loaded and
-waits; when the server dies the stand-by takes the socket within a tenth of a second, and a new one
-is made. Other children that die are started again at once; one that dies again and again is started
-later each time. `.noria/up.json` says who runs.
+go when nothing was found wrong with that. The others are started when it answers. The listening socket belongs to
+this process and stays open while a server is restarted, so that new connections wait instead of failing. Beside the
+server a stand-by has everything loaded and waits; when the server dies the stand-by takes the socket within a tenth
+of a second, and a new one is made. Other children that die are started again at once; one that dies again and again
+is started later each time. `.noria/up.json` says who runs.
 """
 
 from __future__ import annotations
@@ -389,6 +389,10 @@ class _Supervisor:
                 log.warning("pid %d did not stop; killing it", process.pid)
                 process.kill()
                 process.wait()
+        for child in self._children.values():
+            assert child.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                child.process.stdin.close()
 
 
 def _lock(project: Project) -> int:
