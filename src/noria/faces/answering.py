@@ -36,7 +36,7 @@ from noria.serving.follow import Follower
 from noria.serving.runtime import Limits, Runtime
 from noria.store.workspace import Workspace
 
-__all__ = ["serve"]
+__all__ = ["others", "serve"]
 
 log = logging.getLogger("noria.server")
 GRACE_S = 5
@@ -67,7 +67,7 @@ def serve(
         return
     follower.start()
     feedback = Feedback(runtime, ws.project.state, now_us=_now_us, max_body_bytes=settings.max_body_bytes)
-    app = App(ws, runtime, feedback, others=_others)
+    app = App(ws, runtime, feedback, others=others)
     # What is loaded stays; the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -179,7 +179,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _others() -> Sequence[Routes]:
+def others() -> Sequence[Routes]:
     """The builders of the API's and the pages' routes; imported when first asked for."""
     return [plugins.load("routes", name) for name in plugins.names("routes")]
 
