@@ -22,7 +22,7 @@ from serving_project import MODEL, make_project, make_release, rows
 from noria import plugins
 from noria.bootstrap import open_workspace
 from noria.faces.cli.show_project import status as shown
-from noria.faces.realtime import HOLD_US, LEAD, REALTIME
+from noria.faces.realtime import HOLD_US, REALTIME
 from noria.faces.verbs import builtins
 from noria.project.status import status
 from noria.serving.deployment import deploy
@@ -119,32 +119,6 @@ def by_thread(pid: int) -> dict[int, int]:
     return found
 
 
-def group(pid: int) -> str:
-    """How the session of a process is weighed; "" on a kernel that has no groups of sessions."""
-    place = Path(f"/proc/{pid}/autogroup")
-    return " ".join(place.read_text().split()[1:]) if place.exists() else ""
-
-
-def test_only_a_process_with_a_session_of_its_own_is_weighed_more() -> None:
-    code = """
-from pathlib import Path
-from noria.faces.priority import stand_before
-place = Path("/proc/self/autogroup")
-before = place.read_text() if place.exists() else ""
-print(before == (place.read_text() if place.exists() else "")) if (why := stand_before(5)) else print("done")
-print(place.read_text().split()[-1] if place.exists() else "", why)
-"""
-    for is_own in (True, False):
-        words = [*as_usual(), sys.executable, "-c", code]
-        done = subprocess.run(words, start_new_session=is_own, capture_output=True, text=True, check=True)
-        outcome, told = done.stdout.splitlines()
-        if is_own and is_permitted() and Path("/proc/self/autogroup").exists():
-            assert (outcome, told.strip()) == ("done", "-5")
-        elif not is_own:
-            assert outcome == "True"
-            assert told.endswith("its session belongs to another process")
-
-
 def is_normal(policy: int) -> bool:
     return policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
 
@@ -170,13 +144,10 @@ def test_only_the_threads_that_answer_are_raised_and_nothing_inherits_it(root: P
             assert {os.sched_getparam(thread).sched_priority for thread in answering} == {1}
             assert resource.prlimit(pid, resource.RLIMIT_RTTIME) == (HOLD_US, HOLD_US)
             assert "1 server at realtime priority" in line
-            assert group(pid) in ("", f"nice {-LEAD}")
-            assert {group(children[name]) for name in ("controller",)} <= {"", "nice 0"}
         else:
             assert in_force(url).startswith("normal: ")
             assert set(map(is_normal, policies.values())) == {True}
             assert "1 server at normal priority" in line
-            assert group(pid) in ("", "nice 0")
 
 
 def test_a_system_that_does_not_permit_it_serves_as_before(root: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ every worker of a pool have sessions of their own, so nice values alone would ch
 them: each group is made as nice as its processes. In a container with a CPU group of its own the
 kernel makes no such groups, and the nice value is enough.
 
-The server's group is weighed more than others where that is permitted (`stand_before`).
-
 Not SCHED_IDLE: on a machine that others keep busy a training would then never end.
 Source: sched(7), "The autogroup feature"; proc(5), /proc/[pid]/autogroup; setsid(2).
 """
@@ -19,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["follow", "stand_back", "stand_before"]
+__all__ = ["follow", "stand_back"]
 
 _GROUP = Path("/proc/self/autogroup")
 _PAUSE_S, _TRIES = 0.15, 400
@@ -33,22 +31,6 @@ def stand_back(nice: int) -> None:
     """
     os.nice(max(0, nice - os.getpriority(os.PRIO_PROCESS, 0)))
     follow()
-
-
-def stand_before(nice: int) -> str:
-    """Weigh the group of this process's session more than others', where it leads one; gives why not, or "".
-
-    Args:
-        nice: 1 to 20, by how much the group is to be less nice than usual.
-    It takes CAP_SYS_NICE. The nice values of the session's threads are weighed inside of it as before.
-    """
-    if os.getsid(0) != os.getpid():
-        return "its session belongs to another process"
-    try:
-        _GROUP.write_text(str(-nice), encoding="ascii")
-    except OSError as error:  # no such groups: an older kernel, another system, /proc read only; or not permitted
-        return f"{_GROUP}: {error.strerror}"
-    return ""
 
 
 def follow(*, is_forking: bool = False) -> None:

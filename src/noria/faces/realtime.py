@@ -5,10 +5,6 @@ requests, and is let back to a core only when the scheduler takes the training o
 priority is let back at once. So the loop and the predicting thread, and only they, run as SCHED_RR at the lowest
 realtime priority, with SCHED_RESET_ON_FORK: what a model starts, threads of its libraries too, is as it always was.
 
-A thread of the same process that records, sends or reads holds the interpreter's lock when the kernel takes it off
-its core, and then what answers waits for all the others with it. Such threads are not raised, for they may compute
-for long; but their session is weighed ten times as much as another (`priority.py`), so that they soon go on.
-
 A model that runs away must not take the machine with it. There must be a second core, and the kernel's own share
 for everybody else must be in force (sched_rt_runtime_us). A predicting thread whose batch takes longer than a
 second is lowered until it is done, and one that holds a core for a minute without ever waiting, so that nothing
@@ -25,8 +21,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from noria.faces.priority import stand_before
-
 __all__ = ["LOOK_S", "REALTIME", "RUNAWAY_S", "Realtime"]
 
 log = logging.getLogger("noria.server")
@@ -35,8 +29,6 @@ REALTIME = "realtime"
 RUNAWAY_S = 1.0
 """How long a batch may take before its thread is lowered."""
 LOOK_S = 0.25
-LEAD = 10
-"""How much less nice the server's session is than others: enough that who holds the interpreter keeps its core."""
 HOLD_US = 60_000_000
 """How long a raised thread may hold its core without waiting for anything, not even for the interpreter."""
 _SHARE = Path("/proc/sys/kernel/sched_rt_runtime_us")
@@ -62,8 +54,6 @@ class Realtime:
             return f"normal: {why}"
         self._predicting = predicting
         log.info("answers at the lowest realtime priority (SCHED_RR)")
-        if why := stand_before(LEAD):
-            log.info("the other threads are weighed as those of any process: %s", why)
         return REALTIME
 
     def look(self, batch_s: float) -> None:

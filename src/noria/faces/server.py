@@ -32,7 +32,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """The entry point of the process."""
-    gc.disable()  # until everything is loaded: modules are no garbage, and looking at them took a tenth of the start
+    gc.disable()  # until everything is loaded: modules are no garbage
     parser = argparse.ArgumentParser(prog="noria.faces.server")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
