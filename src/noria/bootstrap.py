@@ -22,10 +22,11 @@ from noria.core.size import size_bytes
 from noria.loop import settings
 from noria.store.checkpoint import open_signer
 from noria.store.database import Database, database_url
+from noria.store.disk import make_state
 from noria.store.jobs import Jobs
 from noria.store.ledger import Ledger
 from noria.store.localcopies import LocalCopies
-from noria.store.objects import Objects, ObjectStore, disk_faults
+from noria.store.objects import Objects, ObjectStore
 from noria.store.seen import Seen
 from noria.store.series import Series
 from noria.store.slices import load_slices
@@ -74,10 +75,7 @@ def open_workspace(
     actor = actor or os.environ.get("NORIA_ACTOR", "") or f"user:{getpass.getuser()}"
     state = project.state.resolve()
     slices = load_slices()
-    with disk_faults(state):
-        if not state.is_dir():
-            state.mkdir(parents=True, exist_ok=True)  # a database elsewhere does not make it
-            (state / ".gitignore").write_text("*\n", encoding="utf-8")  # `git add .` must not take the objects
+    make_state(state)
     database = Database(database_url(project.store.database, state))
     seen = Seen(state / "seen")
     try:

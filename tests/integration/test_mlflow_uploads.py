@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from upload_victim import COUNT, PROXY, Client, parts
 
 from noria.bootstrap import open_workspace
 from noria.catalog import filing
 from noria.catalog.filing import Begin
+from noria.core.errors import Corrupt
+from noria.faces.protocols.mlflow import artifacts
+from noria.faces.protocols.mlflow.refusals import Refused
+from noria.faces.protocols.mlflow.wire import Wire
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 
@@ -194,3 +200,72 @@ def test_stretches_of_a_file_are_given_as_asked(served: tuple[Workspace, str, Cl
         assert client.get(path, headers={"range": asked}).status_code == 416, asked
     for headers in ({"range": "lines=1-2"}, {"range": "bytes=0-1,4-5"}, {"range": "bytes=0-0", "if-range": '"x"'}):
         assert client.get(path, headers=headers).content == whole, headers
+
+
+SYNCS = ("fsync", "fdatasync")
+
+
+@pytest.mark.parametrize("size", [0, 300, (64 << 10) - 1])
+def test_a_small_artifact_is_on_disk_by_one_sync_of_its_bytes_and_one_of_its_fact(
+    served: tuple[Workspace, str, Client], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    ws, run, client = served
+    path = f"{FILES}/artifacts/0/{run}/artifacts/folder"
+    for number in range(2):  # the first makes the pack, and the second a session of the log
+        assert client.put(f"{path}/before{number}.bin", content=b"%d" % number).status_code == 200
+    synced: list[str] = []
+    for name in SYNCS:
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda handle, name=name, real=real: (synced.append(name), real(handle))[1])
+    content = os.urandom(size)
+    assert client.put(f"{path}/small.bin", content=content).status_code == 200
+    assert synced == ["fsync", "fdatasync"], "the bytes, and then what names them"
+    assert ws.objects.get_bytes(kept(ws, run)["folder/small.bin"]) == content
+    assert client.get(f"{path}/small.bin").content == content
+    head = ws.ledger.head()
+    synced.clear()
+    assert client.put(f"{path}/small.bin", content=content).status_code == 200
+    assert (ws.ledger.head(), synced) == (head, []), "what is there already is not written again"
+    assert client.put(f"{path}/small.bin", content=content + b"!").status_code == 200
+    assert ws.objects.get_bytes(kept(ws, run)["folder/small.bin"]) == content + b"!"
+
+
+def test_an_artifact_that_was_damaged_is_put_right_by_the_same_bytes(served: tuple[Workspace, str, Client]) -> None:
+    ws, run, client = served
+    path, content = f"{FILES}/artifacts/0/{run}/artifacts/note.txt", b"a note that is kept " * 20
+    assert client.put(path, content=content).status_code == 200
+    pack = next((ws.project.state / "objects" / "packs").glob("*.pack"))
+    held = pack.read_bytes()
+    assert held.count(content) == 1
+    pack.write_bytes(held.replace(content, content.replace(b"kept", b"lost")))
+    with pytest.raises(Corrupt):
+        ws.objects.get_bytes(kept(ws, run)["note.txt"])
+    assert client.put(path, content=content).status_code == 200
+    assert ws.objects.get_bytes(kept(ws, run)["note.txt"]) == content
+
+
+def test_a_file_of_a_logged_model_that_is_there_already_makes_no_fact(served: tuple[Workspace, str, Client]) -> None:
+    ws, _, client = served
+    model = client.post("/api/2.0/mlflow/logged-models", json={"experiment_id": "0", "name": "m"}).json()
+    name = model["model"]["info"]["model_id"]
+    path = f"{FILES}/artifacts/0/models/{name}/artifacts/MLmodel"
+    for content, count in ((b"a", 1), (b"a", 1), (b"b", 2), (b"a", 3)):
+        assert client.put(path, content=content).status_code == 200
+        assert len(ws.ledger.facts(kind="logged_model.file")) == count
+        assert client.get(path).content == content
+
+
+def test_a_small_body_that_is_cut_keeps_nothing(served: tuple[Workspace, str, Client]) -> None:
+    ws, run, client = served
+    path, head = f"{FILES}/artifacts/0/{run}/artifacts/cut.txt", ws.ledger.head()
+    for refused in (f"{FILES}/artifacts/0/run_none/artifacts/a", f"{FILES}/artifacts/0/{run}/artifacts"):
+        assert client.put(refused, content=b"some").status_code == 404
+    sent = [{"type": "http.request", "body": b"some", "more_body": True}, {"type": "http.disconnect"}]
+    scope = {"type": "http", "method": "PUT", "headers": [(b"content-length", b"8")], "path_params": {"path": path}}
+
+    async def receive() -> Any:
+        return sent.pop(0)
+
+    with pytest.raises(Refused, match="ended before its length"):
+        asyncio.run(artifacts.upload(lambda: Wire(ws), ws, Request(scope, receive)))
+    assert (kept(ws, run), ws.ledger.head()) == ({}, head)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from serving_client import wait_for
 from serving_project import MODEL, make_project, make_release, rows
 
 from noria.config import ServerConfig, load_project
-from noria.core.errors import Conflict, Denied
+from noria.core.errors import Conflict, Denied, NoriaError
 from noria.faces.http.supervisor import up
 from noria.serving.deployment import deploy
 from noria.testing.processes import is_running
@@ -95,8 +96,9 @@ def test_a_server_alone_answers_and_leaves_jobs_to_another(root: Path) -> None:
     try:
         assert process.stdout is not None
         assert b"noria is up" in process.stdout.readline()
-        assert set(told(root)["children"]) == {"server", "controller"}
         assert ask(root) == 200
+        wait_for(lambda: "controller" in told(root)["children"], what="the controller")
+        assert set(told(root)["children"]) == {"server", "controller"}
     finally:
         process.terminate()
         assert process.wait(timeout=30) == 0
@@ -158,6 +160,76 @@ def test_an_address_beyond_this_machine_needs_a_token(root: Path) -> None:
         up(load_project(root), host="0.0.0.0", port=0)
     with pytest.raises(Denied):
         up(replace(load_project(root), server=ServerConfig(host="0.0.0.0")), port=0)
+
+
+def started_in(place: Path) -> list[int]:
+    """The processes of a folder's `noria up`, by what they were started with."""
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdecimal() and is_running(int(each.name)):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                words = (each / "cmdline").read_bytes().split(b"\0")
+                found += [int(each.name)] if os.fsencode(place) in words else []
+    return found
+
+
+def test_a_ledger_that_cannot_be_opened_leaves_nobody_behind(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    for each in (tmp_path / ".noria").glob("ledger.db*"):
+        each.unlink()
+    (tmp_path / ".noria" / "ledger.db").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(NoriaError):
+        up(load_project(tmp_path), port=0)
+    assert not (tmp_path / ".noria" / "up.json").exists()
+    assert started_in(tmp_path) == []
+
+
+@contextmanager
+def held(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """A held server of a new project: its process, its port, and where it says that it answers."""
+    (place / "noria.toml").write_text('[project]\nname = "held"\n')
+    hear, ready = os.pipe()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        words = [sys.executable, "-m", "noria.faces.server", "--root", str(place), "--fd", str(listening.fileno())]
+        process = subprocess.Popen(
+            [*words, "--held", "--ready", str(ready)], pass_fds=(listening.fileno(), ready), stdin=subprocess.PIPE
+        )
+        os.close(ready)
+        try:
+            yield process, listening.getsockname()[1], hear
+        finally:
+            os.close(hear)
+            process.kill()
+            process.communicate()
+
+
+def test_a_held_server_opens_nothing_before_it_is_let_go(tmp_path: Path) -> None:
+    with held(tmp_path) as (process, _, hear):
+        process.communicate(timeout=60)  # its standard input ends: who held it is gone
+        assert process.returncode == 0
+        assert os.read(hear, 1) == b"", "it never answered"
+    assert [path.name for path in tmp_path.iterdir()] == ["noria.toml"]
+
+
+def test_a_held_server_that_is_let_go_says_when_it_answers(tmp_path: Path) -> None:
+    with held(tmp_path) as (process, port, hear):
+        assert process.stdin is not None
+        process.stdin.write(b"g")
+        process.stdin.flush()
+        assert os.read(hear, 1) == b"r"
+        for path, body in (("/healthz", b'"ok":true'), ("/health", b"OK")):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert (answer.status, body in answer.read()) == (200, True)
+            connection.close()
+
+
+def test_what_holds_the_socket_starts_the_server_before_it_loads_the_ledger() -> None:
+    code = "import sys, noria.faces.cli.up; sys.exit(any(name in sys.modules for name in ('sqlalchemy', 'asyncio')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_is_deployed_and_cannot_be_loaded_is_said_by_up(root: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from joserfc import jws
 
 from noria.bootstrap import open_workspace
 from noria.config import Project
-from noria.faces import server
+from noria.faces import answering
 from noria.faces.http import auth
 from noria.faces.http.app import App
 from noria.faces.http.feedback import Feedback
@@ -85,7 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ws = open_workspace(project=project, actor="service:server", clock=TestClock(datetime.now(UTC)))
         runtime = Runtime(ws.project.state, now_us=lambda: time.time_ns() // 1000)
         feedback = Feedback(runtime, ws.project.state, now_us=lambda: 0, max_body_bytes=10_000)
-        yield Site(ws, App(ws, runtime, feedback, others=server._others), served)
+        yield Site(ws, App(ws, runtime, feedback, others=answering.others), served)
         runtime.stop()
         feedback.close()
         ws.ledger.database.close()

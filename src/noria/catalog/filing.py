@@ -278,20 +278,30 @@ def log_outputs(ws: Workspace, run: str, models: Sequence[OutputModel]) -> None:
         tx.append(OutputsLogged(run=run, models=tuple(models)), outputs=edges)
 
 
-def keep_artifact(ws: Workspace, run: str, name: str, path: Path) -> str:
-    """Store a file as an artifact of a run; gives its digest. Raises: NotFound; Conflict; StoreFull."""
-    with ws.ledger.read() as tx:
-        _active(tx, run)
-    stored = ws.objects.put_file(path)
-    note_artifact(ws, run, name, stored, ws.objects.size(stored))
+def keep_artifact(ws: Workspace, run: str, name: str, content: Path | bytes) -> str:
+    """Store a file, or a few bytes, as an artifact of a run; gives its digest. Raises: NotFound; Conflict; StoreFull.
+
+    What has that name and these very bytes already stays as it is, and no fact says so.
+    """
+    if isinstance(content, bytes):
+        stored, size = ws.objects.put_small(content), len(content)
+    else:
+        with ws.ledger.read() as tx:
+            _active(tx, run)
+        stored = ws.objects.put_file(content)
+        size = ws.objects.size(stored)
+    note_artifact(ws, run, name, stored, size)
     return stored
 
 
 def note_artifact(ws: Workspace, run: str, name: str, stored: str, size: int) -> None:
-    """Make an object that is stored the artifact of a run. Raises: NotFound; Conflict."""
+    """Make an object that is stored the artifact of a run; again changes nothing. Raises: NotFound; Conflict."""
     with ws.ledger.transaction() as tx:
         _active(tx, run)
-        tx.append(ArtifactLogged(run=run, name=name, digest=stored, size_bytes=size), outputs=[(name, stored)])
+        said = ArtifactLogged(run=run, name=name, digest=stored, size_bytes=size)
+        known = tracking.artifact(tx, run, name)
+        if known is None or (known.digest, known.type) != (said.digest, said.type):
+            tx.append(said, outputs=[(name, stored)])
 
 
 def remove_artifacts(ws: Workspace, run: str, name: str) -> int:

@@ -143,23 +143,31 @@ def measure(ws: Workspace, model: str, run: str, points: Sequence[ModelPoint]) -
         tx.append(LoggedModelMeasured(model=model, run=run, points=tuple(points)), inputs=[("run", f"run/{run}")])
 
 
-def keep_file(ws: Workspace, model: str, name: str, path: Path) -> str:
-    """Store a file of a logged model; gives its digest. Raises: NotFound; StoreFull."""
-    with ws.ledger.read() as tx:
-        _known(tx, model)
-    stored = ws.objects.put_file(path)
-    note_file(ws, model, name, stored, ws.objects.size(stored))
+def keep_file(ws: Workspace, model: str, name: str, content: Path | bytes) -> str:
+    """Store a file, or a few bytes, of a logged model; gives its digest. Raises: NotFound; StoreFull.
+
+    What has that name and these very bytes already stays as it is, and no fact says so.
+    """
+    if isinstance(content, bytes):
+        stored, size = ws.objects.put_small(content), len(content)
+    else:
+        with ws.ledger.read() as tx:
+            _known(tx, model)
+        stored = ws.objects.put_file(content)
+        size = ws.objects.size(stored)
+    note_file(ws, model, name, stored, size)
     return stored
 
 
 def note_file(ws: Workspace, model: str, name: str, stored: str, size: int) -> None:
-    """Make an object that is stored a file of a logged model. Raises: NotFound."""
+    """Make an object that is stored a file of a logged model; again changes nothing. Raises: NotFound."""
     with ws.ledger.transaction() as tx:
         _known(tx, model)
-        tx.append(
-            LoggedModelFile(model=model, name=name, digest=stored, size_bytes=size),
-            outputs=[(name, stored)],
-        )
+        if not any(each.name == name and each.digest == stored for each in records.model_files(tx, model)):
+            tx.append(
+                LoggedModelFile(model=model, name=name, digest=stored, size_bytes=size),
+                outputs=[(name, stored)],
+            )
 
 
 def remove_files(ws: Workspace, model: str, name: str) -> int:

@@ -6,11 +6,14 @@ closes it, so no child is left behind to hold the port or the leases.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["STDIN", "on_parent_end", "watch_parent"]
 

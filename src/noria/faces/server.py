@@ -1,174 +1,57 @@
 """The serving process: loads what is deployed, then answers on the socket it was handed.
 
-Started by the supervisor as `python -m noria.faces.server`. It imports only what answers need
-before it accepts; the API and the pages are imported at their first request. It ends when its
-standard input closes, which is how it learns that the supervisor is gone.
+Started by the supervisor as `python -m noria.faces.server`, while it opens the workspace itself: what is imported here
+is little, so that everything else is loaded without looking for garbage (`answering.py`). A process that is held
+waits for a byte before it opens the workspace. It ends when its standard input closes, which is how it learns that
+the supervisor is gone.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import functools
 import gc
-import logging
 import os
-import select
-import signal
 import socket
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-import uvicorn
-import uvloop
-
-from noria import plugins
-from noria.bootstrap import open_workspace
-from noria.config import ServerConfig
-from noria.core.clock import duration
-from noria.faces.http.app import App, Routes
-from noria.faces.http.direct import Direct
-from noria.faces.http.feedback import Feedback
+from noria.core.lazy import lazy
 from noria.faces.logs import start_log
-from noria.faces.orphan import STDIN, watch_parent
-from noria.faces.realtime import LOOK_S, Realtime
-from noria.serving.follow import Follower
-from noria.serving.runtime import Limits, Runtime
+from noria.faces.orphan import STDIN
 from noria.store.scratch import sweep
-from noria.store.workspace import Workspace
 
-__all__ = ["main", "serve"]
+if TYPE_CHECKING:
+    from noria import bootstrap
+    from noria.faces import answering
+else:
+    bootstrap, answering = lazy("noria.bootstrap"), lazy("noria.faces.answering")
 
-log = logging.getLogger("noria.server")
-GRACE_S = 5
-REST_S = 5.0
-STANDBY_LOOK_S = 1.0
+__all__ = ["main"]
 
 
 def main() -> int:
     """The entry point of the process."""
+    gc.disable()  # until everything is loaded: modules are no garbage
     parser = argparse.ArgumentParser(prog="noria.faces.server")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
     parser.add_argument("--environment", default="local")
     parser.add_argument("--standby", action="store_true", help="load everything, and wait for a byte to begin")
+    parser.add_argument("--held", action="store_true", help="wait for a byte before the workspace is opened")
+    parser.add_argument("--ready", type=int, default=-1, help="where a byte is written when answers begin")
     given = parser.parse_args()
     start_log("server")
     sweep()
-    ws = open_workspace(given.root, actor="service:server")
-    serve(ws, socket.socket(fileno=given.fd), environment=given.environment, is_standby=given.standby)
-    return 0
-
-
-def serve(ws: Workspace, listening: socket.socket, *, environment: str = "local", is_standby: bool = False) -> None:
-    """Answer until SIGTERM, SIGINT, or the end of the parent; a stand-by first waits until it is wanted."""
-    started = time.perf_counter()
-    settings = ws.project.server
-    limits = Limits(queue_rows=settings.max_queue_rows, batch_rows=settings.max_batch_rows)
-    runtime = Runtime(ws.project.state, now_us=_now_us, limits=limits)
-    host, port = listening.getsockname()[:2]
-    follower = Follower(ws, runtime, environment=environment, url=f"http://{host}:{port}")
-    if is_standby and not _wanted(follower):
-        return
-    follower.start()
-    feedback = Feedback(runtime, ws.project.state, now_us=_now_us, max_body_bytes=settings.max_body_bytes)
-    app = App(ws, runtime, feedback, others=_others)
-    # What is loaded stays; the collector need not look at it again and again.
-    gc.collect()
+    serve = answering.serve  # loads it, while who holds this process opens the workspace
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    # The predicting thread must not hold the interpreter for 5 ms while the loop has requests to parse.
-    sys.setswitchinterval(0.001)
-    log.info("ready on %s:%s after %.2f s", host, port, time.perf_counter() - started)
-    try:
-        uvloop.run(_serving(app, runtime, feedback, listening, settings))
-    finally:
-        follower.stop()
-        runtime.stop()
-        feedback.close()
-
-
-def _wanted(follower: Follower) -> bool:
-    """Keep everything loaded as the ledger wants it, until the supervisor writes a byte; False if it is gone."""
-    while True:
-        follower.prepare()
-        readable, _, _ = select.select([STDIN], [], [], STANDBY_LOOK_S)
-        if readable:
-            return bool(os.read(STDIN, 1))
-
-
-async def _serving(
-    app: App, runtime: Runtime, feedback: Feedback, listening: socket.socket, rules: ServerConfig
-) -> None:
-    loop = asyncio.get_running_loop()
-    runtime.start(loop)
-    realtime = Realtime(rules.realtime)
-    runtime.scheduling = realtime.begin(threading.get_native_id(), runtime.predicting)
-    config = uvicorn.Config(
-        app,
-        http=cast(Any, functools.partial(Direct, infer=app.infer, guard=app.guard)),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,  # who calls is who is connected: no header is believed about it
-        backlog=2048,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    server = _Server(config)
-
-    def leave() -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
-    watch_parent(loop, leave)
-
-    silent_s = duration(rules.read_timeout).total_seconds()
-
-    async def resting() -> None:
-        while True:
-            await asyncio.sleep(min(REST_S, silent_s / 2))
-            feedback.rest()
-            for connection in list(server.server_state.connections):
-                if isinstance(connection, Direct):
-                    connection.end_if_silent(silent_s)
-
-    async def looking() -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            realtime.look(runtime.stalled_s())
-
-    tasks = [asyncio.ensure_future(resting()), asyncio.ensure_future(looking())]
-    await server.serve(sockets=[listening])
-    for task in tasks:
-        task.cancel()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, which would raise the signal again before the logs are closed."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the caller."""
-        yield
-
-
-def _others() -> Sequence[Routes]:
-    """The builders of the API's and the pages' routes; imported when first asked for."""
-    return [plugins.load("routes", name) for name in plugins.names("routes")]
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+    gc.enable()
+    if given.held and not os.read(STDIN, 1):
+        return 0
+    ws = bootstrap.open_workspace(given.root, actor="service:server")
+    listening = socket.socket(fileno=given.fd)
+    serve(ws, listening, environment=given.environment, is_standby=given.standby, ready=given.ready)
+    return 0
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ __all__ = ["Policy", "Source", "now", "of", "protect", "show", "unprotect"]
 GIT_TIMEOUT_S = 30
 WORKING_TREE = "working tree"
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_MOVES = re.compile(r"(?:[A-Z]+_)?HEAD")
+"""Git's own names for where a working tree stands, or stood."""
 
 
 @frozen
@@ -85,6 +87,11 @@ def protect(ws: Workspace, ref: str = "") -> Source:
     Example: noria policy protect --ref origin/main
     """
     if ref:
+        if _MOVES.fullmatch(ref):
+            raise UsageError(
+                f"{ref} is what was last checked out or fetched here, so whoever does that sets the rules",
+                hint="a branch that only reviewed changes move, such as origin/main",
+            )
         _at_ref(ws, ref)
         made = PolicyProtected(ref=ref, content="")
     else:

@@ -111,15 +111,17 @@ def require_name(model: str) -> None:
 
 
 def parse_ref(ref: str) -> tuple[str, str]:
-    """(model, version or alias) of `churn:14`, `churn@champion` or `churn`; the second may be empty."""
+    """(model, version or alias) of `churn:14`, `churn@champion` or `churn`; the second may be empty.
+
+    What stands behind the last mark counts: models that came from other tools may have marks in their names.
+    """
     ref = plain_ref(ref)
-    for mark in (":", "@"):
-        model, found, rest = ref.partition(mark)
-        if found:
-            if not model or not rest:
-                raise UsageError(f"{ref!r} names no version", hint="write MODEL:NUMBER or MODEL@ALIAS")
-            return model, rest
-    return ref, ""
+    at = max(ref.rfind(":"), ref.rfind("@"))
+    if at < 0:
+        return ref, ""
+    if at in (0, len(ref) - 1):
+        raise UsageError(f"{ref!r} names no version", hint="write MODEL:NUMBER or MODEL@ALIAS")
+    return ref[:at], ref[at + 1 :]
 
 
 def plain_ref(ref: str) -> str:
@@ -129,13 +131,14 @@ def plain_ref(ref: str) -> str:
     """
     if not ref.startswith(CLIENT_SCHEME):
         return ref
-    model, slash, number = ref.removeprefix(CLIENT_SCHEME).strip("/").partition("/")
-    name, mark, alias = model.rpartition("@")
+    rest = ref.removeprefix(CLIENT_SCHEME).strip("/")
+    model, slash, number = rest.rpartition("/")
+    name, mark, alias = rest.rpartition("@")
     if slash and number.isdecimal() and len(number) <= NUMBER_DIGITS:
         return f"{model}:{number}"
     if slash and number == "latest":
         return model
-    if mark and name and alias and not slash:
+    if mark and name and alias and "/" not in alias:
         return f"{name}@{alias}"
     raise UsageError(f"{ref[:100]!r} names no version", hint="models:/NAME/VERSION or models:/NAME@ALIAS")
 
@@ -150,6 +153,10 @@ def resolve(tx: Reader, ref: str) -> VersionRecord:
     if found is not None:
         return found
     newest = records.version(tx, model, 0)
+    if newest is None and rest:
+        whole = records.version(tx, plain_ref(ref), 0)  # a model whose own name has a mark
+        if whole is not None:
+            return whole
     if newest is None:
         known = records.models(tx)
         hint = f"models: {', '.join(known[:10])}" if known else "noria run makes the first version"

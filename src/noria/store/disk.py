@@ -23,6 +23,7 @@ __all__ = [
     "disk_faults",
     "hash_file",
     "length_of",
+    "make_state",
     "stamp_of",
     "sync_files",
     "sync_folder",
@@ -68,6 +69,17 @@ def too_long(error: BaseException) -> UsageError | None:
         return None
     name = Path(os.fsdecode(error.filename or "")).name
     return UsageError(f"{printable(name[:40])!r}… has {len(os.fsencode(name))} bytes, more than a file's name may have")
+
+
+def make_state(state: Path) -> None:
+    """Make a project's folder of state where it is not, so that git leaves it alone.
+
+    Raises: StoreUnavailable; StoreFull.
+    """
+    with disk_faults(state):
+        if not state.is_dir():
+            state.mkdir(parents=True, exist_ok=True)  # a database elsewhere does not make it
+            (state / ".gitignore").write_text("*\n", encoding="utf-8")  # `git add .` must not take the objects
 
 
 def sync_folder(folder: Path) -> None:

@@ -291,6 +291,12 @@ class Objects:
         """Store bytes. Idempotent and atomic; an altered object of that name is put right."""
         return self._store.put(io.BytesIO(content))
 
+    def put_small(self, content: bytes) -> Digest:
+        """Store a few bytes by one append and one sync where the store is a folder, else as `put_bytes`."""
+        if isinstance(self._store, HasBatches) and isinstance(self._store, HasPaths):
+            return self._store.put_many([content])[0]
+        return self.put_bytes(content)
+
     def put_soon(self, content: bytes) -> Digest:
         """Store bytes; where this face holds them back (`HeldObjects`), with the next `settle`."""
         return self.put_bytes(content)

@@ -30,6 +30,7 @@ __all__ = [
     "ArtifactRecord",
     "ReproductionRecord",
     "RunRecord",
+    "artifact",
     "artifacts",
     "by_prefix",
     "newest",
@@ -96,6 +97,7 @@ _reproduction = record_table(
 )
 TABLES = (_run, _artifact, _segment, _reproduction)
 _BY_RUN = select(_run).where(_run.c.run == bindparam("run"))
+_ARTIFACT = select(_artifact).where(_artifact.c.run == bindparam("run"), _artifact.c.name == bindparam("name"))
 _ARTIFACTS = select(_artifact).where(_artifact.c.run == bindparam("run")).order_by(_artifact.c.name)
 
 
@@ -319,6 +321,12 @@ def artifacts(tx: Reader, name: str) -> list[ArtifactRecord]:
     """The artifacts of a run, by name."""
     rows = tx.rows(_ARTIFACTS, {"run": name})
     return [ArtifactRecord(**row._mapping) for row in rows]
+
+
+def artifact(tx: Reader, run: str, name: str) -> ArtifactRecord | None:
+    """An artifact of a run by its name."""
+    rows = tx.rows(_ARTIFACT, {"run": run, "name": name})
+    return next((ArtifactRecord(**row._mapping) for row in rows), None)
 
 
 def segments(tx: Reader, name: str) -> Sequence[str]:

@@ -21,7 +21,7 @@ import pytest
 
 from noria.bootstrap import open_workspace
 from noria.config import Project
-from noria.faces import server
+from noria.faces import answering
 from noria.faces.http import auth, desk
 from noria.faces.http.app import App
 from noria.faces.http.feedback import Feedback
@@ -139,7 +139,7 @@ class application:
         state = self._ws.project.state
         self._runtime = Runtime(state, now_us=lambda: time.time_ns() // 1000)
         self._feedback = Feedback(self._runtime, state, now_us=lambda: 0, max_body_bytes=10_000)
-        return App(self._ws, self._runtime, self._feedback, others=server._others)
+        return App(self._ws, self._runtime, self._feedback, others=answering.others)
 
     def __exit__(self, *_: object) -> None:
         self._runtime.stop()

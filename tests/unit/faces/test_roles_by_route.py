@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pytest
 
 from noria.config import Project
-from noria.faces import server, verbs
+from noria.faces import answering, verbs
 from noria.faces.http import auth
 from noria.faces.http.app import App
 from noria.faces.http.feedback import Feedback
@@ -151,7 +151,7 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
             tokens[f"{way} {role}"] = open_session(ws, who, Grant(role=role, life="8h"), way=way).secret
     runtime = Runtime(ws.project.state, now_us=lambda: time.time_ns() // 1000)
     feedback = Feedback(runtime, ws.project.state, now_us=lambda: 0, max_body_bytes=10_000)
-    made = Door(ws, App(ws, runtime, feedback, others=server._others), tokens)
+    made = Door(ws, App(ws, runtime, feedback, others=answering.others), tokens)
     made.ask([("GET", "/api/2.0/mlflow/experiments/search", "viewer")])  # the first request makes Default
     yield made
     runtime.stop()

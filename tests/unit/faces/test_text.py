@@ -6,7 +6,7 @@ import click
 import pytest
 
 from noria.faces import verbs
-from noria.faces.cli import show, text
+from noria.faces.cli import show, show_people, text
 from noria.faces.cli.commands import COMMANDS
 from noria.governance.audit import AuditReport
 from noria.registry.records import VersionRecord
@@ -204,3 +204,22 @@ def test_a_number_that_is_huge_is_not_three_hundred_digits() -> None:
     assert text.decimal(2.38926e299) == "2.39e+299"
     assert text.decimal(-1e15) == "-1e+15"
     assert text.decimal(123456789.4) == "123,456,789"
+
+
+def test_a_token_is_listed_with_the_project_that_it_is_for() -> None:
+    token = {
+        "token": "3f9a01c2d4e5",
+        "holder": "user:ann",
+        "role": "editor",
+        "project": "churn",
+        "state": "live",
+        "expires": "",
+        "last_used": "",
+        "origin": "",
+        "created_by": "user:root",
+        "scopes": [],
+        "approves": [],
+    }
+    head, line = (click.unstyle(each) for each in show_people.tokens([token]).splitlines())
+    assert head.split()[:5] == ["token", "holder", "role", "project", "state"]
+    assert line.split()[:5] == ["3f9a01c2d4e5", "user:ann", "editor", "churn", "live"]

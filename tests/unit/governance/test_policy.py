@@ -120,6 +120,14 @@ def test_what_is_no_branch_protects_nothing(ws: Workspace, ref: str) -> None:
     assert policy.show(ws).origin == "working tree"
 
 
+@pytest.mark.parametrize("ref", ["HEAD", "ORIG_HEAD", "FETCH_HEAD"])
+def test_where_the_working_tree_stands_is_no_protected_branch(ws: Workspace, root: Path, ref: str) -> None:
+    git(root, "update-ref", ref, "main")
+    with pytest.raises(UsageError, match=f"^{ref} is what was last checked out or fetched"):
+        policy.protect(ws, ref)
+    assert ws.ledger.facts() == []
+
+
 def test_another_repository_in_the_environment_is_not_asked(
     ws: Workspace, root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,12 @@ from noria.registry.versions import parse_ref, plain_ref
         ("models:/churn/latest", ("churn", "")),
         ("churn:14", ("churn", "14")),
         ("churn", ("churn", "")),
+        ("models:/team/churn/2", ("team/churn", "2")),
+        ("models:/team/churn@champion", ("team/churn", "champion")),
+        ("team/churn:2", ("team/churn", "2")),
+        ("team:churn:2", ("team:churn", "2")),
+        ("team:churn@champion", ("team:churn", "champion")),
+        ("me@team:2", ("me@team", "2")),
     ],
 )
 def test_a_ref_of_another_tool_means_a_version(given: str, meant: tuple[str, str]) -> None:
@@ -29,7 +35,7 @@ def test_a_ref_of_another_tool_means_a_version(given: str, meant: tuple[str, str
 
 
 @pytest.mark.parametrize(
-    "given", ["models:/m-0123", "models:/churn/Production", "models:/", "models:/@x", "models:/a/1/2", "models:churn"]
+    "given", ["models:/m-0123", "models:/churn/Production", "models:/", "models:/@x", "models:/a/b@", "models:churn"]
 )
 def test_a_ref_that_names_no_version_is_refused(given: str) -> None:
     with pytest.raises(UsageError):

@@ -130,3 +130,23 @@ def test_show_and_list_tell_of_files(ws: Workspace) -> None:
     assert listed["kept"].versions == 1
     shown = versions.show(ws, "kept:1")
     assert (shown.flavor, shown.version.source, shown.inputs) == ("files", "s3://b/m", ())
+
+
+@pytest.mark.parametrize("name", ["team/churn", "team:churn", "me@team", "team:7", "a/b:c@d"])
+def test_a_version_is_found_by_its_ref_whatever_its_models_name_has_in_it(ws: Workspace, name: str) -> None:
+    filing.file_model(ws, name)
+    for _ in range(2):
+        filing.file_version(ws, name, Filed(source="s3://b/m", storage="s3://b/m"))
+    filing.point_alias(ws, name, "champion", 1)
+    for ref, number in ((f"{name}:1", 1), (f"{name}@champion", 1), (name, 2), (f"models:/{name}/1", 1)):
+        found = versions.show(ws, ref).version
+        assert (found.model, found.version) == (name, number)
+        assert versions.show(ws, found.ref).version == found
+
+
+def test_a_version_of_a_model_comes_before_a_model_of_that_name(ws: Workspace) -> None:
+    for name in ("churn", "churn:1"):
+        filing.file_model(ws, name)
+        filing.file_version(ws, name, Filed(source="s3://b/m", storage="s3://b/m"))
+    assert versions.show(ws, "churn:1").version.model == "churn"
+    assert versions.show(ws, "churn:1:1").version.model == "churn:1"

@@ -33,6 +33,7 @@ def tokens(found: Sequence[Mapping[str, Any]]) -> str:
             each["token"],
             each["holder"],
             _role(each),
+            each["project"],
             each["state"],
             day(each["expires"]) if each["expires"] else "never",
             day(each["last_used"]) if each["last_used"] else "never",
@@ -41,7 +42,7 @@ def tokens(found: Sequence[Mapping[str, Any]]) -> str:
         ]
         for each in found
     ]
-    return columns(rows, ["token", "holder", "role", "state", "expires", "last used", "made by", "only for"])
+    return columns(rows, ["token", "holder", "role", "project", "state", "expires", "last used", "made by", "only for"])
 
 
 def _role(found: Mapping[str, Any]) -> str:

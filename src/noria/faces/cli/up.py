@@ -12,20 +12,27 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from noria.config import find_project, load_project
 from noria.core.errors import Conflict, StoreUnavailable, UsageError
+from noria.core.lazy import lazy
 from noria.faces.http import supervisor
 from noria.faces.orphan import on_parent_end
-from noria.project.init import init
+
+if TYPE_CHECKING:
+    from urllib import error as url_error
+    from urllib import request as url_request
+
+    from noria.project import init as project
+else:  # the demo's alone
+    url_error, url_request, project = lazy("urllib.error"), lazy("urllib.request"), lazy("noria.project.init")
 
 __all__ = ["up_command"]
 
@@ -74,8 +81,8 @@ def up_command(
         raise UsageError("--exit, --json and --months go with --demo")
     if with_parent:
         on_parent_end(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    project = load_project(find_project(Path.cwd()))
-    return supervisor.up(project, host=host, port=port, clock=clock or "", trains=not is_server)
+    found = load_project(find_project(Path.cwd()))
+    return supervisor.up(found, host=host, port=port, clock=clock or "", trains=not is_server)
 
 
 def _address(host: str, port: int | None) -> list[str]:
@@ -87,7 +94,7 @@ def _demo(address: Sequence[str], passed: Sequence[str], *, is_exit: bool) -> in
     folder = Path.cwd() / DEMO_FOLDER
     if not (folder / "noria.toml").is_file():
         click.echo(f"$ noria init {DEMO_FOLDER} --template flights")
-        init(Path(DEMO_FOLDER), "flights")
+        project.init(Path(DEMO_FOLDER), "flights")
     if not (folder / DEMO_SCRIPT).is_file():
         raise Conflict(f"{folder} is a project without {DEMO_SCRIPT}", hint="move it away; the demo makes its own")
     click.echo(f"$ cd {DEMO_FOLDER}")
@@ -149,9 +156,9 @@ def _url(folder: Path) -> str:
 
 def _is_answering(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
+        with url_request.urlopen(f"{url}/healthz", timeout=2) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (url_error.URLError, OSError):
         return False
 
 

@@ -51,7 +51,7 @@ _V2_TYPES = {
 class App:
     """ASGI: `/predict`, `/v2…`, `/healthz`, `/metrics`, and below them what `others` builds for a workspace.
 
-    `others` are called at the first request that needs them, on a thread, so that the server can
+    `others` are called on a thread, once `begin` was called or a request needs them, so that the server can
     answer predictions before the status page and the API are imported.
     """
 
@@ -119,10 +119,14 @@ class App:
             permit(scope, "serving.read")
             await self._look(scope, send, self._metrics(scope, receive, send))
             return
+        application = await asyncio.shield(self.begin())
+        await application(scope, receive, send)
+
+    def begin(self) -> asyncio.Task[Starlette]:
+        """What `others` build, on its way or done: begun on a thread when first asked for. Belongs to the loop."""
         if self._rest is None:
             self._rest = asyncio.ensure_future(asyncio.to_thread(self._build))
-        application = await asyncio.shield(self._rest)
-        await application(scope, receive, send)
+        return self._rest
 
     def _build(self) -> Starlette:
         routes: list[BaseRoute] = []

@@ -1,16 +1,19 @@
 """`noria up`: one process that holds the socket and keeps the server, controller and trainer alive.
 
-The listening socket belongs to this process and stays open while a server is restarted, so that
-new connections wait instead of failing. Beside the server a stand-by has everything loaded and
-waits; when the server dies the stand-by takes the socket within a tenth of a second, and a new one
-is made. Other children that die are started again at once; one that dies again and again is started
-later each time. `.noria/up.json` says who runs.
+The server is started first, and held: it loads what answers need while this process opens the workspace, and is let
+go when nothing was found wrong with that. The others are started when it answers. The listening socket belongs to
+this process and stays open while a server is restarted, so that new connections wait instead of failing. Beside the
+server a stand-by has everything loaded and waits; when the server dies the stand-by takes the socket within a tenth
+of a second, and a new one is made. Other children that die are started again at once; one that dies again and again
+is started later each time. `.noria/up.json` says who runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -21,23 +24,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from noria import plugins
-from noria.bootstrap import open_workspace
 from noria.config import Project
 from noria.core.clock import utc_text
 from noria.core.errors import ConfigError, Conflict, Denied, UsageError, WorldError
-from noria.faces.http.auth import is_loopback
+from noria.core.lazy import lazy
 from noria.faces.logs import start_log
-from noria.governance.sessions import require_usable
-from noria.governance.tokens import has_live
+from noria.identities import is_loopback_host
 from noria.store.direct import HasDirect
-from noria.store.jobs import Jobs
-from noria.store.objects import disk_faults
-from noria.store.workspace import Workspace
+from noria.store.disk import disk_faults, make_state
+
+if TYPE_CHECKING:
+    from noria import bootstrap
+    from noria.governance import sessions, tokens
+    from noria.store.workspace import Workspace
+else:  # the server is started before any of it is loaded
+    bootstrap = lazy("noria.bootstrap")
+    sessions, tokens = lazy("noria.governance.sessions"), lazy("noria.governance.tokens")
 
 __all__ = ["CHILDREN", "up"]
 
@@ -45,8 +54,12 @@ log = logging.getLogger("noria.up")
 CHILDREN = ("server", "controller", "trainer")
 NOTE = "up.json"
 STANDBY = "standby"
-TRAINER_AFTER_S = 0.7
-"""What answers is loaded first: with two cores, three processes that import at once delay each other."""
+_Handler = Callable[[int, FrameType | None], object] | int | None
+OTHERS_AFTER_S = 1.5
+"""What answers is loaded first: with two cores, three processes that import at once delay each other. The others are
+started when it answers, or that long after it was: a model may take long to load."""
+TRAINER_AFTER_S = 0.4
+"""How long after the controller the trainer is started, for the same reason."""
 STANDBY_AFTER_S = 5.0
 """The stand-by is made when the others have started; loading costs it a second or two of a core."""
 LOOK_S = 3.0
@@ -81,9 +94,9 @@ def _require_guarded(ws: Workspace, host: str) -> None:
     """Raises: Denied for an open door; ConfigError for a door that nobody could come in by."""
     project = ws.project
     if project.access.has_providers:
-        require_usable(project)
+        sessions.require_usable(project)
         plugins.load("issuer", "oidc").require_installed()
-    elif not is_loopback(host) and not project.server.token and not has_live(ws):
+    elif not is_loopback_host(host) and not project.server.token and not tokens.has_live(ws):
         raise Denied(
             f"{host} can be reached from other machines, and there is no token",
             hint="noria token create --name YOU --role admin, or listen on 127.0.0.1",
@@ -120,9 +133,18 @@ def up(
         use, or the project is up already. Nothing was started then.
     """
     host, port = host or project.server.host, project.server.port if port is None else port
-    ws = open_workspace(project=project, actor=actor)
-    _require_guarded(ws, host)
-    _require_addresses(ws)
+    host_name = host.strip("[]").lower()
+
+    @functools.cache
+    def opened() -> Workspace:
+        ws = bootstrap.open_workspace(project=project, actor=actor)
+        _require_guarded(ws, host_name)
+        _require_addresses(ws)
+        return ws
+
+    if not is_loopback_host(host_name):
+        opened()  # before anybody can connect
+    make_state(project.state.resolve())
     lock = _lock(project)
     try:
         listening = _listen_after(project, host, port)
@@ -139,8 +161,7 @@ def up(
     if clock:
         environment["NORIA_CLOCK"] = clock
     children = CHILDREN if trains else tuple(name for name in CHILDREN if name != "trainer")
-    began = utc_text(ws.clock.now())
-    supervisor = _Supervisor(project, ws.jobs, listening, environment, children, started_at=began)
+    supervisor = _Supervisor(project, opened, listening, environment, children)
     try:
         return supervisor.run("" if quiet else f"noria is up: {supervisor.url}    stop: Ctrl-C")
     finally:
@@ -152,37 +173,39 @@ class _Supervisor:
     def __init__(
         self,
         project: Project,
-        jobs: Jobs,
+        opened: Callable[[], Workspace],
         listening: socket.socket,
         environment: dict[str, str],
         roles: Sequence[str],
-        *,
-        started_at: str,
     ) -> None:
         self._roles = roles
-        self._jobs = jobs
+        self._opened = opened
         self._warned: set[tuple[str, str]] = set()
         self._root = Path(project.root).resolve()
         self._state = project.state.resolve()
         self._socket = listening
         self._environment = environment
-        self._started_at = started_at
+        self._started_at = ""
         self._events: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
         self._children: dict[str, _Child] = {}
+        self._has_others = False
         host, port = listening.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self, greeting: str) -> int:
-        """Start everything, restart what dies, until a signal; then stop everything."""
-        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Start everything, restart what dies, until a signal; then stop everything.
+
+        Raises: what opening the workspace does; nothing has answered or worked then.
+        """
+        before: dict[int, _Handler] = {}
         try:
             self._require_room()
-            for name in self._roles:
-                if name == "trainer":
-                    self._later(TRAINER_AFTER_S, name, 0)
-                else:
-                    self._start(name, 0)
+            self._start("server", 0, is_held=True)
+            self._started_at = utc_text(self._opened().clock.now())
+            before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._let_go()
             self._tell()
+            self._after(OTHERS_AFTER_S, "others", None)
             self._later(STANDBY_AFTER_S, STANDBY, 0)
             self._after(LOOK_S, "look", None)
             if greeting:
@@ -192,34 +215,60 @@ class _Supervisor:
                 if what == "signal":
                     log.info("stopping after signal %s", value)
                     return 0
-                if what == "look":
-                    self._look()
-                    self._after(LOOK_S, "look", None)
-                elif what == "died":
-                    self._died(value)
-                elif what == "restart":
-                    assert isinstance(value, tuple)
-                    name, deaths = value
-                    if name not in self._children or self._children[name].process.poll() is not None:
-                        self._start(name, deaths)
-                        self._tell()
+                self._met(what, value)
         finally:
             self._stop()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _met(self, what: str, value: object) -> None:
+        """Do what an event asks for."""
+        if what == "look":
+            self._look()
+            self._after(LOOK_S, "look", None)
+        elif what == "others":
+            self._start_others()
+        elif what == "died":
+            self._died(value)
+        elif what == "restart":
+            assert isinstance(value, tuple)
+            name, deaths = value
+            if name not in self._children or self._children[name].process.poll() is not None:
+                self._start(name, deaths)
+                self._tell()
+
+    def _start_others(self) -> None:
+        """Start what works beside the server, once."""
+        if self._has_others:
+            return
+        self._has_others = True
+        self._start("controller", 0)
+        if "trainer" in self._roles:
+            self._later(TRAINER_AFTER_S, "trainer", 0)
+        self._tell()
+
+    def _let_go(self) -> None:
+        """Let the held server open the workspace; one that has died meanwhile is started again as any."""
+        held = self._children["server"].process
+        assert held.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            held.stdin.write(b"g")
+            held.stdin.flush()
+
     def _signalled(self, number: int, frame: object) -> None:
         self._events.put(("signal", number))
 
-    def _start(self, name: str, deaths: int) -> None:
+    def _start(self, name: str, deaths: int, *, is_held: bool = False) -> None:
         role = "server" if name == STANDBY else name
         command = [sys.executable, "-m", f"noria.faces.{role}", "--root", str(self._root)]
         descriptors: tuple[int, ...] = ()
         environment = self._environment
+        ready = os.pipe() if is_held else ()
         if role == "server":
             environment = {**SERVER_ENVIRONMENT, **environment}
             command += ["--fd", str(self._socket.fileno()), *(["--standby"] if name == STANDBY else [])]
-            descriptors = (self._socket.fileno(),)
+            command += ["--held", "--ready", str(ready[1])] if ready else []
+            descriptors = (self._socket.fileno(), *ready[1:])
         logs = self._state / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         path = logs / f"{role}.log"
@@ -238,6 +287,15 @@ class _Supervisor:
             )
         self._children[name] = child = _Child(name, process, time.monotonic(), deaths)
         threading.Thread(target=self._wait, args=(child,), name=f"noria-wait-{name}", daemon=True).start()
+        if ready:
+            os.close(ready[1])
+            threading.Thread(target=self._hear, args=(ready[0],), name="noria-ready", daemon=True).start()
+
+    def _hear(self, ready: int) -> None:
+        """Wait until the server answers, or has died."""
+        os.read(ready, 1)
+        os.close(ready)
+        self._events.put(("others", None))
 
     def _wait(self, child: _Child) -> None:
         child.process.wait()
@@ -288,7 +346,7 @@ class _Supervisor:
     def _look(self) -> None:
         """Say which models are deployed and cannot be loaded by our server, each once."""
         try:
-            leases = self._jobs.leases("server/")
+            leases = self._opened().jobs.leases("server/")
         except WorldError as error:
             log.error("the ledger cannot be read: %s", error)
             return
@@ -343,6 +401,10 @@ class _Supervisor:
                 log.warning("pid %d did not stop; killing it", process.pid)
                 process.kill()
                 process.wait()
+        for child in self._children.values():
+            assert child.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                child.process.stdin.close()
 
 
 def _lock(project: Project) -> int:

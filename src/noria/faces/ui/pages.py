@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.resources
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,10 +23,14 @@ from noria.faces.cli.show_project import time_left
 from noria.faces.http.auth import actor_in
 from noria.faces.http.guarded import guarded
 from noria.faces.ui.chart import Chart, chart
-from noria.project.status import status
 from noria.store.workspace import Workspace
 
 __all__ = ["page", "routes"]
+
+if TYPE_CHECKING:
+    from noria.project import status as project
+else:  # a page is asked for later than an answer, if at all
+    project = lazy("noria.project.status")
 
 jinja2 = lazy("jinja2")
 log = logging.getLogger("noria.pages")
@@ -46,7 +50,7 @@ def routes(workspace: Workspace) -> list[Route]:
         try:
             who = actor_in(request.scope)
             session = who.name if who.is_session else ""
-            text = page(verbs.builtins(status(workspace)), session=session)
+            text = page(verbs.builtins(project.status(workspace)), session=session)
             return Response(text, 200, HEADERS, media_type="text/html")
         except NoriaError as error:
             return _refused(error)

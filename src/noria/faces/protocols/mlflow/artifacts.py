@@ -59,6 +59,9 @@ __all__ = [
 msgspec_json = lazy("msgspec.json")
 BLOCK = 256 << 10
 """How much of a file is in memory at once."""
+SMALL_BYTES = (64 << 10) - 1
+"""So much is kept in memory until it is stored: what is written into files, and handed to a thread for each of its
+steps, takes twice as long."""
 SIZE_MAX = 1 << 40
 PATH_MAX = 1000
 Opened = Callable[[], Wire]
@@ -74,7 +77,12 @@ class Owner:
 
 
 async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
-    """`PUT …/artifacts/{path}`: keep the body as an artifact."""
+    """`PUT …/artifacts/{path}`: keep the body as an artifact. A small one is never a file of the inbox."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and len(length) < len(str(SIZE_MAX)) and int(length) <= SMALL_BYTES:
+        body = await _small(request)
+        await run_in_threadpool(_keep_small, wire, ws, request.path_params["path"], body)
+        return Response(b"", media_type="application/json")
     try:
         shared, owner, name = await _asked(wire, ws, request)
     except Refused:
@@ -83,12 +91,32 @@ async def upload(wire: Opened, ws: Workspace, request: Request) -> Response:
     place = shared.inbox.folder / "uploads" / uuid.uuid4().hex
     try:
         await receive(request, place)
-        await run_in_threadpool(keep, ws, owner, name, place)
+        await run_in_threadpool(_keep, shared, ws, owner, name, place)
     except ClientDisconnect as error:
-        raise Refused("BAD_REQUEST", "The body ended before its length; nothing of it was kept.") from error
+        raise _cut() from error
     finally:
         await run_in_threadpool(place.unlink, missing_ok=True)
     return Response(b"", media_type="application/json")
+
+
+async def _small(request: Request) -> bytes:
+    """The body of a request that said how short it is. Raises: Refused if the caller left before its end."""
+    try:
+        return b"".join([part async for part in request.stream()])
+    except ClientDisconnect as error:
+        raise _cut() from error
+
+
+def _cut() -> Refused:
+    return Refused("BAD_REQUEST", "The body ended before its length; nothing of it was kept.")
+
+
+def _keep_small(wire: Opened, ws: Workspace, path: str, content: bytes) -> None:
+    """Runs in a worker thread: all of a small upload. Raises: Refused; NotFound; Conflict; StoreFull."""
+    owner, name = _file_of(path)
+    shared = wire()
+    require_open(shared, ws, owner)
+    _keep(shared, ws, owner, name, content)
 
 
 async def download(wire: Opened, ws: Workspace, request: Request) -> Response:
@@ -157,12 +185,18 @@ def list_of_model(wire: Wire, ws: Workspace, given: dict[str, Any]) -> dict[str,
 
 async def _asked(wire: Opened, ws: Workspace, request: Request) -> tuple[Wire, Owner, str]:
     """What a path names, which may be changed, and the file. Raises: Refused."""
-    owner, name = named(request.path_params["path"])
-    if not owner.id or not name:
-        raise missing("Artifacts are kept with runs and logged models: …/RUN_ID/artifacts/NAME")
+    owner, name = _file_of(request.path_params["path"])
     shared = await run_in_threadpool(wire)
     await run_in_threadpool(require_open, shared, ws, owner)
     return shared, owner, name
+
+
+def _file_of(path: str) -> tuple[Owner, str]:
+    """Whose file a path names, and which. Raises: Refused if it names none."""
+    owner, name = named(path)
+    if not owner.id or not name:
+        raise missing("Artifacts are kept with runs and logged models: …/RUN_ID/artifacts/NAME")
+    return owner, name
 
 
 def require_open(wire: Wire, ws: Workspace, owner: Owner) -> None:
@@ -174,9 +208,15 @@ def require_open(wire: Wire, ws: Workspace, owner: Owner) -> None:
         found_logged_model(tx, owner.id)
 
 
-def keep(ws: Workspace, owner: Owner, name: str, place: Path) -> None:
-    """Make a file the artifact of a run or logged model. Raises: NotFound; Conflict; StoreFull."""
-    (keeping.keep_file if owner.is_model else filing.keep_artifact)(ws, owner.id, name, place)
+def keep(ws: Workspace, owner: Owner, name: str, content: Path | bytes) -> None:
+    """Make a file, or a few bytes, the artifact of a run or logged model. Raises: NotFound; Conflict; StoreFull."""
+    (keeping.keep_file if owner.is_model else filing.keep_artifact)(ws, owner.id, name, content)
+
+
+def _keep(wire: Wire, ws: Workspace, owner: Owner, name: str, content: Path | bytes) -> None:
+    """The same, one after the other for one name: who finds its bytes there already finds them on disk."""
+    with wire.naming(f"{owner.id}/{name}"):
+        keep(ws, owner, name, content)
 
 
 def note(ws: Workspace, owner: Owner, name: str, stored: str, size: int) -> None:

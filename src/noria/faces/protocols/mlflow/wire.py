@@ -40,6 +40,7 @@ KNOWN_S = 1.0
 """How long a run is taken to be as it was last seen. What this process does to it is seen at once."""
 KNOWN_MAX = 1000
 LINE_POINTS = 200
+NAMING = 64
 
 
 @dataclass(slots=True)
@@ -62,7 +63,12 @@ class Wire:
         self._ws = ws
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()
+        self._naming = tuple(threading.Lock() for _ in range(NAMING))
         filing.ensure_default(ws)
+
+    def naming(self, name: str) -> threading.Lock:
+        """What is held while something of that name is written; a few names share one."""
+        return self._naming[hash(name) % NAMING]
 
     def active(self, run: str) -> LoggedRun:
         """A run that may be logged to. Raises: Refused if there is none, or it is deleted."""
