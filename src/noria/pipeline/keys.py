@@ -80,7 +80,7 @@ class Keys:
         self.digests = FileDigests(ws.project.state / "cache" / "digests.json")
         ownership = Ownership(definition.root, self.environment)
         self.fingerprints = Fingerprints(definition.root, ownership, self.digests)
-        self._python = platform.python_version().rpartition(".")[0]
+        self._python = platform.python_version().rpartition(".")[0] + (" -O" if sys.flags.optimize else "")
         self._globals: dict[str, set[tuple[str, str]]] = {}
         self._refused: set[str] = set()
         self._code = self._walked()

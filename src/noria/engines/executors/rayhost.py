@@ -19,7 +19,7 @@ from noria.core.errors import StepKilled
 from noria.core.lazy import lazy
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order, order_from
-from noria.engines.executors.workers import Attempt, Workers
+from noria.engines.executors.workers import Attempt, Workers, optimized
 from noria.pipeline import journal
 from noria.pipeline.executor import Done
 from noria.tracking.environment import installed
@@ -38,7 +38,7 @@ def terms_of(mark: Path) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "packages": _packages(),
         "place": [socket.gethostname(), sys.prefix],
-        "environ": {name: value for name, value in os.environ.items() if name not in OF_THE_NODE},
+        "environ": {**{name: each for name, each in os.environ.items() if name not in OF_THE_NODE}, **optimized()},
     }
 
 
