@@ -205,6 +205,8 @@ def test_every_printed_id_can_be_explained(ws: Workspace) -> None:
     assert all(explain(ws, name).id == name for name in stored), "every object that can be printed"
     with pytest.raises(NotFound, match="nothing is known of"):
         explain(ws, "deadbeefdeadbeef")
+    newest = tracking.resolve(ws).run
+    assert (explain(ws, "last").kind, explain(ws, "last").id) == ("run", newest)
 
 
 def test_a_short_digest_that_fits_two_things_says_so(ws: Workspace) -> None:

@@ -130,7 +130,8 @@ COMPILED = {
         "t.csv",
     ),
     "DuckDB, a connection's query": compiled(
-        "import duckdb\n    with duckdb.connect().cursor() as c:\n        return c.sql(f\"from '{at}t.csv'\").fetchall()", "t.csv"
+        "import duckdb\n    with duckdb.connect().cursor() as c:\n        return c.sql(f\"from '{at}t.csv'\").fetchall()",
+        "t.csv",
     ),
     "DuckDB, a connection's parameter": compiled(
         "import duckdb\n    with duckdb.connect() as c:\n"

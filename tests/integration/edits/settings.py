@@ -135,7 +135,9 @@ CASES: dict[str, Case] = {
         change=lambda scene: os.setxattr(scene.root / "c.txt", "user.n", b"2"),
     ),
     "mask of new files": Case(
-        program("import os\n\n@nr.step\ndef work() -> object:\n    mask = os.umask(0)\n    os.umask(mask)\n    return mask\n"),
+        program(
+            "import os\n\n@nr.step\ndef work() -> object:\n    mask = os.umask(0)\n    os.umask(mask)\n    return mask\n"
+        ),
         prepare=lambda scene: ignored(os.umask(0o022)),
         change=lambda scene: ignored(os.umask(0o077)),
     ),
