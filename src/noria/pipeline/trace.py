@@ -73,8 +73,8 @@ class Trace:
     listed with their time then, `modules` what was imported by name, `code` (file, qualified name,
     first line) of project code that ran, `variables` (name, sha-256 of the value), `stats` (path,
     whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a "link"), `asked` what of
-    its surroundings it asked for, `lookups` what of the import system and the process, `notes` what cannot be checked later,
-    `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
+    its surroundings it asked for, `lookups` what of the import system and the process, `notes` what cannot be
+    checked later, `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
     """
 
     files: tuple[tuple[str, Stamp | None], ...] = ()

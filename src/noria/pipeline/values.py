@@ -134,10 +134,13 @@ def read(objects: Objects, value: Value, root: Path) -> Any:
     raise Corrupt(f"a stored value has the unknown type {value.type!r}", where=value.digest)
 
 
-def refused(content: bytes, root: Path) -> str:
-    """The first thing that a pickle names and `read` does not allow; "" if there is none. Raises: Denied."""
+def refused(content: bytes, root: Path, *, is_made_here: bool = False) -> str:
+    """The first thing that a pickle names and `read` does not allow; "" if there is none. Raises: Denied.
+
+    With `is_made_here` what a notebook's cells define is let pass: their kernel hands it on, and makes it again.
+    """
     is_allowed = _allowed(root)
-    names = sorted(pickles.globals_of(content))
+    names = sorted(each for each in pickles.globals_of(content) if not (is_made_here and each[0] == "__main__"))
     return next((f"{module}.{name}" for module, name in names if not is_allowed(module, name)), "")
 
 
@@ -314,7 +317,7 @@ def _pickled(value: Any, root: Path | None) -> bytes:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise Unstorable(f"a {module}.{type(value).__qualname__} cannot be stored: {error}") from error
     try:
-        named = refused(content, root or Path())
+        named = refused(content, root or Path(), is_made_here=True)
     except Denied as error:
         raise Unstorable(f"a {type(value).__qualname__} could not be read back: {error.message}") from error
     if named and root is not None:

@@ -136,7 +136,8 @@ CASES: dict[str, Case] = {
     ),
     "mask of new files": Case(
         program(
-            "import os\n\n@nr.step\ndef work() -> object:\n    mask = os.umask(0)\n    os.umask(mask)\n    return mask\n"
+            "import os\n\n@nr.step\ndef work() -> object:\n"
+            "    mask = os.umask(0)\n    os.umask(mask)\n    return mask\n"
         ),
         prepare=lambda scene: ignored(os.umask(0o022)),
         change=lambda scene: ignored(os.umask(0o077)),

@@ -97,7 +97,7 @@ def test_an_altered_result_is_made_again(ws: Workspace) -> None:
 
 def test_a_result_that_could_not_be_read_back_is_refused_when_it_is_made(ws: Workspace) -> None:
     text = CHAIN.replace("-> int:", "-> object:", 1).replace("return x + 1", "return iter([x])")
-    with pytest.raises(StepFailed, match="result of step first cannot be stored.*builtins.iter") as caught:
+    with pytest.raises(StepFailed, match=r"result of step first cannot be stored.*builtins\.iter") as caught:
         run(ws, text, "r1")
     assert "pipeline.py:" in caught.value.where
 
