@@ -10,6 +10,7 @@ from __future__ import annotations
 import decimal
 import importlib
 import linecache
+import os
 import shutil
 import string
 import sys
@@ -80,6 +81,7 @@ def settings_of_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a project sets in packages is taken back: it runs in this process, and other tests after it."""
     monkeypatch.setattr(string, "digits", string.digits)
     with ExitStack() as stack:
+        stack.callback(os.umask, mask())
         stack.enter_context(sklearn.config_context())
         stack.enter_context(decimal.localcontext())
         stack.enter_context(warnings.catch_warnings())
@@ -95,11 +97,18 @@ def nothing_is_left() -> Iterator[None]:
     assert outside() == before, "a case has left a setting behind: take it back in settings_of_packages"
 
 
+def mask() -> int:
+    """Which rights new files do not get."""
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
 def outside() -> list[object]:
     """Settings of this process that cases change, and a few more that one could."""
     shown = [pd.get_option(f"display.{each}") for each in ("width", "max_columns", "precision", "max_rows")]
     prec = decimal.getcontext().prec
-    return [sklearn.get_config(), shown, prec, list(warnings.filters), string.digits, np.geterr(), Path.cwd()]
+    return [mask(), sklearn.get_config(), shown, prec, list(warnings.filters), string.digits, np.geterr(), Path.cwd()]
 
 
 def write(root: Path, contents: dict[str, str]) -> None:

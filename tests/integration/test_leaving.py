@@ -210,6 +210,20 @@ def test_a_kill_while_a_checkpoint_is_saved_costs_one_pass(tmp_path: Path, point
     assert outputs(folder) == outputs(whole)
 
 
+def test_a_training_that_changes_a_file_it_names_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """Such a step has another key each time, as the file is part of it; in its run it is the same call."""
+    kept = 'HISTORY = Path(__file__).with_name("history.txt")\n' + TRAINING.replace("PAUSE", "0.0").replace(
+        '        note(f"fit {number}")\n',
+        '        note(f"fit {number}")\n        HISTORY.write_text(HISTORY.read_text() + "x")\n',
+    ).replace("@nr.step\ndef fit", "@nr.step(cache=False)\ndef fit")
+    folder = make(tmp_path / "p", kept)
+    (folder / "history.txt").write_text("")
+    point = KILLS_OF_A_CHECKPOINT[0]
+    assert noria(folder, "run", "--executor", "inline", NORIA_FAILPOINT=point).returncode == -9
+    report(noria(folder, "run", "--resume", "--executor", "inline", "--json"))
+    assert len((folder / "history.txt").read_text()) == 17, "one pass is made twice"
+
+
 def test_an_interrupt_that_a_library_drops_still_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is raised while an object is finalised goes no further: the demo must not go on as if nothing came."""
     folder = make(tmp_path / "noria-demo", SLOW)

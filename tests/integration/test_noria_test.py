@@ -167,6 +167,15 @@ def test_each_stage_says_no(root: Path) -> None:
     assert changed == {"tests/test_churn.py", "customers.parquet", "pipeline.py", "noria.toml"}, "what this test wrote"
 
 
+def test_a_gate_that_says_no_on_the_sample_is_named(root: Path) -> None:
+    """So few rows that the holdout is of one class."""
+    found = {stage["name"]: stage for stage in noria(root, "test", "--sample", "5", code=1)["stages"]}
+    assert not found["pipeline"]["ok"]
+    assert "gates said no: " in found["pipeline"]["text"]
+    assert found["pipeline"]["output"]
+    assert "{" not in found["pipeline"]["output"], "no document of a machine"
+
+
 def test_code_that_fails_says_where(root: Path) -> None:
     (root / "pipeline.py").write_text(PIPELINE.replace("MORE", "C='no number'"))
     found = noria(root, "test", code=1)

@@ -29,6 +29,7 @@ from noria.serving.deployment import deploy, promote, rollback
 from noria.serving.facts import SmokeFinished
 from noria.serving.plan import Plan
 from noria.store.workspace import Workspace, acting
+from noria.tracking import run as tracking
 
 POLICY = """
 [model.late.deploy]
@@ -205,6 +206,9 @@ def test_every_printed_id_can_be_explained(ws: Workspace) -> None:
     assert all(explain(ws, name).id == name for name in stored), "every object that can be printed"
     with pytest.raises(NotFound, match="nothing is known of"):
         explain(ws, "deadbeefdeadbeef")
+    with tracking.start(ws, "flow") as newest:
+        pass
+    assert (explain(ws, "last").kind, explain(ws, "last").id) == ("run", newest.run)
 
 
 def test_a_short_digest_that_fits_two_things_says_so(ws: Workspace) -> None:

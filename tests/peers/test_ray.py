@@ -201,6 +201,18 @@ def test_half_on_the_pool_and_half_on_ray_hit_across(one: Cluster, tmp_path: Pat
         assert Counter(line.split()[0] for line in marks(folder)) == {"begin": 6, "end": 6}
 
 
+def test_nodes_of_another_place_are_let_in_with_the_same_packages(one: Cluster, tmp_path: Path) -> None:
+    """As from another machine: the environment's path is another, so that packages are compared one by one."""
+    (tmp_path / "environment").symlink_to(PYTHON.parents[1])
+    folder = make(tmp_path / "p", HALF)
+    settings = environment(MARKS=str(seen(folder)), RAY_ADDRESS=one.address, **one.variables)
+    done = subprocess.run(
+        [str(tmp_path / "environment" / "bin" / "python"), "-m", "noria", "run", "--executor", "ray"],
+        cwd=folder, env=settings, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_two_drivers_on_one_cluster_make_each_result_once(one: Cluster, tmp_path: Path) -> None:
     folder = make(tmp_path / "p", WHOLE.replace('mark("second")', 'mark("second", keep=1.5)'))
     settings = {"RAY_ADDRESS": one.address, **one.variables}

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
+import ipaddress
+import itertools
 import math
+import operator
 import pathlib
+import re
 import types
 import zoneinfo
 from collections import ChainMap, OrderedDict, UserDict
@@ -154,14 +159,25 @@ OTHERS = [
     *(sparse.coo_matrix([[0, 1]]), sparse.csc_array([[0, 1]]), sparse.dok_matrix([[0, 1]]), sparse.bsr_array([[0, 1]])),
     *(ChainMap({"a": 1}), UserDict(a=1), types.SimpleNamespace(a=1), pd.Categorical(["b", "a"])),
     StandardScaler().fit(pd.DataFrame({"a": [1.0, 2.0]})),
+    *(re.compile("a+", re.IGNORECASE), ipaddress.ip_address("10.0.0.1"), ipaddress.ip_network("10.0.0.0/8")),
     Framelike({"a": ["x", None], "b": pd.to_datetime(["2026-01-01", None]), "c": [1, 2]}),
 ]
+
+
+ODD = [iter([1]), itertools.count(), functools.partial(operator.add, 1), {"a": [print]}, zoneinfo.ZoneInfo.from_file]
+
+
+@pytest.mark.parametrize("value", ODD, ids=str)
+def test_what_could_not_be_read_back_is_refused_when_it_is_stored(objects: Objects, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(Unstorable, match="could not be read back: it holds ") as refused:
+        values.store(objects, value, root=tmp_path)
+    assert "make it anew in the step that uses it" in refused.value.hint
 
 
 @pytest.mark.parametrize("value", OTHERS, ids=lambda value: type(value).__name__)
 def test_what_is_kept_as_a_pickle_can_be_read_back(objects: Objects, value: Any, tmp_path: Path) -> None:
     (tmp_path / f"{__name__.partition('.')[0]}.py").touch()  # a module of the project's own
-    found = values.read(objects, values.store(objects, value), tmp_path)
+    found = values.read(objects, values.store(objects, value, root=tmp_path), tmp_path)
     assert type(found) is type(value)
     assert repr(found) == repr(value)
 

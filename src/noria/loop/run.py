@@ -65,7 +65,7 @@ def run(
     params: Mapping[str, JSON] | None = None,
     cause: str = "user",
     *,
-    search: int = 0,
+    search: int | None = None,
     sampler: str = "",
     pruner: str = "",
     budget: str = "",
@@ -104,9 +104,17 @@ def run(
     """
     challenge = Challenge(cause=cause)
     manner = manner_of(ws, executor=executor, on_failure=on_failure, workers=workers)
+    if search is not None and search < 1:
+        raise UsageError(f"a search of {search} trials was asked for", hint="noria run --search 20")
     if search or resume.startswith("study"):
         asked = study.Request(
-            trials=search, sampler=sampler, pruner=pruner, budget=budget, metric=metric, seed=seed, parallel=parallel
+            trials=search or 0,
+            sampler=sampler,
+            pruner=pruner,
+            budget=budget,
+            metric=metric,
+            seed=seed,
+            parallel=parallel,
         )
         return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume, manner=manner)
     if any((sampler, pruner, budget, metric, parallel)) or seed is not None:

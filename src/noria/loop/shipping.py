@@ -279,14 +279,19 @@ def _holdout(captured: Captured, number: int, rows: pd.DataFrame) -> tuple[pd.Da
     held = [each for each in scored if each.kept and Path(each.kept).is_file()]
     if not held:
         return None, "", "the script scored it only on the rows that it was trained on"
-    content = _read(held[-1].kept)
-    frame = _frame(content["rows"])
+    refused = ""
+    for each in reversed(held):  # rows that it was trained on are passed over, as a part of a table is another object
+        content = _read(each.kept)
+        frame = _frame(content["rows"])
+        share = _overlap(rows, frame)
+        if share <= OVERLAP_MAX:
+            break
+        refused = refused or f"{share:.0%} of its training rows are among the rows that the script scored it on"
+    else:
+        return None, "", refused
     label = content["label_name"] or "label"
     while label in frame.columns:
         label = f"{label}_"
-    share = _overlap(rows, frame)
-    if share > OVERLAP_MAX:
-        return None, "", f"{share:.0%} of its training rows are among the rows that the script scored it on"
     values = np.asarray(content["label"])
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]

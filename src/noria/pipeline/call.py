@@ -8,6 +8,7 @@ import sys
 import traceback
 import typing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NoriaError, NotFound, ProjectError, StepFailed, StepKilled, WorldError
@@ -56,7 +57,7 @@ def run(task: Task) -> Done:
 
 def _kept_under(task: Task) -> str:
     """Whose a checkpoint is: the key's, and where the result may not be shared, of this run alone."""
-    return task.key if task.ambient.is_shared and task.key else f"{task.ambient.made_in}/{task.key}"
+    return task.key if task.ambient.is_shared and task.key else f"{task.ambient.made_in}/{task.call or task.key}"
 
 
 def _one_at_a_time(task: Task) -> contextlib.AbstractContextManager[None]:
@@ -86,7 +87,7 @@ def _done(task: Task) -> Done:
     node = task.node
     try:
         returned, trace = perform(task)
-        outputs = outputs_of(task.ws.objects, node, returned, memory=task.memory)
+        outputs = outputs_of(task.ws.objects, node, returned, root=task.definition.root, memory=task.memory)
         held = task.ws.objects.held(value.digest for value in outputs)
         return Done(outputs=outputs, trace=trace, held=held)
     except Preempted:
@@ -138,7 +139,9 @@ def preempted(task: Task) -> StepKilled:
     )
 
 
-def outputs_of(objects: Objects, node: StepNode, result: Any, *, memory: dict[str, Any]) -> tuple[Value, ...]:
+def outputs_of(
+    objects: Objects, node: StepNode, result: Any, *, root: Path, memory: dict[str, Any]
+) -> tuple[Value, ...]:
     """Store what a step returned, one value per declared output; `memory` learns them by digest.
 
     Raises: StepFailed if it is not what the step's annotation says, or cannot be kept without loss.
@@ -159,7 +162,7 @@ def outputs_of(objects: Objects, node: StepNode, result: Any, *, memory: dict[st
                 where=node.step.where,
             )
         try:
-            stored = values.store(objects, part, is_soon=True)
+            stored = values.store(objects, part, root=root, is_soon=True)
         except Unstorable as error:
             raise StepFailed(
                 f"{name} of step {node.name} cannot be stored: {error.reason}",

@@ -55,7 +55,7 @@ class Keeper:
         Raises: StepFailed if it cannot be kept without loss.
         """
         try:
-            stored = values.store(self.ws.objects, [_taken(each) for each in state])
+            stored = values.store(self.ws.objects, [_taken(each) for each in state], root=self.ws.project.root)
         except Unstorable as error:
             raise StepFailed(f"nr.checkpointed cannot keep that: {error.reason}", hint=error.hint) from error
         failpoint("checkpoint.stored")

@@ -6,7 +6,7 @@ A folder and a pattern are gone through in Python, where the watch sees which fo
 new file counts too. A library that the step itself imports is met when it is imported.
 
 Not met: a compiled function that the project has taken out of its library before (`from pyarrow.csv import
-read_csv`), methods of a DuckDB connection, and what is opened by other ways, such as `pyarrow.OSFile`.
+read_csv`), and what is opened by other ways, such as the file systems of `pyarrow.fs`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Told = Callable[[str, str], None]
 _KINDS = ("csv", "parquet", "ipc", "ndjson", "json", "avro", "delta", "ipc_stream", "csv_batched", "ipc_schema")
 READERS: Mapping[str, tuple[str, ...]] = {
     "polars": (*(f"{way}_{kind}" for way in ("read", "scan") for kind in _KINDS), "read_parquet_schema"),
-    "pyarrow": ("memory_map", "input_stream"),
+    "pyarrow": ("memory_map", "input_stream", "OSFile"),
     "pyarrow.csv": ("read_csv", "open_csv"),
     "pyarrow.json": ("read_json", "open_json"),
     "pyarrow.orc": ("read_table", "ORCFile.__init__"),
@@ -48,11 +48,15 @@ READERS: Mapping[str, tuple[str, ...]] = {
     ),
     "duckdb": (
         *("connect", "sql", "query", "execute", "from_query", "read_csv", "read_json", "read_parquet"),
-        *("from_csv_auto", "from_parquet"),
+        *("from_csv_auto", "from_parquet", "executemany"),
+        *(f"DuckDBPyConnection.{name}" for name in ("sql", "query", "execute", "executemany", "from_query")),
+        *(f"DuckDBPyConnection.read_{kind}" for kind in ("csv", "json", "parquet")),
+        *("DuckDBPyConnection.from_csv_auto", "DuckDBPyConnection.from_parquet", "DuckDBPyRelation.query"),
     ),
 }
 """The readers of each module; `Class.__init__` is a class that opens a file when it is made."""
-_SQL = frozenset({"sql", "query", "execute", "from_query"})
+_SQL = frozenset({"sql", "query", "execute", "executemany", "from_query"})
+_OPENED = frozenset({"memory_map", "OSFile"})
 _NAMED = ("source", "where", "path", "path_or_paths", "input_file", "database", "path_or_buffer", "metadata_path")
 _QUOTED = re.compile(r"'([^'\n]{1,1024})'|\"([^\"\n]{1,1024})\"")
 
@@ -103,7 +107,8 @@ class Readers:
             code = getattr(inspect.unwrap(found), "__code__", None)
             if code is not None:
                 self._codes[code] = told
-            places = _of_sql if module.__name__ == "duckdb" and name in _SQL else _of_arguments
+            places = _of_sql if module.__name__ == "duckdb" and attribute in _SQL else _of_arguments
+            places = _of_opened if module.__name__ == "pyarrow" and name in _OPENED else places
             setattr(place, attribute, _Reader(found, self._looked, told, places, is_method=bool(owner)))
             self._kept.append((place, attribute, found))
 
@@ -137,6 +142,15 @@ class _Reader:
 
     def __get__(self, made: Any, owner: type | None = None) -> Any:
         return self if made is None else MethodType(self, made)
+
+    def __instancecheck__(self, made: object) -> bool:
+        return isinstance(made, self._inner)  # the reader may be a class
+
+    def __subclasscheck__(self, made: type) -> bool:
+        return issubclass(made, self._inner)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._inner,)
 
     def __reduce__(self) -> Any:
         return copy.copy, (self._inner,)
@@ -186,12 +200,31 @@ def _of_arguments(given: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[
                 yield os.fsdecode(each)
 
 
+def _of_opened(given: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[str]:
+    """The path of a file that is opened, unless it is to be written."""
+    mode = given[1] if len(given) > 1 else named.get("mode", "r")
+    if not str(mode).startswith("w"):
+        yield from _of_arguments(given, named)
+
+
 def _of_sql(given: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[str]:
-    """What is quoted in a query and looks like a file, a folder or a pattern."""
-    for text in (*given[:1], named.get("query")):
-        if isinstance(text, str):
-            found = (single or double for single, double in _QUOTED.findall(text))
-            yield from (each for each in found if "." in each or "/" in each)
+    """What is quoted in a query, or a parameter of it, and looks like a file, a folder or a pattern."""
+    for text in _texts([*given[:2], *named.values()]):
+        found = [single or double for single, double in _QUOTED.findall(text)]
+        if len(text) <= 1024 and (not any(map(str.isspace, text)) or Path(text).exists()):
+            found.append(text)  # a parameter
+        yield from (each for each in found if "." in each or "/" in each)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts among what a query is given: itself, and its parameters in a list, a list of lists, or by name."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value[:1000]:
+            yield from _texts(each)
 
 
 def _files(place: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ import logging
 import os
 import pathlib
 import re
+import sys
 import threading
 import types
 import typing
@@ -123,6 +124,8 @@ class _Writer:
             self._tag(f"complex:{value.real.hex()},{value.imag.hex()}")
         elif isinstance(value, pathlib.PurePath) or type(value) is os.PathLike:
             self._tag(f"path:{self._relative(str(value))}")
+        elif any(value is each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
+            self._tag("output stream")  # what is written there is in the step's log, wherever that leads
         elif isinstance(value, re.Pattern):
             self._tag(f"pattern:{value.pattern!r}:{value.flags}")
         elif isinstance(value, _PLAIN):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
-from noria.pipeline import plan
+from noria.pipeline import plan, values
 from noria.pipeline.ambient import Ambient, seed_of
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Ref, Stored, leaves
 from noria.pipeline.define import PipelineDefinition
@@ -80,8 +80,9 @@ class Keys:
         self.digests = FileDigests(ws.project.state / "cache" / "digests.json")
         ownership = Ownership(definition.root, self.environment)
         self.fingerprints = Fingerprints(definition.root, ownership, self.digests)
-        self._python = platform.python_version().rpartition(".")[0]
+        self._python = platform.python_version().rpartition(".")[0] + (" -O" if sys.flags.optimize else "")
         self._globals: dict[str, set[tuple[str, str]]] = {}
+        self._refused: set[str] = set()
         self._code = self._walked()
 
     def _walked(self) -> dict[str, CodeIdentity]:
@@ -165,8 +166,12 @@ class Keys:
         return value.type in _TELLING and value.digest not in self._globals
 
     def is_usable(self, value: Value) -> bool:
-        """Whether a stored value can still be made into an object: a pickle whose class was renamed cannot."""
-        return all(_is_there(module, name) for module, name in self._own_globals(value))
+        """Whether a stored value can still be made into an object: a pickle whose class was renamed cannot.
+
+        Nor can one that names what may not be loaded, which an earlier version of Noria has kept.
+        """
+        is_there = all(_is_there(module, name) for module, name in self._own_globals(value))
+        return is_there and value.digest not in self._refused
 
     def _things_in(self, bindings: Mapping[str, Binding], outputs: Outputs) -> list[Any]:
         """The project's classes and functions that stored inputs of a step are made of."""
@@ -190,11 +195,15 @@ class Keys:
         content = self._ws.objects.get_bytes(value.digest)
         if value.type == "pickle":
             named = pickles.globals_of(content)
+            if values.refused(content, self._ws.project.root):
+                self._refused.add(value.digest)
             return {(module, name) for module, name in named if self._is_own_or_gone(module)}
         found: set[tuple[str, str]] = set()
         if b'"type":"p' in content:
             for digest, kind in _parts(json.loads(content)):
                 found |= self._own_globals(Value(digest, kind))
+                if digest in self._refused:
+                    self._refused.add(value.digest)
         return found
 
     def _is_own_or_gone(self, module: str) -> bool:

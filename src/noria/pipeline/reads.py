@@ -28,6 +28,7 @@ __all__ = ["Conditions", "Reads"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
+_SAID = {f"variable {EVERY}": "the names of variables", "umask *": "the umask"}
 _MODES = (os.F_OK, os.R_OK, os.W_OK, os.X_OK)
 
 
@@ -84,7 +85,7 @@ class Reads:
             now = _ambient(kind, ambient) if kind in ("seed", "roles") else self._now(kind, name)
             if now != known:
                 gone = "is gone" if now in (GONE, "missing") else "is new" if known == "missing" else "changed"
-                return f"{'the names of variables' if what == f'variable {EVERY}' else what} {gone}"
+                return f"{_SAID.get(what, what)} {gone}"
         return ""
 
     # what was seen
@@ -183,6 +184,8 @@ class Reads:
             return _looked(self._root / name, is_whole=kind == "stat")
         if kind in ("access", "link"):
             return _permitted(self._root / name) if kind == "access" else _target(self._root / name)
+        if kind == "xattr":
+            return _attributes(self._root / name)
         if kind in lookups.KINDS:
             return lookups.answer(kind, name)
         if kind == "variable":
@@ -221,13 +224,25 @@ class Reads:
 
 
 def _looked(path: Path, *, is_whole: bool) -> str:
-    """What a look at a file tells: what it is; for all of `stat`, also its size and time."""
+    """What a look at a file tells: what it is; for all of `stat`, also its size, time and rights."""
     try:
         found = path.stat()
     except OSError:
         return "missing"
     kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
-    return f"{kind} {found.st_size} {found.st_mtime_ns}" if is_whole and kind == "file" else kind
+    if not is_whole:
+        return kind
+    size = found.st_size if kind == "file" else ""  # of a folder the size is the file system's own affair
+    return f"{kind} {size} {found.st_mtime_ns} {found.st_mode:o}"
+
+
+def _attributes(path: Path) -> str:
+    """The extended attributes of a file."""
+    try:
+        found = [[name, os.getxattr(path, name).hex()] for name in sorted(os.listxattr(path))]
+    except OSError:
+        return "missing"
+    return digest(canonical(found))
 
 
 def _permitted(path: Path) -> str:

@@ -248,4 +248,7 @@ def _writes(node: ast.Call) -> bool:
     place = 0 if isinstance(node.func, ast.Attribute) and name == "open" else 1
     if name == "open":
         modes += node.args[place : place + 1]
+        flags = [part for item in node.args[1:2] for part in ast.walk(item)]
+        if any(getattr(part, "attr", getattr(part, "id", "")) == "O_WRONLY" for part in flags):
+            return True
     return any(len(text := constant_text(mode)) <= 3 and _WRITING & set(text) for mode in modes)

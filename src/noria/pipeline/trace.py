@@ -72,9 +72,9 @@ class Trace:
     `files` has (path, stamp when it was opened, None if it was not there), `folders` those that were
     listed with their time then, `modules` what was imported by name, `code` (file, qualified name,
     first line) of project code that ran, `variables` (name, sha-256 of the value), `stats` (path,
-    whether it was "there", or looked at as a "stat", for "access" or as a "link"), `asked` what of its
-    surroundings it asked for, `lookups` what of the import system, `notes` what cannot be checked later,
-    `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
+    whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a "link"), `asked` what of
+    its surroundings it asked for, `lookups` what of the import system and the process, `notes` what cannot be
+    checked later, `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
     """
 
     files: tuple[tuple[str, Stamp | None], ...] = ()
@@ -269,6 +269,7 @@ class _Hooks:
         self._import: Callable[..., Any] = self._bootstrap._gcd_import
         self._stat, self._access, self._readlink, self._open = os.stat, os.access, os.readlink, os.open
         self._lstat = os.lstat
+        self._attributes = {name: getattr(os, name) for name in ("getxattr", "listxattr") if hasattr(os, name)}
         self._start = multiprocessing.process.BaseProcess.start
         self._local = threading.local()
         self._fork_exec: Callable[..., Any] = _posixsubprocess.fork_exec
@@ -283,6 +284,7 @@ class _Hooks:
                 _end_loky_workers()
                 stands: Any = {"stat": self._looked, "access": self._asked, "readlink": self._linked}
                 stands |= {"open": self._opened_in, "lstat": self._looked_itself}
+                stands |= {name: self._attribute_of(inner) for name, inner in self._attributes.items()}
                 self._bootstrap._gcd_import = self._imported
                 for name, stand_in in stands.items():  # genericpath and pathlib look them up at each call
                     setattr(os, name, stand_in)
@@ -301,6 +303,7 @@ class _Hooks:
                 self._bootstrap._gcd_import = self._import
                 os.stat, os.access, os.readlink, os.open = self._stat, self._access, self._readlink, self._open
                 os.lstat = self._lstat
+                vars(os).update(self._attributes)
                 os.environ.__class__ = os.environb.__class__ = _Plain
                 multiprocessing.process.BaseProcess.start = self._start  # type: ignore[method-assign]
                 _posixsubprocess.fork_exec = self._fork_exec
@@ -375,6 +378,16 @@ class _Hooks:
         if isinstance(path, str | bytes | os.PathLike):
             self._look(path, "link", kwargs.get("dir_fd"))
         return self._readlink(path, *args, **kwargs)
+
+    def _attribute_of(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """`os.getxattr` or `os.listxattr` while a step runs."""
+
+        def asked(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(path, str | bytes | os.PathLike):
+                self._look(path, "xattr", None)
+            return inner(path, *args, **kwargs)
+
+        return asked
 
     def _looked_itself(self, path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
         """`os.lstat` while a step runs: whether a file is a link."""

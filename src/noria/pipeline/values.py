@@ -37,6 +37,7 @@ __all__ = [
     "part",
     "places",
     "read",
+    "refused",
     "store",
 ]
 
@@ -72,6 +73,10 @@ _PLAIN_NAMES = {
     "pyarrow.lib": frozenset({"_restore_array", "py_buffer", "type_for_alias"}),  # texts of pandas, which Arrow holds
     "copyreg": frozenset({"_reconstructor", "__newobj__"}),
     "functools": frozenset({"partial"}),
+    "re": frozenset({"_compile"}),
+    "ipaddress": frozenset(
+        {f"IPv{version}{kind}" for version in (4, 6) for kind in ("Address", "Network", "Interface")}
+    ),
     "datetime": frozenset({"datetime", "date", "time", "timedelta", "timezone"}),
     "decimal": frozenset({"Decimal"}),
     "pathlib": frozenset({"PosixPath", "PurePosixPath"}),
@@ -89,12 +94,15 @@ class Value:
     size_bytes: int = 0
 
 
-def store(objects: Objects, value: Any, *, is_soon: bool = False) -> Value:
+def store(objects: Objects, value: Any, *, root: Path | None = None, is_soon: bool = False) -> Value:
     """Write a value; a small one with `is_soon` when the store is settled next.
 
-    Raises: Unstorable with a reason for people if it cannot be kept without loss.
+    Args:
+        root: the project's folder, by which `read` will decide what a pickle may name. What it would refuse is
+            not written. Without it nobody asks.
+    Raises: Unstorable with a reason for people if it cannot be kept without loss, or could not be read back.
     """
-    kind, content = _encoded(objects, value)
+    kind, content = _encoded(objects, value, root)
     is_held = is_soon and len(content) <= SMALL_BYTES
     return Value(objects.put_soon(content) if is_held else objects.put_bytes(content), kind, len(content))
 
@@ -124,6 +132,16 @@ def read(objects: Objects, value: Value, root: Path) -> Any:
     if value.type == "plain":
         return from_json(json.loads(content), lambda part: _read_part(objects, part, root))
     raise Corrupt(f"a stored value has the unknown type {value.type!r}", where=value.digest)
+
+
+def refused(content: bytes, root: Path, *, is_made_here: bool = False) -> str:
+    """The first thing that a pickle names and `read` does not allow; "" if there is none. Raises: Denied.
+
+    With `is_made_here` what a notebook's cells define is let pass: their kernel hands it on, and makes it again.
+    """
+    is_allowed = _allowed(root)
+    names = sorted(each for each in pickles.globals_of(content) if not (is_made_here and each[0] == "__main__"))
+    return next((f"{module}.{name}" for module, name in names if not is_allowed(module, name)), "")
 
 
 def list_of(objects: Objects, items: Sequence[Sequence[Value]]) -> Value:
@@ -187,20 +205,20 @@ def _read_part(objects: Objects, part: Mapping[str, Any], root: Path) -> Any:
     return read(objects, Value(part["digest"], part["type"]), root)
 
 
-def _encoded(objects: Objects, value: Any) -> tuple[str, bytes]:
+def _encoded(objects: Objects, value: Any, root: Path | None) -> tuple[str, bytes]:
     made = _direct(value)
     if made is not None:
         return made
     # a class derived from one of these is no plain value: JSON would give back the one it is derived from
     if type(value) in CONTAINERS or _is_plain(value):
-        document = to_json(value, lambda part: _write_part(objects, part))
+        document = to_json(value, lambda part: _write_part(objects, part, root))
         text = json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
         return "plain", text.encode("ascii")
-    return "pickle", _pickled(value)
+    return "pickle", _pickled(value, root)
 
 
-def _write_part(objects: Objects, part: Any) -> dict[str, Any]:
-    stored = store(objects, part)
+def _write_part(objects: Objects, part: Any, root: Path | None) -> dict[str, Any]:
+    stored = store(objects, part, root=root)
     return {"$": "value", "digest": stored.digest, "type": stored.type}
 
 
@@ -291,7 +309,7 @@ _WRITERS: tuple[tuple[str, tuple[str, ...], Callable[[Any], tuple[str, bytes]]],
 )
 
 
-def _pickled(value: Any) -> bytes:
+def _pickled(value: Any, root: Path | None) -> bytes:
     """A pickle of an estimator or a project's own object. Raises: Unstorable, also if it could not be read back."""
     module = type(value).__module__
     try:
@@ -299,9 +317,14 @@ def _pickled(value: Any) -> bytes:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise Unstorable(f"a {module}.{type(value).__qualname__} cannot be stored: {error}") from error
     try:
-        pickles.globals_of(content)
+        named = refused(content, root or Path(), is_made_here=True)
     except Denied as error:
         raise Unstorable(f"a {type(value).__qualname__} could not be read back: {error.message}") from error
+    if named and root is not None:
+        raise Unstorable(
+            f"a {module}.{type(value).__qualname__} could not be read back: it holds {named}",
+            "return what it is made of (numbers, texts, tables), and make it anew in the step that uses it",
+        )
     return content
 
 

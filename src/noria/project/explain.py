@@ -61,7 +61,7 @@ def explain(ws: Workspace, id: str, *, links_only: bool = False) -> Chain:
     Args:
         id: pred_…, the client's id, flights@r2, flights:3, run_…, rollout_…, flights@3, fact/12,
             retrain/…, drift/…, quality/…, tick/…, study_…,
-            a file's path, a commit (7 digits or more), or a digest (8 or more).
+            a file's path, a commit (7 digits or more), or a digest (8 or more); last is the newest run.
         links_only: load no model, so do without what each column added to a prediction's score.
     Raises: NotFound.
     Example: noria explain flights@3
@@ -75,7 +75,10 @@ def explain(ws: Workspace, id: str, *, links_only: bool = False) -> Chain:
     tried = attempts(ws, id)
     if tried:
         return _prediction(ws, capture.find(ws, tried[0].id), tried, links_only=links_only)
-    return _of_tree(ws, id) or refs.shortened(ws, id) or _unknown(ws, id)
+    found = _of_tree(ws, id) or refs.shortened(ws, id)
+    if found is None and id == "last":
+        found = _of_run(ws, runs.resolve(ws).run)
+    return found or _unknown(ws, id)
 
 
 def _unknown(ws: Workspace, name: str) -> NoReturn:

@@ -232,9 +232,13 @@ def _sampled(ws: Workspace, names: Sequence[str], samples: Path, folder: Path) -
 def _smoke(pipeline: str, folder: Path, sample: int) -> Stage:
     """A whole pipeline on a sample, by the command a user would type."""
     done = _run([sys.executable, "-m", "noria", "run", pipeline, "--json"], folder)
-    if done.returncode != 0:
+    report = _report(done)
+    if report is None:
         return Stage(name="pipeline", ok=False, seconds=0.0, text=_error_text(done), output=_tail(done))
-    report: Mapping[str, Any] = json.loads(done.stdout)
+    if done.returncode != 0:
+        said = [f"{each['gate']}: {each['text']}" for each in report["gates"] if not each["passed"]]
+        text = f"{len(said)} of {len(report['gates'])} gates said no: {said[0]}" if said else _error_text(done)
+        return Stage(name="pipeline", ok=False, seconds=0.0, text=text, output="\n".join(said))
     metrics = {line["metric"]: line["value"] for line in report["metrics"]}
     bad = [name for name, value in metrics.items() if value is None or not math.isfinite(value)]
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in bad)
@@ -335,6 +339,15 @@ def _run(
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"it did not end within {TIMEOUT_S} s")
+
+
+def _report(done: subprocess.CompletedProcess[str]) -> Mapping[str, Any] | None:
+    """The report of a run that came to its end; None where it ended in an error."""
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "gates" in told else None
 
 
 def _error_text(done: subprocess.CompletedProcess[str]) -> str:

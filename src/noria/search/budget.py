@@ -40,6 +40,14 @@ def budget_of(text: str, project: Project) -> Budget:
     known = Budget(text, per_core_hour=prices.per_core_hour, currency=prices.currency)
     if not text:
         return known
+    found = _of_text(text, project)
+    if min(found.seconds, found.money) <= 0:
+        raise UsageError(f"a budget of {text} is none", hint="such as 10m or 5eur")
+    return found
+
+
+def _of_text(text: str, project: Project) -> Budget:
+    prices = project.run.cost
     match = _MONEY.fullmatch(text.strip())
     if match:
         if not prices.per_core_hour:

@@ -25,7 +25,7 @@ from noria.core.errors import Corrupt
 from noria.core.identity import Digest, short
 from noria.store.disk import BLOCK_BYTES, disk_faults, sync_files
 
-__all__ = ["altered", "copy_chunks", "copy_stream", "in_two"]
+__all__ = ["altered", "copy_chunks", "copy_stream", "in_two", "not_a_file"]
 
 _THREADS = 2
 _PARTS_AHEAD = 3
@@ -174,6 +174,14 @@ def altered(name: str, found: str) -> Corrupt:
     """What to raise when bytes are not those of their name."""
     return Corrupt(
         f"object {short(name)} was altered: its bytes are now {short(found)}",
+        hint="it was not handed out; noria data verify heals it from a remote; noria audit verify says what it is",
+    )
+
+
+def not_a_file(name: str) -> Corrupt:
+    """What to raise when a folder is where the file of an object was."""
+    return Corrupt(
+        f"object {short(name)} was altered: a folder is in the place of its file",
         hint="it was not handed out; noria data verify heals it from a remote; noria audit verify says what it is",
     )
 

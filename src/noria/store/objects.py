@@ -21,7 +21,7 @@ from noria.core import identity
 from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
 from noria.store.chunks import ChunkReader, Recipe
-from noria.store.copies import altered, copy_chunks, copy_stream, in_two
+from noria.store.copies import altered, copy_chunks, copy_stream, in_two, not_a_file
 from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, length_of, stamp_of, sync_folder
 from noria.store.localcopies import LocalCopies
 from noria.store.unpack import Packed, write_copy
@@ -574,6 +574,8 @@ class Objects:
         with self._lock:
             if self._verified.get(name) == stamp:
                 return
+        if place.is_dir():
+            raise not_a_file(name)
         with disk_faults(place):
             found = hash_file(place)
         if found != name:

@@ -125,6 +125,27 @@ COMPILED = {
     "DuckDB, a query": compiled(
         "import duckdb\n    return duckdb.sql(f\"select * from '{at}t.csv'\").fetchall()", "t.csv"
     ),
+    "Arrow, opened": compiled(
+        "import pyarrow as pa\n    with pa.OSFile(at + 't.csv') as f:\n        return [isinstance(f, pa.OSFile), f.read()]",
+        "t.csv",
+    ),
+    "DuckDB, a connection's query": compiled(
+        "import duckdb\n    with duckdb.connect().cursor() as c:\n        return c.sql(f\"from '{at}t.csv'\").fetchall()",
+        "t.csv",
+    ),
+    "DuckDB, a connection's parameter": compiled(
+        "import duckdb\n    with duckdb.connect() as c:\n"
+        "        return c.execute('select * from read_csv(?)', [at + 't.csv']).fetchall()",
+        "t.csv",
+    ),
+    "DuckDB, a connection's reader": compiled(
+        "import duckdb\n    with duckdb.connect() as c:\n        return c.read_csv(at + 't.csv').fetchall()", "t.csv"
+    ),
+    "DuckDB, a relation's query": compiled(
+        "import duckdb\n    with duckdb.connect() as c:\n"
+        "        return c.sql('select 1').query('v', f\"from '{at}t.csv'\").fetchall()",
+        "t.csv",
+    ),
     "DuckDB, a reader": compiled(
         "import duckdb\n    return duckdb.read_csv(at + 'p*.csv').fetchall()", "p1.csv", "p2.csv"
     ),

@@ -50,7 +50,19 @@ def remade(scene: Scene) -> None:
         shutil.copyfile(file, scene.root / file.relative_to(copy))
 
 
+SAYS = program(
+    "import logging\nimport sys\n\n@nr.step\ndef work() -> object:\n    logging.StreamHandler(sys.stderr)\n"
+    "    print('begun', file=sys.stderr)  # says\n    sys.stdout.flush()\n    return 1\n"
+)
+NOTES = program(
+    "import os\nfrom pathlib import Path\nNOTES = Path(__file__).with_name('notes.log')\n\n@nr.step\n"
+    "def work() -> object:\n    file = os.open(NOTES, os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+    "    os.write(file, b'done')\n    os.close(file)  # notes\n    return 1\n"
+)
+
 CASES: dict[str, Case] = {
+    "what is printed to the streams by name": Case(SAYS, {"pipeline.py": ("# says", "# tells")}),
+    "file that a step only adds to": Case(NOTES, {"pipeline.py": ("# notes", "# keeps notes")}),
     "comment": Case(BASE, {"pipeline.py": ("# adds", "# makes the sum of both")}),
     "comment in another module": Case(BASE, {"inner.py": ("return 1", "return 1  # one")}),
     "docstring of a function": Case(BASE, {"inner.py": ('"""One."""', '"""The number one."""')}),

@@ -37,6 +37,10 @@ def link(scene: Scene, target: str) -> None:
     (scene.root / "link").symlink_to(target)
 
 
+def ignored(before: object) -> None:
+    """What was there before is put back when the case is over."""
+
+
 def deeper(scene: Scene) -> None:
     """One more file, two folders down."""
     (scene.root / "d/e/b.txt").write_text("1", encoding="utf-8")
@@ -115,6 +119,28 @@ CASES: dict[str, Case] = {
     "permission that is asked for": Case(
         program("import os\n" + HERE + step("os.access(HERE / 'c.txt', os.X_OK)")) | {"c.txt": "1"},
         change=lambda scene: os.chmod(scene.root / "c.txt", 0o755),  # noqa: PTH101
+    ),
+    "rights of a file": Case(
+        program("import os\n" + HERE + step("oct(os.stat(HERE / 'c.txt').st_mode)")) | {"c.txt": "1"},
+        prepare=lambda scene: os.chmod(scene.root / "c.txt", 0o600),  # noqa: PTH101
+        change=lambda scene: os.chmod(scene.root / "c.txt", 0o640),  # noqa: PTH101
+    ),
+    "time of a folder": Case(
+        program("import os\n" + HERE + step("os.stat(HERE / 'd').st_mtime")) | {"d/e/a.txt": "1"},
+        change=lambda scene: os.utime(scene.root / "d", (1, 2)),
+    ),
+    "extended attribute of a file": Case(
+        program("import os\n" + HERE + step("os.getxattr(str(HERE) + '/c.txt', 'user.n').decode()")) | {"c.txt": "1"},
+        prepare=lambda scene: os.setxattr(scene.root / "c.txt", "user.n", b"1"),
+        change=lambda scene: os.setxattr(scene.root / "c.txt", "user.n", b"2"),
+    ),
+    "mask of new files": Case(
+        program(
+            "import os\n\n@nr.step\ndef work() -> object:\n"
+            "    mask = os.umask(0)\n    os.umask(mask)\n    return mask\n"
+        ),
+        prepare=lambda scene: ignored(os.umask(0o022)),
+        change=lambda scene: ignored(os.umask(0o077)),
     ),
     "where a link leads": Case(
         program("import os\n" + HERE + step("os.readlink(str(HERE) + '/link')")),

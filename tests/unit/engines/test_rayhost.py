@@ -50,6 +50,19 @@ def test_a_node_with_other_packages_names_one(mark: Path) -> None:
     assert "has Python" in Host().meet(elsewhere(terms, python="3.1.4"))["refused"]
 
 
+def test_what_ray_brings_along_for_its_own_workers_is_no_package_of_a_node(
+    mark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = terms_of(mark)
+    inside = tmp_path / "site" / "ray" / "thirdparty_files"
+    (inside / "zz_carried-1.dist-info").mkdir(parents=True)
+    (inside / "zz_carried-1.dist-info" / "METADATA").write_text("Name: zz-carried\nVersion: 1\n", encoding="utf-8")
+    (tmp_path / "site" / "ray" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(inside))
+    assert Host().meet(elsewhere(terms))["refused"] == ""
+
+
 def test_steps_are_given_the_variables_of_the_run_and_the_places_of_the_node(
     mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

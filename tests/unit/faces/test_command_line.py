@@ -76,6 +76,7 @@ def test_a_command_looks_for_garbage_in_all_but_what_is_loaded(project: Path, wo
         (["up", "--exit"], "--exit, --json and --months go with --demo"),
         (["up", "--port", "99999"], "0<=x<=65535"),
         (["run", "-p", "rate"], "'rate' is not NAME=VALUE"),
+        (["run", "-p", "fit.rate=1", "-p", "fit.rate=2"], "fit.rate is given twice"),
         (["status", "--env", "prod"], "there is no [env.prod]"),
         (["audit", "verify", "--from", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from noria.core.errors import NotFound
 from noria.core.identity import Digest
 from noria.pipeline import records, values
 from noria.pipeline.define import load_pipeline
@@ -224,3 +225,10 @@ def test_why_names_what_changed_with_its_lines(ws: Workspace) -> None:
         "+    y = x + 2",
         "     return y",
     )
+
+
+def test_what_is_neither_a_run_nor_a_step_is_said_to_be_neither(ws: Workspace) -> None:
+    run(ws, READS.format(options=""), "r1", c__json='{"n": 1}')
+    with pytest.raises(NotFound, match="there is no run and no step 'wrok'") as caught:
+        why(ws, "wrok")
+    assert "noria why shows the steps" in caught.value.hint

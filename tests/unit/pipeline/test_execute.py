@@ -95,6 +95,13 @@ def test_an_altered_result_is_made_again(ws: Workspace) -> None:
     assert result(ws, again, "second") == 20
 
 
+def test_a_result_that_could_not_be_read_back_is_refused_when_it_is_made(ws: Workspace) -> None:
+    text = CHAIN.replace("-> int:", "-> object:", 1).replace("return x + 1", "return iter([x])")
+    with pytest.raises(StepFailed, match=r"result of step first cannot be stored.*builtins\.iter") as caught:
+        run(ws, text, "r1")
+    assert "pipeline.py:" in caught.value.where
+
+
 def test_what_a_step_prints_is_in_its_log(ws: Workspace) -> None:
     run(ws, CHAIN, "r1")
     assert (ws.project.state / "runs" / "r1" / "first.log").read_text() == "making 1\n"

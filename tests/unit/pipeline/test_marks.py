@@ -34,4 +34,4 @@ def test_what_a_step_returned_has_its_article(value: Any, said: str, tmp_path: P
     )
     definition = load_pipeline(Project(name="p", root=tmp_path))
     with pytest.raises(ProjectError, match=said):
-        outputs_of(open_memory(root=tmp_path).objects, definition.nodes[0], value, memory={})
+        outputs_of(open_memory(root=tmp_path).objects, definition.nodes[0], value, root=tmp_path, memory={})

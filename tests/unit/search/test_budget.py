@@ -39,3 +39,9 @@ def test_what_is_no_budget_is_refused() -> None:
         budget_of("5usd", project(1.0))
     with pytest.raises(UsageError, match="no budget"):
         budget_of("a while", project())
+
+
+@pytest.mark.parametrize("text", ["0s", "0m", "0eur"])
+def test_a_budget_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"a budget of {text} is none"):
+        budget_of(text, project(1.0))

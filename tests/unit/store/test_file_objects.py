@@ -442,3 +442,21 @@ def test_a_megabyte_in_the_middle_of_a_large_archive_costs_a_megabyte(tmp_path: 
     Objects(store, tmp_path / "c").copy_to(second, target)
     assert target.read_bytes() == file.read_bytes()
     assert store.size_of(first) == 72 << 20
+
+
+def test_a_folder_in_the_place_of_a_file_is_damage_and_a_put_heals_it(objects: Objects) -> None:
+    store = objects.store
+    assert isinstance(store, HasPaths)
+    name = objects.put_bytes(NOISE)
+    path = store.path_of(name)
+    path.unlink()
+    path.mkdir()
+    for ask in (objects.get_bytes, objects.require, objects.path, objects.verify):
+        with pytest.raises(Corrupt, match="a folder is in the place of its file"):
+            ask(name)
+    objects.put_bytes(NOISE)
+    assert objects.get_bytes(name) == NOISE
+    path.unlink()
+    path.mkdir()
+    objects.quarantine(name)
+    assert not path.exists()

@@ -1,11 +1,14 @@
 """The estimators that a process has fitted: what they took, what they were measured on, where they were kept.
 
-Nothing here keeps a model or its data alive: both are known by weak references. A few rows of what a model
-was fitted on, and the labelled rows that it was scored on, are written to the capture at once.
+Models and their data are known by weak references: nothing here keeps them alive. The exception are rows that
+were made for a question alone (`model.predict(test[columns])`): they are kept for as long as the answer is there,
+up to a limit. A few rows of what a model was fitted on, and the labelled rows that it was scored on, are written
+to the capture at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -14,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
-from noria.engines.autolog.rows import columns_of, count_of, sample, width_of
+from noria.engines.autolog.rows import bytes_of, columns_of, count_of, sample, width_of
 
 if TYPE_CHECKING:
     from noria.scripts.recorder import Recorder
@@ -25,6 +28,8 @@ FIT_ROWS = 2000
 SCORED_ROWS = 100_000
 FILES_LIMIT = 20
 REMEMBERED = 64
+HELD_BYTES = 256 << 20
+"""So much of rows that models were asked is kept alive at a time, while the answers are."""
 _INNER = ("best_estimator_", "_Booster")
 """Where an estimator holds a model that answers as it does itself."""
 
@@ -43,11 +48,18 @@ class Fit:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Asked:
-    """What a model answered: weak references to the answer and to the rows it was asked."""
+    """What a model answered: weak references to the answer and to the rows it was asked; `held` are the same rows,
+    kept alive until the answer goes."""
 
     answer: Any
     rows: Any
     number: int
+    held: Any = None
+    held_bytes: int = 0
+
+    def let_go(self, _: object = None) -> None:
+        """The rows are nobody's any more."""
+        self.held, self.held_bytes = None, 0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -127,8 +139,15 @@ class Models:
     def asked(self, model: Any, rows: Any, answer: Any) -> None:
         """A model answered for some rows."""
         number = self.number_of(model)
-        if number:
-            self._asked = [*self._asked[-REMEMBERED:], Asked(_weak(answer), _weak(rows), number)]
+        if not number:
+            return
+        made = Asked(_weak(answer), _weak(rows), number)
+        self._asked = [*self._asked[-REMEMBERED:], made]
+        size = bytes_of(rows)
+        if sum(each.held_bytes for each in self._asked) + size <= HELD_BYTES:
+            with contextlib.suppress(TypeError):  # an answer that can have no weak reference tells no end
+                made.answer = weakref.ref(answer, made.let_go)
+                made.held, made.held_bytes = rows, size
 
     def measured(self, truth: Any, answer: Any) -> int:
         """A metric compared a truth with an answer: the fit whose model gave it (0: unknown), its rows written."""

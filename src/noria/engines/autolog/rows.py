@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["columns_of", "count_of", "sample", "width_of"]
+__all__ = ["bytes_of", "columns_of", "count_of", "sample", "width_of"]
 
 
 def count_of(rows: Any) -> int | None:
@@ -19,6 +19,17 @@ def width_of(rows: Any) -> int | None:
     """How many columns there are; None for what is not two-dimensional."""
     shape = getattr(rows, "shape", None)
     return int(shape[1]) if shape is not None and len(shape) == 2 else None
+
+
+def bytes_of(rows: Any) -> int:
+    """About how much memory they take, without what texts and other objects in them hold."""
+    size = getattr(rows, "nbytes", None)
+    if isinstance(size, int):
+        return size
+    if hasattr(rows, "memory_usage"):
+        used = rows.memory_usage(index=False)
+        return int(used.sum() if hasattr(used, "sum") else used)
+    return 8 * (count_of(rows) or 0) * (width_of(rows) or 1)
 
 
 def columns_of(rows: Any) -> list[str]:

@@ -6,6 +6,7 @@ the pool, so that limits, signals, logs and traces are the same. When the actor 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from noria.core.errors import StepKilled
 from noria.core.lazy import lazy
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order, order_from
-from noria.engines.executors.workers import Attempt, Workers
+from noria.engines.executors.workers import Attempt, Workers, optimized
 from noria.pipeline import journal
 from noria.pipeline.executor import Done
 from noria.tracking.environment import installed
@@ -35,9 +36,9 @@ def terms_of(mark: Path) -> dict[str, Any]:
     return {
         "mark": [str(mark), mark.read_text(encoding="ascii")],
         "python": sys.version.split()[0],
-        "packages": {name: each.version for name, each in installed()},
+        "packages": _packages(),
         "place": [socket.gethostname(), sys.prefix],
-        "environ": {name: value for name, value in os.environ.items() if name not in OF_THE_NODE},
+        "environ": {**{name: each for name, each in os.environ.items() if name not in OF_THE_NODE}, **optimized()},
     }
 
 
@@ -110,11 +111,21 @@ def _devices(order: Order) -> str | None:
     return "" if machine.devices() else None
 
 
+def _packages() -> dict[str, str]:
+    """The packages that a step's process imports, with versions.
+
+    Ray puts a folder of its own, with packages inside, on the path of its workers, which no step's process has.
+    """
+    spec = importlib.util.find_spec("ray")
+    inside = tuple(f"{folder}{os.sep}" for folder in (spec.submodule_search_locations if spec else None) or ())
+    return {name: each.version for name, each in installed([each for each in sys.path if not each.startswith(inside)])}
+
+
 def _other_packages(terms: Mapping[str, Any], host: str) -> str:
     python = sys.version.split()[0]
     if python != terms["python"]:
         return f"node {host} has Python {python}, and this process has {terms['python']}"
-    here, there = {name: each.version for name, each in installed()}, terms["packages"]
+    here, there = _packages(), terms["packages"]
     for name in sorted({*here, *there}):
         if here.get(name) != there.get(name):
             return f"node {host} has {name} {here.get(name, 'not')}, and this process has {there.get(name, 'it not')}"

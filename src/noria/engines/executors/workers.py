@@ -28,7 +28,7 @@ from noria.engines.executors.orders import Order
 from noria.pipeline import journal
 from noria.pipeline.executor import Done, Usage
 
-__all__ = ["Attempt", "Workers"]
+__all__ = ["Attempt", "Workers", "optimized"]
 
 CHILD = "noria.faces.step"
 BURIAL_S = 2.0
@@ -126,6 +126,11 @@ class Workers:
         return self._template
 
 
+def optimized() -> dict[str, str]:
+    """The variable by which other processes run the code as `python -O` runs it here: the key of a step says so."""
+    return {"PYTHONOPTIMIZE": str(sys.flags.optimize)} if sys.flags.optimize else {}
+
+
 class _Template:
     """The process that has imported the project, and its forks."""
 
@@ -145,7 +150,7 @@ class _Template:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 cwd=order.root,
-                env=None if environ is None else dict(environ),
+                env={**(os.environ if environ is None else environ), **optimized()},
             )
         self._answers: list[dict[str, Any]] = []
         self._changed = threading.Condition()

@@ -25,6 +25,7 @@ from noria.core.identity import Digest, short
 from noria.engines.objects.adding import PACKED_BYTES, Adding, add_files, add_large
 from noria.engines.objects.loose import RECIPE, Loose
 from noria.store.chunks import ChunkReader, Recipe, pack_recipe, read_recipe
+from noria.store.copies import not_a_file
 from noria.store.failpoint import failpoint
 from noria.store.objects import BLOCK_BYTES, Progress, Trashed, disk_faults, gone, hash_file, ignore_progress
 from noria.store.packs import HEADER, Packs, as_key, as_name
@@ -77,8 +78,12 @@ class FileObjects:
 
     def get(self, digest: Digest) -> BinaryIO:
         """The raw bytes of an object, from the trash too. Raises: NotFound."""
-        with suppress(FileNotFoundError):
+        try:
             return self.path_of(digest).open("rb")
+        except FileNotFoundError:
+            pass  # it may be there in another form
+        except IsADirectoryError as error:
+            raise not_a_file(digest) from error
         content = self._packs.read(as_key(digest))
         if content is not None:
             return io.BytesIO(content)
@@ -234,7 +239,7 @@ class FileObjects:
             path = self.path_of(digest)
             if path.exists():
                 is_there = True
-                if hash_file(path) != digest:
+                if path.is_dir() or hash_file(path) != digest:
                     self._loose.set_aside(digest)
             key = as_key(digest)
             if self._packs.find([key]):
@@ -377,6 +382,8 @@ class FileObjects:
             return False
         stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
         if self._verified.get(name) != stamp:
+            if target.is_dir():
+                return False
             if hash_file(target) != name:
                 return False
             self._verified[name] = stamp

@@ -56,6 +56,8 @@ class Loose:
         """Give a written and synced object its name, durably."""
         target = self.path_of(digest)
         target.parent.mkdir(exist_ok=True)
+        if target.is_dir():
+            self.set_aside(digest)  # a folder in a file's place is damage, and no rename replaces it
         temporary.replace(target)
         failpoint("object.renamed")
         sync_folder(target.parent)

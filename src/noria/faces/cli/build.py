@@ -187,6 +187,8 @@ def _pairs(items: tuple[str, ...], name: str) -> dict[str, Any]:
         key, separator, text = item.partition("=")
         if not separator or not key:
             raise UsageError(f"{item!r} is not NAME=VALUE", where=f"--{name}")
+        if key in found:
+            raise UsageError(f"{key} is given twice", where=f"--{name}", hint="give each name one value")
         try:
             found[key] = json.loads(text)
         except ValueError:
