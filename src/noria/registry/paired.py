@@ -34,6 +34,8 @@ special = lazy("scipy.special")
 __all__ = ["FEWEST", "POWER", "Paired", "bootstrap", "compare", "delong", "log_loss_gain", "mean_gain", "too_few"]
 
 REPLICATES = 400
+COUNTED = 2_000
+"""Resamples of rows that need only be counted by pattern, which costs next to nothing."""
 POWER = 0.8
 """How often a gain of the detectable size is seen."""
 MOST_BITS = 16
@@ -222,7 +224,7 @@ def bootstrap(
     tail, gain = (1 - level) / 2, sign * (second - first)
     wider = math.sqrt(units / (units - 1))
     stretch = wider * _student(units - 1, 0.5 + level / 2) / z_of(level)
-    low, high = (gain + stretch * (float(end) - gain) for end in np.quantile(gains, [tail, 1 - tail]))
+    low, high = (gain + stretch * (float(end) - gain) for end in np.quantile(gains, [tail, 1 - tail], method="weibull"))
     beyond = min((gains <= 0).mean(), (gains >= 0).mean())
     return Paired(
         metric=metric.name,
@@ -285,7 +287,7 @@ def _summed(
         totals = drawn.astype(np.float64) @ sums
     elif both.shape[1] <= MOST_BITS and ((both == 0) | (both == 1)).all():
         _, places, counts = np.unique(both @ 2 ** np.arange(both.shape[1]), return_index=True, return_counts=True)
-        drawn = generator.multinomial(len(both), counts / len(both), size=replicates)
+        drawn = generator.multinomial(len(both), counts / len(both), size=max(replicates, COUNTED))
         totals = drawn.astype(np.float64) @ both[places]
     else:
         totals = np.empty((replicates, both.shape[1]))

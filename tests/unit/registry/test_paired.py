@@ -30,9 +30,13 @@ def test_delong_is_the_covariance_of_all_pairs() -> None:
     error = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     gain = second.mean() - first.mean()
     found = delong(Y, A, B)
+    moved = second.mean(1) - first.mean(1), second.mean(0) - first.mean(0)
+    parts = [part.var(ddof=1) / len(part) for part in moved]
+    freedom = sum(parts) ** 2 / sum(part**2 / (np.count_nonzero(m) - 1) for part, m in zip(parts, moved, strict=True))
     assert found.gain == pytest.approx(gain, abs=1e-12)
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(gain) / error))
-    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, gain, error))
+    assert (found.error, found.freedom) == pytest.approx((error, freedom))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(gain) / error, freedom))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, freedom, gain, error))
 
 
 def test_log_loss_gain_is_the_paired_test_of_per_row_losses() -> None:
@@ -42,7 +46,7 @@ def test_log_loss_gain_is_the_paired_test_of_per_row_losses() -> None:
     gains = losses(A) - losses(B)
     found = log_loss_gain(Y, A, B, 0.9)
     assert found.gain == pytest.approx(gains.mean())
-    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.9, gains.mean(), stats.sem(gains)))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.9, N - 1, gains.mean(), stats.sem(gains)))
     assert found.champion - found.challenger == pytest.approx(found.gain)
     assert found.n == N
 

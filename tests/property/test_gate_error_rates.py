@@ -1,0 +1,166 @@
+"""How often the champion gate lets an equal model through, and one with the gain that it prints, by simulation.
+
+Two classes of normal scores, one distance apart; champion and challenger see the same rows with correlated noise and
+are calibrated, so the true AUC, log loss and F1 of both are known in closed form or by quadrature. Every trial asks
+the gate itself. Its level of 95 % is two-sided, so at most ALPHA = 2.5 % of models that are no better may pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from scipy import optimize, special, stats
+
+from noria.config import GateConfig, GateRule, RetrainConfig
+from noria.loop import policy
+from noria.loop.policy import Gain
+from noria.registry.evidence import Champion, Evidence
+from noria.registry.facts import Verdict
+from noria.registry.kinds import champion as gate
+from noria.registry.metrics import METRICS
+from noria.registry.paired import POWER, mean_gain
+from noria.registry.scored import Sample
+
+Floats = npt.NDArray[np.float64]
+ALPHA = 0.025
+POINT = 0.01
+TRIALS = 2_000
+ERRORS = 3 * math.sqrt(POWER * (1 - POWER) / TRIALS)
+"""Three standard errors of a share of 0.8 in so many trials: 0.027."""
+DISTANCE = 1.2
+NAMES = ("auc", "log_loss", "f1")
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
+NO_COLUMNS = pd.DataFrame()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """n rows of which a share is positive, rho the correlation of the noise of the two models."""
+
+    n: int
+    share: float
+    rho: float
+
+    def __str__(self) -> str:
+        return f"{self.n}-{self.share}-{self.rho}"
+
+
+CELLS = [
+    *(Cell(n, share, rho) for n in (500, 2_000) for share in (0.5, 0.1) for rho in (0.5, 0.9)),
+    Cell(10_000, 0.5, 0.9),
+    Cell(10_000, 0.1, 0.5),
+]
+FEWER = [Cell(500, 0.1, 0.9), Cell(2_000, 0.5, 0.5), Cell(2_000, 0.1, 0.9), Cell(10_000, 0.1, 0.5)]
+
+
+def scores(distance: float, y: Floats, noise: Floats, share: float) -> Floats:
+    """The probability of the positive class, calibrated."""
+    seen = distance * y + noise
+    return np.asarray(special.expit(distance * seen - distance**2 / 2 + special.logit(share)))
+
+
+def true(name: str, distance: float, share: float) -> float:
+    """A metric of the model in the population; F1 of the calls above the share of positives."""
+    if name == "auc":
+        return float(stats.norm.cdf(distance / math.sqrt(2)))
+    if name == "log_loss":
+        logits = [distance * (distance * label + NODES) - distance**2 / 2 + special.logit(share) for label in (1, 0)]
+        losses = share * np.logaddexp(0, -logits[0]) + (1 - share) * np.logaddexp(0, logits[1])
+        return float(losses @ WEIGHTS / WEIGHTS.sum())
+    hits, wrong = share * stats.norm.cdf(distance / 2), (1 - share) * stats.norm.cdf(-distance / 2)
+    return float(2 * hits / (hits + wrong + share))
+
+
+def distance_of(name: str, gain: float, share: float) -> float:
+    """How far apart the classes are for a challenger whose metric is better by `gain`."""
+    sign = 1 if METRICS[name].better == "higher" else -1
+
+    def missing(distance: float) -> float:
+        return sign * (true(name, distance, share) - true(name, DISTANCE, share)) - gain
+
+    return float(optimize.brentq(missing, 0.05, 4.0))
+
+
+def evidence(
+    y: Floats, a: Floats, b: Floats, rules: dict[str, GateRule], *, threshold: float = 0.5, blocks: Floats | None = None
+) -> Evidence:
+    return Evidence(
+        policy=GateConfig(metrics=rules),
+        sample=Sample(NO_COLUMNS, y, b, threshold, "binary"),
+        champion=Champion(1, a, threshold),
+        metrics=METRICS,
+        slices=(),
+        blocks=None if blocks is None else blocks.astype(np.int64),
+        latencies_ms=lambda: [],
+    )
+
+
+def asked(cell: Cell, distances: dict[str, float], rule: GateRule, trials: int, seed: int) -> list[list[Verdict]]:
+    """What the gate says in each trial of one challenger for each metric, verdicts in the order of `distances`."""
+    rng = np.random.default_rng(seed)
+    found = []
+    is_one = len(set(distances.values())) == 1
+    for _ in range(trials):
+        y = (rng.random(cell.n) < cell.share).astype(np.float64)
+        first = rng.standard_normal(cell.n)
+        noise = cell.rho * first + math.sqrt(1 - cell.rho**2) * rng.standard_normal(cell.n)
+        ours = scores(DISTANCE, y, first, cell.share)
+        if is_one:
+            theirs = scores(next(iter(distances.values())), y, noise, cell.share)
+            found.append(gate.judge(evidence(y, ours, theirs, dict.fromkeys(distances, rule), threshold=cell.share)))
+            continue
+        said = []
+        for name, distance in distances.items():
+            theirs = scores(distance, y, noise, cell.share)
+            said += gate.judge(evidence(y, ours, theirs, {name: rule}, threshold=cell.share))
+        found.append(said)
+    return found
+
+
+def shares(found: list[list[Verdict]]) -> dict[str, float]:
+    """The share of trials in which each gate said yes."""
+    return {each.gate: float(np.mean([said[place].passed for said in found])) for place, each in enumerate(found[0])}
+
+
+def printed(found: list[list[Verdict]], place: int) -> float:
+    """The detectable gain that a gate prints, the median of the trials."""
+    values = [said[place].detectable for said in found]
+    assert all(value is not None and math.isfinite(value) for value in values)
+    return float(np.median(np.asarray(values, dtype=np.float64)))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_an_equal_challenger_is_promoted_at_most_at_the_level(cell: Cell) -> None:
+    # "not worse" with the default margin, 0, lets all through that "better" does, so this bounds both rules.
+    assert GateRule().margin == 0
+    found = asked(cell, dict.fromkeys(NAMES, DISTANCE), GateRule(champion="not worse"), TRIALS, seed=21)
+    assert max(shares(found).values()) <= ALPHA + POINT, shares(found)
+    assert min(shares(found).values()) > 0.01, "a gate that never says yes proves nothing"
+
+
+@pytest.mark.parametrize("cell", FEWER, ids=str)
+def test_a_challenger_that_loses_the_margin_is_promoted_at_most_at_the_level(cell: Cell) -> None:
+    rule = GateRule(champion="not worse", margin=0.02)
+    losing = {name: distance_of(name, -rule.margin, cell.share) for name in NAMES}
+    found = asked(cell, losing, rule, TRIALS, seed=22)
+    assert max(shares(found).values()) <= ALPHA + POINT, shares(found)
+
+
+@pytest.mark.parametrize("cell", FEWER, ids=str)
+@pytest.mark.parametrize(
+    "rule", [GateRule(champion="better"), GateRule(champion="not worse", margin=0.02)], ids=lambda rule: rule.champion
+)
+def test_the_gain_that_the_gate_prints_is_promoted_in_four_of_five_cases(cell: Cell, rule: GateRule) -> None:
+    distances = dict.fromkeys(NAMES, DISTANCE)
+    for _ in range(3):  # the spread is that of this challenger, so its gain and what is printed are found together
+        pilot = asked(cell, distances, rule, 60, seed=23)
+        distances = {name: distance_of(name, printed(pilot, k), cell.share) for k, name in enumerate(distances)}
+    found = asked(cell, distances, rule, TRIALS, seed=24)
+    assert min(shares(found).values()) >= POWER - ERRORS, shares(found)
+    assert max(shares(found).values()) <= 0.9, "what is printed is far from the smallest"
