@@ -8,8 +8,8 @@ the gate itself. Its level of 95 % is two-sided, so at most ALPHA = 2.5 % of mod
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,14 @@ import pytest
 from scipy import optimize, special, stats
 
 from noria.config import GateConfig, GateRule, RetrainConfig
-from noria.loop import policy
+from noria.loop import comparison, policy
 from noria.loop.policy import Gain
+from noria.packaging.predictor import Predictor
 from noria.registry.evidence import Champion, Evidence
 from noria.registry.facts import Verdict
 from noria.registry.kinds import champion as gate
 from noria.registry.metrics import METRICS
-from noria.registry.paired import POWER, mean_gain
+from noria.registry.paired import POWER
 from noria.registry.scored import Sample
 
 Floats = npt.NDArray[np.float64]
@@ -36,6 +37,8 @@ ERRORS = 3 * math.sqrt(POWER * (1 - POWER) / TRIALS)
 DISTANCE = 1.2
 NAMES = ("auc", "log_loss", "f1")
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
+AT_MARGIN = GateRule(champion="not worse", margin=0.02)
+"""The margin of the templates; without one it is 0."""
 NO_COLUMNS = pd.DataFrame()
 
 
@@ -146,15 +149,15 @@ def test_an_equal_challenger_is_promoted_at_most_at_the_level(cell: Cell) -> Non
 
 @pytest.mark.parametrize("cell", FEWER, ids=str)
 def test_a_challenger_that_loses_the_margin_is_promoted_at_most_at_the_level(cell: Cell) -> None:
-    rule = GateRule(champion="not worse", margin=0.02)
-    losing = {name: distance_of(name, -rule.margin, cell.share) for name in NAMES}
-    found = asked(cell, losing, rule, TRIALS, seed=22)
+    losing = {name: distance_of(name, -AT_MARGIN.margin, cell.share) for name in NAMES}
+    found = asked(cell, losing, AT_MARGIN, TRIALS, seed=22)
     assert max(shares(found).values()) <= ALPHA + POINT, shares(found)
 
 
-@pytest.mark.parametrize("cell", FEWER, ids=str)
 @pytest.mark.parametrize(
-    "rule", [GateRule(champion="better"), GateRule(champion="not worse", margin=0.02)], ids=lambda rule: rule.champion
+    ("cell", "rule"),
+    [*((cell, GateRule(champion="better")) for cell in FEWER), (FEWER[0], AT_MARGIN), (FEWER[1], AT_MARGIN)],
+    ids=lambda value: value.champion if isinstance(value, GateRule) else str(value),
 )
 def test_the_gain_that_the_gate_prints_is_promoted_in_four_of_five_cases(cell: Cell, rule: GateRule) -> None:
     distances = dict.fromkeys(NAMES, DISTANCE)
@@ -164,3 +167,94 @@ def test_the_gain_that_the_gate_prints_is_promoted_in_four_of_five_cases(cell: C
     found = asked(cell, distances, rule, TRIALS, seed=24)
     assert min(shares(found).values()) >= POWER - ERRORS, shares(found)
     assert max(shares(found).values()) <= 0.9, "what is printed is far from the smallest"
+
+
+class Column:
+    """A model whose answers stand in a column of the rows."""
+
+    labels = ()
+    threshold = 0.5
+    task = "binary"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def predict(self, rows: pd.DataFrame) -> Floats:
+        return np.asarray(rows[self.name].to_numpy(), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class HourlyRoles:
+    """What the columns of the rows below are."""
+
+    key: str = ""
+    time: str = "at"
+    label: str = "y"
+
+
+HOURS, A_HOUR = 48, 25
+TIMES = pd.date_range("2026-01-01", periods=HOURS, freq="h").repeat(A_HOUR)
+FREE = RetrainConfig()
+
+
+def hourly(rng: np.random.Generator, lift: float) -> tuple[Floats, Floats, Floats]:
+    """Labels and two models' scores; each model is off by the same amount in all rows of an hour."""
+    y = (rng.random(HOURS * A_HOUR) < 0.5).astype(np.float64)
+    shocks = rng.normal(0, 0.4, (2, HOURS)).repeat(A_HOUR, axis=1)
+    noise = rng.standard_normal((2, len(y))) / 2
+    a, b = (special.expit(k * (y - 0.5) + one + two) for k, one, two in zip((1, 1 + lift), shocks, noise, strict=True))
+    return y, np.asarray(a), np.asarray(b)
+
+
+def looped(trials: int, lift: float, seed: int) -> tuple[float, float, float]:
+    """Of the loop's judgement: the share promoted, the mean gain, the median of what it prints."""
+    rng = np.random.default_rng(seed)
+    promoted, gains, seen = [], [], []
+    for _ in range(trials):
+        y, a, b = hourly(rng, lift)
+        rows = pd.DataFrame({"y": y, "a": a, "b": b, "at": TIMES})
+        champion, challenger = (cast(Predictor, Column(name)) for name in ("a", "b"))
+        found = comparison.compare(champion, challenger, rows, roles=HourlyRoles(), versions=(1, 2))
+        assert found.blocks == HOURS
+        assert None not in (found.gain, found.low, found.high, found.champion_score, found.challenger_score)
+        answer = policy.worth(
+            Gain(
+                champion=found.champion_score or 0.0,
+                challenger=found.challenger_score or 0.0,
+                gain=found.gain or 0.0,
+                low=found.low or 0.0,
+                high=found.high or 0.0,
+                n=found.n,
+                detectable=found.detectable,
+            ),
+            FREE,
+            traffic=1_000,
+        )
+        promoted.append(answer.promote)
+        gains.append(found.gain or 0.0)
+        seen.append(answer.detectable or math.nan)
+    return float(np.mean(promoted)), float(np.mean(gains)), float(np.median(seen))
+
+
+def test_the_loop_promotes_an_equal_challenger_at_most_at_the_level_where_rows_share_their_hour() -> None:
+    promoted, gain, _ = looped(TRIALS, 0.0, seed=25)
+    assert abs(gain) < 0.002
+    assert 0.01 < promoted <= ALPHA + POINT
+
+
+def test_the_loop_promotes_the_gain_that_it_prints_in_four_of_five_cases() -> None:
+    lifts = np.linspace(0.1, 1.0, 7)
+    pilots = [looped(60, float(lift), seed=26) for lift in lifts]
+    lift = float(np.interp(0, [gain - seen for _, gain, seen in pilots], lifts))
+    promoted, gain, seen = looped(TRIALS, lift, seed=27)
+    assert gain == pytest.approx(seen, rel=0.05)
+    assert POWER - ERRORS <= promoted <= 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gate_counts_hours_not_rows(name: str) -> None:
+    rng = np.random.default_rng(28)
+    hours = np.arange(HOURS).repeat(A_HOUR)
+    rules = {name: GateRule(champion="better")}
+    said = [gate.judge(evidence(*hourly(rng, 0.0), rules, blocks=hours))[0].passed for _ in range(TRIALS)]
+    assert np.mean(said) <= ALPHA + POINT

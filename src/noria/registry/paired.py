@@ -34,7 +34,7 @@ special = lazy("scipy.special")
 __all__ = ["FEWEST", "POWER", "Paired", "bootstrap", "compare", "delong", "log_loss_gain", "mean_gain", "too_few"]
 
 REPLICATES = 400
-COUNTED = 2_000
+COUNTED = 1_000
 """Resamples of rows that need only be counted by pattern, which costs next to nothing."""
 POWER = 0.8
 """How often a gain of the detectable size is seen."""
