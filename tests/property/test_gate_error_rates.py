@@ -32,8 +32,8 @@ Floats = npt.NDArray[np.float64]
 ALPHA = 0.025
 POINT = 0.01
 TRIALS = 2_000
-ERRORS = 3 * math.sqrt(POWER * (1 - POWER) / TRIALS)
-"""Three standard errors of a share of 0.8 in so many trials: 0.027."""
+ERRORS = 3
+"""Standard errors of the simulation that a share of 0.8 is given: 0.027 in 2,000 trials, 0.038 in 1,000."""
 DISTANCE = 1.2
 NAMES = ("auc", "log_loss", "f1")
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
@@ -131,6 +131,11 @@ def shares(found: list[list[Verdict]]) -> dict[str, float]:
     return {each.gate: float(np.mean([said[place].passed for said in found])) for place, each in enumerate(found[0])}
 
 
+def least(trials: int) -> float:
+    """The smallest share of so many trials that a power of 0.8 explains."""
+    return POWER - ERRORS * math.sqrt(POWER * (1 - POWER) / trials)
+
+
 def printed(found: list[list[Verdict]], place: int) -> float:
     """The detectable gain that a gate prints, the median of the trials."""
     values = [said[place].detectable for said in found]
@@ -140,9 +145,12 @@ def printed(found: list[list[Verdict]], place: int) -> float:
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_an_equal_challenger_is_promoted_at_most_at_the_level(cell: Cell) -> None:
+    # By luck a gate that keeps its level exactly is over the bound for one in 500 of these shares.
     # "not worse" with the default margin, 0, lets all through that "better" does, so this bounds both rules.
     assert GateRule().margin == 0
-    found = asked(cell, dict.fromkeys(NAMES, DISTANCE), GateRule(champion="not worse"), TRIALS, seed=21)
+    found = asked(
+        cell, dict.fromkeys(NAMES, DISTANCE), GateRule(champion="not worse"), TRIALS, seed=31 + CELLS.index(cell)
+    )
     assert max(shares(found).values()) <= ALPHA + POINT, shares(found)
     assert min(shares(found).values()) > 0.01, "a gate that never says yes proves nothing"
 
@@ -164,8 +172,9 @@ def test_the_gain_that_the_gate_prints_is_promoted_in_four_of_five_cases(cell: C
     for _ in range(3):  # the spread is that of this challenger, so its gain and what is printed are found together
         pilot = asked(cell, distances, rule, 60, seed=23)
         distances = {name: distance_of(name, printed(pilot, k), cell.share) for k, name in enumerate(distances)}
-    found = asked(cell, distances, rule, TRIALS, seed=24)
-    assert min(shares(found).values()) >= POWER - ERRORS, shares(found)
+    trials = TRIALS if cell.n < 10_000 else TRIALS // 2
+    found = asked(cell, distances, rule, trials, seed=24)
+    assert min(shares(found).values()) >= least(trials), shares(found)
     assert max(shares(found).values()) <= 0.9, "what is printed is far from the smallest"
 
 
@@ -243,12 +252,13 @@ def test_the_loop_promotes_an_equal_challenger_at_most_at_the_level_where_rows_s
 
 
 def test_the_loop_promotes_the_gain_that_it_prints_in_four_of_five_cases() -> None:
-    lifts = np.linspace(0.1, 1.0, 7)
-    pilots = [looped(60, float(lift), seed=26) for lift in lifts]
-    lift = float(np.interp(0, [gain - seen for _, gain, seen in pilots], lifts))
+    lifts = (0.0, 0.1, 0.2, 0.3)
+    pilots = [looped(200, lift, seed=26) for lift in lifts]
+    by_luck = pilots[0][1]  # the same rows in each pilot, so the gain of an equal challenger is what luck gave to all
+    lift = float(np.interp(0, [gain - by_luck - seen for _, gain, seen in pilots], lifts))
     promoted, gain, seen = looped(TRIALS, lift, seed=27)
     assert gain == pytest.approx(seen, rel=0.05)
-    assert POWER - ERRORS <= promoted <= 0.9
+    assert least(TRIALS) <= promoted <= 0.9
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -45,10 +45,11 @@ def test_the_first_model_meets_absolute_limits_only_and_says_so(register: Regist
 
 
 def test_a_better_challenger_passes_and_a_worse_one_is_refused_with_its_interval(
-    register: Register, judge: Judge
+    ws: Workspace, register: Register, judge: Judge
 ) -> None:
     weak, strong = register("weak"), register("strong")
-    up = by_gate(judge(strong.version, weak.version))["champion auc"]
+    found = judge(strong.version, weak.version)
+    up = by_gate(found)["champion auc"]
     down = by_gate(judge(weak.version, strong.version))["champion auc"]
     assert up.passed
     assert not down.passed
@@ -57,6 +58,13 @@ def test_a_better_challenger_passes_and_a_worse_one_is_refused_with_its_interval
     assert up.high is not None
     assert 0 < up.low < (up.gain or 0) < up.high
     assert down.n == 3000
+    assert up.detectable is not None
+    said = up.text.rpartition("; ")[2]
+    assert said in (f"sees gains from {up.detectable:.4f}", f"admits losses up to {-up.detectable:.4f}")
+    assert said in ws.objects.get_bytes(found.judged.report).decode()
+    assert found.evaluation is not None
+    kept = ws.objects.get_json(found.evaluation.document)["verdicts"]
+    assert [each["detectable"] for each in kept if each["gate"] == "champion auc"] == [up.detectable]
 
 
 def test_a_verdict_is_a_fact_with_policy_and_report(ws: Workspace, register: Register, judge: Judge) -> None:
