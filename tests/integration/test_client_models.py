@@ -324,7 +324,7 @@ def test_the_command_says_what_it_judged_and_its_exit_code_what_came_of_it(ws: W
     assert "next: noria deploy churn:1" in done.stdout
     refused = noria(folder, "promote", "models:/churn/2")
     assert refused.returncode == 1, refused.stdout + refused.stderr
-    assert "better: lower bound above 0" in refused.stdout
+    assert "better: lower bound above 0; sees gains from 0." in refused.stdout
     unknown = noria(folder, "promote", "models:/churn/9")
     assert unknown.returncode == 2
     assert len(unknown.stderr.strip().splitlines()) <= 6

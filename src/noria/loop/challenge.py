@@ -179,6 +179,7 @@ def _judged(ws: Workspace, decision: DecisionRecord, trained: _Trained) -> Judge
             cost=answer.cost,
             decision="promote" if answer.promote else "refuse",
             reason=answer.reason,
+            detectable=answer.detectable,
         )
         tx.append(
             payload,
@@ -245,6 +246,7 @@ def _gain(found: Comparison | None) -> Gain:
         low=found.low or 0.0,
         high=found.high or 0.0,
         n=found.n,
+        detectable=found.detectable,
     )
 
 

@@ -33,6 +33,7 @@ class ChallengerJudged:
 
     Scores are mean log loss; gain = champion - challenger, with its interval [low, high] over n rows.
     `worth` and `cost` are in the policy's money over the expected traffic; decision is promote or refuse.
+    `detectable` is the smallest true gain that would have been promoted in 4 of 5 cases; None where it is not known.
     """
 
     model: str
@@ -51,6 +52,7 @@ class ChallengerJudged:
     cost: float
     decision: str
     reason: str
+    detectable: float | None = None
 
 
 FACTS = (RetrainDecided, ChallengerJudged)

@@ -124,7 +124,10 @@ class Decision:
 
 @frozen(kw_only=True)
 class Gain:
-    """A challenger against the champion on the same rows: log loss saved per prediction, with its interval."""
+    """A challenger against the champion on the same rows: log loss saved per prediction, with its interval.
+
+    `detectable` is the smallest true gain that the rows prove in 4 of 5 cases; None where that is not known.
+    """
 
     champion: float
     challenger: float
@@ -132,16 +135,21 @@ class Gain:
     low: float
     high: float
     n: int
+    detectable: float | None = None
 
 
 @frozen(kw_only=True)
 class Worth:
-    """Whether a challenger is worth it: `worth` (of the gain's lower bound) against `cost` + risk, in money."""
+    """Whether a challenger is worth it: `worth` (of the gain's lower bound) against `cost` + risk, in money.
+
+    `detectable` is the smallest true gain that would have been promoted in 4 of 5 cases; None where no gain would.
+    """
 
     promote: bool
     worth: float
     cost: float
     reason: str
+    detectable: float | None = None
 
 
 def decide(evidence: Evidence, policy: RetrainConfig) -> Decision:
@@ -184,18 +192,29 @@ def worth(gain: Gain, policy: RetrainConfig, *, traffic: int) -> Worth:
             promote=False, worth=0.0, cost=price, reason=f"the gain cannot be computed from {gain.n:,} labelled rows"
         )
     value = gain.low * expected * policy.value_per_log_loss
+    seen = _seen(gain, price, expected * policy.value_per_log_loss)
     numbers = (
         f"log loss {gain.challenger:.4f} against the champion's {gain.champion:.4f} on the same {gain.n:,} rows: "
         f"gain {gain.gain:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
     )
     money = f"worth at least {value:,.2f} over {expected:,} predictions, cost and risk {price:,.2f}"
+    sees = "" if seen is None else f"; sees gains from {seen:.4f}"
     if gain.high < 0:
-        return Worth(promote=False, worth=value, cost=price, reason=f"worse: {numbers}")
-    if gain.low <= 0:
-        return Worth(promote=False, worth=value, cost=price, reason=f"not proven better: {numbers}")
-    if value <= price:
-        return Worth(promote=False, worth=value, cost=price, reason=f"better, but not worth it: {numbers}; {money}")
-    return Worth(promote=True, worth=value, cost=price, reason=f"better: {numbers}; {money}")
+        text = f"worse: {numbers}{sees}"
+    elif gain.low <= 0:
+        text = f"not proven better: {numbers}{sees}"
+    elif value <= price:
+        text = f"better, but not worth it: {numbers}; {money}{sees}"
+    else:
+        text = f"better: {numbers}; {money}{sees}"
+    return Worth(promote=gain.low > 0 and value > price, worth=value, cost=price, reason=text, detectable=seen)
+
+
+def _seen(gain: Gain, price: float, per_unit: float) -> float | None:
+    """The smallest true gain that would be promoted in 4 of 5 cases: what the rows prove, above what pays the price."""
+    if gain.detectable is None or per_unit <= 0:
+        return None
+    return gain.detectable + max(price, 0.0) / per_unit
 
 
 def _wait(rules: Sequence[Rule], reason: str, triggers: tuple[str, ...]) -> Decision:

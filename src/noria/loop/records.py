@@ -58,6 +58,7 @@ _judged = record_table(
     Column("cost", Float, nullable=False),
     Column("decision", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("detectable", Float, nullable=True),
     Column("seq", BigInteger, nullable=False),
     Column("at", Text, nullable=False),
     Index("challenger_judged_seq", "model", "seq"),
@@ -91,7 +92,10 @@ class DecisionRecord:
 
 @frozen(kw_only=True)
 class JudgedRecord:
-    """How a challenger did against the champion; releases are numbered, scores are mean log loss."""
+    """How a challenger did against the champion; releases are numbered, scores are mean log loss.
+
+    `detectable` is the smallest true gain that would have been promoted in 4 of 5 cases, where it is known.
+    """
 
     model: str
     run: str
@@ -109,6 +113,7 @@ class JudgedRecord:
     cost: float
     decision: str
     reason: str
+    detectable: float | None
     seq: int
     at: str
 

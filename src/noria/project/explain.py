@@ -352,7 +352,13 @@ def _review(ws: Workspace, cause: str) -> list[Link]:
                 ref=f"fact/{judged.seq}",
                 text=f"{judged.decision}: {judged.reason}",
                 at=judged.at,
-                details={"gain": judged.gain, "low": judged.low, "high": judged.high, "n": judged.n},
+                details={
+                    "gain": judged.gain,
+                    "low": judged.low,
+                    "high": judged.high,
+                    "n": judged.n,
+                    "detectable": judged.detectable,
+                },
             )
         )
     return links

@@ -31,6 +31,7 @@ __all__ = [
     "CustomMetric",
     "Measure",
     "Metric",
+    "Totals",
     "measure",
     "midranks",
     "placements",
@@ -57,10 +58,23 @@ class CustomMetric(Protocol):
 
 
 @frozen
+class Totals:
+    """A metric as a function of totals over rows, so that a resample needs no more than how often each row is in it.
+
+    `of` gives each row's columns, shape (n_rows, n_totals), from y, score and threshold; `value` the metric from
+    totals of shape (…, n_totals), NaN where it is undefined.
+    """
+
+    of: Callable[[Array, Array, float], Array]
+    value: Callable[[Array], Array]
+
+
+@frozen
 class Metric:
     """One metric. `per_row` gives each row's value if the metric is their mean; `needs_rows` if it reads columns.
 
-    `counts` gives (successes, trials) if the metric is a share; `is_own` if the project declares it.
+    `counts` gives (successes, trials) if the metric is a share; `is_own` if the project declares it. `is_of_calls` if
+    scores count only by the side of the threshold on which they are. `totals` if it is a function of column totals.
     """
 
     name: str
@@ -71,6 +85,8 @@ class Metric:
     counts: Callable[..., tuple[float, float]] | None = None
     needs_rows: bool = False
     is_own: bool = False
+    is_of_calls: bool = False
+    totals: Totals | None = None
 
     def of(self, y: Array, score: Array, *, threshold: float = 0.5, rows: pd.DataFrame | None = None) -> float:
         """The metric's value; NaN where it is undefined."""
@@ -329,6 +345,42 @@ def _r2(y: Array, score: Array, threshold: float) -> float:
     return 1 - rest / total if 0 < total < math.inf else math.nan
 
 
+def _calls(y: Array, score: Array, threshold: float) -> Array:
+    """Columns of zeros and ones: positive and called, called, positive, any row."""
+    called, positive = score >= threshold, y == 1
+    return np.stack([called & positive, called, positive, np.ones(len(y), dtype=bool)], axis=1).astype(np.float64)
+
+
+def _balanced_of(totals: Array) -> Array:
+    hits, called, positive, rows = np.moveaxis(totals, -1, 0)
+    rest = rows - positive
+    share: Array = (hits / positive + (rest - called + hits) / rest) / 2
+    return share
+
+
+def _gaps(y: Array, score: Array, threshold: float) -> Array:
+    """Score less label in the column of the score's bin, and a column of ones."""
+    found = np.zeros((len(y), 11))
+    found[np.arange(len(y)), np.minimum((score * 10).astype(int), 9)] = score - (y == 1)
+    found[:, 10] = 1
+    return found
+
+
+def _squared(y: Array, score: Array, threshold: float) -> Array:
+    """Squared errors, labels about their mean, their squares, and ones."""
+    about = y - y.mean()
+    return np.stack([_squares(y, score, threshold), about, about**2, np.ones(len(y))], axis=1)
+
+
+_PRECISION = Totals(_calls, lambda t: t[..., 0] / t[..., 1])
+_RECALL = Totals(_calls, lambda t: t[..., 0] / t[..., 2])
+_F1 = Totals(_calls, lambda t: 2 * t[..., 0] / (t[..., 1] + t[..., 2]))
+_BALANCED = Totals(_calls, _balanced_of)
+_CALIBRATION = Totals(_gaps, lambda t: np.abs(t[..., :10]).sum(axis=-1) / t[..., 10])
+_RMSE = Totals(_squared, lambda t: np.sqrt(t[..., 0] / t[..., 3]))
+_R2 = Totals(_squared, lambda t: 1 - t[..., 0] / (t[..., 2] - t[..., 1] ** 2 / t[..., 3]))
+
+
 def _table(*metrics: Metric) -> Mapping[str, Metric]:
     return {metric.name: metric for metric in metrics}
 
@@ -338,16 +390,18 @@ METRICS: Mapping[str, Metric] = _table(
     Metric("average_precision", "higher", "binary", _average_precision),
     Metric("log_loss", "lower", "binary", _mean_of(_log_losses), per_row=_log_losses),
     Metric("brier", "lower", "binary", _mean_of(_squares), per_row=_squares),
-    Metric("accuracy", "higher", "binary", _share_of(_correct), per_row=_hits, counts=_correct),
-    Metric("balanced_accuracy", "higher", "binary", _balanced),
-    Metric("precision", "higher", "binary", _share_of(_precision), counts=_precision),
-    Metric("recall", "higher", "binary", _share_of(_recall), counts=_recall),
-    Metric("f1", "higher", "binary", _f1),
-    Metric("calibration_error", "lower", "binary", _calibration_error),
+    Metric("accuracy", "higher", "binary", _share_of(_correct), per_row=_hits, counts=_correct, is_of_calls=True),
+    Metric("balanced_accuracy", "higher", "binary", _balanced, is_of_calls=True, totals=_BALANCED),
+    Metric(
+        "precision", "higher", "binary", _share_of(_precision), counts=_precision, is_of_calls=True, totals=_PRECISION
+    ),
+    Metric("recall", "higher", "binary", _share_of(_recall), counts=_recall, is_of_calls=True, totals=_RECALL),
+    Metric("f1", "higher", "binary", _f1, is_of_calls=True, totals=_F1),
+    Metric("calibration_error", "lower", "binary", _calibration_error, totals=_CALIBRATION),
     Metric("mae", "lower", "regression", _mean_of(_errors), per_row=_errors),
     Metric("mse", "lower", "regression", _mean_of(_squares), per_row=_squares),
-    Metric("rmse", "lower", "regression", _rmse),
-    Metric("r2", "higher", "regression", _r2),
+    Metric("rmse", "lower", "regression", _rmse, totals=_RMSE),
+    Metric("r2", "higher", "regression", _r2, totals=_R2),
 )
 """Every built-in metric by name."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -182,6 +183,18 @@ def test_a_gain_that_is_not_proven_is_refused_even_for_nothing() -> None:
 def test_the_policy_s_own_traffic_goes_before_the_window_s() -> None:
     money = policy("drift", cost=100, expected_requests=1_000)
     assert not worth(gain(0.05, 0.06), money, traffic=10**6).promote
+
+
+def test_a_judgement_says_which_gain_it_would_have_promoted() -> None:
+    seen = replace(gain(-0.001, 0.05), detectable=0.02)
+    free, priced = (worth(seen, policy("drift", cost=cost), traffic=10_000) for cost in (0.0, 50.0))
+    assert free.detectable == 0.02
+    assert free.reason.endswith("; sees gains from 0.0200")
+    assert priced.detectable == pytest.approx(0.02 + 50 / 10_000)
+    nothing = worth(seen, policy("drift", value_per_log_loss=0.0), traffic=10_000)
+    unknown = worth(gain(-0.001, 0.05), policy("drift"), traffic=10_000)
+    assert nothing.detectable is unknown.detectable is None
+    assert "sees" not in nothing.reason + unknown.reason
 
 
 @pytest.mark.parametrize("low", [math.nan, -math.inf])

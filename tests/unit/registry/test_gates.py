@@ -24,6 +24,7 @@ from noria.registry.kinds import slices as slices_gate
 from noria.registry.metrics import METRICS, why_absent
 from noria.registry.records import VersionRecord, judgement
 from noria.registry.scored import Sample
+from noria.store.payload import decode, encode
 from noria.store.workspace import Workspace
 
 Register = Callable[..., VersionRecord]
@@ -44,10 +45,11 @@ def test_the_first_model_meets_absolute_limits_only_and_says_so(register: Regist
 
 
 def test_a_better_challenger_passes_and_a_worse_one_is_refused_with_its_interval(
-    register: Register, judge: Judge
+    ws: Workspace, register: Register, judge: Judge
 ) -> None:
     weak, strong = register("weak"), register("strong")
-    up = by_gate(judge(strong.version, weak.version))["champion auc"]
+    found = judge(strong.version, weak.version)
+    up = by_gate(found)["champion auc"]
     down = by_gate(judge(weak.version, strong.version))["champion auc"]
     assert up.passed
     assert not down.passed
@@ -56,6 +58,13 @@ def test_a_better_challenger_passes_and_a_worse_one_is_refused_with_its_interval
     assert up.high is not None
     assert 0 < up.low < (up.gain or 0) < up.high
     assert down.n == 3000
+    assert up.detectable is not None
+    said = up.text.rpartition("; ")[2]
+    assert said in (f"sees gains from {up.detectable:.4f}", f"admits losses up to {-up.detectable:.4f}")
+    assert said in ws.objects.get_bytes(found.judged.report).decode()
+    assert found.evaluation is not None
+    kept = ws.objects.get_json(found.evaluation.document)["verdicts"]
+    assert [each["detectable"] for each in kept if each["gate"] == "champion auc"] == [up.detectable]
 
 
 def test_a_verdict_is_a_fact_with_policy_and_report(ws: Workspace, register: Register, judge: Judge) -> None:
@@ -275,6 +284,58 @@ def test_not_worse_needs_proof_and_better_needs_more() -> None:
     for rule, champion, passed in cases:
         [verdict] = champion_gate.judge(replace(base, policy=GateConfig(metrics={"auc": rule}), champion=champion))
         assert verdict.passed is passed, (rule, verdict.text)
+
+
+@pytest.mark.parametrize("name", ["auc", "log_loss", "f1"])
+def test_the_gate_prints_the_smallest_gain_that_it_would_have_seen(name: str) -> None:
+    base = evidence()
+    champion = Champion(1, np.clip(base.sample.score + np.random.default_rng(1).normal(0, 0.1, 500), 0, 1), 0.5)
+    found = []
+    for rule in (GateRule(champion="better"), GateRule(champion="not worse", margin=0.9)):
+        policy = GateConfig(metrics={name: rule})
+        [verdict] = champion_gate.judge(replace(base, policy=policy, champion=champion))
+        found.append(verdict)
+    better, not_worse = found
+    assert better.detectable is not None
+    assert not_worse.detectable is not None
+    assert 0 < (better.gain or 0) - (better.low or 0) < better.detectable
+    assert not_worse.detectable == pytest.approx(better.detectable - 0.9)
+    assert better.text.endswith(f"; sees gains from {better.detectable:.4f}")
+    assert not_worse.text.endswith(f"; admits losses up to {-not_worse.detectable:.4f}")
+
+
+@pytest.mark.parametrize("rule", ["better", "not worse"])
+@pytest.mark.parametrize("name", ["auc", "log_loss", "accuracy", "f1"])
+def test_few_rows_or_one_class_close_the_gate_and_nothing_is_detectable(name: str, rule: str) -> None:
+    """Two of each class in the right order beat a constant in every sixth case of luck, and show no spread."""
+    policy = GateConfig(metrics={name: GateRule(champion=rule, margin=0.5)})
+    for y in (np.array([0.0, 0, 1, 1]), np.zeros(50), np.repeat([0.0, 1.0], [50, 9])):
+        sample = Sample(pd.DataFrame(index=range(len(y))), y, 0.2 + 0.6 * y, 0.5, "binary")
+        told = evidence(policy=policy, sample=sample, champion=Champion(1, np.full(len(y), 0.4), 0.5))
+        [verdict] = champion_gate.judge(told)
+        assert not verdict.passed
+        assert verdict.detectable is None
+        assert "decide nothing, at least 10 of each are needed" in verdict.text
+
+
+def test_scores_that_all_tie_are_not_better_and_nothing_is_detectable() -> None:
+    base, tied = evidence(), np.full(500, 0.5)
+    told = replace(
+        base,
+        policy=GateConfig(metrics={"auc": GateRule(champion="better")}),
+        sample=replace(base.sample, score=tied),
+        champion=Champion(1, tied, 0.5),
+    )
+    [verdict] = champion_gate.judge(told)
+    assert (verdict.passed, verdict.detectable) == (False, None)
+    assert "sees" not in verdict.text
+
+
+def test_a_verdict_of_an_older_ledger_reads_without_a_detectable_gain() -> None:
+    old = {"gate": "champion auc", "passed": True, "text": "yes", "gain": 0.1, "low": 0.0, "high": 0.2, "n": 10}
+    found = decode(Verdict, old)
+    assert (found.gain, found.n, found.detectable) == (0.1, 10, None)
+    assert decode(Verdict, encode(replace(found, detectable=0.02))).detectable == 0.02
 
 
 def test_latency_is_the_p99_and_nothing_timed_is_a_no() -> None:

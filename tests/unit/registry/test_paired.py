@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy import stats
 
 from noria.core.errors import UsageError
 from noria.registry.metrics import METRICS
-from noria.registry.paired import bootstrap, compare, delong, log_loss_gain, mean_gain
+from noria.registry.paired import COUNTED, bootstrap, compare, delong, log_loss_gain, mean_gain, too_few
 
 RNG = np.random.default_rng(3)
 N = 600
@@ -30,9 +31,13 @@ def test_delong_is_the_covariance_of_all_pairs() -> None:
     error = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     gain = second.mean() - first.mean()
     found = delong(Y, A, B)
+    moved = second.mean(1) - first.mean(1), second.mean(0) - first.mean(0)
+    parts = [part.var(ddof=1) / len(part) for part in moved]
+    freedom = sum(parts) ** 2 / sum(part**2 / (np.count_nonzero(m) - 1) for part, m in zip(parts, moved, strict=True))
     assert found.gain == pytest.approx(gain, abs=1e-12)
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(gain) / error))
-    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, gain, error))
+    assert (found.error, found.freedom) == pytest.approx((error, freedom))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(gain) / error, freedom))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, freedom, gain, error))
 
 
 def test_log_loss_gain_is_the_paired_test_of_per_row_losses() -> None:
@@ -42,7 +47,7 @@ def test_log_loss_gain_is_the_paired_test_of_per_row_losses() -> None:
     gains = losses(A) - losses(B)
     found = log_loss_gain(Y, A, B, 0.9)
     assert found.gain == pytest.approx(gains.mean())
-    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.9, gains.mean(), stats.sem(gains)))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.9, N - 1, gains.mean(), stats.sem(gains)))
     assert found.champion - found.challenger == pytest.approx(found.gain)
     assert found.n == N
 
@@ -141,3 +146,75 @@ def test_one_block_proves_nothing() -> None:
 def test_the_bootstrap_is_the_same_every_time() -> None:
     first, second = (bootstrap(METRICS["f1"], Y, A, B) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1", "balanced_accuracy", "calibration_error", "rmse", "r2"])
+@pytest.mark.parametrize("is_blocked", [False, True], ids=["rows", "blocks"])
+def test_counted_resamples_say_what_resampled_rows_say(name: str, is_blocked: bool) -> None:
+    metric = METRICS[name]
+    assert metric.totals is not None
+    y = Y if metric.task == "binary" else Y + A
+    for score in (A, B):
+        assert metric.totals.value(metric.totals.of(y, score, 0.5).sum(axis=0)) == pytest.approx(metric.of(y, score))
+    blocks = np.arange(N) // 10 if is_blocked else None
+    counted = bootstrap(metric, y, A, B, blocks=blocks, replicates=COUNTED)
+    drawn = bootstrap(replace(metric, totals=None), y, A, B, blocks=blocks, replicates=COUNTED)
+    assert counted.gain == drawn.gain
+    assert counted.error == pytest.approx(drawn.error, rel=0.12)
+    assert counted.low == pytest.approx(drawn.low, abs=0.4 * drawn.error)
+    assert counted.high == pytest.approx(drawn.high, abs=0.4 * drawn.error)
+
+
+def test_the_detectable_gain_is_the_closed_form_of_the_standard_error() -> None:
+    gains = np.log(np.where(Y == 1, B, 1 - B)) - np.log(np.where(Y == 1, A, 1 - A))
+    whole = (stats.t.ppf(0.975, N - 1) + stats.t.ppf(0.8, N - 1)) * stats.sem(gains)
+    found = log_loss_gain(Y, A, B)
+    assert found.detectable() == pytest.approx(whole)
+    assert found.detectable(-0.05) == pytest.approx(whole - 0.05)
+    blocks = np.arange(N) // 20
+    sums = np.bincount(blocks, weights=gains - gains.mean()) / N
+    error = math.sqrt(30 / 29 * float(sums @ sums))
+    blocked = log_loss_gain(Y, A, B, blocks=blocks).detectable()
+    assert blocked == pytest.approx((stats.t.ppf(0.975, 29) + stats.t.ppf(0.8, 29)) * error)
+
+
+@pytest.mark.parametrize("name", ["auc", "log_loss", "accuracy", "f1", "average_precision"])
+def test_rows_that_show_no_spread_give_no_detectable_gain(name: str) -> None:
+    metric, half = METRICS[name], np.full(N, 0.5)
+    for a, b in ((A, A), (half, half), (np.full(N, math.nan), B)):
+        assert compare(metric, Y, a, b).detectable() is None
+    assert compare(metric, Y[:0], A[:0], B[:0]).detectable() is None
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "auc", "average_precision"])
+def test_four_rows_that_differ_and_all_say_better_prove_nothing(name: str) -> None:
+    a = np.where(Y == 1, 0.7, 0.3) + 0.01 * A
+    a[np.flatnonzero(Y == 1)[:4]] = 0.2
+    b = a.copy()
+    b[np.flatnonzero(Y == 1)[:4]] = 0.8
+    found = compare(METRICS[name], Y, a, b)
+    assert found.gain > 0
+    assert not found.low > 0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "recall"])
+def test_models_that_call_every_row_alike_may_differ_on_as_many_as_none_of_n_leaves_open(name: str) -> None:
+    units = N if name == "accuracy" else int(min(Y.sum(), N - Y.sum(), (A >= 0.5).sum()))
+    a = np.where(A >= 0.5, 0.8, 0.2)
+    b = np.where(A >= 0.5, 0.9, 0.1)
+    found = compare(METRICS[name], Y, a, b)
+    assert found.gain == 0
+    # the largest share of flips under which none is seen as often as in 2.5 % of the cases, save that (1 - p)^n < e^-np
+    assert -found.low == pytest.approx(1 - 0.025 ** (1 / units), rel=0.02)
+    assert -found.low >= 1 - 0.025 ** (1 / units)
+    assert found.detectable() is None
+    same = compare(METRICS[name], Y, a, a)
+    assert (same.low, same.high) == (0, 0)
+
+
+def test_few_rows_of_a_class_are_too_few() -> None:
+    y = np.repeat([0.0, 1.0], [90, 9])
+    assert "9 rows of one class decide nothing" in too_few(y, "binary")
+    assert too_few(np.append(y, 1.0), "binary") == ""
+    assert "9 rows decide nothing" in too_few(y[:9], "regression")
+    assert too_few(y, "regression") == ""

@@ -1,14 +1,15 @@
 """Against the champion, on the same rows, by a paired test: `auc = { champion = "not worse", margin = 0.002 }`.
 
 "not worse" needs proof that the loss is within the margin; "better" needs proof of a gain. A point
-estimate alone decides nothing: a challenger that is better by luck is refused, with its interval.
+estimate alone decides nothing: a challenger that is better by luck is refused, with its interval
+and the smallest gain that so many rows would have shown.
 """
 
 from __future__ import annotations
 
 from noria.registry.evidence import Evidence
 from noria.registry.facts import Verdict
-from noria.registry.paired import compare
+from noria.registry.paired import compare, too_few
 
 __all__ = ["judge"]
 
@@ -26,6 +27,12 @@ def judge(evidence: Evidence) -> list[Verdict]:
             text = "no champion: compared with nothing, absolute limits only"
             found.append(Verdict(gate=gate, passed=True, text=text, n=len(sample.y)))
             continue
+        limit = 0.0 if rule.champion == "better" else -rule.margin
+        few = too_few(sample.y, sample.task)
+        if few:
+            text = f"{name} against version {champion.version}: {few}"
+            found.append(Verdict(gate=gate, passed=False, text=text, limit=limit, n=len(sample.y)))
+            continue
         paired = compare(
             metric,
             sample.y,
@@ -36,7 +43,6 @@ def judge(evidence: Evidence) -> list[Verdict]:
             rows=sample.rows,
             blocks=evidence.blocks,
         )
-        limit = 0.0 if rule.champion == "better" else -rule.margin
         if not paired.is_defined:
             text = f"{name} against version {champion.version} is undefined (NaN): one class, no rows or a bad score"
             found.append(Verdict(gate=gate, passed=False, text=text, limit=limit, n=paired.n))
@@ -47,11 +53,12 @@ def judge(evidence: Evidence) -> list[Verdict]:
             f"{name} {paired.challenger:.4f} (champion {paired.champion:.4f}, {paired.gain:+.4f}, "
             f"{level:.0%} [{paired.low:+.4f}, {paired.high:+.4f}]); {rule.champion}: lower bound {need}"
         )
+        detectable = paired.detectable(limit)
         found.append(
             Verdict(
                 gate=gate,
                 passed=passed,
-                text=text,
+                text=text + _sees(detectable),
                 value=paired.challenger,
                 limit=limit,
                 champion=paired.champion,
@@ -59,6 +66,14 @@ def judge(evidence: Evidence) -> list[Verdict]:
                 low=paired.low,
                 high=paired.high,
                 n=paired.n,
+                detectable=detectable,
             )
         )
     return found
+
+
+def _sees(detectable: float | None) -> str:
+    """What a rule would have said yes to in 4 of 5 cases, in words; empty where that is not known."""
+    if detectable is None:
+        return ""
+    return f"; sees gains from {detectable:.4f}" if detectable > 0 else f"; admits losses up to {-detectable:.4f}"
