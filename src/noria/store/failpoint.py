@@ -106,6 +106,16 @@ NAMES: tuple[str, ...] = (
     "trial.started",
     "trial.ended",
     "study.ended",
+    "backup.begun",
+    "backup.files",
+    "backup.ledger",
+    "backup.objects",
+    "backup.done",
+    "restore.laid",
+    "restore.objects",
+    "restore.verified",
+    "restore.poured",
+    "restore.done",
 )
 
 _lock = threading.Lock()
