@@ -68,7 +68,7 @@ KILLS_OF_THE_STORE = (
 )
 OF_A_REMOTE = ("trash.copied", "trash.restored")
 """Points that only a bucket passes: killed in test_remote_collect.py."""
-KILLS_OF_A_MIGRATION = ("migration.started", "migration.done")
+KILLS_OF_A_MIGRATION = ("migration.started", "migration.kept", "migration.done")
 
 MIGRATION = '''
 """A further revision, for the tests."""

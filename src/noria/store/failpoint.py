@@ -18,6 +18,7 @@ NAMES: tuple[str, ...] = (
     "start.tables",
     "start.committed",
     "migration.started",
+    "migration.kept",
     "migration.done",
     "records.cleared",
     "records.folded",

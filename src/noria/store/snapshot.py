@@ -8,7 +8,6 @@ and goes into either database. It is not looked at here whether it says what was
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -28,14 +27,14 @@ from noria.store.merkle import Frontier
 from noria.store.replay import refold
 from noria.store.seen import Seen
 from noria.store.slices import Slices
+from noria.store.sqlitefile import copy_file, errors_at, opened, sync
 from noria.store.start import start
 
-__all__ = ["NAME", "copy_file", "place", "pour", "require_room", "take"]
+__all__ = ["NAME", "place", "pour", "require_room", "take"]
 
 NAME = "ledger.db"
 """What a snapshot's file is called: as the database of a project is in its state."""
 BATCH = 2000
-WAIT_S = 60.0
 _DERIVED = ("records", "tables")
 """Settings that say how records were folded: those of the database that holds them."""
 
@@ -53,19 +52,6 @@ def take(database: Database, url: str, slices: Slices, folder: Path) -> Path:
     else:
         _dump(database, url, slices, to)
     return to
-
-
-def copy_file(source: Path, to: Path) -> None:
-    """Copy the committed state of a SQLite file into a new one, which needs no log beside it. Writers go on.
-
-    Raises: StoreFull; StoreUnavailable; Corrupt.
-    """
-    with _errors_at(to), disk_faults(to):
-        with closing(_opened(source)) as live, closing(_opened(to)) as copied:
-            copied.execute("PRAGMA synchronous = OFF")  # synced as a whole below
-            live.backup(copied)  # in one go: a snapshot, beside which the log grows
-            copied.execute("PRAGMA journal_mode = DELETE")
-        _sync(to)
 
 
 def require_room(target: Database, url: str, checkpoint: Checkpoint) -> bool:
@@ -92,7 +78,7 @@ def pour(source: Path, target: Database, slices: Slices, checkpoint: Checkpoint)
     Idempotent. Raises: Conflict if it holds another ledger; Tampered if what was written is not the checkpoint's tree.
     """
     start(target, slices, Seen(None), "restore")
-    with closing(_opened(source)) as kept, target.write() as connection:
+    with closing(opened(source)) as kept, target.write() as connection:
         if _is_there(connection, head_of(connection), checkpoint, target):
             return
         for table in tables.LEDGER.sorted_tables:
@@ -123,13 +109,13 @@ def place(source: Path, to: Path) -> None:
     Raises: Conflict if there is a file; StoreFull; StoreUnavailable.
     """
     part = to.with_name(f"{to.name}.restoring")
-    with _errors_at(to), disk_faults(to):
+    with errors_at(to), disk_faults(to):
         to.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         copy_file(source, part)
-        with closing(_opened(part)) as copied:
+        with closing(opened(part)) as copied:
             copied.execute("PRAGMA journal_mode = WAL")
-        _sync(part)
+        sync(part)
         try:
             os.link(part, to)
         except FileExistsError as error:
@@ -146,7 +132,7 @@ def _dump(database: Database, url: str, slices: Slices, to: Path) -> None:
     made.close()
     engine = sqlalchemy.create_engine(url, poolclass=NullPool, isolation_level="REPEATABLE READ")
     try:
-        with _errors_at(to), closing(_opened(to)) as copied:
+        with errors_at(to), closing(opened(to)) as copied:
             copied.execute("PRAGMA journal_mode = DELETE")
             copied.execute("PRAGMA synchronous = OFF")
             copied.execute("BEGIN")
@@ -163,7 +149,7 @@ def _dump(database: Database, url: str, slices: Slices, to: Path) -> None:
     finally:
         engine.dispose()
     with disk_faults(to):
-        _sync(to)
+        sync(to)
 
 
 def _rows(live: sqlalchemy.Connection, table: str, names: list[str]) -> Iterator[list[tuple[Any, ...]]]:
@@ -184,24 +170,6 @@ def _is_there(connection: Any, head: int, checkpoint: Checkpoint, target: Databa
         where=target.where,
         hint="restore into an empty one: [store] database in noria.toml, or NORIA_DATABASE",
     )
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=WAIT_S)
-
-
-def _errors_at(to: Path) -> Any:
-    """SQLite's errors as those of the error tree, about this file."""
-    return Database(f"sqlite:///{to}").translated()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    sync_folder(path.parent)
 
 
 def _quoted(names: list[str]) -> str:

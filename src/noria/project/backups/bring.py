@@ -99,22 +99,21 @@ def restore(source: str, folder: str, opener: Opener, *, checkpoint: str = "", d
     require_files(made, manifest)
     target = Path(folder).expanduser().resolve()
     project, is_new = _project(target, made)
-    database = _database(project)
-    if not dry_run:
-        snapshot.require_room(database, _url(project), parse_checkpoint(manifest.checkpoint))
-    staging = _staging(target, is_new=is_new)
-    place = _Place(target=target, staging=staging, project=project, database=database, is_new=is_new)
-    try:
-        with disk_faults(staging):
-            _lay(made, manifest, staging, is_new=is_new)
-        failpoint("restore.laid")
-        report = _brought(made, manifest, _staged(project, staging, dry_run=dry_run), opener, checkpoint)
-        failpoint("restore.verified")
+    with closing(_database(project)) as database:
         if not dry_run:
-            _show(place, parse_checkpoint(manifest.checkpoint), opener)
-    finally:
-        database.close()
-        shutil.rmtree(staging, ignore_errors=True)  # it has its name by now, or is not wanted; the next one sees to it
+            snapshot.require_room(database, _url(project), parse_checkpoint(manifest.checkpoint))
+        staging = _staging(target, is_new=is_new)
+        place = _Place(target=target, staging=staging, project=project, database=database, is_new=is_new)
+        try:
+            with disk_faults(staging):
+                _lay(made, manifest, staging, is_new=is_new)
+            failpoint("restore.laid")
+            report = _brought(made, manifest, _staged(project, staging, dry_run=dry_run), opener, checkpoint)
+            failpoint("restore.verified")
+            if not dry_run:
+                _show(place, parse_checkpoint(manifest.checkpoint), opener)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # it has its name by now, or is not wanted
     return Restored(
         backup=str(made),
         at=manifest.at,

@@ -145,7 +145,8 @@ def _folder(ws: Workspace, place: Path) -> Path:
 
 
 def _filled(ws: Workspace, made: Path, target: Objects, *, keys: bool, check: bool, dry_run: bool) -> Backup:
-    names = [f"state/{name}" for name in copy_state(ws.project.state, made / "state", _elsewhere(ws))]
+    state = copy_state(ws.project.state, made / "state", _elsewhere(ws))
+    names = [f"state/{name}" for name in state]
     names += [f"project/{name}" for name in _copy_settings(ws.project.root, made / "project")]
     if keys:
         assert ws.ledger.signer, "the first use makes the key"
@@ -158,8 +159,7 @@ def _filled(ws: Workspace, made: Path, target: Objects, *, keys: bool, check: bo
     ledger = _ledger(ws, made)
     try:
         checkpoint, note = _proved(ws, ledger)
-        mentioned = digests_in(made, [name for name in names if name.startswith("state/")])
-        wanted = _wanted(ws, ledger, mentioned)
+        wanted = _wanted(ws, ledger, digests_in(made / "state", state))
     finally:
         ledger.database.close()
     checked, mended = _checked(target, wanted) if check and not dry_run else (0, 0)
