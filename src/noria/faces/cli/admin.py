@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TextIO
+from pathlib import Path
 
 import click
 
 from noria.bootstrap import open_workspace
 from noria.core import errors
-from noria.core.errors import NoriaError, NotFound
+from noria.core.errors import NoriaError, NotFound, UsageError
 from noria.faces import verbs
 from noria.faces.cli.text import columns, size
 from noria.project.backups.bring import Restored, restore
@@ -99,7 +99,7 @@ def backup_command(to: str, without_keys: bool, check: bool, dry_run: bool, is_j
 
 def _kept(done: Backup, to: str) -> str:
     lines = [
-        f"  {'would make' if done.is_dry_run else 'made'}   {done.folder}",
+        f"  {'would be' if done.is_dry_run else 'made'}   {done.folder}",
         f"  ledger {done.facts:,} facts, held against their signed checkpoints",
         f"  objects {done.objects:,} ({size(done.objects_bytes)}), of which copied "
         f"{done.copied_objects:,} ({size(done.copied_bytes)})",
@@ -114,16 +114,19 @@ def _kept(done: Backup, to: str) -> str:
 @click.command("restore", epilog=RESTORE_EPILOG)
 @click.argument("source", metavar="FROM")
 @click.argument("folder", default=".")
-@click.option("--from", "checkpoint", type=click.File("r"), help="A checkpoint that was kept elsewhere, compared too.")
+@click.option("--from", "checkpoint", default="", metavar="FILE", help="A checkpoint kept elsewhere, compared too.")
 @click.option("--dry-run", is_flag=True, help="Bring everything together, verify it, and take it away again.")
 @click.option("--json", "is_json", is_flag=True, help="Print the result as one line of JSON.")
-def restore_command(source: str, folder: str, checkpoint: TextIO | None, dry_run: bool, is_json: bool) -> int:
+def restore_command(source: str, folder: str, checkpoint: str, dry_run: bool, is_json: bool) -> int:
     """Make a project of a backup, verified whole before anything of it is visible.
 
     FROM is a backup, or the folder of backups, of which the newest is taken. FOLDER is a checkout of the project that
     has no .noria yet, or a new folder, which gets the settings that were in the backup.
     """
-    text = checkpoint.read() if checkpoint is not None else ""
+    try:
+        text = Path(checkpoint).read_text(encoding="utf-8") if checkpoint else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the checkpoint {checkpoint} cannot be read: {error}") from error
     done = restore(source, folder, open_workspace, checkpoint=text, dry_run=dry_run)
     click.echo(verbs.encode(done).decode() if is_json else _restored(done))
     return 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,8 +301,9 @@ def _checked(target: Objects, wanted: dict[Digest, int]) -> tuple[int, int]:
         for name in there:
             try:
                 target.verify(name)
-            except Corrupt:
-                target.quarantine(name)
+            except (Corrupt, NotFound):
+                with suppress(NotFound):  # an altered piece went with the whole, or before it
+                    target.quarantine(name)
                 mended += 1
             advance(wanted[name])
     return len(there), mended
