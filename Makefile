@@ -83,6 +83,7 @@ benchmarks-data: $(VENV)/.dev peers
 # A tracking server's work, beside MLflow's own server with one worker and as it starts by default.
 benchmarks-tracking: $(VENV)/.dev peers
 	$(BIN)/python benchmarks/tracking
+	$(BIN)/python benchmarks/tracking/writers.py
 
 # The database that Noria shares with a team is tested for real: install it where that is possible.
 postgres:

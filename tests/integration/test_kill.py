@@ -66,9 +66,9 @@ KILLS_OF_THE_STORE = (
     "job.finished",
     "lease.acquired",
 )
-OF_A_REMOTE = ("trash.copied", "trash.restored")
-"""Points that only a bucket passes: killed in test_remote_collect.py."""
-KILLS_OF_A_MIGRATION = ("migration.started", "migration.done")
+OF_A_REMOTE = ("trash.copied", "trash.restored", "direct.begun", "direct.joined", "direct.copied")
+"""Points that only a bucket passes: killed in test_remote_collect.py and test_mlflow_direct.py."""
+KILLS_OF_A_MIGRATION = ("migration.started", "migration.kept", "migration.done")
 
 MIGRATION = '''
 """A further revision, for the tests."""

@@ -167,7 +167,7 @@ def requests(draw: st.DrawFn) -> tuple[str, str, str, Any]:
 @example(request=("2.0", "POST", "runs/search", {"max_results": None}))
 @example(request=("2.0", "POST", "runs/search", {"max_results": {}}))
 @given(request=requests())
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=850, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_request_is_answered_and_none_is_the_servers_failure(
     wire: Wire, request: tuple[str, str, str, Any]
 ) -> None:

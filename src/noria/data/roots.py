@@ -25,7 +25,7 @@ from noria.store.database import Database
 from noria.store.ledger import Ledger
 from noria.store.workspace import Workspace
 
-__all__ = ["Roots", "find_roots"]
+__all__ = ["Roots", "find_roots", "ledger_roots"]
 
 GIT_TIMEOUT_S = 120
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
@@ -54,18 +54,41 @@ class Roots:
 
 def find_roots(ws: Workspace) -> Roots:
     """Read all of them. Raises: StoreUnavailable; ConfigError; Corrupt: whatever cannot be read."""
-    found = Roots()
-    _ledger(ws.ledger, found)
-    for job in ws.jobs.waiting():
-        found.named |= _digests(canonical([dict(job.payload), dict(job.result or {})]))
-    for lease in ws.jobs.leases():
-        found.named |= _digests(canonical(dict(lease.data)))
+    found = _of_project(ws, ws.ledger)
     mine, *others = clones(ws)
     _clone(mine, found)
     for clone in others:
         _clone(clone, found)
         if clone.ledger != mine.ledger:
             _other_ledger(ws, clone, found)
+    return _settled(found)
+
+
+def ledger_roots(ws: Workspace, ledger: Ledger, named: Iterable[str] = ()) -> Roots:
+    """What the facts of one ledger, jobs and leases name, and nobody else's pins, branches or clones.
+
+    Args:
+        ledger: the project's own, or a snapshot of it.
+        named: further digests that count where they are here.
+    Raises: Corrupt; StoreUnavailable.
+    """
+    found = _of_project(ws, ledger)
+    found.named |= set(named)
+    return _settled(found)
+
+
+def _of_project(ws: Workspace, ledger: Ledger) -> Roots:
+    found = Roots()
+    _ledger(ledger, found)
+    for job in ws.jobs.waiting():
+        found.named |= _digests(canonical([dict(job.payload), dict(job.result or {})]))
+    for lease in ws.jobs.leases():
+        found.named |= _digests(canonical(dict(lease.data)))
+    return found
+
+
+def _settled(found: Roots) -> Roots:
+    """What is dropped is what nothing else names."""
     found.dropped |= found.before - found.in_facts
     found.dropped -= found.versions | found.named | found.contents | found.said | {""}
     found.named |= (found.in_facts | found.said) - found.dropped

@@ -9,7 +9,7 @@ what was compared. Whoever holds database and key can forge what came after the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from noria.core.errors import Corrupt, NotFound, Tampered, UsageError
@@ -26,7 +26,7 @@ from noria.store.tree import is_tree, iter_tree, tree_nodes
 from noria.store.verify import verify as verify_log
 from noria.store.workspace import Workspace
 
-__all__ = ["AuditReport", "Export", "export", "verify"]
+__all__ = ["SIGNERS", "AuditReport", "Export", "export", "lacking", "verifiers_of", "verify"]
 
 PAGE = 2000
 LOGS = ("predictions", "labels")
@@ -87,7 +87,7 @@ def verify(ws: Workspace, checkpoint: str = "") -> AuditReport:
         a known key.
     """
     signer = ws.ledger.signer
-    verifiers = [signer.verifier, *_other_signers(ws)]
+    verifiers = verifiers_of(ws)
     outside: list[Checkpoint] = []
     compared = ["the checkpoints in the database"]
     seen = ws.ledger.seen.checkpoint()
@@ -186,6 +186,18 @@ def _objects(ws: Workspace) -> tuple[int, list[_Bad]]:
             bad[digest] = _Bad(digest, "altered" if digest in altered else "gone", seq, role)
     rest = (_Bad(digest, "altered") for digest in altered - bad.keys())
     return len(known), sorted([*bad.values(), *rest], key=lambda each: (each.seq == 0, each.seq, each.digest))
+
+
+def lacking(ws: Workspace, known: Set[str]) -> list[str]:
+    """What the facts gave and `known` does not hold: objects that an audit would name as gone. Bytes stay unread.
+
+    Args:
+        known: the names of the objects that there are.
+    Raises: Corrupt; NotFound.
+    """
+    dropped = _dropped(ws)
+    given = _given(ws, set(known) - dropped)
+    return sorted({digest for _, _, digest in given if digest not in known and digest not in dropped})
 
 
 def _dropped(ws: Workspace) -> set[str]:
@@ -291,12 +303,13 @@ def _write_facts(ws: Workspace, path: Path, size: int) -> int:
     return count
 
 
-def _other_signers(ws: Workspace) -> list[Verifier]:
-    path = ws.project.state / SIGNERS
+def verifiers_of(ws: Workspace) -> list[Verifier]:
+    """The keys whose signatures count here: our own, and those of `.noria/signers`. Raises: Tampered for a bad one."""
+    path, own = ws.project.state / SIGNERS, ws.ledger.signer.verifier
     if not path.exists():
-        return []
+        return [own]
     with disk_faults(path):
-        return [parse_verifier(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [own, *(parse_verifier(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())]
 
 
 def _from_elsewhere(text: str, origin: str, verifiers: list[Verifier]) -> Checkpoint:

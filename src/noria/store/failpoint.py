@@ -18,6 +18,7 @@ NAMES: tuple[str, ...] = (
     "start.tables",
     "start.committed",
     "migration.started",
+    "migration.kept",
     "migration.done",
     "records.cleared",
     "records.folded",
@@ -106,6 +107,16 @@ NAMES: tuple[str, ...] = (
     "trial.started",
     "trial.ended",
     "study.ended",
+    "backup.begun",
+    "backup.files",
+    "backup.ledger",
+    "backup.objects",
+    "backup.done",
+    "restore.laid",
+    "restore.objects",
+    "restore.verified",
+    "restore.poured",
+    "restore.done",
 )
 
 _lock = threading.Lock()

@@ -13,6 +13,7 @@ from noria.core.lazy import lazy
 from noria.store.engines import of_sqlalchemy
 from noria.store.failpoint import failpoint
 from noria.store.sql.words import Connection
+from noria.store.sqlitefile import keep_before
 
 __all__ = ["upgrade"]
 
@@ -22,7 +23,10 @@ alembic_script = lazy("alembic.script")
 
 
 def upgrade(connection: Connection, location: Path, target: str) -> None:
-    """Run every migration between the database's revision and `target`. Commits nothing."""
+    """Run every migration between the database's revision and `target`. Commits nothing.
+
+    A SQLite file is copied beside itself first; on PostgreSQL that is for whoever keeps the server.
+    """
     config = alembic_config.Config()
     config.set_main_option("script_location", str(location))
     script = alembic_script.ScriptDirectory.from_config(config)
@@ -36,5 +40,15 @@ def upgrade(connection: Connection, location: Path, target: str) -> None:
         alembic_environment.EnvironmentContext(config, script, fn=steps) as environment,
     ):
         environment.configure(connection=lent, transactional_ddl=True)
+        _keep(environment.get_bind(), target)
         environment.run_migrations()
     failpoint("migration.done")
+
+
+def _keep(connection: Any, target: str) -> None:
+    """What is committed, as another connection sees it: this one's transaction has changed nothing yet."""
+    if connection.dialect.name == "sqlite":
+        file = connection.exec_driver_sql("PRAGMA database_list").fetchone()[2]
+        if file:
+            keep_before(Path(file), target)
+            failpoint("migration.kept")

@@ -69,6 +69,26 @@ def test_a_queue_of_the_first_revision_is_kept_with_its_sums(tmp_path: Path) -> 
     old.close()
 
 
+def test_a_migration_keeps_the_ledger_as_it_was_beside_itself(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    old = Database(f"sqlite:///{file}")
+    with old.write() as connection:
+        upgrade(connection, MIGRATIONS, "0001")
+    assert list(tmp_path.glob("*.before-*")) == [], "there was nothing to keep"
+    with old.write() as connection:
+        connection.exec_driver_sql("INSERT INTO lease VALUES ('run/1', 'me', 99, '{}')")
+    (tmp_path / f"ledger.db.before-{SCHEMA}").write_bytes(b"what a killed migration left")
+    with old.write() as connection:
+        upgrade(connection, MIGRATIONS, SCHEMA)
+    old.close()
+    assert [path.name for path in tmp_path.glob("*.before-*")] == [f"ledger.db.before-{SCHEMA}"]
+    kept = sqlite3.connect(tmp_path / f"ledger.db.before-{SCHEMA}")
+    assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    assert kept.execute("SELECT name FROM lease").fetchall() == [("run/1",)]
+    assert kept.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    kept.close()
+
+
 def test_a_log_without_its_name_is_named(tmp_path: Path) -> None:
     file = tmp_path / "ledger.db"
     database = Database(f"sqlite:///{file}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from noria.faces.cli.command import Command
+from noria.faces.cli.commands_admin import ADMIN
 from noria.faces.cli.commands_checks import CHECKS
 from noria.faces.cli.commands_experiments import EXPERIMENTS
 from noria.faces.cli.commands_pipeline import PIPELINE
@@ -439,18 +440,7 @@ COMMANDS: Mapping[str, Command] = {
         next="noria audit verify --from {folder}/checkpoint.txt",
         show="exported",
     ),
-    "admin rebuild": Command(
-        target="noria.faces.cli.admin:rebuild_command",
-        summary="Drop the record tables and fold them again from the facts",
-        examples=(),
-        is_own=True,
-    ),
-    "admin errors": Command(
-        target="noria.faces.cli.admin:errors_command",
-        summary="What an error code means and what to do",
-        examples=(),
-        is_own=True,
-    ),
+    **ADMIN,
     "governance ancestors": Command(
         target="noria.governance.lineage:ancestors",
         summary="Everything that a thing was made from, nearest first",

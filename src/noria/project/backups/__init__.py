@@ -1,0 +1,1 @@
+"""Backups of a project while it works, and projects from backups."""
