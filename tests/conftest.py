@@ -17,6 +17,9 @@ from hypothesis import settings
 # As `noria` sets it for itself: threads of OpenMP that wait sleep. Spinning, 15 small fits took 38 s of CPU and 212 s
 # beside a second process on 2 cores, and asleep 1.8 s and 4 s. Read when the library is loaded, so before any test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A run that takes longer than a second has metrics of the machine, which no test of something else counts on; tests of
+# these metrics switch them on.
+os.environ.setdefault("NORIA_SYSTEM_METRICS", "false")
 # What a shell starts in the background ignores SIGINT, and all that it starts: tests of an interrupt need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,7 +3,7 @@
 The file is the only configuration. Every key has one place in the dataclasses below, so an
 unknown key is an error that names the nearest valid one, and nothing is ignored. Relative paths
 are relative to the folder of noria.toml. Environment variables: NORIA_DATABASE, NORIA_OBJECTS,
-NORIA_TOKEN, NORIA_HOST, NORIA_PORT, NORIA_ACTOR, NORIA_CLOCK.
+NORIA_TOKEN, NORIA_HOST, NORIA_PORT, NORIA_ACTOR, NORIA_CLOCK, NORIA_SYSTEM_METRICS.
 """
 
 from __future__ import annotations
@@ -182,6 +182,7 @@ class RunConfig:
     failure ends what runs beside it) or "finish". `address` is where the executor's cluster is, for one
     that has a cluster; "" is one of its own, on this machine. `workers` steps run at once at most (0: as many as
     there are cores), and `window` items of one mapped step are under way (0: four for each worker).
+    `system_metrics` says whether runs that are recorded, or carried out, are sampled for what they take of the machine.
     `grace` is how long steps may take to save what they have when the machine is needed. `nice`, 0 to 19, is how
     far the trainer of `noria up` stands back for what answers: at 10 a tenth of a core where both want it.
     """
@@ -193,6 +194,7 @@ class RunConfig:
     window: int = 0
     grace: str = "8s"
     nice: int = 10
+    system_metrics: bool = True
     cost: CostConfig = field(default_factory=CostConfig)
 
 
@@ -324,7 +326,7 @@ def parse_project(document: Mapping[str, Any], *, root: Path, environment: Mappi
         },
         server=_server(server, where),
         store=struct(StoreConfig, store, where, "store"),
-        run=_run(document.get("run", {}), where),
+        run=_run(document.get("run", {}), where, environment),
         remotes=_remotes(document.get("remote", {}), where),
         schedules={
             name: _schedule(value, where, f"schedule.{name}")
@@ -386,8 +388,13 @@ def _from_environment(environment: Mapping[str, str], server: dict[str, Any], st
             raise ConfigError(f"NORIA_PORT={given} is not a number", where=ENVIRONMENT) from error
 
 
-def _run(value: Any, where: str) -> RunConfig:
+def _run(value: Any, where: str, environment: Mapping[str, str]) -> RunConfig:
     found = struct(RunConfig, value, where, "run")
+    wanted = environment.get("NORIA_SYSTEM_METRICS")
+    if wanted:
+        if wanted not in ("true", "false"):
+            raise ConfigError(f'NORIA_SYSTEM_METRICS is "{wanted[:40]}", not "true" or "false"', where=ENVIRONMENT)
+        found = dataclasses.replace(found, system_metrics=wanted == "true")
     if found.on_failure not in ("stop", "finish"):
         raise ConfigError(f'run.on_failure is "{found.on_failure}", not "stop" or "finish"', where=where)
     for name in ("workers", "window"):

@@ -140,6 +140,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "routes": {
         "api": "noria.faces.http.api:routes",
         "pages": "noria.faces.ui.pages:routes",
+        "runs": "noria.faces.ui.runs:routes",
         "mlflow": "noria.faces.protocols.mlflow.routes:routes",
         "login": "noria.faces.http.login:routes",
     },

@@ -111,8 +111,10 @@ def test_the_environment_wins_over_the_file() -> None:
     project = parse(
         {"server": {"host": "127.0.0.1", "port": 1}, "store": {"database": "x"}},
         NORIA_HOST="::1", NORIA_PORT="4401", NORIA_TOKEN="t", NORIA_DATABASE="y", NORIA_OBJECTS="z",
-        NORIA_CLOCK="events",
+        NORIA_CLOCK="events", NORIA_SYSTEM_METRICS="false",
     )  # fmt: skip
+    assert (project.run.system_metrics, parse({}).run.system_metrics) == (False, True)
+    assert parse({"run": {"system_metrics": False}}, NORIA_SYSTEM_METRICS="true").run.system_metrics
     assert (project.server.host, project.server.port, project.server.token) == ("::1", 4401, "t")
     assert (project.store.database, project.store.objects, project.clock) == ("y", "z", "events")
 
@@ -122,6 +124,8 @@ def test_a_bad_environment_is_named() -> None:
         parse({}, NORIA_PORT="x")
     with pytest.raises(ConfigError, match='NORIA_CLOCK is "moon"'):
         parse({}, NORIA_CLOCK="moon")
+    with pytest.raises(ConfigError, match='NORIA_SYSTEM_METRICS is "1"'):
+        parse({}, NORIA_SYSTEM_METRICS="1")
 
 
 def test_a_project_is_found_from_below_and_not_from_outside(tmp_path: Path) -> None:

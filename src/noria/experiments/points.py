@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria.core.frozen import frozen
@@ -31,14 +31,18 @@ __all__ = [
     "CHUNK",
     "Chunk",
     "Curve",
+    "chunks",
     "curve",
     "downsample",
     "every",
     "joined",
     "live",
     "merge",
+    "names",
     "ordered",
     "read",
+    "some",
+    "split",
     "summaries",
     "summarize",
     "thin",
@@ -128,15 +132,57 @@ def write(objects: Objects, curves: dict[str, Curve]) -> str:
 
 def summaries(objects: Objects, segment: str, name: str) -> list[Chunk] | None:
     """The summaries of a name in a segment; None if the segment has none at all (it is of another writer)."""
+    found = _told(objects, segment)
+    return None if found is None else [_chunk(item) for item in found if item[0] == name]
+
+
+def chunks(objects: Objects, segment: str) -> list[Chunk]:
+    """The summaries of all names in a segment; none if it is of another writer."""
+    return [_chunk(item) for item in _told(objects, segment) or ()]
+
+
+def split(table: Any) -> dict[str, Curve]:
+    """The points of each name in a table, in the order of the table: names may come in any."""
+    told = pc.dictionary_encode(table["name"].combine_chunks())
+    places = arrays.values_of(pa.chunked_array([told.indices]), np.int32)
+    order = np.argsort(places, kind="stable")
+    ends = np.cumsum(np.bincount(places, minlength=len(told.dictionary)))
+    whole = _of(table)
+    starts = [0, *ends.tolist()]
+    return {
+        str(name): whole.take(order[start:end])
+        for name, (start, end) in zip(told.dictionary.to_pylist(), itertools.pairwise(starts), strict=True)
+    }
+
+
+def some(objects: Objects, segment: str, wanted: Collection[str]) -> dict[str, Curve]:
+    """The points of these names in a segment, whoever wrote it; parts of it that hold none of them are not read."""
+    with objects.open(segment) as stream:
+        file = pq.ParquetFile(stream)
+        groups = [
+            group
+            for group in range(file.num_row_groups)
+            if any(_may_hold(file.metadata.row_group(group), name) for name in wanted)
+        ]
+        table = file.read_row_groups(groups) if groups else None
+    if table is None:
+        return {}
+    return split(table.filter(pc.is_in(table["name"], value_set=arrays.texts(sorted(wanted)))))
+
+
+def names(table: Any) -> set[str]:
+    """The names in a table of the series port."""
+    return set(pc.unique(table["name"]).to_pylist())
+
+
+def _told(objects: Objects, segment: str) -> list[Any] | None:
     with objects.open(segment) as stream:
         found = (pq.read_schema(stream).metadata or {}).get(_KEY)
-    if found is None:
-        return None
-    return [
-        Chunk(item[0], item[1], item[2], tuple((step, at_us, value) for step, at_us, value in item[3]))
-        for item in json.loads(found)
-        if item[0] == name
-    ]
+    return None if found is None else list(json.loads(found))
+
+
+def _chunk(item: Sequence[Any]) -> Chunk:
+    return Chunk(item[0], item[1], item[2], tuple((step, at_us, value) for step, at_us, value in item[3]))
 
 
 def read(objects: Objects, segment: str, name: str) -> Curve:

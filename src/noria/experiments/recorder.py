@@ -36,6 +36,7 @@ from noria.tracking.code import snapshot
 from noria.tracking.environment import environment as read_environment
 from noria.tracking.host import host as read_host
 from noria.tracking.run import owner_id
+from noria.tracking.system import EVERY_S, FIRST_S, Sampler
 
 __all__ = ["Recording"]
 
@@ -75,6 +76,7 @@ class Recording:
         parent: str,
         actor: str,
         entry: str = "",
+        is_sampled: bool = False,
         wait_s: float = FINISH_WAIT_S,
     ) -> None:
         self._project = project
@@ -117,6 +119,8 @@ class Recording:
         os.register_at_fork(after_in_child=_unlocking(weakref.ref(self)))
         self._thread = threading.Thread(target=self._work, name=f"recording-{self.run}", daemon=True)
         self._thread.start()
+        if is_sampled:
+            threading.Thread(target=self._sample, name=f"sampling-{self.run}", daemon=True).start()
 
     @property
     def is_ended(self) -> bool:
@@ -346,6 +350,19 @@ class Recording:
         give_up = time.monotonic() + LAST_S
         while not self._sent(False) and self._folder.is_dir() and time.monotonic() < give_up:
             time.sleep(0.1)  # another process may be sending it
+
+    def _sample(self) -> None:
+        """The thread that samples what the run takes of the machine; a store that keeps another waiting does not it."""
+        with self._guarded("what the machine does is not sampled any more"):
+            sampler, number = Sampler(self._project.root), 0
+            while not self._is_over.wait(EVERY_S if number else FIRST_S):
+                pairs = [(name, number, value) for name, value in sampler.sample().items()]
+                at_us = int(self._clock.now().timestamp() * 1_000_000)
+                with self._lock:
+                    if self._is_ended:
+                        return
+                    self._append([journal.encode("m", at_us, pairs)])
+                number += 1
 
     def _sent(self, is_leased: bool) -> bool:
         """Send what there is. A store out of reach is no failure: the log keeps everything."""

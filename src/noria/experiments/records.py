@@ -30,7 +30,8 @@ from noria.store.compare import SPECIAL, behind, compared, number_compared, numb
 from noria.store.ledger import Reader, Transaction
 from noria.store.sql.words import BigInteger, Column, Float, Index, Row, Text, and_, bindparam, func, select
 from noria.store.tables import project, record_table
-from noria.tracking.facts import RunFinished, RunResumed, RunStarted
+from noria.tracking.facts import MetricsSealed, RunFinished, RunResumed, RunStarted
+from noria.tracking.system import is_system
 
 if TYPE_CHECKING:
     from noria.experiments import grammar
@@ -272,6 +273,14 @@ def run_finished(tx: Transaction, fact: Stored[RunFinished]) -> None:
         _fold_metrics(tx, payload.run, {key: _single(value, fact.at) for key, value in payload.metrics.items()})
 
 
+@project(MetricsSealed)
+def metrics_sealed(tx: Transaction, fact: Stored[MetricsSealed]) -> None:
+    """What the machine did meanwhile can be found; the run's own metrics are told by its end."""
+    last = fact.payload.last.items()
+    found = {key: value for key, value in last if is_system(key) and isinstance(value, int | float)}
+    _fold_metrics(tx, fact.payload.run, {key: _single(value, fact.at) for key, value in found.items()})
+
+
 @project(RunLogged)
 def run_logged(tx: Transaction, fact: Stored[RunLogged]) -> None:
     """A batch counts once: one whose bytes are on record already changes nothing."""
@@ -306,6 +315,7 @@ PROJECTIONS = (
     run_resumed,
     run_described,
     run_finished,
+    metrics_sealed,
     run_logged,
     points_merged,
     run_amended,

@@ -20,6 +20,7 @@ from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 from noria.tracking.records import ArtifactRecord
 from noria.tracking.run import reap, resolve
+from noria.tracking.system import is_system
 
 __all__ = ["ExperimentLine", "FoundRun", "History", "RunDetails", "Sent", "whole_curve"]
 
@@ -54,7 +55,7 @@ class FoundRun:
 
 @frozen(kw_only=True)
 class RunDetails:
-    """Everything that was logged of a run."""
+    """Everything that was logged of a run. `page` is its path on the server, `next` the command to go on with."""
 
     run: LoggedRun
     metrics: tuple[Metric, ...]
@@ -64,6 +65,8 @@ class RunDetails:
     artifacts: tuple[ArtifactRecord, ...]
     notes: tuple[NoteRecord, ...]
     children: tuple[LoggedRun, ...]
+    page: str
+    next: str
 
 
 @frozen(kw_only=True)
@@ -160,15 +163,18 @@ def show(ws: Workspace, run: str = "") -> RunDetails:
         found = records.run(tx, name)
         if found is None:
             raise NotFound(f"there is no run {run!r}", hint="noria runs lists them")
+        metrics = tuple(records.metrics(tx, [name])[name])
         return RunDetails(
             run=found,
-            metrics=tuple(records.metrics(tx, [name])[name]),
+            metrics=metrics,
             params=records.params(tx, [name])[name],
             tags=records.tags(tx, [name])[name],
             datasets=tuple(records.datasets(tx, name)),
             artifacts=tuple(tracking.artifacts(tx, name)),
             notes=tuple(records.notes(tx, name)),
             children=tuple(records.children(tx, name, CHILDREN_MAX)),
+            page=f"/runs/{name}",
+            next=f"noria experiments plot {name}" if metrics else f"noria why {name}",
         )
 
 
@@ -255,6 +261,10 @@ def _shown(tx: Reader, runs: Sequence[LoggedRun], show: Sequence[str]) -> list[F
     names = [run.run for run in runs]
     keys = {kind: [each.key for each in wanted if each.kind == kind] for kind in ("metric", "param", "tag")}
     metrics = records.latest(tx, names, keys["metric"]) if names and (keys["metric"] or not wanted) else {}
+    if not wanted:
+        metrics = {
+            run: {key: each for key, each in found.items() if not is_system(key)} for run, found in metrics.items()
+        }
     params = records.params(tx, names, keys["param"]) if names and (keys["param"] or not wanted) else {}
     tags = records.tags(tx, names, keys["tag"]) if names and keys["tag"] else {}
     many = None if wanted else SHOWN

@@ -33,6 +33,7 @@ from noria.store.workspace import Workspace, acting
 from noria.tracking import records as tracking
 from noria.tracking.facts import ArtifactLogged, Code, Pin, RunFinished, RunStarted
 from noria.tracking.run import is_dead
+from noria.tracking.system import is_system
 
 if TYPE_CHECKING:
     from noria.data import versions
@@ -399,7 +400,7 @@ def _register_models(ws: Workspace, run: str, models: Sequence[tracking.Artifact
 
 
 def _final(tx: Reader, run: str) -> dict[str, float]:
-    found = records.metrics(tx, [run])[run][:FINAL_METRICS_MAX]
+    found = [each for each in records.metrics(tx, [run])[run] if not is_system(each.key)][:FINAL_METRICS_MAX]
     return {each.key: each.value for each in found if each.value is not None}
 
 

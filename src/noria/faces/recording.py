@@ -87,6 +87,7 @@ def start_run(
         parent=outer.run if outer is not None else "",
         actor=actor,
         entry=_entry(project.root),
+        is_sampled=project.run.system_metrics,
     )
     _RUNS.add(made)
     if params or tags or note:

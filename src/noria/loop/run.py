@@ -179,6 +179,8 @@ def perform(
         found = pins.resolve(ws, definition, challenge.datasets)
         handle = _begin(ws, definition, challenge, found, params) if before is None else tracking.resume(ws, before.run)
         with handle:
+            if ws.project.run.system_metrics:
+                handle.watch()
             lines = pins.checked(handle.held(), found)
             done = execute(
                 ws,

@@ -115,6 +115,8 @@ def perform_script(
         code=snapshot(ws.project.root, ws.objects, entry=name),
     )
     with handle:
+        if ws.project.run.system_metrics:
+            handle.watch()
         _clear(ws)
         folder = handle.folder / "capture"
         log = handle.folder / f"{path.stem}.log"

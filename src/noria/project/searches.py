@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from noria.core.errors import NotFound
+from noria.experiments.coordinates import shown
 from noria.project import touched
 from noria.project.chain import Chain, Link
 from noria.search import records
-from noria.search.charts import shown
 from noria.search.records import StudyRecord, TrialRecord
 from noria.search.study import resolve
 from noria.store.workspace import Workspace

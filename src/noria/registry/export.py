@@ -20,7 +20,7 @@ from noria.registry.versions import resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 
-__all__ = ["Exported", "ReportExported", "export_release", "export_report"]
+__all__ = ["Exported", "ReportExported", "export_release", "export_report", "inside"]
 
 
 @frozen(kw_only=True)
@@ -75,7 +75,7 @@ def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
     is_json = to.lower().endswith(".json")
     content = ws.objects.get_bytes(Digest(document if is_json else judged.report))
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', found.model).lstrip('.') or 'model'}-{found.version}.html"
-    target = _inside(ws, to or name)
+    target = inside(ws, to or name)
     with disk_faults(target):
         if target.exists() and (not target.is_file() or target.read_bytes() != content):
             raise Conflict(f"{target} exists and is something else", hint="name a new file")
@@ -103,8 +103,8 @@ def _document_of(ws: Workspace, version: records.VersionRecord, seq: int) -> str
     return found
 
 
-def _inside(ws: Workspace, to: str) -> Path:
-    """A place within the project. Raises: UsageError."""
+def inside(ws: Workspace, to: str) -> Path:
+    """A place within the project that a file may be written to. Raises: UsageError."""
     root = ws.project.root.resolve()
     target = (root / to).resolve()
     if not target.is_relative_to(root) or target == root or target.is_relative_to(ws.project.state.resolve()):

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from noria.experiments.coordinates import Dot, parallel, shown
 from noria.pipeline.space import Dimension
 from noria.search import charts
-from noria.search.charts import Dot
 from noria.search.records import StudyRecord, TrialRecord
 from noria.store.workspace import Workspace
 
@@ -72,7 +72,7 @@ def page(
     drawn = charts.history(dots, metric=study.metric, better=study.better)
     if drawn:
         parts += ["<h2>History</h2>", f"<figure>{drawn}</figure>", _legend()]
-    lines = charts.parallel(dots, space, metric=study.metric)
+    lines = parallel(dots, space, metric=study.metric)
     if lines:
         parts += [
             "<h2>Parallel coordinates</h2>",
@@ -96,7 +96,7 @@ def _lead(study: StudyRecord, trials: Sequence[TrialRecord], best: int, reason: 
         text = "No trial succeeded."
     else:
         found = next(trial for trial in trials if trial.trial == best)
-        values = ", ".join(f"{name} {charts.shown(value)}" for name, value in found.params.items())
+        values = ", ".join(f"{name} {shown(value)}" for name, value in found.params.items())
         text = f"Trial {best} is the best: {study.metric} {found.value:.4g} with {values}."
     note = f" {reason[:1].upper()}{reason[1:]}." if reason else ""
     rows = "the pipeline's own validation rows" if not study.share else _kept(study)
@@ -142,7 +142,7 @@ def _table(study: StudyRecord, trials: Sequence[TrialRecord], space: Mapping[str
     ordered = sorted(trials, key=lambda each: (each.value is None, sign * (each.value or 0.0), each.trial))
     rows = []
     for trial in ordered[:MAX_ROWS]:
-        cells = "".join(f"<td>{escape(charts.shown(trial.params.get(name)))}</td>" for name in space)
+        cells = "".join(f"<td>{escape(shown(trial.params.get(name)))}</td>" for name in space)
         value = "–" if trial.value is None else f"{trial.value:.5g}"
         style = ' class="first"' if trial.trial == best else ""
         rows.append(
@@ -163,7 +163,7 @@ def _dots(study: StudyRecord, trials: Sequence[TrialRecord], best: int) -> list[
     found = []
     for trial in trials:
         value = "" if trial.value is None else f" {study.metric} {trial.value:.5g}"
-        values = ", ".join(f"{name} {charts.shown(item)}" for name, item in trial.params.items())
+        values = ", ".join(f"{name} {shown(item)}" for name, item in trial.params.items())
         reason = f" ({trial.reason})" if trial.reason else ""
         found.append(
             Dot(

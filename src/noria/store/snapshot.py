@@ -21,12 +21,14 @@ from noria.store import tables
 from noria.store.checkpoint import Checkpoint
 from noria.store.database import Database, database_url
 from noria.store.disk import disk_faults, sync_folder
+from noria.store.engines import has_table
 from noria.store.fold import Statements
 from noria.store.log import frontier_of, get_setting, head_of, set_setting
 from noria.store.merkle import Frontier
 from noria.store.replay import refold
 from noria.store.seen import Seen
 from noria.store.slices import Slices
+from noria.store.sql import words
 from noria.store.sqlitefile import copy_file, errors_at, opened, sync
 from noria.store.start import start
 
@@ -54,21 +56,16 @@ def take(database: Database, url: str, slices: Slices, folder: Path) -> Path:
     return to
 
 
-def require_room(target: Database, url: str, checkpoint: Checkpoint) -> bool:
+def require_room(target: Database, checkpoint: Checkpoint) -> bool:
     """Whether a database holds this very ledger already; else it must hold none.
 
     Raises: Conflict if it holds another one; StoreUnavailable.
     """
     if target.file is not None and not target.file.exists():
         return False
-    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
-    try:
-        with target.translated(), engine.connect() as connection:
-            if not sqlalchemy.inspect(connection).has_table("fact"):
-                return False
-    finally:
-        engine.dispose()
     with target.read() as reading:
+        if not has_table(reading, "fact"):
+            return False
         return _is_there(reading, head_of(reading), checkpoint, target)
 
 
@@ -89,14 +86,14 @@ def pour(source: Path, target: Database, slices: Slices, checkpoint: Checkpoint)
                         set_setting(connection, name, value)
                 continue
             marks = ", ".join(f":{name}" for name in names)
-            statement = sqlalchemy.text(f'INSERT INTO "{table.name}" ({_quoted(names)}) VALUES ({marks})')
+            statement = words.text(f'INSERT INTO "{table.name}" ({_quoted(names)}) VALUES ({marks})')
             rows = kept.execute(f'SELECT {_quoted(names)} FROM "{table.name}"')
             while batch := rows.fetchmany(BATCH):
                 connection.execute(statement, [dict(zip(names, row, strict=True)) for row in batch])
         refold(connection, slices, Statements())
         set_setting(connection, "records", slices.fingerprint)
         written = Frontier()
-        leaves = connection.execute(sqlalchemy.text("SELECT leaf FROM fact ORDER BY seq"))
+        leaves = connection.execute(words.text("SELECT leaf FROM fact ORDER BY seq"))
         for row in leaves:
             written.append(bytes(row[0]))
         if (written.size, written.root()) != (checkpoint.size, checkpoint.root):

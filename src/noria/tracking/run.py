@@ -6,6 +6,7 @@ once, by the owner or, when the owner died, by `reap`. So no run is running for 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -38,6 +39,7 @@ from noria.tracking.environment import environment as read_environment
 from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunResumed, RunStarted
 from noria.tracking.host import host as read_host
 from noria.tracking.records import RunRecord
+from noria.tracking.system import EVERY_S, FIRST_S, Sampler
 
 __all__ = [
     "RESUMABLE",
@@ -56,6 +58,7 @@ __all__ = [
     "start",
 ]
 
+log = logging.getLogger("noria.tracking")
 LEASE_S = 15.0
 BEAT_S = 4.0
 RETRY_S = 1.0
@@ -81,6 +84,12 @@ class RunHandle:
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._keep_lease, name=f"heartbeat-{run}", daemon=True)
         self._beat.start()
+        self._sampling: threading.Thread | None = None
+
+    def watch(self) -> None:
+        """Sample what the run takes of the machine until it ends, as metrics below `system/`."""
+        self._sampling = threading.Thread(target=self._sample, name=f"sampling-{self.run}", daemon=True)
+        self._sampling.start()
 
     @property
     def folder(self) -> Path:
@@ -124,6 +133,8 @@ class RunHandle:
             self._writer.close()
         self._stop.set()
         self._beat.join()
+        if self._sampling is not None:
+            self._sampling.join()
         final = {**self._metrics, **(metrics or {})}
         finite = {name: value for name, value in final.items() if abs(value) < float("inf")}
         seconds = round(time.monotonic() - self._started, 6)
@@ -149,6 +160,23 @@ class RunHandle:
             self.finish("failed", error.message)
         else:
             self.finish("failed", f"{type(error).__name__}: {error}")
+
+    def _sample(self) -> None:
+        """The thread that samples. What fails ends the samples, never the run."""
+        number, writer = 0, None
+        try:
+            sampler = Sampler(self._ws.project.root)
+            while not self._stop.wait(EVERY_S if number else FIRST_S):
+                writer = writer or self._ws.series.writer(self.run)  # its own: a writer is for one thread
+                for name, value in sampler.sample().items():
+                    writer.log(name, value, step=number)
+                writer.flush()  # the next one is far: who looks meanwhile sees this one whole
+                number += 1
+        except (NoriaError, OSError, ValueError) as error:
+            log.warning("run %s: what it takes of the machine is not sampled any more: %s", self.run, error)
+        finally:
+            if writer is not None:
+                _closed(writer, self.run)
 
     def _keep_lease(self) -> None:
         pause = BEAT_S
@@ -366,6 +394,14 @@ def _finish(
     if sealed is not None:
         ws.series.discard(run)
     return True
+
+
+def _closed(writer: MetricWriter, run: str) -> None:
+    """Close the samples' own writer; a disk that is full then is told, and costs the last of them."""
+    try:
+        writer.close()
+    except NoriaError as error:
+        log.warning("run %s: the last samples of the machine are lost: %s", run, error.message)
 
 
 def _take_lease(ws: Workspace, run: str, owner: str) -> bool:

@@ -14,11 +14,13 @@ import pytest
 from noria.bootstrap import WallClock
 from noria.core.errors import StoreUnavailable
 from noria.engines.objects.file import FileObjects
-from noria.experiments import records, search, sending
+from noria.experiments import recorder, records, search, sending
 from noria.experiments.recorder import Recording
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
+from noria.tracking.run import resolve
+from noria.tracking.system import Sampler
 
 
 @pytest.fixture
@@ -177,3 +179,54 @@ def test_a_nested_run_names_the_one_around_it(ws: Workspace) -> None:
     assert [each.run for each in search.show(ws, outer.run).children] == [inner.run]
     [started] = ws.ledger.facts(kind="run.started", ref=f"run/{outer.run}")
     assert started.payload.run == inner.run
+
+
+def test_a_sampled_run_has_metrics_of_the_machine_that_are_no_final_ones(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled = threading.Event()
+
+    class Told(Sampler):
+        samples = 0
+
+        def sample(self) -> dict[str, float]:
+            if self.samples:
+                sampled.set()  # the one before is written by now
+            self.samples += 1
+            return super().sample()
+
+    monkeypatch.setattr(recorder, "Sampler", Told)
+    monkeypatch.setattr(recorder, "FIRST_S", 0.0)
+    monkeypatch.setattr(recorder, "EVERY_S", 0.01)
+    with begin(ws, is_sampled=True) as run:
+        run.log(loss=0.5)
+        assert sampled.wait(20)
+    found = search.show(ws, run.run)
+    assert {"loss", "system/process_memory_megabytes"} <= {each.key for each in found.metrics}
+    assert resolve(ws, run.run).metrics == {"loss": 0.5}
+    assert search.search_runs(ws)[0].metrics == {"loss": 0.5}
+    assert found.next == f"noria experiments plot {run.run}"
+
+
+def test_a_run_that_is_not_sampled_has_none_and_one_that_cannot_be_is_told(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    class Broken(Sampler):
+        def sample(self) -> dict[str, float]:
+            failed.set()
+            raise ValueError("no such file")
+
+    monkeypatch.setattr(recorder, "FIRST_S", 0.0)
+    monkeypatch.setattr(recorder, "Sampler", Broken)
+    with begin(ws) as plain:
+        plain.log(loss=1)
+    assert not failed.is_set()
+    with begin(ws, is_sampled=True) as run:
+        for each in threading.enumerate():
+            if each.name == f"sampling-{run.run}":
+                each.join(20)
+    assert failed.is_set()
+    assert any("no such file" in each.text for each in search.show(ws, run.run).notes)
+    assert search.show(ws, run.run).run.status == "finished"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noria.experiments import coordinates
 from noria.pipeline.space import Dimension
-from noria.search import charts
 from noria.search.page import page
 from noria.search.records import StudyRecord, TrialRecord
 
@@ -117,8 +117,8 @@ def test_one_trial_and_equal_values_are_drawn() -> None:
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-9, 1e9))
 def test_ticks_lie_between_the_ends_and_are_few(low: float, width: float) -> None:
-    low, high = charts._bounds([low, low + width])
-    ticks = charts._ticks(low, high)
-    assert 1 <= len(ticks) <= charts.MAX_TICKS + 2
+    low, high = coordinates.bounds([low, low + width])
+    ticks = coordinates.ticks(low, high)
+    assert 1 <= len(ticks) <= coordinates.MAX_TICKS + 2
     assert all(low - abs(low) * 1e-9 <= tick <= high + abs(high) * 1e-9 for tick in ticks)
     assert all(math.isfinite(tick) for tick in ticks)

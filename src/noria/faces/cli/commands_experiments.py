@@ -24,6 +24,15 @@ EXPERIMENTS: Mapping[str, Command] = {
         examples=("noria experiments list", "noria experiments list --json"),
         empty="no experiment yet: with nr.start_run(experiment=…) in a script makes one",
     ),
+    "experiments plot": Command(
+        target="noria.experiments.plot:plot",
+        summary="Write the curves of runs as an SVG, over each other",
+        examples=(
+            "noria experiments plot run_01k3",
+            "noria experiments plot run_01k3 run_01k4 --metric loss --to pictures/loss.svg",
+        ),
+        show="plotted",
+    ),
     "experiments send": Command(
         target="noria.experiments.search:send",
         summary="Send what recordings on this machine left behind",

@@ -11,7 +11,7 @@ import click
 from noria.core.words import counted
 from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, size
 
-__all__ = ["details", "found", "history"]
+__all__ = ["details", "found", "history", "plotted"]
 
 CELLS_MAX = 4
 ITEMS_MAX = 40
@@ -54,6 +54,7 @@ def details(whole: Mapping[str, Any]) -> str:
         ("started", day(run["started_at"])),
         ("took", f"{run['seconds']:.1f} s" if run["seconds"] else ""),
         ("by", run["actor"]),
+        ("page", f"{whole['page']}, of noria up"),
     ]
     parts = [fields([(name, value) for name, value in head if value])]
     parts += _titled("params", [[key, str(value)[:TEXT_MAX]] for key, value in whole["params"].items()])
@@ -92,6 +93,12 @@ def history(curve: Mapping[str, Any]) -> str:
     shown = f"{count(len(rows))} of {count(curve['total'])}" if len(rows) < curve["total"] else count(len(rows))
     head = f"  {click.style(curve['metric'], bold=True)}   {shown} points of {curve['run']}"
     return head + "\n" + columns(rows, ["step", "value", "at (UTC)"], right="rr")
+
+
+def plotted(picture: Mapping[str, Any]) -> str:
+    """Where a picture of runs was written, and what is on it."""
+    what = f"{counted(len(picture['runs']), 'run')}, {counted(len(picture['metrics']), 'metric')}"
+    return f"  plot   {click.style(picture['path'], bold=True)}   {what}, {size(picture['size_bytes'])}"
 
 
 def _titled(title: str, rows: Sequence[list[str]]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -22,6 +22,7 @@ from noria.faces.cli import text
 from noria.faces.cli.show_project import time_left
 from noria.faces.http.auth import actor_in
 from noria.faces.http.guarded import guarded
+from noria.faces.ui.answers import HEADERS, refused, tone
 from noria.faces.ui.chart import Chart, chart
 from noria.store.workspace import Workspace
 
@@ -34,13 +35,6 @@ else:  # a page is asked for later than an answer, if at all
 
 jinja2 = lazy("jinja2")
 log = logging.getLogger("noria.pages")
-HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",  # with no-referrer a browser sends "Origin: null" with our own form, too
-    "cache-control": "no-store",
-}
 
 
 def routes(workspace: Workspace) -> list[Route]:
@@ -53,16 +47,12 @@ def routes(workspace: Workspace) -> list[Route]:
             text = page(verbs.builtins(project.status(workspace)), session=session)
             return Response(text, 200, HEADERS, media_type="text/html")
         except NoriaError as error:
-            return _refused(error)
+            return refused(error)
         except Exception:
             log.exception("the status page failed")
             return Response("the status page failed; the log says where\n", 500, HEADERS, media_type="text/plain")
 
-    return [Route("/", guarded(home, "project.read", refuse=_refused), methods=["GET"])]
-
-
-def _refused(error: NoriaError) -> Response:
-    return Response(f"{error}\n", error.status, HEADERS, media_type="text/plain")
+    return [Route("/", guarded(home, "project.read", refuse=refused), methods=["GET"])]
 
 
 def page(found: Mapping[str, Any], *, session: str = "") -> str:
@@ -79,7 +69,7 @@ def page(found: Mapping[str, Any], *, session: str = "") -> str:
         day=text.day,
         lasting=text.lasting,
         time_left=time_left,
-        tone=_tone,
+        tone=tone,
     )
     source = importlib.resources.files("noria.faces.ui") / "templates" / "status.html"
     models = [{**model, "metric": _metric(model), "chart": _chart(model)} for model in found["models"]]
@@ -112,27 +102,3 @@ def _chart(model: Mapping[str, Any]) -> Chart | None:
 def _estimate(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     nothing = {"value": None, "low": None, "high": None, "n": 0}
     return metrics.get(name) or nothing
-
-
-_TONES: Mapping[str, Sequence[str]] = {
-    "good": ("finished", "production", "promote", "promoted", "live"),
-    "bad": ("failed", "lost", "killed", "cancelled", "rejected", "rolled back", "stopped", "error", "critical"),
-    "wait": (
-        "running",
-        "claimed",
-        "waiting",
-        "preempted",
-        "shadow",
-        "canary",
-        "warning",
-        "refused",
-        "held",
-        "training",
-        "on its way",
-    ),
-}
-
-
-def _tone(word: str) -> str:
-    """The class of a status word."""
-    return next((tone for tone, words in _TONES.items() if word in words), "plain")

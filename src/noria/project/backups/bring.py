@@ -101,7 +101,7 @@ def restore(source: str, folder: str, opener: Opener, *, checkpoint: str = "", d
     project, is_new = _project(target, made)
     with closing(_database(project)) as database:
         if not dry_run:
-            snapshot.require_room(database, _url(project), parse_checkpoint(manifest.checkpoint))
+            snapshot.require_room(database, parse_checkpoint(manifest.checkpoint))
         staging = _staging(target, is_new=is_new)
         place = _Place(target=target, staging=staging, project=project, database=database, is_new=is_new)
         try:
@@ -284,7 +284,7 @@ def _settle_database(place: _Place, checkpoint: Checkpoint, opener: Opener) -> N
     staged.ledger.database.close()
     if file is None:
         snapshot.pour(copied, database, slices, checkpoint)
-    elif not snapshot.require_room(database, _url(place.project), checkpoint):
+    elif not snapshot.require_room(database, checkpoint):
         snapshot.place(copied, file)
     for end in ("", "-wal", "-shm", ".lock"):
         copied.with_name(copied.name + end).unlink(missing_ok=True)
