@@ -247,7 +247,8 @@ class HasTrash(Protocol):
 class HasIdleBytes(Protocol):
     """A store that knows how much space `compact` would give back."""
 
-    def idle_bytes(self) -> int: ...  # what nothing names where many objects lie together
+    def idle_bytes(self) -> int:
+        """What nothing names where many objects lie together."""
 
 
 @runtime_checkable
