@@ -167,7 +167,7 @@ OTHERS = [
 ODD = [iter([1]), itertools.count(), functools.partial(operator.add, 1), {"a": [print]}, zoneinfo.ZoneInfo.from_file]
 
 
-@pytest.mark.parametrize("value", ODD, ids=str)
+@pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
 def test_what_could_not_be_read_back_is_refused_when_it_is_stored(objects: Objects, value: Any, tmp_path: Path) -> None:
     with pytest.raises(Unstorable, match="could not be read back: it holds ") as refused:
         values.store(objects, value, root=tmp_path)

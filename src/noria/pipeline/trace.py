@@ -62,7 +62,9 @@ _PATH_MODULES = (
 )
 _WHETHER = frozenset(
     {"exists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink", "is_mount", "glob", "walk"}
+    | {"mkdir", "makedirs", "copytree", "rmtree", "move"}
 )
+"""What asks no more of a file or folder than whether it is there and which of both it is."""
 
 
 @frozen(kw_only=True)

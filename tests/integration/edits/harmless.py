@@ -54,6 +54,11 @@ SAYS = program(
     "import logging\nimport sys\n\n@nr.step\ndef work() -> object:\n    logging.StreamHandler(sys.stderr)\n"
     "    print('begun', file=sys.stderr)  # says\n    sys.stdout.flush()\n    return 1\n"
 )
+MAKES = program(
+    "import os\nfrom pathlib import Path\nOUT = Path(__file__).with_name('out')\n\n@nr.step\n"
+    "def work() -> object:\n    OUT.mkdir(exist_ok=True)\n    os.makedirs(OUT, exist_ok=True)\n"
+    "    return OUT.is_dir()\n"
+)
 NOTES = program(
     "import os\nfrom pathlib import Path\nNOTES = Path(__file__).with_name('notes.log')\n\n@nr.step\n"
     "def work() -> object:\n    file = os.open(NOTES, os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
@@ -62,6 +67,9 @@ NOTES = program(
 
 CASES: dict[str, Case] = {
     "what is printed to the streams by name": Case(SAYS, {"pipeline.py": ("# says", "# tells")}),
+    "folder that a step makes where there is none": Case(
+        MAKES, change=lambda scene: (scene.root / "out" / "other.txt").write_text("x", encoding="utf-8")
+    ),
     "file that a step only adds to": Case(NOTES, {"pipeline.py": ("# notes", "# keeps notes")}),
     "comment": Case(BASE, {"pipeline.py": ("# adds", "# makes the sum of both")}),
     "comment in another module": Case(BASE, {"inner.py": ("return 1", "return 1  # one")}),
