@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postgres_server import Server, thrown_away
 from served import started
 from test_disk import fill
 
-from noria.bootstrap import open_workspace
+from noria import bootstrap
 from noria.config import Project, StoreConfig, load_project
 from noria.core.errors import Conflict, Corrupt, NoriaError, NotFound, StoreFull, Tampered, UsageError
 from noria.core.identity import Digest
@@ -41,6 +42,22 @@ from noria.store.workspace import Workspace
 
 KILLS_OF_A_BACKUP = ("backup.begun", "backup.files", "backup.ledger", "backup.objects", "backup.done")
 KILLS_OF_A_RESTORE = ("restore.laid", "restore.objects", "restore.verified", "restore.poured", "restore.done")
+
+
+OPENED: list[Workspace] = []
+
+
+def open_workspace(*args: Any, **kwargs: Any) -> Workspace:
+    """As the package's own; its connections are closed after the test."""
+    OPENED.append(bootstrap.open_workspace(*args, **kwargs))
+    return OPENED[-1]
+
+
+@pytest.fixture(autouse=True)
+def connections_are_closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().ledger.database.close()
 
 
 @pytest.fixture(scope="module")

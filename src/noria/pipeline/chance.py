@@ -379,7 +379,7 @@ def _classes(chance: Chance) -> Iterator[None]:
     made = _clock_classes(chance)
     real = {name: getattr(datetime, name) for name in made}
     changed: list[tuple[Any, str, Any]] = [(datetime, name, real[name]) for name in made]
-    for module in list(sys.modules.values()):
+    for module in sys.modules.copy().values():
         file = getattr(module, "__file__", None)
         if file and isinstance(module, types.ModuleType) and is_own_file(file, chance.root):
             changed += [

@@ -154,7 +154,7 @@ class Reads:
         return reason
 
     def _module_at(self, file: str) -> types.ModuleType | None:
-        for module in list(sys.modules.values()):
+        for module in sys.modules.copy().values():
             if getattr(module, "__file__", None) == file and module.__name__ != "__main__":
                 return module
         for folder in (str(self._root), *sys.path):

@@ -161,7 +161,7 @@ def import_fresh(file: Path, root: Path) -> ModuleType:
     so that two projects with a `pipeline.py` each do not see the other's. Raises: what the file raises.
     """
     folder = os.path.realpath(root)
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # at once: another thread may be importing
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
         origin = getattr(module, "__file__", None)
         if isinstance(loader, ProjectLoader) or (

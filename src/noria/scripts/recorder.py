@@ -92,7 +92,7 @@ class Recorder:
             self.guarded(act)
         more = max(0, self._told - EVENTS_LIMIT)
         self._told = 0
-        roots = {name.partition(".")[0] for name in list(sys.modules)} - sys.stdlib_module_names
+        roots = {name.partition(".")[0] for name in sys.modules.copy()} - sys.stdlib_module_names
         self.tell("end", more=more, roots=sorted(roots))
 
     def last(self) -> None:

@@ -286,7 +286,7 @@ def _pickler() -> Any:
 
 def _own_modules(others: tuple[str, ...]) -> list[Any]:
     """The loaded modules that are neither installed nor Python's; `__main__` goes by value without being asked."""
-    named = [(name, module, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    named = [(name, module, getattr(module, "__file__", None)) for name, module in sys.modules.copy().items()]
     return [
         module
         for name, module, file in named

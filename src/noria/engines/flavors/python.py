@@ -99,7 +99,7 @@ def _project_modules() -> list[ModuleType]:
     roots = tuple({str(Path(p).resolve()) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)})
     own = str(Path(__file__).resolve().parents[2])
     found = []
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or name == "__main__" or name in cloudpickle.list_registry_pickle_by_value():
             continue
