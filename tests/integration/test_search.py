@@ -310,7 +310,8 @@ def test_a_study_goes_on_only_as_it_began(searched: tuple[Path, dict[str, Any]],
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"search": 0, "parallel": 2}, "no search asked for"),
+        ({"search": 0, "parallel": 2}, "a search of 0 trials"),
+        ({"parallel": 2}, "no search asked for"),
         ({"search": 5, "metric": "rmse"}, "not measured by"),
         ({"search": 5, "sampler": "grid"}, "no sampler named"),
         ({"search": 5, "pruner": "median"}, "no pruner named"),
