@@ -196,7 +196,7 @@ def test_two_supervisors_on_one_database_do_each_tick_once(
     """One of them is killed in the midst of it, with all its processes, and comes back."""
     effects = tmp_path / "effects"
     store = f'[store]\ndatabase = "{database}"\nobjects = "{tmp_path / "objects"}"'
-    schedule = 'every = "3s"\noverlap = "queue"\ncatch_up = "all"'
+    schedule = 'every = "6s"\noverlap = "queue"\ncatch_up = "all"'
     roots = [make_project(tmp_path / name, schedule, effects=effects, store=store) for name in ("one", "two")]
     ws = request_open(roots[0])
     assert ws.ledger.signer, "makes the key"
@@ -220,7 +220,7 @@ def test_two_supervisors_on_one_database_do_each_tick_once(
     require_once(ws)
     found = ticks_of(ws)
     moments = [datetime.fromisoformat(tick.due) for tick in found]
-    assert {b - a for a, b in pairwise(moments)} == {timedelta(seconds=3)}, "none is left out"
+    assert {b - a for a, b in pairwise(moments)} == {timedelta(seconds=6)}, "none is left out"
     # A step is done again only where its process was killed.
     lost = runs_of(ws, "lost")
     assert {tick.status for tick in found} == {"done"}
