@@ -155,7 +155,7 @@ def test_nobody_looked(tmp_path: Path) -> None:
 
 
 FILES = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
