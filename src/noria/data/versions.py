@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -119,7 +120,7 @@ def add(
     table: str = "",
     as_files: bool = False,
     anew: bool = False,
-) -> DatasetVersion:
+) -> DatasetVersion | Added:
     """Add a file, a folder of any size, or a table elsewhere as a version of a data set; the source is not touched.
 
     Tables are CSV, TSV, Parquet and JSON lines files; any other file is kept as it is. A source with
@@ -251,7 +252,7 @@ def _standing(ws: Workspace, name: str) -> standing.Standing:
     return standing.standing(ws, name, pin)
 
 
-def _told(ws: Workspace, before: standing.Standing, made: DatasetVersion, left_out: str) -> DatasetVersion:
+def _told(ws: Workspace, before: standing.Standing, made: DatasetVersion, left_out: str) -> DatasetVersion | Added:
     """The version itself, or where there is more to say, the version that says so."""
     settles, takes_back = standing.settled(ws, before, made), standing.taken_back(ws, before, made)
     if not (left_out or settles or takes_back):
@@ -361,14 +362,15 @@ def show(ws: Workspace, ref: str, path: str = "", limit: int = ENTRIES) -> Datas
     version = chosen.version
     with ws.ledger.read() as tx:
         names = [name for name, number in records.tags(tx, version.name).items() if number == version.version]
-    entries = tuple(islice(part_of(ws, version, path), max(limit, 0) + 1))
+    most = min(max(limit, 0), sys.maxsize - 1)
+    entries = tuple(islice(part_of(ws, version, path), most + 1))
     if path and not entries:
         raise NotFound(f"{version.ref} has no {path!r}", hint=f"noria data show {version.ref}")
     return DatasetFiles(
         dataset=version,
-        entries=entries[: max(limit, 0)],
+        entries=entries[:most],
         tags=tuple(names),
-        more=len(entries) > max(limit, 0),
+        more=len(entries) > most,
         choice=chosen.choice,
     )
 

@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from noria import plugins
 from noria.core.errors import NotFound, UsageError
@@ -25,6 +25,8 @@ from noria.core.verb import Verb, verb_of
 from noria.store.disk import too_long
 
 __all__ = [
+    "INTEGER_MAX",
+    "KINDS",
     "FoundVerb",
     "Parameter",
     "accept",
@@ -42,6 +44,7 @@ msgspec = lazy("msgspec")
 msgspec_json = lazy("msgspec.json")
 
 Kind = Literal["text", "integer", "number", "flag", "list", "mapping"]
+KINDS: Sequence[Kind] = get_args(Kind)
 CAPABILITIES_ABOVE_SLICES = ("noria.project",)
 INTEGER_MAX = 2**63 - 1
 """The largest whole number that both databases keep."""

@@ -48,6 +48,14 @@ async def test_the_list_of_verbs_says_what_each_takes(client: httpx.AsyncClient)
     assert add["arguments"][0] == {"name": "path", "kind": "text", "required": True, "default": None}
 
 
+async def test_the_list_of_verbs_names_the_document_and_it_is_there(client: httpx.AsyncClient) -> None:
+    place = (await client.get("/api/v1")).json()["openapi"]
+    answer = await client.get(place)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["openapi"] == "3.1.0"
+
+
 async def test_a_verb_is_called_and_the_fact_names_the_caller(
     client: httpx.AsyncClient, ws: Workspace, tmp_path: Path
 ) -> None:
@@ -162,6 +170,14 @@ ODD: dict[str, list[object]] = {
     "mapping": [{"\0": 1}, {"": "é" * 300}, {"9" * 30: []}],
 }
 """By kind of argument: what a fuzzer sends."""
+
+
+async def test_the_largest_limit_gives_all_the_files_of_a_version(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,x\n1,2\n", encoding="utf-8")
+    await client.post("/api/v1/data/add", json={"path": str(tmp_path / "rows.csv")})
+    answer = await client.post("/api/v1/data/show", json={"ref": "rows", "limit": verbs.INTEGER_MAX})
+    assert answer.status_code == 200, answer.text
+    assert (len(answer.json()["result"]["entries"]), answer.json()["result"]["more"]) == (1, False)
 
 
 async def test_no_verb_fails_for_what_it_is_given(client: httpx.AsyncClient) -> None:

@@ -56,6 +56,7 @@ RAW = {
     ("GET", "/runs/compare"): "experiments.read",
     ("GET", "/runs/run_1"): "experiments.read",
     ("GET", "/api/v1"): "project.read",
+    ("GET", "/api/v1/openapi.json"): "project.read",
     ("GET", "/version"): "experiments.read",
     ("POST", SPANS): "experiments.write",
     ("GET", "/api/3.0/mlflow/server-info"): "experiments.read",

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from noria.core.errors import Denied, NoriaError, UsageError
 from noria.core.lazy import lazy
 from noria.faces import verbs
+from noria.faces.http import openapi
 from noria.faces.http.auth import actor_in
 from noria.faces.http.body import read_body, require_shallow
 from noria.faces.http.guarded import guarded
@@ -39,7 +40,10 @@ def routes(workspace: Workspace) -> list[Route]:
 
     async def listing(request: Request) -> Response:
         found = await run_in_threadpool(verbs.collect)
-        return _answer({"verbs": [_described(each) for each in found.values()]})
+        return _answer({"verbs": [_described(each) for each in found.values()], "openapi": openapi.PATH})
+
+    async def described(request: Request) -> Response:
+        return Response(await run_in_threadpool(openapi.encoded), media_type="application/json")
 
     async def call(request: Request) -> Response:
         try:
@@ -55,6 +59,7 @@ def routes(workspace: Workspace) -> list[Route]:
 
     return [
         Route("/api/v1", guarded(listing, "project.read", refuse=failure), methods=["GET"]),
+        Route(openapi.PATH, guarded(described, "project.read", refuse=failure), methods=["GET"]),
         Route("/api/v1/{capability}/{verb}", guarded(call, _permission, refuse=failure), methods=["POST"]),
     ]
 
