@@ -31,7 +31,7 @@ endif
 PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requirements/peer-*.txt))
 # PyTorch for CPUs is on no index: it is installed where a list of wheels was named (its own, or a folder).
 ifndef UV_FIND_LINKS
-PEERS := $(filter-out .venv-peers/torch/.done,$(PEERS))
+PEERS := $(filter-out .venv-peers/torch/.done .venv-peers/keras/.done,$(PEERS))
 endif
 .PHONY: help demo test check format lock statements postgres peers benchmarks benchmarks-data benchmarks-tracking clean
 

@@ -23,6 +23,7 @@ from noria.core.settings import named, require_one_of, struct, table_of, unknown
 from noria.identities import AccessConfig, require_sound
 from noria.policies import (
     BehaviourConfig,
+    CardConfig,
     ClientsConfig,
     CostRule,
     DeployConfig,
@@ -41,6 +42,7 @@ from noria.policies import (
 __all__ = [
     "AccessConfig",
     "BehaviourConfig",
+    "CardConfig",
     "ClientsConfig",
     "CostConfig",
     "CostRule",

@@ -94,6 +94,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "sklearn": "noria.engines.flavors.sklearn:SklearnFlavor",
         "xgboost": "noria.engines.flavors.trees:XGBoostFlavor",
         "lightgbm": "noria.engines.flavors.trees:LightGBMFlavor",
+        "keras": "noria.engines.flavors.keras:KerasFlavor",
         "torch": "noria.engines.flavors.layers:TorchFlavor",
         "onnx": "noria.engines.flavors.graphs:OnnxFlavor",
         "pyfunc": "noria.engines.flavors.pyfunc:PyfuncFlavor",
@@ -105,6 +106,9 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
         "cloudpickle": "noria.engines.autolog.files:dumps",
         "IPython.core.interactiveshell": "noria.engines.autolog.files:shell",
         "joblib.numpy_pickle": "noria.engines.autolog.files:dumps",
+        "keras.src.callbacks.history": "noria.engines.autolog.keras:history",
+        "keras.src.models.model": "noria.engines.autolog.keras:model",
+        "keras.src.saving.saving_api": "noria.engines.autolog.keras:saving",
         "lightgbm.basic": "noria.engines.autolog.boosting:lightgbm_data",
         "lightgbm.engine": "noria.engines.autolog.boosting:lightgbm_training",
         "polars": "noria.engines.autolog.files:polars",
@@ -124,6 +128,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = {
     "logged": {"mlflow": "noria.engines.flavors.mlmodel:load"},
     # from a library's own model to one that answers for rows; the name is the library's import name
     "adapter": {
+        "keras": "noria.engines.flavors.keras:keras",
         "lightgbm": "noria.engines.flavors.boosters:lightgbm",
         "onnx": "noria.engines.flavors.graphs:onnx",
         "torch": "noria.engines.flavors.networks:torch",

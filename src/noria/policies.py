@@ -17,6 +17,7 @@ from noria.core.settings import numbers, require_one_of, struct, table_of, unkno
 __all__ = [
     "MIN_COMPARED_ROWS",
     "BehaviourConfig",
+    "CardConfig",
     "ClientsConfig",
     "CostRule",
     "DeployConfig",
@@ -216,6 +217,21 @@ class ClientsConfig:
 
 
 @frozen(kw_only=True)
+class CardConfig:
+    """`[model.NAME.card]`: what only people know of a model, for its card. Nothing of it decides anything.
+
+    `units` maps an input, or `score`, to what it is counted in. `not_for` and `limits` are sentences.
+    """
+
+    owners: tuple[str, ...] = ()
+    intended_use: str = ""
+    not_for: tuple[str, ...] = ()
+    licence: str = ""
+    limits: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+@frozen(kw_only=True)
 class ModelConfig:
     """`[model.NAME]`: the policy of one model. Its author cannot weaken it in pipeline.py.
 
@@ -230,6 +246,7 @@ class ModelConfig:
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
     clients: ClientsConfig = field(default_factory=ClientsConfig)
+    card: CardConfig = field(default_factory=CardConfig)
 
 
 def model_of(value: Any, where: str, path: str) -> ModelConfig:

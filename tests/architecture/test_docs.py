@@ -67,7 +67,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
         "schedules",
         "webhooks",
     }
-    nested = {"clients", "gate", "deploy", "monitor", "retrain", "min", "max", "champion", "margin"}
+    nested = {"card", "clients", "gate", "deploy", "monitor", "retrain", "min", "max", "champion", "margin"}
     inside = {"source", "delay", "cooldown", "per_week", "budget_per_week"}
     assert told - {"server"} == (known | {"checks", "fresh"}) - nested - (inside - {"source"})
     for key in inside | nested:

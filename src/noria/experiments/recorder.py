@@ -206,6 +206,7 @@ class Recording:
         """
         with self._guarded(f"the model {name!r:.80} could not be kept"):
             environment = self._objects.put_json(read_environment(self._project.state).document())
+            rules = self._project.model(str(name))
             made = bundle.pack(
                 self._objects,
                 model,
@@ -213,7 +214,8 @@ class Recording:
                 label=label,
                 environment=environment,
                 name=str(name),
-                allow_pickle=self._project.model(str(name)).allow_pickle,
+                allow_pickle=rules.allow_pickle,
+                declared=rules.card,
             )
             tree = self._objects.get_json(made)["tree"]
             size = tree_totals(self._objects, tree).size_bytes

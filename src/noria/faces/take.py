@@ -66,6 +66,8 @@ def _made(folder: Path, asked: dict[str, Any], confinement: str) -> dict[str, An
         "labels": list(written.labels),
         "requires": dict(written.requires),
         "types": list(written.types),
+        "rows": written.rows,
+        "ranges": dict(written.ranges),
         "how": f"{how}, in a process of its own {confinement}",
     }
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
-from noria.config import GateConfig, ModelConfig
+from noria.config import CardConfig, GateConfig, ModelConfig
 from noria.core.errors import GateClosed, NoriaError, UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
@@ -210,6 +210,8 @@ def _adapted(model: Any, fit: Fit | None) -> Any:
     library = type(model).__module__.partition(".")[0]
     if fit is not None and library not in plugins.names("adapter") and hasattr(model, "forward"):
         library = "torch"  # a network of a class of the script's own
+    if isinstance(model, Path):
+        library = model.suffix.removeprefix(".")
     if library not in plugins.names("adapter"):
         return model
     return plugins.load("adapter", library)(model, {} if fit is None else fit.params)
@@ -236,7 +238,9 @@ def _require_name(ws: Workspace, question: Question, name: str) -> None:
         before = tracking.run(tx, newest.run) if newest is not None else None
     if before is not None and before.code.entry != question.script and not question.model:
         raise GateClosed(f"the model {name} is made by {before.code.entry}; nothing was registered ({hint})")
-    rules = {each for each, found in ws.project.models.items() if replace(found, allow_pickle=False) != ModelConfig()}
+    # Neither a permission nor a card asks anything of a model.
+    bare = {each: replace(found, allow_pickle=False, card=CardConfig()) for each, found in ws.project.models.items()}
+    rules = {each for each, found in bare.items() if found != ModelConfig()}
     orphans = sorted(rules - known - {name})
     if orphans and name not in ws.project.models and not (ws.project.root / ws.project.pipeline).is_file():
         raise GateClosed(
@@ -331,7 +335,9 @@ def _is_bare(rows: pd.DataFrame) -> bool:
 
 
 def _read(path: str) -> Any:
-    """What the script's own process pickled for us, in a folder of this user alone."""
+    """What the script's own process pickled for us, in a folder of this user alone; a file of a format is a Path."""
+    if Path(path).suffix == ".keras":
+        return Path(path)
     return pickle.loads(Path(path).read_bytes())  # noqa: S301  # as above
 
 

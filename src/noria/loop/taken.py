@@ -20,6 +20,7 @@ from noria.catalog import held
 from noria.catalog.held import HeldFile
 from noria.core.errors import Denied, GateClosed, ModelFailed, NoriaError, NotFound, StepFailed, UsageError
 from noria.core.frozen import frozen
+from noria.governance import policy
 from noria.loop.judging import JudgedOn
 from noria.packaging import bundle as bundles
 from noria.packaging.bundle import Written
@@ -80,8 +81,11 @@ def take(ws: Workspace, version: VersionRecord, rows: JudgedOn) -> Taken:
             labels=tuple(told["labels"]),
             requires={str(name): str(version) for name, version in told["requires"].items()},
             types=tuple(map(str, told["types"])),
+            rows=int(told["rows"]),
+            ranges=told["ranges"],
         )
-        digest = bundles.store(ws.objects, folder / BUNDLE, written)
+        declared = policy.of(ws, version.model).config.card
+        digest = bundles.store(ws.objects, folder / BUNDLE, written, name=version.model, declared=declared)
     return Taken(bundle=digest, how=str(told["how"]), files=files)
 
 

@@ -1,7 +1,7 @@
 """A model as one immutable object: its files, what it takes and gives, and how to check it.
 
 A bundle is a JSON manifest in the object store that names a tree of plain files: the model as its
-flavor saved it, `signature.json`, `example.json` and `golden.json` (rows with their exact scores).
+flavor saved it, `signature.json`, `example.json`, `golden.json` (rows with their exact scores) and its card.
 The same model bytes with the same signature and environment are the same bundle: there is no
 time, id or path in it. Formats that name no code come first. A model that can only be kept as a
 pickle or a program needs permission, is signed (`permits.py`) and answers in a process of its own
@@ -16,23 +16,24 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria import plugins
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
-from noria.core.frozen import frozen
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.schema import Column
-from noria.packaging import permits, requires
-from noria.packaging.flavor import Bundle, Direct, Flavor, NotMine
+from noria.governance import policy
+from noria.packaging import card, permits, requires
+from noria.packaging.flavor import Bundle, Direct, Flavor, NotMine, Written
 from noria.packaging.inputs import inputs_of, require_same
 from noria.packaging.isolated import ANSWER_S, Isolated, IsolatedFlavor
 from noria.packaging.predictor import UNSEEN, Predictor
 from noria.packaging.requires import Difference
 from noria.packaging.rows import Field, Rows, fields_of
+from noria.policies import CardConfig
 from noria.store.failpoint import failpoint
 from noria.store.objects import Objects
 from noria.store.scratch import Scratch
@@ -76,6 +77,7 @@ Opened: TypeAlias = Callable[[str], Predictor]
 GOLDEN_TOLERANCE = 1e-9
 """How far a score of a golden row may be from the one on record, where libraries are of other versions."""
 _NEEDS: Mapping[str, tuple[str, str]] = {
+    "keras": ("Keras and PyTorch", "keras"),
     "lightgbm": ("LightGBM", "lightgbm"),
     "onnx": ("ONNX Runtime", "onnx"),
     "pyfunc": ("MLflow", "mlflow"),
@@ -85,16 +87,6 @@ _NEEDS: Mapping[str, tuple[str, str]] = {
     "xgboost": ("XGBoost", "xgboost"),
 }
 """What a flavor needs, and the extra that installs it."""
-
-
-@frozen(kw_only=True)
-class Written:
-    """What a bundle's folder does not say of itself: the flavor, (negative, positive) or (), needs and types."""
-
-    flavor: str
-    labels: tuple[Any, ...]
-    requires: Mapping[str, str] = field(default_factory=dict)
-    types: tuple[str, ...] = ()
 
 
 def build(
@@ -117,9 +109,11 @@ def build(
         label: the label column, which is no input; `drop` are further columns that are none.
         environment: the digest of the environment lock.
         threshold: the score at which a binary model says the positive label.
-        name: what the model is called: its rules say whether a format that runs code may be used.
+        name: what the model is called: its rules say whether a format that runs code may be used, and what its card
+            says of owners and use.
     Raises: StepFailed, ModelFailed for what is no usable model; UsageError if its inputs cannot come
-        as rows; GateClosed for an empty holdout; Denied if no safe format takes it and nothing allows another.
+        as rows; GateClosed for an empty holdout; Denied if no safe format takes it and nothing allows another;
+        ConfigError for a unit of a column that is no input.
     """
     digest = pack(
         ws.objects,
@@ -131,6 +125,7 @@ def build(
         threshold=threshold,
         name=name,
         allow_pickle=permits.is_allowed(ws, name),
+        declared=policy.of(ws, name).config.card,
     )
     made = read(ws, digest)
     outputs = [("bundle", digest), ("tree", made.tree), *permit(ws, digest, name)]
@@ -155,11 +150,14 @@ def pack(
     threshold: float = 0.5,
     name: str = "",
     allow_pickle: bool = False,
+    declared: CardConfig | None = None,
 ) -> Digest:
     """Store a fitted model as a bundle that no fact names yet; gives its digest. As `build`, without a ledger."""
     with Scratch("bundle") as folder:
         written = write(folder, model, holdout=holdout, label=label, drop=drop, name=name, allow_pickle=allow_pickle)
-        return store(objects, folder, written, environment=environment, threshold=threshold)
+        return store(
+            objects, folder, written, environment=environment, threshold=threshold, name=name, declared=declared
+        )
 
 
 def write(
@@ -186,11 +184,33 @@ def write(
     flavor, types = _saved(model, folder, name, allow_pickle=allow_pickle)
     _packed(folder, flavor, fields, holdout)
     packages = flavor.packages or requires.owners(types)
-    return Written(flavor=flavor.name, labels=labels, requires=requires.versions_of(packages), types=tuple(types))
+    return Written(
+        flavor=flavor.name,
+        labels=labels,
+        requires=requires.versions_of(packages),
+        types=tuple(types),
+        rows=len(holdout),
+        ranges=card.ranges_of(holdout, fields),
+    )
 
 
-def store(objects: Objects, folder: Path, written: Written, *, environment: str = "", threshold: float = 0.5) -> Digest:
-    """Store a folder that `write` filled as a bundle that no fact names yet; gives its digest."""
+def store(
+    objects: Objects,
+    folder: Path,
+    written: Written,
+    *,
+    environment: str = "",
+    threshold: float = 0.5,
+    name: str = "",
+    declared: CardConfig | None = None,
+) -> Digest:
+    """Store a folder that `write` filled as a bundle that no fact names yet; gives its digest.
+
+    Its card, and the units that the project declares, are written into the folder first. Raises: ConfigError.
+    """
+    card.complete(
+        folder, written, environment=environment, threshold=threshold, name=name, declared=declared or CardConfig()
+    )
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     files = tuple(
         Entry(path.relative_to(folder).as_posix(), objects.put_file(path), path.stat().st_size) for path in paths
@@ -199,7 +219,7 @@ def store(objects: Objects, folder: Path, written: Written, *, environment: str 
     manifest = {
         "format": FORMAT,
         "flavor": written.flavor,
-        "task": "binary" if written.labels else "regression",
+        "task": written.task,
         "labels": list(written.labels),
         "threshold": threshold,
         "environment": environment,

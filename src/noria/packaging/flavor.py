@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-__all__ = ["Bundle", "Direct", "Flavor", "NotMine"]
+__all__ = ["Bundle", "Direct", "Flavor", "NotMine", "Written"]
 
 Direct = Callable[[Columns], "npt.NDArray[np.float64]"]
 """Scores straight from checked columns, shape (n_rows,)."""
@@ -62,6 +62,26 @@ class Flavor(Protocol):
     def levels(self, model: Any) -> Mapping[str, Sequence[Any]]:
         """The levels that the model learned, by column, as far as the flavor can tell."""
         ...
+
+
+@frozen(kw_only=True)
+class Written:
+    """What a bundle's folder does not say of itself: the flavor, (negative, positive) or (), needs and types.
+
+    `ranges` are [least, greatest, rows without] of the inputs that have an order, in the `rows` rows it was made with.
+    """
+
+    flavor: str
+    labels: tuple[Any, ...]
+    requires: Mapping[str, str] = field(default_factory=dict)
+    types: tuple[str, ...] = ()
+    rows: int = 0
+    ranges: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """Binary if there are labels, else regression."""
+        return "binary" if self.labels else "regression"
 
 
 @frozen(kw_only=True)

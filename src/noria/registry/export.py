@@ -20,7 +20,7 @@ from noria.registry.versions import resolve
 from noria.store.objects import disk_faults
 from noria.store.workspace import Workspace
 
-__all__ = ["Exported", "ReportExported", "export_release", "export_report", "inside"]
+__all__ = ["Exported", "ReportExported", "document_of", "export_release", "export_report", "inside", "written"]
 
 
 @frozen(kw_only=True)
@@ -71,18 +71,11 @@ def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
     if judged is None or not judged.report:
         why = "its model could not be scored" if judged else "no gate has judged it"
         raise NotFound(f"{found.ref} has no evaluation report: {why}", hint=f"noria registry show {found.ref}")
-    document = _document_of(ws, found, judged.seq)
+    document = document_of(ws, found, judged.seq)
     is_json = to.lower().endswith(".json")
     content = ws.objects.get_bytes(Digest(document if is_json else judged.report))
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', found.model).lstrip('.') or 'model'}-{found.version}.html"
-    target = inside(ws, to or name)
-    with disk_faults(target):
-        if target.exists() and (not target.is_file() or target.read_bytes() != content):
-            raise Conflict(f"{target} exists and is something else", hint="name a new file")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        part.write_bytes(content)
-        part.replace(target)
+    target = written(ws, to or name, content)
     return ReportExported(
         model=found.model,
         version=found.version,
@@ -94,13 +87,29 @@ def export_report(ws: Workspace, ref: str, to: str = "") -> ReportExported:
     )
 
 
-def _document_of(ws: Workspace, version: records.VersionRecord, seq: int) -> str:
+def document_of(ws: Workspace, version: records.VersionRecord, seq: int) -> str:
     """The digest of the JSON that a verdict names beside its page."""
     (stored,) = ws.ledger.facts(after=seq - 1, limit=1)
     found = dict(stored.fact.outputs).get("evaluation", "")
     if not found:
         raise NotFound(f"the verdict on {version.ref} names no evaluation", hint=f"noria explain fact/{seq}")
     return found
+
+
+def written(ws: Workspace, to: str, content: bytes) -> Path:
+    """Write a new file within the project; the same content may be there already.
+
+    Raises: UsageError for another place; Conflict for a file that is something else.
+    """
+    target = inside(ws, to)
+    with disk_faults(target):
+        if target.exists() and (not target.is_file() or target.read_bytes() != content):
+            raise Conflict(f"{target} exists and is something else", hint="name a new file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        part.write_bytes(content)
+        part.replace(target)
+    return target
 
 
 def inside(ws: Workspace, to: str) -> Path:

@@ -153,7 +153,7 @@ def test_an_exported_release_needs_only_scikit_learn_and_skops(
 ) -> None:
     made = make(ws, "m", register("strong").version)
     found = export_release(ws, "m", made.release, "out/strong")
-    beside = {"types.json", "signature.json", "example.json", "golden.json", "release.json"}
+    beside = {"types.json", "signature.json", "example.json", "golden.json", "release.json", "card.json", "card.md"}
     assert set(found.files) == {"model.skops", *beside}
     script = textwrap.dedent(
         """

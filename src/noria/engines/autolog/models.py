@@ -20,6 +20,8 @@ from noria.core.errors import UsageError
 from noria.engines.autolog.rows import bytes_of, columns_of, count_of, sample, width_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from noria.scripts.recorder import Recorder
 
 __all__ = ["Models", "models_of"]
@@ -84,6 +86,7 @@ class Models:
         self._tables = 0
         self._wrapped: list[tuple[Any, Any, Any]] = []
         self._files: dict[str, str] = {}
+        self.keepers: dict[str, Callable[[Any, str], str]] = {}
         self._count = 0
 
     def fitted(self, model: Any, rows: Any, label: Any, *, began: float, seconds: float, told: dict[str, Any]) -> None:
@@ -232,6 +235,9 @@ class Models:
             self._recorder.tell("problem", text=f"more than {FILES_LIMIT} models were kept; {key} is not looked at")
             return ""
         place = self._files.setdefault(key, self._recorder.place(f"model-{len(self._files) + 1}"))
+        keeper = self.keepers.get(type(model).__module__.partition(".")[0])
+        if keeper is not None:
+            return keeper(model, place)  # in the library's own format
         pickler = _pickler()
         marked = _own_modules((*self._recorder.config["ignored"], *self._recorder.config["system"]))
         for module in marked:

@@ -62,8 +62,8 @@ class Networks:
         self._inner = max(0, self._inner - 1)
 
     def _fed(self, module: Any, given: tuple[Any, ...]) -> None:
-        if next(module.parameters(), None) is None:
-            return  # a loss, which is a module too
+        if next(module.parameters(), None) is None or _is_of_keras(module):
+            return  # a loss, which is a module too; or a layer of Keras, whose fits are told of as such
         key = id(module)
         if key not in self._refs or self._refs[key]() is not module:
             self._refs[key] = weakref.ref(module)
@@ -130,6 +130,11 @@ class Networks:
             if module is not None and places & {part.data_ptr() for part in module.parameters()}:
                 return module
         return value
+
+
+def _is_of_keras(module: Any) -> bool:
+    """Whether a module is Keras' own, or of a class that derives from one."""
+    return any(each.__module__.partition(".")[0] == "keras" for each in type(module).__mro__)
 
 
 def torch(module: Any, recorder: Recorder) -> None:

@@ -75,6 +75,13 @@ TRUST: Mapping[str, Command] = {
         positional=("ref", "to"),
         show="report_file",
     ),
+    "registry card": Command(
+        target="noria.registry.card:card",
+        summary="Print or write the card of a version: use, owners, data, metrics, limits",
+        examples=("noria registry card churn:14", "noria registry card churn@champion docs/churn.md"),
+        positional=("ref", "to"),
+        show="card",
+    ),
     "policy show": Command(
         target="noria.governance.policy:show",
         summary="Where the rules of models are read from",

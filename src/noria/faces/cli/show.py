@@ -174,6 +174,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "studies": show_search.studies,
     "promotion": show_registry.promotion,
     "report_file": show_registry.report_file,
+    "card": show_registry.card,
     "plotted": show_experiments.plotted,
     "shipped": show_live.shipped,
     "rolled_back": show_live.rolled_back,

@@ -9,7 +9,7 @@ import click
 
 from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, share, size
 
-__all__ = ["arms", "models", "promotion", "releases", "report_file", "version", "versions"]
+__all__ = ["arms", "card", "models", "promotion", "releases", "report_file", "version", "versions"]
 
 METRICS_MAX = 3
 JUDGED_MAX = 3
@@ -156,6 +156,14 @@ def _pins(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _titled(title: str, text: str) -> str:
     return f"  {click.style(title, bold=True)}\n{text}"
+
+
+def card(found: Mapping[str, Any]) -> str:
+    """The card of a version, or where it was written."""
+    if not found["path"]:
+        return str(found["markdown"]).rstrip("\n")
+    what = f"{found['model']}:{found['version']}, {size(found['size_bytes'])}"
+    return f"  card {click.style(found['path'], bold=True)}   {what}"
 
 
 def report_file(found: Mapping[str, Any]) -> str:
