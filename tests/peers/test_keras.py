@@ -114,3 +114,52 @@ def test_a_model_that_names_code_is_refused_by_name(folder: Path) -> None:
     (model,) = report["models"]
     assert model["version"] == 0
     assert "names keras.layers: Lambda, which may run code" in model["note"], model
+
+
+OUTSIDE = """
+import io, shutil, sys, zipfile
+import h5py
+from noria.core.errors import Denied
+from noria.engines.flavors.keras import keras
+from pathlib import Path
+
+with zipfile.ZipFile("kept.keras") as kept:
+    parts = {each: kept.read(each) for each in kept.namelist()}
+Path("secret").write_bytes(bytes(64))
+
+def linked(file):
+    file["other"] = h5py.ExternalLink("secret", "/a")
+
+def stored(file):
+    file.create_dataset("other", shape=(64,), dtype="u1", external=[("secret", 0, 64)])
+
+def viewed(file):
+    layout = h5py.VirtualLayout(shape=(4,), dtype="u1")
+    layout[:] = h5py.VirtualSource("secret", "a", shape=(4,))
+    file.create_virtual_dataset("other", layout)
+
+def sound(file):
+    file.create_dataset("more", shape=(1,), dtype="u1")
+
+for change in (sound, linked, stored, viewed):
+    weights = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(weights, "r+") as file:
+        change(file)
+    with zipfile.ZipFile("changed.keras", "w") as changed:
+        for name, content in (parts | {"model.weights.h5": weights.getvalue()}).items():
+            changed.writestr(name, content)
+    try:
+        keras(Path("changed.keras"), {})
+        print(change.__name__, "taken")
+    except Denied as error:
+        print(change.__name__, error)
+"""
+
+
+def test_weights_that_lie_in_other_files_are_refused(folder: Path) -> None:
+    assert PYTHON.exists(), "make peers installs .venv-peers"
+    (folder / "train.py").write_text(TRAINING.replace("LAST", SIGMOID) + 'model.save("kept.keras")\n')
+    assert asked(folder, "train.py", python=PYTHON).returncode == 0
+    told = asked(folder, "-c", OUTSIDE, python=PYTHON)
+    why = "the weights of the .keras file lie in another file: other"
+    assert told.stdout.splitlines() == ["sound taken", f"linked {why}", f"stored {why}", f"viewed {why}"], told.stderr

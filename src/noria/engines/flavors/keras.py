@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -59,6 +60,7 @@ class KerasModel:
 
     def __init__(self, path: Path) -> None:
         self.loss, self.is_logits = _checked(path)
+        _require_own_weights(path)
         self.content = path.read_bytes()
         self.inner = _library().saving.load_model(path, compile=False, safe_mode=True)
 
@@ -172,6 +174,28 @@ def _checked(path: Path) -> tuple[str, bool]:
                 hint="layers of rows of numbers, without Lambda and classes of one's own; or export it as ONNX",
             )
     return _meaning((config.get("compile_config") or {}).get("loss"))
+
+
+def _require_own_weights(path: Path) -> None:
+    """Weights lie in the file: HDF5 may also name other files of this machine, and reads them as numbers.
+
+    Raises: Denied.
+    """
+    with zipfile.ZipFile(path) as file:
+        content = io.BytesIO(file.read("model.weights.h5"))
+    try:
+        with importlib.import_module("h5py").File(content, "r") as found:
+            outside = found.visititems_links(_outside) or found.visititems(_outside)
+    except OSError as error:
+        raise Denied(f"the weights of the .keras file cannot be read: {error}") from error
+    if outside:
+        raise Denied(f"the weights of the .keras file lie in another file: {outside[:80]}")
+
+
+def _outside(name: str, item: Any) -> str | None:
+    """The name of a link, a data set or a view of other data sets that may lead out of the file; None for others."""
+    is_link = type(item).__name__ == "ExternalLink"
+    return name if is_link or getattr(item, "external", None) or getattr(item, "is_virtual", False) else None
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:
