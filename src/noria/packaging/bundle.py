@@ -208,9 +208,7 @@ def store(
 
     Its card, and the units that the project declares, are written into the folder first. Raises: ConfigError.
     """
-    card.complete(
-        folder, written, environment=environment, threshold=threshold, name=name, declared=declared or CardConfig()
-    )
+    card.complete(folder, written, threshold=threshold, name=name, declared=declared or CardConfig())
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     files = tuple(
         Entry(path.relative_to(folder).as_posix(), objects.put_file(path), path.stat().st_size) for path in paths

@@ -97,7 +97,6 @@ def document(
     task: str,
     labels: Sequence[Any],
     threshold: float,
-    environment: str,
     requires: Mapping[str, str],
     types: Sequence[str],
     inputs: Sequence[Mapping[str, Any]],
@@ -108,7 +107,8 @@ def document(
 ) -> dict[str, Any]:
     """The part of a card that a bundle knows. `inputs` are those of its signature.json; `unit` is the score's.
 
-    `rows` is how many rows the ranges are of, None where they were not kept.
+    `rows` is how many rows the ranges are of, None where they were not kept. The lock of the environment is named by
+    the manifest alone: the same model, made where another tool is installed too, has the same files.
     """
     is_binary = task == "binary"
     columns = [_input(each, ranges.get(str(each["name"]))) for each in inputs]
@@ -127,7 +127,6 @@ def document(
             "shape": {"inputs": ["rows", len(columns)], "outputs": ["rows"]},
             "rows": rows,
         },
-        "environment": environment,
         "requires": dict(sorted(requires.items())),
         "types": list(types),
     }
@@ -139,9 +138,7 @@ def _input(item: Mapping[str, Any], known: Sequence[Any] | None) -> dict[str, An
     return found if known is None else {**found, "range": list(known[:2]), "nulls": known[2]}
 
 
-def complete(
-    folder: Path, written: Written, *, environment: str, threshold: float, name: str, declared: CardConfig
-) -> None:
+def complete(folder: Path, written: Written, *, threshold: float, name: str, declared: CardConfig) -> None:
     """Write a card's two files into the folder of a bundle, and the declared units into its signature.
 
     Raises: ConfigError for a unit of what the model does not take.
@@ -158,7 +155,6 @@ def complete(
         task=written.task,
         labels=written.labels,
         threshold=threshold,
-        environment=environment,
         requires=written.requires,
         types=written.types,
         inputs=signature["inputs"],
@@ -190,7 +186,6 @@ def of_bundle(objects: Objects, bundle: Bundle, name: str) -> dict[str, Any]:
         task=bundle.task,
         labels=bundle.labels,
         threshold=bundle.threshold,
-        environment=bundle.environment,
         requires=bundle.requires,
         types=bundle.types,
         inputs=signature["inputs"],

@@ -102,7 +102,7 @@ def _whole(
         "metrics": evaluation["metrics"] if evaluation else {name: {"value": v} for name, v in version.metrics.items()},
         "evaluation": evaluation,
         "gates": _gates(judged),
-        "environment": _environment(ws, part["environment"] or (run.environment if run else "")),
+        "environment": _environment(ws, (bundle and bundle.environment) or (run.environment if run else "")),
     }
 
 
@@ -117,7 +117,6 @@ def _of_files(version: VersionRecord) -> dict[str, Any]:
         "threshold": None,
         "declared": {},
         "signature": None,
-        "environment": "",
         "requires": {},
         "types": [],
     }
