@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ def effects_of(tree: ast.Module, scope: Mapping[str, Any], is_own: Callable[[Any
     """The statements of a module, run when it is imported, that change something outside of the project."""
     foreign = _Foreign(scope, is_own)
     found = []
-    for node in _run_at_import(tree.body):
+    for node in _statements(tree):
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             foreign.bind(node)
         if foreign.is_changed_by(node):
@@ -56,7 +57,7 @@ def modules_run(
 
 def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
     """The full names of the modules that a module imports when it is imported, and of their packages."""
-    for node in _run_at_import(tree.body):
+    for node in _statements(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [each.name for each in node.names]
@@ -67,6 +68,12 @@ def imports_of(tree: ast.Module, package: str) -> Iterator[str]:
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+@functools.lru_cache(maxsize=128)
+def _statements(tree: ast.Module) -> tuple[ast.stmt, ...]:
+    """What runs when a module does; asked once a step of each module, and the same until it is parsed again."""
+    return tuple(_run_at_import(tree.body))
 
 
 def _run_at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
