@@ -15,7 +15,7 @@ from noria.engines.objects.file import FileObjects
 from noria.engines.objects.memory import MemoryObjects
 from noria.engines.objects.over import OverObjects
 from noria.engines.objects.s3 import S3Objects
-from noria.store.objects import ObjectStore
+from noria.store.objects import HasNamed, ObjectStore
 from noria.testing.conformance import ObjectStoreConformance
 
 if TYPE_CHECKING:
@@ -74,3 +74,8 @@ def test_every_built_in_store_is_tested_here() -> None:
         OverObjects,
         S3Objects,
     }
+
+
+def test_the_stores_of_files_and_of_s3_take_verified_names() -> None:
+    assert issubclass(FileObjects, HasNamed)
+    assert issubclass(S3Objects, HasNamed)

@@ -128,7 +128,7 @@ class HasBatches(Protocol):
 
 
 @runtime_checkable
-class HasNamed(Protocol):
+class HasNamed(HasBatches, Protocol):
     """A store that takes the caller's word for the names of small objects."""
 
     def put_named(self, items: Iterable[tuple[Digest, bytes]]) -> list[Digest]:

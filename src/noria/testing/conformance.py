@@ -23,7 +23,7 @@ import pytest
 
 from noria.core.errors import NotFound
 from noria.core.identity import Digest, digest
-from noria.store.objects import HasBatches, HasChunks, HasTrash, ObjectStore
+from noria.store.objects import HasBatches, HasChunks, HasNamed, HasTrash, ObjectStore
 from noria.testing.executors import ExecutorConformance, IsolatedExecutorConformance
 
 __all__ = ["ExecutorConformance", "IsolatedExecutorConformance", "ObjectStoreConformance"]
@@ -142,6 +142,16 @@ class ObjectStoreConformance:
         assert store.has_many(names) == set(names) - {names[9]}
         with pytest.raises(NotFound):
             store.get(names[9])
+
+    def test_names_that_were_verified_are_taken(self, store: ObjectStore) -> None:
+        """put_named stores as put_many does, in the same order, without hashing again."""
+        if not isinstance(store, HasNamed):
+            return  # an optional part of the seam
+        contents = [b"one", b"two" * 9000, b"", b"one"]
+        names = [digest(content) for content in contents]
+        assert store.put_named(zip(names, contents, strict=True)) == names
+        assert dict(store.get_many(names)) == dict(zip(names, contents, strict=True))
+        assert {name for name, _ in store.list()} == set(names)
 
     def test_an_object_of_chunks_is_an_object_like_others(self, store: ObjectStore) -> None:
         """put_chunked joins what is there, and refuses what is not."""

@@ -160,9 +160,9 @@ class S3Objects:
 
         A pack is there whole or not at all. Raises: as put.
         """
-        return self.putnamed((identity.digest(content), content) for content in items)
+        return self.put_named((identity.digest(content), content) for content in items)
 
-    def putnamed(self, items: Iterable[tuple[Digest, bytes]]) -> Names:
+    def put_named(self, items: Iterable[tuple[Digest, bytes]]) -> Names:
         """Store small objects whose digests the caller has verified; gives their names in order. As put_many."""
         names: Names = []
         with ThreadPoolExecutor(THREADS) as pool:
