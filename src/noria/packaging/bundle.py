@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria import plugins
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
-from noria.core.identity import Digest
+from noria.core.identity import JSON, Digest
 from noria.core.lazy import lazy
 from noria.core.schema import Column
 from noria.governance import policy
@@ -216,7 +216,7 @@ def store(
         Entry(path.relative_to(folder).as_posix(), objects.put_file(path), path.stat().st_size) for path in paths
     )
     tree = write_tree(objects, Tree(files))
-    manifest = {
+    manifest: dict[str, JSON] = {
         "format": FORMAT,
         "flavor": written.flavor,
         "task": written.task,
