@@ -1,8 +1,8 @@
 """Eight processes that write at once: acknowledged writes a second, how long each waits, and who is served least.
 
 Through the server as MLflow's client sends (`log-batch` of 100 points, acknowledged when they survive the server's
-death); straight into the ledger on SQLite (20 facts a transaction, acknowledged when they are on disk); and as
-`nr.log` does (3 metrics a line of a recording's log, acknowledged when they survive the process).
+death); straight into the ledger on SQLite (20 facts a transaction, made ready before it, acknowledged when they are on
+disk); and as `nr.log` does (3 metrics a line of a recording's log, acknowledged when they survive the process).
 
     python benchmarks/tracking/writers.py [--seconds 10]
 """
@@ -52,13 +52,16 @@ def to_server(port: int, place: int) -> Write:
 
 
 def to_ledger(root: Path, place: int) -> Write:
-    """Facts, some in each transaction."""
+    """Facts, some in each transaction, which are made ready before it."""
     ws = open_workspace(project=Project(name="bench", root=root))
 
     def write(number: int) -> None:
+        versions = range(number * FACTS, (number + 1) * FACTS)
+        facts = [DatasetCommitted(name=f"set{place}", version=v, tree=f"sha256:{v:064x}", rows=1) for v in versions]
+        ready = [ws.ledger.ready(each) for each in facts]
         with ws.ledger.transaction() as tx:
-            for version in range(number * FACTS, (number + 1) * FACTS):
-                tx.append(DatasetCommitted(name=f"set{place}", version=version, tree=f"sha256:{version:064x}", rows=1))
+            for each in ready:
+                tx.place(each)
 
     return write
 

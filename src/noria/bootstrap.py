@@ -19,24 +19,20 @@ from noria.core.clock import Clock
 from noria.core.errors import ConfigError
 from noria.core.lazy import lazy
 from noria.core.size import size_bytes
-from noria.loop import settings
-from noria.store.checkpoint import open_signer
-from noria.store.database import Database, database_url
-from noria.store.disk import make_state
-from noria.store.jobs import Jobs
-from noria.store.ledger import Ledger
 from noria.store.localcopies import LocalCopies
 from noria.store.objects import Objects, ObjectStore
-from noria.store.seen import Seen
-from noria.store.series import Series
-from noria.store.slices import load_slices
-from noria.store.start import start
-from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from noria.loop import settings
     from noria.schedule import settings as schedules
-else:
-    schedules = lazy("noria.schedule.settings")
+    from noria.store import checkpoint, database, disk, jobs, ledger, seen, series, slices, start, workspace
+    from noria.store.workspace import Workspace
+else:  # a script that only records opens the objects, and a thread of it the rest later
+    settings, schedules = lazy("noria.loop.settings"), lazy("noria.schedule.settings")
+    checkpoint, database, disk = lazy("noria.store.checkpoint"), lazy("noria.store.database"), lazy("noria.store.disk")
+    jobs, ledger, seen = lazy("noria.store.jobs"), lazy("noria.store.ledger"), lazy("noria.store.seen")
+    series, slices, start = lazy("noria.store.series"), lazy("noria.store.slices"), lazy("noria.store.start")
+    workspace = lazy("noria.store.workspace")
 
 __all__ = ["WallClock", "open_staging", "open_workspace"]
 
@@ -74,30 +70,30 @@ def open_workspace(
     clock = clock or WallClock()
     actor = actor or os.environ.get("NORIA_ACTOR", "") or f"user:{getpass.getuser()}"
     state = project.state.resolve()
-    slices = load_slices()
-    make_state(state)
-    database = Database(database_url(project.store.database, state))
-    seen = Seen(state / "seen")
+    declared = slices.load_slices()
+    disk.make_state(state)
+    opened = database.Database(database.database_url(project.store.database, state))
+    last = seen.Seen(state / "seen")
     try:
-        origin = start(database, slices, seen, project.name, is_audit=is_audit)
+        origin = start.start(opened, declared, last, project.name, is_audit=is_audit)
     except BaseException:
-        database.close()
+        opened.close()
         raise
-    ledger = Ledger(
-        database,
-        slices=slices,
-        signer=lambda: open_signer(state / "key", origin),
-        seen=seen,
+    facts = ledger.Ledger(
+        opened,
+        slices=declared,
+        signer=lambda: checkpoint.open_signer(state / "key", origin),
+        seen=last,
         clock=clock,
         actor=actor,
     )
     copies = LocalCopies(state / "cache", size_bytes(project.store.cache))
     objects = Objects(_object_store(project.store.objects, project, state), state / "cache", copies)
-    return Workspace(
+    return workspace.Workspace(
         objects=objects,
-        ledger=ledger,
-        series=Series(state / "series", objects, clock),
-        jobs=Jobs(database, clock),
+        ledger=facts,
+        series=series.Series(state / "series", objects, clock),
+        jobs=jobs.Jobs(opened, clock),
         clock=clock,
         actor=actor,
         project=project,

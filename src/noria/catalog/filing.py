@@ -218,7 +218,7 @@ def amend_run(
         before = _active(tx, run)
         if ending is not None:
             end = {"status": status, "reason": "", "seconds": _lasted_s(ws, found, ended or found.finished_at)}
-            sending.append_end(tx, ending, end, actor=found.actor)
+            sending.append_end(tx, ending, end)
             ws.jobs.release(f"run/{run}", OWNER + run, within=tx)
         elif status and status != found.status:
             _move(ws, tx, found, status, ended or found.finished_at)

@@ -9,6 +9,7 @@ that a default cannot cover is a new version of the kind and one pure upcaster b
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, dataclass_transform
@@ -23,6 +24,7 @@ Edge = tuple[str, str]
 
 P = TypeVar("P")
 _KIND = re.compile(r"[a-z_]+\.[a-z_]+")
+_FIELD = re.compile(r"\{(\w+)\}")
 
 
 @frozen(kw_only=True)
@@ -89,6 +91,16 @@ class FactKind:
     kind: str
     version: int
     subject: str
+
+    def subject_of(self, payload: object) -> str:
+        """What a payload of this kind is about."""
+        return self.subject.format(**{name: getattr(payload, name) for name in _fields_in(self.subject)})
+
+
+@functools.cache
+def _fields_in(subject: str) -> tuple[str, ...]:
+    """The fields that a format string names."""
+    return tuple(_FIELD.findall(subject))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

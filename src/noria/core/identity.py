@@ -7,6 +7,7 @@ randomness in this module: ids take both as arguments.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import re
@@ -22,6 +23,8 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _EXACT_INT = 2**53
+NAMES_KEPT = 2_000
+"""So many keys of objects are remembered as they are written."""
 
 
 def digest(content: bytes) -> Digest:
@@ -47,9 +50,7 @@ def canonical(value: JSON) -> bytes:
     Tuples are arrays. Raises: ValueError for what JSON cannot say exactly.
     Source: RFC 8785 (JSON Canonicalization Scheme), with ECMAScript's number format.
     """
-    parts: list[str] = []
-    _write(value, parts)
-    return "".join(parts).encode("utf-8")
+    return _said(value).encode("utf-8")
 
 
 def sortable_id(prefix: str, at_ms: int, random_80: int) -> str:
@@ -67,47 +68,59 @@ def sortable_id(prefix: str, at_ms: int, random_80: int) -> str:
     return f"{prefix}_{''.join(digits)}"
 
 
-def _write(value: JSON, parts: list[str]) -> None:
+def _said(value: JSON) -> str:
+    """What a value is in canonical JSON; the types that are met most come first."""
+    kind = type(value)
+    if kind is str:
+        return encode_basestring(value) if value.isascii() else _text(value)  # type: ignore[union-attr, arg-type]  # a text
+    if kind is int and -_EXACT_INT <= value <= _EXACT_INT:  # type: ignore[operator]  # a number
+        return str(value)
     if value is None:
-        parts.append("null")
-    elif value is True:
-        parts.append("true")
-    elif value is False:
-        parts.append("false")
-    elif isinstance(value, str):
-        parts.append(_text(value))
-    elif isinstance(value, int):
+        return "null"
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if kind is dict:
+        return _object(value)  # type: ignore[arg-type]  # a dict
+    if kind is list or kind is tuple:
+        return "[" + ",".join([*map(_said, value)]) + "]" if value else "[]"  # type: ignore[arg-type]  # a sequence
+    return _seldom(value)
+
+
+def _seldom(value: JSON) -> str:
+    """What a number is, and whatever only behaves as a type of JSON."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
         if abs(value) > _EXACT_INT and not _is_number_text(value):
             raise ValueError(f"{value} is beyond 2**53 and has no exact JSON form")
-        parts.append(str(int(value)))
-    elif isinstance(value, float):
-        parts.append(_number(value))
-    elif isinstance(value, Mapping):
-        _write_object(value, parts)
-    elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        parts.append("[")
-        for index, item in enumerate(value):
-            if index:
-                parts.append(",")
-            _write(item, parts)
-        parts.append("]")
-    else:
-        raise ValueError(f"{type(value).__name__} has no JSON form")
+        return str(int(value))
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return _object(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return "[" + ",".join([*map(_said, value)]) + "]"
+    raise ValueError(f"{type(value).__name__} has no JSON form")
 
 
-def _write_object(value: Mapping[str, JSON], parts: list[str]) -> None:
-    parts.append("{")
-    for key in value:
-        if not isinstance(key, str):
-            raise ValueError(f"an object key must be text, not {type(key).__name__}")
-    is_plain = all(map(str.isascii, value))  # most are: then the order of code points is that of UTF-16
-    for index, key in enumerate(sorted(value) if is_plain else sorted(value, key=lambda k: k.encode("utf-16-be"))):
-        if index:
-            parts.append(",")
-        parts.append(_text(key))
-        parts.append(":")
-        _write(value[key], parts)
-    parts.append("}")
+def _object(value: Mapping[str, JSON]) -> str:
+    try:
+        is_plain = "".join(value).isascii()  # most are: then the order of code points is that of UTF-16
+    except TypeError as error:
+        other = next(type(key).__name__ for key in value if not isinstance(key, str))
+        raise ValueError(f"an object key must be text, not {other}") from error
+    parts: list[str] = []
+    for key in sorted(value) if is_plain else sorted(value, key=lambda k: k.encode("utf-16-be")):
+        parts.append(_name(key) + _said(value[key]))
+    return "{" + ",".join(parts) + "}"
+
+
+@functools.lru_cache(maxsize=NAMES_KEPT)
+def _name(key: str) -> str:
+    """A key with its colon: the same few hundred stand in every fact."""
+    return _text(key) + ":"
 
 
 def _text(value: str) -> str:

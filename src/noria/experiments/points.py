@@ -39,6 +39,7 @@ __all__ = [
     "live",
     "merge",
     "names",
+    "of_columns",
     "ordered",
     "read",
     "some",
@@ -90,10 +91,13 @@ class Chunk:
 
 def curve(points: Sequence[Point]) -> Curve:
     """A curve of single points, brought into order."""
-    steps = np.array([point[0] for point in points], np.int64)
-    at_us = np.array([point[1] for point in points], np.int64)
-    values = np.array([point[2] for point in points], np.float64)
-    return ordered(Curve(steps, at_us, values))
+    steps, at_us, values = zip(*points, strict=True) if points else ((), (), ())
+    return of_columns(steps, at_us, values)
+
+
+def of_columns(steps: Sequence[int], at_us: Sequence[int], values: Sequence[float]) -> Curve:
+    """A curve of the columns of its points, brought into order."""
+    return ordered(Curve(np.array(steps, np.int64), np.array(at_us, np.int64), np.array(values, np.float64)))
 
 
 def ordered(found: Curve) -> Curve:

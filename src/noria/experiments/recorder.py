@@ -20,23 +20,32 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from noria.config import Project
 from noria.core.clock import Clock, utc_text
 from noria.core.errors import NoriaError
 from noria.core.identity import sortable_id
-from noria.experiments import journal, media, sending
-from noria.packaging import bundle
+from noria.core.lazy import lazy
+from noria.experiments import journal
 from noria.store.linelog import LineWriter
-from noria.store.objects import Objects
-from noria.store.tree import tree_totals
-from noria.store.workspace import Workspace
-from noria.tracking.code import snapshot
-from noria.tracking.environment import environment as read_environment
-from noria.tracking.host import host as read_host
-from noria.tracking.run import owner_id
-from noria.tracking.system import EVERY_S, FIRST_S, Sampler
+from noria.store.owner import owner_id
+
+if TYPE_CHECKING:
+    from noria.experiments import media, sending
+    from noria.packaging import bundle
+    from noria.store import tree as trees
+    from noria.store.objects import Objects
+    from noria.store.workspace import Workspace
+    from noria.tracking import code as codes
+    from noria.tracking import environment as environments
+    from noria.tracking import host as hosts
+    from noria.tracking import system
+else:  # a script goes on once its run has begun on disk: what the thread needs is loaded beside it
+    media, sending = lazy("noria.experiments.media"), lazy("noria.experiments.sending")
+    bundle, trees = lazy("noria.packaging.bundle"), lazy("noria.store.tree")
+    codes, environments = lazy("noria.tracking.code"), lazy("noria.tracking.environment")
+    hosts, system = lazy("noria.tracking.host"), lazy("noria.tracking.system")
 
 __all__ = ["Recording"]
 
@@ -115,7 +124,7 @@ class Recording:
         }
         with self._guarded("the run could not be begun on disk"):
             journal.keep(self._folder, "begin", said)
-        self._objects = objects(sending.staged_in(self._folder))
+        self._objects = objects(journal.staged_in(self._folder))
         os.register_at_fork(after_in_child=_unlocking(weakref.ref(self)))
         self._thread = threading.Thread(target=self._work, name=f"recording-{self.run}", daemon=True)
         self._thread.start()
@@ -205,7 +214,7 @@ class Recording:
             register: make it the next version of the model `name` when the run ends.
         """
         with self._guarded(f"the model {name!r:.80} could not be kept"):
-            environment = self._objects.put_json(read_environment(self._project.state).document())
+            environment = self._objects.put_json(environments.environment(self._project.state).document())
             rules = self._project.model(str(name))
             made = bundle.pack(
                 self._objects,
@@ -218,7 +227,7 @@ class Recording:
                 declared=rules.card,
             )
             tree = self._objects.get_json(made)["tree"]
-            size = tree_totals(self._objects, tree).size_bytes
+            size = trees.tree_totals(self._objects, tree).size_bytes
             self._append([journal.encode("o", str(name)[:NAME_MAX], made, tree, size, register)])
 
     def finish(self, status: str = "finished", reason: str = "") -> None:
@@ -356,8 +365,8 @@ class Recording:
     def _sample(self) -> None:
         """The thread that samples what the run takes of the machine; a store that keeps another waiting does not it."""
         with self._guarded("what the machine does is not sampled any more"):
-            sampler, number = Sampler(self._project.root), 0
-            while not self._is_over.wait(EVERY_S if number else FIRST_S):
+            sampler, number = system.Sampler(self._project.root), 0
+            while not self._is_over.wait(system.EVERY_S if number else system.FIRST_S):
                 pairs = [(name, number, value) for name, value in sampler.sample().items()]
                 at_us = int(self._clock.now().timestamp() * 1_000_000)
                 with self._lock:
@@ -399,11 +408,11 @@ class Recording:
 
     def _record_context(self) -> None:
         objects = self._objects
-        code = snapshot(self._project.root, objects, entry=self._entry)
+        code = codes.snapshot(self._project.root, objects, entry=self._entry)
         said = {
             "code": asdict(code),
-            "environment": objects.put_json(read_environment(self._project.state).document()),
-            "host": objects.put_json(read_host().document()),
+            "environment": objects.put_json(environments.environment(self._project.state).document()),
+            "host": objects.put_json(hosts.host().document()),
             "config": objects.put_json({}),
         }
         journal.keep(self._folder, "context", said)

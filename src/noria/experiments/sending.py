@@ -27,7 +27,7 @@ from noria.experiments import journal, points, records
 from noria.experiments.facts import Dataset, PointsMerged, RunDescribed, RunLogged
 from noria.experiments.journal import Batch
 from noria.store.failpoint import failpoint
-from noria.store.ledger import Reader, Transaction
+from noria.store.ledger import Reader, Ready, Transaction
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace, acting
 from noria.tracking import records as tracking
@@ -55,7 +55,6 @@ __all__ = [
     "send",
     "send_batch",
     "send_left",
-    "staged_in",
     "waiting",
 ]
 
@@ -79,11 +78,6 @@ class Waiting:
     since: str
     is_live: bool
     is_ended: bool
-
-
-def staged_in(folder: Path) -> Path:
-    """Where a recording keeps its objects when the project's own store is not on this machine."""
-    return folder / "objects"
 
 
 def keep_lease(ws: Workspace, run: str, owner: str) -> None:
@@ -210,11 +204,12 @@ def _begin(ws: Workspace, folder: Path, begin: dict[str, Any]) -> None:
 
 @frozen
 class _Stored:
-    """The next batch of a log, whose objects are stored: from the byte `start` on, told by `fact`."""
+    """The next batch of a log, whose objects are stored: from the byte `start` on, told by `fact`, which is `ready`."""
 
     batch: Batch
     start: int
     fact: RunLogged
+    ready: Ready[RunLogged]
     permits: Mapping[str, Sequence[tuple[str, str]]]
 
 
@@ -238,7 +233,7 @@ def _store_batch(ws: Workspace, run: str, path: Path, start: int, size: int) -> 
     batch = journal.parse(path, start)
     if not batch.lines:
         return None
-    curves = {name: points.curve(found) for name, found in batch.points.items()}
+    curves = {name: points.of_columns(found.steps, found.at_us, found.values) for name, found in batch.points.items()}
     segment = points.write(ws.objects, curves) if curves else ""
     datasets = _datasets(ws, batch)
     permits = {digest: bundle.permit(ws, digest, name) for name, digest, *_ in batch.models}
@@ -256,17 +251,18 @@ def _store_batch(ws: Workspace, run: str, path: Path, start: int, size: int) -> 
         datasets=tuple(datasets),
         problems=tuple(batch.problems),
     )
-    return _Stored(batch, start, fact, permits)
+    outputs = [("metrics", segment)] if segment else []
+    ready = ws.ledger.ready(fact, inputs=_edges(fact.datasets), outputs=outputs)  # large: not while others wait
+    return _Stored(batch, start, fact, ready, permits)
 
 
-def _append_batch(tx: Transaction, stored: _Stored, *, actor: str = "") -> bool:
+def _append_batch(tx: Transaction, stored: _Stored) -> bool:
     """Append the fact of a batch, unless somebody else sent it meanwhile; whether it was."""
     fact = stored.fact
     if records.upto(tx, fact.run, fact.writer) != stored.start:
         return False
     _append_artifacts(tx, fact.run, stored.batch, stored.permits)
-    outputs = [("metrics", fact.segment)] if fact.segment else []
-    tx.append(fact, inputs=_edges(fact.datasets), outputs=outputs, actor=actor)
+    tx.place(stored.ready)
     return True
 
 
@@ -363,11 +359,11 @@ def prepare_end(ws: Workspace, run: str, *, log: Path | None = None, size: int =
     return Ending(run, before, merged, last)
 
 
-def append_end(tx: Transaction, ending: Ending, end: Mapping[str, Any], *, actor: str = "") -> None:
-    """Append the end of a run, with the last batch of its log as by `actor`. `end`: as in `end_run`."""
+def append_end(tx: Transaction, ending: Ending, end: Mapping[str, Any]) -> None:
+    """Append the end of a run, with the last batch of its log. `end`: as in `end_run`."""
     run, before, merged = ending.run, ending.before, ending.merged
     if ending.last is not None:
-        _append_batch(tx, ending.last, actor=actor)
+        _append_batch(tx, ending.last)
     if merged is not None and records.segments(tx, run) == before:
         payload = PointsMerged(run=run, segment=merged[0], points=merged[1])
         tx.append(payload, inputs=[("metrics", name) for name, _ in before], outputs=[("metrics", merged[0])])
@@ -406,7 +402,7 @@ def _final(tx: Reader, run: str) -> dict[str, float]:
 
 def _bring_objects(ws: Workspace, folder: Path) -> None:
     """Copy what the recording stored beside its log into the project's store."""
-    staged = staged_in(folder)
+    staged = journal.staged_in(folder)
     if not staged.is_dir():
         return
     source = Objects(plugins.load("objects", "file")(staged), folder / "cache")

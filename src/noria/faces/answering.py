@@ -72,8 +72,9 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    # The predicting thread must not hold the interpreter for 5 ms while the loop has requests to parse.
-    sys.setswitchinterval(0.001)
+    # No thread must hold the interpreter for 5 ms while another has a request to parse or to answer: beside clients
+    # that record 1,000 points a request, p50 of predictions was 4.8 ms, with 1 ms 6.4 (2 cores, 2026-11).
+    sys.setswitchinterval(0.0003)
     log.info("ready on %s:%s after %.2f s", host, port, time.perf_counter() - started)
     try:
         uvloop.run(_serving(app, runtime, feedback, listening, settings, functools.partial(_begun, app, ready)))

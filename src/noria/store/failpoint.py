@@ -119,6 +119,7 @@ NAMES: tuple[str, ...] = (
     "restore.done",
 )
 
+_KNOWN = frozenset(NAMES)
 _lock = threading.Lock()
 _armed, _, _count_text = os.environ.get("NORIA_FAILPOINT", "").partition(":")
 _left = int(_count_text or 1)
@@ -126,7 +127,7 @@ _left = int(_count_text or 1)
 
 def failpoint(name: str) -> None:
     """Die here by SIGKILL if the environment armed this point; else do nothing. Thread safe."""
-    assert name in NAMES, f"{name} is not in failpoint.NAMES"
+    assert name in _KNOWN, f"{name} is not in failpoint.NAMES"
     if name != _armed:
         return
     global _left

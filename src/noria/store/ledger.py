@@ -4,6 +4,9 @@
 without a race. At commit the Merkle tree over the facts has grown and every new size of it is
 signed. What an acknowledged commit means: the fact, its records and its signed checkpoint are on
 disk, all three or none. Facts are never updated or deleted here; projections alone write records.
+
+A fact that hangs on nothing that a transaction reads is made ready before it (`Ledger.ready`), and only placed
+while the lock is held.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from noria.core.clock import Clock, utc_text
 from noria.core.errors import Tampered, UsageError
@@ -31,13 +34,16 @@ from noria.store.seen import Seen
 from noria.store.slices import Slices
 from noria.store.sql.words import Connection, insert, select
 
-__all__ = ["Body", "Ledger", "Reader", "Transaction"]
+__all__ = ["Body", "Ledger", "Reader", "Ready", "Transaction"]
 
 P = TypeVar("P")
 FACT_LIMIT_BYTES = 1 << 20
 LARGE_BYTES = 1 << 16
 """A fact that is larger is written at once, so that many of them never wait in memory."""
 PAGE = 1000
+TIME_BYTES = len("2026-11-21T04:40:00.000000Z")
+_TIME = b',"at":"'
+"""What stands before the time in a fact's canonical text."""
 
 _INSERT_FACT = insert(tables.fact)
 _INSERT_EDGE = insert(tables.edge)
@@ -62,6 +68,34 @@ class _Tip:
     """
 
     frontier: Frontier
+
+
+@frozen
+class Ready(Generic[P]):
+    """A fact that lacks nothing but its time and place; `payload` is as a replay will read it.
+
+    `before` and `behind` are its canonical text around the time.
+    """
+
+    payload: P
+    fact: Fact
+    before: bytes
+    behind: bytes
+
+    def at(self, moment: str) -> tuple[Fact, bytes]:
+        """The fact at a moment, with the bytes that its leaf covers."""
+        fact = self.fact
+        stood = Fact(
+            kind=fact.kind,
+            version=fact.version,
+            subject=fact.subject,
+            inputs=fact.inputs,
+            outputs=fact.outputs,
+            data=fact.data,
+            actor=fact.actor,
+            at=moment,
+        )
+        return stood, b"%b%b%b" % (self.before, moment.encode(), self.behind)
 
 
 class Transaction(Fold):
@@ -90,34 +124,15 @@ class Transaction(Fold):
             actor: who did it, when it is not the ledger's own actor.
         Raises: UsageError if the fact is larger than a decision may be, or its kind is not declared.
         """
+        return self.place(self._ledger.ready(payload, inputs=inputs, outputs=outputs, actor=actor))
+
+    def place(self, ready: Ready[P]) -> Stored[P]:
+        """Append a fact that was made ready, and fold it into the records at once. Gives it in its place."""
         assert not self._is_projecting, "a projection may not append"
-        declared = kind_of(payload)
-        slices = self._ledger.slices
-        if declared.kind not in slices.kinds:
-            raise UsageError(f"{declared.kind} is not a kind of fact that a slice declares")
-        data = encode(payload)
-        fields = {field.name: getattr(payload, field.name) for field in dataclasses.fields(payload)}  # type: ignore[arg-type]  # kind_of proved it
-        fact = Fact(
-            kind=declared.kind,
-            version=declared.version,
-            subject=declared.subject.format(**fields),
-            inputs=tuple((role, ref) for role, ref in inputs),
-            outputs=tuple((role, ref) for role, ref in outputs),
-            data=data,
-            actor=actor or self._ledger.actor,
-            at=utc_text(self._ledger.clock.now()),
-        )
-        body = fact.canonical()
-        if len(body) > FACT_LIMIT_BYTES:
-            raise UsageError(
-                f"a {declared.kind} fact of {len(body)} bytes is over the limit of {FACT_LIMIT_BYTES}",
-                hint="store the content as an object and name its digest",
-            )
+        fact, body = ready.at(utc_text(self._ledger.clock.now()))
         seq = self._insert(fact, body)
         failpoint("append.fact")
-        stored = Stored(
-            seq=seq, fact=fact, payload=decode(slices.kinds.payload_class(fact.kind), json.loads(body)["data"])
-        )
+        stored = Stored(seq=seq, fact=fact, payload=ready.payload)
         self.fold(stored)
         if len(body) > LARGE_BYTES:
             self.flush()
@@ -205,6 +220,46 @@ class Ledger:
         made = object.__new__(Ledger)
         made.__dict__.update(self.__dict__)  # a request makes one: copy.copy takes six times as long
         return made
+
+    def ready(
+        self,
+        payload: P,
+        *,
+        inputs: Sequence[Edge] = (),
+        outputs: Sequence[Edge] = (),
+        actor: str = "",
+    ) -> Ready[P]:
+        """A fact made ready to be placed: checked, encoded and read back, which takes most of an append's time.
+
+        What does not depend on what a transaction reads is made ready before it, while others hold the lock.
+
+        Args: as those of `Transaction.append`.
+        Raises: as that.
+        """
+        declared = kind_of(payload)
+        kinds = self.slices.kinds
+        if declared.kind not in kinds:
+            raise UsageError(f"{declared.kind} is not a kind of fact that a slice declares")
+        fact = Fact(
+            kind=declared.kind,
+            version=declared.version,
+            subject=declared.subject_of(payload),
+            inputs=tuple([(role, ref) for role, ref in inputs]),
+            outputs=tuple([(role, ref) for role, ref in outputs]),
+            data=encode(payload),
+            actor=actor or self.actor,
+            at="",
+        )
+        body = fact.canonical()
+        size = len(body) + TIME_BYTES
+        if size > FACT_LIMIT_BYTES:
+            raise UsageError(
+                f"a {declared.kind} fact of {size} bytes is over the limit of {FACT_LIMIT_BYTES}",
+                hint="store the content as an object and name its digest",
+            )
+        end = body.index(_TIME) + len(_TIME)  # no text holds it: there its quotes would be escaped
+        read = decode(kinds.payload_class(fact.kind), json.loads(body)["data"])
+        return Ready(read, fact, body[:end], body[end:])
 
     @property
     def signer(self) -> Signer:

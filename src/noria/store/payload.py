@@ -22,13 +22,20 @@ from noria.core.identity import JSON
 __all__ = ["decode", "encode"]
 
 Decoder = Callable[[Any], Any]
+_SIMPLE = frozenset({str, int, bool, float, types.NoneType})
+"""Types whose values are JSON as they are."""
+_EXACT = (str, int, bool)
 
 
 def encode(payload: object) -> dict[str, JSON]:
     """The data of a payload: its fields as JSON values. Raises: TypeError for a value JSON lacks."""
     assert dataclasses.is_dataclass(payload), "a payload is a dataclass"
     cls: Any = type(payload)
-    return {name: _plain(getattr(payload, name)) for name in _names(cls)}
+    found: dict[str, JSON] = {}
+    for name in _names(cls):
+        value = getattr(payload, name)
+        found[name] = value if type(value) in _SIMPLE else _plain(value)
+    return found
 
 
 def decode(cls: Any, data: Mapping[str, JSON]) -> Any:
@@ -72,7 +79,7 @@ def _decoder(expected: Any) -> Decoder:
         return _dataclass(expected)
     if expected is float:
         return _float
-    if expected in (str, int, bool):
+    if expected in _EXACT:
         return functools.partial(_exactly, expected)
     return lambda value: value
 
@@ -95,10 +102,15 @@ def _tuple(arguments: tuple[Any, ...]) -> Decoder:
 
 def _dataclass(cls: Any) -> Decoder:
     hints = typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {"JSON": Any})
-    decoders = {name: _decoder(hints[name]) for name in _names(cls)}
+    fields = [(name, hints[name] if hints[name] in _EXACT else None, _decoder(hints[name])) for name in _names(cls)]
 
     def build(value: Any) -> Any:
-        return cls(**{name: decoder(value[name]) for name, decoder in decoders.items() if name in value})
+        given = {}
+        for name, exact, decoder in fields:
+            if name in value:
+                item = value[name]
+                given[name] = item if type(item) is exact else decoder(item)
+        return cls(**given)
 
     return build
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 
 from noria.catalog import filing
 from noria.catalog.filing import Begin
+from noria.core.errors import Corrupt
 from noria.experiments import journal, records
 from noria.experiments.incoming import Inbox, send_left
 from noria.experiments.records import LoggedRun
@@ -16,6 +21,7 @@ from noria.faces.protocols.mlflow import points
 from noria.faces.protocols.mlflow.refusals import Refused
 from noria.faces.protocols.mlflow.wire import Wire
 from noria.store.ledger import Transaction
+from noria.store.linelog import read_lines
 from noria.store.replay import difference
 from noria.store.workspace import Workspace, acting
 from noria.testing import open_memory
@@ -199,3 +205,98 @@ def test_logging_is_swift_where_nothing_has_to_be_asked_or_made(ws: Workspace) -
     wire.active(run)
     assert points.is_swift(wire, "runs/log-metric", point)
     assert not points.is_swift(wire, "runs/log-parameter", {"run_id": run, "key": "a", "value": "b"}), "it may have it"
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition, ten seconds at most."""
+    limit = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < limit, "it did not come about"
+        time.sleep(0.001)
+
+
+def aged(wire: Wire, run: str) -> float:
+    """Make what is known of a run half as old as it may be; gives when it was then seen last."""
+    wire._known[run].seen -= wire._known_s / 2
+    return wire._known[run].seen
+
+
+def test_who_logs_all_the_time_never_waits_for_a_look_at_the_ledger(ws: Workspace) -> None:
+    wire, run = Wire(ws, known_s=3600), began(ws).run
+    point = {"run_id": run, "key": "loss", "value": 1.0, "timestamp": 1, "step": 0}
+    points.log_metric(wire, ws, point)
+    seen = aged(wire, run)
+    filing.delete_run(ws, run)  # another process does it
+    assert wire.is_swift(run, has_params=False), "it is answered with what is known, while that is looked at again"
+    until(lambda: wire._known[run].seen > seen)
+    with pytest.raises(Refused, match="must be in the 'active' state"):
+        wire.active(run)
+
+
+def test_a_run_that_is_gone_is_asked_for_at_the_next_request(ws: Workspace) -> None:
+    wire, run = Wire(ws, known_s=3600), began(ws).run
+    wire.active(run)
+    wire.inbox.append(run, [metric(0, 0.5)])
+    wire._known[run].run = replace(wire._known[run].run, run="run_none")
+    aged(wire, run)
+    wire._known["run_none"] = wire._known[run]
+    assert wire.is_swift(run, has_params=False)
+    until(lambda: "run_none" not in wire._known)
+
+
+def test_a_look_that_began_before_a_run_was_changed_here_is_thrown_away(ws: Workspace) -> None:
+    may_read, has_read = threading.Event(), threading.Event()
+
+    class Slow:
+        """A ledger whose reads by the thread that looks take as long as the test wants."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ws.ledger, name)
+
+        @contextmanager
+        def read(self) -> Iterator[Any]:
+            with ws.ledger.read() as reader:
+                yield reader
+            if threading.current_thread().name == "noria-known":
+                has_read.set()
+                assert may_read.wait(10)
+
+    ledger: Any = Slow()
+    wire, run = Wire(replace(ws, ledger=ledger), known_s=3600), began(ws).run
+    wire.active(run)
+    wire.inbox.append(run, [metric(0, 0.5)])
+    aged(wire, run)
+    assert wire.is_swift(run, has_params=False)
+    assert has_read.wait(10)
+    filing.delete_run(ws, run)
+    wire.forget(run)
+    may_read.set()
+    with pytest.raises(Refused, match="must be in the 'active' state"):
+        wire.active(run)
+
+
+def test_points_with_times_of_their_own_are_read_as_they_were_logged(ws: Workspace) -> None:
+    wire, run = Wire(ws), began(ws).run
+    values = [0.5, math.nan, -math.inf, 2.0]
+    logged = [
+        {"key": key, "value": value, "timestamp": 1000 + step, "step": step}
+        for step, value in enumerate(values)
+        for key in ("loss", "auc")
+    ]
+    wire.log(run, metrics=logged)
+    wire.log(run, metrics=[{"key": "loss", "value": 3.0, "timestamp": 2000, "step": 4}])
+    (log,) = (wire.inbox.folder / run).glob("*.log")
+    assert len(read_lines(log)[0]) == 2, "one line a request"
+    found = journal.parse(log, 0).points
+    assert found["loss"].steps == [0, 1, 2, 3, 4]
+    assert found["loss"].at_us == [1_000_000, 1_001_000, 1_002_000, 1_003_000, 2_000_000]
+    assert [repr(each) for each in found["loss"].values] == ["0.5", "nan", "-inf", "2.0", "3.0"]
+    assert found["auc"].steps == [0, 1, 2, 3]
+
+
+def test_a_line_whose_columns_differ_in_length_is_damage(ws: Workspace, inbox: Inbox) -> None:
+    run = began(ws).run
+    inbox.append(run, [journal.encode("c", [("loss", [0, 1], [5], [0.5, 0.25])])])
+    (log,) = (inbox.folder / run).glob("*.log")
+    with pytest.raises(Corrupt, match="unequal length"):
+        journal.parse(log, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,12 @@ import pytest
 from noria.bootstrap import WallClock
 from noria.core.errors import StoreUnavailable
 from noria.engines.objects.file import FileObjects
-from noria.experiments import recorder, records, search, sending
+from noria.experiments import records, search, sending
 from noria.experiments.recorder import Recording
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
+from noria.tracking import system
 from noria.tracking.run import resolve
 from noria.tracking.system import Sampler
 
@@ -195,9 +198,9 @@ def test_a_sampled_run_has_metrics_of_the_machine_that_are_no_final_ones(
             self.samples += 1
             return super().sample()
 
-    monkeypatch.setattr(recorder, "Sampler", Told)
-    monkeypatch.setattr(recorder, "FIRST_S", 0.0)
-    monkeypatch.setattr(recorder, "EVERY_S", 0.01)
+    monkeypatch.setattr(system, "Sampler", Told)
+    monkeypatch.setattr(system, "FIRST_S", 0.0)
+    monkeypatch.setattr(system, "EVERY_S", 0.01)
     with begin(ws, is_sampled=True) as run:
         run.log(loss=0.5)
         assert sampled.wait(20)
@@ -218,8 +221,8 @@ def test_a_run_that_is_not_sampled_has_none_and_one_that_cannot_be_is_told(
             failed.set()
             raise ValueError("no such file")
 
-    monkeypatch.setattr(recorder, "FIRST_S", 0.0)
-    monkeypatch.setattr(recorder, "Sampler", Broken)
+    monkeypatch.setattr(system, "FIRST_S", 0.0)
+    monkeypatch.setattr(system, "Sampler", Broken)
     with begin(ws) as plain:
         plain.log(loss=1)
     assert not failed.is_set()
@@ -230,3 +233,19 @@ def test_a_run_that_is_not_sampled_has_none_and_one_that_cannot_be_is_told(
     assert failed.is_set()
     assert any("no such file" in each.text for each in search.show(ws, run.run).notes)
     assert search.show(ws, run.run).run.status == "finished"
+
+
+RECORDS = """
+import sys
+import noria
+noria.start_run, noria.log
+heavy = {"cryptography", "sqlalchemy", "pyarrow", "numpy", "httpx", "importlib.metadata", "sqlite3"}
+heavy |= {f"noria.{name}" for name in ("store.database", "store.ledger", "store.checkpoint", "store.sql.plans")}
+heavy |= {f"noria.{name}" for name in ("experiments.sending", "experiments.records", "packaging.bundle")}
+print(*sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_a_script_that_only_records_does_not_load_what_its_thread_needs_later() -> None:
+    done = subprocess.run([sys.executable, "-c", RECORDS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -94,3 +94,32 @@ def test_a_run_that_ended_takes_more_and_keeps_all(ws: Workspace) -> None:
 def test_an_endpoint_says_which_methods_it_takes(ws: Workspace) -> None:
     _, answers = asked(ws, [("PUT", "runs/log-metric", {})])
     assert (answers[0].status_code, answers[0].headers["allow"]) == (405, "POST")
+
+
+def test_large_batches_are_taken_whether_or_not_the_run_was_logged_to_before(ws: Workspace) -> None:
+    batches: list[Sent] = [
+        (
+            "POST",
+            "runs/log-batch",
+            {
+                "metrics": [
+                    {"key": "loss", "value": 1 / (step + 1), "timestamp": 1000 + step, "step": step}
+                    for step in range(first, first + 500)
+                ],
+                "params": [{"key": f"p{first}", "value": "1"}],
+            },
+        )
+        for first in (0, 500, 1000)
+    ]
+    wrong: Sent = (
+        "POST",
+        "runs/log-batch",
+        {"metrics": [{"key": "a" * 20_000, "value": 1, "timestamp": 1, "step": 0}]},
+    )
+    history: Sent = ("POST", "runs/log-metric", {"key": "loss", "value": 0.0, "timestamp": 9000, "step": 1500})
+    _, answers = asked(ws, [*batches, wrong, history])
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 400, 200, 200]
+    data = answers[-1].json()["run"]["data"]
+    assert [(each["key"], each["value"], each["step"]) for each in data["metrics"]] == [("loss", 0.0, 1500)]
+    assert {each["key"] for each in data["params"]} == {"p0", "p500", "p1000"}
+    assert difference(ws.ledger) == []

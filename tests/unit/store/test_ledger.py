@@ -53,6 +53,26 @@ def test_a_fact_is_stored_in_its_place_with_who_and_when(ws: Workspace) -> None:
     assert ws.ledger.head() == 2
 
 
+@pytest.mark.parametrize("actor", ["user:bob", ',"at":"', '\\","at":"x', "Zoë,"])
+def test_a_fact_that_was_made_ready_is_the_fact_that_would_have_been_appended(tmp_path: Path, actor: str) -> None:
+    edges = [("tree", "sha256:aa")]
+    spaces = [open_memory(root=tmp_path / name) for name in "ab"]
+    with spaces[0].ledger.transaction() as tx:
+        appended = tx.append(given(role=',"at":"'), inputs=edges, outputs=[("x", "y")], actor=actor)
+    ready = spaces[1].ledger.ready(given(role=',"at":"'), inputs=edges, outputs=[("x", "y")], actor=actor)
+    with spaces[1].ledger.transaction() as tx:
+        placed = tx.place(ready)
+    assert placed == appended
+    assert spaces[0].ledger.bodies() == spaces[1].ledger.bodies()
+    assert spaces[1].ledger.facts() == [placed]
+    assert difference(spaces[1].ledger) == []
+
+
+def test_what_may_not_be_appended_is_not_made_ready(ws: Workspace) -> None:
+    with pytest.raises(UsageError, match="over the limit"):
+        ws.ledger.ready(given(role="x" * (1 << 20)))
+
+
 def test_facts_are_found_by_kind_subject_and_ref_in_pages(ws: Workspace) -> None:
     append(ws, *(given(about=f"model/{number % 3}") for number in range(30)))
     with ws.ledger.transaction() as tx:

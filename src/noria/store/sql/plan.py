@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from noria.store.sql.rows import parsed, row_class
@@ -43,7 +44,7 @@ READINGS: Mapping[str, Callable[[Any], Any]] = {"truth": _read_truth, "json": _r
 class Plan:
     """How one statement is run. `made` is the class of its rows; None where SQLite tells the names of the columns."""
 
-    __slots__ = ("_is_plain", "_sources", "_writings", "made", "readings", "text")
+    __slots__ = ("_by_name", "_is_plain", "_sources", "_writings", "_written", "made", "readings", "text")
 
     def __init__(
         self,
@@ -61,11 +62,16 @@ class Plan:
         self._is_plain = all(each[0] == "value" and not each[2] and not each[3] for each in sources) and [
             each[1] for each in sources
         ] == [*range(len(sources))]
+        is_named = len(sources) > 1 and all(each[0] == "name" and not each[3] for each in sources)
+        self._by_name = itemgetter(*[each[1] for each in sources]) if is_named else None
+        self._written = [(place, writings[each[2]]) for place, each in enumerate(sources) if is_named and each[2]]
 
     def bound(self, named: Mapping[str, Any], values: tuple[Any, ...]) -> Sequence[Any]:
         """The values to bind, in order. Raises: KeyError for a name that is not given."""
         if self._is_plain and len(values) == len(self._sources):
             return values
+        if self._by_name is not None:
+            return self._named(self._by_name(named))
         found: list[Any] = []
         for origin, which, writing, is_list in self._sources:
             value = values[which] if origin == "value" else named[which] if origin == "name" else which
@@ -73,6 +79,14 @@ class Plan:
                 found.extend(map(self._writings[writing], value) if writing else value)
             else:
                 found.append(self._writings[writing](value) if writing else value)
+        return found
+
+    def _named(self, given: tuple[Any, ...]) -> Sequence[Any]:
+        if not self._written:
+            return given
+        found = [*given]
+        for place, writing in self._written:
+            found[place] = writing(found[place])
         return found
 
     def worded(self, named: Mapping[str, Any], values: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -39,6 +40,7 @@ __all__ = [
     "read",
 ]
 
+_LARGEST = sys.float_info.max
 TEXT, INT, INT32, DOUBLE, BOOL, VALUE = "text", "int", "int32", "double", "bool", "value"
 
 
@@ -57,8 +59,12 @@ class Message:
     names: Mapping[str, str] = field(init=False, repr=False)
     """The field that each spelling means: its own name, and protobuf's JSON name."""
 
+    doubles: Sequence[tuple[str, str, Message | None]] = field(init=False, repr=False)
+    """What may be given twice: (name, the other spelling, what it holds), of fields where one of both can be."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", _spellings(self.fields))
+        object.__setattr__(self, "doubles", _doubles(self.fields))
 
 
 @frozen
@@ -90,9 +96,12 @@ class Spec:
     is_strict: bool = False
     names: Mapping[str, str] = field(init=False, repr=False)
     """As a message's."""
+    doubles: Sequence[tuple[str, str, Message | None]] = field(init=False, repr=False)
+    """As a message's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", _spellings(self.fields))
+        object.__setattr__(self, "doubles", _doubles(self.fields))
 
 
 class _Unfit(Exception):
@@ -168,12 +177,10 @@ def _require_one_spelling(spec: Spec | Message, given: Any) -> None:
     """Raises: Refused where a field is given twice, in both its spellings; the first such field is named."""
     if not isinstance(given, dict):
         return
-    for name, kind in spec.fields.items():
-        other = _json_name(name)
+    for name, other, inner in spec.doubles:
         if other != name and name in given and other in given:
             raise invalid(f"Request specifies both '{name}' and '{other}'; provide only one of them.")
-        inner = kind.kind if isinstance(kind, Repeated) else kind
-        if isinstance(inner, Message):
+        if inner is not None:
             value = given.get(name, given.get(other))
             for item in value if isinstance(value, list) else [value]:
                 _require_one_spelling(inner, item)
@@ -187,7 +194,9 @@ def _fill(spec: Spec | Message, given: Mapping[str, Any], values: dict[str, Any]
         if name is None or value is None:
             continue
         kind = fields[name]
-        if isinstance(kind, Repeated):
+        if type(kind) is str:
+            values[name] = _simple(kind, value)
+        elif isinstance(kind, Repeated):
             if not isinstance(value, list):
                 raise _Unfit
             values[name] = found = []
@@ -202,6 +211,8 @@ def _fill(spec: Spec | Message, given: Mapping[str, Any], values: dict[str, Any]
 
 
 def _one(kind: Any, value: Any) -> Any:
+    if type(kind) is str:
+        return _simple(kind, value)
     if isinstance(kind, Message):
         if not isinstance(value, dict):
             raise _Unfit
@@ -214,15 +225,25 @@ def _one(kind: Any, value: Any) -> Any:
         if not isinstance(value, dict):
             raise _Unfit
         return {_text(key): _text(item) for key, item in value.items()}
-    if kind == VALUE:
-        return _any(value)
+    raise AssertionError(f"{kind!r} is no kind of field")
+
+
+def _simple(kind: str, value: Any) -> Any:
+    """A value of one of the kinds that have a name; what most requests hold is seen first."""
     if kind == TEXT:
         return _text(value)
-    if kind == BOOL:
-        if not isinstance(value, bool):
-            raise _Unfit
-        return value
-    return _double(value) if kind == DOUBLE else _integer(value, 31 if kind == INT32 else 63)
+    if kind == DOUBLE:
+        return value if type(value) is float and -_LARGEST <= value <= _LARGEST else _double(value)
+    if kind == INT:
+        return value if type(value) is int and -(1 << 63) <= value < 1 << 63 else _integer(value, 63)
+    if kind == INT32:
+        return _integer(value, 31)
+    if kind == VALUE:
+        return _any(value)
+    assert kind == BOOL, f"{kind!r} is no kind of field"
+    if not isinstance(value, bool):
+        raise _Unfit
+    return value
 
 
 def _word(kind: Enum, value: Any) -> str | None:
@@ -364,6 +385,16 @@ def fields_present(name: str, *keys: str) -> Check:
 
 def _spellings(fields: Mapping[str, Any]) -> Mapping[str, str]:
     return {_json_name(name): name for name in fields} | {name: name for name in fields}
+
+
+def _doubles(fields: Mapping[str, Any]) -> Sequence[tuple[str, str, Message | None]]:
+    found: list[tuple[str, str, Message | None]] = []
+    for name, kind in fields.items():
+        inner = kind.kind if isinstance(kind, Repeated) else kind
+        held = inner if isinstance(inner, Message) else None
+        if held is not None or _json_name(name) != name:
+            found.append((name, _json_name(name), held))
+    return found
 
 
 @functools.cache

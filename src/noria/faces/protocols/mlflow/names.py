@@ -37,6 +37,8 @@ MODEL_NAME_MAX = 256
 REGISTRY_TAG_MAX, ALIAS_MAX = 100_000, 255
 METRICS_MAX, PARAMS_MAX, ENTITIES_MAX = 1000, 100, 1000
 _NAME = re.compile(r"[/\w.\- :]*")
+_PLAIN = re.compile(r"\w[\w\- ]*")
+"""Names that stand, whatever the longer rules say."""
 _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
 _CHARACTERS = (
     "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.),"
@@ -51,6 +53,8 @@ TIME_MAX_MS = 253_402_300_799_999
 
 def require_name(name: str, path: str) -> None:
     """A name of a metric, a param or a tag. Raises: Refused."""
+    if _PLAIN.fullmatch(name):  # most are
+        return
     if not _NAME.fullmatch(name):
         raise invalid(invalid_value(path, name, _CHARACTERS))
     _require_itself(name, path)

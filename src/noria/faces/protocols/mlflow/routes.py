@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -225,6 +226,13 @@ class _Opened:
         self._ws = ws
         self._lock = threading.Lock()
         self.wire: Wire | None = None
+        self._one_by_one: CapacityLimiter | None = None
+
+    def one_by_one(self) -> CapacityLimiter:
+        """One thread for large batches: more would only be in each other's way, and in that of who predicts."""
+        if self._one_by_one is None:
+            self._one_by_one = CapacityLimiter(1)
+        return self._one_by_one
 
     def get(self) -> Wire:
         if self.wire is None:
@@ -237,12 +245,27 @@ class _Opened:
 async def _called(opened: _Opened, workspace: Workspace, request: Request, body: bytes) -> Response:
     """The answer to a request: made here where that is one write to an open file, else in a worker thread."""
     endpoint, wire = request.path_params["endpoint"], opened.wire
-    if wire is None or len(body) > SWIFT_BYTES or request.method != "POST" or endpoint not in points.SWIFT:
+    if wire is not None and request.method == "POST" and endpoint in points.SWIFT and len(body) > SWIFT_BYTES:
+        done = await to_thread.run_sync(_large, opened, wire, workspace, request, body, limiter=opened.one_by_one())
+        if isinstance(done, Response):
+            return done
+        return await run_in_threadpool(_answer, opened, workspace, request, *done)
+    if wire is None or request.method != "POST" or endpoint not in points.SWIFT:
         return await run_in_threadpool(_call, opened, workspace, request, body)
     handler, given = _read(request, body)
     if points.is_swift(wire, endpoint, given):
         return _answer(opened, workspace, request, handler, given)
     return await run_in_threadpool(_answer, opened, workspace, request, handler, given)
+
+
+def _large(
+    opened: _Opened, wire: Wire, workspace: Workspace, request: Request, body: bytes
+) -> Response | tuple[Handler, dict[str, Any]]:
+    """Runs in a worker thread: the answer, or what was read where the answer may have to wait for something."""
+    handler, given = _read(request, body)
+    if points.is_swift(wire, request.path_params["endpoint"], given):
+        return _answer(opened, workspace, request, handler, given)
+    return handler, given
 
 
 def _call(opened: _Opened, workspace: Workspace, request: Request, body: bytes) -> Response:

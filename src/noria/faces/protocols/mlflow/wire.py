@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import queue
 import threading
 import time
 from collections import OrderedDict
@@ -18,7 +20,7 @@ from noria.experiments import journal, records
 from noria.experiments.incoming import Inbox
 from noria.experiments.records import ACTIVE, LoggedRun
 from noria.faces.protocols.mlflow.names import experiment_number
-from noria.faces.protocols.mlflow.refusals import invalid, missing
+from noria.faces.protocols.mlflow.refusals import Refused, invalid, missing
 from noria.faces.protocols.mlflow.shapes import location
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
@@ -36,6 +38,7 @@ __all__ = [
     "require_logged_model",
 ]
 
+log = logging.getLogger("noria.mlflow")
 KNOWN_S = 1.0
 """How long a run is taken to be as it was last seen. What this process does to it is seen at once."""
 KNOWN_MAX = 1000
@@ -48,6 +51,7 @@ class _Known:
     run: LoggedRun
     seen: float
     params: dict[str, str] | None = None
+    is_renewing: bool = False
 
 
 class Wire:
@@ -64,7 +68,9 @@ class Wire:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._naming = tuple(threading.Lock() for _ in range(NAMING))
+        self._aging = queue.SimpleQueue[_Known]()
         filing.ensure_default(ws)
+        threading.Thread(target=self._renew, name="noria-known", daemon=True).start()
 
     def naming(self, name: str) -> threading.Lock:
         """What is held while something of that name is written; a few names share one."""
@@ -82,10 +88,19 @@ class Wire:
             self._keep(run.run, _Known(run, time.monotonic(), {}))
 
     def is_swift(self, run: str, *, has_params: bool) -> bool:
-        """Whether logging to a run is one write to an open file: nothing has to be asked of the ledger before."""
+        """Whether logging to a run is one write to an open file: nothing has to be asked of the ledger before.
+
+        What is half as old as it may be is read again meanwhile, so that who logs all the time never waits for that.
+        """
         known = self._known.get(run)
-        if known is None or time.monotonic() - known.seen >= self._known_s or (has_params and known.params is None):
+        if known is None or (has_params and known.params is None):
             return False
+        age_s = time.monotonic() - known.seen
+        if age_s >= self._known_s:
+            return False
+        if age_s >= self._known_s / 2 and not known.is_renewing:
+            known.is_renewing = True
+            self._aging.put(known)
         return self.inbox.is_open(run)
 
     def forget(self, run: str = "") -> None:
@@ -105,11 +120,7 @@ class Wire:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write what a request logs to the run's log: all of it or nothing, and on disk before this returns."""
-        lines = [
-            journal.encode("m", at_ms * 1000, points[start : start + LINE_POINTS])
-            for at_ms, points in _by_time(metrics).items()
-            for start in range(0, len(points), LINE_POINTS)
-        ]
+        lines = [_line(metrics[start : start + LINE_POINTS]) for start in range(0, len(metrics), LINE_POINTS)]
         lines += [journal.encode(kind, dict(pairs)) for kind, pairs in (("p", params), ("t", tags)) if pairs]
         if lines:
             try:
@@ -150,16 +161,37 @@ class Wire:
             known = self._known.pop(run, None)
             if known is None:
                 known = _Known(found, now)
-            known.run, known.seen = found, now
-            if not known.params:
-                known.params = None  # another process may have logged the first ones
+            _see(known, found, now)
             self._keep(run, known)
         return known
+
+    def _renew(self) -> None:
+        """Look again at runs that are being logged to, before what is known of them is too old."""
+        while True:
+            known = self._aging.get()
+            run, now = known.run.run, time.monotonic()
+            try:
+                with self._ws.ledger.read() as tx:
+                    found = found_run(tx, run)
+                with self._lock:
+                    if self._known.get(run) is known:  # it was not changed here meanwhile, and so forgotten
+                        _see(known, found, now)
+            except (Refused, NoriaError):
+                self.forget(run)  # the next request finds out what is wrong, and is told
+            except Exception:
+                log.exception("run %s could not be looked at", run)
+                self.forget(run)
 
     def _keep(self, run: str, known: _Known) -> None:
         self._known[run] = known
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
+
+
+def _see(known: _Known, found: LoggedRun, now: float) -> None:
+    known.run, known.seen, known.is_renewing = found, now, False
+    if not known.params:
+        known.params = None  # another process may have logged the first ones
 
 
 def found_run(tx: Reader, run: str) -> LoggedRun:
@@ -230,9 +262,18 @@ def _require_active(found: LoggedRun) -> None:
         raise invalid(f"The run {found.run} must be in the 'active' state. Current state is {found.stage}.")
 
 
-def _by_time(metrics: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[str, int, float | str]]]:
-    found: dict[int, list[tuple[str, int, float | str]]] = {}
-    for metric in metrics:
-        point = (metric.get("key", ""), metric.get("step", 0), journal.number(metric.get("value", 0.0)))
-        found.setdefault(metric.get("timestamp", 0), []).append(point)
-    return found
+def _line(metrics: Sequence[Mapping[str, Any]]) -> bytes:
+    """The line of the journal that holds these points."""
+    points = [
+        (
+            each.get("key", ""),
+            each.get("step", 0),
+            each.get("timestamp", 0) * 1000,
+            journal.number(each.get("value", 0.0)),
+        )
+        for each in metrics
+    ]
+    at_us = points[0][2]
+    if all(each[2] == at_us for each in points):
+        return journal.encode("m", at_us, [(name, step, value) for name, step, _, value in points])
+    return journal.encode_columns(points)
