@@ -23,6 +23,7 @@ from noria.data import versions as datasets
 from noria.governance.approvals import approve
 from noria.loop.judging import content_ids, rows_for
 from noria.loop.promoting import Promotion, promote_model
+from noria.project.diff import diff
 from noria.registry import filing
 from noria.registry.facts import Verdict
 from noria.registry.versions import show
@@ -101,6 +102,22 @@ def test_the_better_takes_the_alias_and_what_is_live_begins_a_rollout(ws: Worksp
         filing.remove_version(ws, MODEL, 1)
     with pytest.raises(Conflict):
         filing.remove_model(ws, MODEL)
+
+
+def test_two_of_a_client_are_compared_on_the_rows_that_they_were_judged_on(ws: Workspace) -> None:
+    before = diff(ws, "churn:1", "churn:2")
+    assert before.scored is None
+    assert "files that a client keeps" in before.notes[0]
+    judged = promote_model(ws, "models:/churn/1")
+    promote_model(ws, "models:/churn/2")
+    found = diff(ws, "churn:1", "churn:2")
+    assert found.scored is not None
+    assert (found.scored.told, found.scored.rows) == (judged.holdout, judged.rows)
+    loss = next(each for each in found.scored.metrics if each.metric == "log_loss")
+    assert (loss.is_beyond_chance, (loss.difference or 0) > 0) == (True, True)
+    assert found.notes == tuple(f"churn:{number}: {verdict(judged, 'unseen rows').text}" for number in (1, 2)), (
+        "what the gates could not prove is said again"
+    )
 
 
 def test_a_dry_run_shows_every_verdict_of_a_worse_one(ws: Workspace) -> None:

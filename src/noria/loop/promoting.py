@@ -164,7 +164,7 @@ def _judged(case: _Case, candidate: VersionRecord, champion: int, how: str) -> t
         roles=rows.roles,
         metrics=rows.metrics or METRICS[task],
         slices=rows.slices,
-        data={"holdout": rows.told},
+        data={"holdout": rows.told, **({} if rows.version else {"object": min(rows.refs)})},
         checked=checked,
         opened=open_,
         rules=None if asked.metrics else _usual(asked, task),

@@ -27,7 +27,7 @@ from noria.registry.evidence import Champion, Evidence, Known
 from noria.registry.facts import GateJudged, Verdict
 from noria.registry.metrics import METRICS, CustomMetric, Metric
 from noria.registry.metrics import resolve as resolve_metrics
-from noria.registry.scored import HasRoles, Sample, hours_of, score
+from noria.registry.scored import HasRoles, Sample, hours_of, score, write_scores
 from noria.registry.versions import resolve
 from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
@@ -42,6 +42,8 @@ __all__ = ["Judgement", "decide", "examine", "judge", "policy_digest", "record"]
 
 MIN_ROWS = 2
 TEXT_LIMIT = 400
+SCORES_MAX = 1_000_000
+"""Labelled rows up to which the score of each is kept, so that a later comparison need not ask the model again."""
 
 
 @frozen(kw_only=True)
@@ -152,12 +154,12 @@ def examine(
         )
         verdicts.extend(decide(evidence, is_compared=incumbent is None or opponent is not None))
         verdicts.extend(_undefined(declared, sample))
-        about = {"bundle": candidate.bundle, "run": candidate.run, **(data or {})}
+        about = {"bundle": candidate.bundle, "run": candidate.run, **_named(roles), **(data or {})}
         title = f"{candidate.ref}" + (f" against {incumbent.ref}" if incumbent else ", no champion")
         act = functools.partial(_measured, evidence, holdout, about, title)
         evaluation = _attempt(verdicts, "evaluation", act)
-    if evaluation is not None:
-        evaluation = evaluate.store(ws, evaluation, verdicts)
+    if evaluation is not None and sample is not None:
+        evaluation = evaluate.store(ws, _with_scores(ws, evaluation, sample), verdicts)
     judged = GateJudged(
         model=candidate.model,
         version=candidate.version,
@@ -169,6 +171,19 @@ def examine(
         report=evaluation.report if evaluation else "",
     )
     return Judgement(judged=judged, evaluation=evaluation)
+
+
+def _named(roles: HasRoles) -> dict[str, str]:
+    """The columns that have a role, for whoever reads the holdout again."""
+    return {name: text for name in ("label", "key", "time") if (text := getattr(roles, name))}
+
+
+def _with_scores(ws: Workspace, evaluation: Evaluation, sample: Sample) -> Evaluation:
+    """The evaluation with the score of each row kept, unless they are very many."""
+    if len(sample.score) > SCORES_MAX:
+        return evaluation
+    scores = ws.objects.put_bytes(write_scores(sample.score))
+    return dataclasses.replace(evaluation, data={**evaluation.data, "scores": scores})
 
 
 def _measured(evidence: Evidence, holdout: pd.DataFrame, about: Mapping[str, Any], title: str) -> Evaluation:
@@ -208,6 +223,7 @@ def record(
     outputs = [("policy", judged.policy)]
     if evaluation is not None:
         outputs += [("report", evaluation.report), ("evaluation", evaluation.document)]
+        outputs += [("scores", evaluation.data["scores"])] if "scores" in evaluation.data else []
     failpoint("gate.judged")
     with ws.ledger.transaction() as tx:
         tx.append(

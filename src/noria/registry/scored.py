@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -20,7 +21,17 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["HasRoles", "Labelled", "Sample", "hours_of", "labelled", "numbers_of", "score"]
+__all__ = [
+    "HasRoles",
+    "Labelled",
+    "Sample",
+    "hours_of",
+    "labelled",
+    "numbers_of",
+    "read_scores",
+    "score",
+    "write_scores",
+]
 
 
 class HasRoles(Protocol):
@@ -125,3 +136,15 @@ def score(predictor: Predictor, frame: pd.DataFrame, label: str) -> Sample:
         task=predictor.task,
         unlabelled=found.unlabelled,
     )
+
+
+def write_scores(scores: Array) -> bytes:
+    """Scores as an object: what a version gave on each labelled row of its holdout, in the order of the rows."""
+    target = io.BytesIO()
+    np.save(target, np.asarray(scores, dtype="<f8"), allow_pickle=False)
+    return target.getvalue()
+
+
+def read_scores(content: bytes) -> Array:
+    """The scores of `write_scores`, shape (n_rows,)."""
+    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float64)

@@ -374,8 +374,13 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "diff": Command(
         target="noria.project.diff:diff",
-        summary="What differs between two runs, data versions, models or releases",
-        examples=("noria diff churn@r1 churn@r2", "noria diff customers@1 customers@2"),
+        summary="What differs between two runs, models or data versions, and why one is better",
+        examples=(
+            "noria diff churn:1 churn:2",
+            "noria diff run_01k3 run_01k4",
+            "noria diff churn@r1 churn@r2 --on customers@7",
+            "noria diff customers@1 customers@2 --json",
+        ),
         show="difference",
         is_slow=True,
     ),

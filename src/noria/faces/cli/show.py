@@ -17,6 +17,7 @@ from noria.core.printable import legible, printable
 from noria.faces.cli import (
     show_checks,
     show_data,
+    show_diff,
     show_experiments,
     show_folders,
     show_live,
@@ -181,7 +182,7 @@ RENDERERS: Mapping[str, Renderer] = {
     "audit": show_live.audit,
     "status": show_project.status,
     "explain": show_project.explain,
-    "difference": show_project.difference,
+    "difference": show_diff.difference,
     "table_diff": show_project.table_diff,
     "why": show_project.why,
     "logs": show_pipeline.logs,

@@ -1,4 +1,4 @@
-"""What the project as a whole looks like on a terminal: status, watch, explain, diff, why, tests."""
+"""What the project as a whole looks like on a terminal: status, watch, explain, why, tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from noria.faces.cli.text import (
     size,
 )
 
-__all__ = ["difference", "explain", "months", "report", "status", "table_diff", "tests", "time_left", "watched", "why"]
+__all__ = ["explain", "months", "report", "status", "table_diff", "tests", "time_left", "watched", "why"]
 
 WINDOWS_MAX = 12
 PATHS_MAX = 12
@@ -239,19 +239,6 @@ def _cells(value: Any) -> str:
 def _short(value: Any, limit: int = 48) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else name_of(value, 12) if isinstance(value, str) else str(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def difference(found: Mapping[str, Any]) -> str:
-    """What differs between two things, by section."""
-    if found["table"]:
-        return table_diff(found["table"])
-    if found["is_same"]:
-        return f"  {found['a']} and {found['b']} are the same"
-    rows = [
-        [each["section"], each["name"], _short(each["a"], 40), "→", _short(each["b"], 40), each["change"]]
-        for each in found["lines"]
-    ]
-    return f"  {found['kind']}  {found['a']} → {found['b']}\n" + columns(rows, indent="    ")
 
 
 def table_diff(found: Mapping[str, Any]) -> str:

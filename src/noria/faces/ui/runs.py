@@ -25,13 +25,13 @@ from noria.experiments.curves import Footers
 from noria.experiments.plot import CHARTS_MAX, Panel, chief, named, panels, parallel
 from noria.experiments.search import RunDetails, search_runs, show
 from noria.faces import verbs
-from noria.faces.cli import text
+from noria.faces.cli import show_diff, text
 from noria.faces.http.auth import actor_in
 from noria.faces.http.guarded import guarded
 from noria.faces.ui.answers import HEADERS, refused, tone
 from noria.governance.access import is_allowed
 from noria.governance.lineage import Link, ancestors, descendants
-from noria.project.diff import diff
+from noria.project.diff import diff, lines
 from noria.store.workspace import Workspace
 from noria.tracking.system import is_system
 
@@ -45,6 +45,8 @@ FOOTERS_MAX = 1024
 ARTIFACTS_MAX = 200
 LINKS_MAX = 20
 CELLS_MAX = 6
+SLICES_MAX = 40
+ROWS_MAX = 400
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/0"
 BUNDLE = "bundle"
 _MADE = ("model/", "release/", "dataset/", "deployment/")
@@ -89,7 +91,16 @@ def page(kind: str, *, project: str, title: str, is_going: bool = False, **shown
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters.update(
-        count=text.count, day=text.day, lasting=text.lasting, size=text.size, tone=tone, colour=draw.colour
+        bounds=_bounds,
+        decimal=text.decimal,
+        signed=text.signed,
+        percent=text.share,
+        count=text.count,
+        day=text.day,
+        lasting=text.lasting,
+        size=text.size,
+        tone=tone,
+        colour=draw.colour,
     )
     source = importlib.resources.files("noria.faces.ui") / "templates" / "runs.html"
     rendered: str = environment.from_string(source.read_text(encoding="utf-8")).render(
@@ -204,19 +215,37 @@ def _compare(ws: Workspace, request: Request, footers: Footers) -> str:
     drawn = panels(ws, runs, footers=footers)
     metric = request.query_params.get("metric", "") or chief(drawn)
     may_compare = _may(ws, request, "project.read")
+    is_going = any(run.status == "running" for run in runs)
+    told = _told_whole(ws, runs[0].run, runs[1].run) if may_compare and len(runs) == 2 and not is_going else None
     return page(
         "compare",
         project=ws.project.name,
         title=f"{len(runs)} runs",
-        is_going=any(run.status == "running" for run in runs),
+        is_going=is_going,
         runs=[{**verbs.builtins(run), "name": run.name or run.run} for run in runs],
         pictures=[_picture(each) for each in drawn],
         machine=[_picture(each) for each in panels(ws, runs, is_of_machine=True, footers=footers)],
         lines=_markup(parallel(ws, runs, metric)) if len(runs) > 2 and metric else "",
         metric=metric,
         may_compare=may_compare,
-        table=_differences(ws, [run.run for run in runs]) if may_compare else [],
+        told=told,
+        table=_differences(ws, [run.run for run in runs]) if may_compare and told is None else [],
     )
+
+
+def _told_whole(ws: Workspace, a: str, b: str) -> dict[str, Any]:
+    """Two runs that have ended, as `noria diff` compares them: figures, slices, what went in, the account."""
+    found: dict[str, Any] = verbs.builtins(diff(ws, a, b))
+    scored = found["scored"]
+    shown = [each for each in found["logged"] if scored is None or max(each["a_points"], each["b_points"]) > 1]
+    return {
+        **found,
+        "slices": show_diff.slices(scored)[:SLICES_MAX] if scored else [],
+        "moved": sum(way[1] for way in scored["flips"]["ways"]) if scored and scored["flips"] else 0,
+        "logged": shown[:ROWS_MAX],
+        "inputs": found["inputs"][:ROWS_MAX],
+        "others": show_diff.others(found["lines"]),
+    }
 
 
 def _differences(ws: Workspace, runs: Sequence[str]) -> list[dict[str, Any]]:
@@ -225,7 +254,7 @@ def _differences(ws: Workspace, runs: Sequence[str]) -> list[dict[str, Any]]:
     others: dict[tuple[str, str], dict[str, str]] = {}
     changes: dict[tuple[str, str], str] = {}
     for run in runs[1:]:
-        for line in diff(ws, runs[0], run).lines:
+        for line in lines(ws, runs[0], run):
             key = (line.section, line.name)
             firsts[key], changes[key] = line.a, line.change
             others.setdefault(key, {})[run] = line.b
@@ -238,6 +267,12 @@ def _differences(ws: Workspace, runs: Sequence[str]) -> list[dict[str, Any]]:
         }
         for key, first in firsts.items()
     ]
+
+
+def _bounds(pair: Sequence[float | None], is_change: bool = False) -> str:
+    """An interval; "" without one."""
+    show = text.signed if is_change else text.decimal
+    return "" if None in pair else f"[{show(pair[0], 4)}, {show(pair[1], 4)}]"
 
 
 def _short(value: str) -> str:

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 
 from noria.registry.evidence import Champion, Evidence
 from noria.registry.facts import Verdict
-from noria.registry.levels import levels_of
 from noria.registry.metrics import Metric, why_absent
-from noria.registry.paired import Paired, compare
+from noria.registry.paired import Paired
+from noria.registry.sliced import MIN_ROWS, compared, groups_by, widened
 
 __all__ = ["MIN_ROWS", "judge"]
-
-MIN_ROWS = 200
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
@@ -77,27 +75,7 @@ def _worst(gate: str, metric: Metric, rule: Mapping[str, float], evidence: Evide
 
 
 def _tested(metric: Metric, min_rows: int, evidence: Evidence, champion: Champion) -> list[tuple[str, Paired]]:
-    sample = evidence.sample
-    masks = [
-        (f"{column}={level}", mask)
-        for column in evidence.slices
-        for level, mask in levels_of(sample.rows[column])
-        if int(mask.sum()) >= max(min_rows, 1)
-    ]
-    level = 1 - (1 - evidence.policy.level) / max(len(masks), 1)
-    return [
-        (
-            place,
-            compare(
-                metric,
-                sample.y[mask],
-                champion.score[mask],
-                sample.score[mask],
-                level=level,
-                thresholds=(champion.threshold, sample.threshold),
-                rows=sample.rows[mask],
-                blocks=None if evidence.blocks is None else evidence.blocks[mask],
-            ),
-        )
-        for place, mask in masks
-    ]
+    groups = [each for each in groups_by(evidence.sample, evidence.slices) if each.n >= max(min_rows, 1)]
+    level = widened(evidence.policy.level, len(groups))
+    found = compared(metric, evidence.sample, champion, groups, level=level, blocks=evidence.blocks)
+    return [(f"{group.column}={group.level}", paired) for group, paired in zip(groups, found, strict=True)]
