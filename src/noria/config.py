@@ -149,10 +149,12 @@ class ReproduceConfig:
     """`[reproduce]`: `tolerance` says how far numbers may be from those of the run.
 
     It maps a step, a script, or a file, metric or model that a script makes, and goes before what the step itself
-    declares. |a - b| <= tolerance * max(1, |a|, |b|).
+    declares. |a - b| <= tolerance * max(1, |a|, |b|). `printed` says whether what a script prints counts as a
+    result; else a difference in it is told and changes no verdict.
     """
 
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    printed: bool = False
 
 
 @frozen(kw_only=True)

@@ -179,3 +179,24 @@ def test_what_is_no_notebook_is_refused(folder: Path) -> None:
     assert refused.returncode == 2
     assert "defines no step" in refused.stderr
     assert noria(folder, "run", "plain.ipynb", "--", "argument").returncode == 2
+
+
+def test_a_result_of_a_class_of_a_cell_is_cached_until_the_class_is_another(project: Path) -> None:
+    held = "class Held:\n    def __init__(self, values):\n        self.values = values\n\n    def total(self):\n        return {}"
+    cells = [
+        "import noria as nr",
+        held.format("sum(self.values)"),
+        "@nr.step\ndef make() -> Held:\n    return Held([1, 2, 3])\n\n"
+        "@nr.step\ndef use(held: Held) -> int:\n    return held.total()\n\n"
+        "@nr.pipeline\ndef small():\n    use(make())",
+        "print([(s.step, s.status) for s in nr.run(small).steps])",
+    ]
+    said = []
+    for text in ("sum(self.values)", "sum(self.values)", "1 + sum(self.values)"):
+        cells[1] = held.format(text)
+        notebook(project / "classes.ipynb", cells)
+        done = noria(project, "run", "classes.ipynb")
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.splitlines()[0])
+    first = "[('make', 'done'), ('use', 'done')]"
+    assert said == [first, "[('make', 'cached'), ('use', 'cached')]", first]

@@ -359,3 +359,38 @@ def _until(look: Any) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found
+
+
+def test_times_that_workers_measure_are_located_in_files_and_in_models(folder: Path) -> None:
+    text = (
+        "import numpy as np, pandas as pd\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.model_selection import GridSearchCV\n"
+        "X = np.random.RandomState(0).normal(size=(60, 2))\n"
+        "y = (X[:, 0] > 0).astype(int)\n"
+        "g = GridSearchCV(LogisticRegression(), {'C': [0.1, 1.0]}, n_jobs=2, cv=2).fit(X, y)\n"
+    )
+    ran(folder, text)  # the model is all that differs
+    found = again(folder, code=1)
+    assert (found["step"], found["causes"][0]["kind"]) == ("model g", "time"), found["causes"]
+    ran(folder, text + "pd.DataFrame(g.cv_results_).to_csv('results.csv')\n")
+    found = again(folder, code=1)
+    assert found["step"] == "results.csv"
+    assert [(each["kind"], each["sure"]) for each in found["causes"]] == [("time", "proved")], found["causes"]
+    assert found["causes"][0]["where"].startswith("train.py:6  g = GridSearchCV("), found["causes"]
+
+
+def test_what_is_printed_is_compared_and_counts_where_that_is_declared(folder: Path) -> None:
+    ran(folder, "import datetime\nprint('begun', datetime.datetime.now())\nprint('5 rows')\n")
+    assert verdict(again(folder)) == {"exit code": "identical", "printed": "identical"}
+    ran(folder, "import random\nprint('5 rows')\nprint(random.random())\n")
+    found = again(folder)
+    assert (found["verdict"], found["ok"], found["step"]) == ("identical", True, "")
+    assert verdict(found) == {"exit code": "identical", "printed": "noted"}
+    assert found["steps"][-1]["text"].startswith("line 2: '0."), found["steps"]
+    with (folder / "noria.toml").open("a") as settings:
+        settings.write("[reproduce]\nprinted = true\n")
+    found = again(folder, code=1)
+    assert (found["verdict"], found["step"]) == ("different", "printed")
+    first = found["causes"][0]
+    assert (first["kind"], first["where"][:10]) == ("unseeded random", "train.py:3"), found["causes"]

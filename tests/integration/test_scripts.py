@@ -373,3 +373,26 @@ def test_files_of_a_script_that_opens_noria_are_seen_too(folder: Path) -> None:
     assert found.returncode == 0, found.stderr
     _, _, document = last(folder)
     assert [[each["path"] for each in document[what]] for what in ("read", "written")] == [["data.csv"], ["copy.csv"]]
+
+
+def test_why_tells_what_changed_since_the_run_before_of_the_script(folder: Path) -> None:
+    text = "import sys\ndef double(x):\n    return 2 * x\n\nopen('data.csv').read()\nprint(double(3))\n"
+    (folder / "calm.py").write_text(text)
+    assert noria(folder, "run", "calm.py").returncode == 0
+    first = json.loads(noria(folder, "why", "--json").stdout)
+    assert (first["script"], first["since"], first["changes"]) == ("calm.py", "", [])
+    assert noria(folder, "run", "calm.py").returncode == 0
+    same = json.loads(noria(folder, "why", "--json").stdout)
+    assert (same["since"], same["changes"]) == (first["run"], [])
+    assert "nothing that is on record changed" in noria(folder, "why").stdout
+    (folder / "calm.py").write_text(text.replace("2 * x", "3 * x"))
+    (folder / "data.csv").write_text("age,fee,churned\n1,2,0\n")
+    assert noria(folder, "run", "calm.py", "--", "--fast").returncode == 0
+    told = json.loads(noria(folder, "why", "--json").stdout)
+    assert [(each["what"], each["how"]) for each in told["changes"]] == [
+        ("calm.py function double", "changed"),
+        ("command", "python calm.py -> python calm.py --fast"),
+        ("file data.csv", "changed"),
+    ]
+    assert told["changes"][0]["lines"] == [" def double(x):", "-    return 2 * x", "+    return 3 * x"]
+    assert "calm.py function double changed" in noria(folder, "why").stdout

@@ -68,6 +68,8 @@ class NoriaError(Exception):
         message: one sentence, with the offending value.
         where: file, step, model or table it happened in; empty when the message says it.
         hint: what to do next; a command where there is one.
+
+    `details` is more for machines, as plain JSON: a failed run's steps. Empty but for what `--json` prints.
     """
 
     code = "noria"
@@ -80,6 +82,7 @@ class NoriaError(Exception):
         self.message = message
         self.where = where
         self.hint = hint
+        self.details: dict[str, object] = {}
 
     @property
     def line(self) -> str:

@@ -8,6 +8,7 @@ very process, with stand-ins for all that chance can enter by. `files` says how 
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import dataclasses
 import importlib
@@ -17,7 +18,8 @@ import pickle
 import runpy
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,8 @@ def _whole(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Run the script as `noria run` runs it, and tell everything that was seen of it."""
     root, folder, path = _ready(spec)
     executed = folder.parent / f"executed-{path.name}"
-    ended = carry_out(path, spec["words"], folder, executed, log=folder.parent / "script.log")
+    log = folder.parent / "script.log"
+    ended = carry_out(path, spec["words"], folder, executed, log=log)
     captured = collect(folder, main=path)
     state = root / ".noria"
     return {
@@ -88,6 +91,7 @@ def _whole(spec: Mapping[str, Any]) -> dict[str, Any]:
         "failure": what_failed(folder, ended.complaints),
         "seconds": ended.seconds,
         "models": _models(spec, captured, root, path) if ended.code == 0 else [],
+        "log": str(log),
         "lock": locks.lock(state),
         "host": hosts.host().document(),
         "packages": _packages(captured, state),
@@ -184,15 +188,39 @@ def _trial(spec: Mapping[str, Any]) -> dict[str, Any]:
     root, folder, path = _ready(spec)
     made = chance.install(root, spec["settings"])
     os.environ.update(watched_environment(folder, os.environ))
-    _preload(spec, root)
     recorder.start(str(folder))
-    code, failure = _carried_out(path, spec["words"], made)
+    _preload(spec, root)  # the hooks are there by now: they see the classes of a library as these are made
+    log = folder.parent / "script.log"
+    with _printing_to(log) if spec["with_log"] else contextlib.nullcontext():
+        code, failure = _carried_out(path, spec["words"], made)
+    if spec["with_models"]:
+        atexit._run_exitfuncs()  # the record of what the script still holds is made at the end of Python
+    captured = collect(folder, main=path)
     return {
-        **_seen(spec, collect(folder, main=path)),
+        **_seen(spec, captured),
         "exit_code": code,
         "failure": failure,
+        "models": _models(spec, captured, root, path) if code == 0 else [],
+        "log": str(log) if spec["with_log"] else "",
         "seen": [dataclasses.asdict(each) for each in made.seen.values()],
     }
+
+
+@contextlib.contextmanager
+def _printing_to(log: Path) -> Iterator[None]:
+    """Let what this process prints go to a file, be it from compiled code."""
+    kept = {number: os.dup(number) for number in (1, 2)}
+    with log.open("wb") as file:
+        for number in kept:
+            os.dup2(file.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, old in kept.items():
+                os.dup2(old, number)
+                os.close(old)
 
 
 def _preload(spec: Mapping[str, Any], root: Path) -> None:
@@ -231,15 +259,29 @@ def _carried_out(path: Path, words: list[str], made: Chance) -> tuple[int, str]:
             if path.suffix == ".ipynb":
                 _cells(path)
             else:
-                runpy.run_path(words[0], run_name="__main__")
-            for thread in threading.enumerate():
-                if thread is not threading.main_thread() and not thread.daemon:
-                    thread.join()
+                _left_as_main(runpy.run_path(words[0], run_name="__main__"))
+            _end_threads()
     except SystemExit as left:
         return (0 if left.code is None else left.code if isinstance(left.code, int) else 1), ""
     except Exception as error:  # noqa: BLE001  # the script's own: told, as Python tells it by its exit code
         return 1, f"{type(error).__name__}: {error}"[:300]
     return 0, ""
+
+
+def _left_as_main(space: Mapping[str, Any]) -> None:
+    """Let what a script left be found where Python leaves it."""
+    sys.modules["__main__"] = main = types.ModuleType("__main__")
+    vars(main).update(space)
+
+
+def _end_threads() -> None:
+    """As Python does at its end: pools that are still open are told to close, then every thread is waited for."""
+    closing: list[Callable[[], None]] = vars(threading)["_threading_atexits"]
+    while closing:
+        closing.pop()()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
 
 
 def _cells(path: Path) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from noria.core.errors import UsageError
+from noria.core.errors import NoriaError, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.lazy import lazy
@@ -21,6 +21,7 @@ from noria.core.verb import verb
 from noria.loop import pins, preconditions
 from noria.loop.interrupted import interrupted
 from noria.loop.report import RunReport, plain_report, report, step_line
+from noria.pipeline import records
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.execute import Manner, StepReport, execute, executor_for, manner_of
 from noria.pipeline.given import given
@@ -71,11 +72,11 @@ def run(
     budget: str = "",
     metric: str = "",
     seed: int | None = None,
-    parallel: int = 0,
+    parallel: int | None = None,
     resume: str = "",
     executor: str = "",
     on_failure: str = "",
-    workers: int = 0,
+    workers: int | None = None,
 ) -> RunReport:
     """Run the project's pipeline: check the data, do what has changed, judge the model, make a release.
 
@@ -103,6 +104,9 @@ def run(
     Example: noria run
     """
     challenge = Challenge(cause=cause)
+    for name, count in (("parallel", parallel), ("workers", workers)):
+        if count is not None and count < 1:
+            raise UsageError(f"{name} is {count}, less than 1", hint="leave it out, or give a number from 1")
     manner = manner_of(ws, executor=executor, on_failure=on_failure, workers=workers)
     if search is not None and search < 1:
         raise UsageError(f"a search of {search} trials was asked for", hint="noria run --search 20")
@@ -114,7 +118,7 @@ def run(
             budget=budget,
             metric=metric,
             seed=seed,
-            parallel=parallel,
+            parallel=parallel or 0,
         )
         return _searched(ws, challenge, asked, pipeline=pipeline, params=params, resume=resume, manner=manner)
     if any((sampler, pruner, budget, metric, parallel)) or seed is not None:
@@ -178,7 +182,7 @@ def perform(
     with contextlib.closing(executor_for(definition, manner or manner_of(ws))) as executor:
         found = pins.resolve(ws, definition, challenge.datasets)
         handle = _begin(ws, definition, challenge, found, params) if before is None else tracking.resume(ws, before.run)
-        with handle:
+        with _telling_steps(ws, handle.run), handle:
             if ws.project.run.system_metrics:
                 handle.watch()
             lines = pins.checked(handle.held(), found)
@@ -217,6 +221,32 @@ def perform(
         made=made,
         seconds=time.monotonic() - began,
     )
+
+
+@contextlib.contextmanager
+def _telling_steps(ws: Workspace, run: str) -> Iterator[None]:
+    """Let a failure of a run tell its steps, those that ended and the one that failed."""
+    try:
+        yield
+    except NoriaError as error:
+        if not isinstance(error, WorldError):  # of a store that fails nothing more is asked
+            with ws.ledger.read() as tx:
+                ended = records.steps(tx, run)
+            error.details = {
+                "run": run,
+                "steps": [
+                    {
+                        "step": each.step,
+                        "status": each.status,
+                        "because": each.because,
+                        "error": each.error,
+                        "seconds": each.seconds,
+                        "attempts": each.attempts,
+                    }
+                    for each in ended
+                ],
+            }
+        raise
 
 
 def _begin(

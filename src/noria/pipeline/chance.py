@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
+import copyreg
 import datetime
 import functools
 import hashlib
 import linecache
 import multiprocessing.pool
 import os
+import pkgutil
 import platform
 import random
 import socket
@@ -32,7 +34,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
@@ -146,6 +148,8 @@ class Chance:
 def install(root: Path, settings: Mapping[str, str]) -> Chance:
     """Put the stand-ins in place, before the project is imported. They stay as long as the process."""
     made = Chance(root, dict(settings))
+    if settings.get(TIME) or settings.get(RANDOM):
+        os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # no workers, whose clocks and generators are their own
     _install_random(made)
     _install_numpy(made)
     _install_uuid(made)
@@ -155,20 +159,36 @@ def install(root: Path, settings: Mapping[str, str]) -> Chance:
     return made
 
 
+class _StandIn:
+    """Lets `answer(real, *args)` speak for a function while a step is watched, but not to Noria's own code.
+
+    It is pickled as the name of what it stands for: in another process that is the real one.
+    """
+
+    def __init__(self, chance: Chance, owner: Any, name: str, answer: Callable[..., Any]) -> None:
+        self._chance, self._answer, self._real = chance, answer, getattr(owner, name)
+        self._is_method = isinstance(owner, type)
+        self._name = (
+            f"{owner.__module__}:{owner.__qualname__}.{name}" if self._is_method else f"{owner.__name__}:{name}"
+        )
+        with contextlib.suppress(AttributeError, TypeError):  # a builtin has fewer names to copy
+            functools.update_wrapper(self, self._real)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._chance.is_active or _is_ours(sys._getframe(1)):
+            return self._real(*args, **kwargs)
+        return self._answer(self._real, *args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None or not self._is_method else types.MethodType(self, instance)
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return pkgutil.resolve_name, (self._name,)
+
+
 def _stand_in(chance: Chance, owner: Any, name: str, answer: Callable[..., Any]) -> None:
-    """Let `answer(real, *args)` speak for a function while a step is watched, but not to Noria's own code."""
-    real = getattr(owner, name, None)
-    if real is None:
-        return
-
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        if not chance.is_active or _is_ours(sys._getframe(1)):
-            return real(*args, **kwargs)
-        return answer(real, *args, **kwargs)
-
-    with contextlib.suppress(AttributeError, TypeError):  # a builtin has fewer names to copy
-        functools.update_wrapper(stand_in, real)
-    setattr(owner, name, stand_in)
+    if getattr(owner, name, None) is not None:
+        setattr(owner, name, _StandIn(chance, owner, name, answer))
 
 
 def _is_ours(frame: types.FrameType) -> bool:
@@ -362,7 +382,17 @@ def _clock_classes(chance: Chance) -> dict[str, type]:
         def today(cls) -> Any:
             return now().date()
 
-    return {"datetime": Datetime, "date": Date}
+    found: dict[str, type] = {"datetime": Datetime, "date": Date}
+    for name, made in found.items():
+        made.__module__ = "datetime"
+        made.__qualname__ = str(name.encode(), "ascii")  # no interned text: a pickle tells what is one and the same
+    return found
+
+
+def _reduced(moment: datetime.date) -> tuple[Any, ...]:
+    """A real date or datetime as its own pickle, which finds its class by name, and so the one that is there now."""
+    _, *rest = cast("tuple[Any, ...]", moment.__reduce_ex__(4))
+    return getattr(datetime, type(moment).__name__), *rest
 
 
 def _own(cls: type, stand_in: type, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -394,9 +424,13 @@ def _classes(chance: Chance) -> Iterator[None]:
         setattr(owner, name, made["datetime" if value is real["datetime"] else "date"])
     for name in kept:
         setattr(stamp, name, _stamp_now(chance, stamp, name))
+    for kind in real.values():
+        copyreg.pickle(kind, _reduced)
     try:
         yield
     finally:
+        for kind in real.values():
+            copyreg.dispatch_table.pop(kind, None)
         for owner, name, value in changed:
             setattr(owner, name, value)
         for name, value in kept.items():

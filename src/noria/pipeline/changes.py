@@ -13,7 +13,7 @@ from typing import Any
 from noria.core.frozen import frozen
 from noria.pipeline.documents import KeyDocument
 
-__all__ = ["Change", "changes"]
+__all__ = ["Change", "changes", "with_lines"]
 
 LINES = 12
 
@@ -85,9 +85,14 @@ def _code(name: str, before: KeyDocument, now: KeyDocument) -> Change:
     old, new = before.shown.get(name, ""), now.shown.get(name, "")
     if name.startswith(("constant ", "parameter ")) and how == "changed" and old != new:
         return Change(what=name, how=f"{old} -> {new}")
+    return with_lines(name, how, old, new)
+
+
+def with_lines(what: str, how: str, old: str, new: str) -> Change:
+    """A change of a text, with its lines."""
     lines = [
         line
         for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=1)
         if not line.startswith(("---", "+++", "@@"))
     ]
-    return Change(what=name, how=how, lines=tuple(lines[:LINES]), hidden=max(0, len(lines) - LINES))
+    return Change(what=what, how=how, lines=tuple(lines[:LINES]), hidden=max(0, len(lines) - LINES))

@@ -4,7 +4,8 @@ What is saved is working state, not history: an object in the store, named by a 
 the step is done, so that checkpoints are no facts and are collected with the rest. A checkpoint
 belongs to the key of its step: after an edit, or with other inputs, none is found. The same state
 and the same remaining items give the same result, so a resumed training ends with the same bytes if
-everything that changes from pass to pass is handed over, random generators included.
+everything that changes from pass to pass is handed over. The generators that a process has one of
+(`random`, `numpy.random`, PyTorch's) are kept without being asked: dropout and shuffling draw from them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -55,7 +57,8 @@ class Keeper:
         Raises: StepFailed if it cannot be kept without loss.
         """
         try:
-            stored = values.store(self.ws.objects, [_taken(each) for each in state], root=self.ws.project.root)
+            kept = [*(_taken(each) for each in state), _generators()]
+            stored = values.store(self.ws.objects, kept, root=self.ws.project.root)
         except Unstorable as error:
             raise StepFailed(f"nr.checkpointed cannot keep that: {error.reason}", hint=error.hint) from error
         failpoint("checkpoint.stored")
@@ -76,10 +79,11 @@ class Keeper:
             kept = values.read(self.ws.objects, Value(str(name), kind), self.ws.project.root)
         except (NotFound, WorldError):
             return 0  # gone or altered: never used, and the passes are made again
-        if len(kept) != len(state):
+        if len(kept) != len(state) + 1:
             return 0
-        for each, before in zip(state, kept, strict=True):
+        for each, before in zip(state, kept[:-1], strict=True):
             _put_back(each, before)
+        _put_back_generators(kept[-1])
         return passes
 
     def forget(self) -> None:
@@ -114,8 +118,9 @@ def checkpointed(items: Iterable[T], *state: Any, every: str = "30s") -> Iterato
     Args:
         items: the same in every attempt, such as `range(100)`.
         state: everything that passes change: estimators with `partial_fit`, arrays, dictionaries and
-            lists (changed in place), `numpy.random.Generator`, `random.Random`, objects with
-            `state_dict` and `load_state_dict`. Each by itself: what two of them share is doubled.
+            lists (changed in place), `numpy.random.Generator`, `random.Random`, `torch.Generator`, objects
+            with `state_dict` and `load_state_dict`. Each by itself: what two of them share is doubled. The
+            generators of `random`, `numpy.random` and PyTorch themselves are kept in any case.
         every: "0s" saves after each pass.
     Raises: UsageError for a state that cannot be changed in place; StepFailed if it cannot be kept.
     Example: for epoch in nr.checkpointed(range(20), model, shuffler): model.partial_fit(x, y)
@@ -165,6 +170,8 @@ def _taken(thing: Any) -> Any:
         return thing.getstate()
     if _is_generator(thing):
         return thing.bit_generator.state
+    if _is_torch_generator(thing):
+        return thing.get_state()
     return thing
 
 
@@ -176,6 +183,8 @@ def _put_back(thing: Any, state: Any) -> None:
         thing.setstate(state)
     elif _is_generator(thing):
         thing.bit_generator.state = state
+    elif _is_torch_generator(thing):
+        thing.set_state(state)
     elif isinstance(thing, dict | set):
         thing.clear()
         thing.update(state)
@@ -190,3 +199,32 @@ def _put_back(thing: Any, state: Any) -> None:
 
 def _is_generator(thing: Any) -> bool:
     return type(thing).__name__ == "Generator" and type(thing).__module__.startswith("numpy.random")
+
+
+def _is_torch_generator(thing: Any) -> bool:
+    return type(thing).__name__ == "Generator" and type(thing).__module__.startswith("torch")
+
+
+def _generators() -> dict[str, Any]:
+    """The states of the generators that a process has one of, of the libraries that are loaded."""
+    found: dict[str, Any] = {"random": random.getstate()}
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    if numpy is not None:
+        found["numpy"] = numpy.get_state()
+    if torch is not None:
+        found["torch"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():
+            found["cuda"] = torch.cuda.get_rng_state_all()
+    return found
+
+
+def _put_back_generators(states: dict[str, Any]) -> None:
+    """Let them go on as they would have. What drew in the cut-off process was loaded by its step, and so it is now."""
+    random.setstate(states["random"])
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    if numpy is not None and "numpy" in states:
+        numpy.set_state(states["numpy"])
+    if torch is not None and "torch" in states:
+        torch.set_rng_state(states["torch"])
+        if "cuda" in states and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(states["cuda"])

@@ -358,6 +358,12 @@ def _with_plain_dtypes(part: Any) -> Any:
     return tuple(_plain_dtype(each) for each in part) if type(part) is tuple else part
 
 
+def _is_of_cells(name: str) -> bool:
+    """Whether a cell of the notebook that runs here has defined a class of that name; what it imported is none."""
+    made = vars(sys.modules["__main__"]).get(name)
+    return isinstance(made, type) and made.__module__ == "__main__"
+
+
 def _allowed(root: Path) -> Callable[[str, str], bool]:
     """Whether a pickle may name something: estimator libraries, a few plain types, the project's own modules."""
 
@@ -369,6 +375,8 @@ def _allowed(root: Path) -> Callable[[str, str], bool]:
             return name in _PLAIN_NAMES[module]
         if "." in name:
             return False  # a dotted name reaches through a module's imports
+        if module == "__main__":
+            return _is_of_cells(name)
         if module == "numpy" and isinstance(getattr(np, name, None), np.ufunc):
             return True  # FunctionTransformer(np.log1p) and its like
         if top in _LIBRARIES:

@@ -11,6 +11,7 @@ from noria.pipeline.cache import read_list
 from noria.pipeline.changes import Change, changes
 from noria.pipeline.records import StepRecord
 from noria.pipeline.unrun import require_begun
+from noria.project.script_changes import since
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 
@@ -39,18 +40,26 @@ class StepWhy:
 
 @frozen(kw_only=True)
 class Why:
-    """A run and its steps in the order in which they ended. `cause` is who or what asked for it."""
+    """A run and its steps in the order in which they ended. `cause` is who or what asked for it.
+
+    Of a script, `since` is the run before of the same script ("" for the first) and `changes` what is otherwise.
+    """
 
     run: str
     status: str
     cause: str
     reason: str
     steps: tuple[StepWhy, ...]
+    script: str = ""
+    since: str = ""
+    changes: tuple[Change, ...] = ()
 
 
 @verb(permission="project.read", changes=False)
 def why(ws: Workspace, run: str = "", step: str = "") -> Why:
     """Why each step of a run ran, or did not, and the lines that changed; the newest run without an id.
+
+    Of a script: what is otherwise than in the run before of the same script.
 
     Args:
         run: its id, or the first or last characters of it; or the name of a step, of its newest run.
@@ -77,12 +86,16 @@ def why(ws: Workspace, run: str = "", step: str = "") -> Why:
         before = {each.step: pipeline.before(tx, each) for each in steps}
     if step and not steps:
         raise NotFound(f"run {found.run} has no step {step!r}", hint="noria why shows the steps of the newest run")
+    told = None if steps else since(ws, found.run)
     return Why(
         run=found.run,
         status=found.status,
         cause=found.cause,
         reason=found.reason,
         steps=tuple(_why(ws, each, before[each.step]) for each in steps),
+        script=found.pipeline if told is not None else "",
+        since=told[0] if told is not None else "",
+        changes=tuple(told[1]) if told is not None else (),
     )
 
 

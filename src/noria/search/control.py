@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
@@ -10,6 +10,7 @@ from noria.core.verb import verb
 from noria.search import page, records
 from noria.search.records import StudyRecord
 from noria.search.study import resolve
+from noria.store.owner import is_dead
 from noria.store.workspace import Workspace
 
 __all__ = ["StudyLine", "StudyReport", "TrialLine", "list_studies", "report_of", "show"]
@@ -17,7 +18,7 @@ __all__ = ["StudyLine", "StudyReport", "TrialLine", "list_studies", "report_of",
 
 @frozen(kw_only=True)
 class StudyLine:
-    """A study in a list."""
+    """A study in a list. `status` is running, finished, failed, or lost if the process that was at it is gone."""
 
     study: str
     status: str
@@ -68,17 +69,28 @@ class StudyReport:
     next: str
 
 
+def _held(ws: Workspace) -> frozenset[str]:
+    """The leases of studies that a process is at: those in time whose owner is not known to be dead."""
+    return frozenset(each.name for each in ws.jobs.leases("study/") if each.is_live and not is_dead(each.owner))
+
+
+def _status(study: StudyRecord, held: Collection[str]) -> str:
+    """A study that nobody is at any more is lost: its process died. It can be resumed."""
+    return "lost" if study.status == "running" and f"study/{study.study}" not in held else study.status
+
+
 @verb(permission="search.read", changes=False, name="list")
 def list_studies(ws: Workspace, limit: int = 20) -> list[StudyLine]:
     """Searches, newest first, each with its best trial.
 
     Example: noria search list
     """
+    held = _held(ws)
     with ws.ledger.read() as tx:
         return [
             StudyLine(
                 study=study.study,
-                status=study.status,
+                status=_status(study, held),
                 model=study.model,
                 metric=study.metric,
                 best=study.best,
@@ -112,7 +124,7 @@ def report_of(ws: Workspace, study: StudyRecord) -> StudyReport:
     is_over = study.status == "finished"
     return StudyReport(
         study=study.study,
-        status=study.status,
+        status=_status(study, _held(ws)),
         model=study.model,
         metric=study.metric,
         better=study.better,

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -222,7 +222,7 @@ def _failed(error: Exception, is_json: bool) -> int:
     from noria.core.errors import NoriaError
 
     if isinstance(error, NoriaError):
-        _print_error(error.code, error.message, error.where, error.hint, is_json)
+        _print_error(error.code, error.message, error.where, error.hint, is_json, error.details)
         return error.exit_code
     from noria.faces.cli.crash import save
     from noria.store.disk import too_long
@@ -237,11 +237,13 @@ def _failed(error: Exception, is_json: bool) -> int:
     return 3
 
 
-def _print_error(code: str, message: str, where: str, hint: str, is_json: bool) -> None:
-    """At most six lines; the message gives way to where and hint."""
+def _print_error(
+    code: str, message: str, where: str, hint: str, is_json: bool, details: Mapping[str, object] | None = None
+) -> None:
+    """At most six lines; the message gives way to where and hint. As JSON with what more is known, beside it."""
     if is_json:
         told = {"code": code, "message": message, "where": where, "hint": hint}
-        click.echo(json.dumps({"error": told}, ensure_ascii=False))
+        click.echo(json.dumps({"error": told, **(details or {})}, ensure_ascii=False))
         return
     tail = [f"where: {legible(where)}".splitlines()[0]] if where else []
     tail += [f"next:  {legible(hint)}".splitlines()[0]] if hint else []

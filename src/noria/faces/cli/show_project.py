@@ -328,7 +328,19 @@ def why(found: Mapping[str, Any]) -> str:
         if len(found["steps"]) == 1 and each["reads"]:
             told.append(f"    holds while these do: {', '.join(each['reads'][:6])}")
         parts += [f"  {click.style(each['step'], bold=True)}", *told] if told else []
+    if found.get("script"):
+        parts += _of_script(found)
     return "\n".join(parts)
+
+
+def _of_script(found: Mapping[str, Any]) -> list[str]:
+    """What is otherwise than in the run before of a script."""
+    name = click.style(found["script"], bold=True)
+    if not found["since"]:
+        return [f"  {name}  its first run"]
+    if not found["changes"]:
+        return [f"  {name}  nothing that is on record changed since {found['since']}"]
+    return [f"  {name}  since {found['since']}", *(line for each in found["changes"] for line in _change(each))]
 
 
 def _change(change: Mapping[str, Any]) -> list[str]:

@@ -98,8 +98,9 @@ def reproduction(found: Mapping[str, Any]) -> str:
         lines.append(f"  {click.style('first', dim=True)}  {click.style(head, fg='red', bold=True)}")
         lines += [line for cause in found["causes"][:CAUSES_MAX] for line in _cause(cause)]
     lines += [f"  {click.style('note', fg='yellow')}   {note}" for note in found["notes"][:NOTES_MAX]]
-    same = sum(each["verdict"] in ("identical", "tolerated") for each in found["steps"])
-    lines.append(f"  {_word(found)}  {same} of {len(found['steps'])}   {found['seconds']:.1f} s")
+    counted = [each for each in found["steps"] if each["verdict"] != "noted"]
+    same = sum(each["verdict"] in _GOOD for each in counted)
+    lines.append(f"  {_word(found)}  {same} of {len(counted)}   {found['seconds']:.1f} s")
     lines.append(f"  signed {name_of(found['document'], 12)}   fact {found['fact']}")
     return "\n".join(line for line in lines if line)
 
@@ -109,7 +110,7 @@ _GOOD = ("identical", "tolerated")
 
 
 def _verdict(word: str) -> str:
-    return click.style(word, fg="green" if word in _GOOD else "red")
+    return click.style(word, fg="green" if word in _GOOD else "yellow" if word == "noted" else "red")
 
 
 def _pins(found: Mapping[str, Any]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """A script's run done again: laid out, run once more, and everything that it made beside what is on record.
 
 What it made are its files, the metrics and parameters of its fits, its models and its exit code, each of them one
-step of the verdict, in the order in which they came. What it prints is no result. Where one differs, the script runs
-again and again, whole, by the same experiments that a step of a pipeline goes through (`diagnose.py`).
+step of the verdict, in the order in which they came. What it prints is compared and told, and is a result only where
+the project says so. Where one differs, the script runs again and again, whole, by the same experiments that a step of
+a pipeline goes through (`diagnose.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,10 @@ from noria.project.again.child import Died, asked
 from noria.project.again.diagnose import Evidence, Probe, Prober, diagnose
 from noria.project.again.outcome import Done, Where, stored_document
 from noria.project.again.place import Lacking
+from noria.project.again.printed import difference, normal
 from noria.project.again.repeat import PROBE_S, bundle_verdict, metrics, pair_verdict
 from noria.project.again.script_place import ScriptPlace, lay_out, plain_name
-from noria.project.again.verdict import DIFFERENT, FAILED, IDENTICAL, OutputVerdict, StepVerdict
+from noria.project.again.verdict import DIFFERENT, FAILED, IDENTICAL, NOTED, OutputVerdict, StepVerdict
 from noria.registry import records as registry
 from noria.scripts import records as scripts
 from noria.scripts.records import ScriptRecord
@@ -40,7 +43,7 @@ from noria.tracking.records import RunRecord
 __all__ = ["ScriptFound", "found", "repeated"]
 
 MODULE = "noria.faces.again_script"
-EXIT, PARAMETERS = "exit code", "parameters"
+EXIT, PARAMETERS, PRINTED = "exit code", "parameters", "printed"
 _NOTES = {"connected to ": "connects to ", "started ": "starts "}
 
 
@@ -232,7 +235,8 @@ class _Again:
         timed = [*self._files(told), *self._metrics(told)]
         made = [step for at, step in sorted(timed, key=lambda pair: pair[0]) if at < math.inf]
         lacking = [step for at, step in timed if at == math.inf]
-        return [*made, *self._parameters(told), *self._exit(told), *lacking, *self._models(told)]
+        end = [*self._parameters(told), *self._exit(told)]
+        return [*made, *end, *lacking, *self._models(told), *self._printed(told)]
 
     def _tolerance(self, name: str) -> float:
         return self.stated.get(name, self.stated.get(self.script, 0.0))
@@ -329,6 +333,30 @@ class _Again:
         seconds = round(float(told.get("seconds", 0.0)), 6)
         yield StepVerdict(step=EXIT, verdict=verdict, outputs=(output,), seconds=seconds, text=text)
 
+    def _printed(self, told: Mapping[str, Any]) -> Iterator[StepVerdict]:
+        """What it printed, without what is another in every run; nothing if it never printed, or the log is gone."""
+        if self.known.record.command[0] != "python":
+            return  # the log of a notebook is what its kernel complains of
+        try:
+            then = normal(self.ws.objects.get_bytes(str(self.known.document["log"])))
+        except (NotFound, WorldError):
+            return
+        now = self._normal(told)
+        if not (then or now):
+            return
+        text = difference(then, now)
+        verdict = (DIFFERENT if self.ws.project.reproduce.printed else NOTED) if text else IDENTICAL
+        names = digest(then.encode()), digest((now if text else then).encode())
+        output = OutputVerdict(name=PRINTED, verdict=verdict, then=names[0], now=names[1], text=text)
+        yield StepVerdict(step=PRINTED, verdict=verdict, outputs=(output,), text=text)
+
+    def _normal(self, told: Mapping[str, Any]) -> str:
+        """What it printed now, with the folders of then."""
+        if not told.get("log"):
+            return ""
+        folders = [(str(self.laid.work), ""), (str(self.laid.temporary), tempfile.gettempdir())]
+        return normal(Path(told["log"]).read_bytes(), folders)
+
     def _models(self, told: Mapping[str, Any]) -> Iterator[StepVerdict]:
         """The bundles of the models that it left beside those on record, as of a pipeline."""
         made = list(told.get("models", ()))
@@ -345,18 +373,13 @@ class _Again:
     def causes(self, told: Mapping[str, Any], first: StepVerdict) -> list[Cause]:
         """Why the first thing came out otherwise."""
         known = self.known
-        if first.step.startswith("model "):
-            how = "; ".join(f"{each.name}: {each.text}" for each in first.outputs if each.text)
-            text = "every file and metric is the same, and this is not: " + (
-                first.text or how or "its files are others"
-            )
-            return [Cause(kind=causes.UNKNOWN, evidence=text[:400], sure=causes.LEFT)]
-        then = next((each.then for each in first.outputs), "")
+        is_model = first.step.startswith("model ")
+        then = _as_one(first, "then") if is_model else next((each.then for each in first.outputs), "")
         roots = locks.environment(self.ws.project.state).roots
         evidence = Evidence(
             step=first.step,
             recorded=(self._shown(first.step, known.document, then),),
-            made=(_value(first.step, told),) if first.verdict != FAILED else (),
+            made=(self._value(first.step, told),) if first.verdict != FAILED else (),
             error=(first.text or "it failed") if first.verdict == FAILED else "",
             then={"names": self._code_then()},
             now={"names": _modules(told.get("code", {})), "env": {"packages": told.get("packages", {})}},
@@ -386,18 +409,25 @@ class _Again:
             self.laid.fresh()
             told = self._asked(
                 "trial",
-                {"settings": dict(settings), "code": self._code_files()},
+                {
+                    "settings": dict(settings),
+                    "code": self._code_files(),
+                    "with_models": [name for name, _ in self.known.models] if step.startswith("model ") else [],
+                    "with_log": step == PRINTED,
+                },
                 variables=variables,
                 timeout_s=PROBE_S + 20 * seconds,
             )
             if "error" in told:
                 raise Died(str(told["error"]["message"]))
+            if step.startswith("model ") and not told["models"]:
+                raise Died("none of its models is seen then")
             for file in told["files"]:
                 if file["name"] == step:
                     self._keep(file)
             is_other = told["exit_code"] != self.known.record.exit_code
             return Probe(
-                outputs=(_value(step, told),),
+                outputs=(self._value(step, told),),
                 types=("file",),
                 seen=tuple(told["seen"]),
                 reads=_read(told, _reads_now(told)),
@@ -405,6 +435,14 @@ class _Again:
             )
 
         return probe
+
+    def _value(self, step: str, told: Mapping[str, Any]) -> str:
+        if step == PRINTED:
+            return digest(self._normal(told).encode())
+        if step.startswith("model "):
+            steps = list(self._models(told))
+            return next((_as_one(each, "now") for each in steps if each.step == step), "")
+        return _value(step, told)
 
     def _code_files(self) -> list[str]:
         """Where the files of its code stand in the copy."""
@@ -431,6 +469,12 @@ _OTHER = "and it has other bytes than when it was opened"
 def _is_temporary(root: Path, name: str) -> bool:
     """Whether a file was one of the system's temporary folder, whose names are others each time."""
     return Path(name).is_absolute() and name.startswith(("/tmp/", "/var/tmp/"))  # what they are called
+
+
+def _as_one(step: StepVerdict, moment: str) -> str:
+    """The digest of all that one thing is made of: then, or now."""
+    parts: JSON = {each.name: each.then if moment == "then" else each.now for each in step.outputs}
+    return digest(canonical(parts))
 
 
 def _value(step: str, told: Mapping[str, Any]) -> str:

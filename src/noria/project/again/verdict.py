@@ -19,17 +19,30 @@ from noria.tracking import records as tracking
 from noria.tracking.facts import RunReproduced
 from noria.tracking.records import ReproductionRecord
 
-__all__ = ["DIFFERENT", "FAILED", "IDENTICAL", "IMPOSSIBLE", "TOLERATED", "OutputVerdict", "StepVerdict", "put", "read"]
+__all__ = [
+    "DIFFERENT",
+    "FAILED",
+    "IDENTICAL",
+    "IMPOSSIBLE",
+    "NOTED",
+    "TOLERATED",
+    "OutputVerdict",
+    "StepVerdict",
+    "put",
+    "read",
+]
 
 IDENTICAL, TOLERATED, DIFFERENT, FAILED, IMPOSSIBLE = "identical", "tolerated", "different", "failed", "impossible"
+NOTED = "noted"
+"""It differs, which is told and decides nothing."""
 MEDIA_TYPE = "application/vnd.noria.reproduction+json"
 FORMAT = "reproduction/1"
-_WORSE = (IDENTICAL, TOLERATED, DIFFERENT, FAILED)
+_WORSE = (NOTED, IDENTICAL, TOLERATED, DIFFERENT, FAILED)
 
 
 @frozen(kw_only=True)
 class OutputVerdict:
-    """One output: its digest then and now, whether identical, tolerated or different; how, in words.
+    """One output: its digest then and now, whether identical, tolerated, different or noted; how, in words.
 
     `largest` is the largest distance of two numbers in it, relative (absolute below 1).
     """
@@ -64,8 +77,8 @@ class StepVerdict:
 
 
 def worst(verdicts: Sequence[str]) -> str:
-    """The worst of some verdicts; identical for none."""
-    return max(verdicts, key=_WORSE.index, default=IDENTICAL)
+    """The worst of some verdicts; identical for none, or if the others are only noted."""
+    return max([IDENTICAL, *verdicts], key=_WORSE.index)
 
 
 def put(
