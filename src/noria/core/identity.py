@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import NewType, TypeAlias
 
-__all__ = ["JSON", "Digest", "canonical", "digest", "is_digest", "short", "sortable_id"]
+__all__ = ["JSON", "Digest", "canonical", "digest", "is_digest", "is_exact", "short", "sortable_id"]
 
 Digest = NewType("Digest", str)
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -67,6 +67,11 @@ def sortable_id(prefix: str, at_ms: int, random_80: int) -> str:
     return f"{prefix}_{''.join(digits)}"
 
 
+def is_exact(value: int) -> bool:
+    """Whether a JSON number can say that integer to every reader, as `canonical` asks."""
+    return abs(value) <= _EXACT_INT or _is_number_text(value)
+
+
 def _write(value: JSON, parts: list[str]) -> None:
     if value is None:
         parts.append("null")
@@ -77,7 +82,7 @@ def _write(value: JSON, parts: list[str]) -> None:
     elif isinstance(value, str):
         parts.append(_text(value))
     elif isinstance(value, int):
-        if abs(value) > _EXACT_INT and not _is_number_text(value):
+        if not is_exact(value):
             raise ValueError(f"{value} is beyond 2**53 and has no exact JSON form")
         parts.append(str(int(value)))
     elif isinstance(value, float):

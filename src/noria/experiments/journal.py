@@ -24,7 +24,20 @@ from noria.core.lazy import lazy
 from noria.store.linelog import read_lines
 from noria.store.objects import disk_faults
 
-__all__ = ["FOLDER", "Batch", "document", "encode", "holding", "keep", "logs", "parse", "pending", "recordings"]
+__all__ = [
+    "FOLDER",
+    "Batch",
+    "document",
+    "encode",
+    "holding",
+    "is_step",
+    "keep",
+    "logs",
+    "parse",
+    "pending",
+    "plain",
+    "recordings",
+]
 
 msgspec_json = lazy("msgspec.json")
 
@@ -67,6 +80,18 @@ def number(value: float) -> float | str:
     return value if math.isfinite(value) else repr(value)
 
 
+def is_step(value: int) -> bool:
+    """Whether a point can lie there: a series has steps of 64 bits."""
+    return -(1 << 63) <= value < 1 << 63
+
+
+def plain(text: str) -> str:
+    """A text as every database can hold it: half a surrogate pair becomes `?`, U+0000 becomes U+FFFD."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
 def parse(path: Path, start: int) -> Batch:
     """The next batch of a log, from a byte on; without lines if there is nothing more. Raises: Corrupt."""
     payloads, _ = read_lines(path, start, limit_bytes=BATCH_BYTES)
@@ -92,19 +117,22 @@ def parse(path: Path, start: int) -> Batch:
 
 
 def _take(batch: Batch, kind: str, values: list[Any]) -> None:
+    """Put a line into the batch. What no store takes, which logs of earlier builds may hold, holds up nothing else."""
     if kind == "m":
         at_us, pairs = values
         for name, step, value in pairs:
-            batch.points.setdefault(name, []).append((step, at_us, float(value)))
-    elif kind == "p":
-        batch.params.update(values[0])
-    elif kind == "t":
-        batch.tags.update(values[0])
+            if is_step(step):
+                batch.points.setdefault(plain(name), []).append((step, at_us, float(value)))
+            else:
+                batch.problems.append(f"the metric {plain(name)!r} has a point at a step beyond 64 bits: left out")
+    elif kind in ("p", "t"):
+        texts = batch.params if kind == "p" else batch.tags
+        texts.update((plain(name), plain(text)) for name, text in values[0].items())
     elif kind == "n":
-        batch.notes.append(values[0])
+        batch.notes.append(plain(values[0]))
     elif kind == "a":
         name, digest, size, type_ = values
-        batch.artifacts.append((name, digest, size, type_))
+        batch.artifacts.append((plain(name), digest, size, type_))
     elif kind == "i":
         ref, context = values
         batch.datasets.append((ref, context))
@@ -112,7 +140,7 @@ def _take(batch: Batch, kind: str, values: list[Any]) -> None:
         model, bundle, tree, size, is_registered = values
         batch.models.append((model, bundle, tree, size, is_registered))
     elif kind == "x":
-        batch.problems.append(values[0])
+        batch.problems.append(plain(values[0]))
     else:
         raise ValueError(f"kind {kind!r}")
 

@@ -3,6 +3,9 @@
 What a projection sees at append is decoded from what was stored, so that a replay sees the same
 value to the last bit. A missing field takes its default, and one that a newer Noria added is left
 alone (the stored fact keeps it). There is one decoder a type, built once from its annotations.
+
+A field of the type int that JSON's numbers cannot say exactly, such as a step in nanoseconds, is stored as its
+decimal text, up to 64 bits: what a database's column holds.
 """
 
 from __future__ import annotations
@@ -17,18 +20,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from noria.core.errors import Corrupt
-from noria.core.identity import JSON
+from noria.core.identity import JSON, is_exact
 
 __all__ = ["decode", "encode"]
 
 Decoder = Callable[[Any], Any]
+EXACT = 1 << 53
+LARGEST = 1 << 63
 
 
 def encode(payload: object) -> dict[str, JSON]:
     """The data of a payload: its fields as JSON values. Raises: TypeError for a value JSON lacks."""
     assert dataclasses.is_dataclass(payload), "a payload is a dataclass"
     cls: Any = type(payload)
-    return {name: _plain(getattr(payload, name)) for name in _names(cls)}
+    found = {name: _plain(getattr(payload, name)) for name in _names(cls)}
+    for name, value in found.items():
+        if type(value) is int and not -EXACT <= value <= EXACT and _is_text(value) and name in _integers(cls):
+            found[name] = str(value)
+    return found
 
 
 def decode(cls: Any, data: Mapping[str, JSON]) -> Any:
@@ -42,6 +51,20 @@ def decode(cls: Any, data: Mapping[str, JSON]) -> Any:
 @functools.cache
 def _names(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@functools.cache
+def _integers(cls: Any) -> frozenset[str]:
+    return frozenset(name for name, hint in _hints(cls).items() if hint is int)
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {"JSON": Any})
+
+
+def _is_text(value: int) -> bool:
+    """Whether a field of the type int stands as a text: 64 bits are enough for it, and no JSON number."""
+    return -LARGEST <= value < LARGEST and not is_exact(value)
 
 
 def _plain(value: Any) -> JSON:
@@ -72,7 +95,9 @@ def _decoder(expected: Any) -> Decoder:
         return _dataclass(expected)
     if expected is float:
         return _float
-    if expected in (str, int, bool):
+    if expected is int:
+        return _integer
+    if expected in (str, bool):
         return functools.partial(_exactly, expected)
     return lambda value: value
 
@@ -94,7 +119,7 @@ def _tuple(arguments: tuple[Any, ...]) -> Decoder:
 
 
 def _dataclass(cls: Any) -> Decoder:
-    hints = typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {"JSON": Any})
+    hints = _hints(cls)
     decoders = {name: _decoder(hints[name]) for name in _names(cls)}
 
     def build(value: Any) -> Any:
@@ -107,6 +132,14 @@ def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{type(value).__name__} in place of a number")
     return float(value)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is int:
+        return value
+    if type(value) is str and value.lstrip("-").isdecimal() and str(int(value)) == value and _is_text(int(value)):
+        return int(value)
+    raise ValueError(f"{type(value).__name__} in place of int")
 
 
 def _exactly(expected: type[Any], value: Any) -> Any:
