@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from postgres_server import Server, thrown_away
 
-from noria.bootstrap import open_workspace
+from noria.bootstrap import WallClock, open_workspace
 from noria.config import Project, StoreConfig
-from noria.experiments import search
+from noria.experiments import search, sending
 from noria.experiments.facts import Dataset, RunDescribed, RunLogged, Summary
+from noria.experiments.recorder import Recording
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.tracking.facts import Code, RunFinished, RunStarted
@@ -117,6 +118,30 @@ def test_searches_answer_as_on_sqlite_and_page_by_page(server: Server, tmp_path:
     assert matched > len(FILTERS) * len(ORDERS) * 0.8
     for ws in both:
         ws.ledger.database.close()
+
+
+def test_texts_with_u_0000_and_steps_of_64_bits_are_sent(server: Server, tmp_path: Path) -> None:
+    database = server.database("odd")
+    project = Project(name="one", root=tmp_path, store=StoreConfig(database=database))
+    ws = open_workspace(project=project)
+    with Recording(
+        project,
+        clock=WallClock(),
+        objects=lambda folder: ws.objects,
+        open_workspace=lambda: ws,
+        name="n\0",
+        experiment="e\0",
+        parent="",
+        actor="user:somebody",
+    ) as run:
+        run.log({"m\0": 1.0}, step=2**62 + 1, params={"p\0": "v\0"}, tags={"t\0": "\udc80"}, note="x\0y")
+        run.finish("failed", "why\0")
+    assert sending.waiting(ws) == []
+    found = search.show(ws, run.run)
+    assert (found.run.name, found.run.reason, found.params) == ("n\ufffd", "why\ufffd", {"p\ufffd": "v\ufffd"})
+    assert [(each.key, each.step) for each in found.metrics] == [("m\ufffd", 2**62 + 1)]
+    assert difference(ws.ledger) == []
+    ws.ledger.database.close()
 
 
 def test_a_database_that_stops_in_the_middle_costs_nothing(server: Server, tmp_path: Path) -> None:

@@ -17,8 +17,11 @@ import pytest
 from mlflow_servers import BIN
 
 from noria.bootstrap import open_workspace
+from noria.catalog import filing
+from noria.catalog.filing import Begin
 from noria.governance.audit import verify
 from noria.store.replay import difference
+from noria.tracking.facts import ArtifactLogged
 
 pytestmark = pytest.mark.peers
 SCRIPT = Path(__file__).with_name("mlflow_store_script.py")
@@ -149,6 +152,25 @@ def test_what_was_taken_over_is_given_back_and_mlflow_reads_the_same(
     assert there["loaded"] == [3.0]
     assert sum(key.startswith("dataset ") for key in there) == 2
     assert back == there
+
+
+def test_a_file_whose_name_no_disk_takes_is_left_out_by_name_and_the_rest_is_written(
+    project: Path, tmp_path: Path
+) -> None:
+    ws = open_workspace(project)
+    filing.ensure_default(ws)
+    owner = filing.begin_run(ws, Begin(experiment="Default", name="r", started_at="2026-01-01T00:00:00.000000Z")).run
+    stored = ws.objects.put_bytes(b"x")
+    odd = ["ok/under", "nul\0", "x" * 256, "../up"]
+    with ws.ledger.transaction() as tx:
+        for name in ["ok", *odd]:
+            payload = ArtifactLogged(run=owner, name=name, digest=stored, size_bytes=1, type="file")
+            tx.append(payload, outputs=[(name, stored)])
+    ws.ledger.database.close()
+    done = taken(project, "export", "mlflow", tmp_path / "out", code=1)
+    assert [path.name for path in (tmp_path / "out" / "artifacts").rglob("*") if path.is_file()] == ["ok"]
+    said = json.dumps(done["differences"])
+    assert all(json.dumps(name[:40])[1:-1] in said for name in odd), said
 
 
 @pytest.mark.parametrize("point", KILLS_OF_AN_IMPORT)

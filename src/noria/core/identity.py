@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import NewType, TypeAlias
 
-__all__ = ["JSON", "Digest", "canonical", "digest", "is_digest", "short", "sortable_id"]
+__all__ = ["JSON", "Digest", "canonical", "digest", "is_digest", "is_exact", "short", "sortable_id"]
 
 Digest = NewType("Digest", str)
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -68,6 +68,11 @@ def sortable_id(prefix: str, at_ms: int, random_80: int) -> str:
     return f"{prefix}_{''.join(digits)}"
 
 
+def is_exact(value: int) -> bool:
+    """Whether a JSON number can say that integer to every reader, as `canonical` asks."""
+    return abs(value) <= _EXACT_INT or _is_number_text(value)
+
+
 def _said(value: JSON) -> str:
     """What a value is in canonical JSON; the types that are met most come first."""
     kind = type(value)
@@ -93,7 +98,7 @@ def _seldom(value: JSON) -> str:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int):
-        if abs(value) > _EXACT_INT and not _is_number_text(value):
+        if not is_exact(value):
             raise ValueError(f"{value} is beyond 2**53 and has no exact JSON form")
         return str(int(value))
     if isinstance(value, float):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -22,6 +23,7 @@ __all__ = [
     "RIGHT",
     "WIDTH",
     "Dot",
+    "along",
     "bounds",
     "labels",
     "parallel",
@@ -35,6 +37,8 @@ __all__ = [
 WIDTH, HEIGHT = 960, 380
 LEFT, RIGHT = 76, 24
 MAX_TICKS = 5
+NARROWEST = 1e-290
+"""Air of an axis below which its ends are no longer told apart."""
 MAX_LINES = 400
 """So many lines are drawn in parallel coordinates: the best."""
 
@@ -71,7 +75,7 @@ def parallel(dots: Sequence[Dot], space: Mapping[str, Dimension], *, metric: str
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="parallel coordinates">']
     for dot in reversed(drawn):
         points = [(places[name], y(share_of(space[name], dot.params.get(name)))) for name in space]
-        points.append((places[""], y((dot.value - low) / (high - low) if dot.value is not None else 0.0)))
+        points.append((places[""], y(along(dot.value, low, high) if dot.value is not None else 0.0)))
         curve = _curve(points)
         style = "trial best" if dot.is_best else "trial"
         parts.append(f'<path class="{style}" style="--rank:{short(dot.rank or 0.0, 3)}" d="{curve}">{told(dot)}</path>')
@@ -109,7 +113,7 @@ def _axis(
     )
     if dimension is None:
         low, high = span
-        places = [((tick - low) / (high - low), shown(tick)) for tick in ticks(low, high)]
+        places = [(along(tick, low, high), shown(tick)) for tick in ticks(low, high)]
     else:
         places = labels(dimension)
     for share, text in places:
@@ -125,7 +129,7 @@ def labels(dimension: Dimension) -> list[tuple[float, str]]:
         stride = math.ceil(len(many) / 12)
         return [(share_of(dimension, value), shown(value)) for value in many[::stride]]
     low, high = dimension.low, dimension.high
-    values = [low, math.sqrt(low * high) if dimension.log else (low + high) / 2, high]
+    values = [low, math.sqrt(low) * math.sqrt(high) if dimension.log else low / 2 + high / 2, high]
     if dimension.kind == "int":
         values = [float(round(value)) for value in values]
     return [(share_of(dimension, value), f"{value:.3g}") for value in dict.fromkeys(values)]
@@ -141,7 +145,7 @@ def share_of(dimension: Dimension, value: JSON) -> float:
     low, high, at = dimension.low, dimension.high, float(value)
     if dimension.log:
         low, high, at = math.log(low), math.log(high), math.log(max(at, 1e-300))
-    return min(1.0, max(0.0, (at - low) / (high - low)))
+    return min(1.0, max(0.0, along(at, low, high)))
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
@@ -158,16 +162,24 @@ def told(dot: Dot) -> str:
     return f"<title>{escape(dot.note)}</title>"
 
 
+def along(value: float, low: float, high: float) -> float:
+    """How far from `low` to `high` a value lies, also where the difference is more than a double holds."""
+    span = high - low
+    return (value - low) / span if math.isfinite(span) else (value / 2 - low / 2) / (high / 2 - low / 2)
+
+
 def bounds(values: Sequence[float]) -> tuple[float, float]:
-    """The values' ends with some air; a single value stands in the middle."""
+    """The values' ends with some air; a single value stands in the middle. The values are finite."""
     low, high = min(values), max(values)
-    air = (high - low) * 0.06 or max(abs(high) * 0.01, 1e-9)
-    return low - air, high + air
+    air = (high / 2 - low / 2) * 0.12
+    if air < NARROWEST:
+        air = max(abs(high) * 0.01, 1e-9)
+    return max(low - air, -sys.float_info.max), min(high + air, sys.float_info.max)
 
 
 def ticks(low: float, high: float) -> list[float]:
     """Round values between two ends."""
-    raw = (high - low) / MAX_TICKS
+    raw = (high / 2 - low / 2) / (MAX_TICKS / 2)
     exponent = math.floor(math.log10(raw))
     power = 10.0**exponent
     stride = next(power * each for each in (1, 2, 5, 10) if power * each >= raw)

@@ -32,10 +32,12 @@ __all__ = [
     "encode",
     "encode_columns",
     "holding",
+    "is_step",
     "keep",
     "logs",
     "parse",
     "pending",
+    "plain",
     "recordings",
     "staged_in",
 ]
@@ -107,6 +109,18 @@ def number(value: float) -> float | str:
     return value if math.isfinite(value) else repr(value)
 
 
+def is_step(value: int) -> bool:
+    """Whether a point can lie there: a series has steps of 64 bits."""
+    return -(1 << 63) <= value < 1 << 63
+
+
+def plain(text: str) -> str:
+    """A text as every database can hold it: half a surrogate pair becomes `?`, U+0000 becomes U+FFFD."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
 def parse(path: Path, start: int) -> Batch:
     """The next batch of a log, from a byte on; without lines if there is nothing more. Raises: Corrupt."""
     payloads, _ = read_lines(path, start, limit_bytes=BATCH_BYTES)
@@ -132,30 +146,31 @@ def parse(path: Path, start: int) -> Batch:
 
 
 def _take(batch: Batch, kind: str, values: list[Any]) -> None:
+    """Put a line into the batch. What no store takes, which logs of earlier builds may hold, holds up nothing else."""
     if kind == "m":
         at_us, pairs = values
         for name, step, value in pairs:
-            found = _points(batch, name)
-            found.steps.append(step)
-            found.at_us.append(at_us)
-            found.values.append(float(value))
+            _add(batch, plain(name), step, at_us, value)
     elif kind == "c":
         for name, steps, at, numbers in values[0]:
             if not len(steps) == len(at) == len(numbers):
                 raise ValueError("columns of unequal length")
-            found = _points(batch, name)
-            found.steps.extend(steps)
-            found.at_us.extend(at)
-            found.values.extend(map(float, numbers))
-    elif kind == "p":
-        batch.params.update(values[0])
-    elif kind == "t":
-        batch.tags.update(values[0])
+            if all(map(is_step, steps)):
+                found = _points(batch, plain(name))
+                found.steps.extend(steps)
+                found.at_us.extend(at)
+                found.values.extend(map(float, numbers))
+            else:
+                for each in zip(steps, at, numbers, strict=True):
+                    _add(batch, plain(name), *each)
+    elif kind in ("p", "t"):
+        texts = batch.params if kind == "p" else batch.tags
+        texts.update((plain(name), plain(text)) for name, text in values[0].items())
     elif kind == "n":
-        batch.notes.append(values[0])
+        batch.notes.append(plain(values[0]))
     elif kind == "a":
         name, digest, size, type_ = values
-        batch.artifacts.append((name, digest, size, type_))
+        batch.artifacts.append((plain(name), digest, size, type_))
     elif kind == "i":
         ref, context = values
         batch.datasets.append((ref, context))
@@ -163,9 +178,19 @@ def _take(batch: Batch, kind: str, values: list[Any]) -> None:
         model, bundle, tree, size, is_registered = values
         batch.models.append((model, bundle, tree, size, is_registered))
     elif kind == "x":
-        batch.problems.append(values[0])
+        batch.problems.append(plain(values[0]))
     else:
         raise ValueError(f"kind {kind!r}")
+
+
+def _add(batch: Batch, name: str, step: int, at_us: int, value: float) -> None:
+    if is_step(step):
+        found = _points(batch, name)
+        found.steps.append(step)
+        found.at_us.append(at_us)
+        found.values.append(float(value))
+    else:
+        batch.problems.append(f"the metric {name!r} has a point at a step beyond 64 bits: left out")
 
 
 def _points(batch: Batch, name: str) -> Points:

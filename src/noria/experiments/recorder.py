@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from noria.config import Project
 from noria.core.clock import Clock, utc_text
-from noria.core.errors import NoriaError
+from noria.core.errors import NoriaError, UsageError
 from noria.core.identity import sortable_id
 from noria.core.lazy import lazy
 from noria.experiments import journal
@@ -59,6 +59,7 @@ BACKLOG_MAX = 100_000
 """Lines kept in memory while the disk takes none."""
 VALUE_MAX = 8000
 NAME_MAX = 250
+WORDS = {"p": "param", "t": "tag"}
 LINE_NAMES = 200
 LINE_TEXTS = 20
 FINISH_WAIT_S = 30.0
@@ -93,8 +94,8 @@ class Recording:
         self._open_workspace = open_workspace
         now = clock.now()
         self.run = sortable_id("run", int(now.timestamp() * 1000), int.from_bytes(os.urandom(10), "big"))
-        self.name = name or self.run[-8:]
-        self.experiment = experiment
+        self.name = _name(name) or self.run[-8:]
+        self.experiment = _name(experiment)
         self._folder = project.state.resolve() / journal.FOLDER / self.run
         self._began = utc_text(now)
         self._began_at = time.monotonic()
@@ -151,7 +152,7 @@ class Recording:
 
         Args:
             metrics: values by name; `named` are more. NaN and infinite values are kept as they are.
-            step: where the points lie; without one each metric counts its own, from 0.
+            step: where the points lie, within 64 bits; without one each metric counts its own, from 0.
             params, tags: texts by name; a later value takes the place of an earlier one.
             note: a sentence for whoever reads the run.
         Example:
@@ -161,9 +162,11 @@ class Recording:
             values = {**(metrics or {}), **named}
             if values:
                 self._log_metrics(values, step)
-            for kind, pairs in (("p", params), ("t", tags)):
+        for kind, pairs in (("p", params), ("t", tags)):
+            with self._guarded(f"the {WORDS[kind]}s could not be logged"):
                 if pairs:
                     self._log_texts(kind, pairs)
+        with self._guarded("the note could not be logged"):
             if note:
                 self._append([journal.encode("n", self._fitting("a note", str(note)))])
 
@@ -175,7 +178,7 @@ class Recording:
                 return
             path = Path(content)
             if path.is_dir():
-                base = name or path.name
+                base = name or path.resolve().name
                 for each in sorted(found for found in path.rglob("*") if found.is_file()):
                     self._keep(f"{base}/{each.relative_to(path).as_posix()}", each, type)
             else:
@@ -204,7 +207,7 @@ class Recording:
         A name without a version is what noria.lock/ pins, else the newest, when this is sent.
         """
         with self._guarded(f"the input {dataset!r:.80} could not be kept"):
-            self._append([journal.encode("i", self._fitting("a data set", str(dataset)), str(context)[:NAME_MAX])])
+            self._append([journal.encode("i", self._fitting("a data set", str(dataset)), _name(context))])
 
     def model(self, model: Any, name: str, *, rows: Any, label: str = "", register: bool = False) -> None:
         """Keep a fitted model as a bundle: with signature, example rows and what it says of them.
@@ -228,7 +231,7 @@ class Recording:
             )
             tree = self._objects.get_json(made)["tree"]
             size = trees.tree_totals(self._objects, tree).size_bytes
-            self._append([journal.encode("o", str(name)[:NAME_MAX], made, tree, size, register)])
+            self._append([journal.encode("o", _name(name), made, tree, size, register)])
 
     def finish(self, status: str = "finished", reason: str = "") -> None:
         """End the run, and wait a while until everything is sent; a second end does nothing.
@@ -269,40 +272,47 @@ class Recording:
         pairs: list[tuple[str, int, float | str]] = []
         with self._lock:
             for given, value in values.items():
-                name = str(given)[:NAME_MAX]
-                try:
-                    number = journal.number(float(value))
-                except (TypeError, ValueError):
-                    self._problem(f"the metric {name!r} was given {type(value).__name__}, which is no number")
-                    continue
-                place = self._steps.get(name, -1) + 1 if step is None else int(step)
-                self._steps[name] = place
-                pairs.append((name, place, number))
+                name = _name(given)
+                with self._guarded(f"the metric {name!r} could not be logged"):  # the others are, whatever it raises
+                    try:
+                        number = journal.number(float(value))
+                    except (TypeError, ValueError, OverflowError):
+                        self._problem(f"the metric {name!r} was given {type(value).__name__}, which is no number")
+                        continue
+                    place = self._steps.get(name, -1) + 1 if step is None else int(step)
+                    if not journal.is_step(place):
+                        self._problem(f"the metric {name!r} was given the step {place:.3e}, which is beyond 64 bits")
+                        continue
+                    self._steps[name] = place
+                    pairs.append((name, place, number))
             chunks = [pairs[start : start + LINE_NAMES] for start in range(0, len(pairs), LINE_NAMES)]
             self._append([journal.encode("m", at_us, chunk) for chunk in chunks])
 
     def _log_texts(self, kind: str, pairs: Mapping[str, Any]) -> None:
-        word = "param" if kind == "p" else "tag"
-        texts = [(str(key)[:NAME_MAX], self._fitting(f"the {word} {key!r:.80}", str(pairs[key]))) for key in pairs]
+        texts = []
+        for key, value in dict(pairs).items():
+            name = _name(key)
+            with self._guarded(f"the {WORDS[kind]} {name!r:.80} could not be logged"):
+                texts.append((name, self._fitting(f"the {WORDS[kind]} {name!r:.80}", str(value))))
         chunks = [dict(texts[start : start + LINE_TEXTS]) for start in range(0, len(texts), LINE_TEXTS)]
         self._append([journal.encode(kind, chunk) for chunk in chunks])
 
     def _fitting(self, what: str, text: str) -> str:
         """The text, cut where it is too long for a fact, which is then told."""
-        text = text.encode("utf-8", "replace").decode()
+        text = journal.plain(text)
         if len(text) <= VALUE_MAX:
             return text
         self._problem(f"{what} of {len(text)} characters was cut to {VALUE_MAX}; keep it as an artifact")
         return text[:VALUE_MAX]
 
     def _keep(self, name: str, content: bytes | Path, kind: str) -> None:
+        label = self._fitting("the name of an artifact", _file_name(name))
         stored = self._objects.put_bytes(content) if isinstance(content, bytes) else self._objects.put_file(content)
-        label = self._fitting("the name of an artifact", name)
         self._append([journal.encode("a", label, stored, self._objects.size(stored), kind)])
 
     def _problem(self, text: str) -> None:
         log.warning("run %s: %s", self.run, text)
-        self._append([journal.encode("x", text[:VALUE_MAX])])
+        self._append([journal.encode("x", journal.plain(text)[:VALUE_MAX])])
 
     def _append(self, lines: list[bytes]) -> None:
         """Write lines to this process's log before returning; what the disk refuses waits in memory."""
@@ -431,3 +441,16 @@ def _unlocking(ref: weakref.ref[Recording]) -> Callable[[], None]:
 
 def _with_suffix(name: str, suffix: str) -> str:
     return name if Path(name).suffix else f"{name}{suffix}"
+
+
+def _name(given: object) -> str:
+    """What something is called, as every store can hold it and no longer than a name may be."""
+    return journal.plain(str(given))[:NAME_MAX]
+
+
+def _file_name(name: str) -> str:
+    """The name of a file below the run's own. Raises: UsageError for one that leads elsewhere or nowhere."""
+    parts = [part for part in str(name).split("/") if part != "."]
+    if not parts or "\0" in name or any(part in ("", "..") or len(part.encode()) > 255 for part in parts):
+        raise UsageError("a name is relative, of parts of 255 bytes at most, without .., empty parts and U+0000")
+    return "/".join(parts)

@@ -170,10 +170,11 @@ def _begin(ws: Workspace, folder: Path, begin: dict[str, Any]) -> None:
         blank = ws.objects.put_json({})
         context = {"code": {}, "environment": blank, "host": "", "config": blank}
     code = Code(**context["code"])
+    experiment = journal.plain(str(begin["experiment"]))
     keep_lease(ws, run, str(begin["owner"]))
     payload = RunStarted(
         run=run,
-        pipeline=str(begin["experiment"]),
+        pipeline=experiment,
         cause="user",
         code=code,
         config=context["config"],
@@ -194,8 +195,8 @@ def _begin(ws: Workspace, folder: Path, begin: dict[str, Any]) -> None:
         tx.append(
             RunDescribed(
                 run=run,
-                name=str(begin["name"]),
-                experiment=str(begin["experiment"]),
+                name=journal.plain(str(begin["name"])),
+                experiment=experiment,
                 parent=str(begin["parent"]),
                 began=str(begin["began"]),
             )
@@ -374,7 +375,7 @@ def append_end(tx: Transaction, ending: Ending, end: Mapping[str, Any]) -> None:
             RunFinished(
                 run=run,
                 status=end["status"],
-                reason=end["reason"],
+                reason=journal.plain(end["reason"]),
                 seconds=end["seconds"],
                 metrics=_final(tx, run),
             )

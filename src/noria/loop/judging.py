@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 else:
     np, pd = lazy("numpy"), lazy("pandas")
 
-__all__ = ["JudgedOn", "content_ids", "rows_for", "unseen"]
+__all__ = ["JudgedOn", "content_ids", "rows_for", "toml_key", "unseen"]
 
 OVERLAP_MAX = 0.5
 """The share of holdout rows among the rows that a run was trained on above which they are no holdout."""
 DIGEST_ROWS = 10_000
 """MLflow's digest of a frame is that of its first rows."""
 SHOWN = 3
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @frozen(kw_only=True)
@@ -62,6 +64,11 @@ class JudgedOn:
     slices: tuple[str, ...]
 
 
+def toml_key(name: str) -> str:
+    """A name as a key of TOML: in quotes where it is not bare, as names that clients chose may be."""
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
 def rows_for(ws: Workspace, model: str) -> JudgedOn:
     """The rows that noria.toml says the model is judged on, else those of the newest run of its pipeline.
 
@@ -72,7 +79,7 @@ def rows_for(ws: Workspace, model: str) -> JudgedOn:
 
 
 def _of_dataset(ws: Workspace, model: str, asked: ClientsConfig) -> JudgedOn:
-    where = f"noria.toml [model.{model}.clients]"
+    where = f"noria.toml [model.{toml_key(model)}.clients]"
     version = datasets.resolve(ws, asked.holdout)
     line = pins.check(ws, version)
     if not line.ok:
@@ -100,7 +107,7 @@ def _of_pipeline(ws: Workspace, model: str) -> JudgedOn:
     """The holdout step's result in the newest finished run of the pipeline that makes a model of this name."""
     unknown = UsageError(
         f"nothing says which rows {model} is judged on",
-        where=f"noria.toml [model.{model}.clients]",
+        where=f"noria.toml [model.{toml_key(model)}.clients]",
         hint='holdout = "DATA_SET" there, of labelled rows that training does not see; noria data add makes one',
     )
     if not (ws.project.root / ws.project.pipeline).is_file():
@@ -136,7 +143,8 @@ def _of_pipeline(ws: Workspace, model: str) -> JudgedOn:
 def unseen(ws: Workspace, version: VersionRecord, rows: JudgedOn) -> Verdict:
     """Whether what a version was trained on, as far as its run told, keeps off the rows that it is judged on.
 
-    A run that told nothing proves nothing: the verdict says so, and is a no where noria.toml asks for a proof.
+    A run that told nothing proves nothing, and neither does one that told of rows which cannot be compared with
+    the holdout's: the verdict says so, and is a no where noria.toml asks for a proof.
     """
     with ws.ledger.read() as tx:
         behind = {link.ref for link in lineage.ancestors_within(tx, [f"model/{version.ref}"], depth=100)}
@@ -145,18 +153,26 @@ def unseen(ws: Workspace, version: VersionRecord, rows: JudgedOn) -> Verdict:
     if wrong:
         return _verdict(rows, f"{rows.told} is what it was made from ({wrong[0][:19]}): it was judged on what it saw")
     own = content_ids(rows)
-    checked: list[str] = []
+    apart: list[str] = []
+    unknown: list[str] = []
     for each in told:
-        why, text = _seen(ws, each, rows, own)
+        why, share = _seen(ws, each, rows, own)
         if why:
             return _verdict(rows, f"its run took {each.name}, which is {why}: it would be judged on what it saw")
-        checked.append(text)
+        (apart if share else unknown).append(f"{each.name} ({share})" if share else each.name)
+    is_enough = not ws.project.model(version.model).clients.must_tell
     if not told:
         who = f"run {version.run} told nothing of" if version.run else "no run is known, so nothing of"
         text = f"not proven: {who} the data that it was trained on (mlflow.log_input tells it)"
-        return _verdict(rows, text, passed=not ws.project.model(version.model).clients.must_tell)
-    shown = ", ".join(checked[:SHOWN]) + (f" and {len(checked) - SHOWN} more" if len(checked) > SHOWN else "")
-    return _verdict(rows, f"its run took {shown}; none is {rows.told}", passed=True)
+        return _verdict(rows, text, passed=is_enough)
+    if unknown:
+        text = f"not proven: the rows of {_listed(unknown)} that its run took are not here to be compared"
+        return _verdict(rows, f"{text} (noria data add, and mlflow.log_input with that source)", passed=is_enough)
+    return _verdict(rows, f"its run took {_listed(apart)}; none is {rows.told}", passed=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def content_ids(rows: JudgedOn) -> frozenset[str]:
@@ -184,12 +200,16 @@ def _frame_id(frame: pd.DataFrame) -> str:
 
 
 def _seen(ws: Workspace, told: InputRecord, rows: JudgedOn, own: frozenset[str]) -> tuple[str, str]:
-    """(why a data set that a run told of is the holdout, or "", what is to be said of it)."""
+    """(why a data set that a run told of is the holdout, or "", the share of rows that it has of it).
+
+    Both are empty where its rows are not known here. That it has another digest proves nothing: that is one of
+    all its rows, so the half of a holdout has another too.
+    """
     if told.content_id in own:
         return f"{rows.told} by content ({told.content_id})", ""
     place = _place(ws, told)
     if rows.version is None or not place:
-        return "", told.name
+        return "", ""
     with ws.ledger.read() as tx:
         newest = [data.newest(tx, name) for name in data.names(tx)]
     every = [each for each in newest if each is not None]
@@ -202,8 +222,8 @@ def _seen(ws: Workspace, told: InputRecord, rows: JudgedOn, own: frozenset[str])
         share = _overlap(ws, each, rows)
         if share > OVERLAP_MAX or (rows.version.key and share > 0):
             return f"{each.ref}, where {share:.0%} of the rows of {rows.told} are too", ""
-        return "", f"{told.name} ({each.ref}: {share:.0%} of the rows of {rows.told} are in it)"
-    return "", told.name
+        return "", f"{each.ref}: {share:.0%} of the rows of {rows.told} are in it"
+    return "", ""
 
 
 def _place(ws: Workspace, told: InputRecord) -> str:

@@ -21,7 +21,7 @@ from noria.catalog.held import HeldFile
 from noria.core.errors import Denied, GateClosed, ModelFailed, NoriaError, NotFound, StepFailed, UsageError
 from noria.core.frozen import frozen
 from noria.governance import policy
-from noria.loop.judging import JudgedOn
+from noria.loop.judging import JudgedOn, toml_key
 from noria.packaging import bundle as bundles
 from noria.packaging.bundle import Written
 from noria.packaging.isolated import PASSED_ON
@@ -127,5 +127,5 @@ def _answer(done: subprocess.CompletedProcess[bytes], version: VersionRecord) ->
     error = told.get("error")
     if error is None:
         return dict(told)
-    hint = str(error["hint"]).replace("[model.NAME", f"[model.{version.model}")
+    hint = str(error["hint"]).replace("[model.NAME", f"[model.{toml_key(version.model)}")
     raise _ERRORS.get(error["code"], ModelFailed)(f"{name}: {error['message']}", where=error["where"], hint=hint)

@@ -3,10 +3,13 @@
 Where noria.toml has rules for a model, the aliases of `[model.NAME.deploy] aliases` are as good as a promotion:
 whoever loads `models:/NAME@champion` serves what they point to. So a version gets one of them only with a
 verdict that passed under the rules of now, against what has the alias now, and with the approvals that are
-asked for. What was never judged, as the files of a client, does not pass.
+asked for. What was never judged, as the files of a client, does not pass. Nor is such an alias taken away: without a
+champion the comparison would be with nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from noria.config import GateConfig
 from noria.core.errors import GateClosed
@@ -17,7 +20,7 @@ from noria.registry.kept import JudgementRecord, VersionRecord
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
-__all__ = ["is_gated", "require_allowed", "require_no_champion"]
+__all__ = ["is_gated", "require_allowed", "require_kept", "require_no_champion"]
 
 SHOWN = 3
 """Verdicts that a refusal names at most."""
@@ -41,6 +44,16 @@ def require_allowed(ws: Workspace, tx: Reader, version: VersionRecord, alias: st
             f"{version.ref} does not become {version.model}@{alias}: {reason}",
             hint=f"noria registry show {version.ref} has every verdict" if version.bundle else judging,
         )
+
+
+def require_kept(ws: Workspace, tx: Reader, model: str, names: Iterable[str]) -> None:
+    """Do not let aliases go that rules bind: the next version would be compared with nothing. Raises: GateClosed."""
+    for alias in names:
+        if is_gated(ws, model, alias):
+            raise GateClosed(
+                f"{model}@{alias} stays: new versions of {model} are compared with what it points to",
+                hint="noria promote moves it to a better one; [model.NAME.deploy] aliases says which are bound",
+            )
 
 
 def require_no_champion(ws: Workspace, tx: Reader, before: str, model: str) -> None:

@@ -126,6 +126,7 @@ def rename_model(ws: Workspace, before: str, model: str) -> None:
         if before == model:
             return
         _require_free(tx, model)
+        champions.require_kept(ws, tx, before, records.aliases(tx, before))
         champions.require_no_champion(ws, tx, before, model)
         numbers = [each.version for each in records.versions_of(tx, [before])]
         tx.append(
@@ -136,10 +137,14 @@ def rename_model(ws: Workspace, before: str, model: str) -> None:
 
 
 def remove_model(ws: Workspace, model: str) -> None:
-    """Take a model away with its versions, tags and aliases. Raises: NotFound; Conflict if Noria made it."""
+    """Take a model away with its versions, tags and aliases.
+
+    Raises: NotFound; Conflict if Noria made it; GateClosed if rules bind one of its aliases.
+    """
     with ws.ledger.transaction() as tx:
         found_model(tx, model)
         _require_clients(tx, model)
+        champions.require_kept(ws, tx, model, records.aliases(tx, model))
         tx.append(ModelRemoved(model=model))
 
 
@@ -232,12 +237,14 @@ def bundle_version(
 def remove_version(ws: Workspace, model: str, number: int) -> None:
     """Take a version away, and the aliases that point to it.
 
-    Raises: NotFound; Conflict if it is a bundle of Noria's own, or was released.
+    Raises: NotFound; Conflict if it is a bundle of Noria's own, or was released; GateClosed if rules bind its alias.
     """
     with ws.ledger.transaction() as tx:
         found = found_version(tx, model, number)
         if _stays(tx, found):
             raise Conflict(f"{found.ref} is a bundle, which stays", hint="noria registry reject takes it out of use")
+        named = [alias for alias, pointed in records.aliases(tx, model).items() if pointed == number]
+        champions.require_kept(ws, tx, model, named)
         tx.append(VersionRemoved(model=model, version=number), inputs=[("version", f"model/{found.ref}")])
 
 
@@ -292,11 +299,15 @@ def point_alias(ws: Workspace, model: str, alias: str, number: int, *, reason: s
 
 
 def remove_alias(ws: Workspace, model: str, alias: str) -> None:
-    """Take an alias away; one that is not there changes nothing. Raises: NotFound if the model is not there."""
+    """Take an alias away; one that is not there changes nothing.
+
+    Raises: NotFound if the model is not there; GateClosed for one that rules bind.
+    """
     with ws.ledger.transaction() as tx:
         found_model(tx, model)
         number = records.aliases(tx, model).get(alias)
         if number is not None:
+            champions.require_kept(ws, tx, model, [alias])
             tx.append(AliasRemoved(model=model, alias=alias, version=number))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
@@ -147,7 +148,8 @@ def resolve(tx: Reader, ref: str) -> VersionRecord:
     """The version that a ref names; a model alone means its newest. Raises: NotFound naming what exists."""
     model, rest = parse_ref(ref)
     if not rest or (rest.isdecimal() and len(rest) <= NUMBER_DIGITS):
-        found = records.version(tx, model, int(rest or 0))
+        # versions count from 1: a 0 that somebody wrote is not the 0 that stands for the newest
+        found = records.version(tx, model, int(rest or 0)) if int(rest or 1) else None
     else:
         found = records.version_of_alias(tx, model, rest)
     if found is not None:
@@ -159,8 +161,9 @@ def resolve(tx: Reader, ref: str) -> VersionRecord:
             return whole
     if newest is None:
         known = records.models(tx)
-        hint = f"models: {', '.join(known[:10])}" if known else "noria run makes the first version"
-        raise NotFound(f"there is no model {model!r}", hint=hint)
+        near = difflib.get_close_matches(model, known, n=1) or [each for each in known if each.lower() == model.lower()]
+        listed = f"models: {', '.join(map(repr, known[:10]))}" if known else "noria run makes the first version"
+        raise NotFound(f"there is no model {model!r}", hint=f"did you mean {near[0]!r}?" if near else listed)
     raise NotFound(f"there is no version {ref}", hint=f"the newest is {newest.ref}")
 
 

@@ -13,6 +13,7 @@ from noria.experiments.coordinates import (
     RIGHT,
     WIDTH,
     Dot,
+    along,
     bounds,
     labels,
     share_of,
@@ -40,7 +41,7 @@ def history(dots: Sequence[Dot], *, metric: str, better: str) -> str:
         return LEFT + 12 + (WIDTH - LEFT - RIGHT - 24) * number / last
 
     def y(value: float) -> float:
-        return floor - (value - low) / (high - low) * (floor - top)
+        return floor - along(value, low, high) * (floor - top)
 
     head = f'{escape(metric)} on the validation rows <tspan class="faint">({escape(better)} is better)</tspan>'
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="history of the search">']
@@ -76,7 +77,7 @@ def scatter(dots: Sequence[Dot], dimension: Dimension, *, metric: str) -> str:
     ]
     parts.append(f'<text class="axis" x="0" y="12">{escape(dimension.name)}</text>')
     for tick in ticks(low, high):
-        level = short(floor - (tick - low) / (high - low) * (floor - top))
+        level = short(floor - along(tick, low, high) * (floor - top))
         parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{level}" y2="{level}"/>')
         parts.append(f'<text class="tick" x="{left - 6}" y="{level}" dy="4" text-anchor="end">{shown(tick)}</text>')
     for share, text in labels(dimension):
@@ -84,7 +85,7 @@ def scatter(dots: Sequence[Dot], dimension: Dimension, *, metric: str) -> str:
             f'<text class="tick" x="{short(x(share))}" y="{height - 8}" text-anchor="middle">{escape(text)}</text>'
         )
     for dot in sorted(drawn, key=lambda dot: dot.is_best):
-        place = floor - ((dot.value or 0.0) - low) / (high - low) * (floor - top)
+        place = floor - along(dot.value or 0.0, low, high) * (floor - top)
         style = "dot best" if dot.is_best else f"dot {dot.state}"
         at = short(x(share_of(dimension, dot.params.get(dimension.name))))
         parts.append(f'<circle class="{style}" cx="{at}" cy="{short(place)}" r="{5 if dot.is_best else 3.5}">')

@@ -3,6 +3,9 @@
 What a projection sees at append is decoded from what was stored, so that a replay sees the same
 value to the last bit. A missing field takes its default, and one that a newer Noria added is left
 alone (the stored fact keeps it). There is one decoder a type, built once from its annotations.
+
+A field of the type int that JSON's numbers cannot say exactly, such as a step in nanoseconds, is stored as its
+decimal text, up to 64 bits: what a database's column holds.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from noria.core.errors import Corrupt
-from noria.core.identity import JSON
+from noria.core.identity import JSON, is_exact
 
 __all__ = ["decode", "encode"]
 
@@ -25,6 +28,8 @@ Decoder = Callable[[Any], Any]
 _SIMPLE = frozenset({str, int, bool, float, types.NoneType})
 """Types whose values are JSON as they are."""
 _EXACT = (str, int, bool)
+EXACT = 1 << 53
+LARGEST = 1 << 63
 
 
 def encode(payload: object) -> dict[str, JSON]:
@@ -35,6 +40,8 @@ def encode(payload: object) -> dict[str, JSON]:
     for name in _names(cls):
         value = getattr(payload, name)
         found[name] = value if type(value) in _SIMPLE else _plain(value)
+        if type(value) is int and not -EXACT <= value <= EXACT and _is_text(value) and name in _integers(cls):
+            found[name] = str(value)
     return found
 
 
@@ -49,6 +56,20 @@ def decode(cls: Any, data: Mapping[str, JSON]) -> Any:
 @functools.cache
 def _names(cls: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@functools.cache
+def _integers(cls: Any) -> frozenset[str]:
+    return frozenset(name for name, hint in _hints(cls).items() if hint is int)
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {"JSON": Any})
+
+
+def _is_text(value: int) -> bool:
+    """Whether a field of the type int stands as a text: 64 bits are enough for it, and no JSON number."""
+    return -LARGEST <= value < LARGEST and not is_exact(value)
 
 
 def _plain(value: Any) -> JSON:
@@ -79,6 +100,8 @@ def _decoder(expected: Any) -> Decoder:
         return _dataclass(expected)
     if expected is float:
         return _float
+    if expected is int:
+        return _integer
     if expected in _EXACT:
         return functools.partial(_exactly, expected)
     return lambda value: value
@@ -101,7 +124,7 @@ def _tuple(arguments: tuple[Any, ...]) -> Decoder:
 
 
 def _dataclass(cls: Any) -> Decoder:
-    hints = typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {"JSON": Any})
+    hints = _hints(cls)
     fields = [(name, hints[name] if hints[name] in _EXACT else None, _decoder(hints[name])) for name in _names(cls)]
 
     def build(value: Any) -> Any:
@@ -119,6 +142,14 @@ def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{type(value).__name__} in place of a number")
     return float(value)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is int:
+        return value
+    if type(value) is str and value.lstrip("-").isdecimal() and str(int(value)) == value and _is_text(int(value)):
+        return int(value)
+    raise ValueError(f"{type(value).__name__} in place of int")
 
 
 def _exactly(expected: type[Any], value: Any) -> Any:

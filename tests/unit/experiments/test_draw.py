@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.experiments import draw
-from noria.experiments.coordinates import bounds, ticks
+from noria.experiments.coordinates import Dot, bounds, parallel, ticks
 from noria.experiments.draw import Line
+from noria.pipeline.space import Dimension
+from noria.search.charts import history
 
 EVIL = "<script>alert(1)</script>\"&'"
 
@@ -56,6 +58,21 @@ def test_ticks_are_told_apart_whatever_the_scale(low: float, share: float) -> No
     span = bounds([low, low + max(abs(low) * share, 1e-15)])
     found = ticks(*span)
     assert len(set(found)) == len(found)
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(FINITE, min_size=1, max_size=6))
+def test_axes_of_parallel_coordinates_hold_any_finite_values(values: list[float]) -> None:
+    low, high = min(values), max(values)
+    axis = Dimension(name="p", kind="float", low=low, high=high, log=low > 0)
+    whole = Dimension(name="q", kind="int", low=-1.7e308, high=1.7e308)
+    dots = [Dot(index, "done", value, {"p": value, "q": value}, 0.5, False, "") for index, value in enumerate(values)]
+    space = {"q": whole, "p": axis} if high > low else {"q": whole}
+    for markup in (parallel(dots, space, metric="loss"), history(dots, metric="loss", better="lower")):
+        ElementTree.fromstring(markup)
+        assert not re.search(r"\b(nan|inf)\b", markup)
 
 
 def test_texts_of_others_are_escaped_in_charts_and_files() -> None:

@@ -129,6 +129,17 @@ def test_an_end_brings_the_points_of_all_batches_into_one_segment(ws: Workspace,
     assert difference(ws.ledger) == []
 
 
+@pytest.mark.parametrize("step", [1_763_856_000_123_456_789, 2**60, 2**63 - 1, -(2**63)])
+def test_a_step_that_json_has_no_number_for_is_kept_and_holds_nobody_up(ws: Workspace, inbox: Inbox, step: int) -> None:
+    run = began(ws).run
+    inbox.append(run, [journal.encode("m", 1_700_000_000_000_000, [("loss", step, 0.5)])])
+    inbox.send(run)
+    with ws.ledger.read() as tx:
+        [found] = records.metrics(tx, [run])[run]
+    assert (found.step, found.value) == (step, 0.5)
+    assert difference(ws.ledger) == []
+
+
 def test_a_log_of_many_batches_is_sent_whole_before_the_end(ws: Workspace, inbox: Inbox) -> None:
     run = began(ws).run
     for number in range(6):

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import pytest
 from noria.bootstrap import WallClock
 from noria.core.errors import StoreUnavailable
 from noria.engines.objects.file import FileObjects
-from noria.experiments import records, search, sending
+from noria.experiments import journal, records, search, sending
 from noria.experiments.recorder import Recording
+from noria.store import replay
+from noria.store.linelog import LineWriter
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
@@ -59,6 +62,13 @@ class Broken:
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
+
+
+class Raising:
+    """A value of somebody else's class, whose number is a fault of its own."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
 
 
 def test_what_was_recorded_is_in_the_ledger_with_its_objects_and_by_whom(ws: Workspace) -> None:
@@ -115,6 +125,81 @@ def test_nothing_raises_and_each_failure_is_told(ws: Workspace, caplog: pytest.L
         assert any(word in text for text in problems), word
     assert len(problems) == 10
     assert len(found.params["long"]) == 8000
+
+
+def test_what_cannot_be_logged_takes_nothing_else_of_its_call_with_it(
+    ws: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="noria.recording")
+    with begin(ws) as run:
+        run.log(bad=Raising(), huge=10**400, good=1.0)
+        run.log(params={"p": Broken(), "q": 2}, tags=["no", "mapping"], note="kept")
+    found = search.show(ws, run.run)
+    assert [each.key for each in found.metrics] == ["good"]
+    assert (found.params, found.tags) == ({"q": "2"}, {})
+    assert [each.text for each in found.notes if each.kind == "note"] == ["kept"]
+    problems = [each.text for each in found.notes if each.kind == "problem"]
+    for word in (
+        "'bad' could not be logged: RuntimeError",
+        "'huge' was given int",
+        "the param 'p'",
+        "the tags could not be logged",
+    ):
+        assert any(word in text for text in problems), word
+
+
+def test_a_step_beyond_64_bits_is_told_and_holds_up_nothing(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="noria.recording")
+    with begin(ws) as run:
+        run.log(other=1.0, step=time.time_ns())
+        run.log(loss=1.0, step=2**63 - 1)
+        run.log(loss=2.0)  # counts on from there
+        run.log(loss=3.0, step=-(2**70))
+    assert sending.waiting(ws) == []
+    found = search.show(ws, run.run)
+    assert ("loss", 2**63 - 1, 1) in [(each.key, each.step, each.points) for each in found.metrics]
+    assert search.history(ws, run.run, "loss").steps == (2**63 - 1,)
+    assert replay.difference(ws.ledger) == []
+    assert [each.text for each in found.notes] == [
+        "the metric 'loss' was given the step 9.223e+18, which is beyond 64 bits",
+        "the metric 'loss' was given the step -1.181e+21, which is beyond 64 bits",
+    ]
+
+
+def test_a_log_of_an_earlier_build_with_what_no_store_takes_is_sent(ws: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "0-1-a.log"
+    lines = [
+        journal.encode("m", 5, [("lo\0ss", 2**70, 1.0), ("loss", 1, 2.0)]),
+        journal.encode("p", {"a\0": "b\0"}),
+        journal.encode("n", "x\0y"),
+    ]
+    LineWriter(path).append(lines)
+    batch = journal.parse(path, 0)
+    assert batch.points == {"loss": [(1, 5, 2.0)]}
+    assert (batch.params, batch.notes) == ({"a\ufffd": "b\ufffd"}, ["x\ufffdy"])
+    assert batch.problems == ["the metric 'lo\ufffdss' has a point at a step beyond 64 bits: left out"]
+
+
+@pytest.mark.parametrize("name", ["../up", "/abs", "a//b", "a/../b", "nul\0", ".", "a/" + "x" * 256])
+def test_an_artifact_whose_name_is_no_files_is_told_and_not_kept(
+    ws: Workspace, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="noria.recording")
+    with begin(ws) as run:
+        run.artifact(b"x", name)
+        run.artifact(b"x", "./a/./b")
+    found = search.show(ws, run.run)
+    assert [each.name for each in found.artifacts] == ["a/b"]
+    assert [each.kind for each in found.notes] == ["problem"]
+
+
+def test_texts_that_a_database_cannot_hold_are_kept_with_a_mark_in_their_place(ws: Workspace) -> None:
+    with begin(ws, name="n\0", experiment="e\ud800") as run:
+        run.log({"m\0": 1.0}, params={"p\0": "v\udc80"}, note="x\0y")
+    found = search.show(ws, run.run)
+    assert (found.run.name, found.run.experiment) == ("n\ufffd", "e?")
+    assert ([each.key for each in found.metrics], found.params) == (["m\ufffd"], {"p\ufffd": "v?"})
+    assert [each.text for each in found.notes] == ["x\ufffdy"]
 
 
 def test_an_exception_ends_the_run_as_failed_and_goes_on(ws: Workspace) -> None:

@@ -100,9 +100,40 @@ def test_a_model_does_not_bring_its_champion_along_under_a_name_with_rules(ws: W
     filing.rename_model(ws, "free", "m")
 
 
+def test_a_champion_is_not_taken_away_so_that_the_next_version_meets_none(
+    ws: Workspace, register: Any, judge: Any
+) -> None:
+    register("strong")
+    judge(1)
+    filing.point_alias(ws, "m", "champion", 1)
+    filing.point_alias(ws, "m", "candidate", 1)
+    with pytest.raises(GateClosed, match="m@champion stays"):
+        filing.remove_alias(ws, "m", "champion")
+    filing.remove_alias(ws, "m", "candidate")
+    assert champion_of(ws) == 1
+
+
+def test_files_of_a_client_that_are_champion_are_not_taken_away_either(
+    ws: Workspace, policy: Callable[..., Workspace]
+) -> None:
+    free = policy({})
+    filing.file_model(free, "m")
+    kept = filing.file_version(free, "m", Filed(source="s3://b/m", storage="s3://b/m"))
+    filing.point_alias(free, "m", "champion", kept)
+    with pytest.raises(GateClosed, match="m@champion stays"):
+        filing.remove_version(ws, "m", kept)
+    with pytest.raises(GateClosed, match="m@champion stays"):
+        filing.remove_model(ws, "m")
+    with pytest.raises(GateClosed, match="m@champion stays"):
+        filing.rename_model(ws, "m", "other")
+    filing.remove_version(free, "m", kept)
+
+
 def test_without_rules_an_alias_is_free(ws: Workspace, policy: Callable[..., Workspace]) -> None:
     free = policy({})
     filing.file_model(free, "m")
     filing.file_version(free, "m", Filed(source="s3://b/m", storage="s3://b/m"))
     filing.point_alias(free, "m", "champion", 1)
     assert champion_of(free) == 1
+    filing.remove_alias(free, "m", "champion")
+    assert champion_of(free) == 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from noria.config import parse_project
-from noria.core.errors import ConfigError, UsageError
-from noria.loop.judging import _frame_id
-from noria.registry.versions import parse_ref, plain_ref
+from noria.core.errors import ConfigError, NotFound, UsageError
+from noria.loop.judging import _frame_id, toml_key
+from noria.registry.versions import parse_ref, plain_ref, resolve
+from noria.store.workspace import Workspace
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,24 @@ def test_a_setting_of_clients_that_is_none_is_refused(key: str, value: str) -> N
     document = {"project": {"name": "p"}, "model": {"m": {"clients": {key: value}}}}
     with pytest.raises(ConfigError):
         parse_project(document, root=Path("/p"), environment={})
+
+
+@pytest.mark.parametrize("name", ["churn", "a b", "größe", 'a"b', "a\\b", "a'b", "v1.2"])
+def test_a_table_that_a_hint_names_can_be_written_as_it_stands(name: str) -> None:
+    assert tomllib.loads(f"[model.{toml_key(name)}.clients]") == {"model": {name: {"clients": {}}}}
+
+
+@pytest.mark.parametrize("ref", ["m:0", "m:00", "models:/m/0"])
+def test_version_0_is_none_and_never_the_newest(ws: Workspace, register: Any, ref: str) -> None:
+    register("strong")
+    with ws.ledger.read() as tx:
+        assert (resolve(tx, "m").version, resolve(tx, "m:01").version) == (1, 1)
+        with pytest.raises(NotFound, match="there is no version"):
+            resolve(tx, ref)
+
+
+def test_an_unknown_model_is_told_with_the_nearest(ws: Workspace, register: Any) -> None:
+    register("strong")
+    with ws.ledger.read() as tx, pytest.raises(NotFound) as refused:
+        resolve(tx, "M:1")
+    assert refused.value.hint == "did you mean 'm'?"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -119,3 +119,24 @@ def test_what_json_lacks_cannot_be_in_a_fact() -> None:
             encode(Bad(value))
     with pytest.raises(AssertionError):
         encode("text")
+
+
+@pytest.mark.parametrize(
+    "count", [2**53, 2**53 + 1, -(2**53) - 1, 2**60, 10**18, 2**63 - 1, -(2**63), 1763856000123456789]
+)
+def test_a_whole_number_of_64_bits_comes_back_though_json_cannot_say_it(count: int) -> None:
+    made = replace(a_thing(), count=count)
+    stored = json.loads(canonical(encode(made)))
+    assert decode(ThingMade, stored) == made
+    assert canonical(encode(decode(ThingMade, stored))) == canonical(stored)
+
+
+@pytest.mark.parametrize("text", ["3", "9007199254740992", "٣", "-", "", "009007199254740993", "1e20", str(2**63)])
+def test_a_text_in_place_of_a_whole_number_is_damage_unless_it_has_to_be_one(text: str) -> None:
+    with pytest.raises(Corrupt):
+        decode(ThingMade, {**encode(a_thing()), "count": text})
+
+
+def test_a_whole_number_beyond_64_bits_has_no_form() -> None:
+    with pytest.raises(ValueError, match="no exact JSON form"):
+        canonical(encode(replace(a_thing(), count=2**70 + 1)))

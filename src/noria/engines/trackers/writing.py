@@ -11,6 +11,7 @@ store/artifact layouts of MLflow 3.17.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import sys
@@ -73,6 +74,10 @@ def write(address: str, folder: Path) -> Iterator[DatabaseWriter]:
         raise StoreUnavailable(f"the database refused: {error.orig}", where=database.shown(address)) from error
     finally:
         engine.dispose()
+
+
+NAME_BYTES = 255
+"""What file systems take as the name of a file."""
 
 
 class DatabaseWriter:
@@ -342,15 +347,23 @@ class DatabaseWriter:
     def file(self, owner: RunDoc | ModelDoc, name: str, stream: BinaryIO) -> None:
         """Write a file where the database says that its owner's are; one that is there is left."""
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\\" in name:
-            raise UsageError(f"{name!r} cannot be the name of a file", where=owner.id)
+        is_odd = (
+            not parts
+            or name.startswith("/")
+            or any(part in ("", ".", "..") or len(part.encode()) > NAME_BYTES for part in parts)
+        )
+        if is_odd or "\\" in name or "\0" in name:
+            raise UsageError(f"{name[:100]!r} cannot be the name of a file", where=owner.id)
         with self._engine.connect() as connection:
             root = self._below(connection, owner.id, [])
         if not root:
             raise NotFound(f"{owner.id} is not in the database")
         place = Path(root).joinpath(*parts)
-        if place.exists():
+        if place.is_file():
             return
+        above = list(itertools.takewhile(lambda each: each != Path(root), place.parents))
+        if place.is_dir() or any(each.is_file() for each in above):
+            raise UsageError(f"{name!r} is a file, and the folder of others", where=owner.id)
         with disk_faults(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             temporary = place.parent / f".{hashlib.sha256(name.encode()).hexdigest()[:16]}.part"
