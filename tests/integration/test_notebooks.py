@@ -182,7 +182,8 @@ def test_what_is_no_notebook_is_refused(folder: Path) -> None:
 
 
 def test_a_result_of_a_class_of_a_cell_is_cached_until_the_class_is_another(project: Path) -> None:
-    held = "class Held:\n    def __init__(self, values):\n        self.values = values\n\n    def total(self):\n        return {}"
+    made = "class Held:\n    def __init__(self, values):\n        self.values = values\n\n"
+    held = made + "    def total(self):\n        return {}"
     cells = [
         "import noria as nr",
         held.format("sum(self.values)"),

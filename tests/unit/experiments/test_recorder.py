@@ -170,14 +170,19 @@ def test_a_log_of_an_earlier_build_with_what_no_store_takes_is_sent(ws: Workspac
     path = tmp_path / "0-1-a.log"
     lines = [
         journal.encode("m", 5, [("lo\0ss", 2**70, 1.0), ("loss", 1, 2.0)]),
+        journal.encode("c", [("loss", [2, 2**70], [6, 7], [3.0, 4.0]), ("c\0", [3], [8], [5.0])]),
         journal.encode("p", {"a\0": "b\0"}),
         journal.encode("n", "x\0y"),
     ]
     LineWriter(path).append(lines)
     batch = journal.parse(path, 0)
-    assert batch.points == {"loss": [(1, 5, 2.0)]}
+    assert batch.points == {
+        "loss": journal.Points([1, 2], [5, 6], [2.0, 3.0]),
+        "c\ufffd": journal.Points([3], [8], [5.0]),
+    }
     assert (batch.params, batch.notes) == ({"a\ufffd": "b\ufffd"}, ["x\ufffdy"])
-    assert batch.problems == ["the metric 'lo\ufffdss' has a point at a step beyond 64 bits: left out"]
+    beyond = "the metric '{}' has a point at a step beyond 64 bits: left out"
+    assert batch.problems == [beyond.format("lo\ufffdss"), beyond.format("loss")]
 
 
 @pytest.mark.parametrize("name", ["../up", "/abs", "a//b", "a/../b", "nul\0", ".", "a/" + "x" * 256])
