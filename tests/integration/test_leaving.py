@@ -37,6 +37,7 @@ def flow():
     last(slow(first()))
 """
 TRAINING = """
+import random
 import numpy as np
 from sklearn.linear_model import SGDClassifier
 
@@ -50,8 +51,10 @@ def rows(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
 def fit(x: np.ndarray, y: np.ndarray, passes: int = 16) -> SGDClassifier:
     model = SGDClassifier(random_state=1)
     order = np.random.default_rng(5)
+    random.seed(4)
+    np.random.seed(6)
     for number in nr.checkpointed(range(passes), model, order, every="0s"):
-        places = order.permutation(len(y))
+        places = order.permutation(len(y))[: np.random.randint(100, 300) + random.randrange(50)]
         model.partial_fit(x[places], y[places], classes=np.array([0, 1]))
         note(f"fit {number}")
         time.sleep(PAUSE)

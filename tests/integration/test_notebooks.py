@@ -181,7 +181,7 @@ def test_what_is_no_notebook_is_refused(folder: Path) -> None:
     assert noria(folder, "run", "plain.ipynb", "--", "argument").returncode == 2
 
 
-def test_a_result_of_a_class_of_a_cell_is_cached_until_the_class_is_another(project: Path) -> None:
+def test_a_result_of_a_class_of_a_cell_is_cached_until_the_class_is_another(folder: Path) -> None:
     made = "class Held:\n    def __init__(self, values):\n        self.values = values\n\n"
     held = made + "    def total(self):\n        return {}"
     cells = [
@@ -195,8 +195,8 @@ def test_a_result_of_a_class_of_a_cell_is_cached_until_the_class_is_another(proj
     said = []
     for text in ("sum(self.values)", "sum(self.values)", "1 + sum(self.values)"):
         cells[1] = held.format(text)
-        notebook(project / "classes.ipynb", cells)
-        done = noria(project, "run", "classes.ipynb")
+        notebook(folder / "classes.ipynb", cells)
+        done = noria(folder, "run", "classes.ipynb")
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.splitlines()[0])
     first = "[('make', 'done'), ('use', 'done')]"

@@ -75,7 +75,8 @@ def state(folder: Path) -> dict[str, bytes]:
 
 
 def verdict(found: dict[str, Any]) -> dict[str, str]:
-    return {each["step"]: each["verdict"] for each in found["steps"]}
+    """By step. Not what is noted: where these tests lie in /dev/shm the place has no semaphores, and joblib says so."""
+    return {each["step"]: each["verdict"] for each in found["steps"] if each["verdict"] != "noted"}
 
 
 def test_a_training_is_bit_identical_by_its_run_and_by_its_model(folder: Path) -> None:
@@ -91,7 +92,8 @@ def test_a_training_is_bit_identical_by_its_run_and_by_its_model(folder: Path) -
         "metric roc_auc_score", "out/said.json", "churn.joblib", "parameters", "exit code", "model churn",
     ]  # fmt: skip
     assert set(verdict(found).values()) == {"identical"}
-    assert all(each["then"] == each["now"] for step in found["steps"] for each in step["outputs"])
+    same = [step for step in found["steps"] if step["verdict"] != "noted"]
+    assert all(each["then"] == each["now"] for step in same for each in step["outputs"])
     assert state(folder) == before, "nothing outside of the clean place is touched"
     ws, newest, _ = last(folder)
     assert newest.run == run, "what was done again is no run of the project"
@@ -386,7 +388,9 @@ def test_what_is_printed_is_compared_and_counts_where_that_is_declared(folder: P
     ran(folder, "import random\nprint('5 rows')\nprint(random.random())\n")
     found = again(folder)
     assert (found["verdict"], found["ok"], found["step"]) == ("identical", True, "")
-    assert verdict(found) == {"exit code": "identical", "printed": "noted"}
+    assert [(each["step"], each["verdict"]) for each in found["steps"]] == [
+        ("exit code", "identical"), ("printed", "noted"),
+    ]  # fmt: skip
     assert found["steps"][-1]["text"].startswith("line 2: '0."), found["steps"]
     with (folder / "noria.toml").open("a") as settings:
         settings.write("[reproduce]\nprinted = true\n")

@@ -290,3 +290,26 @@ def test_a_driver_taken_over_while_it_judges_a_model_makes_no_release_of_it(tmp_
     assert Counter(marks(folder))["begin train"] == 1
     assert difference(ws.ledger) == []
     assert json.loads(noria(folder, "audit", "verify", "--json").stdout)["ok"]
+
+
+def test_a_failed_run_tells_machines_its_steps(tmp_path: Path) -> None:
+    text = "@nr.step\ndef first() -> int:\n    return 1\n\n@nr.step\ndef second(n: int) -> int:\n"
+    folder = make(
+        tmp_path / "p", text + "    raise ValueError('no')\n\n@nr.pipeline\ndef flow():\n    second(first())\n"
+    )
+    done = noria(folder, "run", "--json")
+    assert done.returncode == 4
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["error"]["code"] == "step-failed"
+    assert [(each["step"], each["status"]) for each in told["steps"]] == [("first", "done"), ("second", "failed")]
+    assert "ValueError: no" in told["steps"][1]["error"]
+    assert told["run"] == json.loads(noria(folder, "runs", "--json").stdout)[0]["run"]
+
+
+@pytest.mark.parametrize("words", [("--workers", "0"), ("--workers=-1",), ("--search", "2", "--parallel", "0")])
+def test_a_count_of_none_is_refused_before_anything_begins(tmp_path: Path, words: tuple[str, ...]) -> None:
+    folder = make(tmp_path / "p", "@nr.step\ndef one() -> int:\n    return 1\n\n@nr.pipeline\ndef flow():\n    one()\n")
+    done = noria(folder, "run", *words)
+    assert done.returncode == 2
+    assert "less than 1" in done.stderr
+    assert json.loads(noria(folder, "runs", "--json").stdout) == []

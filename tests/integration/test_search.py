@@ -25,6 +25,7 @@ from noria.loop.run import run
 from noria.pipeline import records as steps
 from noria.project.explain import explain
 from noria.search import records
+from noria.search.control import list_studies, show
 from noria.search.records import TrialRecord
 from noria.search.study import Request, resolve, resume
 from noria.store.replay import difference
@@ -204,6 +205,8 @@ def test_a_killed_search_goes_on_without_losing_or_repeating_a_trial(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     ws = open_workspace(root)
     study = resolve(ws, "").study
+    assert [each.status for each in list_studies(ws)] == ["lost"], "nobody is at it any more"
+    assert (show(ws).status, show(ws).next) == ("lost", f"noria run --resume {study}")
     before = {trial.trial: trial for trial in trials_of(ws) if trial.state in ("done", "failed")}
     report = found(noria(root, "run", "--resume", study, "--json"))
     assert report["search"]["study"] == study

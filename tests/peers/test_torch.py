@@ -39,7 +39,8 @@ def rows() -> tuple[torch.Tensor, torch.Tensor]:
 def network() -> torch.nn.Module:
     torch.manual_seed(nr.seed())
     torch.set_num_threads(1)
-    return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    parts = torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
+    return torch.nn.Sequential(*parts)
 
 def kept(net: torch.nn.Module) -> list[np.ndarray]:
     return [each.detach().numpy().copy() for each in net.parameters()]

@@ -1,4 +1,4 @@
-"""What two runs of a script printed: the same but for clocks, bars, addresses and folders, or the first other line."""
+"""What two runs of a script printed: the same but for clocks, bars and addresses, or the first line that differs."""
 
 from __future__ import annotations
 
