@@ -209,14 +209,17 @@ class Recording:
         with self._guarded(f"the input {dataset!r:.80} could not be kept"):
             self._append([journal.encode("i", self._fitting("a data set", str(dataset)), _name(context))])
 
-    def model(self, model: Any, name: str, *, rows: Any, label: str = "", register: bool = False) -> None:
+    def model(self, model: Any, name: str, *, rows: Any = None, label: str = "", register: bool = False) -> None:
         """Keep a fitted model as a bundle: with signature, example rows and what it says of them.
 
         Args:
-            rows: a data frame of the model's inputs, as it was trained on; `label` is a column that is none.
+            rows: a data frame of the model's inputs, as it was trained on; `label` is a column that is none. A model
+                without rows is not kept, which is told as a problem of the run: nothing here ends a training.
             register: make it the next version of the model `name` when the run ends.
         """
         with self._guarded(f"the model {name!r:.80} could not be kept"):
+            if rows is None:
+                raise UsageError("it is kept with rows of its inputs: run.model(model, name, rows=X_train)")
             environment = self._objects.put_json(environments.environment(self._project.state).document())
             rules = self._project.model(str(name))
             made = bundle.pack(

@@ -185,6 +185,16 @@ def test_a_log_of_an_earlier_build_with_what_no_store_takes_is_sent(ws: Workspac
     assert batch.problems == [beyond.format("lo\ufffdss"), beyond.format("loss")]
 
 
+def test_a_model_without_rows_is_a_problem_of_the_run_and_no_error(ws: Workspace) -> None:
+    with begin(ws) as run:
+        run.model(object(), "m")
+        run.log(loss=1.0)
+    found = search.show(ws, run.run)
+    why = "it is kept with rows of its inputs: run.model(model, name, rows=X_train)"
+    assert [(each.kind, each.text) for each in found.notes] == [("problem", f"the model 'm' could not be kept: {why}")]
+    assert [(each.key, each.value) for each in found.metrics] == [("loss", 1.0)]
+
+
 @pytest.mark.parametrize("name", ["../up", "/abs", "a//b", "a/../b", "nul\0", ".", "a/" + "x" * 256])
 def test_an_artifact_whose_name_is_no_files_is_told_and_not_kept(
     ws: Workspace, caplog: pytest.LogCaptureFixture, name: str
