@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from noria.bootstrap import WallClock
@@ -113,7 +114,7 @@ def test_nothing_raises_and_each_failure_is_told(ws: Workspace, caplog: pytest.L
         run.figure(3, "figure")
         run.table(3, "table")
         run.image(Broken(), "image")
-        run.model(object(), "m", rows=None)
+        run.model(object(), "m", rows=pd.DataFrame({"x": [1.0]}))
         run.input("no-such-data@7")
         run.log(params={"long": "x" * 9000})
     found = search.show(ws, run.run)
