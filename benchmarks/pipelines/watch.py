@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from noria.pipeline import trace
+from noria.pipeline.watch import watch as watched
 
 CALLS = 300_000
 TIMES = 1000
@@ -27,11 +27,11 @@ def watch() -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bare = min(calls() for _ in range(3))
-        with trace.watch(folder, folder / ".noria"):
+        with watched(folder, folder / ".noria"):
             seen = min(calls() for _ in range(3))
         start = time.perf_counter()
         for _ in range(TIMES):
-            with trace.watch(folder, folder / ".noria") as made:
+            with watched(folder, folder / ".noria") as made:
                 pass
             made.trace()
         each = (time.perf_counter() - start) / TIMES

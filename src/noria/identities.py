@@ -7,15 +7,21 @@ noria.toml says, parsed; whether it makes sense is said by `require_sound`, and 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from noria.core.clock import duration
 from noria.core.frozen import frozen
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = lazy("difflib")
 
 __all__ = [
     "MACHINE_ROLES",

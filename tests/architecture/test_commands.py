@@ -12,7 +12,7 @@ from starlette.routing import Match, Route
 from noria.faces import verbs
 from noria.faces.cli.commands import COMMANDS, GROUPS
 from noria.faces.cli.main import _Group, _root
-from noria.faces.cli.show import RENDERERS
+from noria.faces.cli.show import renderer
 from noria.faces.http import api
 from noria.testing.workspace import open_memory
 
@@ -84,7 +84,7 @@ def test_the_examples_of_a_command_parse(path: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_a_row_of_the_table_names_what_exists(path: str) -> None:
     row = COMMANDS[path]
-    assert row.show in RENDERERS
+    assert callable(renderer(row.show))
     assert len(row.summary) <= 80
     if not row.is_own:
         names = {each.name for each in verbs.load(row.target).parameters}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,7 +30,7 @@ from noria.checks.scanning.tally import Places
 from noria.checks.suites.rules import is_empty
 from noria.checks.wholes import KeyWatch
 from noria.core.errors import UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.lazy import lazy
 from noria.data.versions import DatasetVersion
 from noria.store.workspace import Workspace
@@ -74,7 +74,7 @@ class Examined:
     broken: dict[str, Places] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@slotted
 class _File:
     part: Part
     shape: Shape

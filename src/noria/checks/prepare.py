@@ -7,7 +7,7 @@ no error here: the rule then fails as one that cannot be evaluated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from noria.checks import reference
@@ -24,6 +24,7 @@ from noria.checks.suites.place import suite_path
 from noria.checks.suites.rules import KINDS, ColumnRules, Rule, Suite
 from noria.checks.wholes import Key, KeyWatch, keys_of
 from noria.core.errors import NoriaError, NotFound
+from noria.core.frozen import slotted
 from noria.core.lazy import lazy
 from noria.core.words import no_column
 from noria.data.versions import resolve
@@ -37,7 +38,7 @@ else:
 __all__ = ["Prepared", "prepare"]
 
 
-@dataclass(slots=True)
+@slotted
 class Prepared:
     """A suite with everything that its rules need; it makes the watchers of each file.
 

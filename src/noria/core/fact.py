@@ -8,7 +8,6 @@ that a default cannot cover is a new version of the kind and one pure upcaster b
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -118,7 +117,7 @@ def fact(kind: str, *, version: int = 1, subject: str) -> Callable[[type[P]], ty
     assert _KIND.fullmatch(kind), f"{kind}: a kind is noun.past_tense"
 
     def declare(cls: type[P]) -> type[P]:
-        made = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        made = frozen(kw_only=True)(cls)
         made.__noria_fact__ = FactKind(kind, version, subject)  # type: ignore[attr-defined]  # the mark
         return made
 

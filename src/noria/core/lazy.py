@@ -9,10 +9,11 @@ come to (a run without a model loads nothing that judges models): then the same 
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["lazy"]
+__all__ = ["is_one", "lazy"]
 
 _OWN = "noria."
 
@@ -32,3 +33,12 @@ class _Lazy(ModuleType):
 def lazy(name: str) -> Any:
     """A stand-in for a module. `lazy("pyarrow.compute")` works like the module itself."""
     return _Lazy(name)
+
+
+def is_one(value: object, *names: str) -> bool:
+    """Whether a value is of one of the classes `module.Class`; a module that nobody has imported has no values."""
+    for name in names:
+        module, _, kind = name.rpartition(".")
+        if module in sys.modules and isinstance(value, getattr(sys.modules[module], kind)):
+            return True
+    return False

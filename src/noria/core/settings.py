@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from noria.core.clock import duration
 from noria.core.errors import ConfigError
+from noria.core.lazy import lazy
 from noria.core.size import size_bytes
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = lazy("difflib")
 
 __all__ = ["named", "numbers", "require_one_of", "struct", "table_of", "unknown_key", "value_of"]
 

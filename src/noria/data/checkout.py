@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from noria.core.errors import (
     StoreUnavailable,
     UsageError,
 )
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import is_digest
 from noria.core.printable import printable
 from noria.core.progress import task
@@ -100,7 +100,7 @@ class _Place:
         return (replace(entry, path=self.file) for entry in found) if self.file else found
 
 
-@dataclass(slots=True)
+@slotted
 class _Plan:
     """What is to be done in a folder that is there; `known` is what was remembered of its files."""
 

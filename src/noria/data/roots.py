@@ -13,10 +13,11 @@ import json
 import re
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from noria.core.errors import StoreUnavailable
+from noria.core.frozen import slotted
 from noria.core.identity import canonical
 from noria.data.clones import Clone, clones
 from noria.data.pins import FOLDER, parse_pin, pins
@@ -31,7 +32,7 @@ GIT_TIMEOUT_S = 120
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
-@dataclass(slots=True)
+@slotted
 class Roots:
     """`versions` must be here whole; `named` count where they are here. How many clones and Git refs were read.
 

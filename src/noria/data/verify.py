@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.errors import Corrupt, NoriaError, NotFound
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import Digest
 from noria.core.progress import Advance, task
 from noria.core.verb import verb
@@ -80,7 +80,7 @@ class VerifyReport:
     absent: tuple[AbsentPin, ...] = ()
 
 
-@dataclass(slots=True)
+@slotted
 class _State:
     heals: bool
     advance: Advance

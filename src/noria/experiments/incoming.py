@@ -15,10 +15,11 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from noria.core.errors import NoriaError
+from noria.core.frozen import slotted
 from noria.experiments import journal, records, sending
 from noria.store.linelog import LineWriter
 from noria.store.workspace import Workspace, acting
@@ -34,7 +35,7 @@ OPEN_MAX = 200
 """Logs that are kept open; those that are sent and longest without a line go first."""
 
 
-@dataclass(slots=True)
+@slotted
 class _Log:
     """A log. `sending` is held by who sends it, so that no two do the same work; `writing` by who writes or closes."""
 

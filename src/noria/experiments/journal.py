@@ -15,11 +15,12 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import Corrupt
+from noria.core.frozen import slotted
 from noria.core.lazy import lazy
 from noria.store.linelog import read_lines
 from noria.store.objects import disk_faults
@@ -54,7 +55,7 @@ SUMMARY_BYTES = 200
 """What a letter, and the summary of a metric, may take in a fact."""
 
 
-@dataclass(slots=True)
+@slotted
 class Points:
     """Points of one metric in columns. As tuples they would be as many objects for the garbage collector."""
 
@@ -66,7 +67,7 @@ class Points:
         return len(self.steps)
 
 
-@dataclass(slots=True)
+@slotted
 class Batch:
     """The lines of a log from one byte to another, put together."""
 

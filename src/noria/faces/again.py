@@ -37,8 +37,9 @@ from noria.pipeline.mapping import items_of
 from noria.pipeline.schedule import GOOD
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Step, StepNode, StepOptions
-from noria.pipeline.trace import Trace, watch
+from noria.pipeline.trace import Trace
 from noria.pipeline.values import Value
+from noria.pipeline.watch import watch
 from noria.registry.evaluate import evaluate
 from noria.store.disk import hash_file
 from noria.store.workspace import Workspace

@@ -7,14 +7,16 @@ are described from the annotations' text, so describing a verb imports nothing b
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
-import pkgutil
+import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import PurePath
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from noria import plugins
 from noria.core.errors import NotFound, UsageError
@@ -23,6 +25,13 @@ from noria.core.lazy import lazy
 from noria.core.printable import printable
 from noria.core.verb import Verb, verb_of
 from noria.store.disk import too_long
+
+if TYPE_CHECKING:
+    import difflib
+    import pkgutil
+else:
+    difflib = lazy("difflib")
+    pkgutil = lazy("pkgutil")
 
 __all__ = [
     "INTEGER_MAX",
@@ -46,6 +55,7 @@ msgspec_json = lazy("msgspec.json")
 Kind = Literal["text", "integer", "number", "flag", "list", "mapping"]
 KINDS: Sequence[Kind] = get_args(Kind)
 CAPABILITIES_ABOVE_SLICES = ("noria.project",)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 INTEGER_MAX = 2**63 - 1
 """The largest whole number that both databases keep."""
 
@@ -171,7 +181,41 @@ def call(workspace: Any, found: FoundVerb, given: Mapping[str, Any]) -> Any:
 
 def builtins(result: Any) -> Any:
     """The result as plain mappings, lists, texts and numbers, just as a server would send it."""
-    return msgspec_json.decode(encode(result))
+    try:
+        return _walked(result)
+    except _Beyond:
+        return msgspec_json.decode(encode(result))
+
+
+class _Beyond(Exception):
+    """Something that only the encoder knows how to write."""
+
+
+def _walked(value: Any) -> Any:
+    """What the encoder's text is read back as, without loading it: most results hold nothing but this."""
+    kind = type(value)
+    if kind is str:
+        if value.isascii() or not _SURROGATES.search(value):
+            return value
+    elif kind is float:
+        return value if math.isfinite(value) else None
+    elif kind is int:
+        if abs(value) <= INTEGER_MAX:
+            return value
+    elif value is None or kind is bool:
+        return value
+    elif kind is list or kind is tuple:
+        return [_walked(each) for each in value]
+    elif kind is dict or kind is MappingProxyType:
+        if all(type(key) is str for key in value):
+            return {_walked(key): _walked(each) for key, each in value.items()}
+    elif is_dataclass(kind) and not hasattr(value, "__dict__"):
+        names = [each.name for each in fields(value)]
+        if not any(name.startswith("_") for name in names):
+            return {name: _walked(getattr(value, name)) for name in names}
+    elif isinstance(value, PurePath):
+        return _walked(str(value))
+    raise _Beyond
 
 
 def encode(result: Any) -> bytes:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from noria.config import GateConfig, GateRule
 from noria.core.errors import NoriaError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.verb import verb
 from noria.governance.policy import of as policy_of
 from noria.loop import baseline, judging
@@ -64,7 +64,7 @@ class Promotion:
     next: str
 
 
-@dataclass(slots=True)
+@slotted
 class _Case:
     """What is being judged, and the bundles of it that no fact names yet."""
 

@@ -10,14 +10,18 @@ import contextlib
 import contextvars
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.clock import duration
 from noria.core.errors import UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.pipeline.step import DatasetRole
-from noria.pipeline.trace import asked
+
+if TYPE_CHECKING:
+    from noria.pipeline import watch as watching
+else:
+    watching = lazy("noria.pipeline.watch")  # a step that is found in the cache is not watched
 
 __all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "xy"]
 
@@ -75,7 +79,7 @@ def seed() -> int:
     Outside a run it is 0.
     """
     ambient = _AROUND.get()
-    asked("seed")
+    watching.asked("seed")
     return 0 if ambient is None else ambient.seed
 
 
@@ -139,7 +143,7 @@ def split_by_time(rows: Any, holdout: str, *, time: str = "") -> tuple[Any, Any]
 
 def _roles(rows: Any) -> tuple[DatasetRole, ...]:
     ambient = _AROUND.get()
-    asked("roles")
+    watching.asked("roles")
     if ambient is not None and ambient.roles:
         return ambient.roles
     noted = getattr(rows, "attrs", {}).get("noria", {})

@@ -22,8 +22,9 @@ from noria.pipeline.flight import alone
 from noria.pipeline.leave import leaving
 from noria.pipeline.measure import Meter
 from noria.pipeline.step import StepNode
-from noria.pipeline.trace import Trace, watch
+from noria.pipeline.trace import Trace
 from noria.pipeline.values import Unstorable, Value
+from noria.pipeline.watch import watch
 from noria.store.failpoint import failpoint
 from noria.store.objects import Objects
 

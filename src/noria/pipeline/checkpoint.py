@@ -16,11 +16,12 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from noria.core.clock import duration
 from noria.core.errors import NotFound, StepFailed, UsageError, WorldError
+from noria.core.frozen import slotted
 from noria.core.identity import JSON, is_digest
 from noria.pipeline import values
 from noria.pipeline.ambient import Preempted
@@ -37,7 +38,7 @@ KEPT_S = 30 * 86400.0
 """So long a checkpoint of a step that nobody finishes is kept, at least."""
 
 
-@dataclass(slots=True)
+@slotted
 class Keeper:
     """Saves and finds the checkpoints of one attempt; `name` says whose they are: the key, and for some the run."""
 

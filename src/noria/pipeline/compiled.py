@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import glob
 import inspect
 import os
 import re
@@ -23,7 +22,14 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from types import CodeType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import glob
+else:
+    glob = lazy("glob")
 
 __all__ = ["FILES_LIMIT", "Readers"]
 
@@ -238,7 +244,7 @@ def _files(place: str) -> Iterator[str]:
         return
     path = Path(place).expanduser()
     if any(mark in place for mark in "*?[") and not path.exists():
-        yield from sorted(glob.glob(str(path), recursive=True))[:FILES_LIMIT]  # noqa: PTH207  # as the library does
+        yield from sorted(glob.glob(str(path), recursive=True))[:FILES_LIMIT]  # as the library does
     elif path.is_dir():
         found = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
         yield from sorted(str(each) for each in found)[:FILES_LIMIT]

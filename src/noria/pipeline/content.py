@@ -10,13 +10,10 @@ from __future__ import annotations
 import collections
 import copyreg
 import datetime
-import decimal
 import enum
-import fractions
 import functools
 import hashlib
 import io
-import logging
 import os
 import pathlib
 import re
@@ -26,11 +23,10 @@ import types
 import typing
 import uuid
 import weakref
-import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from noria.core.lazy import lazy
+from noria.core.lazy import is_one, lazy
 
 __all__ = ["Opaque", "content_hash"]
 
@@ -48,13 +44,13 @@ _PLAIN = (
     datetime.date,
     datetime.time,
     datetime.timedelta,
-    decimal.Decimal,
-    fractions.Fraction,
     uuid.UUID,
     range,
     slice,
     bytearray,
 )
+_PLAIN_ELSEWHERE = ("decimal.Decimal", "fractions.Fraction")
+_LOGGERS = ("logging.Logger", "logging.LoggerAdapter")
 _SCALARS = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 
 
@@ -128,11 +124,11 @@ class _Writer:
             self._tag("output stream")  # what is written there is in the step's log, wherever that leads
         elif isinstance(value, re.Pattern):
             self._tag(f"pattern:{value.pattern!r}:{value.flags}")
-        elif isinstance(value, _PLAIN):
+        elif isinstance(value, _PLAIN) or is_one(value, *_PLAIN_ELSEWHERE):
             self._tag(f"{type(value).__name__}:{value!r}")
-        elif isinstance(value, zoneinfo.ZoneInfo | datetime.tzinfo):
+        elif isinstance(value, datetime.tzinfo):
             self._tag(f"zone:{value!s}")
-        elif isinstance(value, logging.Logger | logging.LoggerAdapter):
+        elif is_one(value, *_LOGGERS):
             self._tag("logger")  # what is logged does not change a result
         elif isinstance(value, _LOCKS):
             self._tag("lock")

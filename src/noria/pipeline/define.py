@@ -10,19 +10,24 @@ import functools
 import inspect
 import math
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from noria.config import Project
 from noria.core.errors import NoriaError, NotFound, ProjectError, UsageError
 from noria.core.frozen import frozen
 from noria.core.graph import topological
+from noria.core.lazy import lazy
 from noria.pipeline import sources
 from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
+
+if TYPE_CHECKING:
+    import traceback
+else:
+    traceback = lazy("traceback")
 
 __all__ = [
     "Metric",

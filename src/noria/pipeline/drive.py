@@ -13,11 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from noria.core.errors import Conflict, NoriaError, RunCancelled, RunEnded, RunPreempted, StepFailed
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.pipeline import attempts, values
 from noria.pipeline.arguments import Uses, filled
 from noria.pipeline.bindings import Binding, Undecided
@@ -64,7 +64,7 @@ class Manner:
     stopped_s: float = 60.0
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class _Unit:
     """A step, or an item of a mapped one, on its way through the states of `attempts`."""
 

@@ -27,11 +27,11 @@ import sys
 import types
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import live, syntax
 from noria.pipeline.content import Opaque, content_hash
@@ -84,7 +84,7 @@ class CodeIdentity:
     is_declared: bool = False
 
 
-@dataclass(slots=True)
+@slotted
 class _Node:
     """One thing that was reached: its text, what its names lead to, and how people call it."""
 

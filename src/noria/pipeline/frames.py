@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import base64
 import datetime
-import decimal
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
 from noria.pipeline.arrow import read_ipc, write_ipc
 from noria.pipeline.plain import Unstorable, from_json, to_json
+
+if TYPE_CHECKING:
+    import decimal
+else:
+    decimal = lazy("decimal")
 
 __all__ = ["read_frame", "write_frame"]
 

@@ -16,13 +16,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
 from noria.core import errors
 from noria.core.errors import NoriaError, StepFailed
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.pipeline.executor import Done, Task, Usage
 from noria.pipeline.trace import trace_from
 from noria.pipeline.values import Value
@@ -58,7 +58,7 @@ class Begun:
     at: float
 
 
-@dataclass(slots=True)
+@slotted
 class Left:
     """What a journal tells: results by attempt's name with the call they are of, and what was begun and is not over."""
 
@@ -66,7 +66,7 @@ class Left:
     begun: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
+@slotted
 class Seen:
     """How far a run has come, as its journal tells whoever looks on.
 

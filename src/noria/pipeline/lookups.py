@@ -8,14 +8,20 @@ their answers are conditions of its cache entry.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from importlib import metadata
+else:
+    metadata = lazy("importlib.metadata")
 
 __all__ = ["KINDS", "Lookups", "answer"]
 
@@ -33,7 +39,7 @@ class Lookups:
         self._asked = asked
         self._util: Any = vars(importlib.util)
         self._find_spec = self._util["_find_spec"]
-        self._discover = vars(importlib.metadata.Distribution)["discover"]
+        self._discover = vars(metadata.Distribution)["discover"]
         self._umask = os.umask
 
     def install(self) -> None:
@@ -41,13 +47,13 @@ class Lookups:
         self._util["_find_spec"] = self._found
         os.umask = self._masked
         discovered: Any = self._discovered
-        importlib.metadata.Distribution.discover = classmethod(discovered)  # type: ignore[method-assign, assignment]
+        metadata.Distribution.discover = classmethod(discovered)  # type: ignore[method-assign, assignment]
 
     def remove(self) -> None:
         """Put back what stood there."""
         self._util["_find_spec"] = self._find_spec
         os.umask = self._umask
-        importlib.metadata.Distribution.discover = self._discover  # type: ignore[method-assign]
+        metadata.Distribution.discover = self._discover  # type: ignore[method-assign]
 
     def _found(self, name: str, *args: Any) -> Any:
         self._note(f"spec {name}")
@@ -82,10 +88,10 @@ def answer(kind: str, name: str) -> str:
             return "missing"
     if name != _ALL:
         try:
-            return importlib.metadata.version(name)
-        except (importlib.metadata.PackageNotFoundError, ValueError):
+            return metadata.version(name)
+        except (metadata.PackageNotFoundError, ValueError):
             return "missing"
-    found = sorted({f"{each.name}=={each.version}" for each in importlib.metadata.distributions()})
+    found = sorted({f"{each.name}=={each.version}" for each in metadata.distributions()})
     return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 

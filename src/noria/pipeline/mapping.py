@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from noria.core.errors import NoriaError, StepFailed
+from noria.core.frozen import slotted
 from noria.pipeline import values
 from noria.pipeline.bindings import Binding, Const, Group, Ref, Stored
 from noria.pipeline.executor import Done, Usage
@@ -49,7 +50,7 @@ def _item(objects: Objects, told: object) -> Binding:
         return Stored(stored.digest, stored.type, stored.size_bytes)
 
 
-@dataclass(slots=True)
+@slotted
 class Mapped:
     """The items of one mapped step: which come next, how many are open, and where the results are."""
 

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import base64
 import datetime
-import decimal
-import fractions
 import json
 import math
 import pathlib
 import sys
 import uuid
-import zoneinfo
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from noria.core.lazy import lazy
+from noria.core.lazy import is_one, lazy
+
+if TYPE_CHECKING:
+    import decimal
+    import fractions
+    import zoneinfo
+else:
+    decimal = lazy("decimal")
+    fractions = lazy("fractions")
+    zoneinfo = lazy("zoneinfo")
 
 __all__ = ["CONTAINERS", "Unstorable", "from_json", "plain_bytes", "plain_value", "to_json"]
 
@@ -67,7 +73,7 @@ def to_json(value: Any, part: Part = _no_part) -> Any:
     if kind is float:
         is_plain = math.isfinite(value) and not (value == 0 and math.copysign(1, value) < 0)
         return value if is_plain else {"$": "float", "v": repr(value)}
-    writer = _WRITERS.get(kind)
+    writer = _WRITERS.get(kind) or (str if _is_exact_number(value) else None)
     if writer is not None:
         return {"$": kind.__name__, "v": writer(value)}
     if kind is list:
@@ -119,6 +125,14 @@ def _is_scalar(value: Any) -> bool:
     return value.dtype.kind in "biufcmMSU" and not padded  # a long double has bytes that mean nothing
 
 
+def _is_exact_number(value: Any) -> bool:
+    """Whether it is a Decimal or a Fraction itself, not of a class of somebody's below them."""
+    name = type(value).__name__
+    return (name == "Decimal" and is_one(value, "decimal.Decimal") and type(value) is decimal.Decimal) or (
+        name == "Fraction" and is_one(value, "fractions.Fraction") and type(value) is fractions.Fraction
+    )
+
+
 def _write_scalar(value: Any) -> dict[str, str]:
     return {"$": "numpy", "dtype": value.dtype.str, "v": base64.b64encode(value.tobytes()).decode("ascii")}
 
@@ -131,8 +145,8 @@ def _read_scalar(document: Any) -> Any:
 def _zone_text(value: datetime.tzinfo | None) -> str:
     if value is None:
         return ""
-    if isinstance(value, zoneinfo.ZoneInfo) and value.key:
-        return value.key
+    if is_one(value, "zoneinfo.ZoneInfo") and (key := getattr(value, "key", None)):
+        return str(key)
     if isinstance(value, datetime.timezone):
         return f"offset:{value.utcoffset(None) // datetime.timedelta(microseconds=1)}"
     raise Unstorable(f"time zone {value!r} has no name", "use zoneinfo.ZoneInfo or datetime.timezone")
@@ -156,12 +170,18 @@ def _read_time(document: list[Any]) -> datetime.time:
     return datetime.time.fromisoformat(document[0]).replace(tzinfo=_zone(document[1]), fold=document[2])
 
 
+def _read_decimal(text: str) -> decimal.Decimal:
+    return decimal.Decimal(text)
+
+
+def _read_fraction(text: str) -> fractions.Fraction:
+    return fractions.Fraction(text)
+
+
 _WRITERS: dict[type, Callable[[Any], Any]] = {
     bytes: lambda value: base64.b64encode(value).decode("ascii"),
     bytearray: lambda value: base64.b64encode(value).decode("ascii"),
     complex: lambda value: [value.real.hex(), value.imag.hex()],
-    decimal.Decimal: str,
-    fractions.Fraction: str,
     uuid.UUID: str,
     datetime.datetime: _write_moment,
     datetime.date: lambda value: value.isoformat(),
@@ -177,8 +197,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bytes": base64.b64decode,
     "bytearray": lambda text: bytearray(base64.b64decode(text)),
     "complex": lambda parts: complex(float.fromhex(parts[0]), float.fromhex(parts[1])),
-    "Decimal": decimal.Decimal,
-    "Fraction": fractions.Fraction,
+    "Decimal": _read_decimal,
+    "Fraction": _read_fraction,
     "UUID": uuid.UUID,
     "datetime": _read_datetime,
     "date": datetime.date.fromisoformat,

@@ -11,10 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.pipeline import documents
 from noria.pipeline.documents import KeyDocument
 from noria.pipeline.facts import Item, ItemsFinished, StepFinished
@@ -48,7 +48,7 @@ class Written:
     document: KeyDocument | None = None
 
 
-@dataclass(slots=True)
+@slotted
 class _Pending:
     steps: list[Written] = field(default_factory=list)
     items: dict[str, list[Item]] = field(default_factory=dict)

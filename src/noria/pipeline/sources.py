@@ -11,20 +11,26 @@ import ast
 import contextlib
 import functools
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import linecache
 import os
 import sys
-import sysconfig
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING
 
+from noria.core.lazy import lazy
 from noria.pipeline.syntax import Summary, summary
 from noria.plugins import keep_zones
+
+if TYPE_CHECKING:
+    import sysconfig
+    import textwrap
+else:
+    textwrap = lazy("textwrap")
+    sysconfig = lazy("sysconfig")
 
 __all__ = [
     "ProjectLoader",
@@ -100,7 +106,7 @@ class ProjectLoader(importlib.machinery.SourceFileLoader):
         return Path(self.get_filename(fullname)).name == "__init__.py"
 
 
-class _ProjectFinder(importlib.abc.MetaPathFinder):
+class _ProjectFinder:
     """Finds the modules of one project, and editable installs, before Python's own finders do."""
 
     def __init__(self, root: Path) -> None:

@@ -8,12 +8,18 @@ and so does what a package starts for it (a converter, a renderer), except progr
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import shlex
+else:
+    shlex = lazy("shlex")
 
 __all__ = ["STARTS", "program_of", "unseen"]
 
@@ -34,7 +40,7 @@ def unseen(event: str, arguments: tuple[Any, ...], is_own: Callable[[str], bool]
     `event` and `arguments` are those of the audit event, which is being handled in this thread.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.endswith((*_THROUGH, "noria/pipeline/trace.py")):
+    while frame is not None and frame.f_code.co_filename.endswith((*_THROUGH, "noria/pipeline/watch.py")):
         frame = frame.f_back
     name = program_of(event, arguments)
     if frame is not None:

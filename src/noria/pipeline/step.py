@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import difflib
 import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from noria.core.errors import ProjectError, UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
+from noria.core.lazy import lazy
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Guard, Ref, Stored, leaves
 from noria.pipeline.options import StepOptions, options_of, size
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = lazy("difflib")
 
 __all__ = [
     "Binding",
@@ -57,7 +62,7 @@ class Log:
     high: float
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@frozen
 class Choice:
     """A search over some values, for `Annotated[int, nr.Choice(15, 31, 63)]`; one list of them is taken, too."""
 
@@ -215,7 +220,7 @@ class Result:
         )
 
 
-@dataclass(slots=True)
+@slotted
 class Graph:
     """The nodes that a pipeline function has asked for so far, in order of the calls."""
 

@@ -10,9 +10,10 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from noria.core.errors import NoriaError, RunPreempted, WorldError
+from noria.core.frozen import slotted
 from noria.pipeline.flight import Flights
 from noria.pipeline.leave import on_sigterm
 from noria.pipeline.recorder import Recorder
@@ -25,7 +26,7 @@ CANCELLED, PREEMPTED = "cancelled", "preempted"
 LOOK_S = 0.5
 
 
-@dataclass(slots=True)
+@slotted
 class Stop:
     """Whether to go on. `wake` is called when that changes.
 

@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Corrupt, Denied
 from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.core.lazy import lazy
 from noria.pipeline.arrow import read_ipc, write_ipc
-from noria.pipeline.frames import read_frame, write_frame
 from noria.pipeline.plain import CONTAINERS, Unstorable, from_json, to_json
 from noria.store import pickles
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pickle
+
+    from noria.pipeline import frames
+else:
+    pickle = lazy("pickle")
+    frames = lazy("noria.pipeline.frames")
 
 __all__ = [
     "FORMATS",
@@ -189,7 +195,7 @@ def _is_stored(told: Any) -> bool:
 def _read_table(objects: Objects, value: Value) -> Any:
     content = objects.get_bytes(value.digest)
     if value.type == "pandas":
-        return read_frame(content)
+        return frames.read_frame(content)
     table = read_ipc(content)
     if value.type == "arrow":
         return _batch_of(table) if (table.schema.metadata or {}).get(b"noria.arrow") == b"batch" else table
@@ -257,7 +263,7 @@ def _is_of(kind: type, library: str) -> bool:
 
 
 def _write_pandas(value: Any) -> tuple[str, bytes]:
-    return "pandas", write_frame(value)
+    return "pandas", frames.write_frame(value)
 
 
 def _write_arrow(value: Any) -> tuple[str, bytes]:
@@ -329,25 +335,24 @@ def _pickled(value: Any, root: Path | None) -> bytes:
 
 
 def _dumped(value: Any) -> bytes:
-    made = io.BytesIO()
-    _Pickler(made, protocol=5).dump(value)
-    return made.getvalue()
-
-
-class _Pickler(pickle.Pickler):
-    """Writes the same bytes for an array that was made here and for its copy that was read back.
+    """The same bytes for an array that was made here and for its copy that was read back.
 
     A pickle tells which of its objects are one and the same, and an array that was read back has a
     type object of its own, equal to numpy's: a training that went on from a checkpoint would have
     another digest than one that was not interrupted.
     """
 
-    def reducer_override(self, thing: Any) -> Any:
-        numpy = sys.modules.get("numpy")
-        if numpy is None or not isinstance(thing, numpy.ndarray) or thing.dtype.kind not in "biufc":
-            return NotImplemented
-        make, given, *rest = thing.__reduce_ex__(5)
-        return make, tuple(_plain_dtype(each) for each in given), *(_with_plain_dtypes(each) for each in rest)
+    class _Pickler(pickle.Pickler):
+        def reducer_override(self, thing: Any) -> Any:
+            numpy = sys.modules.get("numpy")
+            if numpy is None or not isinstance(thing, numpy.ndarray) or thing.dtype.kind not in "biufc":
+                return NotImplemented
+            make, given, *rest = thing.__reduce_ex__(5)
+            return make, tuple(_plain_dtype(each) for each in given), *(_with_plain_dtypes(each) for each in rest)
+
+    made = io.BytesIO()
+    _Pickler(made, protocol=5).dump(value)
+    return made.getvalue()
 
 
 def _plain_dtype(part: Any) -> Any:

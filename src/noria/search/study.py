@@ -13,12 +13,12 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from noria import plugins
 from noria.core.errors import Conflict, NotFound, StudyFailed, UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import JSON
 from noria.core.progress import task as shown_task
 from noria.pipeline.define import PipelineDefinition
@@ -181,7 +181,7 @@ def search(ws: Workspace, study: StudyRecord) -> StudyRecord:
     return _ended(ws, study, driver.reason)
 
 
-@dataclass(slots=True)
+@slotted
 class _Running:
     trial: int
     began: float

@@ -9,12 +9,12 @@ and the ledger's writer lock makes each move exactly once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from noria.core.clock import instant
 from noria.core.errors import UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.registry import records as registry_records
@@ -38,7 +38,7 @@ LEASE_S = 10.0
 CHUNK_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(slots=True)
+@slotted
 class Watch:
     """What a long-lived judge remembers between looks, so that it reads each line once. Lost at no loss."""
 

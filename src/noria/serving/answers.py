@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Protocol
 
 import msgspec
 
 from noria.core.errors import ModelFailed, ModelSilent, NoriaError
+from noria.core.frozen import slotted
 from noria.packaging.rows import RowRefused
 from noria.serving.facts import Arm
 from noria.serving.line import INVALID, RAISED, REJECTED
@@ -64,7 +64,7 @@ Render = Callable[[Ask, Sequence[str], Sequence[float], Sequence[str]], bytes]
 """Body of an answer from the ask, prediction ids, scores, and classes as JSON."""
 
 
-@dataclass(slots=True)
+@slotted
 class Answer:
     """What goes back: status and JSON body. `details` are (prediction id, status, class) by row, for a shadow."""
 

@@ -15,15 +15,20 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from noria.core.errors import Corrupt
 from noria.core.identity import Digest, short
+from noria.core.lazy import lazy
 from noria.store.disk import BLOCK_BYTES, disk_faults, sync_files
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = lazy("concurrent.futures")
 
 __all__ = ["altered", "copy_chunks", "copy_stream", "in_two", "not_a_file"]
 
@@ -94,8 +99,11 @@ class _Joining:
     def run(self, chunks: Sequence[tuple[Digest, int]]) -> None:
         """All of them. Raises: as `fetch`; Corrupt; OSError."""
         parts = _parts(chunks)
-        with ThreadPoolExecutor(_THREADS, "noria-join") as pool, ThreadPoolExecutor(1, "noria-sync") as syncing:
-            synced: Future[None] | None = None
+        with (
+            futures.ThreadPoolExecutor(_THREADS, "noria-join") as pool,
+            futures.ThreadPoolExecutor(1, "noria-sync") as syncing,
+        ):
+            synced: futures.Future[None] | None = None
             ahead = deque(pool.submit(self._fetched, part) for part in islice(parts, _PARTS_AHEAD))
             while ahead:
                 fetched = ahead.popleft().result()
@@ -198,10 +206,10 @@ def in_two(stop: threading.Event, *works: tuple[Callable[[Sequence[Digest]], Non
         for work, names in works
         for number in range(_THREADS)
     ]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="noria-copy") as pool:
-        futures = [pool.submit(work, part) for work, part in parts if part]
+    with futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="noria-copy") as pool:
+        under_way = [pool.submit(work, part) for work, part in parts if part]
         try:
-            for future in futures:
+            for future in under_way:
                 future.result()
         except BaseException:
             stop.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import functools
 import hashlib
@@ -10,11 +9,17 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from noria.core.errors import StoreFull, StoreUnavailable, UsageError
 from noria.core.identity import Digest
+from noria.core.lazy import lazy
 from noria.core.printable import printable
+
+if TYPE_CHECKING:
+    import ctypes
+else:
+    ctypes = lazy("ctypes")
 
 __all__ = [
     "BLOCK_BYTES",

@@ -11,7 +11,6 @@ while the lock is held.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from noria.core.clock import Clock, utc_text
 from noria.core.errors import Tampered, UsageError
 from noria.core.fact import Edge, Fact, Stored, kind_of
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.store import tables
 from noria.store.checkpoint import Signer
 from noria.store.database import Database
@@ -60,7 +59,7 @@ class Body:
     body: str
 
 
-@dataclasses.dataclass(slots=True)
+@slotted
 class _Tip:
     """The tree as this process committed it last: one for all who act on a ledger, whose head says if it is the newest.
 

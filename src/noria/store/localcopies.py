@@ -10,20 +10,24 @@ the bound is reached. Nothing here is the only copy of anything, and no failure 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from noria.core.frozen import frozen
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import logging
+else:
+    logging = lazy("logging")
 
 __all__ = ["CACHE_BYTES", "COPY_GRACE_S", "LocalCopies", "Pruned"]
 
-log = logging.getLogger("noria.store")
 
 CACHE_BYTES = 20 * 10**9
 COPY_GRACE_S = 6 * 3600.0
@@ -85,7 +89,7 @@ class LocalCopies:
         except FileNotFoundError:
             return False
         except OSError as error:  # a read-only disk, or another user's file: it is read as it is
-            log.info("%s could not be marked as used: %s", place, error.strerror)
+            logging.getLogger("noria.store").info("%s could not be marked as used: %s", place, error.strerror)
         self._marked[place] = now
         return place.exists()
 
@@ -96,7 +100,9 @@ class LocalCopies:
             if self._is_too_much(place.stat().st_size):
                 self.prune(int(self.bound_bytes * _LEFT), is_waiting=False)
         except OSError as error:
-            log.warning("the local copies in %s could not be bounded: %s", self._folder, error.strerror)
+            logging.getLogger("noria.store").warning(
+                "the local copies in %s could not be bounded: %s", self._folder, error.strerror
+            )
 
     def look(self, keep_bytes: int) -> Pruned:
         """What is there, and what `prune` would remove now. Raises: OSError."""

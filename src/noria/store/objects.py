@@ -15,17 +15,25 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from noria.core import identity
 from noria.core.errors import Conflict, Corrupt, NotFound, ObjectGone, StoreUnavailable
 from noria.core.identity import JSON, Digest, canonical, is_digest, short
-from noria.store.chunks import ChunkReader, Recipe
-from noria.store.copies import altered, copy_chunks, copy_stream, in_two, not_a_file
+from noria.core.lazy import lazy
 from noria.store.disk import BLOCK_BYTES, disk_faults, hash_file, length_of, stamp_of, sync_folder
 from noria.store.localcopies import LocalCopies
-from noria.store.unpack import Packed, write_copy
-from noria.store.unpackers import unpack_many
+
+if TYPE_CHECKING:
+    from noria.store import chunks as chunking
+    from noria.store import copies as copying
+    from noria.store import unpack as unpacking
+    from noria.store import unpackers
+else:
+    chunking = lazy("noria.store.chunks")
+    copying = lazy("noria.store.copies")
+    unpacking = lazy("noria.store.unpack")
+    unpackers = lazy("noria.store.unpackers")
 
 __all__ = [
     "BLOCK_BYTES",
@@ -57,7 +65,6 @@ FRESH_S = 3600
 
 _SMALL_BYTES = 1 << 20
 _AT_ONCE = 512
-_LOOKED_UP = 4096
 
 Progress = Callable[[int], None]
 """Called with the bytes done since the last call, from any thread."""
@@ -364,7 +371,7 @@ class Objects:
             content = stream.read()
         found = identity.digest(content)
         if found != name:
-            raise altered(name, found)
+            raise copying.altered(name, found)
         return content
 
     def get_many(self, digests: Iterable[str]) -> Iterator[tuple[Digest, bytes]]:
@@ -374,7 +381,7 @@ class Objects:
             for name, content in self._store.get_many(names):
                 found = identity.digest(content)
                 if found != name:
-                    raise altered(name, found)
+                    raise copying.altered(name, found)
                 yield name, content
         else:
             for name in dict.fromkeys(names):
@@ -389,7 +396,7 @@ class Objects:
         name = self._named(digest)
         chunks = self.chunks_of(name)
         if chunks is not None:
-            reader = ChunkReader(Recipe(name, chunks), self.get_many)
+            reader = chunking.ChunkReader(chunking.Recipe(name, chunks), self.get_many)
             return cast("BinaryIO", io.BufferedReader(reader, BLOCK_BYTES))
         if self._is_packed(name):
             return io.BytesIO(self.get_bytes(name))
@@ -459,14 +466,16 @@ class Objects:
     def _unpack(self, wanted: dict[Digest, list[str | Path]], progress: Progress) -> list[Digest]:
         """Write what lies packed on this machine, and take it out of `wanted`; gives the small objects that stay in."""
         if isinstance(self._store, HasPlaces):
-            for each in unpack_many(_work(self._store, wanted), progress, count=len(wanted)):
+            for each in unpackers.unpack_many(
+                unpackers.packed_work(self._store.places, wanted), progress, count=len(wanted)
+            ):
                 wanted.setdefault(Digest("sha256:" + each.key.hex()), []).append(os.fsdecode(each.target))
         return self._store.packed(wanted) if wanted and isinstance(self._store, HasForms) else []
 
     def _copy_all(
         self, wanted: Mapping[Digest, Sequence[str | Path]], small: Sequence[Digest], progress: Progress
     ) -> None:
-        stop = threading.Event()
+        stop, write_copy = threading.Event(), unpacking.write_copy
 
         def copy_small(names: Sequence[Digest]) -> None:
             for start in range(0, len(names), _AT_ONCE):
@@ -486,7 +495,7 @@ class Objects:
 
         large = list(wanted.keys() - set(small))
         if wanted:
-            in_two(stop, (copy_small, small), (copy_large, large))
+            copying.in_two(stop, (copy_small, small), (copy_large, large))
 
     def has(self, digest: str) -> bool:
         """Whether the object is there; its bytes are not looked at."""
@@ -538,7 +547,7 @@ class Objects:
                 hasher.update(block)
         found = "sha256:" + hasher.hexdigest()
         if found != name:
-            raise altered(name, found)
+            raise copying.altered(name, found)
 
     def quarantine(self, digest: str) -> None:
         """Move what is altered of an object out of the way; what is well stays. A put then stores it anew.
@@ -557,10 +566,10 @@ class Objects:
     def _copy(self, name: Digest, target: Path, *, is_synced: bool, progress: Progress) -> None:
         chunks = self._store.chunks_of(name) if isinstance(self._store, SealsChunks) else None
         if chunks is not None:
-            copy_chunks(chunks, self.get_many, target, is_synced=is_synced, progress=progress)
+            copying.copy_chunks(chunks, self.get_many, target, is_synced=is_synced, progress=progress)
             return
         with self._open(name) as source:
-            copy_stream(name, source, target, is_synced=is_synced, progress=progress)
+            copying.copy_stream(name, source, target, is_synced=is_synced, progress=progress)
 
     def _open(self, name: Digest) -> BinaryIO:
         return self._store.get(name)
@@ -574,11 +583,11 @@ class Objects:
             if self._verified.get(name) == stamp:
                 return
         if place.is_dir():
-            raise not_a_file(name)
+            raise copying.not_a_file(name)
         with disk_faults(place):
             found = hash_file(place)
         if found != name:
-            raise altered(name, found)
+            raise copying.altered(name, found)
         with self._lock:
             self._verified[name] = stamp
 
@@ -586,15 +595,3 @@ class Objects:
         if not is_digest(text):
             raise NotFound(f"{text[:80]!r} is not the digest of an object", hint="one is sha256: and 64 hex digits")
         return Digest(text)
-
-
-def _work(store: HasPlaces, wanted: dict[Digest, list[str | Path]]) -> Iterator[Packed]:
-    """What of `wanted` lies packed here; that is taken out of it. Some thousands are looked up at a time."""
-    names = list(wanted)
-    files: dict[Path, bytes] = {}
-    for start in range(0, len(names), _LOOKED_UP):
-        for name, file, at, size in store.places(names[start : start + _LOOKED_UP]):
-            where = files.get(file) or files.setdefault(file, os.fsencode(file))
-            key = bytes.fromhex(name[7:])
-            for target in wanted.pop(name):
-                yield Packed(where, at, size, key, os.fsencode(target))

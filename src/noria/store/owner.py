@@ -11,8 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import socket
+else:
+    socket = lazy("socket")
 
 __all__ = ["is_dead", "is_stopped", "owner_id"]
 

@@ -17,19 +17,26 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import FileIO
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria.core.errors import Corrupt
+from noria.core.frozen import slotted
 from noria.core.identity import Digest, short
+from noria.core.lazy import lazy
 from noria.store.disk import begin_writing
 from noria.store.failpoint import failpoint
 from noria.store.objects import sync_folder
 from noria.store.packindex import PackIndex, Place, Row
 from noria.store.packrecords import DEAD, HEADER, LIVE, MARK, NOTHING, header, is_whole, parsed, records, scan
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = lazy("concurrent.futures")
 
 __all__ = ["HEADER", "PACK_BYTES", "Batch", "Packs", "as_key", "as_name"]
 
@@ -367,7 +374,7 @@ class Packs:
         return True
 
 
-@dataclass
+@slotted
 class _Pack:
     """A pack that a batch appends to: held by flock until the file is closed."""
 
@@ -377,7 +384,7 @@ class _Pack:
     end: int
     is_new: bool
     rows: list[Row] = field(default_factory=list)
-    synced: Future[None] | None = None
+    synced: futures.Future[None] | None = None
     begun: int = 0  # the disk was asked to write what stands before
 
 
@@ -397,7 +404,7 @@ class Batch:
         self._part_bytes = 0
         self._replaces: set[bytes] = set()
         self._avoided: set[str] = set()
-        self._syncer: ThreadPoolExecutor | None = None
+        self._syncer: futures.ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Batch:
         return self
@@ -482,7 +489,7 @@ class Batch:
         if self._pack is not None:
             self._finish(self._pack)
             if self._syncer is None:
-                self._syncer = ThreadPoolExecutor(1, thread_name_prefix="noria-pack")
+                self._syncer = futures.ThreadPoolExecutor(1, thread_name_prefix="noria-pack")
             self._pack.synced = self._syncer.submit(os.fsync, self._pack.file.fileno())
             self._full.append(self._pack)
             self._pack = None

@@ -9,12 +9,18 @@ Source: docs.python.org, library/pickle, "Restricting Globals".
 from __future__ import annotations
 
 import io
-import pickle
-import pickletools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Denied
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import pickle
+    import pickletools
+else:
+    pickle = lazy("pickle")
+    pickletools = lazy("pickletools")
 
 __all__ = ["Allowed", "globals_of", "loads"]
 
@@ -77,19 +83,6 @@ def _track(name: str, argument: Any, strings: list[str | None], memo: dict[int, 
     del strings[:-2]
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, content: bytes, allowed: Allowed) -> None:
-        # the names of Python 2 stay what they are: `commands` would become subprocess after it was looked at
-        super().__init__(io.BytesIO(content), fix_imports=False)
-        self._allowed = allowed
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Import a name only if it is allowed: the second lock, should the scan have missed it."""
-        if not self._allowed(module, name):
-            raise Denied(f"the model file names {module}.{name}, which its flavor does not allow")
-        return super().find_class(module, name)
-
-
 def loads(content: bytes, allowed: Allowed) -> Any:
     """The object of a pickle, if every name in it is allowed. Raises: Denied before anything runs."""
     for module, name in sorted(globals_of(content)):
@@ -98,4 +91,16 @@ def loads(content: bytes, allowed: Allowed) -> Any:
                 f"the model file names {module}.{name}, which its flavor does not allow; it was not loaded",
                 hint="only models that this project trained are loaded",
             )
-    return _Unpickler(content, allowed).load()
+    return _unpickler(content, allowed).load()
+
+
+def _unpickler(content: bytes, allowed: Allowed) -> pickle.Unpickler:
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            """Import a name only if it is allowed: the second lock, should the scan have missed it."""
+            if not allowed(module, name):
+                raise Denied(f"the model file names {module}.{name}, which its flavor does not allow")
+            return super().find_class(module, name)
+
+    # the names of Python 2 stay what they are: `commands` would become subprocess after it was looked at
+    return Unpickler(io.BytesIO(content), fix_imports=False)

@@ -7,28 +7,59 @@ not answer for, because it could not be started, was killed or met a full disk, 
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from noria.core.identity import Digest
+from noria.core.lazy import lazy
 from noria.store import unpack
 from noria.store.unpack import Packed
 
-__all__ = ["AT_ONCE", "MANY", "unpack_many"]
+if TYPE_CHECKING:
+    import subprocess
+    from concurrent import futures
+else:
+    futures = lazy("concurrent.futures")
+    subprocess = lazy("subprocess")
+
+__all__ = ["AT_ONCE", "MANY", "packed_work", "unpack_many"]
 
 MANY = 2000
 """Fewer files are written before another process has started."""
 AT_ONCE = 256
 """So many are done by a process before it takes more."""
 
+_LOOKED_UP = 4096
+
 Part = Sequence[Packed]
 Parts = SimpleQueue["Part | None"]
 """What waits to be done. None is its end, and stays in it for whoever comes next."""
+
+
+def packed_work(
+    places: Callable[[Sequence[Digest]], Iterable[tuple[Digest, Path, int, int]]],
+    wanted: dict[Digest, list[str | Path]],
+) -> Iterator[Packed]:
+    """What of `wanted` lies packed here; that is taken out of it. Some thousands are looked up at a time.
+
+    Args:
+        places: a store's own, which gives name, pack file, place and size of what it has packed.
+        wanted: digest -> where its bytes go.
+    """
+    names = list(wanted)
+    files: dict[Path, bytes] = {}
+    for start in range(0, len(names), _LOOKED_UP):
+        for name, file, at, size in places(names[start : start + _LOOKED_UP]):
+            where = files.get(file) or files.setdefault(file, os.fsencode(file))
+            key = bytes.fromhex(name[7:])
+            for target in wanted.pop(name):
+                yield Packed(where, at, size, key, os.fsencode(target))
 
 
 def unpack_many(work: Iterable[Packed], progress: Callable[[int], None], *, count: int) -> list[Packed]:
@@ -47,7 +78,7 @@ def unpack_many(work: Iterable[Packed], progress: Callable[[int], None], *, coun
         _fill(waiting, work)
         return _done_here(waiting, progress)
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="noria-unpack") as pool:
+        with futures.ThreadPoolExecutor(1, thread_name_prefix="noria-unpack") as pool:
             theirs = pool.submit(_done_there, process, waiting, progress)
             try:
                 _fill(waiting, work)

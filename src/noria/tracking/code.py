@@ -8,14 +8,20 @@ from the commit, or is not in it. What a run records on its own is not: `noria.l
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria.core.errors import WorldError
+from noria.core.lazy import lazy
 from noria.store.objects import Objects
 from noria.store.tree import Entry, Tree, iter_tree, write_tree
 from noria.tracking.facts import Code
+
+if TYPE_CHECKING:
+    import subprocess
+else:
+    subprocess = lazy("subprocess")
 
 __all__ = ["is_same", "snapshot", "source_files"]
 

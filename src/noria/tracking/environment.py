@@ -10,23 +10,31 @@ the process and in the project's state, and believed while no folder of the impo
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import os
 import platform
 import re
 import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.frozen import frozen
 from noria.core.identity import JSON, Digest, canonical, digest
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import csv
+    import sysconfig
+    import tempfile
+    from importlib import metadata
+else:
+    metadata = lazy("importlib.metadata")
+    csv = lazy("csv")
+    tempfile = lazy("tempfile")
+    sysconfig = lazy("sysconfig")
 
 __all__ = ["Environment", "environment", "from_document", "installed", "lock", "recorded_files"]
 
@@ -116,8 +124,14 @@ def lock(state: Path) -> dict[str, JSON]:
 
 
 def _stamp() -> list[list[JSON]]:
-    found: list[list[JSON]] = [[_FORMAT, sys.version, sys.prefix, platform.platform()]]
+    found: list[list[JSON]] = [[_FORMAT, sys.version, sys.prefix, *_system()]]
     return found + [[folder, stamp] for folder in sys.path if (stamp := _stamp_of(folder))]
+
+
+def _system() -> list[str]:
+    """Which system this is. `platform.platform` would start a program to learn of the processor."""
+    told = os.uname()
+    return [told.sysname, told.release, told.version, told.machine]
 
 
 def _stamp_of(folder: str) -> str:
@@ -131,10 +145,10 @@ def _stamp_of(folder: str) -> str:
         return ""
 
 
-def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, importlib.metadata.Distribution]]:
+def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, metadata.Distribution]]:
     """Every distribution in folders (the import path by default) by its normal name; of several, the one imported."""
     seen = set()
-    found = importlib.metadata.distributions() if paths is None else importlib.metadata.distributions(path=list(paths))
+    found = metadata.distributions() if paths is None else metadata.distributions(path=list(paths))
     for each in found:
         name = _header(each, "Name").lower().replace("_", "-").replace(".", "-")
         if name and name not in seen:  # the first on the path is the one that is imported
@@ -142,7 +156,7 @@ def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, importl
             yield name, each
 
 
-def recorded_files(found: importlib.metadata.Distribution) -> list[tuple[str, str]]:
+def recorded_files(found: metadata.Distribution) -> list[tuple[str, str]]:
     """(path, `sha256=…`) of every file that a distribution's RECORD answers for, sorted.
 
     Paths are relative to the folder it is installed in. What differs between installations of the
@@ -164,7 +178,7 @@ def _recorded(record: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
     return sorted(rows)
 
 
-def _header(found: importlib.metadata.Distribution, name: str) -> str:
+def _header(found: metadata.Distribution, name: str) -> str:
     """A field of the head of a distribution's metadata. Parsing all of it, with the README, costs ten times as much."""
     text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
     said = re.search(rf"^{name}:[ \t]*(.*?)[ \t]*$", text.partition("\n\n")[0], re.IGNORECASE | re.MULTILINE)
@@ -246,7 +260,7 @@ def _is_editable(url: Mapping[str, Any] | None) -> bool:
     return bool(url and url.get("dir_info", {}).get("editable"))
 
 
-def _suffix(found: importlib.metadata.Distribution, url: Mapping[str, Any] | None) -> str:
+def _suffix(found: metadata.Distribution, url: Mapping[str, Any] | None) -> str:
     """What a version does not say of a distribution that no index gave: what it holds."""
     if not url:
         return ""
@@ -270,7 +284,7 @@ def _origin(url: Mapping[str, Any]) -> str:
     return address + "".join(f"#{name}={value}" for name, value in list(hashes.items())[:1])
 
 
-def _roots(found: importlib.metadata.Distribution, record: Sequence[Sequence[str]]) -> set[str]:
+def _roots(found: metadata.Distribution, record: Sequence[Sequence[str]]) -> set[str]:
     declared = (found.read_text("top_level.txt") or "").split()
     if declared:
         return set(declared)

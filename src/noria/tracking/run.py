@@ -6,7 +6,6 @@ once, by the owner or, when the owner died, by `reap`. So no run is running for 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from noria.core.errors import (
     Conflict,
@@ -26,6 +25,7 @@ from noria.core.errors import (
     UsageError,
 )
 from noria.core.identity import JSON, Digest, canonical, digest
+from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.store.failpoint import failpoint
 from noria.store.jobs import Lease
@@ -40,6 +40,11 @@ from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFi
 from noria.tracking.host import host as read_host
 from noria.tracking.records import RunRecord
 from noria.tracking.system import EVERY_S, FIRST_S, Sampler
+
+if TYPE_CHECKING:
+    import logging
+else:
+    logging = lazy("logging")
 
 __all__ = [
     "RESUMABLE",
@@ -58,7 +63,6 @@ __all__ = [
     "start",
 ]
 
-log = logging.getLogger("noria.tracking")
 LEASE_S = 15.0
 BEAT_S = 4.0
 RETRY_S = 1.0
@@ -173,7 +177,9 @@ class RunHandle:
                 writer.flush()  # the next one is far: who looks meanwhile sees this one whole
                 number += 1
         except (NoriaError, OSError, ValueError) as error:
-            log.warning("run %s: what it takes of the machine is not sampled any more: %s", self.run, error)
+            logging.getLogger("noria.tracking").warning(
+                "run %s: what it takes of the machine is not sampled any more: %s", self.run, error
+            )
         finally:
             if writer is not None:
                 _closed(writer, self.run)
@@ -401,7 +407,9 @@ def _closed(writer: MetricWriter, run: str) -> None:
     try:
         writer.close()
     except NoriaError as error:
-        log.warning("run %s: the last samples of the machine are lost: %s", run, error.message)
+        logging.getLogger("noria.tracking").warning(
+            "run %s: the last samples of the machine are lost: %s", run, error.message
+        )
 
 
 def _take_lease(ws: Workspace, run: str, owner: str) -> bool:

@@ -9,19 +9,26 @@ Source of the names: mlflow/system_metrics of MLflow 3.17. Of the numbers: proc(
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria.core.frozen import frozen
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import logging
+    import shutil
+    import subprocess
+else:
+    logging = lazy("logging")
+    subprocess = lazy("subprocess")
+    shutil = lazy("shutil")
 
 __all__ = ["EVERY_S", "FIRST_S", "PREFIX", "PROCESS", "Sampler", "is_system", "used_of_gpus"]
 
-log = logging.getLogger("noria.system")
 PREFIX = "system/"
 PROCESS = f"{PREFIX}process_"
 """What the names of metrics of the run's own processes begin with."""
@@ -178,7 +185,9 @@ class Sampler:
                 check=True,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            log.warning("nvidia-smi does not answer, so the run has no metrics of graphics processors: %s", error)
+            logging.getLogger("noria.system").warning(
+                "nvidia-smi does not answer, so the run has no metrics of graphics processors: %s", error
+            )
             self._gpus = ""
             return {}
         return used_of_gpus(asked.stdout)

@@ -1,4 +1,4 @@
-"""`@frozen` does what `@dataclass(frozen=True, slots=True)` does, class by class, and compiles when asked."""
+"""`@frozen` and `@slotted` do what `@dataclass` does with slots, class by class, and compile when it is worth it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"a": "int", "b": "str"},
@@ -58,9 +58,10 @@ def made(kind: str, decorate: Callable[[type], type], body: dict[str, Any] | Non
     return found
 
 
-def both(kind: str, body: dict[str, Any] | None = None, **options: Any) -> tuple[type, type]:
-    standard = dataclass(frozen=True, slots=True, **options)
-    return made(kind, standard, body), made(kind, frozen(**options) if options else frozen, body)
+def both(kind: str, body: dict[str, Any] | None = None, is_frozen: bool = True, **options: Any) -> tuple[type, type]:
+    standard = dataclass(frozen=is_frozen, slots=True, **options)
+    ours: Any = frozen if is_frozen else slotted
+    return made(kind, standard, body), made(kind, ours(**options) if options else ours, body)
 
 
 def outcome(call: Callable[..., Any], *words: Any, **named: Any) -> Any:
@@ -72,8 +73,16 @@ def outcome(call: Callable[..., Any], *words: Any, **named: Any) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"kw_only": True}, {"eq": False}], ids=str)
-def test_it_is_what_the_standard_library_makes(kind: str, options: dict[str, Any]) -> None:
-    theirs, ours = both(kind, **options)
+@pytest.mark.parametrize("is_frozen", [True, False], ids=["frozen", "slotted"])
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["the first", "later ones"])
+def test_it_is_what_the_standard_library_makes(
+    kind: str, options: dict[str, Any], is_frozen: bool, is_compiled: bool
+) -> None:
+    theirs, ours = both(kind, is_frozen=is_frozen, **options)
+    first = vars(ours)["__init__"]
+    for _ in range(20 if is_compiled else 0):
+        outcome(ours, 1)
+    assert (vars(ours)["__init__"] is first) is not is_compiled
     seen = []
     for words, named in (((), {"self": 1}), ((1,), {})) if kind == "odd names" else CALLS:
         pair = [outcome(cls, *words, **named) for cls in (theirs, ours)]
@@ -87,11 +96,17 @@ def test_it_is_what_the_standard_library_makes(kind: str, options: dict[str, Any
         if options.get("eq", True):
             assert outcome(hash, pair[1]) == outcome(hash, pair[0])
         for name in ("a", "new"):
-            for act, values in ((setattr, (1,)), (delattr, ())):
+            for act, values in ((setattr, (1,)), (delattr, ())) if is_frozen else ():
                 errors = [outcome(act, each, name, *values) for each in pair]
                 if name in theirs.__dataclass_fields__:  # type: ignore[attr-defined]
                     assert errors[0] == errors[1]
                 assert errors[1][0] is dataclasses.FrozenInstanceError
+        if not is_frozen and "a" in KINDS[kind]:
+            pair = [copy.copy(each) for each in pair]
+            for each in pair:
+                each.a = "set"
+            assert repr(pair[1]) == repr(pair[0])
+            assert outcome(setattr, pair[1], "new", 1) == outcome(setattr, pair[0], "new", 1)
     assert seen
     for first in seen:
         for second in seen:
@@ -110,8 +125,10 @@ def test_nothing_is_compiled_before_it_is_called() -> None:
     ours = made("plain", frozen)
     first = {name: vars(ours)[name] for name in ("__init__", "__eq__", "__hash__")}
     one, other = ours(1, "x"), ours(1, "x")
+    assert vars(ours)["__init__"] is first["__init__"], "two objects are not worth it"
+    assert [ours(1, b="x") for _ in range(20)] == [one] * 20
     assert vars(ours)["__init__"] is not first["__init__"]
-    assert (vars(ours)["__eq__"], vars(ours)["__hash__"]) == (first["__eq__"], first["__hash__"])
+    assert vars(ours)["__hash__"] is first["__hash__"]
     assert one == other
     assert hash(one) == hash(other)
     assert vars(ours)["__eq__"] is not first["__eq__"]
@@ -183,7 +200,7 @@ def test_methods_of_the_class_itself_stay() -> None:
 
 
 def test_what_it_does_not_take_is_told() -> None:
-    with pytest.raises(ValueError, match="Wrong: @frozen takes no InitVar"):
+    with pytest.raises(ValueError, match="Wrong: a field of type InitVar"):
 
         @frozen
         class Wrong:

@@ -8,8 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noria.core.errors import NotFound, UsageError
 from noria.core.verb import verb
@@ -137,6 +140,56 @@ def test_results_become_json_whatever_they_hold() -> None:
     made = Made(Path("a/b"), MappingProxyType({"x": float("nan")}), np.float64(0.5), np.array([1, 2]))
     assert verbs.encode(made) == b'{"path":"a/b","numbers":{"x":null},"score":0.5,"scores":[1,2]}'
     assert verbs.builtins(made)["path"] == "a/b"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a result may be made of, under another result."""
+
+    name: str
+    inner: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A field that no face shows."""
+
+    name: str
+    _inner: Any
+
+
+@dataclass
+class Loose:
+    """It may have more than its fields."""
+
+    name: str
+
+
+RESULTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=2**53, max_value=2**64 + 2)
+    | st.floats()
+    | st.text()
+    | st.text(st.characters(categories=["Cs", "Cc", "L"]))
+    | st.sampled_from([Path("a/b"), Path("a\udc80"), np.float64(0.5), np.array([1.0, 2.0]), b"bytes", Loose("x")])
+    | st.datetimes(),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.dictionaries(st.text(), inner).map(MappingProxyType)
+        | st.builds(Held, st.text(), inner)
+        | st.builds(Hidden, st.text(), inner)
+    ),
+)
+
+
+@given(RESULTS)
+def test_a_local_result_is_just_what_a_server_would_send(result: Any) -> None:
+    sent = msgspec.json.decode(verbs.encode(result))
+    assert repr(verbs.builtins(result)) == repr(sent)
 
 
 def test_every_verb_is_collected_once_and_sorted() -> None:

@@ -150,5 +150,5 @@ def test_the_estimators_of_scikit_learn_pass(tmp_path: Path) -> None:
 def test_find_class_is_a_second_lock() -> None:
     stream = pickle.dumps(Bomb(os.system, "true"))
     with pytest.raises(Denied):
-        pickles._Unpickler(stream, lambda module, name: False).load()
+        pickles._unpickler(stream, lambda module, name: False).load()
     assert io.BytesIO(stream).read() == stream

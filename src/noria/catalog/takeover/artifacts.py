@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +12,7 @@ from noria.catalog.facts import LoggedModelFile
 from noria.catalog.takeover.documents import FileDoc, ModelDoc, RunDoc
 from noria.catalog.takeover.intake import Intake
 from noria.core.errors import NoriaError, WorldError
+from noria.core.frozen import slotted
 from noria.store.failpoint import failpoint
 from noria.store.objects import BLOCK_BYTES, disk_faults
 from noria.tracking.facts import ArtifactLogged
@@ -23,7 +23,7 @@ BATCH_FILES, BATCH_BYTES = 200, 64 << 20
 BLOCK = BLOCK_BYTES
 
 
-@dataclass(slots=True)
+@slotted
 class Waiting:
     """Files that were copied from the store and are not stored here yet: memory holds their names alone."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from noria.catalog.takeover.documents import (
@@ -18,7 +18,7 @@ from noria.catalog.takeover.documents import (
     RunDoc,
     VersionDoc,
 )
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.lazy import lazy
 from noria.core.words import counted
 from noria.experiments.points import Curve
@@ -68,7 +68,7 @@ class Sum:
         return Sum(self.points + len(found), (self.first + first) & mask, (self.second + second) & mask)
 
 
-@dataclass(slots=True)
+@slotted
 class Tally:
     """What was seen, what was new and what differs, as a takeover goes on. `sides` are its words for the two stores."""
 

@@ -8,14 +8,14 @@ never moved or changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from noria.core.errors import Conflict, NotFound, UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import Digest
 from noria.core.printable import printable
 from noria.core.progress import Advance, task
@@ -69,7 +69,7 @@ class Gathered:
     left_out_count: int = 0
 
 
-@dataclass(slots=True)
+@slotted
 class _Known:
     """A folder with the digests of its files as far as they are known, "" where they are not."""
 
@@ -82,7 +82,7 @@ class _Known:
         return (place for place, digest in enumerate(self.digests) if not digest)
 
 
-@dataclass(slots=True)
+@slotted
 class _Seen:
     """What the walk found: `known` are the folders that matter, the others only count."""
 

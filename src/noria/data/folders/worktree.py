@@ -12,12 +12,12 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from noria.config import Project
 from noria.core.errors import Conflict, NotFound, UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import short
 from noria.core.printable import printable
 from noria.core.progress import Advance, task
@@ -76,7 +76,7 @@ class Change:
     path: str
 
 
-@dataclass(slots=True)
+@slotted
 class Differing:
     """The changes, and how much lies there. `on_change` is called with each, `advance` with the files looked at."""
 

@@ -9,12 +9,12 @@ tables have equal `content`, whatever this file's bytes are, so a rewritten Parq
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.identity import Digest
 from noria.core.lazy import lazy
 from noria.core.progress import task
@@ -47,7 +47,7 @@ class Written:
     time_max: str = ""
 
 
-@dataclass(slots=True)
+@slotted
 class _Seen:
     """What is noted of the rows on their way to the file."""
 

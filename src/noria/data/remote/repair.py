@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from noria.core import identity
 from noria.core.errors import Corrupt, NoriaError, NotFound, StoreUnavailable
+from noria.core.frozen import slotted
 from noria.core.identity import Digest, short
 from noria.core.progress import Advance
 from noria.core.words import counted
@@ -46,7 +47,7 @@ class HasTables(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@slotted
 class Repair:
     """Reads a remote's objects, each once, and mends the altered ones from `here`.
 

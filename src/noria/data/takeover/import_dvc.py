@@ -14,14 +14,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from noria.config import CONFIG_NAME
 from noria.core.clock import utc_text
 from noria.core.errors import Corrupt, NotFound, UsageError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.core.words import counted
@@ -83,7 +82,7 @@ class _Found:
     at: str = ""
 
 
-@dataclass(slots=True)
+@slotted
 class _Order:
     """The last number that a data set was given in this takeover, and whether it has got a new one."""
 

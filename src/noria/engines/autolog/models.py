@@ -9,7 +9,6 @@ to the capture at once.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pickle
 import sys
@@ -17,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import UsageError
+from noria.core.frozen import slotted
 from noria.engines.autolog.rows import bytes_of, columns_of, count_of, sample, width_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _INNER = ("best_estimator_", "_Booster")
 """Where an estimator holds a model that answers as it does itself."""
 
 
-@dataclasses.dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class Fit:
     """One fit: a weak reference to the model and to its rows."""
 
@@ -48,7 +48,7 @@ class Fit:
     is_needed: bool = False
 
 
-@dataclasses.dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class Asked:
     """What a model answered: weak references to the answer and to the rows it was asked; `held` are the same rows,
     kept alive until the answer goes."""
@@ -64,7 +64,7 @@ class Asked:
         self.held, self.held_bytes = None, 0
 
 
-@dataclasses.dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class Scored:
     """Labelled rows that a model was scored on: weak references to both, and the file that holds them."""
 

@@ -8,11 +8,17 @@ all of it stays here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from noria.core.lazy import lazy
+from noria.engines.executors import machine
 from noria.engines.executors.inline import InlineExecutor
-from noria.engines.executors.pool import PoolExecutor
 from noria.pipeline.executor import Capacity, Done, Executor, Task
+
+if TYPE_CHECKING:
+    from noria.engines.executors import pool
+else:
+    pool = lazy("noria.engines.executors.pool")  # a chain needs none
 
 __all__ = ["AutoExecutor"]
 
@@ -21,17 +27,21 @@ class AutoExecutor:
     """See `noria.pipeline.executor.Executor`."""
 
     def __init__(self) -> None:
-        self._inline, self._pool = InlineExecutor(), PoolExecutor()
+        self._inline = InlineExecutor()
+        self._pool: pool.PoolExecutor | None = None
 
     def capacity(self) -> Capacity:
         """This machine."""
-        return self._pool.capacity()
+        return machine.capacity(keeps_limits=True)
 
     def submit(self, task: Task) -> tuple[Executor, Any]:
         """Run the task here and now, or hand it to the pool."""
         needs_pool = task.node.step.options.needs_own_process or not task.is_alone
-        chosen: Executor = self._pool if needs_pool and task.is_in_file else self._inline
-        return chosen, chosen.submit(task)
+        if not needs_pool or not task.is_in_file:
+            return self._inline, self._inline.submit(task)
+        if self._pool is None:
+            self._pool = pool.PoolExecutor()
+        return self._pool, self._pool.submit(task)
 
     def poll(self, handle: tuple[Executor, Any], timeout_s: float) -> Done | None:
         """What came of a task."""
@@ -45,4 +55,5 @@ class AutoExecutor:
 
     def close(self) -> None:
         """End the pool's processes."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()

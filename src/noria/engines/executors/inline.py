@@ -13,13 +13,17 @@ import io
 import os
 import sys
 import threading
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from noria.core.lazy import lazy
 from noria.engines.executors import machine
-from noria.pipeline import call
 from noria.pipeline.executor import Capacity, Done, Task
-from noria.pipeline.exits import kept
+
+if TYPE_CHECKING:
+    from noria.pipeline import call, exits
+else:
+    call = lazy("noria.pipeline.call")  # nothing is called where all is found in the cache
+    exits = lazy("noria.pipeline.exits")
 
 __all__ = ["InlineExecutor"]
 
@@ -41,7 +45,7 @@ class InlineExecutor:
         if task.attempt == 1:
             task.log.write_bytes(b"")
         own = task.node.step.function.__globals__
-        with task.log.open("a", encoding="utf-8", buffering=1) as log, _printing_to(log), kept(task.name, own):
+        with task.log.open("a", encoding="utf-8", buffering=1) as log, _printing_to(log), exits.kept(task.name, own):
             done = call.run(task)
         task.wake()
         return done

@@ -23,10 +23,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from noria.core.frozen import slotted
 from noria.core.lazy import lazy
 from noria.engines.executors.rayhost import Host
 
@@ -50,7 +51,7 @@ QUIET = {
 Shape = tuple[float, int, float]
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class _Place:
     """An actor: `number` is the order it has now, -1 none; `is_ready` once it has met the terms."""
 

@@ -19,12 +19,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
 from noria.core import errors
 from noria.core.errors import NoriaError, StepKilled, StoreUnavailable, UsageError
+from noria.core.frozen import slotted
 from noria.engines.executors import machine
 from noria.engines.executors.inline import InlineExecutor
 from noria.engines.executors.orders import Editions, order_of
@@ -41,7 +42,7 @@ CLOSE_S = 30.0
 """How long the broker may take to give everything back."""
 
 
-@dataclass(slots=True, eq=False)
+@slotted(eq=False)
 class _Handle:
     """An attempt on the cluster, and what came of it."""
 

@@ -18,11 +18,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NoriaError, ProjectError, StepKilled, WorldError
+from noria.core.frozen import slotted
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order
 from noria.pipeline import journal
@@ -37,7 +38,7 @@ STATUS_WAIT_S = 5.0
 """How long the template may take to tell how a worker ended."""
 
 
-@dataclass(slots=True)
+@slotted
 class Attempt:
     """An order at work: its worker, since when, and what came of it."""
 

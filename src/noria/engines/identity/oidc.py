@@ -13,10 +13,10 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import ConfigError
+from noria.core.frozen import slotted
 from noria.core.lazy import lazy
 from noria.engines.identity.fetch import Fetch, hosts_of
 from noria.governance.claims import CLAIMS, TOKEN_MAX, IdentityRefused, ProviderUnavailable
@@ -47,7 +47,7 @@ AGAIN_S = 30.0
 """How soon a provider is asked again for a key that it did not name, or after it did not answer."""
 
 
-@dataclass(slots=True)
+@slotted
 class _Known:
     """What was last learnt of a provider. `at` and `tried` are monotonic seconds."""
 

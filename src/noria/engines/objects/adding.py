@@ -12,17 +12,22 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from noria.core.errors import Conflict, Corrupt, NotFound, StoreUnavailable
 from noria.core.identity import Digest
+from noria.core.lazy import lazy
 from noria.store.chunks import CHUNKED_BYTES, Chunker, Recipe, pays
 from noria.store.failpoint import failpoint
 from noria.store.objects import FRESH_S, stamp_of
 from noria.store.packs import Batch, Packs, as_name
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = lazy("concurrent.futures")
 
 __all__ = ["PACKED_BYTES", "Adding", "add_files", "opened"]
 
@@ -190,8 +195,8 @@ def add_files(store: Store, paths: Sequence[str | Path], progress: Progress) -> 
     large: list[int] = []
     group: list[tuple[bytes, bytes]] = []
     held = 0
-    under_way: list[Future[None]] = []
-    with store.adding() as adding, ThreadPoolExecutor(1, thread_name_prefix="noria-add") as storing:
+    under_way: list[futures.Future[None]] = []
+    with store.adding() as adding, futures.ThreadPoolExecutor(1, thread_name_prefix="noria-add") as storing:
         for number, path in enumerate(paths):
             content = _read_small(path)
             if content is None:
@@ -237,7 +242,7 @@ def _add_chunks(store: Store, stream: BinaryIO, size_bytes: int) -> Recipe:
     whole = hashlib.sha256()
     chunker = Chunker(size_bytes)
     chunks: list[tuple[Digest, int]] = []
-    with store.adding() as adding, ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as storing:
+    with store.adding() as adding, futures.ThreadPoolExecutor(1) as hashing, futures.ThreadPoolExecutor(1) as storing:
 
         def keep(cuts: list[memoryview]) -> None:
             keyed = [(hashlib.sha256(content).digest(), content) for content in cuts]
@@ -245,7 +250,7 @@ def _add_chunks(store: Store, stream: BinaryIO, size_bytes: int) -> Recipe:
             adding.add_all(keyed)
 
         buffers = [memoryview(bytearray(chunker.rest_bytes + _CHUNK_BLOCK_BYTES)) for _ in range(_BUFFERS)]
-        busy: list[list[Future[None]]] = [[] for _ in buffers]
+        busy: list[list[futures.Future[None]]] = [[] for _ in buffers]
         rest = memoryview(b"")
         for number in itertools.cycle(range(_BUFFERS)):
             for each in busy[number]:

@@ -14,21 +14,30 @@ import io
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from noria.core import identity
 from noria.core.errors import Corrupt, NotFound
 from noria.core.identity import Digest, short
-from noria.engines.objects.adding import PACKED_BYTES, Adding, add_files, add_large
+from noria.core.lazy import lazy
 from noria.engines.objects.loose import RECIPE, Loose
-from noria.store.chunks import ChunkReader, Recipe, pack_recipe, read_recipe
-from noria.store.copies import not_a_file
 from noria.store.failpoint import failpoint
 from noria.store.objects import BLOCK_BYTES, Progress, Trashed, disk_faults, gone, hash_file, ignore_progress
 from noria.store.packs import HEADER, Packs, as_key, as_name
+
+if TYPE_CHECKING:
+    from concurrent import futures
+
+    from noria.engines.objects import adding as bulk
+    from noria.store import chunks as chunking
+    from noria.store import copies as copying
+else:
+    bulk = lazy("noria.engines.objects.adding")
+    chunking = lazy("noria.store.chunks")
+    copying = lazy("noria.store.copies")
+    futures = lazy("concurrent.futures")
 
 __all__ = ["FileObjects"]
 
@@ -83,13 +92,13 @@ class FileObjects:
         except FileNotFoundError:
             pass  # it may be there in another form
         except IsADirectoryError as error:
-            raise not_a_file(digest) from error
+            raise copying.not_a_file(digest) from error
         content = self._packs.read(as_key(digest))
         if content is not None:
             return io.BytesIO(content)
         recipe = self._recipe(digest)
         if recipe is not None:
-            return cast("BinaryIO", io.BufferedReader(ChunkReader(recipe, self._chunks), BLOCK_BYTES))
+            return cast("BinaryIO", io.BufferedReader(chunking.ChunkReader(recipe, self._chunks), BLOCK_BYTES))
         trashed = self._loose.find_trashed(digest)
         if trashed is None:
             raise self._absent(digest)
@@ -130,12 +139,12 @@ class FileObjects:
     def put_file(self, path: Path) -> Digest:
         """Store a file's bytes, as chunks where a sample says that it pays. Raises: NotFound; Conflict; StoreFull."""
         with disk_faults(self._root):
-            return add_large(self, path)
+            return bulk.add_large(self, path)
 
     def put_files(self, paths: Sequence[str | Path], progress: Progress = ignore_progress) -> Names:
         """Store many files; gives their names in order. Raises: as put_file, naming the file."""
         with disk_faults(self._root):
-            return add_files(self, paths, progress)
+            return bulk.add_files(self, paths, progress)
 
     def has_many(self, digests: Iterable[Digest]) -> set[Digest]:
         """Those that are there, and not in the trash."""
@@ -188,7 +197,7 @@ class FileObjects:
     def places(self, digests: Iterable[Digest]) -> Places:
         """The same, each with its pack and the offset and size of its bytes there."""
         found = self._packs.find([as_key(name) for name in dict.fromkeys(digests)])
-        small = [(key, place) for key, place in found.items() if place.size <= 4 * PACKED_BYTES]
+        small = [(key, place) for key, place in found.items() if place.size <= 4 * bulk.PACKED_BYTES]
         small.sort(key=lambda item: (item[1].pack, item[1].at))
         files = {pack: self._packs.folder / pack for pack in {place.pack for _, place in small}}
         return [(as_name(key), files[place.pack], place.at + HEADER.size, place.size) for key, place in small]
@@ -209,20 +218,20 @@ class FileObjects:
 
     def put_chunked(self, digest: Digest, chunks: Sequence[tuple[Digest, int]]) -> None:
         """Make an object of chunks that are there. Raises: NotFound for a missing one; Corrupt if they are not it."""
-        recipe = Recipe(digest, tuple(chunks))
+        recipe = chunking.Recipe(digest, tuple(chunks))
         with disk_faults(self._root):
             found = self._digest_of(recipe)
         if found != digest:
             raise Corrupt(f"the given chunks are not object {short(digest)}", hint="send the object again")
         self.put_recipe(recipe)
 
-    def put_recipe(self, recipe: Recipe) -> None:
+    def put_recipe(self, recipe: chunking.Recipe) -> None:
         """Name an object whose chunks are stored and known to be right."""
         with disk_faults(self._root):
             if self._is_loose(recipe.digest):
                 return
             path = self._loose.path_of(recipe.digest, RECIPE)
-            content = pack_recipe(recipe)
+            content = chunking.pack_recipe(recipe)
             if path.exists() and path.read_bytes() == content:
                 self._loose.touch(path)
             else:
@@ -332,7 +341,7 @@ class FileObjects:
             return self._packs.repack()
 
     @contextmanager
-    def adding(self) -> Iterator[Adding]:
+    def adding(self) -> Iterator[bulk.Adding]:
         """A turn to add small objects. Raises: StoreFull; StoreUnavailable."""
         with disk_faults(self._root), self._packs.batch() as batch:
             folders = self._loose.folders()
@@ -340,7 +349,7 @@ class FileObjects:
             def is_loose(key: bytes) -> bool:
                 return key[:1].hex() in folders and self._is_loose(as_name(key))
 
-            yield Adding(self._packs, batch, is_loose)
+            yield bulk.Adding(self._packs, batch, is_loose)
 
     # Inside.
 
@@ -402,7 +411,7 @@ class FileObjects:
         if not path.exists():
             return False
         try:
-            recipe = read_recipe(name, path.read_bytes(), path)
+            recipe = chunking.read_recipe(name, path.read_bytes(), path)
             if self._digest_of(recipe) != name:
                 return False
         except (Corrupt, NotFound):
@@ -411,7 +420,7 @@ class FileObjects:
         self._packs.touch([as_key(chunk) for chunk, _ in recipe.chunks])
         return True
 
-    def _digest_of(self, recipe: Recipe) -> Digest:
+    def _digest_of(self, recipe: chunking.Recipe) -> Digest:
         """What the chunks of a list make up. Raises: NotFound; Corrupt for a chunk of another size."""
         whole = hashlib.sha256()
         for start in range(0, len(recipe.chunks), _CHUNKS_AT_ONCE):
@@ -423,11 +432,11 @@ class FileObjects:
                 whole.update(found[name])
         return Digest("sha256:" + whole.hexdigest())
 
-    def _recipe(self, digest: Digest) -> Recipe | None:
+    def _recipe(self, digest: Digest) -> chunking.Recipe | None:
         """The chunk list of an object, also one in the trash. Raises: Corrupt."""
         for path in (self._loose.path_of(digest, RECIPE), self._loose.find_trashed(digest, RECIPE)):
             if path is not None and path.exists():
-                return read_recipe(digest, path.read_bytes(), path)
+                return chunking.read_recipe(digest, path.read_bytes(), path)
         return None
 
     def _recipe_size(self, digest: Digest) -> int:
@@ -465,9 +474,9 @@ def _copy_in_threads(source: BinaryIO, handle: int, hasher: hashlib._Hash, size_
     """Hash in a second thread, and let the disk work in a third: a large file takes as long as the slowest."""
     os.posix_fallocate(handle, 0, size_bytes)
     copied = 0
-    under_way: list[Future[None]] = []
+    under_way: list[futures.Future[None]] = []
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as syncing:
+    with futures.ThreadPoolExecutor(1) as hashing, futures.ThreadPoolExecutor(1) as syncing:
         synced = syncing.submit(os.fdatasync, handle)
         try:
             while block := source.read(BLOCK_BYTES):

@@ -7,6 +7,7 @@ comments are written by whoever logs, approves or is imported: what would act on
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,28 +15,9 @@ from typing import Any
 import click
 
 from noria.core.printable import legible, printable
-from noria.faces.cli import (
-    show_checks,
-    show_data,
-    show_diff,
-    show_experiments,
-    show_folders,
-    show_live,
-    show_people,
-    show_pipeline,
-    show_project,
-    show_registry,
-    show_run,
-    show_schedule,
-    show_script,
-    show_search,
-    show_tables,
-    show_transfer,
-    show_trust,
-)
 from noria.faces.cli.text import columns, day, fields
 
-__all__ = ["RENDERERS", "anything", "next_command", "plain", "render"]
+__all__ = ["RENDERERS", "anything", "next_command", "plain", "render", "renderer"]
 
 Renderer = Callable[[Any], str]
 RAW = frozenset({"logs"})
@@ -49,7 +31,16 @@ def render(name: str, result: Any, *, empty: str = "") -> str:
     """The text of a result; `name` is that of a renderer, `empty` the sentence for one that holds nothing."""
     if empty and result in ([], ""):
         return f"  {empty}"
-    return RENDERERS[name](result if name in RAW else plain(result))
+    return renderer(name)(result if name in RAW else plain(result))
+
+
+def renderer(name: str) -> Renderer:
+    """The function of a name of the table. Imports its module, and no other."""
+    if name == "anything":
+        return anything
+    module, _, function = RENDERERS[name].partition(":")
+    found: Renderer = getattr(importlib.import_module(f"noria.faces.cli.{module}"), function)
+    return found
 
 
 def plain(value: Any) -> Any:
@@ -63,7 +54,11 @@ def plain(value: Any) -> Any:
 
 def help_after(name: str, result: Any) -> str:
     """The command to go on with after a no, where the result does not name one."""
-    return show_live.audit_help(result) if name == "audit" else ""
+    if name != "audit":
+        return ""
+    from noria.faces.cli.show_live import audit_help
+
+    return audit_help(result)
 
 
 def next_command(template: str, result: Any) -> str:
@@ -122,75 +117,75 @@ def _cell(value: Any) -> str:
     return text if len(text) <= WIDTH_MAX else text[: WIDTH_MAX - 1] + "…"
 
 
-RENDERERS: Mapping[str, Renderer] = {
-    "anything": anything,
-    "models": show_registry.models,
-    "token": show_people.token,
-    "tokens": show_people.tokens,
-    "version": show_registry.version,
-    "versions": show_registry.versions,
-    "releases": show_registry.releases,
-    "arms": show_registry.arms,
-    "exported": show_live.exported,
-    "queued": show_live.queued,
-    "lineage": show_live.lineage,
-    "data": show_data.version,
-    "data_linked": show_data.linked,
-    "data_log": show_data.log,
-    "data_dropped": show_data.dropped,
-    "data_tag": show_data.tagged,
-    "data_files": show_folders.files,
-    "data_status": show_folders.status,
-    "data_verify": show_folders.verify,
-    "data_gc": show_folders.gc,
-    "checked_out": show_folders.checked_out,
-    "appended": show_tables.appended,
-    "upserted": show_tables.upserted,
-    "deleted": show_tables.deleted,
-    "compacted": show_tables.compacted,
-    "row_history": show_tables.history,
-    "from_predictions": show_tables.from_predictions,
-    "transferred": show_transfer.transferred,
-    "taken_over": show_transfer.taken_over,
-    "tracker_taken": show_transfer.tracker_taken,
-    "checks": show_checks.checks,
-    "suite": show_checks.suite,
-    "quarantined": show_checks.quarantined,
-    "watched": show_checks.watched,
-    "imported": show_checks.imported,
-    "suite_exported": show_checks.exported,
-    "run": show_run.report,
-    "script": show_script.script,
-    "runs": show_run.runs,
-    "found_runs": show_experiments.found,
-    "run_details": show_experiments.details,
-    "history": show_experiments.history,
-    "schedule": show_schedule.schedule,
-    "schedules": show_schedule.schedules,
-    "upcoming": show_schedule.upcoming,
-    "ticks": show_schedule.ticks,
-    "triggered": show_schedule.triggered,
-    "backfilled": show_schedule.backfilled,
-    "study": show_search.study,
-    "studies": show_search.studies,
-    "promotion": show_registry.promotion,
-    "report_file": show_registry.report_file,
-    "card": show_registry.card,
-    "plotted": show_experiments.plotted,
-    "shipped": show_live.shipped,
-    "rolled_back": show_live.rolled_back,
-    "audit": show_live.audit,
-    "status": show_project.status,
-    "explain": show_project.explain,
-    "difference": show_diff.difference,
-    "table_diff": show_project.table_diff,
-    "why": show_project.why,
-    "logs": show_pipeline.logs,
-    "tests": show_project.tests,
-    "report": show_project.report,
-    "months": show_project.months,
-    "reproduction": show_trust.reproduction,
-    "environment": show_trust.environment,
-    "environment_diff": show_trust.environment_diff,
-    "environment_rebuilt": show_trust.rebuilt,
+# name -> "module:function" beside this one
+RENDERERS: Mapping[str, str] = {
+    "models": "show_registry:models",
+    "token": "show_people:token",
+    "tokens": "show_people:tokens",
+    "version": "show_registry:version",
+    "versions": "show_registry:versions",
+    "releases": "show_registry:releases",
+    "arms": "show_registry:arms",
+    "exported": "show_live:exported",
+    "queued": "show_live:queued",
+    "lineage": "show_live:lineage",
+    "data": "show_data:version",
+    "data_linked": "show_data:linked",
+    "data_log": "show_data:log",
+    "data_dropped": "show_data:dropped",
+    "data_tag": "show_data:tagged",
+    "data_files": "show_folders:files",
+    "data_status": "show_folders:status",
+    "data_verify": "show_folders:verify",
+    "data_gc": "show_folders:gc",
+    "checked_out": "show_folders:checked_out",
+    "appended": "show_tables:appended",
+    "upserted": "show_tables:upserted",
+    "deleted": "show_tables:deleted",
+    "compacted": "show_tables:compacted",
+    "row_history": "show_tables:history",
+    "from_predictions": "show_tables:from_predictions",
+    "transferred": "show_transfer:transferred",
+    "taken_over": "show_transfer:taken_over",
+    "tracker_taken": "show_transfer:tracker_taken",
+    "checks": "show_checks:checks",
+    "suite": "show_checks:suite",
+    "quarantined": "show_checks:quarantined",
+    "watched": "show_checks:watched",
+    "imported": "show_checks:imported",
+    "suite_exported": "show_checks:exported",
+    "run": "show_run:report",
+    "script": "show_script:script",
+    "runs": "show_run:runs",
+    "found_runs": "show_experiments:found",
+    "run_details": "show_experiments:details",
+    "history": "show_experiments:history",
+    "schedule": "show_schedule:schedule",
+    "schedules": "show_schedule:schedules",
+    "upcoming": "show_schedule:upcoming",
+    "ticks": "show_schedule:ticks",
+    "triggered": "show_schedule:triggered",
+    "backfilled": "show_schedule:backfilled",
+    "study": "show_search:study",
+    "studies": "show_search:studies",
+    "promotion": "show_registry:promotion",
+    "report_file": "show_registry:report_file",
+    "card": "show_registry:card",
+    "plotted": "show_experiments:plotted",
+    "shipped": "show_live:shipped",
+    "rolled_back": "show_live:rolled_back",
+    "audit": "show_live:audit",
+    "status": "show_project:status",
+    "explain": "show_project:explain",
+    "difference": "show_diff:difference",
+    "table_diff": "show_project:table_diff",
+    "why": "show_project:why",
+    "logs": "show_pipeline:logs",
+    "tests": "show_project:tests",
+    "report": "show_project:report",
+    "months": "show_project:months",
+    "reproduction": "show_trust:reproduction",
+    "environment": "show_trust:environment",
+    "environment_diff": "show_trust:environment_diff",
+    "environment_rebuilt": "show_trust:rebuilt",
 }

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from noria.faces.cli import show_search
 from noria.faces.cli.text import attempts, columns, count, day, decimal, interval, mark, name_of, signed, size
 
 __all__ = ["report", "runs"]
@@ -40,7 +39,11 @@ def runs(found: Sequence[Mapping[str, Any]]) -> str:
 
 def report(found: Mapping[str, Any]) -> str:
     """Everything a run did, in the order in which it happened."""
-    parts = [show_search.study(found["search"], rows=SEARCH_ROWS)] if found.get("search") else []
+    parts = []
+    if found.get("search"):
+        from noria.faces.cli.show_search import study
+
+        parts.append(study(found["search"], rows=SEARCH_ROWS))
     parts += [_data(each) for each in found["data"]]
     parts.append(_steps(found["steps"]))
     is_champion = found.get("is_champion") or found["state"] == "production"

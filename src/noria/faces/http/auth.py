@@ -29,13 +29,13 @@ import time
 import urllib.parse
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from noria.config import ServerConfig
 from noria.core.clock import utc_text
 from noria.core.errors import Denied, NoriaError, WorldError
-from noria.core.frozen import frozen
+from noria.core.frozen import frozen, slotted
 from noria.governance import records, tokens
 from noria.governance.access import LEAST, Actor, authorize, is_allowed
 from noria.governance.facts import AccessRefused
@@ -120,7 +120,7 @@ class Refusal:
         return found
 
 
-@dataclass(slots=True)
+@slotted
 class _Known:
     """The tokens as they were last seen. `is_guarded`: the project has, or had, one."""
 

@@ -25,7 +25,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from noria import plugins
 from noria.config import Project
 from noria.core.clock import utc_text
 from noria.core.errors import ConfigError, Conflict, Denied, UsageError, WorldError
+from noria.core.frozen import slotted
 from noria.core.lazy import lazy
 from noria.faces.logs import start_log
 from noria.identities import is_loopback_host
@@ -82,7 +82,7 @@ for each thread, raises the size from which it gives memory back, and Arrow has 
 starts `noria up` may say otherwise."""
 
 
-@dataclass(slots=True)
+@slotted
 class _Child:
     name: str
     process: subprocess.Popen[bytes]

@@ -9,13 +9,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from noria.catalog import filing
 from noria.catalog import records as catalog
 from noria.catalog.records import ExperimentRecord, LoggedModel
 from noria.core.errors import NoriaError
+from noria.core.frozen import slotted
 from noria.experiments import journal, records
 from noria.experiments.incoming import Inbox
 from noria.experiments.records import ACTIVE, LoggedRun
@@ -46,7 +46,7 @@ LINE_POINTS = 200
 NAMING = 64
 
 
-@dataclass(slots=True)
+@slotted
 class _Known:
     run: LoggedRun
     seen: float
