@@ -9,11 +9,14 @@ made of these. Nothing of the project is called; what is not known stays unknown
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import types
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
+
+from noria.pipeline.syntax import walk
 
 __all__ = ["UNKNOWN", "Evaluator"]
 
@@ -29,8 +32,11 @@ class Evaluator:
     """Tells values inside one definition; `scope` is what its free names and parameters stand for."""
 
     def __init__(self, definition: ast.AST, scope: Mapping[str, Any]) -> None:
-        self._scope = scope
-        self._local = _assigned_once(definition)
+        self._definition, self._scope = definition, scope
+
+    @functools.cached_property
+    def _local(self) -> dict[str, ast.expr | None]:
+        return _assigned_once(self._definition)
 
     def text(self, node: ast.AST) -> str:
         """The text or path that an expression stands for; "" if it is unknown or another thing."""
@@ -125,14 +131,15 @@ def _assigned_once(definition: ast.AST) -> dict[str, ast.expr | None]:
         return found
     simple: dict[str, ast.expr] = {}
     count: dict[str, int] = {}
-    for node in ast.walk(definition):
+    nodes = walk(definition)
+    for node in nodes:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             simple[node.targets[0].id] = node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             simple[node.target.id] = node.value
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             count[node.id] = count.get(node.id, 0) + 1
-    arguments = {item.arg for item in ast.walk(definition) if isinstance(item, ast.arg)}
+    arguments = {item.arg for item in nodes if isinstance(item, ast.arg)}
     for name, times in count.items():
         found[name] = simple.get(name) if times == 1 and name not in arguments else None
     return found

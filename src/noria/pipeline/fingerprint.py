@@ -187,7 +187,7 @@ class _Walk:
                     if use.root in scope and use.root != "__file__":
                         self._follow(use, scope, node)
                 text = syntax.canonical_syntax(statement)
-                self._files[file.path] = digest(file.content)
+                self._files[file.path] = file.digest or digest(file.content)
                 self._values[node.label] = _sha(text)[:16]
                 found.append([text, node.links])
         return sorted(found, key=repr)
@@ -588,8 +588,8 @@ class _Walk:
         return value
 
     def _saw(self, file: SourceFile, definition: ast.AST) -> None:
-        if Path(file.path).is_file():
-            self._files[file.path] = digest(file.content)
+        if file.digest:
+            self._files[file.path] = file.digest
         whole = isinstance(definition, ast.Module)
         first = min([getattr(definition, "lineno", 0), *(d.lineno for d in getattr(definition, "decorator_list", ()))])
         lines = (0, 0) if whole else (first, getattr(definition, "end_lineno", None) or 0)

@@ -21,8 +21,9 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from noria.core.identity import digest
 from noria.core.lazy import lazy
-from noria.pipeline.syntax import Summary, summary
+from noria.pipeline.syntax import Summary, children, summary
 from noria.plugins import keep_zones
 
 if TYPE_CHECKING:
@@ -194,10 +195,12 @@ class SourceFile:
         self._classes: dict[str, list[ast.ClassDef]] = {}
         self._summaries: dict[int, Summary] = {}
         self._lines = content.decode("utf-8", errors="replace").splitlines()
+        self.digest = digest(content) if Path(path).is_file() else ""
+        """Of its bytes, where it is a file and not a cell of a notebook."""
         self._index(self.tree, "")
 
     def _index(self, tree: ast.AST, prefix: str) -> None:
-        for node in ast.iter_child_nodes(tree):
+        for node in children(tree):
             inner = prefix
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = min([node.lineno, *(item.lineno for item in node.decorator_list)])

@@ -39,6 +39,30 @@ class Use:
     literal: str = ""
 
 
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below one, as `ast.iter_child_nodes` gives them but for the marks of loads and stores.
+
+    Every text that a step reaches is gone through some times before it can be found in the cache; this takes a
+    third of the time.
+    """
+    found: list[ast.AST] = []
+    for name in node._fields:
+        below = getattr(node, name, None)
+        if type(below) is list:
+            found += [each for each in below if isinstance(each, ast.AST)]
+        elif isinstance(below, ast.AST) and name != "ctx":
+            found.append(below)
+    return found
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """A node and all below it, level by level."""
+    found = [node]
+    for each in found:
+        found += children(each)
+    return found
+
+
 def canonical_syntax(node: ast.AST) -> str:
     """The text of a definition (function, lambda, class) or a module, without its own name.
 
@@ -131,10 +155,11 @@ def global_names(code: CodeType) -> set[str]:
     found: set[str] = set()
     queue = [code]
     for current in queue:
-        own = {item.argval for item in dis.get_instructions(current) if item.opname in ("STORE_NAME",)}
-        for item in dis.get_instructions(current):
-            if item.opname in _GLOBAL_LOADS and not (item.opname == "LOAD_NAME" and item.argval in own):
-                found.add(item.argval)
+        told = [(item.opname, item.argval) for item in dis.get_instructions(current)] if current.co_names else []
+        own = {name for operation, name in told if operation == "STORE_NAME"}
+        for operation, name in told:
+            if operation in _GLOBAL_LOADS and not (operation == "LOAD_NAME" and name in own):
+                found.add(name)
         queue.extend(constant for constant in current.co_consts if isinstance(constant, CodeType))
     return found
 
@@ -167,7 +192,7 @@ def _collect(node: ast.AST, found: set[Use], text_of: TextOf) -> None:
     if chain is not None:
         found.add(Use(*chain))
         return
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         _collect(child, found, text_of)
 
 
@@ -218,7 +243,7 @@ def summary(node: ast.AST) -> Summary:
     found: list[tuple[str, int, str, str]] = []
     attributes: set[str] = set()
     reads: list[tuple[ast.expr, ast.expr]] = []
-    for item in ast.walk(node):
+    for item in walk(node):
         if isinstance(item, ast.Import):
             found += [(each.name, 0, "", each.asname or each.name.partition(".")[0]) for each in item.names]
         elif isinstance(item, ast.ImportFrom):
