@@ -24,7 +24,8 @@ from noria.core.errors import UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest
 from noria.store.scratch import Scratch
-from noria.tracking.environment import Environment, installed, recorded_files
+from noria.tracking.environment import Environment
+from noria.tracking.installed import installed, recorded_files
 
 __all__ = ["Rebuilt", "Trouble", "rebuild"]
 

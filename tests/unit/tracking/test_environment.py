@@ -16,6 +16,7 @@ from noria.core.identity import canonical, digest
 from noria.testing import open_memory
 from noria.tracking import environment as locks
 from noria.tracking import host as hosts
+from noria.tracking import installed
 from noria.tracking import run as tracking
 
 RECORDS = {
@@ -44,21 +45,21 @@ def distribution(folder: Path, record: list[str]) -> importlib.metadata.Distribu
     notes.mkdir(parents=True)
     (notes / "METADATA").write_text("Metadata-Version: 2.1\nName: tool\nVersion: 1\n")
     (notes / "RECORD").write_text("\n".join(record) + "\n")
-    found = dict(locks.installed([str(folder)]))
+    found = dict(installed.installed([str(folder)]))
     return found["tool"]
 
 
 def test_installers_leave_the_same_content(tmp_path: Path) -> None:
-    told = {who: locks.recorded_files(distribution(tmp_path / who, rows)) for who, rows in RECORDS.items()}
+    told = {who: installed.recorded_files(distribution(tmp_path / who, rows)) for who, rows in RECORDS.items()}
     assert (
         told["pip"] == told["uv"] == [("tool-1.dist-info/METADATA", "sha256=bbb"), ("tool/__init__.py", "sha256=aaa")]
     )
 
 
 def test_another_file_is_another_content(tmp_path: Path) -> None:
-    one = locks.recorded_files(distribution(tmp_path / "one", RECORDS["pip"]))
+    one = installed.recorded_files(distribution(tmp_path / "one", RECORDS["pip"]))
     changed = [row.replace("aaa", "aab") for row in RECORDS["pip"]]
-    assert one != locks.recorded_files(distribution(tmp_path / "other", changed))
+    assert one != installed.recorded_files(distribution(tmp_path / "other", changed))
 
 
 def test_the_present_lock_knows_every_distribution_and_reads_back(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_the_present_lock_knows_every_distribution_and_reads_back(tmp_path: Path
 
 def test_what_is_said_of_each_distribution_is_what_the_standard_library_reads(tmp_path: Path) -> None:
     found = locks.environment(tmp_path)
-    names = dict(locks.installed())
+    names = dict(installed.installed())
     assert len(names) > 50
     assert {name: text.partition("+editable")[0] for name, text in found.packages.items()} == {
         name: each.version for name, each in names.items()
@@ -87,7 +88,7 @@ def test_what_is_said_of_each_distribution_is_what_the_standard_library_reads(tm
     for name, each in names.items():
         assert each.metadata["Name"].lower().replace("_", "-").replace(".", "-") == name
         if name in found.records:
-            assert found.records[name] == digest(canonical([list(row) for row in locks.recorded_files(each)]))
+            assert found.records[name] == digest(canonical([list(row) for row in installed.recorded_files(each)]))
         if not each.read_text("top_level.txt"):
             modules = {str(file).partition("/")[0] for file in each.files or () if "/" in str(file)}
             mine = {root for root, of in found.roots.items() if of == name}

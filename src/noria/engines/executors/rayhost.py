@@ -22,7 +22,7 @@ from noria.engines.executors.orders import Order, order_from
 from noria.engines.executors.workers import Attempt, Workers, optimized
 from noria.pipeline import journal
 from noria.pipeline.executor import Done
-from noria.tracking.environment import installed
+from noria.tracking.installed import installed
 
 __all__ = ["Host", "environ_of", "terms_of"]
 
