@@ -19,7 +19,7 @@ from noria.core.lazy import lazy
 from noria.pipeline.step import DatasetRole
 from noria.pipeline.trace import asked
 
-__all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "xy"]
+__all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "surround", "surroundings", "xy"]
 
 pd = lazy("pandas")
 np = lazy("numpy")
@@ -55,6 +55,16 @@ def around(ambient: Ambient) -> Iterator[None]:
         yield
     finally:
         _AROUND.reset(token)
+
+
+def surroundings() -> Ambient | None:
+    """Those of the running step; None outside of one."""
+    return _AROUND.get()
+
+
+def surround(ambient: Ambient | None) -> None:
+    """Set the surroundings for the rest of the process."""
+    _AROUND.set(ambient)
 
 
 def made_in() -> str:
