@@ -33,7 +33,7 @@ PEERS := $(patsubst requirements/peer-%.txt,.venv-peers/%/.done,$(wildcard requi
 ifndef UV_FIND_LINKS
 PEERS := $(filter-out .venv-peers/torch/.done .venv-peers/keras/.done,$(PEERS))
 endif
-.PHONY: help demo test check format lock statements postgres peers benchmarks benchmarks-data benchmarks-tracking clean
+.PHONY: help demo test check format lock statements postgres browser peers benchmarks benchmarks-data benchmarks-tracking clean
 
 help:
 	@sed -n '2,4s/^# *//p' Makefile
@@ -54,7 +54,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/architecture $(PYTEST_ARGS)
 
-test: $(VENV)/.dev postgres peers
+test: $(VENV)/.dev postgres browser peers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -91,6 +91,13 @@ postgres:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
 	else echo "note: Postgres is not installed, and only root on Debian can install it from here"; fi
+
+# Pages whose script matters are looked at by a real browser.
+browser:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else echo "note: Chromium is not installed, and only root on Debian can install it from here"; fi
 
 # Tools that are taken over from, or compared with: never in Noria's own environment.
 peers: $(PEERS)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +20,12 @@ from again_project import environ
 from script_project import TABLE, last, made_in, notebook
 
 import warm
+from lacking import ANSWERS, COMMAND, lacking, linux
+from noria.bootstrap import open_workspace
 from noria.packaging.fence import can_fence
 from noria.project.again import verdict as verdicts
 from noria.testing.processes import is_running
+from noria.tracking import records as tracking_records
 
 pytestmark = pytest.mark.skipif(
     not can_fence(), reason="this kernel has no Landlock of the third interface (Linux 6.2)"
@@ -249,6 +253,52 @@ def test_an_input_named_by_its_whole_path_is_used_as_long_as_it_is_what_it_was(f
     inside.write_text("other")
     found = again(folder, code=1)
     assert (found["verdict"], str(inside) in found["causes"][0]["evidence"]) == ("impossible", True), found
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no /dev/shm to have a project in")
+def test_a_project_in_shared_memory_has_its_semaphores_too(tmp_path: Path) -> None:
+    """joblib warned that it works serially, and a lock of multiprocessing failed: both lie in /dev/shm."""
+    text = (
+        "import multiprocessing\n"
+        "from joblib import Parallel, delayed\n"
+        "def twice(n):\n    return 2 * n\n"
+        "with multiprocessing.get_context('fork').Lock():\n"
+        "    print(Parallel(n_jobs=2)(delayed(twice)(n) for n in range(4)))\n"
+        "open('made.txt', 'w').write('x')\n"
+    )
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        folder = made_in(Path(place))
+        ran(folder, text)
+        found = again(folder)
+        assert (found["verdict"], verdict(found)["printed"]) == ("identical", "identical"), found
+        (folder / "mine.txt").write_text("mine")
+        (folder / "made.txt").unlink()
+        ran(folder, f"open({str(folder / 'mine.txt')!r}, 'a').close()\nopen('made.txt', 'w').write('x')\n")
+        (folder / "mine.txt").write_text("mine now")
+        assert again(folder, code=1)["causes"][0]["kind"] == "path outside of the place"
+        assert (folder / "mine.txt").read_text() == "mine now"
+
+
+@linux
+@ANSWERS
+def test_where_the_system_has_no_landlock_nothing_is_run_and_that_is_the_verdict(folder: Path, answer: int) -> None:
+    """What a user sees, and that it is on record: no word of paths, which are not to blame."""
+    run = ran(folder, "open('made.txt', 'w').write('x')\n")
+    (folder / "made.txt").write_text("mine now")
+    before = state(folder)
+    done = lacking(COMMAND, answer, folder, "reproduce", run, env=environ({}))
+    assert done.returncode == 1, done.stderr
+    assert "first  train.py: operating system" in done.stdout
+    assert "nothing was run: this system has no Landlock" in done.stdout
+    assert "on Linux 6.2 or newer with landlock in /sys/kernel/security/lsm" in done.stdout
+    assert "CANNOT be reproduced" in done.stdout
+    assert "folder (data/rows.csv" not in done.stdout + done.stderr
+    assert (len(done.stdout.strip().splitlines()) <= 9, state(folder)) == (True, before)
+    with open_workspace(folder).ledger.read() as tx:
+        (kept,) = tracking_records.reproductions(tx, run)
+    assert kept.verdict == "impossible"
+    found = json.loads(lacking(COMMAND, answer, folder, "reproduce", run, "--json", env=environ({})).stdout)
+    assert (found["verdict"], found["ok"], found["causes"][0]["kind"]) == ("impossible", False, "operating system")
 
 
 def test_an_input_that_is_lost_is_named(folder: Path) -> None:

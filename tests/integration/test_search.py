@@ -26,8 +26,9 @@ from noria.pipeline import records as steps
 from noria.project.explain import explain
 from noria.search import records
 from noria.search.control import list_studies, show
+from noria.search.facts import StudyEnded, StudyResumed, StudyStarted
 from noria.search.records import TrialRecord
-from noria.search.study import Request, resolve, resume
+from noria.search.study import Request, reap, resolve, resume
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.testing.processes import is_running
@@ -209,6 +210,8 @@ def test_a_killed_search_goes_on_without_losing_or_repeating_a_trial(
     status, following = ("finished", f"noria explain {study}") if is_over else ("lost", f"noria run --resume {study}")
     assert [each.status for each in list_studies(ws)] == [status], "nobody is at it any more"
     assert (show(ws).status, show(ws).next) == (status, following)
+    assert reap(ws) == []
+    assert [each.payload.status for each in ws.ledger.facts(kind="study.ended")] == [status], "on record, once"
     before = {trial.trial: trial for trial in trials_of(ws) if trial.state in ("done", "failed")}
     report = found(noria(root, "run", "--resume", study, "--json"))
     assert report["search"]["study"] == study
@@ -221,6 +224,30 @@ def test_a_killed_search_goes_on_without_losing_or_repeating_a_trial(
     with ws.ledger.read() as tx:
         assert not tracking.running(tx)
     assert verify(ws).ok
+
+
+def test_a_study_that_is_resumed_without_a_look_is_lost_on_record_first(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    assert noria(root, "run", "--search", "2", "--seed", "4", kill_at="trial.ended:1").returncode == -signal.SIGKILL
+    ws = open_workspace(root)
+    found(noria(root, "run", "--resume", resolve(ws, "").study, "--json"))
+    said = [type(each.payload) for each in ws.ledger.facts(subject=f"study/{resolve(ws, '').study}")]
+    assert [each for each in said if issubclass(each, StudyStarted | StudyEnded | StudyResumed)] == [
+        *(StudyStarted, StudyEnded, StudyResumed, StudyEnded)
+    ]
+    assert [each.payload.status for each in ws.ledger.facts(kind="study.ended")] == ["lost", "finished"]
+
+
+def test_a_study_is_found_lost_by_many_at_once_and_ended_by_one_of_them(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    assert noria(root, "run", "--search", "2", "--seed", "4", kill_at="trial.ended:1").returncode == -signal.SIGKILL
+    finders = [warm.begin("search", "list", "--json", cwd=root, env=os.environ) for _ in range(3)]
+    for finder in finders:
+        with finder as each:
+            out, err = each.communicate(timeout=120)
+        assert (each.returncode, json.loads(out)[0]["status"]) == (0, "lost"), err
+    ws = open_workspace(root)
+    assert [each.payload.status for each in ws.ledger.facts(kind="study.ended")] == ["lost"]
 
 
 def test_a_run_that_had_ended_when_its_study_died_counts_as_the_trial(tmp_path: Path) -> None:

@@ -190,3 +190,52 @@ def test_how_often_a_step_was_begun_is_told(tmp_path: Path) -> None:
     failed = noria(root, "run")
     assert failed.returncode == 4
     assert "raised AssertionError: no (attempt 3 of 3)" in failed.stderr
+
+
+WORKERS = """
+import multiprocessing
+
+def told(place):
+    note(f"seed {nr.seed()}")
+
+def passes(which):
+    found = []
+    for number in nr.checkpointed(range(3), found, every="0s"):
+        found.append(which * 10 + number)
+    note(f"of {which}: {found}")
+"""
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("options", ["", "(isolated=True)"])
+def test_a_worker_process_of_a_step_has_its_seed(tmp_path: Path, way: str, options: str) -> None:
+    body = f"""
+note(f"seed {{nr.seed()}}")
+with multiprocessing.get_context("{way}").Pool(1) as pool:
+    pool.map(told, [1])
+return nr.seed()
+"""
+    root = project(tmp_path / "p", body, WORKERS)
+    (root / "pipeline.py").write_text((root / "pipeline.py").read_text().replace("@nr.step\n", f"@nr.step{options}\n"))
+    done = noria(root, "run")
+    assert done.returncode == 0, done.stderr
+    own, workers, _ = notes(root)
+    assert own == workers != "seed 0"
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_worker_processes_do_not_take_up_each_others_passes(tmp_path: Path, way: str) -> None:
+    """A second process went on from the passes of the first, or none was kept without a word."""
+    body = f"""
+for which in (1, 2):
+    process = multiprocessing.get_context("{way}").Process(target=passes, args=(which,))
+    process.start()
+    process.join()
+return 1
+"""
+    root = project(tmp_path / "p", body, WORKERS)
+    done = noria(root, "run", "--executor", "pool")
+    assert done.returncode == 0, done.stderr
+    assert notes(root)[:2] == ["of 1: [10, 11, 12]", "of 2: [20, 21, 22]"]
+    said = noria(root, "pipeline", "logs", "work").stdout
+    assert said.count("nr.checkpointed keeps nothing here") == 2

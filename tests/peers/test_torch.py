@@ -148,6 +148,51 @@ def flow():
     train()
 """
 
+SPAWNED = """
+import tempfile
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+ROWS = 64
+
+def worker(rank: int, world: int, folder: str, passes: int) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    note(f"pid {rank} {os.getpid()}")
+    torch.manual_seed(nr.seed())
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    chance = torch.Generator().manual_seed(5)
+    x = torch.randn(ROWS, 3, generator=chance)
+    y = (x @ torch.tensor([[1.0], [-2.0], [0.5]])).relu() + 0.1 * torch.randn(ROWS, 1, generator=chance)
+    x, y = x[rank::world], y[rank::world]
+    net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    ddp = DistributedDataParallel(net)
+    steps = torch.optim.SGD(ddp.parameters(), lr=0.05, momentum=0.9)
+    for number in nr.checkpointed(range(passes), net, steps, every="0s"):
+        steps.zero_grad()
+        torch.nn.functional.mse_loss(ddp(x), y).backward()
+        steps.step()
+        note(f"pass {number} of {rank}")
+        time.sleep(KEEP)
+    if rank == 0:
+        torch.save(net.state_dict(), f"{folder}/net.pt")
+    dist.destroy_process_group()
+
+@nr.step(isolated=True)
+def train(world: int = 2, passes: int = 12) -> list:
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(worker, (world, folder, passes), nprocs=world)
+        return [each.numpy() for each in torch.load(f"{folder}/net.pt").values()]
+
+@nr.pipeline
+def flow():
+    train()
+"""
+
 
 def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
     """A command in the environment that has PyTorch."""
@@ -224,6 +269,29 @@ def test_two_workers_train_as_one_and_one_of_them_is_killed(tmp_path: Path) -> N
     assert len([line for line in said if line.startswith("pid")]) == 2, "another worker has come in its place"
     assert Counter(line for line in said if line.startswith("end")) == {f"end pass{n}": 1 for n in range(PASSES)}
     assert [each.tobytes() for each in given(folder)] == [each.tobytes() for each in two]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_spawned_workers_go_on_from_one_checkpoint_whichever_was_killed(tmp_path: Path, rank: int) -> None:
+    assert PYTHON.exists(), "make peers installs .venv-peers/torch"
+    alone = run(make(tmp_path / "alone", SPAWNED.replace("KEEP", "0")), "--param", "train.world=1")
+    two = run(make(tmp_path / "two", SPAWNED.replace("KEEP", "0")))
+    for one, other in zip(alone, two, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    folder = make(tmp_path / "p", SPAWNED.replace("KEEP", "0.3"))
+    with begin(folder, "run", "--executor", "pool") as driver:
+        until(lambda: f"pass 4 of {rank}" in marks(folder) or driver.poll() is not None)
+        (pid,) = [int(line.split()[2]) for line in marks(folder) if line.startswith(f"pid {rank} ")]
+        os.kill(pid, signal.SIGKILL)
+        out, err = driver.communicate(timeout=LIMIT_S)
+    assert driver.returncode == 4, out + err
+    assert f"process {rank} terminated with signal SIGKILL" in err
+    before = len(marks(folder))
+    again = run(folder, "--resume")
+    passes = [line for line in marks(folder)[before:] if line.startswith("pass")]
+    assert not {f"pass {number} of {each}" for number in range(3) for each in range(2)} & set(passes)
+    assert {f"pass {PASSES - 1} of {each}" for each in range(2)} <= set(passes)
+    assert [each.tobytes() for each in again] == [each.tobytes() for each in two]
 
 
 TENSORS = """

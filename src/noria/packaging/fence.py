@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from noria.packaging.readonly import only_readable
+
 __all__ = ["can_fence", "fence"]
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
@@ -45,11 +47,17 @@ def fence(folders: Sequence[Path], *, guarded: Sequence[Path] = ()) -> bool:
     """Let this thread, and what it starts from now on, write in the folders only; whether that worked.
 
     Terminals and the like can be written to as before. So can the memory that processes share (`/dev/shm`), which
-    semaphores need, but not if one of the `guarded` paths lies there: what is there cannot be told apart. For a
-    process with one thread, or whose other threads write nothing.
+    semaphores need: where one of the `guarded` paths lies there, all that is beside it in its folder of `/dev/shm`
+    is made read-only first, and if the system refuses that, nothing can be written in `/dev/shm`. For a process
+    with one thread, or whose other threads write nothing.
     """
     if not can_fence():
         return False
+    shared = {_SHARED / path.relative_to(_SHARED).parts[0] for path in guarded if _SHARED in path.parents}
+    below = [each for each in folders if any(each.is_relative_to(top) for top in shared)]
+    is_shared = _SHARED.is_dir() and _SHARED not in guarded
+    if is_shared and shared:
+        is_shared = only_readable(sorted(top for top in shared if top.exists()), but=below)
     asked = struct.pack("Q", _CHANGES)
     rules = _call(_CREATE, asked, ctypes.c_size_t(len(asked)), ctypes.c_uint32(0))
     if rules < 0:
@@ -57,7 +65,7 @@ def fence(folders: Sequence[Path], *, guarded: Sequence[Path] = ()) -> bool:
     try:
         known = [(folder, _CHANGES) for folder in folders]
         known += [(place, _WRITE) for name in _DEVICES for place in Path("/dev").glob(name)]
-        if _SHARED.is_dir() and not any(path.is_relative_to(_SHARED) for path in guarded):
+        if is_shared:
             known.append((_SHARED, _CHANGES))
         if not all(_allow(rules, place, rights) for place, rights in known):
             return False

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     watching = lazy("noria.pipeline.watch")  # a step that is found in the cache is not watched
 
-__all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "xy"]
+__all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "surround", "surroundings", "xy"]
 
 pd = lazy("pandas")
 np = lazy("numpy")
@@ -59,6 +59,16 @@ def around(ambient: Ambient) -> Iterator[None]:
         yield
     finally:
         _AROUND.reset(token)
+
+
+def surroundings() -> Ambient | None:
+    """Those of the running step; None outside of one."""
+    return _AROUND.get()
+
+
+def surround(ambient: Ambient | None) -> None:
+    """Set the surroundings for the rest of the process."""
+    _AROUND.set(ambient)
 
 
 def made_in() -> str:

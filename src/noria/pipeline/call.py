@@ -19,6 +19,7 @@ from noria.pipeline.checkpoint import Keeper, keeping
 from noria.pipeline.executor import Done, Task
 from noria.pipeline.exits import Left, called
 from noria.pipeline.flight import alone
+from noria.pipeline.inherited import handing_on
 from noria.pipeline.leave import leaving
 from noria.pipeline.measure import Meter
 from noria.pipeline.step import StepNode
@@ -44,7 +45,8 @@ def run(task: Task) -> Done:
             return ended
         failpoint("attempt.begun")
         meter = Meter()
-        keeper = Keeper(task.ws, _kept_under(task))
+        keeper = Keeper(lambda: task.ws, _kept_under(task))
+        handing_on()
         with keeping(keeper):
             done = _done(task)
         done = replace(done, usage=meter.read(), where=f"process {os.getpid()}")

@@ -164,12 +164,11 @@ class Watch:
         name = absolute(path)
         if name in self.files or name in self.written or name.startswith(self.ignored):
             return
-        stamp = stamp_of(name)
+        stamp, mode = stamp_of(name), flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         if stamp is None and Path(name).exists():
-            if Path(name).is_dir():
-                self.listed(name)
+            if Path(name).is_dir() and mode == os.O_RDONLY:
+                self.listed(name)  # `tempfile` opens one to write, for a name in it: nothing of the folder is seen
             return  # a folder, a pipe, a device
-        mode = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         if mode == os.O_WRONLY or flags & os.O_TRUNC or (mode == os.O_RDWR and stamp is None):
             self.add("written", name)
         elif not _is_import(name):
@@ -230,7 +229,7 @@ class _Hooks:
         self._stat, self._access, self._readlink, self._open = os.stat, os.access, os.readlink, os.open
         self._lstat = os.lstat
         self._attributes = {name: getattr(os, name) for name in ("getxattr", "listxattr") if hasattr(os, name)}
-        self._start = mp_process.BaseProcess.start
+        self._start: Callable[[Any], None] = mp_process.BaseProcess.start
         self._local = threading.local()
         self._fork_exec: Callable[..., Any] = _posixsubprocess.fork_exec
         self.readers, self._lookups = Readers(self._read), Lookups(self._looked_up)
@@ -241,6 +240,7 @@ class _Hooks:
         """The first watch puts the stand-ins for `import_module`, `os.environ` and others in place."""
         with self._lock:
             if not self.watches:
+                self._start = mp_process.BaseProcess.start
                 _end_loky_workers()
                 stands: Any = {"stat": self._looked, "access": self._asked, "readlink": self._linked}
                 stands |= {"open": self._opened_in, "lstat": self._looked_itself}
@@ -265,7 +265,7 @@ class _Hooks:
                 os.lstat = self._lstat
                 vars(os).update(self._attributes)
                 os.environ.__class__ = os.environb.__class__ = _Plain
-                mp_process.BaseProcess.start = self._start  # type: ignore[method-assign]
+                mp_process.BaseProcess.start = self._start  # type: ignore[method-assign, assignment]
                 _posixsubprocess.fork_exec = self._fork_exec
                 self.readers.remove()
                 self._lookups.remove()

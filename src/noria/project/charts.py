@@ -7,16 +7,21 @@ rounded to a tenth of a pixel and nothing depends on time or chance: the same va
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from html import escape
 
 from noria.core.frozen import frozen
+from noria.experiments.coordinates import along
 
 __all__ = ["Cell", "Line", "Mark", "Point", "heat", "mark_alone", "quality"]
 
 WIDTH = 960
 LEFT, RIGHT = 112, 104
 MAX_CELL = 84
+LARGEST = sys.float_info.max
+LONGEST = 1e9
+"""A number beside an axis is written with an exponent from here on."""
 
 
 @frozen
@@ -69,7 +74,7 @@ def quality(windows: Sequence[str], lines: Sequence[Line], marks: Sequence[Mark]
         return _x(index, len(windows))
 
     def y(value: float) -> float:
-        return floor - (value - low) / (high - low) * (floor - top)
+        return floor - along(value, low, high) * (floor - top)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">']
     parts.append(
@@ -235,20 +240,23 @@ def _bounds(points: Sequence[Point]) -> tuple[float, float]:
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
-    room = max((high - low) * 0.06, 1e-3)
-    return low - room, high + room
+    room = max((high / 2 - low / 2) * 0.12, max(abs(low), abs(high)) * 1e-6, 1e-3)
+    return max(low - room, -LARGEST), min(high + room, LARGEST)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About five round values from below `low` to above `high`."""
-    raw = (high - low) / 4
+    """About five round values from below `low` to above `high`. Halves, since the difference may be no double."""
+    raw = (high / 2 - low / 2) / 2
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw)
     first = math.floor(low / step)
-    return [round(k * step, 10) for k in range(first, math.ceil(high / step) + 1)]
+    found = [round(k * step, 10) for k in range(first, math.ceil(high / step) + 1)]
+    return [max(-LARGEST, min(LARGEST, value)) for value in found]
 
 
 def _tick(value: float, ticks: Sequence[float]) -> str:
+    if max(map(abs, ticks)) >= LONGEST:
+        return f"{value:.4g}"
     digits = next((d for d in range(5) if all(abs(t * 10**d - round(t * 10**d)) < 1e-6 for t in ticks)), 4)
     return f"{value:.{digits}f}"
 

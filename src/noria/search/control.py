@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.core.verb import verb
 from noria.search import page, records
 from noria.search.records import StudyRecord
-from noria.search.study import resolve
-from noria.store.owner import is_dead
+from noria.search.study import reap, resolve
 from noria.store.workspace import Workspace
 
 __all__ = ["StudyLine", "StudyReport", "TrialLine", "list_studies", "report_of", "show"]
@@ -69,28 +68,20 @@ class StudyReport:
     next: str
 
 
-def _held(ws: Workspace) -> frozenset[str]:
-    """The leases of studies that a process is at: those in time whose owner is not known to be dead."""
-    return frozenset(each.name for each in ws.jobs.leases("study/") if each.is_live and not is_dead(each.owner))
-
-
-def _status(study: StudyRecord, held: Collection[str]) -> str:
-    """A study that nobody is at any more is lost: its process died. It can be resumed."""
-    return "lost" if study.status == "running" and f"study/{study.study}" not in held else study.status
-
-
 @verb(permission="search.read", changes=False, name="list")
 def list_studies(ws: Workspace, limit: int = 20) -> list[StudyLine]:
     """Searches, newest first, each with its best trial.
 
+    Those whose process died are ended as lost first, so none is shown as running that is not.
+
     Example: noria search list
     """
-    held = _held(ws)
+    reap(ws)
     with ws.ledger.read() as tx:
         return [
             StudyLine(
                 study=study.study,
-                status=_status(study, held),
+                status=study.status,
                 model=study.model,
                 metric=study.metric,
                 best=study.best,
@@ -109,6 +100,7 @@ def show(ws: Workspace, study: str = "") -> StudyReport:
     Raises: NotFound; UsageError if the text fits several.
     Example: noria search show study_01k3
     """
+    reap(ws)
     return report_of(ws, resolve(ws, study))
 
 
@@ -124,7 +116,7 @@ def report_of(ws: Workspace, study: StudyRecord) -> StudyReport:
     is_over = study.status == "finished"
     return StudyReport(
         study=study.study,
-        status=_status(study, _held(ws)),
+        status=study.status,
         model=study.model,
         metric=study.metric,
         better=study.better,

@@ -82,7 +82,10 @@ class TrialEnded:
 
 @fact("study.ended", subject="study/{study}")
 class StudyEnded:
-    """A search ended: status is finished (with its best trial) or failed (no trial succeeded). `page` shows it."""
+    """A search ended: status is finished (with its best trial), failed (no trial succeeded) or lost. `page` shows it.
+
+    Lost: its process is gone. Whoever finds that writes it, once; a study that is resumed may be lost again.
+    """
 
     study: str
     status: str

@@ -22,6 +22,7 @@ __all__ = [
     "StudyRecord",
     "TrialRecord",
     "by_prefix",
+    "running",
     "studies",
     "study",
     "trial_of_run",
@@ -82,7 +83,7 @@ TABLES = (_study, _trial)
 
 @frozen(kw_only=True)
 class StudyRecord:
-    """One search. `status` is running, finished or failed; `best` is a trial's number, -1 without one."""
+    """One search. `status` is running, finished, failed or lost; `best` is a trial's number, -1 without one."""
 
     study: str
     pipeline: str
@@ -205,6 +206,12 @@ def by_prefix(tx: Reader, name: str, limit: int = 3) -> list[StudyRecord]:
 def studies(tx: Reader, *, limit: int = 20) -> list[StudyRecord]:
     """Studies, newest first."""
     return [_record(row) for row in tx.rows(select(_study).order_by(_study.c.seq.desc()).limit(limit))]
+
+
+def running(tx: Reader) -> list[str]:
+    """The ids of studies that are on record as running, newest first."""
+    rows = tx.rows(select(_study.c.study).where(_study.c.status == "running").order_by(_study.c.seq.desc()))
+    return [str(row.study) for row in rows]
 
 
 def trials(tx: Reader, name: str) -> list[TrialRecord]:

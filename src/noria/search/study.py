@@ -33,13 +33,16 @@ from noria.search.trial import code_name, metric_name, read_reports, reports_fil
 from noria.search.validation import SHARE, trial_pipeline
 from noria.search.workers import Workers
 from noria.store.failpoint import failpoint
+from noria.store.ledger import Transaction
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records as tracking
 from noria.tracking.facts import Pin
-from noria.tracking.run import is_dead, owner_id, reap
+from noria.tracking.run import is_dead, owner_id
+from noria.tracking.run import reap as reap_runs
 
-__all__ = ["Begin", "Request", "begin", "resolve", "resume", "search"]
+__all__ = ["Begin", "Request", "at_work", "begin", "reap", "resolve", "resume", "search"]
 
+_LEASE = "study/"
 LEASE_S = 15.0
 LOOK_S = 1.0
 MAX_TRIALS = 10_000
@@ -112,16 +115,17 @@ def begin(ws: Workspace, definition: PipelineDefinition, asked: Request, about: 
     with ws.ledger.transaction() as tx:
         tx.append(started, inputs=edges)
         found = records.study(tx, started.study)
+        _take(ws, started.study, tx)
     failpoint("study.started")
     assert found is not None, "it was just written"
     return found
 
 
 def resume(ws: Workspace, study: StudyRecord, asked: Request) -> StudyRecord:
-    """Let a study go on, with more trials or another budget if asked for.
+    """Let a study go on, with more trials or another budget if asked for. One whose process died is lost first.
 
     Raises: UsageError for anything else that would make other trials of the same study; Conflict if
-        the project's code is another now.
+        the project's code is another now, or another process is at it.
     """
     for name in ("sampler", "pruner", "metric", "seed", "parallel"):
         value = getattr(asked, name)
@@ -137,10 +141,50 @@ def resume(ws: Workspace, study: StudyRecord, asked: Request) -> StudyRecord:
     trials = _bounded("--search", asked.trials or study.trials, MAX_TRIALS)
     budget = budget_of(asked.budget or study.budget, ws.project).text
     with ws.ledger.transaction() as tx:
+        _lose(ws, study.study, tx)
         tx.append(StudyResumed(study=study.study, trials=trials, budget=budget))
         found = records.study(tx, study.study)
+        _take(ws, study.study, tx)
     assert found is not None, "it is on record"
     return found
+
+
+def reap(ws: Workspace) -> list[str]:
+    """End the studies that nobody is at any more as lost; gives their ids. They can be resumed.
+
+    Safe from several processes: whether a process is at a study is looked at in the transaction that writes,
+    and a study is taken in the transaction that begins it or lets it go on.
+    """
+    with ws.ledger.read() as tx:
+        running = records.running(tx)
+    held = at_work(ws) if running else frozenset()
+    lost = []
+    for study in [each for each in running if each not in held]:
+        with ws.ledger.transaction() as tx:
+            if _lose(ws, study, tx):
+                lost.append(study)
+    return lost
+
+
+def at_work(ws: Workspace) -> frozenset[str]:
+    """The studies that a process is at: their leases are in time, and their owners are not known to be dead."""
+    found = [each for each in ws.jobs.leases(_LEASE) if each.is_live and not is_dead(each.owner)]
+    return frozenset(each.name.removeprefix(_LEASE) for each in found)
+
+
+def _lose(ws: Workspace, study: str, tx: Transaction) -> bool:
+    """Put on record that a running study is lost, if it is."""
+    found = records.study(tx, study)
+    if found is None or found.status != "running" or study in at_work(ws):
+        return False
+    tx.append(StudyEnded(study=study, status="lost", reason="the process that was at it is gone"))
+    return True
+
+
+def _take(ws: Workspace, study: str, tx: Transaction) -> None:
+    """Be the process that is at a study, from the moment on that this is on record."""
+    if not ws.jobs.acquire(_LEASE + study, owner=owner_id(), ttl_s=LEASE_S, within=tx):
+        raise Conflict(f"another process is at {study}", hint="it ends, or its lease does")
 
 
 def resolve(ws: Workspace, name: str) -> StudyRecord:
@@ -165,7 +209,7 @@ def search(ws: Workspace, study: StudyRecord) -> StudyRecord:
     Raises: StudyFailed if none succeeded; Conflict if another process is at it, or the code changed meanwhile.
     """
     owner = owner_id()
-    lease = f"study/{study.study}"
+    lease = _LEASE + study.study
     for held in ws.jobs.leases(lease):
         if held.name == lease and is_dead(held.owner):
             ws.jobs.release(lease, held.owner)
@@ -207,7 +251,7 @@ class _Driver:
 
     def adopt(self) -> None:
         """Count runs that had ended when the process before this one died as their trials'."""
-        reap(self.ws)
+        reap_runs(self.ws)
         for trial in [each for each in self._trials.values() if each.state == "open"]:
             for stored in self.ws.ledger.facts(kind="run.started", ref=trial.ref):
                 with self.ws.ledger.read() as tx:
@@ -306,7 +350,7 @@ class _Driver:
 
     def _run_of(self, number: int) -> str:
         """The run of a trial whose process died; it is ended as lost, unless the process has ended it."""
-        reap(self.ws)
+        reap_runs(self.ws)
         found = self.ws.ledger.facts(kind="run.started", ref=f"trial/{self.study.study}/{number}")
         return str(found[-1].payload.run) if found else ""
 
@@ -356,8 +400,12 @@ class _Driver:
     def _renew(self) -> None:
         if time.monotonic() - self._renewed > LEASE_S / 3:
             self._renewed = time.monotonic()
-            if not self.ws.jobs.acquire(f"study/{self.study.study}", owner=self.owner, ttl_s=LEASE_S):
-                raise Conflict(f"another process took over {self.study.study}")
+            with self.ws.ledger.transaction() as tx:
+                if not self.ws.jobs.acquire(_LEASE + self.study.study, owner=self.owner, ttl_s=LEASE_S, within=tx):
+                    raise Conflict(f"another process took over {self.study.study}")
+                found = records.study(tx, self.study.study)
+                if found is not None and found.status == "lost":  # this process slept for longer than its lease
+                    tx.append(StudyResumed(study=found.study, trials=found.trials, budget=found.budget))
 
 
 def _ended(ws: Workspace, study: StudyRecord, reason: str) -> StudyRecord:

@@ -8,6 +8,7 @@ import pytest
 from noria.faces import verbs
 from noria.faces.cli import show, show_people, text
 from noria.faces.cli.commands import COMMANDS
+from noria.faces.cli.show import RENDERERS
 from noria.governance.audit import AuditReport
 from noria.registry.records import VersionRecord
 from noria.registry.versions import ModelInfo
@@ -223,3 +224,21 @@ def test_a_token_is_listed_with_the_project_that_it_is_for() -> None:
     head, line = (click.unstyle(each) for each in show_people.tokens([token]).splitlines())
     assert head.split()[:5] == ["token", "holder", "role", "project", "state"]
     assert line.split()[:5] == ["3f9a01c2d4e5", "user:ann", "editor", "churn", "live"]
+
+
+def test_a_whole_number_keeps_its_digits_however_large() -> None:
+    """Steps beyond 2**53 came out as the nearest double."""
+    assert text.count(2**53 + 1) == "9,007,199,254,740,993"
+    curve = {"metric": "m", "run": "r", "total": 1, "steps": [2**63 - 1], "at_us": [0], "values": [1.0]}
+    assert "9,223,372,036,854,775,807" in RENDERERS["history"](curve)
+
+
+def test_a_long_name_does_not_make_every_line_of_a_table_as_long() -> None:
+    long = "begin" + "x" * 240 + "end-7"
+    found = text.columns([[click.style(long, bold=True), "1"], ["b", "2"]], ["name", "n"]).split("\n")
+    assert {click.unstyle(line).rstrip().rfind(each) for line, each in zip(found, "n12", strict=True)} == {64}
+    assert "begin" in found[1]
+    assert "…" in found[1]
+    assert "end-7" in found[1], "what tells names apart is often at their end"
+    assert text.columns([["b", long]], ["name", "text"]).endswith(long), "the last column pads nothing"
+    assert text.columns([["p" * 90, "1"]]) == f"  {'p' * 90}  1", "what has room is whole"

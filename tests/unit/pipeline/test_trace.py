@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,14 @@ def test_whether_a_file_is_there_is_seen(root: Path, module: ModuleType) -> None
     with watch(root, root / ".noria") as seen:
         eval(code, namespace)  # noqa: S307  # as if the module said it
     assert dict(seen.trace().stats) == {str(root / "flag"): "there", str(root / "c.txt"): "stat"}
+
+
+def test_a_temporary_file_is_no_listing_of_its_folder(root: Path) -> None:
+    """`tempfile` opens the folder itself, to write, and gives another opener."""
+    with watch(root, root / ".noria") as seen:  # noqa: SIM117  # what is opened in there is watched
+        with tempfile.NamedTemporaryFile(dir=root), tempfile.TemporaryFile(dir=root):
+            pass
+    assert [name for name, _ in seen.trace().folders] == []
 
 
 def test_a_process_that_is_started_is_noted(root: Path) -> None:

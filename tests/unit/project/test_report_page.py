@@ -5,6 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
+import pytest
+
 from noria.monitoring.facts import Estimate
 from noria.project.charts import Cell, Line, Mark, Point, heat, quality
 from noria.project.months import Month, ReleaseLine, Stop
@@ -109,3 +111,18 @@ def test_charts_are_well_formed_and_leave_gaps_where_nothing_is_known() -> None:
 def test_a_single_known_point_or_none_is_drawn_without_trouble() -> None:
     for points in ((Point(0.5),), (Point(None),), ()):
         ElementTree.fromstring(quality(["a"][: len(points)], [Line("x", "live", points)], [], better="", label="q"))
+
+
+@pytest.mark.parametrize(
+    "values", [(1.7e308, -1.7e308), (1.7e308, 1e308), (1e300,), (-1e20, -1e20), (3.0, 1e12), (2e9, 2e9 + 1)]
+)
+def test_values_near_the_largest_number_are_drawn_inside_the_chart(values: tuple[float, ...]) -> None:
+    points = tuple(Point(value) for value in values)
+    windows = [str(place) for place in range(len(values))]
+    root = ElementTree.fromstring(quality(windows, [Line("x", "live", points)], [], better="", label="q"))
+    places = [
+        float(each.get(name, "nan")) for each in root.iter() for name in ("y", "y1", "y2", "cy") if each.get(name)
+    ]
+    assert places
+    assert all(-1 <= place <= 300 for place in places), places
+    assert max(len(each.text or "") for each in root.iter("text")) <= 16

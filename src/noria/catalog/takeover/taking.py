@@ -12,6 +12,7 @@ import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from typing import TypeVar
@@ -23,6 +24,7 @@ from noria.catalog.takeover.documents import Store
 from noria.catalog.takeover.intake import Intake
 from noria.catalog.takeover.models import take_model
 from noria.catalog.takeover.naming import with_own_ids
+from noria.catalog.takeover.plain import PlainTexts
 from noria.catalog.takeover.registered import take_registered
 from noria.catalog.takeover.runs import take_experiment, take_runs
 from noria.catalog.takeover.sound import require_sound
@@ -43,6 +45,7 @@ def take(ws: Workspace, store: Store) -> Report:
     """Take over a store that is open."""
     store = with_own_ids(ws, store)
     intake = Intake(ws, store)
+    intake.store = store = replace(store, tracker=PlainTexts(store.tracker, intake.tally.differ))
     for name, what in store.left_out:
         intake.tally.differ("store", name, f"is left out: {what}")
     with scratch(ws) as folder, task("taking over", total=store.runs, unit="runs") as advance:

@@ -6,6 +6,9 @@ what a pipe receives is plain text. Widths are counted without colour.
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +33,10 @@ __all__ = [
 
 Number = int | float | None
 GAP = "  "
+WIDE = 160
+"""So many characters a line may have where no terminal says how many."""
+CELL_MAX = 60
+_STYLED = re.compile(r"((?:\x1b\[[\d;]*m)*)([^\x1b]*)((?:\x1b\[[\d;]*m)*)", re.DOTALL)
 EXACT = 1e15
 """From here on digits say nothing that was measured."""
 _GOOD = frozenset(
@@ -54,7 +61,9 @@ _BAD = frozenset(
 
 def count(value: Number) -> str:
     """A whole number with thousands apart; "–" for none."""
-    return "–" if value is None else f"{value:,.0f}"
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}"
 
 
 def decimal(value: Number, places: int = 3) -> str:
@@ -142,14 +151,18 @@ def columns(
 ) -> str:
     """Rows as aligned columns. `right` has an `r` at each column that is aligned to the right.
 
-    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit. Further lines of a
+    A cell wider than `most` makes its own line longer, not every line; 0 for no such limit: then, where a line
+    would be wider than the terminal (or `WIDE`), long cells before the last lose their middle. Further lines of a
     last cell stand below its first; in any other cell a line end is shown as `\\n`, so that no value makes a row.
     """
     table = [[click.style(cell, dim=True) for cell in header]] if header else []
     table += [[*(cell.replace("\n", "\\n") for cell in row[:-1]), *row[-1:]] for row in rows]
     if not table:
         return ""
-    sizes = [[max(map(len, click.unstyle(cell).split("\n"))) for cell in row] for row in table]
+    sizes = _sizes(table)
+    if not most and _widest(sizes) + len(indent) > _terminal():
+        table = [[*(_cut(cell) for cell in row[:-1]), *row[-1:]] for row in table]
+        sizes = _sizes(table)
     widths = [max(min(row[place], most or row[place]) for row in sizes) for place in range(len(table[0]))]
     lines = []
     for row in table:
@@ -163,6 +176,28 @@ def columns(
             cells.append(gap + cell if right[place : place + 1] == "r" else cell + gap)
         lines.append((indent + GAP.join(cells)).rstrip())
     return "\n".join(lines)
+
+
+def _sizes(table: Sequence[Sequence[str]]) -> list[list[int]]:
+    return [[max(map(len, click.unstyle(cell).split("\n"))) for cell in row] for row in table]
+
+
+def _widest(sizes: Sequence[Sequence[int]]) -> int:
+    """How wide the columns before the last are together: the last one is not padded."""
+    return sum(max(column) + len(GAP) for column in list(zip(*sizes, strict=True))[:-1])
+
+
+def _terminal() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+
+
+def _cut(cell: str) -> str:
+    """A cell of at most `CELL_MAX` characters, with its colours; what is left out is its middle."""
+    found = _STYLED.fullmatch(cell)
+    if found is None or len(found[2]) <= CELL_MAX:
+        return cell
+    behind = CELL_MAX // 3
+    return f"{found[1]}{found[2][: CELL_MAX - behind - 1]}…{found[2][-behind:]}{found[3]}"
 
 
 def fields(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> str:

@@ -1,11 +1,15 @@
-"""The status page at `/`: what `noria status` says, for a browser. Read only, no JavaScript, no state.
+"""The status page at `/`: what `noria status` says, for a browser. Read only, no state.
 
 Everything comes from one verb, so the page decides nothing and shows nothing that the command line
-would not. Jinja2 escapes every value; the policy header forbids scripts and foreign content.
+would not. Jinja2 escapes every value; the policy header forbids foreign content and every script but one, by
+its digest: links that MLflow's clients print (`/#/experiments/1/runs/RUN`) name the run where only a browser
+sees it, and the script leads from there to the page of the run.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.resources
 import logging
 from collections.abc import Mapping
@@ -34,6 +38,16 @@ else:  # a page is asked for later than an answer, if at all
     project = lazy("noria.project.status")
 
 jinja2 = lazy("jinja2")
+SCRIPT = (
+    "const go = () => { const of = /^#\\/experiments\\/[^/?]+(?:\\/runs\\/(\\w[\\w.-]*))?/.exec(location.hash); "
+    'if (of) location.replace(of[1] ? "/runs/" + of[1] : "/runs"); }; '
+    'addEventListener("hashchange", go); go();'
+)
+_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+_POLICY = {
+    **HEADERS,
+    "content-security-policy": f"{HEADERS['content-security-policy']}; script-src 'sha256-{_DIGEST}'",
+}
 log = logging.getLogger("noria.pages")
 
 
@@ -45,7 +59,7 @@ def routes(workspace: Workspace) -> list[Route]:
             who = actor_in(request.scope)
             session = who.name if who.is_session else ""
             text = page(verbs.builtins(project.status(workspace)), session=session)
-            return Response(text, 200, HEADERS, media_type="text/html")
+            return Response(text, 200, _POLICY, media_type="text/html")
         except NoriaError as error:
             return refused(error)
         except Exception:
@@ -74,7 +88,7 @@ def page(found: Mapping[str, Any], *, session: str = "") -> str:
     source = importlib.resources.files("noria.faces.ui") / "templates" / "status.html"
     models = [{**model, "metric": _metric(model), "chart": _chart(model)} for model in found["models"]]
     rendered: str = environment.from_string(source.read_text(encoding="utf-8")).render(
-        **{**found, "models": models, "session": session}
+        **{**found, "models": models, "session": session, "script": SCRIPT}
     )
     return rendered
 

@@ -37,6 +37,7 @@ PROCESS = "name of the process or machine"
 STATE = "state left by another step"
 PROCESSES = "another process"
 OUTSIDE = "path outside of the place"
+SYSTEM = "operating system"
 UNKNOWN = "unknown"
 
 HINTS: Mapping[str, str] = {
@@ -60,6 +61,7 @@ HINTS: Mapping[str, str] = {
     STATE: "give each step its own generator and state; none of them may rely on another having run",
     PROCESSES: "what a program answers that a step starts is not pinned: make it an input",
     OUTSIDE: "name files from the script's folder (data/rows.csv, ../data/rows.csv), or take a folder as an argument",
+    SYSTEM: "on Linux 6.2 or newer with landlock in /sys/kernel/security/lsm; a container may forbid it (seccomp)",
     UNKNOWN: "look for compiled code with a clock or a generator of its own",
 }
 KINDS = tuple(HINTS)

@@ -103,8 +103,8 @@ def repeated(ws: Workspace, known: ScriptFound, where: Callable[[], Where], fold
     """
     if not can_fence():
         raise Lacking(
-            causes.OUTSIDE,
-            f"this system cannot keep what {known.record.script} writes inside a folder: Landlock of Linux 6.2 does",
+            causes.SYSTEM,
+            f"nothing was run: this system has no Landlock, which keeps what {known.record.script} writes in a folder",
         )
     folder.mkdir()
     laid = lay_out(ws, known.run, known.record, known.document, known.config, folder)
