@@ -35,6 +35,7 @@ with warnings.catch_warnings():
 __all__ = ["CLIENT", "SECRET", "Provider", "by_hand", "provider", "sign"]
 
 CLIENT, SECRET = "noria", "the-s3cret.of~the_client"
+_spare: list[Key] = []
 ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 
 
@@ -43,7 +44,7 @@ class Provider:
     """What the provider says, and what it was asked. `user` are the claims of whoever logs in."""
 
     issuer: str = ""
-    keys: dict[str, Key] = field(default_factory=lambda: {"k1": RSAKey.generate_key(2048, {"kid": "k1"})})
+    keys: dict[str, Key] = field(default_factory=dict)
     signer: str = "k1"
     user: dict[str, Any] = field(default_factory=lambda: {"sub": "4711", "preferred_username": "ann"})
     redirects: list[str] = field(default_factory=list)
@@ -96,8 +97,20 @@ def key_of(kind: str, kid: str) -> Key:
 
 @contextmanager
 def provider(**named: Any) -> Iterator[Provider]:
-    """A provider that answers on a port of its own for the length of the block."""
-    state = Provider(**named)
+    """A provider that answers on a port of its own for the length of the block, with a key k1 if none are named."""
+    with _key() as key:
+        yield from _served(Provider(**{"keys": {"k1": key}, **named}))
+
+
+@contextmanager
+def _key() -> Iterator[Key]:
+    """A key that no other provider has meanwhile. They are used again: to make one takes a tenth of a second."""
+    key = _spare.pop() if _spare else key_of("RSA", "k1")
+    yield key
+    _spare.append(key)
+
+
+def _served(state: Provider) -> Iterator[Provider]:
     server = werkzeug.serving.make_server("127.0.0.1", 0, _application(state), threaded=True, request_handler=_Silent)
     state.issuer = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -14,7 +14,7 @@ import warm
 CONFIG = '[project]\nname = "planted"\nseed = 7\n[data.sales]\nsource = "sales.csv"\n'
 PIPELINE = '''"""Three steps: the middle one is planted."""
 {imports}
-import pandas as pd
+import pyarrow as pa
 
 import noria as nr
 
@@ -22,8 +22,8 @@ sales = nr.dataset("sales")
 {module}
 
 @nr.step
-def before(rows: pd.DataFrame) -> list:
-    return [float(value) for value in rows["amount"]]
+def before(rows: pa.Table) -> list:
+    return [float(value) for value in rows["amount"].to_pylist()]
 
 
 @nr.step{options}

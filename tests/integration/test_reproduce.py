@@ -51,7 +51,7 @@ VARYING = {
         "time",
         "datetime.now()",
     ),
-    "a moment by pandas": ("", "return str(pd.Timestamp.now())", "time", "pandas.Timestamp.now()"),
+    "a moment by pandas": ("import pandas as pd", "return str(pd.Timestamp.now())", "time", "pandas.Timestamp.now()"),
     "elapsed time": (
         "import time",
         "began = time.perf_counter()\nsum(range(1000))\nreturn time.perf_counter() - began",

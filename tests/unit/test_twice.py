@@ -28,7 +28,7 @@ SOUND = "\ndef test_sound():\n    pass\n"
 def run(root: Path, folder: str, text: str) -> tuple[int, str]:
     place = root / "tests" / folder
     place.mkdir(parents=True)
-    (root / "pytest.ini").write_text("[pytest]\n")
+    (root / "pytest.ini").write_text("[pytest]\naddopts = -p no:schemathesis\n")  # it takes a second to load
     (place / "test_it.py").write_text(text)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(

@@ -411,12 +411,16 @@ def _classes(chance: Chance) -> Iterator[None]:
     changed: list[tuple[Any, str, Any]] = [(datetime, name, real[name]) for name in made]
     for module in sys.modules.copy().values():
         file = getattr(module, "__file__", None)
-        if file and isinstance(module, types.ModuleType) and is_own_file(file, chance.root):
-            changed += [
-                (module, name, value)
-                for name, value in list(vars(module).items())
-                if value is real["datetime"] or value is real["date"]
-            ]
+        if not file or not isinstance(module, types.ModuleType):
+            continue
+        taken = [
+            (module, name, value)
+            for name, value in list(vars(module).items())
+            if value is real["datetime"] or value is real["date"]
+        ]
+        # few take them; to ask of each file where it lies takes far longer
+        if taken and is_own_file(file, chance.root):
+            changed += taken
     stamp = getattr(sys.modules.get("pandas"), "Timestamp", None)
     own = vars(stamp) if stamp is not None else {}
     kept = {name: own[name] for name in ("now", "today", "utcnow") if name in own}

@@ -286,9 +286,11 @@ def _summed(
         drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=replicates)
         totals = drawn.astype(np.float64) @ sums
     elif both.shape[1] <= MOST_BITS and ((both == 0) | (both == 1)).all():
-        _, places, counts = np.unique(both @ 2 ** np.arange(both.shape[1]), return_index=True, return_counts=True)
-        drawn = generator.multinomial(len(both), counts / len(both), size=max(replicates, COUNTED))
-        totals = drawn.astype(np.float64) @ both[places]
+        bits = np.arange(both.shape[1])
+        counts = np.bincount((both @ 2**bits).astype(np.int64))
+        patterns = np.flatnonzero(counts)
+        drawn = generator.multinomial(len(both), counts[patterns] / len(both), size=max(replicates, COUNTED))
+        totals = drawn.astype(np.float64) @ (patterns[:, None] >> bits & 1)
     else:
         totals = np.empty((replicates, both.shape[1]))
         for index in range(replicates):

@@ -260,19 +260,23 @@ def _metrics(events: Sequence[_Event], fits: Sequence[Fit]) -> tuple[MetricCall,
 
 
 def _names(calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One name a call; calls of one place in the code share theirs."""
-    names = []
-    for call in calls:
-        alike = [each for each in calls if each["name"] == call["name"]]
-        parts = [call["name"]]
-        for key in ("of", "on", "options", "line"):
-            if len({_place(each) for each in alike}) == 1:
-                break
-            if len({str(each[key]) for each in alike}) > 1:
-                parts.append(_part(key, call[key]))
-                alike = [each for each in alike if each[key] == call[key]]
-        names.append(" ".join(part for part in parts if part))
-    return names
+    """One name a call; calls of one place in the code share theirs. There may be thousands of calls, of few places."""
+    places = {_place(call): call for call in calls}
+    names = {place: _name(call, list(places.values())) for place, call in places.items()}
+    return [names[_place(call)] for call in calls]
+
+
+def _name(call: Mapping[str, Any], places: Sequence[Mapping[str, Any]]) -> str:
+    """The least that tells a call from those of other places."""
+    alike = [each for each in places if each["name"] == call["name"]]
+    parts = [call["name"]]
+    for key in ("of", "on", "options", "line"):
+        if len(alike) == 1:
+            break
+        if len({str(each[key]) for each in alike}) > 1:
+            parts.append(_part(key, call[key]))
+            alike = [each for each in alike if str(each[key]) == str(call[key])]
+    return " ".join(part for part in parts if part)
 
 
 def _place(call: Mapping[str, Any]) -> tuple[str, ...]:

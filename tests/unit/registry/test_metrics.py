@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn import metrics as oracle
 
 from noria.core.errors import UsageError
-from noria.registry.metrics import METRICS, Metric, measure, midranks, placements, resolve, z_of
+from noria.registry.metrics import METRICS, Metric, measure, placements, resolve, z_of
 
 RNG = np.random.default_rng(7)
 CASES = [
@@ -79,9 +79,14 @@ def test_one_class_has_no_ranking(name: str, value: float) -> None:
     assert measure(METRICS[name], np.full(20, value), RNG.random(20)).value is None
 
 
-def test_midranks_are_scipys() -> None:
-    values = RNG.integers(0, 9, 200).astype(float)
-    assert np.array_equal(midranks(values), stats.rankdata(values))
+def test_placements_are_the_ranks_of_scipy() -> None:
+    y, score = (RNG.random(200) < 0.3).astype(float), RNG.integers(0, 9, 200).astype(float)
+    ranks, is_positive = stats.rankdata(score), y == 1
+    of_positive, of_negative = placements(y, score)
+    below = ranks[is_positive] - stats.rankdata(score[is_positive])
+    assert np.array_equal(of_positive, below / (~is_positive).sum())
+    below = ranks[~is_positive] - stats.rankdata(score[~is_positive])
+    assert np.array_equal(of_negative, 1 - below / is_positive.sum())
 
 
 def test_placements_mean_the_auc_and_are_the_pairwise_comparisons() -> None:
