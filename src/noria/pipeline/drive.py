@@ -8,16 +8,16 @@ never holds back a result that another run may wait for: what is finished is wri
 from __future__ import annotations
 
 import heapq
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Conflict, NoriaError, RunCancelled, RunEnded, RunPreempted, StepFailed
 from noria.core.frozen import frozen, slotted
+from noria.core.lazy import lazy
 from noria.pipeline import attempts, values
 from noria.pipeline.arguments import Uses, filled
 from noria.pipeline.bindings import Binding, Undecided
@@ -35,6 +35,11 @@ from noria.pipeline.step import StepNode
 from noria.pipeline.stopping import CANCELLED, Stop
 from noria.pipeline.values import Value
 from noria.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    import random
+else:
+    random = lazy("random")
 
 __all__ = ["Drive", "Manner"]
 
@@ -123,7 +128,6 @@ class Drive:
         self._maps: dict[str, Mapped] = {}
         self._in_hand: dict[str, _Unit] = {}
         self._woken = threading.Event()
-        self._chance = random.Random()
         self._error: NoriaError | None = None
         self._asked = self._stopped_since = 0.0
         self.stop = Stop(self._woken.set)
@@ -460,7 +464,7 @@ class Drive:
             failures=unit.failures,
             preemptions=unit.preemptions,
             losses=unit.losses,
-            chance=self._chance.random(),
+            chance=random.Random().random(),  # not of the generator that steps may seed
         )
         if then.is_again and not is_ending:
             due = time.monotonic() + then.pause_s

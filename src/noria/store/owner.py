@@ -12,14 +12,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from noria.core.lazy import lazy
-
-if TYPE_CHECKING:
-    import socket
-else:
-    socket = lazy("socket")
 
 __all__ = ["is_dead", "is_stopped", "owner_id"]
 
@@ -30,7 +22,7 @@ _OVER = ("Z", "X")
 def owner_id() -> str:
     """The name of this process: host, boot, process id, the process's own start time, machine, space of process ids."""
     pid = os.getpid()
-    return json.dumps([socket.gethostname(), _boot(), pid, _start_of(pid), _machine(), _space()])
+    return json.dumps([os.uname().nodename, _boot(), pid, _start_of(pid), _machine(), _space()])
 
 
 def is_dead(owner: str) -> bool:
@@ -41,7 +33,7 @@ def is_dead(owner: str) -> bool:
     except (ValueError, TypeError):
         return False
     machine, space = (*rest, "", "")[:2]
-    if host != socket.gethostname() or (machine and _machine() and machine != _machine()):
+    if host != os.uname().nodename or (machine and _machine() and machine != _machine()):
         return False
     if boot != _boot():
         return True

@@ -8,7 +8,7 @@ import pytest
 from noria.faces import verbs
 from noria.faces.cli import show, show_people, text
 from noria.faces.cli.commands import COMMANDS
-from noria.faces.cli.show import RENDERERS
+from noria.faces.cli.show import renderer
 from noria.governance.audit import AuditReport
 from noria.registry.records import VersionRecord
 from noria.registry.versions import ModelInfo
@@ -230,7 +230,7 @@ def test_a_whole_number_keeps_its_digits_however_large() -> None:
     """Steps beyond 2**53 came out as the nearest double."""
     assert text.count(2**53 + 1) == "9,007,199,254,740,993"
     curve = {"metric": "m", "run": "r", "total": 1, "steps": [2**63 - 1], "at_us": [0], "values": [1.0]}
-    assert "9,223,372,036,854,775,807" in RENDERERS["history"](curve)
+    assert "9,223,372,036,854,775,807" in renderer("history")(curve)
 
 
 def test_a_long_name_does_not_make_every_line_of_a_table_as_long() -> None:

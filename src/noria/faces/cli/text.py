@@ -7,12 +7,18 @@ what a pipe receives is plain text. Widths are counted without colour.
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from noria.core.lazy import lazy
+
+if TYPE_CHECKING:
+    import shutil
+else:
+    shutil = lazy("shutil")
 
 __all__ = [
     "Number",
