@@ -12,6 +12,7 @@ import importlib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
@@ -36,6 +37,7 @@ else:
 __all__ = [
     "INTEGER_MAX",
     "KINDS",
+    "Beyond",
     "FoundVerb",
     "Parameter",
     "accept",
@@ -47,6 +49,7 @@ __all__ = [
     "find",
     "load",
     "too_long",
+    "walked",
 ]
 
 msgspec = lazy("msgspec")
@@ -181,18 +184,23 @@ def call(workspace: Any, found: FoundVerb, given: Mapping[str, Any]) -> Any:
 
 def builtins(result: Any) -> Any:
     """The result as plain mappings, lists, texts and numbers, just as a server would send it."""
-    try:
-        return _walked(result)
-    except _Beyond:
-        return msgspec_json.decode(encode(result))
+    if "msgspec" not in sys.modules:  # a short command, whose results seldom need it
+        try:
+            return walked(result)
+        except Beyond:
+            pass  # it is loaded after all
+    return msgspec_json.decode(encode(result))
 
 
-class _Beyond(Exception):
+class Beyond(Exception):
     """Something that only the encoder knows how to write."""
 
 
-def _walked(value: Any) -> Any:
-    """What the encoder's text is read back as, without loading it: most results hold nothing but this."""
+def walked(value: Any) -> Any:
+    """What the encoder's text is read back as, without loading it: most results hold nothing but this.
+
+    Raises: Beyond for what is not of these types.
+    """
     kind = type(value)
     if kind is str:
         if value.isascii() or not _SURROGATES.search(value):
@@ -205,17 +213,17 @@ def _walked(value: Any) -> Any:
     elif value is None or kind is bool:
         return value
     elif kind is list or kind is tuple:
-        return [_walked(each) for each in value]
+        return [walked(each) for each in value]
     elif kind is dict or kind is MappingProxyType:
         if all(type(key) is str for key in value):
-            return {_walked(key): _walked(each) for key, each in value.items()}
+            return {walked(key): walked(each) for key, each in value.items()}
     elif is_dataclass(kind) and not hasattr(value, "__dict__"):
         names = [each.name for each in fields(value)]
         if not any(name.startswith("_") for name in names):
-            return {name: _walked(getattr(value, name)) for name in names}
+            return {name: walked(getattr(value, name)) for name in names}
     elif isinstance(value, PurePath):
-        return _walked(str(value))
-    raise _Beyond
+        return walked(str(value))
+    raise Beyond
 
 
 def encode(result: Any) -> bytes:

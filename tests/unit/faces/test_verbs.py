@@ -188,8 +188,20 @@ RESULTS = st.recursive(
 
 @given(RESULTS)
 def test_a_local_result_is_just_what_a_server_would_send(result: Any) -> None:
-    sent = msgspec.json.decode(verbs.encode(result))
-    assert repr(verbs.builtins(result)) == repr(sent)
+    sent = repr(msgspec.json.decode(verbs.encode(result)))
+    assert repr(verbs.builtins(result)) == sent
+    try:
+        told = repr(verbs.walked(result))  # as a process tells it that has not loaded the encoder
+    except verbs.Beyond:
+        return
+    assert told == sent
+
+
+def test_an_ordinary_result_needs_no_encoder() -> None:
+    assert verbs.walked(Held("a", [1, 2.5, None, {"x": (True, Path("a"))}])) == {
+        "name": "a",
+        "inner": [1, 2.5, None, {"x": [True, "a"]}],
+    }
 
 
 def test_every_verb_is_collected_once_and_sorted() -> None:
