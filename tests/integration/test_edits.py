@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from edits import classes, code, dynamic, files, harmless, later, notebook, packages, processes, settings
+from edits import classes, code, dynamic, files, harmless, later, made, notebook, packages, processes, settings, values
 from edits.case import Case, Scene, program, step
 
 from noria.config import Project
@@ -47,6 +47,8 @@ GROUPS = {
     "later": later.CASES,
     "processes": processes.CASES,
     "settings": settings.CASES,
+    "values": values.CASES,
+    "made": made.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 

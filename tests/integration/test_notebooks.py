@@ -119,10 +119,11 @@ def test_a_failing_cell_is_named_with_its_line_and_nothing_after_it_runs(
         assert "executed/bad.ipynb" in {each.name for each in tracking.artifacts(tx, run.run)}
 
 
-def test_a_kernel_that_dies_fails_the_run(folder: Path) -> None:
-    notebook(folder / "dies.ipynb", ["import os\nos.kill(os.getpid(), 9)"])
+def test_a_kernel_that_dies_fails_the_run_and_its_cell_is_named(folder: Path) -> None:
+    notebook(folder / "dies.ipynb", ["import os", "os.kill(os.getpid(), 9)", "1"])
     done = noria(folder, "run", "dies.ipynb")
     assert done.returncode == 4
+    assert "exit code 1: cell 3: the kernel died" in done.stderr
     assert last(folder)[1].status == "failed"
 
 

@@ -267,3 +267,17 @@ def test_a_pickle_that_names_something_else_is_not_run(objects: Objects, capsys:
     with pytest.raises(Denied):
         values.read(objects, stored, Path("/nowhere"))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("value", [10**5000, -(10**5000), 2**53 + 1, -(2**1999), 2**2000], ids=lambda value: value % 97)
+def test_whole_numbers_of_any_size_come_back(objects: Objects, value: int) -> None:
+    assert back(objects, value) == value
+    assert back(objects, {"a": [value]}) == {"a": [value]}
+
+
+def test_what_is_nested_too_deeply_is_refused_by_name(objects: Objects) -> None:
+    value: list[Any] = []
+    for _ in range(5000):
+        value = [value]
+    with pytest.raises(Unstorable, match="a list is nested too deeply"):
+        values.store(objects, value)

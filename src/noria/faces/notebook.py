@@ -80,6 +80,7 @@ def main() -> int:
         failed = 1
     except DeadKernelError:
         print("the kernel died", file=sys.stderr)
+        _note_death(capture, notebook)
         failed = 1
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
@@ -98,6 +99,14 @@ def _note(capture: Path, notebook: Any, error: CellExecutionError) -> None:
                 told |= {"error": f"{output.ename}: {output.evalue}".splitlines()[0][:300]}
                 (capture / FAILURE).write_text(json.dumps(told), encoding="utf-8")
                 return
+
+
+def _note_death(capture: Path, notebook: Any) -> None:
+    """Write in which cell the kernel died: the last one that it began."""
+    begun = [place for place, cell in enumerate(notebook.cells, 1) if cell.metadata.get("execution")]
+    if begun:
+        told = {"cell": begun[-1], "count": None, "line": 0, "error": "the kernel died (os._exit, or killed)"}
+        (capture / FAILURE).write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":

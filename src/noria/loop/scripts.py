@@ -242,7 +242,9 @@ def what_failed(folder: Path, complaints: str) -> str:
     """What was raised, and of a notebook in which cell and line; "" if nothing was."""
     with contextlib.suppress(FileNotFoundError):
         told = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
-        return f"cell {told['cell']} (In [{told['count']}]), line {told['line']}: {told['error']}"
+        count = f" (In [{told['count']}])" if told["count"] else ""
+        line = f", line {told['line']}" if told["line"] else ""
+        return f"cell {told['cell']}{count}{line}: {told['error']}"
     return _last_line(complaints)
 
 

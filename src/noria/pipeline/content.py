@@ -39,6 +39,7 @@ Refer = Callable[[Any], str]
 _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, threading.Condition, threading.Event)
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType, types.MethodDescriptorType)
 _MORE_CODE = (types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType)
+_BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType)
 _REFUSED = (io.IOBase, types.GeneratorType, types.CoroutineType, types.FrameType, weakref.ref)
 _PLAIN = (
     datetime.date,
@@ -68,7 +69,10 @@ def content_hash(value: object, refer: Refer, *, root: str = "") -> str:
     Raises: Opaque if the value, or something in it, has no canonical form.
     """
     writer = _Writer(refer, root)
-    writer.write(value)
+    try:
+        writer.write(value)
+    except RecursionError:
+        raise Opaque(f"a {_kind(value)} is nested too deeply") from None
     return writer.hash.hexdigest()
 
 
@@ -85,11 +89,15 @@ class _Writer:
     def write(self, value: Any) -> None:
         if isinstance(value, enum.Enum):
             self._tag(f"enum:{value.name}")
+            if isinstance(value, enum.Flag):  # bits that no member has are in no name
+                self._tag(f"bits:{value.value:x}")
             self._code(type(value))
             return
         kind = type(value)
         if kind is str:
             self._tag(f"str:{self._relative(value)!r}")
+        elif kind is int:
+            self._tag(f"int:{value:x}")  # a text of its decimal digits has a limit
         elif kind in _SCALARS:
             self._tag(f"{kind.__name__}:{value!r}")
         elif kind is float:
@@ -119,7 +127,8 @@ class _Writer:
         if isinstance(value, complex):
             self._tag(f"complex:{value.real.hex()},{value.imag.hex()}")
         elif isinstance(value, pathlib.PurePath) or type(value) is os.PathLike:
-            self._tag(f"path:{self._relative(str(value))}")
+            system = "windows " if isinstance(value, pathlib.PureWindowsPath) else ""
+            self._tag(f"{system}path:{self._relative(str(value))}")
         elif any(value is each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
             self._tag("output stream")  # what is written there is in the step's log, wherever that leads
         elif isinstance(value, re.Pattern):
@@ -132,11 +141,24 @@ class _Writer:
             self._tag("logger")  # what is logged does not change a result
         elif isinstance(value, _LOCKS):
             self._tag("lock")
-        elif isinstance(value, types.GenericAlias | types.UnionType | typing.TypeVar) or _is_typing(value):
-            self._tag(f"type:{value!r}")
+        elif _is_typing(value):
+            self._type(value)
         else:
             return False
         return True
+
+    def _type(self, value: Any) -> None:
+        """A type for people and checkers: how it is written, and the classes that it is of."""
+        self._tag(f"type:{value!r}")
+        parts = typing.get_args(value)
+        if isinstance(value, typing.NewType):
+            parts = (value.__supertype__,)
+        elif isinstance(value, typing.TypeVar):
+            parts = (value.__bound__, *value.__constraints__)
+        for part in parts:
+            for each in part if isinstance(part, list) else (part,):
+                if isinstance(each, type) or _is_typing(each):
+                    self.write(each)
 
     def _relative(self, text: str) -> str:
         if self._root and (text == self._root or text.startswith(self._root + os.sep)):
@@ -146,7 +168,8 @@ class _Writer:
     def _container(self, value: Any) -> bool:
         kind = type(value)
         if kind in (list, tuple, collections.deque):
-            self._tag(f"{kind.__name__}:{len(value)}")
+            bound = f" of {value.maxlen}" if kind is collections.deque else ""
+            self._tag(f"{kind.__name__}:{len(value)}{bound}")
             for item in value:
                 self.write(item)
         elif kind.__name__ == "_NamespacePath":  # the folders of a package without an __init__.py
@@ -182,11 +205,14 @@ class _Writer:
             self._tag("partial")
             for part in (value.func, value.args, dict(value.keywords)):
                 self.write(part)
-        elif isinstance(value, types.MethodType):
+        elif isinstance(value, types.MethodType) and not _is_of_random(value):
             self._tag("method")
             self.write(value.__func__)
             self.write(value.__self__)
-        elif isinstance(value, (*_CODE, *_MORE_CODE)):
+        elif isinstance(value, _BUILT_IN) and _is_method(value):
+            self._tag(f"method:{value.__name__}")
+            self.write(value.__self__)
+        elif isinstance(value, (*_CODE, *_MORE_CODE, types.MethodType)):
             self._code(value)
         elif isinstance(value, staticmethod | classmethod):
             self._tag(type(value).__name__)
@@ -207,15 +233,16 @@ class _Writer:
 
     def _array(self, value: Any) -> bool:
         root = type(value).__module__.partition(".")[0]
-        if root == "numpy" and isinstance(value, np.ndarray):
-            self._tag(f"ndarray:{value.dtype.str}:{value.shape}")
+        if root == "numpy" and type(value) in (np.ndarray, np.memmap):
+            order = ":F" if value.flags.fnc else ""
+            self._tag(f"ndarray:{_dtype(value)}:{value.shape}{order}{'' if value.flags.writeable else ':fixed'}")
             if value.dtype.hasobject:
                 for item in value.ravel().tolist():
                     self.write(item)
             else:
                 self.hash.update(np.ascontiguousarray(value).tobytes())
         elif root == "numpy" and isinstance(value, np.generic):
-            self._tag(f"scalar:{value.dtype.str}")
+            self._tag(f"scalar:{_dtype(value)}")
             self.hash.update(value.tobytes())
         elif root == "numpy" and isinstance(value, np.dtype | np.ufunc):
             self._tag(f"{type(value).__name__}:{value!r}")
@@ -225,7 +252,7 @@ class _Writer:
             table = value if isinstance(value, pa.Table) else pa.Table.from_batches([value])
             self._tag(f"arrow:{table.schema.to_string()}")
             self.write(table.to_pydict())
-        elif root == "polars" and hasattr(value, "to_arrow"):
+        elif root == "polars" and type(value).__name__ in ("DataFrame", "Series"):  # `pl.col` has every attribute
             self._tag(f"polars:{value.dtype if hasattr(value, 'dtype') else value.schema}")
             self.write(value.to_list() if hasattr(value, "dtype") else value.to_dict(as_series=False))
         else:
@@ -258,10 +285,28 @@ def _reduced(value: Any) -> str | Sequence[Any]:
     return reducer(value) if reducer is not None else value.__reduce_ex__(4)
 
 
+def _dtype(value: Any) -> str:
+    """The dtype of an array or scalar, with the names of its fields."""
+    return str(value.dtype.str) if value.dtype.names is None else repr(value.dtype)
+
+
+def _is_method(value: Any) -> bool:
+    """Whether something compiled is a method of a value (`TABLE.get`), and not a module's or a class's own."""
+    owner = value.__self__
+    if owner is None or isinstance(owner, types.ModuleType | type) or _is_of_random(value):
+        return False
+    return not isinstance(getattr(value, "__module__", None), str)
+
+
+def _is_of_random(value: Any) -> bool:
+    """Whether it is a function of `random`: they are methods of a generator that nobody names."""
+    return type(value.__self__).__module__ == "random" and vars(sys.modules["random"]).get(value.__name__) == value
+
+
 def _is_typing(value: object) -> bool:
-    return type(value).__module__ in ("typing", "typing_extensions", "types") and not callable(
-        getattr(value, "__next__", None)
-    )
+    if isinstance(value, types.GenericAlias | types.UnionType | typing.TypeVar):
+        return True
+    return type(value).__module__ in ("typing", "typing_extensions") and not callable(getattr(value, "__next__", None))
 
 
 def _kind(value: object) -> str:

@@ -22,7 +22,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import reprlib
 import sys
 import types
 from collections import ChainMap
@@ -31,7 +30,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from noria.core.frozen import frozen, slotted
+from noria.core.frozen import slotted
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import live, syntax
 from noria.pipeline.content import Opaque, content_hash
@@ -39,6 +38,7 @@ from noria.pipeline.define import Metric, Pipeline
 from noria.pipeline.digests import FileDigests
 from noria.pipeline.effects import effects_of, modules_run
 from noria.pipeline.evaluate import Evaluator
+from noria.pipeline.identity import CodeIdentity
 from noria.pipeline.ownership import Ownership
 from noria.pipeline.plain import Unstorable, to_json
 from noria.pipeline.sources import SourceFile, Sources
@@ -55,33 +55,10 @@ _TEXT_READERS = frozenset(
     {"__doc__", "getsource", "getsourcelines", "getdoc", "getcomments", "__annotations__", "get_annotations"}
     | {"get_type_hints", "signature", "getfullargspec", "__name__", "__qualname__", "__code__"}
 )
+_TEXT_FUNCTIONS = frozenset(
+    {f"inspect.{name}" for name in _TEXT_READERS} | {"typing.get_type_hints", "functools.singledispatch"}
+)
 _NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
-
-
-@frozen(kw_only=True)
-class CodeIdentity:
-    """The code of one step.
-
-    `digest` is all that enters the key. `names` maps each thing reached ("helper clean",
-    "constant RATE") to a short hash, for saying what changed. `packages` are the distributions
-    reached, `ambient` what the step asks its surroundings for ("seed", "roles"), `files` the
-    project files reached with the digests of the bytes that were read, `opaque` the reasons why
-    the step cannot be cached. `shown` has the text behind a name, for people; `covers` the lines of
-    each source file that were followed ((0, 0): all); `variables` the environment variables known;
-    `is_declared` whether the step's options say what it depends on out of sight.
-    """
-
-    digest: str
-    names: Mapping[str, str]
-    packages: Mapping[str, str]
-    ambient: frozenset[str]
-    files: Mapping[str, str]
-    opaque: tuple[str, ...]
-    shown: Mapping[str, str] = field(default_factory=dict)
-    covers: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
-    variables: frozenset[str] = frozenset()
-    is_dynamic: bool = False
-    is_declared: bool = False
 
 
 @slotted
@@ -249,6 +226,7 @@ class _Walk:
             return self._extension(thing, name)
         if owner == "noria":
             self._ambient.update(_AMBIENT.get(getattr(thing, "__name__", ""), ()))
+        self._looks_at_text |= name in _TEXT_FUNCTIONS
         self._reach(owner)
         return f"{owner}:{name}"
 
@@ -280,7 +258,7 @@ class _Walk:
 
     def _reach(self, owner: str) -> None:
         if owner not in ("stdlib", "project"):
-            name, version = self._owners.environment.version_of(owner)
+            name, version = self._owners.version_of(owner)
             self._packages[name] = version
 
     def _number(self, thing: Any) -> str:
@@ -348,7 +326,11 @@ class _Walk:
         if extra:
             self._value(node, "attributes", extra, node.label)
         if hasattr(function, "__wrapped__"):
-            node.links["wrapped"] = self._token(function.__wrapped__)
+            wrapped = function.__wrapped__  # maybe another decorator's object, as functools.lru_cache gives
+            if isinstance(wrapped, types.FunctionType):
+                node.links["wrapped"] = self._token(wrapped)
+            else:
+                self._value(node, "wrapped", wrapped, node.label)
 
     def _follow_uses(
         self, definition: ast.AST, told: Summary, names: Set[str], scope: ChainMap[str, Any], node: _Node
@@ -385,12 +367,16 @@ class _Walk:
             scope = ChainMap(live.class_cells(made), getattr(sys.modules.get(made.__module__), "__dict__", {}))
             self._follow_uses(definition, told, told.names, scope, node)
         self._class_attributes(made, definition, file, node)
+        is_told = definition is not None and file is not None and file.tells(made)
+        later = live.set_later(made, file.summary(definition).attributes if file and definition else frozenset())
+        for name, value in {**later, **({} if is_told else live.untold(made))}.items():
+            self._value(node, name, value, f"{node.label}.{name}")
 
     def _class_attributes(
         self, made: type, definition: ast.ClassDef | None, file: SourceFile | None, node: _Node
     ) -> None:
         """Live attributes that the class's text does not say: assigned later, or functions from elsewhere."""
-        from_enum = isinstance(made, enum.EnumMeta) and definition is not None
+        from_enum = isinstance(made, enum.EnumMeta) and file is not None and file.tells(made)
         for name, value in sorted(vars(made).items()):
             if name.startswith("_abc_") or isinstance(value, _NOT_DATA) or from_enum:
                 continue
@@ -465,6 +451,8 @@ class _Walk:
             name = f"{name}.{path[0]}"
             found = following
             path.pop(0)
+        if path[:1] == ["__globals__"] and (module := sys.modules.get(getattr(found, "__module__", None) or "")):
+            node.links[f"{name}.__globals__"] = self._token(module)
         if found is os.environ or found is os.getenv:
             self._environment_variable(use, node)
         elif found is importlib.import_module:
@@ -486,7 +474,7 @@ class _Walk:
         node.links[key] = f"value:{content}"
         if label.startswith(("constant ", "parameter ")):
             self._values[label] = content[:16]
-            self._shown[label] = reprlib.repr(value)
+            self._shown[label] = live.shown(value)
 
     def _environment_variable(self, use: syntax.Use, node: _Node) -> None:
         if use.how == "store" or (use.attrs and use.attrs[-1] == "setdefault"):
@@ -533,7 +521,8 @@ class _Walk:
         for module, level, name, alias in told.imports:
             if level == 0 and not self._owners.is_project_module(module):
                 self._reach(self._owners.of_root(module.partition(".")[0]))
-                node.links[f"import {alias}"] = f"{module}:{name}"
+                earlier = node.links.get(f"import {alias}", "")  # the same name in another branch
+                node.links[f"import {alias}"] = f"{earlier} {module}:{name}".strip()
                 continue
             try:
                 full = importlib.util.resolve_name("." * level + module, package) if level else module

@@ -87,14 +87,14 @@ class Keys:
 
     def _walked(self) -> dict[str, CodeIdentity]:
         """The code of every node, by its name; a step that is called a hundred times alike is walked once."""
-        walked: dict[tuple[int, str], CodeIdentity] = {}
+        walked: dict[tuple[int, tuple[tuple[str, str], ...]], CodeIdentity] = {}
         found = {}
         for node in self._definition.nodes:
             if node.cases:
                 continue
             constants = _constants(self.bindings(node))
-            if all(type(value) in _SCALARS for value in constants.values()):  # their repr says value and type
-                same = (id(node.step), repr(sorted(constants.items())))
+            if all(type(value) in _SCALARS for value in constants.values()):  # their text says value and type
+                same = (id(node.step), tuple((name, _param_text(value)) for name, value in sorted(constants.items())))
                 if same not in walked:
                     walked[same] = self.fingerprints.code(node.step, constants)
                 found[node.name] = walked[same]

@@ -6,14 +6,33 @@ hold the project's function: what it carries is the project's code all the same.
 
 from __future__ import annotations
 
+import abc
+import enum
 import functools
+import reprlib
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import MISSING
 from typing import Any
 
-__all__ = ["bytecode", "carried", "cells", "class_cells", "methods_of", "state_of", "unwrapped"]
+__all__ = [
+    "bytecode",
+    "carried",
+    "cells",
+    "class_cells",
+    "methods_of",
+    "set_later",
+    "shown",
+    "state_of",
+    "untold",
+    "unwrapped",
+]
 
 _LOOKS = 5000
+_SCALARS = (bool, int, float, complex, str, bytes)
+_PYTHONS = frozenset({"__module__", "__doc__", "__qualname__", "__firstlineno__"})
+_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
+_FIELD = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only", "metadata", "annotation")
 _CONTAINERS = (list, tuple, set, frozenset)
 
 
@@ -37,6 +56,51 @@ def class_cells(made: type) -> dict[str, Any]:
     return found
 
 
+def set_later(made: type, written: Set[str]) -> dict[str, Any]:
+    """What was set on a class beside its text.
+
+    Plain values under names like `__version__`, attributes of an enum's members that its text does not set
+    (`written` are those that it does), classes that were registered with it.
+    """
+    found: dict[str, Any] = {}
+    for name, value in vars(made).items():
+        is_plain = isinstance(value, _SCALARS) or name == "__match_args__"
+        if name.startswith("__") and name not in _PYTHONS and is_plain:
+            found[f"attribute {name}"] = value
+    if isinstance(made, abc.ABCMeta):
+        registered = [each() for each in vars(abc)["_get_dump"](made)[0]]  # all that Python tells of it
+        known = sorted(filter(None, registered), key=lambda each: (each.__module__, each.__qualname__))
+        found |= {"registered": known} if known else {}
+    if isinstance(made, enum.EnumMeta):
+        members: Mapping[str, enum.Enum] = made.__members__
+        for member in members.values():
+            for name, value in getattr(member, "__dict__", {}).items():
+                if not name.startswith("_") and name not in written:
+                    found[f"attribute {member.name}.{name}"] = value
+    return found
+
+
+def untold(made: type) -> dict[str, Any]:
+    """What the text of a class would say, of one that it does not tell: made by a function, or one of several.
+
+    Annotations, defaults of methods, and of a dataclass, or a class of attrs or pydantic, its fields.
+    """
+    found: dict[str, Any] = {}
+    if notes := vars(made).get("__annotations__"):
+        found["annotations"] = dict(notes)
+    for name, value in sorted(vars(made).items()):
+        for index, function in enumerate(methods_of(value)):
+            given = (function.__defaults__, function.__kwdefaults__)
+            if any(given) and not function.__code__.co_filename.startswith("<"):
+                found[f"defaults {name} {index}"] = given
+    for kind in _FIELDS:
+        fields = vars(made).get(kind) or ()
+        for name, each in fields.items() if isinstance(fields, Mapping) else [(each.name, each) for each in fields]:
+            parts = ((part, getattr(each, part, MISSING)) for part in _FIELD)
+            found[f"field {name}"] = [(part, value) for part, value in parts if value is not MISSING]
+    return found
+
+
 def methods_of(value: Any) -> Iterator[types.FunctionType]:
     """The functions that a class attribute stands for: itself, or what its descriptor holds."""
     parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (unwrapped(value),)
@@ -50,6 +114,14 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, functools.cached_property | functools.singledispatchmethod):
         return value.func
     return value
+
+
+def shown(value: Any) -> str:
+    """A short text of a value, for people."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # whole numbers beyond `sys.get_int_max_str_digits()`
+        return f"<{type(value).__name__}>"
 
 
 def bytecode(code: types.CodeType) -> str:

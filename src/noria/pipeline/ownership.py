@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.util
 import os
 import sys
@@ -18,6 +20,8 @@ __all__ = ["Ownership"]
 _NOT_SOURCE = frozenset(
     {".git", ".venv", "venv", ".noria", "noria.lock", "__pycache__", "node_modules", "site-packages"}
 )
+_MAKERS = frozenset({"types", "abc", "enum", "typing"})
+"""Modules of the standard library that classes which are made by a call say to be of."""
 _HERE = os.path.realpath(Path(__file__).parents[1]) + os.sep
 
 
@@ -28,6 +32,7 @@ class Ownership:
         self.root = root
         self.environment = environment
         self._owners: dict[str, str] = {}
+        self._versions: dict[str, tuple[str, str]] = {}
 
     def of(self, thing: Any) -> str:
         """`project`, `extension` (compiled, the project's), `stdlib`, or the import name of a package."""
@@ -38,6 +43,12 @@ class Ownership:
             if file.startswith("<") and not file.startswith("<frozen") and root in ("", "builtins"):
                 return "project"  # made by exec in a namespace of its own
             return self._by_file(file if not file.startswith("<") else self._file_of_module(name), root)
+        if (
+            isinstance(thing, type)
+            and name in _MAKERS
+            and getattr(sys.modules[name], thing.__name__, None) is not thing
+        ):
+            return "project"  # `make_dataclass`, `new_class`, `ABCMeta(…)`: by itself, for who made it is not known
         if not isinstance(thing, types.ModuleType | type) and not name:
             return "stdlib"  # a builtin without a module
         return self._by_file(self.file_of(thing), root)
@@ -45,6 +56,13 @@ class Ownership:
     def of_root(self, root: str) -> str:
         """The owner of an import name that is not the project's."""
         return "stdlib" if root in sys.stdlib_module_names or root == "builtins" else root
+
+    def version_of(self, root: str) -> tuple[str, str]:
+        """Distribution and version of an import name; of one that no distribution claims, what its files hold."""
+        if root not in self._versions:
+            name, version = self.environment.version_of(root)
+            self._versions[root] = (name, version or ("" if self.is_project_module(root) else _content_of(root)))
+        return self._versions[root]
 
     def file_of(self, thing: Any) -> str:
         """The file of the module that a thing lives in; "" for what is built in."""
@@ -101,3 +119,30 @@ class Ownership:
         if is_own_file(real, self.root) and not file.startswith("<"):
             return "extension" if real.endswith((".so", ".pyd")) else "project"
         return self.of_root(root)
+
+
+def _content_of(root: str) -> str:
+    """A short digest of the files of a module that was put into a folder of packages by hand; "" if it has none."""
+    try:
+        spec = importlib.util.find_spec(root) if root.isidentifier() else None
+    except ValueError:  # a module that was made while something ran
+        spec = None
+    if spec is None:
+        return ""
+    places = spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else [])
+    files = [(path.relative_to(place).as_posix(), path) for place in map(Path, places) for path in _code_in(place)]
+    stamps = [(name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in sorted(files)]
+    return _digest_of(tuple(stamps)) if stamps else ""
+
+
+def _code_in(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return [place] if place.is_file() else []
+    return [path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(files: tuple[tuple[str, str, int, int], ...]) -> str:
+    """Of the names and bytes of files (name, path, size, time): read again only when one was changed."""
+    found = [(name, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for name, path, _, _ in files]
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]

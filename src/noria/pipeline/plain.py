@@ -31,6 +31,8 @@ __all__ = ["CONTAINERS", "Unstorable", "from_json", "plain_bytes", "plain_value"
 
 np = lazy("numpy")
 
+_DECIMAL_BITS = 2000
+"""Below the least limit of digits that can be set (640)."""
 _EXACT_INT = 2**53
 CONTAINERS = (list, tuple, dict, OrderedDict, set, frozenset)
 """What holds other values, and is given back as the very class that it was."""
@@ -69,7 +71,7 @@ def to_json(value: Any, part: Part = _no_part) -> Any:
     if value is None or kind is bool or kind is str:
         return value
     if kind is int:
-        return value if abs(value) <= _EXACT_INT else {"$": "int", "v": str(value)}
+        return value if abs(value) <= _EXACT_INT else {"$": "int", "v": _digits(value)}
     if kind is float:
         is_plain = math.isfinite(value) and not (value == 0 and math.copysign(1, value) < 0)
         return value if is_plain else {"$": "float", "v": repr(value)}
@@ -92,6 +94,11 @@ def to_json(value: Any, part: Part = _no_part) -> Any:
     if kind is type(pathlib.Path()):
         return {"$": "path", "v": str(value)}
     return _write_scalar(value) if _is_scalar(value) else part(value)
+
+
+def _digits(value: int) -> str:
+    """Decimal, and hexadecimal where Python refuses to write, or to read, so many decimal digits."""
+    return str(value) if value.bit_length() < _DECIMAL_BITS else hex(value)
 
 
 def from_json(document: Any, part: Part = _no_part) -> Any:
@@ -192,7 +199,7 @@ _WRITERS: dict[type, Callable[[Any], Any]] = {
     type(Ellipsis): lambda value: None,
 }
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "int": int,
+    "int": lambda text: int(text, 0),
     "float": float,
     "bytes": base64.b64decode,
     "bytearray": lambda text: bytearray(base64.b64decode(text)),

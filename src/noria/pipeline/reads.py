@@ -143,7 +143,7 @@ class Reads:
         for what, thing in things.items():
             kind, _, name = what.partition(" ")
             if kind == "package":
-                dist, version = self._fingerprints.ownership.environment.version_of(name)
+                dist, version = self._fingerprints.ownership.version_of(name)
                 if name not in ("stdlib", "noria") and dist not in code.packages:
                     found[what] = version
                 continue
@@ -191,7 +191,7 @@ class Reads:
         if kind == "variable":
             return variable_digest(name)
         if kind == "package":
-            return self._fingerprints.ownership.environment.version_of(name)[1]
+            return self._fingerprints.ownership.version_of(name)[1]
         try:
             module = importlib.import_module(name.partition(":")[0])
             thing = getattr(module, name.partition(":")[2]) if kind == "code" else module

@@ -246,6 +246,10 @@ class SourceFile:
             found = self._summaries[id(definition)] = summary(definition)
         return found
 
+    def tells(self, made: type) -> bool:
+        """Whether a class is what the text says: the only one of its name, and none that a function makes."""
+        return len(self._classes.get(made.__qualname__, [])) == 1 and "<locals>" not in made.__qualname__
+
     def has_class(self, name: str) -> bool:
         """Whether a class of that qualified name is defined here."""
         return name in self._classes

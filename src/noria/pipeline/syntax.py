@@ -18,6 +18,7 @@ __all__ = ["Summary", "Use", "canonical_syntax", "global_names", "summary", "use
 
 _SKIP = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 _GLOBAL_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL", "STORE_GLOBAL"})
+_JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
 _READERS = ("read", "scan", "load", "open", "from_file", "fromfile", "genfromtxt", "loadtxt", "parse_file", "Parquet")
 _PATH_READERS = ("read_text", "read_bytes", "open")
 _WRITING = frozenset("wax+")
@@ -132,7 +133,9 @@ def _text(node: object, *, in_class: bool) -> str:
 
 def _inner_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """A function inside a class or function: its decorators, defaults and (if decorated) annotations count."""
-    defaults = [_text(item, in_class=False) for item in (*node.args.defaults, *node.args.kw_defaults) if item]
+    defaults = [_text(item, in_class=False) for item in node.args.defaults]
+    if any(node.args.kw_defaults):  # one for each keyword, "" where it has none
+        defaults += ["*", *(_text(item, in_class=False) if item else "" for item in node.args.kw_defaults)]
     decorators = [_text(item, in_class=False) for item in node.decorator_list]
     notes = ""
     if decorators:
@@ -147,6 +150,8 @@ def _constant(value: object) -> str:
         return f"float:{value.hex()}"
     if isinstance(value, complex):
         return f"complex:{value.real.hex()},{value.imag.hex()}"
+    if type(value) is int:
+        return f"int:{value:x}"  # a text of its decimal digits has a limit
     return f"{type(value).__name__}:{value!r}"
 
 
@@ -155,12 +160,26 @@ def global_names(code: CodeType) -> set[str]:
     found: set[str] = set()
     queue = [code]
     for current in queue:
-        told = [(item.opname, item.argval) for item in dis.get_instructions(current)] if current.co_names else []
-        own = {name for operation, name in told if operation == "STORE_NAME"}
-        for operation, name in told:
-            if operation in _GLOBAL_LOADS and not (operation == "LOAD_NAME" and name in own):
-                found.add(name)
+        if current.co_names:
+            found |= _names_outside(current)
         queue.extend(constant for constant in current.co_consts if isinstance(constant, CodeType))
+    return found
+
+
+def _names_outside(code: CodeType) -> set[str]:
+    """The names that one code object looks up outside; a class finds its own only after it has surely set them."""
+    found: set[str] = set()
+    own: set[str] = set()
+    is_sure = not code.co_exceptiontable
+    for item in dis.get_instructions(code):
+        if item.opname == "STORE_NAME" and is_sure:
+            own.add(item.argval)
+        elif item.opname == "DELETE_NAME":
+            own.discard(item.argval)
+        elif item.opname in _GLOBAL_LOADS and not (item.opname == "LOAD_NAME" and item.argval in own):
+            found.add(item.argval)
+        elif item.opcode in _JUMPS:
+            is_sure = False  # what is set from here on may not be
     return found
 
 

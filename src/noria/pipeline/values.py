@@ -212,9 +212,15 @@ def _read_part(objects: Objects, part: Mapping[str, Any], root: Path) -> Any:
 
 
 def _encoded(objects: Objects, value: Any, root: Path | None) -> tuple[str, bytes]:
-    made = _direct(value)
-    if made is not None:
-        return made
+    try:
+        return _direct(value) or _encoded_parts(objects, value, root)
+    except RecursionError:
+        raise Unstorable(
+            f"a {type(value).__name__} is nested too deeply", "return a flat list, a table, or an array"
+        ) from None
+
+
+def _encoded_parts(objects: Objects, value: Any, root: Path | None) -> tuple[str, bytes]:
     # a class derived from one of these is no plain value: JSON would give back the one it is derived from
     if type(value) in CONTAINERS or _is_plain(value):
         document = to_json(value, lambda part: _write_part(objects, part, root))

@@ -45,14 +45,25 @@ _PERSONAL = frozenset({"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD
 
 
 def stamp_of(folder: str) -> str:
-    """When a folder that distributions are installed into was changed; "" for any other, and for none."""
+    """When a folder that distributions are installed into, and the notes of each, were changed; "" for any other.
+
+    The folder's own time is not enough: installers write RECORD and `direct_url.json` when all else is there,
+    and images and copies of environments come with times that were set.
+    """
     if not folder.endswith(("site-packages", "dist-packages", ".egg-info")):
         return ""
     try:
-        # as text: nanoseconds are beyond the integers that JSON says exactly
-        return str(Path(folder).stat().st_mtime_ns)
+        with os.scandir(folder) as found:
+            notes = sorted(
+                (each.name, each.stat().st_mtime_ns)
+                for each in found
+                if each.name.endswith((".dist-info", ".egg-info"))
+            )
+        changed = Path(folder).stat().st_mtime_ns
     except OSError:
         return ""
+    # as text: nanoseconds are beyond the integers that JSON says exactly
+    return hashlib.sha256(repr((changed, notes)).encode()).hexdigest()[:32]
 
 
 def installed(paths: Sequence[str] | None = None) -> Iterator[tuple[str, metadata.Distribution]]:

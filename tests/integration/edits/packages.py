@@ -51,6 +51,20 @@ def editable(body: str) -> Change:
     return change
 
 
+def by_hand(body: str, *, is_package: bool = False) -> Change:
+    """Code that no distribution claims: somebody copied it into a folder of packages."""
+
+    def change(scene: Scene) -> None:
+        site = scene.outside / "lib" / "site-packages"
+        place = site / "tinylib" / "__init__.py" if is_package else site / "tinylib.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"def rate():\n    return {body}\n", encoding="utf-8")
+        shutil.rmtree(place.parent / "__pycache__", ignore_errors=True)  # Python believes in sizes and whole seconds
+        _on_path(scene, str(site))
+
+    return change
+
+
 def _on_path(scene: Scene, folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
@@ -66,6 +80,13 @@ CASES: dict[str, Case] = {
         BY_NAME, prepare=install("1.0", "1"), change=install("2.0", "2")
     ),
     "package installed again": Case(IMPORTED, prepare=install("1.0", "1"), change=install("1.0", "1")),
+    "module copied by hand": Case(IMPORTED, prepare=by_hand("1"), change=by_hand("2")),
+    "module copied by hand, imported in the step": Case(INSIDE, prepare=by_hand("1"), change=by_hand("2")),
+    "module copied by hand, by a computed name": Case(BY_NAME, prepare=by_hand("1"), change=by_hand("2")),
+    "package copied by hand": Case(
+        IMPORTED, prepare=by_hand("1", is_package=True), change=by_hand("2", is_package=True)
+    ),
+    "module copied by hand again": Case(IMPORTED, prepare=by_hand("1"), change=by_hand("1")),
     "editable install": Case(IMPORTED, prepare=editable("return 1"), change=editable("return 2")),
     "editable install, imported in the step": Case(INSIDE, prepare=editable("return 1"), change=editable("return 2")),
     "editable install by a computed name": Case(BY_NAME, prepare=editable("return 1"), change=editable("return 2")),

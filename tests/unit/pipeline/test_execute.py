@@ -65,6 +65,22 @@ def test_a_second_run_is_all_cached(ws: Workspace) -> None:
     assert result(ws, again, "second") == 20
 
 
+def test_a_number_beyond_the_digits_of_a_text_is_a_parameter_and_a_result(ws: Workspace) -> None:
+    text = """
+    @nr.step
+    def big(n: int) -> int:
+        return n + 1
+
+    @nr.pipeline
+    def flow():
+        big(10**5000)
+    """
+    made = run(ws, text, "r1")
+    assert result(ws, made, "big") == 10**5000 + 1
+    assert told(run(ws, text, "r2"))["big"][0] == "cached"
+    assert told(run(ws, text.replace("10**5000", "10**5000 + 1"), "r3"))["big"][0] == "done"
+
+
 def test_an_equal_result_stops_the_cascade(ws: Workspace) -> None:
     run(ws, CHAIN, "r1")
     again = told(run(ws, CHAIN.replace("x + 1", "1 + x"), "r2"))

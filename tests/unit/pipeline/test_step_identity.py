@@ -7,6 +7,7 @@ must leave it alone (else work is done again for nothing).
 
 from __future__ import annotations
 
+import random
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -378,6 +379,7 @@ def test_second_set(name: str, tmp_path: Path) -> None:
         ("G = (i for i in range(3))\n" + STEP + "next(G)\n", "generator"),
         ("import numpy as np\nR = np.random.default_rng(1)\n" + STEP + "float(R.random())\n", "random generator"),
         ("import os\n" + STEP + "len(dict(os.environ))\n", "environment"),
+        ("X = []\nfor _ in range(9999):\n    X = [X]\n" + STEP + "len(X)\n", "too deeply"),
     ],
 )
 def test_what_has_no_value_is_refused_with_its_name(text: str, reason: str, tmp_path: Path) -> None:
@@ -398,3 +400,10 @@ def test_an_environment_variable_is_part_of_the_identity(tmp_path: Path, monkeyp
 def test_a_step_that_asks_for_the_seed_says_so(tmp_path: Path) -> None:
     write(tmp_path, program(STEP + "nr.seed()\n"))
     assert look(tmp_path)[1].ambient == {"seed"}
+
+
+def test_where_the_generator_of_random_stands_is_no_part_of_a_step(tmp_path: Path) -> None:
+    write(tmp_path, program("import random" + STEP + "random.seed(1) or random.choice([1, 2])\n"))
+    first = look(tmp_path)[1].digest
+    random.random()
+    assert look(tmp_path)[1].digest == first

@@ -52,6 +52,25 @@ def test_a_folder_that_changed_is_read_again(cache: Path, packages: Path) -> Non
     assert versions(packages) == {"tool": "1", "other": "2"}
 
 
+def test_an_environment_whose_times_were_set_has_another_stamp(packages: Path) -> None:
+    """As in the layers of an image, or a copy: another version, and the folder has the time that it had."""
+    before = installed.stamp_of(str(packages))
+    (packages / "tool-1.dist-info").rename(packages.parent / "gone")
+    install(packages, "tool", "2")
+    assert packages.stat().st_mtime == 1
+    assert installed.stamp_of(str(packages)) not in ("", before)
+
+
+def test_a_distribution_that_is_read_while_it_is_installed_is_read_again(cache: Path, packages: Path) -> None:
+    """Installers write the last notes when the folder itself does not change any more."""
+    versions(packages)
+    notes = packages / "tool-1.dist-info"
+    (notes / "direct_url.json").write_text('{"url": "file:///src", "dir_info": {"editable": true}}')
+    os.utime(notes, (5, 5))
+    os.utime(packages, (1, 1))
+    assert versions(packages) == {"tool": "1+editable"}
+
+
 @pytest.mark.parametrize("content", ["", "not json", "[]", "{}", '{"format": "installed/0"}', "null"])
 def test_what_cannot_be_read_is_made_anew(cache: Path, packages: Path, content: str) -> None:
     versions(packages)
