@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,37 @@ def test_a_guard_hears_of_new_and_revoked_tokens(ws: Workspace, monkeypatch: pyt
     assert isinstance(came(ws, asked, guard), Actor)
     revoke(ws, made.token, "lost")
     assert isinstance(came(ws, asked, guard), Refusal)
+
+
+def test_a_new_token_is_good_also_while_a_look_from_before_it_is_still_under_way(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, begun, go_on = Guard(ws), threading.Event(), threading.Event()
+    assert isinstance(came(ws, scope(), guard), Actor)
+    first = auth.records.tokens_seq
+
+    def slow(tx: Any) -> int:
+        found = first(tx)
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(auth.records, "tokens_seq", slow)
+    monkeypatch.setattr(auth, "WAIT_S", 0.1)
+
+    async def both() -> Refusal | None:
+        guard.forget()
+        older = asyncio.ensure_future(guard.enter(scope()))
+        await asyncio.to_thread(begun.wait, 30)
+        made = await asyncio.to_thread(create, ws, "ann")
+        newer = asyncio.ensure_future(guard.enter(scope(authorization=f"Bearer {made.secret}")))
+        await asyncio.sleep(0.3)  # longer than a request waits for a copy that is merely old
+        go_on.set()
+        await older
+        return await newer
+
+    assert asyncio.run(both()) is None
 
 
 def test_the_last_use_is_noted_and_listed(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,19 +25,16 @@ class PlainTexts:
 
     def __init__(self, tracker: Tracker, tell: Callable[[str, str, str], None]) -> None:
         self._tracker, self._tell = tracker, tell
-        self._there: dict[str, ExperimentDoc] = {}
+        self._there: list[tuple[ExperimentDoc, ExperimentDoc]] = []  # some trackers have several of one id
 
     def experiments(self) -> Sequence[ExperimentDoc]:
         """Every experiment."""
-        found = []
-        for each in self._tracker.experiments():
-            found.append(self._plain("experiment", each))
-            self._there[found[-1].id] = each
-        return found
+        self._there = [(self._plain("experiment", each), each) for each in self._tracker.experiments()]
+        return [made for made, _ in self._there]
 
     def runs(self, experiment: ExperimentDoc) -> Iterator[RunDoc]:
         """The runs of an experiment that `experiments` gave."""
-        return (self._plain("run", each) for each in self._tracker.runs(self._there[experiment.id]))
+        return (self._plain("run", each) for each in self._tracker.runs(self._of(experiment)))
 
     def points(self, run: str) -> Iterator[tuple[str, Curve]]:
         """The points of a run's metrics."""
@@ -46,13 +43,17 @@ class PlainTexts:
 
     def models(self, experiment: ExperimentDoc) -> Iterator[ModelDoc]:
         """The logged models of an experiment that `experiments` gave."""
-        return (self._plain("logged model", each) for each in self._tracker.models(self._there[experiment.id]))
+        return (self._plain("logged model", each) for each in self._tracker.models(self._of(experiment)))
 
     def registered(self) -> Iterator[tuple[RegisteredDoc, Sequence[VersionDoc]]]:
         """Every registered model with its versions."""
         for model, versions in self._tracker.registered():
             made = self._plain("registered model", model)
             yield made, [self._plain("model version", each) for each in versions]
+
+    def _of(self, experiment: ExperimentDoc) -> ExperimentDoc:
+        """What the tracker itself gave for one that `experiments` gave."""
+        return next((there for made, there in self._there if made is experiment), experiment)
 
     def _plain(self, kind: str, doc: D) -> D:
         made: D = _plain(doc)

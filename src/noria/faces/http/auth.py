@@ -72,6 +72,8 @@ NEW_S = 0.05
 is good at once, and made-up ones cost their sender more than the ledger."""
 WAIT_S = 0.5
 """How long a request waits for a newer copy: a prediction is answered also while a database does not."""
+NEW_WAIT_S = 5.0
+"""How long one with a token that is not in the copy waits for a look that began after it came: else it is wrong."""
 NOTED_S = 60.0
 """How often the last use of one token is written down."""
 REFUSED_S = 3600.0
@@ -151,6 +153,8 @@ class Guard:
         self._to_tell: list[tuple[Actor, AccessRefused]] = []
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._looking: asyncio.Task[None] | None = None
+        self._read_at = float("-inf")
+        """When the last look began that came to its end."""
 
     async def enter(self, scope: MutableMapping[str, Any]) -> Refusal | None:
         """Let an ASGI request in as somebody (`actor_in`), or give the answer that it gets instead.
@@ -159,8 +163,7 @@ class Guard:
         """
         headers = headers_of(scope)
         if self._is_new(headers):
-            await asyncio.sleep(NEW_S - (time.monotonic() - self._known.looked))
-            await self._look_soon()
+            await self._look_since(time.monotonic())
         elif self._is_old(KNOWN_S):
             await self._look_soon()
         refusal = stranger(scope, headers, self._rules, self._public)
@@ -209,6 +212,7 @@ class Guard:
         with self._lock:
             if not self._is_old(NEW_S):
                 return
+            began = time.monotonic()
             try:
                 with self._ws.ledger.read() as tx:
                     seq = records.tokens_seq(tx)
@@ -216,12 +220,12 @@ class Guard:
                         now = utc_text(self._ws.clock.now())
                         by_id = {each.token: each for each in records.tokens(tx, live_at=now)}
                         self._known = _Known(by_id, seq, time.monotonic())
-                self._known.looked = time.monotonic()
+                self._known.looked, self._read_at = time.monotonic(), began
                 self._note()
             except WorldError as error:
                 if self._known.seq < 0:
                     raise
-                self._known.looked = time.monotonic()
+                self._known.looked, self._read_at = time.monotonic(), began
                 log.error("the tokens cannot be read; those of before are believed: %s", error.message)
 
     def tell(self) -> None:
@@ -239,6 +243,12 @@ class Guard:
     def has_to_tell(self) -> bool:
         """Whether `tell` has something to write."""
         return bool(self._to_tell)
+
+    async def _look_since(self, moment: float) -> None:
+        """Look, begun at or after a moment: a look that was under way then may have missed a token made just before."""
+        while self._read_at < moment and time.monotonic() < moment + NEW_WAIT_S:
+            await asyncio.sleep(NEW_S - (time.monotonic() - self._known.looked))
+            await self._look_soon()
 
     async def _look_soon(self) -> None:
         """Look, for all requests that wait at once; where it takes long, the copy of before is good once more."""
