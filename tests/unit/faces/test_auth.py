@@ -181,7 +181,8 @@ def test_a_new_token_is_good_also_while_a_look_from_before_it_is_still_under_way
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard, begun, go_on = Guard(ws), threading.Event(), threading.Event()
-    assert isinstance(came(ws, scope(), guard), Actor)
+    known = f"Bearer {create(ws, 'bob').secret}"
+    assert isinstance(came(ws, scope(authorization=known), guard), Actor)
     first = auth.records.tokens_seq
 
     def slow(tx: Any) -> int:
@@ -196,7 +197,7 @@ def test_a_new_token_is_good_also_while_a_look_from_before_it_is_still_under_way
 
     async def both() -> Refusal | None:
         guard.forget()
-        older = asyncio.ensure_future(guard.enter(scope()))
+        older = asyncio.ensure_future(guard.enter(scope(authorization=known)))
         await asyncio.to_thread(begun.wait, 30)
         made = await asyncio.to_thread(create, ws, "ann")
         newer = asyncio.ensure_future(guard.enter(scope(authorization=f"Bearer {made.secret}")))
