@@ -26,7 +26,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from edits import classes, code, dynamic, files, harmless, later, made, notebook, packages, processes, settings, values
+from edits import (
+    chance,
+    classes,
+    code,
+    dynamic,
+    files,
+    harmless,
+    later,
+    made,
+    notebook,
+    packages,
+    processes,
+    settings,
+    values,
+)
 from edits.case import Case, Scene, program, step
 
 from noria.config import Project
@@ -49,6 +63,7 @@ GROUPS = {
     "settings": settings.CASES,
     "values": values.CASES,
     "made": made.CASES,
+    "chance": chance.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 

@@ -163,6 +163,7 @@ def _run(ws: Workspace, definition: PipelineDefinition, told: dict[str, Any]) ->
             told["made_in"],
             told["key"],
             told["is_shared"],
+            told["start"],
         ),
         log=Path(told["log"]),
         name=told["name"],

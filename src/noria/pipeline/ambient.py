@@ -34,7 +34,8 @@ class Ambient:
     """The surroundings of one step: its seed, the data sets above it, nearest first, and which step of which run it is.
 
     `made_in` is `RUN/STEP`: what the step adds to the ledger names it; it is no part of any key.
-    `key` is what its result is planned under, `is_shared` whether other runs may take that.
+    `key` is what its result is planned under, `is_shared` whether other runs may take that. `start` tells
+    calls apart by their code and what they are given: where a generator that the project seeded begins.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Ambient:
     made_in: str = ""
     key: str = ""
     is_shared: bool = True
+    start: str = ""
 
 
 class Preempted(BaseException):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NoriaError, NotFound, ProjectError, StepFailed, StepKilled, WorldError
-from noria.pipeline import journal, sources, values
+from noria.pipeline import generators, journal, sources, values
 from noria.pipeline.ambient import Preempted, around
 from noria.pipeline.arguments import resolved
 from noria.pipeline.checkpoint import Keeper, keeping
@@ -109,12 +109,16 @@ def _done(task: Task) -> Done:
 def perform(task: Task) -> tuple[Any, Trace]:
     """Call a step with its arguments, in its surroundings; what it returned, and what it was seen to read."""
     arguments = resolved(task)
+    generators.begin(task.ambient.start)
+    before = generators.states() if task.is_watched else {}
     with around(task.ambient):
         if not task.is_watched:
             with leaving().calling():
                 return called(task.name, task.log, task.node.step.function, arguments), Trace()
         with watch(task.definition.root, task.ws.project.state) as seen, leaving().calling():
             returned = called(task.name, task.log, task.node.step.function, arguments)
+        for name in generators.drawn(before):
+            seen.add("lookups", f"generator {name}")
         return returned, seen.trace()
 
 

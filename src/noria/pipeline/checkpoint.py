@@ -29,7 +29,7 @@ from noria.core.clock import duration
 from noria.core.errors import NotFound, StepFailed, UsageError, WorldError
 from noria.core.frozen import frozen, slotted
 from noria.core.identity import JSON, is_digest
-from noria.pipeline import values
+from noria.pipeline import generators, values
 from noria.pipeline.ambient import Preempted
 from noria.pipeline.leave import leaving
 from noria.pipeline.values import Unstorable, Value
@@ -81,7 +81,7 @@ class Keeper:
         """
         ws = self.reach()
         try:
-            kept = [*(_taken(each) for each in state), _generators()]
+            kept = [*(_taken(each) for each in state), generators.states()]
             stored = values.store(ws.objects, kept, root=ws.project.root)
         except Unstorable as error:
             raise StepFailed(f"nr.checkpointed cannot keep that: {error.reason}", hint=error.hint) from error
@@ -257,7 +257,7 @@ def _group() -> Group | None:
 def _put_all_back(state: tuple[Any, ...], kept: list[Any]) -> None:
     for each, before in zip(state, kept[:-1], strict=True):
         _put_back(each, before)
-    _put_back_generators(kept[-1])
+    generators.put_back(kept[-1])
 
 
 def _taken(thing: Any) -> Any:
@@ -301,28 +301,3 @@ def _is_generator(thing: Any) -> bool:
 
 def _is_torch_generator(thing: Any) -> bool:
     return type(thing).__name__ == "Generator" and type(thing).__module__.startswith("torch")
-
-
-def _generators() -> dict[str, Any]:
-    """The states of the generators that a process has one of, of the libraries that are loaded."""
-    found: dict[str, Any] = {"random": random.getstate()}
-    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
-    if numpy is not None:
-        found["numpy"] = numpy.get_state()
-    if torch is not None:
-        found["torch"] = torch.get_rng_state()
-        if torch.cuda.is_initialized():
-            found["cuda"] = torch.cuda.get_rng_state_all()
-    return found
-
-
-def _put_back_generators(states: dict[str, Any]) -> None:
-    """Let them go on as they would have. What drew in the cut-off process was loaded by its step, and so it is now."""
-    random.setstate(states["random"])
-    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
-    if numpy is not None and "numpy" in states:
-        numpy.set_state(states["numpy"])
-    if torch is not None and "torch" in states:
-        torch.set_rng_state(states["torch"])
-        if "cuda" in states and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(states["cuda"])

@@ -51,6 +51,7 @@ _PLAIN = (
     bytearray,
 )
 _PLAIN_ELSEWHERE = ("decimal.Decimal", "fractions.Fraction")
+_GENERATORS = {"random": "random", "numpy.random.mtrand": "numpy.random"}  # whose methods a module hands out
 _LOGGERS = ("logging.Logger", "logging.LoggerAdapter")
 _SCALARS = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 
@@ -299,8 +300,9 @@ def _is_method(value: Any) -> bool:
 
 
 def _is_of_random(value: Any) -> bool:
-    """Whether it is a function of `random`: they are methods of a generator that nobody names."""
-    return type(value.__self__).__module__ == "random" and vars(sys.modules["random"]).get(value.__name__) == value
+    """Whether it is a function of `random` or `numpy.random`: they are methods of a generator that nobody names."""
+    module = _GENERATORS.get(type(value.__self__).__module__)
+    return module is not None and vars(sys.modules[module]).get(value.__name__) == value
 
 
 def _is_typing(value: object) -> bool:

@@ -21,7 +21,7 @@ from noria.core.errors import NoriaError, NotFound, ProjectError, UsageError
 from noria.core.frozen import frozen
 from noria.core.graph import topological
 from noria.core.lazy import lazy
-from noria.pipeline import sources
+from noria.pipeline import generators, sources
 from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
 
 if TYPE_CHECKING:
@@ -253,7 +253,8 @@ def _read(project: Project) -> tuple[ModuleType, list[Pipeline]]:
     root = project.root.resolve()
     with sources.project_on_path(root):
         try:
-            module = sources.import_fresh(file, root)
+            with generators.importing():
+                module = sources.import_fresh(file, root)
         except (Exception, SystemExit) as error:  # the boundary to the project's code
             raise broken(error, project.pipeline, root) from error
         return module, list({id(it): it for it in vars(module).values() if isinstance(it, Pipeline)}.values())

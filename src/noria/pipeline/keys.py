@@ -150,7 +150,7 @@ class Keys:
             document=document,
             opaque=(*code.opaque, *uncached),
             labels=labels,
-            ambient=Ambient(seed, roles),
+            ambient=Ambient(seed, roles, start=plan.start(document)),
         )
 
     def edited(self, code: CodeIdentity) -> str:

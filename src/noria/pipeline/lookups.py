@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
+from noria.pipeline import generators
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -25,9 +26,9 @@ else:
 
 __all__ = ["KINDS", "Lookups", "answer"]
 
-KINDS = ("spec", "installed", "umask")
+KINDS = ("spec", "installed", "umask", "generator")
 """`spec NAME`: whether a module can be found; `installed NAME` or `installed *`: a package, or all, with versions;
-`umask *`: which rights new files do not get."""
+`umask *`: which rights new files do not get; `generator NAME`: what the project's import seeded it with."""
 _ALL = "*"
 _THROUGH = ("importlib/util.py", "importlib/metadata/__init__.py", "<frozen importlib.util>")
 
@@ -81,6 +82,8 @@ def answer(kind: str, name: str) -> str:
     """What is answered now, as a text that is the same for equal answers."""
     if kind == "umask":
         return _umask_now()
+    if kind == "generator":
+        return generators.left(name)
     if kind == "spec":
         try:
             return "missing" if importlib.util.find_spec(name) is None else "there"

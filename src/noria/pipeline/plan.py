@@ -14,7 +14,7 @@ from noria.pipeline.fingerprint import CodeIdentity
 from noria.pipeline.step import DatasetRole, StepNode
 from noria.pipeline.values import FORMATS
 
-__all__ = ["FORMAT", "because", "call", "document", "key"]
+__all__ = ["FORMAT", "because", "call", "document", "key", "start"]
 
 FORMAT = "fp/1"
 MAX_REASONS = 3
@@ -70,6 +70,11 @@ def call(made: Mapping[str, JSON]) -> str:
     Unlike the key it has no content of files that the code names: a step that appends to one is the same call.
     """
     return digest(canonical({name: made.get(name) for name in ("params", "inputs", "ambient", "version", "over")}))
+
+
+def start(made: Mapping[str, JSON]) -> str:
+    """What a call is, but for its surroundings: its code, and what it was given. Equal keys have an equal one."""
+    return digest(canonical({name: made.get(name) for name in ("code", "params", "inputs")}))
 
 
 def because(before: Mapping[str, Any] | None, now: Mapping[str, Any], labels: Mapping[str, str]) -> str:

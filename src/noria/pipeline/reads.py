@@ -28,7 +28,10 @@ __all__ = ["Conditions", "Reads"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
-_SAID = {f"variable {EVERY}": "the names of variables", "umask *": "the umask"}
+_SAID = {f"variable {EVERY}": "the names of variables", "umask *": "the umask"} | {
+    f"generator {name}": f"the seed of {of}"
+    for name, of in (("random", "random"), ("numpy", "numpy.random"), ("torch", "torch"))
+}
 _MODES = (os.F_OK, os.R_OK, os.W_OK, os.X_OK)
 
 

@@ -9,7 +9,9 @@ Needs pytest.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import textwrap
 import threading
 import time
@@ -93,6 +95,25 @@ class ExecutorConformance:
         assert first.outputs == second.outputs
         assert values.load(ws, first.outputs[0]) == 77
         assert task.log.read_text(encoding="utf-8") == "once\n"
+
+    def test_a_seed_of_the_import_gives_each_call_draws_of_its_own(self, executor: Executor, ws: Workspace) -> None:
+        """Whatever ran before it in the same process: the same on every executor."""
+        body = """
+        import random
+        random.seed(3)
+
+        def work() -> float:
+            return random.random()
+        """
+        task = _task(ws, body)
+        found = []
+        for start in ("a", "b", "a"):
+            done = _done(executor, replace(task, ambient=Ambient(0, start=start)))
+            assert done.error is None, done.error
+            found.append(values.load(ws, done.outputs[0]))
+        left = hashlib.sha256(repr(random.Random(3).getstate()).encode()).hexdigest()
+        mixed = [hashlib.sha256(f"{left}/{start}".encode()).digest() for start in "aba"]
+        assert found == [random.Random(each).random() for each in mixed]
 
     def test_what_is_printed_is_in_the_log(self, executor: Executor, ws: Workspace) -> None:
         """Both streams, also of a step that fails after it."""

@@ -72,6 +72,7 @@ def order_of(task: Task, edition: int) -> Order:
         "seed": task.ambient.seed,
         "made_in": task.ambient.made_in,
         "is_shared": task.ambient.is_shared,
+        "start": task.ambient.start,
         "roles": [[role.name, role.key, role.time, role.label] for role in task.ambient.roles],
         "is_watched": task.is_watched,
         "is_doubtful": task.is_doubtful,
