@@ -168,6 +168,15 @@ def test_a_cell_exports_the_cells_that_have_run(project: Path) -> None:
     assert "nr.export" not in text
 
 
+def test_cells_without_ids_are_no_cause_for_a_warning(folder: Path) -> None:
+    cell = {"cell_type": "code", "metadata": {}, "source": "print(3)", "outputs": [], "execution_count": None}
+    told = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "plain.ipynb").write_text(json.dumps(told), encoding="utf-8")
+    done = noria(folder, "run", "plain.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+
+
 def test_what_is_no_notebook_is_refused(folder: Path) -> None:
     (folder / "none.ipynb").write_text("{}")
     assert noria(folder, "export", "notebook", "none.ipynb").returncode == 2

@@ -378,6 +378,7 @@ def test_files_of_a_script_that_opens_noria_are_seen_too(folder: Path) -> None:
 def test_why_tells_what_changed_since_the_run_before_of_the_script(folder: Path) -> None:
     text = "import sys\ndef double(x):\n    return 2 * x\n\nopen('data.csv').read()\nprint(double(3))\n"
     (folder / "calm.py").write_text(text)
+    (folder / "fine.py").write_text("print(1)\n")
     assert noria(folder, "run", "calm.py").returncode == 0
     first = json.loads(noria(folder, "why", "--json").stdout)
     assert (first["script"], first["since"], first["changes"]) == ("calm.py", "", [])
@@ -396,3 +397,5 @@ def test_why_tells_what_changed_since_the_run_before_of_the_script(folder: Path)
     ]
     assert told["changes"][0]["lines"] == [" def double(x):", "-    return 2 * x", "+    return 3 * x"]
     assert "calm.py function double changed" in noria(folder, "why").stdout
+    assert noria(folder, "run", "fine.py").returncode == 0
+    assert json.loads(noria(folder, "why", "calm.py", "--json").stdout) == told

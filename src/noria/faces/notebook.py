@@ -13,12 +13,15 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat.validator import normalize
+from nbformat.warnings import MissingIDFieldWarning
 
 from noria.faces.kernel import Kernel
 from noria.loop.scripts import FAILURE
@@ -56,7 +59,10 @@ def main() -> int:
     """Run `notebook copy capture`: three paths. 0, or 1 if a cell failed. Who asks has looked that it is one."""
     source, copy, capture = (Path(word) for word in sys.argv[1:4])
     read: Any = nbformat.reads  # it has no types
-    notebook = read(source.read_text(encoding="utf-8"), as_version=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingIDFieldWarning)  # other editors write none; the copy gets them
+        notebook = read(source.read_text(encoding="utf-8"), as_version=4)
+    notebook = normalize(notebook)[1]
     client = _Live(
         notebook,
         timeout=None,

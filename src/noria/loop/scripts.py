@@ -150,7 +150,8 @@ def perform_script(
 def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
     path = Path(script)
     if not path.is_file():
-        raise NotFound(f"there is no file {script}", where=str(Path.cwd()))
+        hint = "noria run FILE.py or FILE.ipynb, from the folder it lies in; noria run alone runs the pipeline"
+        raise NotFound(f"there is no file {script}", where=str(Path.cwd()), hint=hint)
     if path.resolve() == (ws.project.root / ws.project.pipeline).resolve():
         raise UsageError(f"{script} is the project's pipeline, not a script", hint="noria run")
     if path.suffix == ".ipynb" and (arguments or not _has_notebooks()):

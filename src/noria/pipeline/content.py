@@ -74,6 +74,10 @@ def content_hash(value: object, refer: Refer, *, root: str = "") -> str:
         writer.write(value)
     except RecursionError:
         raise Opaque(f"a {_kind(value)} is nested too deeply") from None
+    except Opaque:
+        raise
+    except Exception as error:  # the boundary to the project's code: a look at an object may run its properties
+        raise Opaque(f"a {_kind(value)} raises {type(error).__name__} when it is looked at") from error
     return writer.hash.hexdigest()
 
 

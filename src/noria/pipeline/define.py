@@ -249,7 +249,8 @@ def _read(project: Project) -> tuple[ModuleType, list[Pipeline]]:
     """The module of a project's file, imported anew, and the pipelines in it."""
     file = (project.root / project.pipeline).resolve()
     if not file.is_file():
-        raise NotFound(f"there is no {project.pipeline}", where=str(project.root), hint="noria init makes one")
+        hint = "[project] pipeline in noria.toml names the file; noria init FOLDER makes a project with one"
+        raise NotFound(f"there is no file {project.pipeline} with a pipeline", where=str(project.root), hint=hint)
     root = project.root.resolve()
     with sources.project_on_path(root):
         try:
@@ -257,7 +258,7 @@ def _read(project: Project) -> tuple[ModuleType, list[Pipeline]]:
                 module = sources.import_fresh(file, root)
         except (Exception, SystemExit) as error:  # the boundary to the project's code
             raise broken(error, project.pipeline, root) from error
-        return module, list({id(it): it for it in vars(module).values() if isinstance(it, Pipeline)}.values())
+        return module, list({id(it): it for it in vars(module).values() if issubclass(type(it), Pipeline)}.values())
 
 
 def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | None = None) -> PipelineDefinition:

@@ -48,7 +48,7 @@ def modules_run(
         file = sources.of_module(module) if module is not None and is_own(module) else None
         if module is None or file is None:
             continue
-        package = name if hasattr(module, "__path__") else name.rpartition(".")[0]
+        package = name if "__path__" in vars(module) else name.rpartition(".")[0]
         fresh = [other for other in imports_of(file.tree, package) if other not in names and other in sys.modules]
         names |= dict.fromkeys(fresh)
         queue += dict.fromkeys(fresh)

@@ -40,8 +40,11 @@ class Evaluator:
 
     def text(self, node: ast.AST) -> str:
         """The text or path that an expression stands for; "" if it is unknown or another thing."""
-        found = self.value(node)
-        return str(found) if isinstance(found, str | os.PathLike) else ""
+        try:
+            found = self.value(node)
+            return str(found) if isinstance(found, str | os.PathLike) else ""
+        except Exception:  # noqa: BLE001  # the boundary to the project's code: an object may refuse to be looked at
+            return ""
 
     def value(self, node: ast.AST, depth: int = 0) -> Any:
         """The value of an expression, or UNKNOWN."""

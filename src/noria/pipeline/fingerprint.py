@@ -424,8 +424,14 @@ class _Walk:
         found = scope.get(use.root, _MISSING)
         if found is _MISSING:
             self._follow_builtin(use, scope, node)
-        else:
-            self._follow_attributes(use, found, scope, node)
+            return
+        try:
+            _ = found.__class__  # isinstance asks an object for its class, and a proxy may refuse
+        except Exception as error:  # noqa: BLE001  # the boundary to the project's code
+            name = type(found).__qualname__
+            self._opaque[f"constant {use.root}: a {name} raises {type(error).__name__} when asked for its class"] = None
+            return
+        self._follow_attributes(use, found, scope, node)
 
     def _follow_builtin(self, use: syntax.Use, names: Mapping[str, Any], node: _Node) -> None:
         if not hasattr(builtins, use.root):
@@ -445,7 +451,10 @@ class _Walk:
             if self._owners.of(found) == "noria":
                 found = getattr(found, path[0], found)
                 break
-            following = getattr(found, path[0], _MISSING)
+            try:
+                following = getattr(found, path[0], _MISSING)
+            except Exception:  # noqa: BLE001  # the boundary to the project's code, which has a __getattr__
+                following = _MISSING
             if following is _MISSING:  # made at run time: the whole module decides
                 break
             name = f"{name}.{path[0]}"
@@ -561,7 +570,7 @@ class _Walk:
         name = os.path.relpath(place, self._root)
         if place.is_file():
             self._link_file(place, node, name)
-        elif place.is_dir() and not isinstance(evaluator.value(called), types.BuiltinFunctionType):
+        elif place.is_dir() and type(evaluator.value(called)) is not types.BuiltinFunctionType:
             for file in sorted(item for item in place.rglob("*") if item.is_file()):
                 self._link_file(file, node, os.path.relpath(file, self._root))
 

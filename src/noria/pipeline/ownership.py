@@ -67,8 +67,9 @@ class Ownership:
     def file_of(self, thing: Any) -> str:
         """The file of the module that a thing lives in; "" for what is built in."""
         if isinstance(thing, types.ModuleType):
-            paths = getattr(thing, "__path__", None)
-            return getattr(thing, "__file__", None) or (str(next(iter(paths), "")) + "/__init__.py" if paths else "")
+            known = vars(thing)  # a module may have a __getattr__ of its own, which may raise anything
+            paths = known.get("__path__")
+            return known.get("__file__") or (str(next(iter(paths), "")) + "/__init__.py" if paths else "")
         return self._file_of_module(self._module_name(thing))
 
     def is_project_module(self, name: str) -> bool:

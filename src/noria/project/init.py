@@ -114,7 +114,7 @@ def init(folder: Path, template: str = "tabular", table: Table | None = None) ->
         commit=commit,
         task=words["task"] if template == "tabular" else "",
         notes=(*notes, *([note] if note else [])),
-        next=f"cd {folder}" + _following(template, table),
+        next=_next(folder, template, table),
     )
 
 
@@ -326,17 +326,29 @@ def _walk(folder: Any, place: PurePosixPath) -> list[tuple[PurePosixPath, bytes]
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """All files or none: written beside the folder, then moved to it in one rename."""
+    """All files or none: written beside a new folder, then moved to it in one rename.
+
+    In a folder that is there, which somebody may stand in, they are written to a folder in it and moved up one
+    by one, `noria.toml` last: it is no project before that.
+    """
     tomllib.loads(files["noria.toml"].decode("utf-8"))  # a template that cannot be read is a bug: raise before writing
-    making = folder.with_name(f".{folder.name}.making-{os.getpid()}")
+    is_there = folder.is_dir()
+    making = folder / f".making-{os.getpid()}" if is_there else folder.with_name(f".{folder.name}.making-{os.getpid()}")
+    moved: list[Path] = []
     try:
         for name, content in files.items():
             path = making / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         (making / "noria.lock").mkdir(exist_ok=True)
-        making.replace(folder)  # an empty folder in the way is replaced
+        if is_there:
+            for path in sorted(making.iterdir(), key=lambda each: each.name == "noria.toml"):
+                moved.append(path.rename(folder / path.name))
+        else:
+            making.replace(folder)
     except OSError as error:
+        for path in moved:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         raise WorldError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
@@ -382,7 +394,10 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _following(template: str, table: Table | None) -> str:
+def _next(folder: Path, template: str, table: Table | None) -> str:
+    words = [] if folder.resolve() == Path.cwd() else [f"cd {folder}"]
     if template == "flights":
-        return " && noria up --clock events"
-    return " && noria run" if table else ""
+        words.append("noria up --clock events")
+    elif table or not words:
+        words.append("noria run")
+    return " && ".join(words)

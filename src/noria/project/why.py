@@ -12,6 +12,7 @@ from noria.pipeline.changes import Change, changes
 from noria.pipeline.records import StepRecord
 from noria.pipeline.unrun import require_begun
 from noria.project.script_changes import since
+from noria.scripts import records as scripts
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
 
@@ -62,15 +63,18 @@ def why(ws: Workspace, run: str = "", step: str = "") -> Why:
     Of a script: what is otherwise than in the run before of the same script.
 
     Args:
-        run: its id, or the first or last characters of it; or the name of a step, of its newest run.
+        run: its id, or the first or last characters of it; or the name of a step or of a script, of its newest run.
         step: only this step.
     Raises: NotFound.
     Example: noria why train
     """
     with ws.ledger.read() as tx:
         named = pipeline.latest(tx, run) if run and not step else None
+        scripted = scripts.newest(tx, run) if run.endswith((".py", ".ipynb")) and not step else None
     if named is not None:
         run, step = named.run, named.step
+    elif scripted is not None:
+        run = scripted.run
     elif run and not step:
         require_begun(ws, run)
     try:

@@ -61,7 +61,7 @@ def export_notebook(ws: Workspace, notebook: str, to: str = "pipeline.py", force
     """
     path = Path(notebook)
     if not path.is_file():
-        raise NotFound(f"there is no file {notebook}", where=str(Path.cwd()))
+        raise NotFound(f"there is no file {notebook}", where=str(Path.cwd()), hint="the path of an .ipynb file")
     return write(cells_of(path), Path(to), source=path.name, force=force)
 
 

@@ -12,7 +12,7 @@ from noria.store.ledger import Reader, Transaction
 from noria.store.sql.words import JSON, BigInteger, Column, Index, Integer, Text, select
 from noria.store.tables import project, record_table
 
-__all__ = ["PROJECTIONS", "TABLES", "ScriptRecord", "before", "captured"]
+__all__ = ["PROJECTIONS", "TABLES", "ScriptRecord", "before", "captured", "newest"]
 
 _script = record_table(
     "script_run",
@@ -71,18 +71,22 @@ PROJECTIONS = (script_captured,)
 
 def captured(tx: Reader, run: str) -> ScriptRecord | None:
     """What a run of a script did; None for a run of a pipeline, or of a script that is not over."""
-    row = tx.first(select(_script).where(_script.c.run == run))
-    if row is None:
-        return None
-    values = dict(row._mapping)
-    return ScriptRecord(**{**values, "command": tuple(values["command"])})
+    return _record(tx.first(select(_script).where(_script.c.run == run)))
+
+
+def newest(tx: Reader, script: str) -> ScriptRecord | None:
+    """What the newest run of a script did; None if none is over."""
+    return _record(tx.first(select(_script).where(_script.c.script == script).order_by(_script.c.seq.desc()).limit(1)))
 
 
 def before(tx: Reader, record: ScriptRecord) -> ScriptRecord | None:
     """What the run before did of the same script; None for the first."""
     table = _script.c
     earlier = select(_script).where(table.script == record.script, table.seq < record.seq)
-    row = tx.first(earlier.order_by(table.seq.desc()).limit(1))
+    return _record(tx.first(earlier.order_by(table.seq.desc()).limit(1)))
+
+
+def _record(row: Any) -> ScriptRecord | None:
     if row is None:
         return None
     values = dict(row._mapping)

@@ -47,6 +47,14 @@ def linked(scene: Scene) -> None:
 
 
 CASES: dict[str, Case] = {
+    "module that makes what it is asked for": Case(
+        program(
+            "import inner\n" + step("inner.impl.f()"),
+            inner="import importlib\ndef __getattr__(name):\n    return importlib.import_module(name)\n",
+            impl="def f():\n    return 1\n",
+        ),
+        {"impl.py": ("1", "2")},
+    ),
     "whether a module can be found": Case(
         program("import importlib.util as u\n" + step("u.find_spec('.'.join(['noria_later'])) is None")),
         change=lambda scene: (scene.root / "noria_later.py").write_text("A = 1\n") and None,

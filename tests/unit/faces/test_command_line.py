@@ -73,6 +73,8 @@ def test_a_command_looks_for_garbage_in_all_but_what_is_loaded(project: Path, wo
         (["data", "chek"], "did you mean `noria data check`?"),
         (["data", "log"], "missing argument 'NAME'"),
         (["data", "log", "x", "--nmae"], "no such option"),
+        (["run", "t.py", "--fast", "-c", "a b"], "next:  noria run t.py -- --fast -c 'a b'"),
+        (["run", "--x=1", "t.py"], "next:  noria run t.py -- --x …"),
         (["up", "--exit"], "--exit, --json and --months go with --demo"),
         (["up", "--port", "99999"], "0<=x<=65535"),
         (["run", "-p", "rate"], "'rate' is not NAME=VALUE"),
@@ -271,3 +273,14 @@ def test_a_name_longer_than_a_files_is_a_mistake_of_usage(words: list[str], caps
     name = "é" * 200 + ".py"
     assert run([*words, name]) == 2
     assert "more than a file's name may have" in capsys.readouterr().err
+
+
+def test_the_folder_that_one_is_in_becomes_a_project(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plans").mkdir()
+    monkeypatch.chdir(tmp_path / "plans")
+    assert run(["init", "."]) == 0
+    assert 'name = "plans"' in Path("noria.toml").read_text(encoding="utf-8")
+    assert "plans" in capsys.readouterr().out
+    assert run(["init", ""]) == 2

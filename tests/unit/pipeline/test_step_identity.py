@@ -379,6 +379,16 @@ def test_second_set(name: str, tmp_path: Path) -> None:
         ("G = (i for i in range(3))\n" + STEP + "next(G)\n", "generator"),
         ("import numpy as np\nR = np.random.default_rng(1)\n" + STEP + "float(R.random())\n", "random generator"),
         ("import os\n" + STEP + "len(dict(os.environ))\n", "environment"),
+        (
+            "class P:\n    @property\n    def __class__(self):\n        raise OSError\nX = P()\n"
+            + STEP
+            + "id(X) and 1\n",
+            "a P raises OSError when asked for its class",
+        ),
+        (
+            "class P:\n    @property\n    def __class__(self):\n        raise OSError\nX = [P()]\n" + STEP + "X\n",
+            "raises OSError when it is looked at",
+        ),
         ("X = []\nfor _ in range(9999):\n    X = [X]\n" + STEP + "len(X)\n", "too deeply"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,23 @@ def is_script(words: list[str]) -> bool:
     )
 
 
-@click.command("run", epilog=EPILOG)
+class _Script(click.Command):
+    """Takes Noria's own options; one that it does not know is the script's, and goes behind `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does. Raises: UsageError with the line to type instead."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            script = next(word for word in given if word.endswith(ENDINGS))
+            at = next(place for place, word in enumerate(given) if word.startswith(error.option_name))
+            rest = shlex.join(given[at:]) if at > given.index(script) else f"{error.option_name} …"
+            told = f"{error.option_name} is no option of noria run; those of {script} stand behind --"
+            raise click.UsageError(f"{told}\nnext:  noria run {script} -- {rest}", ctx) from error
+
+
+@click.command("run", cls=_Script, epilog=EPILOG)
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--model", default="", help="What the model is called; else as the file or variable that holds it.")

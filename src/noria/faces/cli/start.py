@@ -34,6 +34,8 @@ def init_command(
 ) -> int:
     """Make a project in a new folder NAME, under git if git is there."""
     folder = Path(name).expanduser()
+    if name and folder.name in ("", ".."):
+        folder = folder.resolve()  # `noria init .`: the folder that one is in gives the name
     columns = {"--label": label, "--time": time, "--key": key, "--positive": positive}
     given = [flag for flag, value in columns.items() if value]
     if table and template != "tabular":
