@@ -32,16 +32,19 @@ class Cache:
             self.newest = records.newest(tx, steps)
             known = {found.key for found in self.newest.values() if found.key}
             self._entries = records.entries(tx, sorted(known))
-        self._looked_up: set[str] = set()
-        self._head = -1
+        self._looked_up: dict[str, int] = {}
+        """The keys that `find` was not asked for since they were looked up, with the ledger's head before that."""
 
     def expect(self, keys: Sequence[str]) -> None:
         """Look some keys up together, before `find` is asked for each of them."""
-        unknown = [key for key in keys if key not in self._entries]
-        self._head = self._ws.ledger.head()
+        self._look([key for key in keys if key not in self._entries])
+
+    def _look(self, keys: Sequence[str]) -> None:
+        head = self._ws.ledger.head()
         with self._ws.ledger.read() as tx:
-            self._entries |= records.entries(tx, unknown)
-            self._looked_up.update(unknown)
+            found = records.entries(tx, keys)
+        self._entries.update({key: found.get(key, []) for key in keys})
+        self._looked_up.update(dict.fromkeys(keys, head))
 
     def find(self, planned: Planned) -> tuple[StepRecord | None, str]:
         """A result that can be used, or why the ones there are cannot ("" if there is none).
@@ -51,16 +54,18 @@ class Cache:
         """
         if planned.opaque:
             return None, ""
-        if planned.key in self._looked_up and self._ws.ledger.head() != self._head:
-            self.expect(sorted(self._looked_up))
+        if planned.key in self._looked_up:
+            head = self._ws.ledger.head()
+            if self._looked_up[planned.key] != head:
+                self._look([key for key, seen in self._looked_up.items() if seen != head])
+        is_new = self._looked_up.pop(planned.key, None) is not None
         reason = ""
         for entry in self._entries.get(planned.key, ()):
             told = self._refused(entry, planned)
             if not told:
                 return entry, ""
             reason = reason or told
-        if planned.key in self._looked_up:
-            self._looked_up.discard(planned.key)
+        if is_new:
             return None, reason
         with self._ws.ledger.read() as tx:
             fresh = records.entries(tx, [planned.key]).get(planned.key, [])
