@@ -29,7 +29,7 @@ def ws(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def cache(ws: Workspace) -> Cache:
     keys: Any = SimpleNamespace(is_usable=lambda value: True)
-    reads: Any = SimpleNamespace(differing=lambda found, ambient: "other" if found == [("file x", "1")] else "")
+    reads: Any = SimpleNamespace(differing=lambda found, ambient: "other" if list(found) == [("file x", "1")] else "")
     return Cache(ws, keys, reads, ["train"])
 
 
@@ -63,7 +63,7 @@ def test_a_second_result_of_a_key_is_found_where_the_first_no_longer_holds(ws: W
     cache.expect([KEY])
     assert cache.find(planned(KEY)) == (None, "other")
     cache.expect([KEY])
-    write(ws, KEY, seed=2)
+    write(ws, KEY, seed=3)
     cache.expect([OTHER])
     found, _ = cache.find(planned(KEY))
     assert found is not None
