@@ -32,35 +32,37 @@ class Cache:
             self.newest = records.newest(tx, steps)
             known = {found.key for found in self.newest.values() if found.key}
             self._entries = records.entries(tx, sorted(known))
-        self._looked_up: set[str] = set()
-        self._head = -1
+        self._looked_up: dict[str, int] = {}
 
     def expect(self, keys: Sequence[str]) -> None:
         """Look some keys up together, before `find` is asked for each of them."""
-        unknown = [key for key in keys if key not in self._entries]
-        self._head = self._ws.ledger.head()
+        self._look_up([key for key in keys if key not in self._entries])
+
+    def _look_up(self, keys: Sequence[str]) -> None:
+        head = self._ws.ledger.head()  # before the entries are read: what is written meanwhile is looked for again
         with self._ws.ledger.read() as tx:
-            self._entries |= records.entries(tx, unknown)
-            self._looked_up.update(unknown)
+            self._entries |= {key: [] for key in keys} | records.entries(tx, keys)
+        self._looked_up.update(dict.fromkeys(keys, head))
 
     def find(self, planned: Planned) -> tuple[StepRecord | None, str]:
         """A result that can be used, or why the ones there are cannot ("" if there is none).
 
         Who has the right to the key sees all that was made under it: a key that was looked up before is
-        looked up again if anything was written since.
+        looked up again if anything was written since it was, by whichever run.
         """
         if planned.opaque:
             return None, ""
-        if planned.key in self._looked_up and self._ws.ledger.head() != self._head:
-            self.expect(sorted(self._looked_up))
+        looked = self._looked_up.pop(planned.key, None)
+        if looked is not None and looked != (head := self._ws.ledger.head()):
+            self._look_up([planned.key, *sorted(key for key, known in self._looked_up.items() if known != head)])
+            del self._looked_up[planned.key]
         reason = ""
         for entry in self._entries.get(planned.key, ()):
             told = self._refused(entry, planned)
             if not told:
                 return entry, ""
             reason = reason or told
-        if planned.key in self._looked_up:
-            self._looked_up.discard(planned.key)
+        if looked is not None:
             return None, reason
         with self._ws.ledger.read() as tx:
             fresh = records.entries(tx, [planned.key]).get(planned.key, [])

@@ -271,3 +271,15 @@ def test_a_name_longer_than_a_files_is_a_mistake_of_usage(words: list[str], caps
     name = "é" * 200 + ".py"
     assert run([*words, name]) == 2
     assert "more than a file's name may have" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raised", ["BaseException('base')", "SystemExit(0)", "GeneratorExit()"])
+def test_what_the_projects_file_raises_is_one_error_whatever_it_is(
+    raised: str, project: Path, capsys: Captured
+) -> None:
+    """Nothing that code of the project raises is a traceback, or ends the command as if all were well."""
+    (project / "pipeline.py").write_text(f"raise {raised}\n", encoding="utf-8")
+    assert run(["run"]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: pipeline.py failed: {raised.partition('(')[0]}")
+    assert len(said.splitlines()) <= 6
