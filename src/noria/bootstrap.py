@@ -82,7 +82,10 @@ def open_workspace(
     facts = ledger.Ledger(
         opened,
         slices=declared,
-        signer=lambda: checkpoint.open_signer(state / "key", origin),
+        # Each clone that writes a shared database has a key of its own; a ledger in a file has one.
+        signer=lambda: checkpoint.open_signer(
+            state / "key", origin, has_facts=lambda: opened.is_sqlite and facts.head() > 0
+        ),
         seen=last,
         clock=clock,
         actor=actor,

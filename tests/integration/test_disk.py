@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from noria.core.errors import Corrupt, NoriaError, StoreFull, StoreUnavailable, 
 from noria.engines.objects.file import FileObjects
 from noria.governance.audit import verify
 from noria.governance.facts import ApprovalGiven
+from noria.project.init import init
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
+from noria.tracking.code import snapshot
 
 WRITER = """
 import sys, time
@@ -259,3 +262,23 @@ def test_eight_processes_write_at_once_and_nobody_starves(tmp_path: Path) -> Non
     print(f"{len(seqs) / (time.monotonic() - begun):.0f} acknowledged facts/s from 8 processes, shares {counts}")
     report = verify(opened(tmp_path))
     assert report.ok, report
+
+
+def test_a_new_project_on_a_full_disk_has_no_repository_by_halves(small_disk: Path) -> None:
+    """Whatever git had no more space for is taken away, so that runs go on when there is space again."""
+    filler = fill(small_disk)
+    with pytest.raises(StoreFull, match="no space is left"):
+        init(small_disk / "none")
+    assert not list(small_disk.glob("*none*"))
+    made = None
+    for _ in range(100):
+        os.truncate(filler, filler.stat().st_size - (16 << 10))
+        with suppress(StoreFull):
+            made = init(small_disk / "p")
+            break
+    assert made is not None
+    assert made.commit == ""
+    assert "there is no git repository, since git " in made.notes[-1]
+    assert not (small_disk / "p" / ".git").exists()
+    filler.unlink()
+    assert snapshot(small_disk / "p", opened(small_disk / "p").objects, entry="pipeline.py").source

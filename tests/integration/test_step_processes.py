@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import psutil
 import pytest
-from steps_project import make, noria, seen
+from steps_project import begin, make, noria, seen, until
 
 STEP = """
 
@@ -134,6 +135,99 @@ def test_a_step_under_which_workers_are_killed_again_and_again_has_failed(tmp_pa
     assert done.returncode == 4
     assert "the process of step work was killed by SIGKILL" in done.stderr
     assert notes(root) == ["begun"] * 3
+
+
+def test_a_step_that_asks_itself_to_leave_again_and_again_has_failed(tmp_path: Path) -> None:
+    """What it does to the world it does each time: a few times, and not for ever."""
+    root = project(tmp_path / "p", "note('begun')\nos.kill(os.getpid(), 15)\ntime.sleep(60)\nreturn 8")
+    done = noria(root, "run", "--executor", "pool")
+    assert done.returncode == 4
+    assert "step work was asked to leave by SIGTERM, 6 times in a row" in done.stderr
+    assert notes(root) == ["begun"] * 6
+
+
+def test_a_step_that_comes_further_each_time_may_be_asked_to_leave_more_often(tmp_path: Path) -> None:
+    body = """
+for place in nr.checkpointed(range(9), seen := []):
+    seen.append(place)
+    note(f"pass {place}")
+    os.kill(os.getpid(), 15)
+return sum(seen)
+"""
+    done = noria(root := project(tmp_path / "p", body), "run", "--executor", "pool")
+    assert done.returncode == 0, done.stderr
+    assert notes(root) == [*(f"pass {place}" for place in range(9)), "after 36"]
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "advice"),
+    [
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV", "compiled code that the step called crashed"),
+        ("import signal; signal.alarm(1); time.sleep(60)", "SIGALRM", "the step set an alarm"),
+        ("os.kill(os.getpid(), 10)", "SIGUSR1", "the step, or somebody else, sent that signal"),
+    ],
+)
+def test_the_advice_is_about_the_signal(tmp_path: Path, call: str, name: str, advice: str) -> None:
+    """Memory is spoken of where SIGKILL came; a crash has its line in the log."""
+    root = project(tmp_path / "p", f"{call}\nreturn 8")
+    done = noria(root, "run", "--executor", "pool")
+    assert done.returncode == 4
+    assert f"the process of step work was killed by {name}" in done.stderr
+    assert f"next:  {advice}" in done.stderr
+    assert "memory" not in done.stderr
+    logs = "".join(log.read_text() for log in (root / ".noria" / "runs").glob("*/work.log"))
+    assert ("in work" in logs) == (name == "SIGSEGV")
+
+
+def test_an_interrupt_that_a_step_of_the_pool_raises_is_its_failure(tmp_path: Path) -> None:
+    """Nobody pressed a key: a terminal interrupts the command, not its workers."""
+    done = noria(project(tmp_path / "p", "raise KeyboardInterrupt"), "run", "--executor", "pool")
+    assert done.returncode == 4
+    assert "step work raised KeyboardInterrupt" in done.stderr
+
+
+def test_a_step_that_closes_what_the_ledger_is_read_by_ends_the_command_at_once(tmp_path: Path) -> None:
+    """In the process of the command nothing can go on; in one of its own the step's result counts."""
+    root = project(tmp_path / "p", "note('begun')\nos.closerange(3, 300)\nreturn 8")
+    done = noria(root, "run", "--executor", "inline")
+    assert done.returncode == 4, (done.stdout, done.stderr)
+    assert done.stderr.startswith("error: step work closed descriptors that are not its own")
+    assert len(done.stderr.splitlines()) == 2
+    again = noria(root, "run", "--resume", "--executor", "pool")
+    assert again.returncode == 0, again.stderr
+    assert notes(root) == ["begun", "after 8"]
+
+
+def test_a_step_that_came_to_its_end_as_the_driver_died_is_not_made_again(tmp_path: Path) -> None:
+    """Its worker goes with the driver, once what the step gave is on record: here that takes until it is let go."""
+    head = """
+class Slow:
+    def __init__(self):
+        self.value = 8
+
+    def __getstate__(self):
+        note("storing")
+        while not (Path(os.environ["MARKS"]) / "go").exists():
+            time.sleep(0.02)
+        return {"value": 8}
+"""
+    text = head + STEP.format(body="    note('effect')\n    return Slow()\n").replace("-> int", "").replace(": int", "")
+    root = make(tmp_path / "p", text.replace("return found", "return 1").replace("{found}", "{found.value}"))
+    with begin(root, "run", "--executor", "pool") as driver:
+        until(lambda: "storing" in notes(root))
+        workers = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+        driver.wait(timeout=60)
+    until(lambda: sum(is_running(each) for each in workers) <= 1)
+    (seen(root) / "go").touch()
+    until(lambda: not any(is_running(each) for each in workers))
+    done = noria(root, "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert [note for note in notes(root) if note != "storing"] == ["effect", "after 8"]
+
+
+def is_running(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_the_process_that_starts_workers_is_started_again_once(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from noria.catalog.records import DEFAULT, ExperimentRecord
 from noria.core.clock import instant
 from noria.core.errors import Conflict, NotFound
 from noria.core.frozen import frozen
-from noria.core.identity import digest
 from noria.experiments import records as runs
 from noria.experiments import sending
 from noria.experiments.facts import RunAmended, RunDeleted, RunDescribed, RunLogged, RunRestored, TagRemoved
@@ -152,9 +151,7 @@ def untag_experiment(ws: Workspace, number: int, key: str) -> None:
 def begin_run(ws: Workspace, said: Begin) -> LoggedRun:
     """Begin a run that a client records."""
     run = new_id(ws, "run")
-    blank = digest(b"{}")
-    if not ws.objects.has(blank):
-        ws.objects.put_json({})
+    blank = ws.objects.put_json({})
     edges: list[tuple[str, str]] = [("environment", blank), ("config", blank)]
     if said.parent:
         edges.append(("parent", f"run/{said.parent}"))

@@ -25,6 +25,7 @@ from noria.checks.suites.rules import SEVERITIES
 from noria.core.errors import ProjectError, UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.core.words import counted, no_column
 from noria.plugins import keep_zones
 
@@ -118,11 +119,13 @@ def _module(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as raised:  # the boundary to the project's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # the boundary to the project's code, which may raise anything
         place = next((f for f in reversed(traceback.extract_tb(raised.__traceback__)) if f.filename == str(path)), None)
         line = place.lineno if place else getattr(raised, "lineno", None)
         raise ProjectError(
-            f"checks/{path.name} cannot be run: {type(raised).__name__}: {raised}",
+            f"checks/{path.name} cannot be run: {error_line(raised)}",
             where=f"{path}, line {line}" if line else str(path),
         ) from raised
     finally:
@@ -185,9 +188,11 @@ class FunctionCheck:
         rows = _as_asked(self.function.function, table)
         try:
             answer = self.function.function(rows)
-        except Exception as raised:  # noqa: BLE001  # the boundary to the project's code: a check that raises fails
+        except BaseException as raised:  # the boundary to the project's code: a check that raises fails
+            if isinstance(raised, KeyboardInterrupt):
+                raise
             hint = _FRAMES if rows is table and isinstance(raised, TypeError | AttributeError) else ""
-            return f"cannot be evaluated: {type(raised).__name__}: {raised}{hint}"
+            return f"cannot be evaluated: {error_line(raised)}{hint}"
         if isinstance(answer, str):
             return answer
         if isinstance(answer, bool | np.bool_):

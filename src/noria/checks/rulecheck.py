@@ -15,6 +15,7 @@ from noria.checks.scanning.summary import TableProfile
 from noria.checks.scanning.tally import CannotEvaluate, Places, Rows, Tally
 from noria.checks.suites.rules import KINDS, ColumnRules, RowRule, Rule
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.core.words import counted, no_column, percent
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class RuleCheck:
             self.fault = str(fault)
             return
         except Exception as raised:  # noqa: BLE001  # the boundary of plug-ins: a rule that fails to answer fails
-            self.fault = f"{type(raised).__name__}: {raised}"
+            self.fault = error_line(raised)
             return
         has_nulls = bool(rule.column) and rule.rule not in _ABOUT_NULLS
         if not rule.where:

@@ -2,14 +2,17 @@
 
 A file name may hold anything but a slash and a zero: bytes that are no UTF-8 (which Python has as lone
 surrogates), line ends, escape sequences. Shown as it is, it could not be encoded, or would act on the
-terminal of whoever reads it.
+terminal of whoever reads it. An exception of somebody else's code may say anything, or fail to.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["legible", "printable"]
+__all__ = ["error_line", "first_line", "legible", "printable"]
+
+LINE_MAX = 300
+"""So much of an exception's text is told; the whole is in its traceback."""
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _KEPT = "\n\t\u200c\u200d"
@@ -40,6 +43,31 @@ def legible(text: str) -> str:
         return text
     kept = text.replace("\r\n", "\n")
     return "".join(mark if mark in _KEPT or unicodedata.category(mark) == "Zs" else _shown(mark) for mark in kept)
+
+
+def first_line(error: BaseException, limit: int = LINE_MAX) -> str:
+    r"""The first line of an exception's text, cut and escaped; "" if it has none. Gives one also if `str` raises.
+
+    Example:
+        >>> first_line(ValueError("no\udcff\nmore"))
+        'no\\xff'
+    """
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception as fault:  # noqa: BLE001  # the boundary to whoever wrote the class: what it is of can be told
+        return f"(its text cannot be made: {type(fault).__name__})"
+    return legible(lines[0][:limit]) if lines else ""
+
+
+def error_line(error: BaseException, limit: int = LINE_MAX) -> str:
+    """Class and first line of an exception, as Python tells it: `ValueError: no`.
+
+    Example:
+        >>> error_line(KeyError("a")), error_line(KeyError())
+        ("KeyError: 'a'", 'KeyError')
+    """
+    line = first_line(error, limit)
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _shown(mark: str) -> str:

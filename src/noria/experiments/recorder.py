@@ -27,6 +27,7 @@ from noria.core.clock import Clock, utc_text
 from noria.core.errors import NoriaError, UsageError
 from noria.core.identity import sortable_id
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.experiments import journal
 from noria.store.linelog import LineWriter
 from noria.store.owner import owner_id
@@ -268,7 +269,7 @@ class Recording:
         if error is None:
             self.finish()
         else:
-            self.finish("failed", f"{type(error).__name__}: {error}")
+            self.finish("failed", error_line(error))
 
     def _log_metrics(self, values: Mapping[str, Any], step: int | None) -> None:
         at_us = int(self._clock.now().timestamp() * 1_000_000)
@@ -353,7 +354,7 @@ class Recording:
             self._problem(f"{what}: {error.message}")
         except Exception as error:
             log.exception("run %s: %s", self.run, what)
-            self._problem(f"{what}: {type(error).__name__}: {error}")
+            self._problem(f"{what}: {error_line(error)}")
 
     def _work(self) -> None:
         """The thread: context, then syncs, leases and batches until the run is over and sent."""

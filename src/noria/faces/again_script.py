@@ -27,6 +27,7 @@ from noria.bootstrap import open_workspace
 from noria.config import load_project
 from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.faces.again import ACTOR, follow_parent, told_error, write_result
 from noria.faces.priority import follow
 from noria.loop.scripts import carry_out, what_failed
@@ -264,7 +265,7 @@ def _carried_out(path: Path, words: list[str], made: Chance) -> tuple[int, str]:
     except SystemExit as left:
         return (0 if left.code is None else left.code if isinstance(left.code, int) else 1), ""
     except Exception as error:  # noqa: BLE001  # the script's own: told, as Python tells it by its exit code
-        return 1, f"{type(error).__name__}: {error}"[:300]
+        return 1, error_line(error)
     return 0, ""
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from noria import plugins
 from noria.core.errors import ModelFailed, NoriaError
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.packaging.bundle import fields_in, flavor_of
 from noria.packaging.confine import confine
 from noria.packaging.inputs import inputs_of
@@ -73,7 +74,7 @@ def _guarded(act: Any, sentence: str) -> Any:
     except NoriaError:
         raise
     except Exception as error:
-        raise ModelFailed(f"{sentence}: {type(error).__name__}: {str(error)[:300]}") from error
+        raise ModelFailed(f"{sentence}: {error_line(error)}") from error
 
 
 def _told(error: NoriaError) -> dict[str, Any]:

@@ -9,8 +9,10 @@ ends, and each worker with all that it started, since nobody would take its resu
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import importlib
+import io
 import json
 import os
 import queue
@@ -22,7 +24,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from noria.bootstrap import open_workspace
 from noria.config import load_project
@@ -43,6 +45,8 @@ __all__ = ["main"]
 
 STDOUT, STDERR = 1, 2
 _END = None
+RECORD_S = 60.0
+"""So long a worker may take to write down what its step gave, when whoever asked for it is gone."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,6 +116,7 @@ def _say(channel: socket.socket, told: dict[str, Any]) -> None:
 def _worker(descriptor: int, definition: PipelineDefinition) -> None:
     """The life of a worker. Does not return."""
     os.setsid()
+    faulthandler.enable(STDERR)  # a crash of compiled code says in the step's log which line it was
     follow()
     code = 1
     try:
@@ -124,15 +129,14 @@ def _worker(descriptor: int, definition: PipelineDefinition) -> None:
             while (told := tasks.get()) is not _END:
                 done = _run(ws, definition, told)
                 answer = {"done": journal.document_of(done), "leaves": leaving().is_asked}
-                _say(channel, answer)
+                _answer(channel, answer)
                 if leaving().is_asked:
                     break
         code = 0
     finally:
         if code:
             traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(code)  # libraries' exit handlers may need memory that a limit no longer gives
 
 
@@ -144,7 +148,16 @@ def _receive(channel: socket.socket, tasks: queue.SimpleQueue[dict[str, Any] | N
                 tasks.put(json.loads(line))
     except OSError:
         pass
+    # A step that has come to its end has done to the world what it does: only on record it is not done again.
+    leaving().wait_recorded(RECORD_S)
     os.killpg(0, signal.SIGKILL)
+
+
+def _answer(channel: socket.socket, told: dict[str, Any]) -> None:
+    try:
+        channel.sendall(json.dumps(told, separators=(",", ":")).encode() + b"\n")
+    except OSError:  # nobody takes it: what the step has started ends too
+        os.killpg(0, signal.SIGKILL)
 
 
 def _run(ws: Workspace, definition: PipelineDefinition, told: dict[str, Any]) -> Done:
@@ -180,9 +193,8 @@ def _run(ws: Workspace, definition: PipelineDefinition, told: dict[str, Any]) ->
     _print_to(task.log)
     if node.step.options.memory_bytes:
         _limit(node.step.options.memory_bytes)
-    done = call.run(task)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    done = call.run(task, is_apart=True)
+    _flush()
     ctypes.CDLL(None).fflush(None)  # what compiled code has printed may be in the C library still
     _print_to(Path(os.devnull))
     return done
@@ -193,13 +205,31 @@ def _pin(told: dict[str, Any]) -> DatasetVersion:
 
 
 def _print_to(path: Path) -> None:
-    """Let this process and what it starts print to a file, whole lines at once."""
+    """Let this process and what it starts print to a file, whole lines at once, whatever a step before did to it."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(handle, STDOUT)
-    os.dup2(handle, STDERR)
-    os.close(handle)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream of the interpreter
+    for wanted in (STDOUT, STDERR):
+        if handle == wanted:  # a step closed it, and the file has got its number
+            os.set_inheritable(handle, True)
+        else:
+            os.dup2(handle, wanted)
+    if handle not in (STDOUT, STDERR):
+        os.close(handle)
+    sys.stdout, sys.stderr = _stream(sys.__stdout__, STDOUT), _stream(sys.__stderr__, STDERR)
+
+
+def _stream(known: TextIO | None, number: int) -> TextIO:
+    """The stream of the interpreter, or another one if that was closed. What has no form in UTF-8 is escaped."""
+    if not isinstance(known, io.TextIOWrapper) or known.closed:
+        return open(number, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    known.reconfigure(errors="backslashreplace", line_buffering=True)
+    return known
+
+
+def _flush() -> None:
+    """What a step printed is on its way; it may have put other streams in their place, or closed them."""
+    for stream in {id(each): each for each in (sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr)}.values():
+        if stream is not None and not stream.closed:
+            stream.flush()
 
 
 def _limit(memory_bytes: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from noria import plugins
 from noria.core.errors import ModelFailed, NoriaError
+from noria.core.printable import error_line
 from noria.loop.taken import BUNDLE, MODEL, ROWS
 from noria.packaging.bundle import write
 from noria.packaging.confine import confine
@@ -48,7 +49,7 @@ def _made(folder: Path, asked: dict[str, Any], confinement: str) -> dict[str, An
     except NoriaError:
         raise
     except Exception as error:
-        raise ModelFailed(f"{type(error).__name__}: {str(error)[:300]}") from error
+        raise ModelFailed(error_line(error)) from error
     if not hasattr(model, "predict"):
         raise ModelFailed(f"its file holds a {type(model).__name__}, which has no predict")
     rows = read_frame((folder / ROWS).read_bytes())

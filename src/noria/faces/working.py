@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from noria.core.errors import Conflict, NoriaError, RunPreempted, WorldError
 from noria.core.identity import JSON
+from noria.core.printable import error_line
 from noria.store.jobs import Job
 from noria.store.workspace import Workspace
 
@@ -48,7 +49,7 @@ def carry_out(
         _fail(ws, job, owner, str(error), retry=error.is_retry_safe, log=log)
     except Exception as error:
         log.exception("job %s failed", job.id)
-        _fail(ws, job, owner, f"{type(error).__name__}: {error}", retry=False, log=log)
+        _fail(ws, job, owner, error_line(error), retry=False, log=log)
     else:
         ws.jobs.finish(job.id, owner, result or {})
     finally:

@@ -184,8 +184,10 @@ def _objects(ws: Workspace) -> tuple[int, list[_Bad]]:
             continue  # a collection took it, because a fact says that it is not to be kept
         if digest not in bad and (digest in altered or digest not in known):
             bad[digest] = _Bad(digest, "altered" if digest in altered else "gone", seq, role)
-    rest = (_Bad(digest, "altered") for digest in altered - bad.keys())
-    return len(known), sorted([*bad.values(), *rest], key=lambda each: (each.seq == 0, each.seq, each.digest))
+    rest = altered - bad.keys()
+    taken = _taken(ws, rest) if rest else {}
+    others = [_Bad(digest, "altered", *taken.get(digest, ())) for digest in rest]
+    return len(known), sorted([*bad.values(), *others], key=lambda each: (each.seq == 0, each.seq, each.digest))
 
 
 def lacking(ws: Workspace, known: Set[str]) -> list[str]:
@@ -243,6 +245,20 @@ def _given(ws: Workspace, readable: set[str]) -> Iterator[tuple[int, str, str]]:
                 if is_digest(digest):
                     yield stored.seq, f"{what} of {document['kind']}", digest
             after = stored.seq
+
+
+def _taken(ws: Workspace, wanted: set[str]) -> dict[str, tuple[int, str]]:
+    """Of some objects those that a fact names without having given them: the first that does, and as what."""
+    found: dict[str, tuple[int, str]] = {}
+    after = 0
+    while page := ws.ledger.bodies(after=after, limit=PAGE):
+        for stored in page:
+            after = stored.seq
+            document = json.loads(stored.body)
+            for role, ref in document["inputs"]:
+                if ref in wanted:
+                    found.setdefault(ref, (stored.seq, f"{role} of {document['kind']}"))
+    return found
 
 
 def _in_tree(ws: Workspace, tree: str) -> Iterator[tuple[str, str]]:

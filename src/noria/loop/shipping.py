@@ -22,6 +22,7 @@ from noria.config import CardConfig, GateConfig, ModelConfig
 from noria.core.errors import GateClosed, NoriaError, UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.data import versions as datasets
 from noria.governance import policy
 from noria.loop import baseline, pins
@@ -346,4 +347,4 @@ def _attempt(act: Callable[[], Any], sentence: str) -> Any:
     try:
         return act()
     except Exception as error:
-        raise UsageError(f"{sentence}: {type(error).__name__}: {str(error)[:200]}") from error
+        raise UsageError(f"{sentence}: {error_line(error, 200)}") from error

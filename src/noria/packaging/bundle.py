@@ -24,6 +24,7 @@ from noria import plugins
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, NoriaError, StepFailed, UsageError
 from noria.core.identity import JSON, Digest
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.core.schema import Column
 from noria.governance import policy
 from noria.packaging import card, permits, requires
@@ -554,7 +555,7 @@ def _boundary(act: Callable[[], Any], sentence: str) -> Any:
     except NoriaError:
         raise
     except Exception as error:
-        raise ModelFailed(f"{sentence}: {type(error).__name__}: {str(error)[:200]}") from error
+        raise ModelFailed(f"{sentence}: {error_line(error, 200)}") from error
 
 
 def _write(path: Path, value: Any) -> None:

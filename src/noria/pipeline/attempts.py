@@ -9,7 +9,8 @@
     running ──▶ done      outputs are objects; the result is in the journal, then a fact
     running ──▶ failed    its code raised, or gave what it may not give     ┐ while retries are left:
     running ──▶ killed    a signal, a limit of memory or time               ┘ held, after a pause
-    running ──▶ preempted SIGTERM: held again at once, and no retry is used up
+    running ──▶ preempted SIGTERM: held again, and no retry is used up; five times in a row without a new
+                          checkpoint, from the third after a pause; then it is killed
     running ──▶ lost      SIGKILL by nobody of this run: the same, twice for each step; then it is killed
     running ──▶ cancelled a person, or a sibling's failure under on_failure = "stop"
 
@@ -34,10 +35,15 @@ from noria.pipeline.options import StepOptions
 
 __all__ = ["LOSSES_MAX", "PREEMPTIONS_MAX", "Following", "counted", "following", "is_failure", "pause_s", "status_of"]
 
-PREEMPTIONS_MAX = 50
-"""A step that is asked to leave more often than this is told as killed: perhaps it signals itself."""
+PREEMPTIONS_MAX = 5
+"""So often in a row a step may be asked to leave before it has come further (has kept another checkpoint); then it is
+told as killed: it never gets to its end so, or it signals itself, and what it does to the world it does each time."""
+PREEMPTIONS_AT_ONCE = 2
+"""So often it begins again without a pause."""
 LOSSES_MAX = 2
 """So many processes of a step may be killed under it; of the next it is told as killed: perhaps it is the step."""
+AGAIN_S = 1.0
+"""The first pause after being asked to leave."""
 PAUSE_MAX_S = 300.0
 
 
@@ -50,9 +56,11 @@ class Following:
     is_preempted: bool = False
 
 
-def is_failure(done: Done, losses: int) -> bool:
-    """Whether an attempt that did not succeed counts among the failures. `losses` with this one."""
-    return done.error is not None and not done.is_preempted and not (done.is_lost and losses <= LOSSES_MAX)
+def is_failure(done: Done, losses: int, preemptions: int = 0) -> bool:
+    """Whether an attempt that did not succeed counts among the failures. `losses` and `preemptions` with this one."""
+    if done.error is None or (done.is_preempted and preemptions <= PREEMPTIONS_MAX):
+        return False
+    return not (done.is_lost and losses <= LOSSES_MAX)
 
 
 def following(
@@ -61,13 +69,15 @@ def following(
     """What to do after an attempt. What the step's code was refused (a UsageError, a closed gate) is not tried again.
 
     Args:
-        failures, preemptions, losses: how many there were, with this one.
+        failures, losses: how many there were, with this one.
+        preemptions: how many there were in a row, with this one, since a checkpoint was kept.
         chance: a random number, 0..1, that spreads the retries of steps that failed together.
     """
     if done.error is None:
         return Following(False)
     if done.is_preempted and preemptions <= PREEMPTIONS_MAX:
-        return Following(True, is_preempted=True)
+        late = preemptions - PREEMPTIONS_AT_ONCE
+        return Following(True, pause_s(AGAIN_S, late, chance) if late > 0 else 0.0, is_preempted=True)
     if done.is_lost and losses <= LOSSES_MAX:
         return Following(True)
     if failures <= options.retries and isinstance(done.error, StepFailed | StepKilled | WorldError):
@@ -75,8 +85,15 @@ def following(
     return Following(False)
 
 
-def counted(error: NoriaError, failures: int, options: StepOptions) -> NoriaError:
-    """The error of the last attempt of a step that had all of its retries, with how many attempts that makes."""
+def counted(error: NoriaError, failures: int, options: StepOptions, *, preemptions: int = 0) -> NoriaError:
+    """The error of the last attempt of a step that had all of its retries, with how many attempts that makes.
+
+    `preemptions`: the attempt was asked to leave, as so many in a row.
+    """
+    if preemptions > PREEMPTIONS_MAX:
+        text = f"{error.message}, {preemptions} times in a row"
+        hint = "find out who sends SIGTERM, perhaps the step itself; nr.checkpointed lets it come further each time"
+        return type(error)(text, where=error.where, hint=hint)
     if not options.retries or failures <= options.retries:
         return error
     text = f"{error.message} (attempt {failures} of {options.retries + 1})"

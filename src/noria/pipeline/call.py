@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.core.errors import NoriaError, NotFound, ProjectError, StepFailed, StepKilled, WorldError
+from noria.core.printable import error_line
 from noria.pipeline import generators, journal, sources, values
 from noria.pipeline.ambient import Preempted, around
 from noria.pipeline.arguments import resolved
@@ -31,36 +32,35 @@ from noria.store.objects import Objects
 
 __all__ = ["failure", "outputs_of", "perform", "preempted", "run"]
 
-MESSAGE_LIMIT = 300
 
-
-def run(task: Task) -> Done:
+def run(task: Task, *, is_apart: bool = False) -> Done:
     """Run an attempt in this process: whatever the step does, what came of it is a result.
 
     What it prints through Python goes to its log. The result is in the journal before it is given.
-    Raises: KeyboardInterrupt; WorldError if the log or the journal cannot be written.
+
+    Args:
+        is_apart: no terminal interrupts this process: KeyboardInterrupt is the step's own, and its failure.
+    Raises: KeyboardInterrupt, if not `is_apart`; WorldError if the log or the journal cannot be written.
     """
     with _one_at_a_time(task):
         if task.is_doubtful and (ended := _ended_before(task)) is not None:
             return ended
         failpoint("attempt.begun")
         meter = Meter()
-        keeper = Keeper(lambda: task.ws, _kept_under(task))
+        keeper = Keeper(lambda: task.ws, task.kept_under)
         handing_on()
-        with keeping(keeper):
-            done = _done(task)
-        done = replace(done, usage=meter.read(), where=f"process {os.getpid()}")
-        if task.journal is not None:
-            journal.ended(task.journal, task, done)
+        try:
+            with keeping(keeper):
+                done = _done(task, is_apart=is_apart)
+            done = replace(done, usage=meter.read(), where=f"process {os.getpid()}")
+            if task.journal is not None:
+                journal.ended(task.journal, task, done)
+        finally:
+            leaving().recorded()
         failpoint("attempt.ended")
         if done.error is None:
             keeper.forget()
     return done
-
-
-def _kept_under(task: Task) -> str:
-    """Whose a checkpoint is: the key's, and where the result may not be shared, of this run alone."""
-    return task.key if task.ambient.is_shared and task.key else f"{task.ambient.made_in}/{task.call or task.key}"
 
 
 def _one_at_a_time(task: Task) -> contextlib.AbstractContextManager[None]:
@@ -86,7 +86,7 @@ def _ended_before(task: Task) -> Done | None:
     return found
 
 
-def _done(task: Task) -> Done:
+def _done(task: Task, *, is_apart: bool) -> Done:
     node = task.node
     try:
         returned, trace = perform(task)
@@ -101,7 +101,9 @@ def _done(task: Task) -> Done:
         return Done(error=raised)
     except MemoryError as raised:
         return _out_of_memory(task, raised)
-    except (Exception, SystemExit) as raised:  # noqa: BLE001  # the boundary to the project's code
+    except BaseException as raised:  # the boundary to the project's code, which may raise anything
+        if isinstance(raised, KeyboardInterrupt) and not is_apart:
+            raise
         traceback.print_exception(raised, file=sys.stderr)
         return Done(error=failure(raised, task))
 
@@ -134,7 +136,8 @@ def _out_of_memory(task: Task, raised: MemoryError) -> Done:
     limit = task.node.step.options.memory_bytes
     where = failure(raised, task).where
     if not limit:
-        return Done(error=StepFailed(f"step {task.name} ran out of memory", where=where))
+        hint = "give the step less at once, or run it where there is more memory"
+        return Done(error=StepFailed(f"step {task.name} ran out of memory", where=where, hint=hint))
     text = f"step {task.name} ran out of its memory limit of {limit / 2**20:.0f} MiB"
     return Done(error=StepKilled(text, where=where, hint="state a larger memory="), is_killed=True)
 
@@ -159,6 +162,7 @@ def outputs_of(
         raise StepFailed(
             f"step {node.name} returned {_described(result)}, not the {len(node.outputs)} values of its annotation",
             where=node.step.where,
+            hint="return a tuple of as many values, or change the annotation",
         )
     found = []
     for name, hint, part in zip(node.outputs, hints, parts, strict=True):
@@ -167,6 +171,7 @@ def outputs_of(
             raise StepFailed(
                 f"step {node.name} returned {_described(part)} where its annotation says {expected.__name__}",
                 where=node.step.where,
+                hint="return what the annotation says, or change it",
             )
         try:
             stored = values.store(objects, part, root=root, is_soon=True)
@@ -187,10 +192,8 @@ def failure(error: BaseException, task: Task) -> ProjectError:
     for frame in traceback.extract_tb(error.__traceback__):
         if sources.is_project_file(frame.filename, task.definition.root):
             where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
-    lines = str(error).strip().splitlines()
-    text = lines[0][:MESSAGE_LIMIT] if lines else ""
     return StepFailed(
-        f"step {task.name} raised {type(error).__name__}{': ' if text else ''}{text}",
+        f"step {task.name} raised {error_line(error)}",
         where=where or task.node.step.where,
         hint=f"the whole trace: {task.log}",
     )

@@ -36,7 +36,7 @@ from noria.pipeline.values import Unstorable, Value
 from noria.store.failpoint import failpoint
 from noria.store.workspace import Workspace
 
-__all__ = ["Group", "Keeper", "checkpointed", "keep_with", "keeping", "kept_with"]
+__all__ = ["Group", "Keeper", "checkpointed", "keep_with", "keeping", "kept", "kept_with"]
 
 T = TypeVar("T")
 PREFIX = "checkpoint/"
@@ -145,6 +145,12 @@ class Keeper:
 
     def _lease(self, loop: str) -> str:
         return f"{PREFIX}{self.name}/{loop}"
+
+
+def kept(ws: Workspace, name: str) -> str:
+    """What is kept under a name by now: another text once an attempt has come further; "" for nothing."""
+    leases = ws.jobs.leases(f"{PREFIX}{name}/")
+    return "\n".join(sorted(f"{each.name} {each.data.get('passes')} {each.data.get('digest')}" for each in leases))
 
 
 @frozen

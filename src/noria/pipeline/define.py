@@ -21,6 +21,7 @@ from noria.core.errors import NoriaError, NotFound, ProjectError, UsageError
 from noria.core.frozen import frozen
 from noria.core.graph import topological
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.pipeline import generators, sources
 from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
 
@@ -256,7 +257,9 @@ def _read(project: Project) -> tuple[ModuleType, list[Pipeline]]:
         try:
             with generators.importing():
                 module = sources.import_fresh(file, root)
-        except (Exception, SystemExit) as error:  # the boundary to the project's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the boundary to the project's code, which may raise anything
             raise broken(error, project.pipeline, root) from error
         return module, list({id(it): it for it in vars(module).values() if issubclass(type(it), Pipeline)}.values())
 
@@ -271,7 +274,9 @@ def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | Non
     except ProjectError as error:
         error.where = error.where or where
         raise
-    except Exception as error:  # the boundary to the project's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the boundary to the project's code, which may raise anything
         raise broken(error, f"pipeline {made.name}", folder) from error
     if not graph.nodes:
         raise ProjectError(f"pipeline {made.name} calls no step", where=where, hint="mark its functions with @nr.step")
@@ -297,10 +302,9 @@ def broken(error: BaseException, what: str, root: Path) -> ProjectError:
     for frame in traceback.extract_tb(error.__traceback__):
         if sources.is_project_file(frame.filename, root):
             where = f"{frame.filename}:{frame.lineno} in {frame.name}: {(frame.line or '')[:LINE]}".rstrip(": ")
-    text = str(error).strip().splitlines()
     if isinstance(error, NoriaError):  # ours, about what the project's code asked for: its own words are enough
         return ProjectError(f"{what}: {error.message}", where=where, hint=error.hint)
-    return ProjectError(f"{what} failed: {type(error).__name__}: {text[0][:LINE] if text else ''}", where=where)
+    return ProjectError(f"{what} failed: {error_line(error, LINE)}", where=where)
 
 
 def _names(found: list[Pipeline]) -> str:

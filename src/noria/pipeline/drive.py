@@ -38,8 +38,11 @@ from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import random
+
+    from noria.pipeline import checkpoint
 else:
     random = lazy("random")
+    checkpoint = lazy("noria.pipeline.checkpoint")  # most runs are never asked to leave
 
 __all__ = ["Drive", "Manner"]
 
@@ -85,6 +88,8 @@ class _Unit:
     failures: int = 0
     preemptions: int = 0
     losses: int = 0
+    kept_under: str = ""
+    kept: str = ""
     is_doubtful: bool = False
     handle: Any = None
 
@@ -408,6 +413,7 @@ class Drive:
             is_doubtful=unit.is_doubtful,
             wake=self._woken.set,
         )
+        unit.kept_under = task.kept_under
         self.stop.is_running_here = True
         try:
             unit.handle = self._executor.submit(task)
@@ -450,9 +456,12 @@ class Drive:
     def _ended(self, unit: _Unit, done: Done) -> None:
         """An attempt is over: another one follows, or the step is over too."""
         unit.handle = None
-        unit.preemptions += done.is_preempted
+        if done.is_preempted:
+            kept = checkpoint.kept(self._ws, unit.kept_under)
+            unit.preemptions = unit.preemptions + 1 if kept == unit.kept else 1
+            unit.kept = kept
         unit.losses += done.is_lost
-        unit.failures += attempts.is_failure(done, unit.losses)
+        unit.failures += attempts.is_failure(done, unit.losses, unit.preemptions)
         unit.is_doubtful = unit.is_doubtful or done.is_killed
         if done.is_preempted and self.stop.how:
             self._blocked.append(unit)  # it is begun again by whoever resumes the run
@@ -470,7 +479,8 @@ class Drive:
             due = time.monotonic() + then.pause_s
             heapq.heappush(self._later, (due, id(unit), unit))
         elif done.error is not None:
-            error = attempts.counted(done.error, unit.failures, unit.node.step.options)
+            asked = unit.preemptions if done.is_preempted else 0
+            error = attempts.counted(done.error, unit.failures, unit.node.step.options, preemptions=asked)
             self._over(unit, replace(done, error=error))
         else:
             self._over(unit, done)

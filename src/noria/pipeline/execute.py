@@ -144,7 +144,8 @@ def manner_of(ws: Workspace, **changed: object) -> Manner:
     }
     known |= {name: value for name, value in changed.items() if value}
     if known["on_failure"] not in ("stop", "finish"):
-        raise UsageError(f'on_failure is {known["on_failure"]!r}, not "stop" or "finish"')
+        hint = "noria run --on-failure finish lets what does not need the failed step go on"
+        raise UsageError(f'on_failure is {known["on_failure"]!r}, not "stop" or "finish"', hint=hint)
     if isinstance(known["workers"], int) and known["workers"] < 0:
         raise UsageError(f"workers is {known['workers']}, less than none", hint="0 is as many as there is room for")
     return Manner(**known)  # type: ignore[arg-type]  # the fields and types of Manner
@@ -169,7 +170,9 @@ def executor_for(definition: PipelineDefinition, manner: Manner) -> Executor:
             others = [name for name in plugins.names("executor") if name != manner.executor]
             able = [name for name in others if _could(name, manner, node.step.options)]
             hint = (
-                f"noria run --executor {able[0]}   (it has that)" if able else "no executor that is installed has that"
+                f"noria run --executor {able[0]}   (it has that)"
+                if able
+                else "no executor that is installed has that: ask for less, or name a cluster ([run] address)"
             )
             raise UsageError(
                 f"step {node.name} asks for {want} on the executor {manner.executor}", where=node.step.where, hint=hint

@@ -72,6 +72,11 @@ class Task:
     wake: Callable[[], None] = _nobody
 
     @property
+    def kept_under(self) -> str:
+        """Whose its checkpoints are: the key's, and where the result may not be shared, of this run alone."""
+        return self.key if self.ambient.is_shared and self.key else f"{self.ambient.made_in}/{self.call or self.key}"
+
+    @property
     def is_in_file(self) -> bool:
         """Whether another process can read the step: the pipeline is the one in the project's file, and it is in it.
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["Left", "called", "kept"]
+__all__ = ["Left", "called", "kept", "require_open"]
 
 STDERR = 2
 FAILED = 4
@@ -85,16 +85,27 @@ class _Exits:
             raise Left(status)
         # A thread that the step started: nothing can be raised where the step is, so the process does end.
         names = ", ".join(self._steps.values())
-        told = f"error: a thread of step {names} ended the process with os._exit({status})\nnext:  noria run --resume\n"
-        with contextlib.suppress(OSError):
-            os.write(STDERR, told.encode())
-        self.real(status or FAILED)
+        _die(f"a thread of step {names} ended the process with os._exit({status})", "noria run --resume", status)
 
 
 @functools.cache
 def _exits(pid: int) -> _Exits:
     """That of this process."""
     return _Exits(pid)
+
+
+def require_open(name: str, handle: int, before: os.stat_result) -> None:
+    """End the process if the step closed a descriptor that it was not given, as it was `before`: the ledger's too.
+
+    Nothing could be read or written any more; what has come so far is on record, for whoever resumes the run.
+    """
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(handle), before):
+            return
+    _die(
+        f"step {name} closed descriptors that are not its own (os.closerange?), also those of the ledger",
+        "noria run --resume --executor pool   (a step has another process there than the ledger)",
+    )
 
 
 def called(name: str, log: Path, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -126,6 +137,13 @@ def _tell(log: Path, text: str) -> None:
     with contextlib.suppress(OSError):
         handle = os.open(log, os.O_WRONLY | os.O_APPEND)
         os.write(handle, text.encode("utf-8", "replace"))
+
+
+def _die(message: str, hint: str, status: int = 0) -> NoReturn:
+    """End this process, which cannot go on, with a word on standard error; never with the code that all is well."""
+    with contextlib.suppress(OSError):
+        os.write(STDERR, f"error: {message}\nnext:  {hint}\n".encode())
+    _end(status or FAILED)
 
 
 def _end(status: int) -> NoReturn:

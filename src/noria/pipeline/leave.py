@@ -21,12 +21,14 @@ __all__ = ["Leaving", "leaving", "on_sigterm"]
 
 
 class Leaving:
-    """Whether this process was asked to leave, and whether a step's own code runs in it now."""
+    """Whether this process was asked to leave, whether a step's own code runs in it, and what waits to be written."""
 
     def __init__(self) -> None:
         self.is_asked = False
         self._is_calling = False
         self._passes = 0
+        self._is_recorded = threading.Event()
+        self._is_recorded.set()
 
     def ask(self) -> None:
         """Leave as soon as may be. On the main thread only: it raises Preempted there, in the step's code."""
@@ -40,12 +42,21 @@ class Leaving:
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[None]:
-        """The block is a step's own code."""
+        """The block is a step's own code. What it did to the world is done when it ends, and not on record yet."""
         self._is_calling = True
         try:
             yield
         finally:
+            self._is_recorded.clear()
             self._is_calling = False
+
+    def recorded(self) -> None:
+        """What came of the step is on record, or never will be."""
+        self._is_recorded.set()
+
+    def wait_recorded(self, limit_s: float) -> None:
+        """Return, in any thread, when what a step's code gave is on record; at once if none has ended."""
+        self._is_recorded.wait(limit_s)
 
     @contextlib.contextmanager
     def passing(self) -> Iterator[None]:

@@ -46,11 +46,12 @@ class Logs:
 
 @frozen(kw_only=True)
 class Cancelled:
-    """A run that is to end. `status` is running until its process has seen it."""
+    """A run that is to end. `status` is running until its process has seen it; until then it cannot be resumed."""
 
     run: str
     status: str
     reason: str
+    next: str = "noria run --resume"
 
 
 @verb(permission="pipeline.read", changes=False)
@@ -162,4 +163,7 @@ def cancel(ws: Workspace, run: str = "", reason: str = "") -> Cancelled:
         if found.status not in ("running", "lost", "preempted"):
             raise Conflict(f"run {name} is {found.status} already", hint=f"noria why {name}")
         tx.append(CancelRequested(run=name, reason=reason))
-    return Cancelled(run=name, status=found.status, reason=reason)
+    if found.status != "running":
+        return Cancelled(run=name, status=found.status, reason=reason)
+    following = "noria status, until the run is cancelled; then noria run --resume"
+    return Cancelled(run=name, status=found.status, reason=reason, next=following)

@@ -20,7 +20,7 @@ from noria.core.errors import ProjectError, UsageError
 from noria.core.frozen import frozen, slotted
 from noria.core.lazy import lazy
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Guard, Ref, Stored, leaves
-from noria.pipeline.options import StepOptions, options_of, size
+from noria.pipeline.options import StepOptions, options_of
 
 if TYPE_CHECKING:
     import difflib
@@ -46,7 +46,6 @@ __all__ = [
     "is_planning",
     "leaves",
     "planning",
-    "size",
     "step",
 ]
 

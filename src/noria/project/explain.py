@@ -286,9 +286,10 @@ def _run(ws: Workspace, run: RunRecord) -> list[Link]:
 def _given(ws: Workspace, run: RunRecord, config: Mapping[str, Any]) -> list[Link]:
     with ws.ledger.read() as tx:
         found = step_records.steps(tx, run.run)
-    details = {**config, "steps": used.steps(found)}
+    currency = ws.project.run.cost.currency
+    details = {**config, "steps": used.steps(found, currency)}
     links = [Link(what="parameters", ref=run.config, text=_parameters(config), details=details)]
-    taken = used.used(found)
+    taken = used.used(found, currency)
     return [*links, Link(what="used", ref="", text=taken)] if taken else links
 
 

@@ -26,6 +26,7 @@ from noria.core.errors import Conflict, NotFound, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.data.forms import formats
 from noria.data.git.gitlink import ATTRIBUTES, link_folder
+from noria.store.disk import full, is_full
 
 __all__ = ["Created", "Table", "init", "look", "templates"]
 
@@ -349,7 +350,10 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         for path in moved:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        raise WorldError(f"{folder} cannot be written: {error.strerror or error}") from error
+        if is_full(error):
+            raise full(folder, error) from error
+        hint = "choose a folder that you may write to"
+        raise WorldError(f"{folder} cannot be written: {error.strerror or error}", hint=hint) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
@@ -362,29 +366,35 @@ def _commit(folder: Path) -> tuple[str, str]:
     if inside and _git(folder.parent, "check-ignore", "--quiet", "--", folder.name).returncode != 0:
         link_folder(folder)
         return "", "the folder belongs to a git repository already: commit it there"
+    try:
+        return _first_commit(folder), ""
+    except WorldError as error:
+        # A repository by halves would stop every run; without one the code of runs is kept as a tree of files.
+        shutil.rmtree(folder / ".git", ignore_errors=True)
+        return (
+            "",
+            f"there is no git repository, since {error.message}; later: git init && noria data link",
+        )
+
+
+def _first_commit(folder: Path) -> str:
+    """Make a repository that knows Noria's files, with all of the folder in it. Raises: WorldError."""
     author: list[str] = []
     for key, value in (("user.name", "noria"), ("user.email", "noria@localhost")):
         if _git(folder.parent, "config", "--get", key).returncode != 0:
             author += ["-c", f"{key}={value}"]
-    for words in (
-        ["init", "--quiet", "--initial-branch=main"],
-        ["add", "--all"],
-        [
-            *author,
-            "-c",
-            "commit.gpgsign=false",
-            "commit",
-            "--quiet",
-            "--no-verify",
-            "--message",
-            "Start from a template",
-        ],
+    quietly = ["--quiet", "--no-verify", "--message", "Start from a template"]
+    for command, before, after in (
+        ("init", [], ["--quiet", "--initial-branch=main"]),
+        ("add", [], ["--all"]),
+        ("commit", [*author, "-c", "commit.gpgsign=false"], quietly),
     ):
-        done = _git(folder, *words)
+        done = _git(folder, *before, command, *after)
         if done.returncode != 0:
-            return "", f"git {words[-1] if len(words) < 3 else words[0]} failed: {done.stderr.strip()[:200]}"
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise WorldError(f"git {command} failed: {said[-1][:200]}")
     link_folder(folder)
-    return _git(folder, "rev-parse", "--short", "HEAD").stdout.strip(), ""
+    return _git(folder, "rev-parse", "--short", "HEAD").stdout.strip()
 
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -220,7 +220,7 @@ def status(ws: Workspace) -> Status:
             for item in newest
         ),
         jobs=tuple(JobLine(job=job.id, kind=job.kind, state=job.state, about=job.key) for job in ws.jobs.waiting()),
-        next=_next(models, len(newest)),
+        next=_next(models, len(newest), runs),
         recordings=tuple(waiting(ws)),
         unread_pins={each.name: each.told for each in sorted_pins(ws.project.root)[1]},
         scheduling=tuple(sorted({str(told) for data in servers if (told := data.get("scheduling"))})),
@@ -324,7 +324,14 @@ def _rollout(tx: Reader, model: str) -> RolloutLine | None:
     )
 
 
-def _next(models: list[ModelStatus], datasets: int) -> str:
-    if not models:
+def _next(models: list[ModelStatus], datasets: int, runs: list[RunLine]) -> str:
+    """What to do now; "" while it is being done."""
+    if models:
+        return next((item.next for item in models if item.next), "noria watch")
+    if not runs:
         return "noria run" if datasets else "noria data add PATH, then noria run"
-    return next((item.next for item in models if item.next), "noria watch")
+    newest = runs[0]
+    if newest.status in ("running", "finished"):
+        return "" if newest.status == "running" else "noria runs"
+    is_cut_off = newest.status in ("lost", "cancelled", "preempted")
+    return "noria run --resume" if is_cut_off and newest.pipeline else f"noria why {newest.run}"

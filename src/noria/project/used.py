@@ -13,16 +13,22 @@ _MB = 1e6
 _WH_J = 3600.0
 
 
-def steps(found: Sequence[StepRecord]) -> list[dict[str, Any]]:
+def steps(found: Sequence[StepRecord], currency: str) -> list[dict[str, Any]]:
     """Each step with its key's document, which holds its parameters; what it took if it ran."""
     return [
-        {"step": each.step, "status": each.status, "because": each.because, "document": each.document, **_taken(each)}
+        {
+            "step": each.step,
+            "status": each.status,
+            "because": each.because,
+            "document": each.document,
+            **_taken(each, currency),
+        }
         for each in found
     ]
 
 
-def used(found: Sequence[StepRecord]) -> str:
-    """The sum of a run's steps as a sentence; empty if none ran, as where all came from the cache."""
+def used(found: Sequence[StepRecord], currency: str) -> str:
+    """The sum of a run's steps as a sentence, a cost in that currency; empty if none ran, as with all in the cache."""
     ran = [each for each in found if each.seconds > 0]
     if not ran:
         return ""
@@ -35,8 +41,8 @@ def used(found: Sequence[StepRecord]) -> str:
         f"{sum(each.written_bytes for each in ran) / _MB:,.1f} MB written",
         f"about {sum(each.energy_joules for each in ran) / _WH_J:.2g} Wh",
     ]
-    return ", ".join([*parts, f"cost {sum(costs):.2g}"] if costs else parts)
+    return ", ".join([*parts, f"cost {sum(costs):.2g} {currency}"] if costs else parts)
 
 
-def _taken(step: StepRecord) -> dict[str, Any]:
-    return {"took": used([step])} if step.seconds > 0 else {}
+def _taken(step: StepRecord, currency: str) -> dict[str, Any]:
+    return {"took": used([step], currency)} if step.seconds > 0 else {}

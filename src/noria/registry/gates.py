@@ -18,6 +18,7 @@ from noria.config import GateConfig
 from noria.core.errors import NoriaError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.governance.policy import of as policy_of
 from noria.packaging.bundle import Opened, load
 from noria.packaging.predictor import Predictor
@@ -286,7 +287,7 @@ def _attempt(verdicts: list[Verdict], gate: str, act: Callable[[], Any]) -> Any:
     except NoriaError as error:
         text = f"{error.message} ({error.where})" if error.where else error.message
     except Exception as error:  # noqa: BLE001  # the boundary of models, metrics and plug-ins: fail closed
-        text = f"{type(error).__name__}: {error}"
+        text = error_line(error, TEXT_LIMIT)
     verdicts.append(Verdict(gate=gate, passed=False, text=text[:TEXT_LIMIT]))
     return None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from noria.core.errors import NoriaError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
+from noria.core.printable import error_line, first_line
 from noria.packaging.predictor import Predictor
 from noria.registry import dependence, importance
 from noria.registry.asking import Asked
@@ -194,5 +195,5 @@ def _quietly(act: Callable[[], S]) -> S:
 def _reason(error: Exception) -> str:
     if isinstance(error, NoriaError):
         return error.message[:REASON_MAX]
-    text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    return text[:REASON_MAX] or type(error).__name__
+    said = first_line(error, REASON_MAX) if isinstance(error, ValueError) else ""
+    return said or error_line(error, REASON_MAX)

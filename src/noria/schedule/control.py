@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from noria.config import ScheduleConfig
@@ -17,6 +19,7 @@ from noria.schedule.settings import near
 from noria.schedule.tick import partitions_of, place, queue
 from noria.store.ledger import Transaction
 from noria.store.workspace import Workspace
+from noria.tracking import records as tracking
 
 __all__ = [
     "ScheduleLine",
@@ -129,14 +132,28 @@ def list_ticks(ws: Workspace, name: str = "", limit: int = 20, status: str = "")
     """Ticks and what came of each, the last decided first.
 
     Args:
-        status: only those that are waiting, done, stopped, failed, skipped or missed.
+        status: only those that are waiting, running, done, stopped, failed, skipped or missed.
     Example: noria schedule ticks nightly --status failed
     """
-    known = ("waiting", "done", "stopped", "failed", "skipped", "missed")
+    known = ("waiting", "running", "done", "stopped", "failed", "skipped", "missed")
     if status and status not in known:
         raise UsageError(f"{status!r} is no status of a tick", hint=near(status, known))
     with ws.ledger.read() as tx:
-        return [shown(tick) for tick in records.ticks(tx, name, status=status, limit=limit)]
+        if status in ("waiting", "running"):  # on record a tick waits until it has ended
+            found = sorted(records.open_ticks(tx, name), key=lambda tick: -tick.seq)
+        else:
+            found = records.ticks(tx, name, status=status, limit=limit)
+        runs = {run.cause: run.run for run in tracking.running(tx)}
+    at_work = {job.key for job in ws.jobs.waiting() if job.state == "running"}
+    told = [shown(_going_on(tick, runs) if tick.ref in at_work else tick) for tick in found]
+    return [tick for tick in told if status in ("", tick.status)][:limit]
+
+
+def _going_on(tick: TickRecord, runs: Mapping[str, str]) -> TickRecord:
+    """A tick whose work was begun, with the run that is under way for it, if one is."""
+    if tick.status != "waiting":
+        return tick
+    return replace(tick, status="running", run=runs.get(tick.ref, ""))
 
 
 @verb(permission="schedule.trigger", where="project")

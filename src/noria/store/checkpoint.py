@@ -13,10 +13,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ __all__ = [
     "parse_checkpoint",
     "parse_verifier",
 ]
+
+log = logging.getLogger("noria.store")
 
 ed25519 = lazy("cryptography.hazmat.primitives.asymmetric.ed25519")
 exceptions = lazy("cryptography.exceptions")
@@ -161,11 +164,18 @@ def is_signed_by(checkpoint: Checkpoint, verifiers: Iterable[Verifier]) -> bool:
     return any(verifier.is_signed(checkpoint) for verifier in verifiers)
 
 
-def open_signer(path: Path, origin: str) -> Signer:
+def open_signer(path: Path, origin: str, *, has_facts: Callable[[], bool] = lambda: False) -> Signer:
     """The signer whose key is in the file; the first call makes the key. Safe between processes.
 
+    `has_facts`: whether the log that it signs has facts already, which another key has signed then. It is said.
     Raises: StoreUnavailable if others may read the file, or if it does not hold a key.
     """
+    if not path.exists() and has_facts():
+        log.warning(
+            "there is no signing key at %s any more: a new one is made, and noria audit verify will not know what the "
+            "old one signed. Restore it from a backup",
+            path,
+        )
     return Signer(origin, key_in(path))
 
 

@@ -26,7 +26,9 @@ __all__ = [
     "begin_writing",
     "devices",
     "disk_faults",
+    "full",
     "hash_file",
+    "is_full",
     "length_of",
     "make_state",
     "stamp_of",
@@ -56,16 +58,25 @@ def disk_faults(where: Path) -> Iterator[None]:
         told = too_long(error)
         if told is not None:
             raise told from error
+        if is_full(error):
+            raise full(where, error) from error
         name = errno.errorcode.get(error.errno or 0, "EIO")
-        if error.errno in _FULL:
-            raise StoreFull(
-                f"no space is left ({name})", where=str(where), hint="free some space, then run the command again"
-            ) from error
         raise StoreUnavailable(
             f"the store cannot be used: {error.strerror or error} ({name})",
             where=str(where),
             hint="check the folder's permissions and that the disk is mounted for writing",
         ) from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk had no space left, or no more was allowed."""
+    return error.errno in _FULL
+
+
+def full(where: Path, error: OSError) -> StoreFull:
+    """What to say then."""
+    name = errno.errorcode[error.errno or 0]
+    return StoreFull(f"no space is left ({name})", where=str(where), hint="free some space, then run the command again")
 
 
 def too_long(error: BaseException) -> UsageError | None:

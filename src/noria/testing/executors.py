@@ -131,6 +131,28 @@ class ExecutorConformance:
         assert "out é\n" in text
         assert "err\n" in text
 
+    def test_what_one_step_does_to_the_streams_is_not_the_next_ones(self, executor: Executor, ws: Workspace) -> None:
+        """Closed descriptors, closed and replaced streams: the next step prints as ever, also what is no UTF-8."""
+        for end in ("os.close(1)", "os.close(2)", "os.closerange(1, 3)", "sys.stdout = None", "sys.stderr.close()"):
+            body = f"""
+            import os, sys
+            from pathlib import Path
+
+            def work() -> int:
+                mark = Path(__file__).with_name("ended")
+                if mark.exists():
+                    mark.unlink()
+                    print("out", chr(0xdcff))
+                else:
+                    mark.touch()
+                    {end}
+                return 1
+            """
+            task = _task(ws, body)
+            for printed in (b"", b"out \\udcff\n"):
+                assert _done(executor, task).error is None, end
+                assert task.log.read_bytes() == printed, end
+
     def test_a_failure_names_the_error_and_the_line_and_its_trace_is_in_the_log(
         self, executor: Executor, ws: Workspace
     ) -> None:
@@ -147,11 +169,34 @@ class ExecutorConformance:
         assert "Traceback (most recent call last)" in text
         assert "ValueError: no such plan" in text
 
-    @pytest.mark.parametrize("ending", ["SystemExit(3)", "KeyError('x')", "RecursionError()", "MemoryError()"])
-    def test_no_exception_of_a_step_passes(self, executor: Executor, ws: Workspace, ending: str) -> None:
-        """Whatever a step raises is its failure, and the executor takes the next task."""
-        done = _done(executor, _task(ws, f"def work() -> int:\n    raise {ending}"))
+    @pytest.mark.parametrize(
+        ("ending", "said"),
+        [
+            ("SystemExit(3)", "SystemExit: 3"),
+            ("KeyError('x')", "KeyError: 'x'"),
+            ("RecursionError()", "RecursionError"),
+            ("MemoryError()", "ran out of memory"),
+            ("BaseException('base')", "BaseException: base"),
+            ("GeneratorExit()", "GeneratorExit"),
+            ("OSError('no ' + chr(0xdcff))", "OSError: no \\xff"),
+            ("Mute()", "Mute: (its text cannot be made: RuntimeError)"),
+        ],
+    )
+    def test_no_exception_of_a_step_passes(self, executor: Executor, ws: Workspace, ending: str, said: str) -> None:
+        """Whatever a step raises is its failure, by name, and the executor takes the next task."""
+        body = f"""
+        class Mute(Exception):
+            def __str__(self):
+                raise RuntimeError("no")
+
+        def work() -> int:
+            raise {ending}
+        """
+        done = _done(executor, _task(ws, body))
         assert isinstance(done.error, StepFailed | StepKilled)
+        assert done.error.message.endswith(said)
+        assert done.error.hint
+        assert f"raise {ending}" in done.error.where
         assert _done(executor, _task(ws, "def work() -> int:\n    return 1")).error is None
 
     @pytest.mark.parametrize(

@@ -147,7 +147,11 @@ def _git(root: Path, *arguments: str, allowed: tuple[int, ...] = (0,)) -> bytes:
         raise WorldError(f"git {arguments[0]} took more than {GIT_TIMEOUT_S} s", where=str(root)) from error
     if done.returncode not in allowed:
         text = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise WorldError(f"git {arguments[0]} failed: {text[0] if text else done.returncode}", where=str(root))
+        raise WorldError(
+            f"git {arguments[0]} failed: {text[0] if text else done.returncode}",
+            where=str(root),
+            hint=f"mend the repository until `git -C {root} status` works; `git init` completes one that was cut short",
+        )
     return done.stdout
 
 

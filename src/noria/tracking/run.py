@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from noria.core.errors import (
     Conflict,
+    Corrupt,
     GateClosed,
     NoriaError,
     NotFound,
@@ -26,6 +27,7 @@ from noria.core.errors import (
 )
 from noria.core.identity import JSON, Digest, canonical, digest
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.core.verb import verb
 from noria.store.failpoint import failpoint
 from noria.store.jobs import Lease
@@ -163,7 +165,7 @@ class RunHandle:
         elif isinstance(error, NoriaError):
             self.finish("failed", error.message)
         else:
-            self.finish("failed", f"{type(error).__name__}: {error}")
+            self.finish("failed", error_line(error))
 
     def _sample(self) -> None:
         """The thread that samples. What fails ends the samples, never the run."""
@@ -294,12 +296,15 @@ def not_resumable(ws: Workspace, record: RunRecord) -> str:
 
 
 def _kept(ws: Workspace, document: dict[str, JSON]) -> Digest:
-    """The name of a document that most runs share: stored once."""
+    """The name of a document that most runs share: stored once, and anew where it was altered."""
     content = canonical(document)
     name = digest(content)
-    if not ws.objects.has(name):
-        ws.objects.put_bytes(content)
-    return name
+    try:
+        if ws.objects.has(name) and ws.objects.get_bytes(name) == content:
+            return name
+    except (NotFound, Corrupt):
+        pass  # gone since, or altered
+    return ws.objects.put_bytes(content)
 
 
 def reap(ws: Workspace) -> list[str]:

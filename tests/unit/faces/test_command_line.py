@@ -284,3 +284,15 @@ def test_the_folder_that_one_is_in_becomes_a_project(
     assert 'name = "plans"' in Path("noria.toml").read_text(encoding="utf-8")
     assert "plans" in capsys.readouterr().out
     assert run(["init", ""]) == 2
+
+
+@pytest.mark.parametrize("raised", ["BaseException('base')", "SystemExit(0)", "GeneratorExit()"])
+def test_what_the_projects_file_raises_is_one_error_whatever_it_is(
+    raised: str, project: Path, capsys: Captured
+) -> None:
+    """Nothing that code of the project raises is a traceback, or ends the command as if all were well."""
+    (project / "pipeline.py").write_text(f"raise {raised}\n", encoding="utf-8")
+    assert run(["run"]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: pipeline.py failed: {raised.partition('(')[0]}")
+    assert len(said.splitlines()) <= 6

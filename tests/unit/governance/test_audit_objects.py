@@ -13,6 +13,8 @@ from noria.data import versions
 from noria.governance import audit
 from noria.store.linelog import LineWriter
 from noria.store.workspace import Workspace
+from noria.tracking import records
+from noria.tracking import run as tracking
 
 
 @pytest.fixture
@@ -74,3 +76,17 @@ def test_a_damaged_line_of_a_log_that_is_not_sealed_is_named_and_a_torn_one_is_n
     found = audit.verify(ws)
     assert (found.ok, found.kind, found.altered) == (False, "log", ("predictions/churn/7-1.log",))
     assert "byte 25" in found.message
+
+
+def test_what_a_fact_only_takes_is_named_with_the_fact(ws: Workspace) -> None:
+    with tracking.start(ws, "flow") as run:
+        pass
+    with ws.ledger.read() as tx:
+        found = records.run(tx, run.run)
+    assert found is not None
+    place = ws.objects.path(found.environment)
+    place.chmod(0o644)
+    place.write_bytes(b"")
+    said = audit.verify(ws)
+    assert (said.ok, said.altered) == (False, (found.environment,))
+    assert said.message.endswith(f"{found.environment[7:19]} is altered (environment of run.started, fact 1)")

@@ -118,8 +118,13 @@ def test_being_asked_to_leave_costs_no_retry_but_not_for_ever() -> None:
     done = Done(error=StepKilled("x"), is_killed=True, is_preempted=True)
     first = attempts.following(done, StepOptions(), failures=0, preemptions=1, chance=0.5)
     assert (first.is_again, first.pause_s) == (True, 0.0)
+    later = [attempts.following(done, StepOptions(), failures=0, preemptions=n, chance=1.0) for n in (2, 3, 4, 5)]
+    assert [(each.is_again, each.pause_s) for each in later] == [(True, 0.0), (True, 1.0), (True, 2.0), (True, 4.0)]
     last = attempts.PREEMPTIONS_MAX + 1
+    assert [attempts.is_failure(done, 0, count) for count in (1, last - 1, last)] == [False, False, True]
     assert not attempts.following(done, StepOptions(), failures=1, preemptions=last, chance=0.5).is_again
+    told = attempts.counted(StepKilled("step x was asked to leave"), 1, StepOptions(), preemptions=last)
+    assert told.message == f"step x was asked to leave, {last} times in a row"
 
 
 def test_a_lost_process_costs_no_retry_but_not_for_ever() -> None:

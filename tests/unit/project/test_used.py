@@ -16,16 +16,16 @@ def step(name: str, seconds: float, cost: float | None = None) -> StepRecord:
 
 
 def test_the_sums_are_those_of_the_steps_that_ran() -> None:
-    text = used.used([step("a", 1.5, 0.25), step("b", 2.0, 0.5), step("c", 0.0)])
+    text = used.used([step("a", 1.5, 0.25), step("b", 2.0, 0.5), step("c", 0.0)], "EUR")
     assert text == (
-        "3.5 s, 7.0 s of processors, 200 MB of memory at most, 2.0 MB read, 1.0 MB written, about 3.5 Wh, cost 0.75"
+        "3.5 s, 7.0 s of processors, 200 MB of memory at most, 2.0 MB read, 1.0 MB written, about 3.5 Wh, cost 0.75 EUR"
     )
 
 
 def test_a_run_from_the_cache_took_nothing_and_no_price_is_no_cost() -> None:
-    assert used.used([step("a", 0.0)]) == ""
-    assert "cost" not in used.used([step("a", 1.0)])
-    assert used.steps([step("a", 0.0)]) == [
+    assert used.used([step("a", 0.0)], "EUR") == ""
+    assert "cost" not in used.used([step("a", 1.0)], "EUR")
+    assert used.steps([step("a", 0.0)], "EUR") == [
         {"step": "a", "status": "cached", "because": "first run", "document": "sha256:d"}
     ]
-    assert used.steps([step("a", 1.0)])[0]["took"] == used.used([step("a", 1.0)])
+    assert used.steps([step("a", 1.0)], "EUR")[0]["took"] == used.used([step("a", 1.0)], "EUR")

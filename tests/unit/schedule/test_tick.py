@@ -18,6 +18,7 @@ from noria.store.replay import difference
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 from noria.testing.workspace import TestClock
+from noria.tracking import run as tracking
 
 
 def workspace(**schedules: ScheduleConfig) -> Workspace:
@@ -389,3 +390,21 @@ def test_a_schedule_survives_the_process_that_met_it() -> None:
     later = open_workspace(project=ws.project, clock=TestClock(moment))
     Watcher(later).look()
     assert [status for _, status in ticks(later)] == ["missed", "waiting"]
+
+
+def test_a_tick_that_is_at_work_is_told_as_running_with_its_run() -> None:
+    ws = workspace(s=every(), t=every())
+    watcher = Watcher(ws)
+    watcher.look()
+    clock(ws).forward(hours=1)
+    watcher.look()
+    job = ws.jobs.claim(["tick"], owner="worker")
+    assert job is not None
+    with tracking.start(ws, "flow", cause=job.key) as begun:
+        (tick,) = control.list_ticks(ws, status="running")
+        assert (tick.ref, tick.status, tick.run) == (job.key, "running", begun.run)
+        assert [each.status for each in control.list_ticks(ws, tick.schedule)] == ["running"]
+    (other,) = control.list_ticks(ws, status="waiting")
+    assert (other.schedule != tick.schedule, other.run) == (True, "")
+    finish(ws)
+    assert {each.status for each in control.list_ticks(ws)} == {"done"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from noria.bootstrap import open_workspace
+from noria.config import Project
 from noria.core.errors import GateClosed, StepFailed
 from noria.project.status import status
 from noria.store.replay import difference
@@ -96,3 +99,37 @@ def test_the_environment_lock_is_kept_and_names_every_distribution(tmp_path: Pat
     assert kept.stat().st_mtime_ns == stamp
     kept.write_text("not json")
     assert environment(tmp_path) == first
+
+
+def test_the_environment_of_a_run_is_stored_anew_where_it_was_altered(tmp_path: Path) -> None:
+    """Most runs share it; one that makes the same bytes puts it right, and does not name what cannot be read."""
+    ws = open_workspace(project=Project(name="p", root=tmp_path))
+    with tracking.start(ws, "flow") as run:
+        pass
+    first = record(ws, run.run)
+    for name in (first.environment, first.host):
+        place = ws.objects.path(name)
+        place.chmod(0o644)
+        place.write_bytes(b"")
+    with tracking.start(ws, "flow") as run:
+        pass
+    second = record(ws, run.run)
+    assert (second.environment, second.host) == (first.environment, first.host)
+    for name in (second.environment, second.host):
+        assert json.loads(ws.objects.get_bytes(name))
+    ws.ledger.database.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(None, "noria runs"), (ValueError("broke"), "noria why RUN"), (KeyboardInterrupt(), "noria run --resume")],
+)
+def test_what_to_do_next_follows_the_newest_run_where_there_is_no_model(
+    ws: Workspace, error: BaseException | None, told: str
+) -> None:
+    assert status(ws).next == "noria data add PATH, then noria run"
+    with suppress(ValueError, KeyboardInterrupt), tracking.start(ws, "flow") as run:
+        assert status(ws).next == ""
+        if error is not None:
+            raise error
+    assert status(ws).next == told.replace("RUN", run.run)

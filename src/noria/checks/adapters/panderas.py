@@ -24,6 +24,7 @@ from noria.checks.suites import patterns
 from noria.checks.suites.rules import KINDS, Rule
 from noria.core.errors import NotFound, ProjectError, UsageError
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.core.words import counted, no_column
 from noria.plugins import keep_zones
 
@@ -86,8 +87,10 @@ def load_schema(root: Path, place: str) -> Any:
     except ModuleNotFoundError as error:
         hint = "pip install 'noria[pandera]'" if error.name == "pandera" else "install it where Noria runs"
         raise NotFound(f"there is no module {error.name!r}", where=place, hint=hint) from error
-    except Exception as raised:  # the boundary to the project's code
-        raise ProjectError(f"{module} cannot be run: {type(raised).__name__}: {raised}", where=place) from raised
+    except KeyboardInterrupt:
+        raise
+    except BaseException as raised:  # the boundary to the project's code, which may raise anything
+        raise ProjectError(f"{module} cannot be run: {error_line(raised)}", where=place) from raised
     finally:
         keep_zones()
         sys.path.remove(str(root))
@@ -117,7 +120,9 @@ def validate(schema: Any, table: pa.Table, *, file: str, first: int = 0) -> list
             found: list[Finding] = []
         except pandera_errors.SchemaErrors as errors:
             found = _findings(errors.failure_cases, table, file, first)
-        except Exception as raised:  # noqa: BLE001  # the boundary to the project's checks: they fail closed
+        except BaseException as raised:  # the boundary to the project's checks: they fail closed
+            if isinstance(raised, KeyboardInterrupt):
+                raise
             rows = table.num_rows
             found = [failed("pandera", "", _crashed(raised), count=rows, total=rows, file=file)]
     for each in said:
@@ -314,5 +319,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def _crashed(raised: Exception) -> str:
-    return f"cannot be evaluated: {type(raised).__name__}: {str(raised).splitlines()[0][:160] if str(raised) else ''}"
+def _crashed(raised: BaseException) -> str:
+    return f"cannot be evaluated: {error_line(raised, 160)}"

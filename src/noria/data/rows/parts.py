@@ -10,11 +10,12 @@ import functools
 import io
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from noria.core import identity
-from noria.core.errors import UsageError
+from noria.core.errors import Corrupt, NotFound, UsageError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON, canonical, is_digest
 from noria.core.lazy import lazy
@@ -397,8 +398,9 @@ def _cached(ws: Workspace, about: JSON, make: Callable[[Path], None]) -> Path:
     key = identity.digest(canonical(about))
     note = ws.project.state / "cache" / "parquet" / key[7:]
     known = note.read_text() if note.is_file() else ""
-    if is_digest(known) and ws.objects.has(identity.Digest(known)):
-        return ws.objects.path(known)
+    with suppress(NotFound, Corrupt):  # gone or altered: it is made again
+        if is_digest(known) and ws.objects.has(known):
+            return ws.objects.path(known)
     with disk_faults(note):
         note.parent.mkdir(parents=True, exist_ok=True)
     part = note.with_suffix(f".{uuid.uuid4().hex}.{mark()}.part")

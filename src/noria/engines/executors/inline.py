@@ -27,7 +27,7 @@ else:
 
 __all__ = ["InlineExecutor"]
 
-STDOUT = 1
+STDOUT, STDERR = 1, 2
 
 ctypes = lazy("ctypes")
 
@@ -45,8 +45,15 @@ class InlineExecutor:
         if task.attempt == 1:
             task.log.write_bytes(b"")
         own = task.node.step.function.__globals__
-        with task.log.open("a", encoding="utf-8", buffering=1) as log, _printing_to(log), exits.kept(task.name, own):
-            done = call.run(task)
+        opened = task.log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        with opened as log, _printing_to(log), exits.kept(task.name, own):
+            handle = os.dup(log.fileno())  # the step has the log itself, and may close it
+            before = os.fstat(handle)
+            try:
+                done = call.run(task)
+            finally:
+                exits.require_open(task.name, handle, before)
+                os.close(handle)
         task.wake()
         return done
 
@@ -66,11 +73,12 @@ def _printing_to(log: TextIO) -> Any:
     """Send what is printed to the log, for this block, and what anything writes to standard output below Python."""
     sink: io.TextIOBase = log  # type: ignore[assignment]  # a text file is one
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        _stdout().send(log.fileno())
+        handle = log.fileno()  # asked now: the step may close what it is given as standard output
+        _stdout().send(handle)
         try:
             yield
         finally:
-            _stdout().release(log.fileno())
+            _stdout().release(handle)
 
 
 class _Stdout:
@@ -81,7 +89,7 @@ class _Stdout:
 
     def __init__(self) -> None:
         self._logs: list[int] = []
-        self._before = -1
+        self._before = self._errors = -1
         self._lock = threading.Lock()
 
     def send(self, log: int) -> None:
@@ -94,6 +102,8 @@ class _Stdout:
                     self._before = os.dup(STDOUT)
                 except OSError:
                     return
+                with contextlib.suppress(OSError):
+                    self._errors = os.dup(STDERR)
             self._logs.append(log)
             os.dup2(log, STDOUT)
 
@@ -109,6 +119,19 @@ class _Stdout:
                 return
             os.dup2(self._before, STDOUT)
             os.close(self._before)
+            if self._errors >= 0:
+                if not _is_open(STDERR):  # a step closed it: the next file that is opened would get its number
+                    os.dup2(self._errors, STDERR)
+                os.close(self._errors)
+                self._errors = -1
+
+
+def _is_open(handle: int) -> bool:
+    try:
+        os.fstat(handle)
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from noria.core.errors import UsageError
-from noria.pipeline.options import size
+from noria.core.size import size_bytes
 from noria.pipeline.room import Capacity
 
 __all__ = ["capacity", "devices", "memory_kills"]
@@ -25,7 +25,7 @@ def capacity(*, slots: int = 0, keeps_limits: bool) -> Capacity:
     cores = _number("NORIA_CPUS") or _cores()
     return Capacity(
         cpu=cores,
-        memory_bytes=size(os.environ.get("NORIA_MEMORY") or 0) or _memory(),
+        memory_bytes=_bytes("NORIA_MEMORY") or _memory(),
         gpu=float(len(devices())),
         slots=slots or max(1, math.ceil(cores)),
         keeps_limits=keeps_limits,
@@ -85,8 +85,15 @@ def _number(variable: str) -> float:
     text = os.environ.get(variable, "")
     try:
         found = float(text or 0)
-    except ValueError as error:
-        raise UsageError(f"{variable}={text} is not a number of cores") from error
+    except ValueError:
+        found = math.nan
     if not 0 <= found < math.inf:
-        raise UsageError(f"{variable}={text} is not a number of cores")
+        raise UsageError(f"{variable}={text} is not a number of cores", hint=f"{variable}=2, or leave it out")
     return found
+
+
+def _bytes(variable: str) -> int:
+    try:
+        return size_bytes(os.environ.get(variable) or "0")
+    except ValueError as error:
+        raise UsageError(f"{variable}: {error}", hint=f"{variable}=2GiB, or leave it out") from error

@@ -389,9 +389,29 @@ def _killed(attempt: Attempt, code: int | None, *, is_of_memory: bool) -> StepKi
         text = f"the process of step {order.name} was killed by SIGKILL as the system ran out of memory"
         hint = "state memory= so that fewer steps run beside it, or take fewer --workers"
     elif code is not None and code < 0:
-        text = f"the process of step {order.name} was killed by {signal.Signals(-code).name}"
-        hint = "out of memory, if nobody sent the signal: see dmesg, or state memory= to get a clear error"
+        text = f"the process of step {order.name} was killed by {_signal(-code)}"
+        hint = _ADVICE.get(-code, "the step, or somebody else, sent that signal; its log: {log}").format(log=order.log)
     else:
         how = "is gone" if code is None else f"ended with exit code {code} and no result"
-        text, hint = f"the process of step {order.name} {how}", order.log
+        text, hint = f"the process of step {order.name} {how}", f"its log: {order.log}"
     return StepKilled(text, where=order.where, hint=hint)
+
+
+_ADVICE: dict[int, str] = {
+    signal.SIGKILL: "out of memory, if nobody sent the signal: see dmesg, or state memory= to get a clear error",
+    signal.SIGXCPU: "it used more processor time than `ulimit -t` allows",
+    signal.SIGXFSZ: "it wrote a larger file than `ulimit -f` allows",
+    signal.SIGALRM: "the step set an alarm (signal.alarm) and did not handle it",
+    **dict.fromkeys(
+        (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT),
+        "compiled code that the step called crashed; the line that called it: {log}",
+    ),
+}
+"""What to do about a signal that ended a step's process. A worker writes to `log` where it crashed."""
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # of those that only real-time programs use

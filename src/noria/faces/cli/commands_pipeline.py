@@ -14,7 +14,6 @@ PIPELINE: Mapping[str, Command] = {
         summary="End a run that is going on; what is done stays done",
         examples=("noria pipeline cancel", "noria pipeline cancel run_01k3 --reason 'wrong data'"),
         positional=("run",),
-        next="noria run --resume",
     ),
     "pipeline logs": Command(
         target="noria.pipeline.steer:logs",

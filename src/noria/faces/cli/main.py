@@ -47,8 +47,8 @@ def run(arguments: Sequence[str]) -> int:
             return _failed(error, is_json)
         _print_error("usage", "an argument is not text in UTF-8", "", "noria --help", is_json)
         return 2
-    except Exception as error:  # the process boundary: everything else becomes an exit code here
-        if os.environ.get("NORIA_DEBUG") == "1":
+    except BaseException as error:  # the process boundary: everything else becomes an exit code here
+        if os.environ.get("NORIA_DEBUG") == "1" or "_NORIA_COMPLETE" in os.environ:  # a shell asks for words: see click
             raise
         return _failed(error, is_json)
 
@@ -218,7 +218,7 @@ def _usage(error: click.ClickException, is_json: bool) -> int:
     return 2
 
 
-def _failed(error: Exception, is_json: bool) -> int:
+def _failed(error: BaseException, is_json: bool) -> int:
     from noria.core.errors import NoriaError
 
     if isinstance(error, NoriaError):

@@ -75,7 +75,8 @@ def audit_help(found: Mapping[str, Any]) -> str:
     if found["kind"] == "signer":
         return (
             "if another clone writes this ledger: noria audit verify --json there tells its `signer`; "
-            "put that line into .noria/signers here. If none does, somebody forged facts"
+            "put that line into .noria/signers here. If .noria/key was lost and made anew: copy the old one back from "
+            "a backup, or put key.pub of an earlier audit export into .noria/signers. If neither, somebody forged facts"
         )
     if found["kind"] == "object":
         return f"copy these files back from a backup of {found['store']}, then noria audit verify{kept}"
