@@ -284,3 +284,20 @@ def test_the_folder_that_one_is_in_becomes_a_project(
     assert 'name = "plans"' in Path("noria.toml").read_text(encoding="utf-8")
     assert "plans" in capsys.readouterr().out
     assert run(["init", ""]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [
+        (["run", "--search"], "noria run --help"),
+        (["run", "--search", "many"], "noria run --help"),
+        (["schedule", "ticks", "--limit"], "noria schedule ticks --help"),
+        (["schedule", "ticks", "--limit", "0"], "noria schedule ticks --limit 20"),
+        (["schedule", "ticks", "nope"], "[schedule.nope] in noria.toml declares one"),
+    ],
+)
+def test_what_is_refused_of_a_command_says_how_that_command_goes_on(
+    capsys: Captured, words: list[str], after: str
+) -> None:
+    assert run(words) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"next:  {after}")
