@@ -183,3 +183,84 @@ def test_code_that_fails_says_where(root: Path) -> None:
     assert "train" in next(stage["text"] for stage in found["stages"] if stage["name"] == "pipeline")
     (root / "pipeline.py").write_text("raise RuntimeError('broken')\n")
     assert stages(noria(root, "test", code=1))["pipeline"] is False
+
+
+ODD = """
+class Odd:
+    \"\"\"A class of the project's own, which no safe format holds.\"\"\"
+
+    def __init__(self, inner):
+        self.inner, self.classes_ = inner, inner.classes_
+
+    def predict_proba(self, x):
+        return weighed(self.inner.predict_proba(x))
+
+    def predict(self, x):
+        return self.inner.predict(x)
+
+
+def weighed(found):
+    return found
+
+
+@nr.step
+def train("""
+
+
+@pytest.mark.parametrize("rules", ["allow_pickle = true", 'clients = { trust = "any" }', ""])
+def test_a_model_of_the_projects_own_class_is_tested_as_far_as_a_run_may_keep_it(root: Path, rules: str) -> None:
+    made = PIPELINE.replace("MORE", "random_state=nr.seed()").replace("@nr.step\ndef train(", ODD.lstrip())
+    (root / "pipeline.py").write_text(
+        made.replace("return make_pipeline(", "return Odd(make_pipeline(").replace(".fit(x, y)", ".fit(x, y))")
+    )
+    (root / "noria.toml").write_text(f"{CONFIG}[model.churn]\n{rules}\n")
+    found = noria(root, "test", code=0 if rules else 1)
+    told = {stage["name"]: stage for stage in found["stages"]}
+    if rules:
+        assert found["ok"], found
+        assert "identical" in told["again"]["text"], "the same bytes in another folder and process"
+        assert found["next"] == "noria run"
+        return
+    assert stages(found) == {"tests": True, "data": True, "pipeline": False, "model": False}
+    assert "nothing allows that" in told["pipeline"]["text"]
+    assert found["next"] == "mend pipeline, model (above), then: noria test"
+
+
+def test_rows_that_the_model_refuses_are_told_in_the_line_and_in_the_report(root: Path) -> None:
+    frame = customers()
+    frame["plan"] = np.where(frame["calls"] > 3, "pro", "basic")
+    frame.to_parquet(root / "customers.parquet")
+    strict = """from sklearn.compose import make_column_transformer
+from sklearn.preprocessing import OrdinalEncoder
+"""
+    made = PIPELINE.replace("from sklearn.pipeline", strict + "from sklearn.pipeline").replace("MORE", "")
+    columns = 'make_column_transformer((OrdinalEncoder(), ["plan"]), remainder="passthrough")'
+    (root / "pipeline.py").write_text(made.replace("make_pipeline(Standard", f"make_pipeline({columns}, Standard"))
+    told = {stage["name"]: stage for stage in noria(root, "test", "--junit", "../j.xml")["stages"]}
+    assert "it refuses rows with a value never seen in plan" in told["model"]["text"]
+    said = {
+        case.get("name"): case.findtext("system-out")
+        for case in ElementTree.parse(root.parent / "j.xml").iter("testcase")
+    }
+    assert "1 refused by name: plan" in str(said["values never seen"])
+
+
+def test_tests_may_open_the_project_and_run_it_and_production_stays(root: Path) -> None:
+    noria(root, "run")
+    (root / "tests" / "test_store.py").write_text(
+        "import noria as nr\n\n\ndef test_runs():\n"
+        "    project = nr.open('.')\n    assert project.run().model == 'churn'\n    assert project.run().ok\n"
+    )
+    before = production(root)
+    found = {stage["name"]: stage for stage in noria(root, "test")["stages"]}
+    assert found["tests"]["text"] == "2 of 2 passed", found["tests"]["output"]
+    assert production(root) == before
+
+
+def test_a_test_that_ends_the_process_is_not_told_as_no_test(root: Path) -> None:
+    (root / "tests" / "test_churn.py").write_text("import os\n\n\ndef test_one():\n    os._exit(0)\n")
+    found = noria(root, "test", "--junit", "../reports/j.xml", code=1)
+    told = {stage["name"]: stage["text"] for stage in found["stages"]}
+    assert "exit code 0 before it had a report" in told["tests"]
+    assert found["junit"] == str(root.parent.resolve() / "reports" / "j.xml")
+    assert found["next"] == "mend tests (above), then: noria test"

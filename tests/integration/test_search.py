@@ -180,6 +180,9 @@ def test_poor_trials_are_pruned_and_recorded_as_such(tmp_path: Path) -> None:
     pruned = [trial for trial in trials if trial.state == "pruned"]
     assert pruned
     assert all("pruned at step" in trial.reason and trial.value is None for trial in pruned)
+    with ws.ledger.read() as tx:
+        runs = [tracking.run(tx, trial.run) for trial in pruned]
+    assert {made.status for made in runs if made is not None} == {"stopped"}, "nothing has failed"
     assert all(ws.objects.get_json(trial.reports) for trial in pruned)
     assert all(dict(trial.params)["train.c"] != 1.0 for trial in pruned)
     assert report["search"]["best"] == next(trial.trial for trial in trials if trial.value == report["search"]["value"])
@@ -447,3 +450,19 @@ def test_a_trial_asked_to_leave_is_begun_again_and_one_that_is_killed_has_failed
     assert [made.status for made in runs if made is not None] == ["preempted", "preempted", "finished"]
     assert trials[number_of[left]].params["train.c"] == left, "with the parameters that it was given"
     assert difference(ws.ledger) == []
+
+
+def test_the_first_trial_is_what_the_pipeline_says_also_where_no_range_holds_it(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", "report")
+    text = (root / "pipeline.py").read_text()
+    (root / "pipeline.py").write_text(text.replace("nr.Range(0.001, 100.0, log=True)", "nr.Range(2.0, 3.0)"))
+    study = found(noria(root, "run", "--search", "2", "--seed", "4", "--json"))["search"]
+    first, second = study["trials"]
+    assert (first["origin"], first["state"], first["params"]) == (
+        "default",
+        "done",
+        {"train.c": 1.0, "train.mode": "plain"},
+    )
+    assert 2.0 <= second["params"]["train.c"] <= 3.0
+    assert study["value"] >= first["value"]
+    assert found(noria(root, "search", "show", "last", "--json"))["study"] == study["study"], "the newest"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import types
 import typing
@@ -74,7 +75,9 @@ def value_of(expected: Any, value: Any, where: str, path: str) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise ConfigError(f"{path} must be {_word(expected)}, not {value!r}", where=where)
+        raise ConfigError(
+            f"{path} must be {_word(expected)}, not {_shown(value)}", where=where, hint=_quoted(expected, value, path)
+        )
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{path} must be a finite number, not {value}", where=where)
     if value and path.rpartition(".")[2] in _DURATIONS and isinstance(value, str):
@@ -95,7 +98,7 @@ def value_of(expected: Any, value: Any, where: str, path: str) -> Any:
 def table_of(value: Any, where: str, path: str) -> Mapping[str, Any]:
     """The value, if it is a table. Raises: ConfigError."""
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{path} must be a table, not {value!r}", where=where)
+        raise ConfigError(f"{path} must be a table, not {_shown(value)}", where=where)
     return value
 
 
@@ -118,3 +121,19 @@ def unknown_key(key: str, known: tuple[str, ...], where: str, path: str, hint: s
 
 def _word(kind: Any) -> str:
     return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else repr(value)
+
+
+def _quoted(expected: Any, value: Any, path: str) -> str:
+    """How a text is written, where something else stands for one."""
+    if expected is not str:
+        return ""
+    key = path.rpartition(".")[2]
+    text = _shown(value) if isinstance(value, datetime.date | datetime.time) else "…"
+    return f'a text stands in quotes: {key} = "{text}"'

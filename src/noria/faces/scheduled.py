@@ -23,6 +23,7 @@ from noria.faces.orphan import on_parent_end
 from noria.faces.priority import follow
 from noria.faces.working import LEASE_S, carry_out
 from noria.schedule import work
+from noria.schedule.settings import Current
 from noria.store.workspace import Workspace
 
 __all__ = ["Slots", "main"]
@@ -36,13 +37,17 @@ class Slots:
 
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
+        self._current = Current(ws.project)
+        self._is_needed = False
         self._running: list[subprocess.Popen[bytes]] = []
 
     def fill(self) -> int:
         """Start a process for each job that waits, as far as there is room; gives how many were started."""
         self._running = [process for process in self._running if not _is_over(process)]
         started = 0
-        while self._ws.project.schedules and len(self._running) < max(1, self._ws.project.server.max_scheduled):
+        # Once there was a schedule, also without one: what it still asked for ends, and says why.
+        self._is_needed = self._is_needed or bool(self._current.schedules())
+        while self._is_needed and len(self._running) < max(1, self._ws.project.server.max_scheduled):
             owner = f"scheduled/{uuid.uuid4().hex}"
             job = self._ws.jobs.claim(work.KINDS, owner=owner, lease_s=LEASE_S)
             if job is None:

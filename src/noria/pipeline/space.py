@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+import sys
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from noria.core.errors import ProjectError, UsageError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.given import fits
 from noria.pipeline.step import Choice, Const, Log, StepNode
 
 __all__ = ["Dimension", "Range", "space_of"]
 
 _PLAIN = (str, int, float, bool, type(None))
+_MARKS = "Annotated[float, nr.Range(0.01, 0.3)], or nr.Choice([1, 2]) or nr.Log(0.01, 0.3) in its place"
+_EXACT = 2.0**53
+"""Up to here every whole number is one of a float's, and has its neighbours."""
 
 
 @frozen
@@ -79,41 +85,93 @@ def space_of(definition: PipelineDefinition, fixed: Collection[str] = ()) -> dic
 
 
 def _marks(node: StepNode) -> Mapping[str, Range | Log | Choice]:
-    """The search marks of a step's parameters, by name."""
+    """The search marks of a step's parameters, by name. Raises: ProjectError for one that would not be heeded."""
     found = {}
     for name, hint in node.step.hints().items():
-        if name != "return" and typing.get_origin(hint) is typing.Annotated:
-            for item in typing.get_args(hint)[1:]:
-                if isinstance(item, Range | Log | Choice):
-                    found[name] = item
+        full, where = f"{node.name}.{name}", node.step.where
+        items = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+        marks = [item for item in items if isinstance(item, Range | Log | Choice)]
+        bare = [item for item in items if item in (Range, Log, Choice)]
+        if bare:
+            raise ProjectError(f"{full}: nr.{bare[0].__name__} stands without its values", where=where, hint=_MARKS)
+        if len(marks) > 1:
+            raise ProjectError(f"{full} has {len(marks)} ranges, and a search needs one", where=where, hint=_MARKS)
+        if any(isinstance(item, Range | Log | Choice) for item in _inner(hint)):
+            text = f"{full}: its range stands inside of its type, and belongs around the whole of it"
+            raise ProjectError(text, where=where, hint=_MARKS)
+        if marks and name != "return":
+            found[name] = marks[0]
     return found
 
 
+def _inner(hint: Any) -> Iterator[Any]:
+    """What `Annotated` says of parts of a type, not of the whole."""
+    inner = typing.get_args(hint)
+    for part in inner[:1] if typing.get_origin(hint) is typing.Annotated else inner:
+        if typing.get_origin(part) is typing.Annotated:
+            yield from typing.get_args(part)[1:]
+        yield from _inner(part)
+
+
 def _dimension(full: str, node: StepNode, name: str, mark: Range | Log | Choice, default: Any) -> Dimension:
-    where = node.step.where
+    where, kind = node.step.where, typing.get_args(node.step.hints()[name])[0]
+    if not _is_plain(default):
+        text = f"{full} is {str(default)[:40]!r} in the pipeline: a search begins with that, so it is a plain value"
+        raise ProjectError(text, where=where, hint="a text, a finite number, true, false or None")
     if isinstance(mark, Choice):
-        values = mark.values
-        if len(values) < 1 or not all(isinstance(value, _PLAIN) for value in values):
-            raise ProjectError(f"{full}: a Choice is of texts, numbers, true, false or None", where=where)
-        return Dimension(name=full, kind="choice", choices=tuple(values), default=default)
-    kind = typing.get_args(node.step.hints()[name])[0]
+        return _choice(full, mark, kind, default, where)
     if kind not in (int, float):
         raise ProjectError(f"{full}: a range is of int or float, not {kind}", where=where)
-    log, step = (True, None) if isinstance(mark, Log) else (mark.log, mark.step)
-    if not (math.isfinite(mark.low) and math.isfinite(mark.high) and mark.low < mark.high):
-        raise ProjectError(f"{full}: from {mark.low} to {mark.high} is no range", where=where)
-    if log and (mark.low <= 0 or step):
+    log, given = (True, None) if isinstance(mark, Log) else (mark.log, mark.step)
+    ends = (mark.low, mark.high) if given is None else (mark.low, mark.high, given)
+    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in ends):
+        raise ProjectError(f"{full}: a range is of numbers, not of {str(ends)[:60]}", where=where, hint=_MARKS)
+    low, high, *steps = map(_finite, ends)
+    step = steps[0] if steps else None
+    if not low < high:
+        raise ProjectError(f"{full}: from {low:g} to {high:g} is no range", where=where)
+    if log and (low <= 0 or step is not None):
         raise ProjectError(f"{full}: a logarithmic range begins above 0 and has no step", where=where)
-    if step is not None and step <= 0:
-        raise ProjectError(f"{full}: the step {step} is not above 0", where=where)
-    if kind is int and not all(float(each).is_integer() for each in (mark.low, mark.high, step or 1)):
+    if step is not None and not step > 0:
+        raise ProjectError(f"{full}: the step {step:g} is not above 0", where=where)
+    if kind is int and not all(map(float.is_integer, (low, high, step or 1.0))):
         raise ProjectError(f"{full}: a range of int has whole ends and a whole step", where=where)
-    return Dimension(
-        name=full,
-        kind=kind.__name__,
-        low=float(mark.low),
-        high=float(mark.high),
-        log=log,
-        step=step,
-        default=default,
-    )
+    if not _is_narrow(low, high, step, kind):
+        text = f"{full}: from {low:g} to {high:g} is more than a search can divide"
+        raise ProjectError(text, where=where, hint="nearer ends; nr.Log(low, high) for a range of many sizes")
+    if step is not None and _divided(low, high, step).denominator != 1:
+        text = f"{full}: steps of {step:g} from {low:g} do not come to {high:g}, and a range has both its ends"
+        raise ProjectError(text, where=where, hint="another end or step; nr.Choice([…]) takes any values")
+    return Dimension(name=full, kind=kind.__name__, low=low, high=high, log=log, step=given, default=default)
+
+
+def _choice(full: str, mark: Choice, kind: Any, default: Any, where: str) -> Dimension:
+    values = mark.values
+    if not values or not all(map(_is_plain, values)):
+        raise ProjectError(f"{full}: a Choice is of texts, finite numbers, true, false or None", where=where)
+    for value in values:
+        if not fits(value, kind) and not (value == default and type(value) is type(default)):
+            text = f"{full}: the Choice has {str(value)[:40]!r}, which its type does not allow"
+            raise ProjectError(text, where=where, hint=f"Annotated[TYPE, …] with a TYPE that takes {str(values)[:60]}")
+    return Dimension(name=full, kind="choice", choices=tuple(values), default=default)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, _PLAIN) and (not isinstance(value, float) or math.isfinite(value))
+
+
+def _finite(number: float) -> float:
+    """A number as a float; NaN, which no comparison holds for, where it is none."""
+    return float(number) if abs(number) <= sys.float_info.max else math.nan
+
+
+def _is_narrow(low: float, high: float, step: float | None, kind: type) -> bool:
+    """Whether numbers between two ends can be told apart."""
+    if kind is int:
+        return max(abs(low), abs(high)) <= _EXACT
+    return math.isfinite(high - low) and (step is None or _divided(low, high, step) <= _EXACT)
+
+
+def _divided(low: float, high: float, step: float) -> Fraction:
+    """How many steps lie between two ends, exactly as they are written: 0.1 is a tenth here."""
+    return (Fraction(str(high)) - Fraction(str(low))) / Fraction(str(step))

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from noria.core.errors import NoriaError, UsageError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
+from noria.packaging import permits
 from noria.pipeline.define import load_pipelines
 from noria.registry.behaviour import Case
 from noria.store.disk import disk_faults
@@ -63,6 +64,7 @@ class TestReport:
     ok: bool
     stages: tuple[Stage, ...]
     junit: str
+    next: str
 
 
 @verb(permission="project.test", name="test", where="project")
@@ -70,7 +72,8 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
     """Run pytest, the data checks, the pipeline on a sample, and the tests that any model must pass.
 
     Of the model that the sample gives: its loss is finite and beats the best constant; it answers the same
-    after it was saved and loaded, one row alone, with values missing or never seen; it does not heed the
+    after it was saved and loaded, one row alone; rows with values missing or never seen it answers, or refuses
+    by the name of the column where its signature says so, and the verdict says which; it does not heed the
     order of rows, knows neither key nor label nor its holdout, and keeps what [model.NAME.behaviour]
     declares. Then all is done again: the same data and seed must give the same bits. Nothing of this
     touches the project's ledger or objects.
@@ -86,7 +89,9 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
     with Scratch("test") as scratch:
         stages = list(_stages(ws, scratch.resolve(), suites, sample))
     _write_junit(target, stages, suites)
-    return TestReport(ok=all(stage.ok for stage in stages), stages=tuple(stages), junit=str(target))
+    bad = [stage.name for stage in stages if not stage.ok]
+    after = f"mend {', '.join(bad)} (above), then: noria test" if bad else "noria run"
+    return TestReport(ok=not bad, stages=tuple(stages), junit=str(target), next=after)
 
 
 def _target(root: Path, junit: str) -> Path:
@@ -99,7 +104,7 @@ def _target(root: Path, junit: str) -> Path:
         raise UsageError(f"--junit {junit[:80]!r} is not in a folder: {above} is a file")
     with disk_faults(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    return target
+    return target.parent.resolve() / target.name
 
 
 def _stages(ws: Workspace, folder: Path, suites: list[ElementTree.Element], sample: int) -> Iterator[Stage]:
@@ -142,18 +147,22 @@ def _stage(name: str, work: Callable[[], Stage]) -> Stage:
 def _pytest(ws: Workspace, folder: Path, suites: list[ElementTree.Element]) -> Stage:
     if not (ws.project.root / "tests").is_dir():
         return Stage(name="tests", ok=False, seconds=0.0, text="there is no folder tests/: write one test at least")
-    report = folder / "pytest.xml"
+    report, project = folder / "pytest.xml", folder / "tests" / "project"
+    _copy_for_tests(ws, project, folder)
     words = ["-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", f"--junitxml={report}", "tests"]
     stores = {"NORIA_DATABASE": f"sqlite:///{folder / 'tests.db'}", "NORIA_OBJECTS": str(folder / "tests-objects")}
-    done = _run([sys.executable, *words], ws.project.root, {**stores, "PYTHONDONTWRITEBYTECODE": "1"})
+    done = _run([sys.executable, *words], project, {**stores, "PYTHONDONTWRITEBYTECODE": "1"})
     if report.is_file():
         suites.extend(ElementTree.parse(report).getroot().iter("testsuite"))  # our own child wrote it
     count = sum(int(suite.get("tests", "0")) for suite in suites)
     failed = sum(int(suite.get("failures", "0")) + int(suite.get("errors", "0")) for suite in suites)
-    if done.returncode == PYTEST_NOTHING_COLLECTED or (done.returncode == 0 and count == 0):
-        return Stage(name="tests", ok=False, seconds=0.0, text="tests/ holds no test", output=_tail(done))
     if "No module named pytest" in done.stderr:
         return Stage(name="tests", ok=False, seconds=0.0, text="pytest is not installed: pip install pytest")
+    if not report.is_file():
+        text = f"pytest ended with exit code {done.returncode} before it had a report: did a test end the process?"
+        return Stage(name="tests", ok=False, seconds=0.0, text=text, output=_tail(done))
+    if done.returncode == PYTEST_NOTHING_COLLECTED or (done.returncode == 0 and count == 0):
+        return Stage(name="tests", ok=False, seconds=0.0, text="tests/ holds no test", output=_tail(done))
     ok = done.returncode == 0 and failed == 0
     text = f"{count - failed} of {count} passed"
     return Stage(name="tests", ok=ok, seconds=0.0, text=text, output="" if ok else _tail(done))
@@ -261,6 +270,7 @@ def _model(ws: Workspace, project: Path, folder: Path) -> Stage:
     text = f"{len(cases) - len(bad)} of {len(cases)} tests" + (
         f"; not: {', '.join(c.name for c in bad)}" if bad else ""
     )
+    text = "; ".join([text, *(case.limit for case in cases if case.limit)])
     return Stage(name="model", ok=bool(cases) and not bad, seconds=0.0, text=text, output=output, cases=cases)
 
 
@@ -308,8 +318,34 @@ def _copy_project(ws: Workspace, folder: Path, without: set[str]) -> None:
     shutil.copytree(ws.project.root, folder, ignore=ignore, symlinks=True)
 
 
+def _copy_for_tests(ws: Workspace, folder: Path, scratch: Path) -> None:
+    """The project as its own tests may use it, its store too: without state and pins, the sources of its data linked.
+
+    In the project itself a test that opens the store would find the state of one ledger beside another that is empty.
+    """
+    given = [Path(config.source) for config in ws.project.data.values() if config.source and "://" not in config.source]
+    sources = [source for source in given if not source.is_absolute()]
+    linked = {os.path.normpath(ws.project.root / source) for source in sources}
+    skipped = {".noria", ".git", "noria.lock", ".venv", "venv", "traffic"}
+
+    def ignore(place: str, names: list[str]) -> set[str]:
+        is_top = Path(place) == ws.project.root
+        apart = {name for name in names if os.path.normpath(Path(place) / name) in linked}
+        return apart | {name for name in names if name == "__pycache__" or (is_top and name in skipped)}
+
+    shutil.copytree(ws.project.root, folder, ignore=ignore, symlinks=True)
+    for source in sources:
+        place, real = Path(os.path.normpath(folder / source)), ws.project.root / source
+        if place.is_relative_to(scratch) and real.exists() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(real.resolve())
+
+
 def _config(ws: Workspace, sources: Mapping[str, str]) -> str:
-    """A noria.toml for a trial: the same pipeline and seed; no gates, since a sample proves no quality."""
+    """A noria.toml for a trial: the same pipeline and seed, and what its models may be kept as.
+
+    No gates, since a sample proves no quality.
+    """
     project = ws.project
     lines = ["[project]", f"name = {json.dumps(project.name)}", f"pipeline = {json.dumps(project.pipeline)}"]
     lines += [f"seed = {project.seed}", f"clock = {json.dumps(project.clock)}"]
@@ -319,6 +355,9 @@ def _config(ws: Workspace, sources: Mapping[str, str]) -> str:
         config = project.data.get(name)
         if config is not None and config.checks and not source.startswith("sample/"):
             lines.append(f"checks = {json.dumps(config.checks)}")
+    for name in project.models:
+        if permits.is_allowed(ws, name):
+            lines += ["", f"[model.{json.dumps(name)}]", "allow_pickle = true"]
     return "\n".join(lines) + "\n"
 
 
@@ -408,3 +447,5 @@ def _suite(root: ElementTree.Element, name: str, cases: Sequence[tuple[str, floa
         made = ElementTree.SubElement(own, "testcase", classname=name, name=case, time=f"{seconds:.3f}")
         if not ok:
             ElementTree.SubElement(made, "failure", message=text).text = output
+        elif text:
+            ElementTree.SubElement(made, "system-out").text = text

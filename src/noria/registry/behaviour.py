@@ -1,8 +1,9 @@
 """What any model must do, whatever it is about: tests that its schema gives, each with what was seen.
 
-Asked of a model as servers ask it, by rows: one row alone, with values missing, with values never seen. It
-does not heed the order of the rows, gives the same twice, knows neither the key nor the label, and keeps what
-noria.toml declares: columns that may not matter, columns that may only push one way.
+Asked of a model as servers ask it, by rows: one row alone, with values missing, with values never seen (where its
+signature says no to these it must refuse by the name of the column, and the case says which). It does not heed the
+order of the rows, gives the same twice, knows neither the key nor the label, and keeps what noria.toml declares:
+columns that may not matter, columns that may only push one way.
 """
 
 from __future__ import annotations
@@ -26,25 +27,31 @@ else:
     np, pd = lazy("numpy"), lazy("pandas")
 stats = lazy("scipy.stats")
 
-__all__ = ["Broken", "Case", "Subject", "Test", "ask", "cases", "rows_of"]
+__all__ = ["Broken", "Case", "Seen", "Subject", "Test", "ask", "cases", "rows_of"]
 
 ROWS = 200
 SAME = 1e-9
 """Scores of equal rows may be this far apart: the tolerance that golden rows have in serving."""
 AGAINST = 0.2
 """A declared direction holds if the mean follows it and at most this share of rows goes against it."""
+NAMED = 5
+"""So many columns are named in a line."""
 TELLS_ALL = 0.999
 """A single input that ranks, or follows, the label better than this is the label under another name."""
 
 
 @frozen(kw_only=True)
 class Case:
-    """One test: `group` is training or behaviour, `text` what was seen."""
+    """One test: `group` is training or behaviour, `text` what was seen.
+
+    `limit` says what the model does not do though the test holds: rows that it refuses by the name of a column.
+    """
 
     group: str
     name: str
     ok: bool
     text: str
+    limit: str = ""
 
 
 @frozen(kw_only=True)
@@ -57,7 +64,15 @@ class Subject:
     declared: BehaviourConfig
 
 
-Test = Callable[[Any, "list[dict[str, Any]]"], str]
+@frozen
+class Seen:
+    """What a test saw, and the `limit` of the model that it met on the way."""
+
+    text: str
+    limit: str
+
+
+Test = Callable[[Any, "list[dict[str, Any]]"], "str | Seen"]
 """Of a subject and some of its rows: gives what was seen; raises Broken if it is not as it must be."""
 
 
@@ -86,7 +101,9 @@ def rows_of(subject: Subject) -> list[dict[str, Any]]:
 def ask(group: str, name: str, test: Test, subject: Subject, rows: list[dict[str, Any]]) -> Case:
     """The outcome of one test; what the platform refuses is a no with its reason."""
     try:
-        return Case(group=group, name=name, ok=True, text=test(subject, rows))
+        seen = test(subject, rows)
+        text, limit = (seen, "") if isinstance(seen, str) else (seen.text, seen.limit)
+        return Case(group=group, name=name, ok=True, text=text, limit=limit)
     except Broken as broken:
         return Case(group=group, name=name, ok=False, text=str(broken))
     except NoriaError as error:
@@ -101,11 +118,11 @@ def _one_row(subject: Subject, rows: list[dict[str, Any]]) -> str:
     return "a row alone has the score that it has among others"
 
 
-def _missing(subject: Subject, rows: list[dict[str, Any]]) -> str:
+def _missing(subject: Subject, rows: list[dict[str, Any]]) -> str | Seen:
     return _changed_cells(subject, rows, lambda field: (None, not field.column.nullable), "a value missing")
 
 
-def _unseen(subject: Subject, rows: list[dict[str, Any]]) -> str:
+def _unseen(subject: Subject, rows: list[dict[str, Any]]) -> str | Seen:
     texts = [f for f in subject.predictor.rows.fields if f.column.type in ("text", "category")]
     if not texts:
         return "no input is a text or a category"
@@ -119,9 +136,12 @@ def _unseen_value(field: Field) -> tuple[Any, bool] | None:
 
 def _changed_cells(
     subject: Subject, rows: list[dict[str, Any]], change: Callable[[Field], tuple[Any, bool] | None], what: str
-) -> str:
-    """In each column, one row of several gets a value: a finite score, or a refusal that names the column."""
-    asked = refused = 0
+) -> str | Seen:
+    """In each column, one row of several gets a value: a finite score, or a refusal that names the column.
+
+    A refusal is the model's signature at work and no fault, but whoever is to send such rows must hear of it.
+    """
+    asked, refused = 0, list[str]()
     for field in subject.predictor.rows.fields:
         given = change(field)
         if given is None:
@@ -135,7 +155,7 @@ def _changed_cells(
         except RowRefused as error:
             if not is_refused or error.column != field.name:
                 raise Broken(f"with {what} in {field.name}: {error.message}") from error
-            refused += 1
+            refused.append(field.name)
             continue
         except NoriaError as error:
             raise Broken(f"with {what} in {field.name} it fails: {error.message}") from error
@@ -143,7 +163,12 @@ def _changed_cells(
             raise Broken(f"{what} in {field.name} must be refused by its signature, and was answered")
         if not np.isfinite(scores).all():
             raise Broken(f"with {what} in {field.name} its score is not finite")
-    return f"{asked - refused} columns answered, {refused} refused by name"
+    text = f"{asked - len(refused)} columns answered, {len(refused)} refused by name"
+    if not refused:
+        return text
+    more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+    named = ", ".join(refused[:NAMED]) + more
+    return Seen(f"{text}: {named}", f"it refuses rows with {what} in {named}")
 
 
 def _order(subject: Subject, rows: list[dict[str, Any]]) -> str:

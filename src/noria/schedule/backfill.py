@@ -12,7 +12,7 @@ from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.schedule import records, times
 from noria.schedule.facts import TickDecided
-from noria.schedule.settings import near
+from noria.schedule.settings import declared, near
 from noria.schedule.tick import partitions_of, place, queue
 from noria.store.workspace import Workspace
 
@@ -63,9 +63,7 @@ def backfill(
         a tick, ahead of now, or of more than 10,000 ticks.
     Example: noria schedule backfill nightly --from 2026-01-01 --to 2026-02-01
     """
-    config = ws.project.schedules.get(name)
-    if config is None:
-        raise NotFound(f"there is no schedule {name!r}", hint=near(name, ws.project.schedules))
+    config = _config(ws, name)
     chosen = _partitions(config, partitions)
     rule = times.rule(config, place(ws, name))
     moments = _moments(ws, rule, start, end, len(chosen))
@@ -73,10 +71,10 @@ def backfill(
     with ws.ledger.transaction() as tx:
         for moment, partition in itertools.product(moments, chosen):
             due = utc_text(moment)
-            known = records.ticks_at(tx, name, due, partition)
-            if any(tick.status == "waiting" for tick in known):
+            earlier = records.ticks_at(tx, name, due, partition)
+            if any(tick.status == "waiting" for tick in earlier):
                 waiting += 1
-            elif not again and any(tick.status == "done" for tick in known):
+            elif not again and any(tick.status == "done" for tick in earlier):
                 done += 1
             else:
                 number = records.next_round(tx, name, due, partition)
@@ -109,6 +107,13 @@ def backfill(
     )
 
 
+def _config(ws: Workspace, name: str) -> ScheduleConfig:
+    known = declared(ws.project)
+    if name not in known:
+        raise NotFound(f"there is no schedule {name!r}", hint=near(name, known))
+    return known[name]
+
+
 def _partitions(config: ScheduleConfig, wanted: list[str] | None) -> tuple[str, ...]:
     known = tuple(partitions_of(config))
     for each in wanted or ():
@@ -123,12 +128,16 @@ def _moments(ws: Workspace, rule: times.Rule, start: str, end: str, partitions: 
     last = _moment(end, rule, "--to") if end else now
     if last > now:
         raise UsageError(f"--to {end} is ahead of now", hint="what is to come is the clock's matter")
+    if last <= first:
+        shown = end or "(now)"
+        raise UsageError(f"--to {shown} is not after --from {start}", hint="--to is the first moment not asked for")
     limit = MAX_BACKFILL // partitions
     # following() gives what is later, and the stretch begins with its first moment.
     coming = times.following(rule, first - times.SECOND / 1_000_000)
     found = list(itertools.islice(itertools.takewhile(lambda moment: moment < last, coming), limit + 1))
     if not found:
-        raise UsageError(f"no tick lies from {times.text_of(first)} to {times.text_of(last)}")
+        text = f"no tick lies from {times.text_of(first)} to {times.text_of(last)}"
+        raise UsageError(text, hint="noria schedule list says when it ticks; --to is exclusive")
     if len(found) > limit:
         raise UsageError(f"the stretch has more than {MAX_BACKFILL} ticks", hint="take it in parts")
     return found
@@ -138,7 +147,9 @@ def _moment(text: str, rule: times.Rule, option: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{option} {text!r} is no day or moment such as 2026-01-31 or 2026-01-31T06:00") from error
+        raise UsageError(
+            f"{option} {text!r} is no day or moment", hint=f"{option} 2026-01-31, or 2026-01-31T06:00"
+        ) from error
     if len(text) <= len("2026-01-31"):
         found = datetime.combine(found.date(), time())
     return found if found.tzinfo is not None else found.replace(tzinfo=rule.zone)

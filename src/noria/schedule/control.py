@@ -12,10 +12,10 @@ from noria.core.clock import instant, utc_text
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
-from noria.schedule import records, times
+from noria.schedule import params, records, times
 from noria.schedule.facts import SchedulePaused, ScheduleResumed, ScheduleSet, TickDecided
 from noria.schedule.records import TickRecord
-from noria.schedule.settings import near
+from noria.schedule.settings import declared, near
 from noria.schedule.tick import partitions_of, place, queue
 from noria.store.ledger import Transaction
 from noria.store.workspace import Workspace
@@ -43,7 +43,7 @@ class ScheduleLine:
     """A schedule: when, what, its next tick and the last one with what came of it. Times are UTC texts.
 
     `state` is on, paused, or new (no process has met it: `noria up` does). `waiting` counts ticks that
-    have not ended.
+    have not ended. `fault` says why its parameters cannot be given to the pipeline, where that was asked.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ScheduleLine:
     last_status: str
     last_run: str
     waiting: int
+    fault: str = ""
 
 
 @frozen(kw_only=True)
@@ -96,12 +97,18 @@ class Triggered:
 
 
 @verb(permission="schedule.read", changes=False, name="list", where="project")
-def list_schedules(ws: Workspace) -> list[ScheduleLine]:
+def list_schedules(ws: Workspace, *, check: bool = False) -> list[ScheduleLine]:
     """Every schedule of noria.toml: when it ticks, what it does, the next tick and the last.
 
-    Example: noria schedule list
+    Args:
+        check: also say which parameters the pipeline does not take; its code is read for that.
+    Example: noria schedule list --check
     """
-    return [_line(ws, name, config) for name, config in ws.project.schedules.items()]
+    configs = declared(ws.project)
+    lines = [_line(ws, name, config) for name, config in configs.items()]
+    if not check:
+        return lines
+    return [replace(line, fault=params.fault(ws.project, configs[line.name])) for line in lines]
 
 
 @verb(permission="schedule.read", changes=False, name="next", where="project")
@@ -114,7 +121,7 @@ def upcoming(ws: Workspace, name: str = "", count: int = 5) -> list[Upcoming]:
     Example: noria schedule next nightly --count 10
     """
     if not 1 <= count <= MAX_TICKS:
-        raise UsageError(f"count is {count}, not from 1 to {MAX_TICKS}")
+        raise UsageError(f"count is {count}, not from 1 to {MAX_TICKS}", hint="noria schedule next --count 10")
     found: list[tuple[datetime, Upcoming]] = []
     for each, config in _chosen(ws, name).items():
         rule = times.rule(config, place(ws, each))
@@ -132,9 +139,13 @@ def list_ticks(ws: Workspace, name: str = "", limit: int = 20, status: str = "")
     """Ticks and what came of each, the last decided first.
 
     Args:
+        limit: how many, at most 1000.
         status: only those that are waiting, running, done, stopped, failed, skipped or missed.
+    Raises: NotFound for a name that noria.toml has not and that never ticked; UsageError.
     Example: noria schedule ticks nightly --status failed
     """
+    if not 1 <= limit <= MAX_TICKS:
+        raise UsageError(f"limit is {limit}, not from 1 to {MAX_TICKS}", hint="noria schedule ticks --limit 20")
     known = ("waiting", "running", "done", "stopped", "failed", "skipped", "missed")
     if status and status not in known:
         raise UsageError(f"{status!r} is no status of a tick", hint=near(status, known))
@@ -143,7 +154,10 @@ def list_ticks(ws: Workspace, name: str = "", limit: int = 20, status: str = "")
             found = sorted(records.open_ticks(tx, name), key=lambda tick: -tick.seq)
         else:
             found = records.ticks(tx, name, status=status, limit=limit)
+        is_met = not name or bool(found) or records.schedule(tx, name) is not None
         runs = {run.cause: run.run for run in tracking.running(tx)}
+    if not is_met:
+        _chosen(ws, name)
     at_work = {job.key for job in ws.jobs.waiting() if job.state == "running"}
     told = [shown(_going_on(tick, runs) if tick.ref in at_work else tick) for tick in found]
     return [tick for tick in told if status in ("", tick.status)][:limit]
@@ -247,12 +261,12 @@ def _queued(ws: Workspace, name: str, made: list[str]) -> Triggered:
 
 def _one(ws: Workspace, name: str) -> ScheduleConfig:
     if not name:
-        raise UsageError("no schedule is named", hint=f"schedules: {', '.join(ws.project.schedules) or 'none'}")
+        raise UsageError("no schedule is named", hint=f"schedules: {', '.join(declared(ws.project)) or 'none'}")
     return _chosen(ws, name)[name]
 
 
 def _chosen(ws: Workspace, name: str) -> dict[str, ScheduleConfig]:
-    known = dict(ws.project.schedules)
+    known = dict(declared(ws.project))
     if name and name not in known:
         hint = near(name, known) if known else f"[schedule.{name}] in noria.toml declares one"
         raise NotFound(f"there is no schedule {name!r}", hint=hint)

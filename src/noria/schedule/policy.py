@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from noria.config import ScheduleConfig
 from noria.core.frozen import frozen
 
-__all__ = ["MAX_LATE", "MAX_WAITING", "Decision", "decide"]
+__all__ = ["MAX_LATE", "MAX_WAITING", "Decision", "Stretch", "decide"]
 
 MAX_LATE = 1000
 """So many ticks are caught up, at most; older ones are missed."""
@@ -31,12 +31,28 @@ class Decision:
     count: int = 1
 
 
+@frozen
+class Stretch:
+    """Moments in a row of which only the ends and the number are known."""
+
+    first: datetime
+    last: datetime
+    count: int
+
+
 def decide(
-    config: ScheduleConfig, due: Sequence[datetime], *, now: datetime, grace: timedelta, waiting: Sequence[str]
+    config: ScheduleConfig,
+    due: Sequence[datetime],
+    *,
+    now: datetime,
+    grace: timedelta,
+    waiting: Sequence[str],
+    older: Stretch | None = None,
 ) -> list[Decision]:
     """What becomes of each moment of `due` (oldest first, none decided before), given the ticks that have not ended.
 
-    `waiting` are the refs of earlier ticks of the clock that have not ended, oldest first.
+    `waiting` are the refs of earlier ticks of the clock that have not ended, oldest first. `older` is the stretch
+    of moments before `due` that are too many to be caught up: missed, whatever `catch_up` says.
     """
     if not due:
         return []
@@ -48,8 +64,8 @@ def decide(
     else:
         run, missed = [due[-1]], list(due[:-1])
     found = []
-    if missed:
-        found.append(_missed(config, missed, now))
+    if missed or older is not None:
+        found.append(_missed(config, missed, older))
     is_busy = bool(waiting) and config.overlap == "skip" and len(run) == 1
     for number, moment in enumerate(run):
         if is_busy:
@@ -61,10 +77,14 @@ def decide(
     return found
 
 
-def _missed(config: ScheduleConfig, missed: Sequence[datetime], now: datetime) -> Decision:
+def _missed(config: ScheduleConfig, missed: Sequence[datetime], older: Stretch | None) -> Decision:
     """One decision for a whole stretch: a machine that slept a year leaves one fact."""
     text = f'nothing looked at the clock in time, and catch_up is "{config.catch_up}"'
-    return Decision(due=missed[-1], decision="missed", reason=text, first=missed[0], count=len(missed))
+    if config.catch_up == "all":
+        text = f"nothing looked at the clock in time, and {MAX_LATE} ticks are caught up at most"
+    first, last = (older.first, older.last) if older is not None else (missed[0], missed[-1])
+    count = len(missed) + (older.count if older is not None else 0)
+    return Decision(due=missed[-1] if missed else last, decision="missed", reason=text, first=first, count=count)
 
 
 def _lateness(late: timedelta, grace: timedelta) -> str:

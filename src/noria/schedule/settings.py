@@ -1,22 +1,64 @@
-"""Whether every `[schedule.NAME]` can be carried out: asked when a command opens the project."""
+"""Whether every `[schedule.NAME]` can be carried out, asked when a command opens the project; and what noria.toml
+says of schedules by now, for processes that run for months."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from noria.config import CONFIG_NAME, Project, ScheduleConfig
+from noria.config import CONFIG_NAME, Project, ScheduleConfig, load_project
 from noria.core.errors import ConfigError
 from noria.schedule import times
 
-__all__ = ["ACTIONS", "PLACEHOLDERS", "require"]
+__all__ = ["ACTIONS", "PLACEHOLDERS", "Current", "declared", "near", "require"]
 
 ACTIONS = ("run", "data add", "data check", "data watch")
 """What a schedule may do; the words of the command line."""
 PLACEHOLDERS = ("date", "due", "end", "partition", "start")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _HOLE = re.compile(r"\{(\w*)\}")
+_HALF = re.compile(r"\{\s*(?P<after>\w+)\s*\}?|(?P<before>\w+)\s*\}")
+
+log = logging.getLogger("noria.schedule")
+
+
+def declared(project: Project) -> Mapping[str, ScheduleConfig]:
+    """The schedules of noria.toml as it lies there at this moment.
+
+    A project that was opened without such a file keeps those that it was opened with.
+    Raises: ConfigError if they cannot be read or carried out.
+    """
+    if not (project.root / CONFIG_NAME).is_file():
+        return project.schedules
+    found = load_project(project.root)
+    require(found)
+    return found.schedules
+
+
+class Current:
+    """The schedules of a project, read anew whenever noria.toml was written. Not safe between threads."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._schedules = project.schedules
+        self._seen: tuple[int, ...] = ()
+
+    def schedules(self) -> Mapping[str, ScheduleConfig]:
+        """Those of now; while the file cannot be read, is gone or is wrong those of before, and the log says so."""
+        try:
+            found = (self._project.root / CONFIG_NAME).stat()
+        except FileNotFoundError:
+            return self._schedules  # an editor may be putting another in its place
+        seen = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._schedules = declared(self._project)
+            except ConfigError as error:
+                log.error("the schedules stay as they were: %s", error)
+        return self._schedules
 
 
 def require(project: Project) -> None:
@@ -70,11 +112,18 @@ def _has_source(project: Project, name: str) -> bool:
 
 def _holes(config: ScheduleConfig, where: str) -> None:
     for key, value in config.params.items():
-        for name in _HOLE.findall(value) if isinstance(value, str) else ():
+        if not isinstance(value, str):
+            continue
+        for name in _HOLE.findall(value):
             if name not in PLACEHOLDERS:
                 raise ConfigError(f"params.{key} has {{{name}}}", where=where, hint=near(name, PLACEHOLDERS))
             if name == "partition" and not config.partitions:
                 raise ConfigError(f"params.{key} has {{partition}}, and there are no partitions", where=where)
+        for found in _HALF.finditer(_HOLE.sub("", value)):
+            meant = difflib.get_close_matches(found["after"] or found["before"], PLACEHOLDERS, n=1, cutoff=0.6)
+            if meant:  # else a brace is a brace: texts may be JSON
+                text = f"params.{key} has {found[0].strip()!r}, a value of the tick with half of its braces"
+                raise ConfigError(text, where=where, hint=f"{{{meant[0]}}}")
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from noria.config import CONFIG_NAME, ScheduleConfig
@@ -18,6 +19,7 @@ from noria.core.clock import duration, instant, utc_text
 from noria.schedule import policy, records, times
 from noria.schedule.facts import ScheduleSet, TickDecided, TickEnded
 from noria.schedule.records import ScheduleRecord, TickRecord
+from noria.schedule.settings import Current
 from noria.store.failpoint import failpoint
 from noria.store.ledger import Reader, Transaction
 from noria.store.workspace import Workspace
@@ -49,12 +51,14 @@ def partitions_of(config: ScheduleConfig) -> Sequence[str]:
 class Watcher:
     """Looks at the clock for the schedules of a project. One for each process; not safe between threads.
 
-    It tells the ledger of a schedule's times once, when it first looks. If another process tells other
-    times later, that one has a newer noria.toml, and the schedule is left to it.
+    It tells the ledger of a schedule's times once, when it first looks, and again when its own noria.toml has
+    other times. If another process tells other times later, that one has a newer noria.toml, and the schedule is
+    left to it.
     """
 
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
+        self._current = Current(ws.project)
         self._told: set[str] = set()
         self._left: set[str] = set()
         self._head = -1
@@ -65,6 +69,7 @@ class Watcher:
 
         Gives the ids of the jobs that should be there, as far as it went through them.
         """
+        self._read()
         for name, config in self._ws.project.schedules.items():
             self._decide(name, config)
         head = self._ws.ledger.head()
@@ -73,6 +78,19 @@ class Watcher:
             return []
         self._head = head
         return queue(self._ws)
+
+    def _read(self) -> None:
+        """Take up what noria.toml says of schedules by now."""
+        before, found = self._ws.project.schedules, self._current.schedules()
+        if found == before:
+            return
+        for name in {*before, *found}:
+            specs = [times.rule(each[name], place(self._ws, name)).spec for each in (before, found) if name in each]
+            if len(specs) == 1 or specs[0] != specs[1]:
+                self._told.discard(name)
+                self._left.discard(name)
+        self._ws = replace(self._ws, project=replace(self._ws.project, schedules=found))
+        log.info("%s was written: it has the schedules %s", CONFIG_NAME, ", ".join(found) or "none")
 
     def _decide(self, name: str, config: ScheduleConfig) -> None:
         ws = self._ws
@@ -171,11 +189,13 @@ def _append(
     tx: Transaction, name: str, config: ScheduleConfig, rule: times.Rule, now: datetime, known: ScheduleRecord
 ) -> None:
     found = times.before(rule, now, after=_cursor(tx, known, now), limit=policy.MAX_LATE)
+    older = _older(rule, found, _cursor(tx, known, now))
     due = [moment for moment in found if not records.is_recorded(tx, name, utc_text(moment))]
     waiting = [tick for tick in records.open_ticks(tx, name) if tick.cause != "backfill"]
     for partition in partitions_of(config):
         mine = [tick.ref for tick in waiting if tick.partition == partition]
-        for decision in policy.decide(config, due, now=now, grace=duration(config.grace), waiting=mine):
+        grace = duration(config.grace)
+        for decision in policy.decide(config, due, now=now, grace=grace, waiting=mine, older=older):
             start, end = times.span(rule, decision.due)
             text = utc_text(decision.due)
             fact = TickDecided(
@@ -191,6 +211,17 @@ def _append(
                 end=utc_text(end),
             )
             tx.append(fact, outputs=[("tick", records.ref_of(name, text, partition, fact.round))])
+
+
+def _older(rule: times.Rule, found: Sequence[datetime], after: datetime) -> policy.Stretch | None:
+    """What fell due before the newest that can be caught up; None where that is nothing."""
+    if len(found) < policy.MAX_LATE:
+        return None
+    before = times.stretch(rule, after=after, until=found[0])
+    if before is None:
+        return None
+    (last,) = times.before(rule, found[0] - timedelta(microseconds=1), after=after, limit=1)
+    return policy.Stretch(before[0], last, before[1])
 
 
 def _heads(ws: Workspace, waiting: Sequence[TickRecord]) -> Iterator[TickRecord]:

@@ -3,13 +3,12 @@
 Cron lines are read by cronsim, which does as Debian's cron at the change of clocks: a line with a
 set hour whose time does not exist runs when the clock has jumped, one whose time comes twice runs
 the first time; a line with `*` for minute or hour goes by elapsed time. An interval is counted in
-elapsed time from its start, so the change of clocks is nothing to it.
+elapsed time from its start, forwards and backwards, so the change of clocks is nothing to it.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,11 +20,13 @@ from noria.core.frozen import frozen
 from noria.core.identity import canonical
 from noria.core.lazy import lazy
 
-__all__ = ["SECOND", "Rule", "before", "following", "has_due", "rule", "span", "text_of", "words"]
+__all__ = ["SECOND", "Rule", "before", "following", "has_due", "rule", "span", "stretch", "text_of", "words"]
 
 cronsim = lazy("cronsim")
 
 SECOND = timedelta(seconds=1)
+MAX_COUNTED = 100_000
+"""So many moments of a cron line are counted, at most: reading them takes a second."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,7 +68,7 @@ def following(times: Rule, after: datetime) -> Iterator[datetime]:
     """The moments at which it ticks, later than `after`, oldest first, in UTC; ends if it never ticks again."""
     after = after.astimezone(UTC)
     if not times.cron:
-        number = math.floor((after - times.start) / times.every) + 1
+        number = (after - times.start) // times.every + 1
         yield from (times.start + times.every * each for each in itertools.count(number))
         return
     # cronsim reads a line with a set hour without the zone, and forgets which of two equal hours it was
@@ -96,8 +97,8 @@ def before(times: Rule, until: datetime, *, after: datetime, limit: int) -> list
     if until <= after:
         return []
     if not times.cron:
-        last = math.floor((until - times.start) / times.every)
-        first = max(math.floor((after - times.start) / times.every) + 1, last - limit + 1)
+        last = (until - times.start) // times.every
+        first = max((after - times.start) // times.every + 1, last - limit + 1)
         return [times.start + times.every * number for number in range(first, last + 1)]
     # Backwards in growing stretches, each read forwards: one order of reading, one meaning.
     stretch = timedelta(hours=1)
@@ -109,6 +110,18 @@ def before(times: Rule, until: datetime, *, after: datetime, limit: int) -> list
         stretch *= 4
 
 
+def stretch(times: Rule, *, after: datetime, until: datetime) -> tuple[datetime, int] | None:
+    """The first moment in (after, until) and how many there are, 100,000 at most; None if there is none."""
+    after, until = after.astimezone(UTC), until.astimezone(UTC)
+    first = next(following(times, after), None)
+    if first is None or first >= until:
+        return None
+    if not times.cron:
+        return first, -((first - until) // times.every)
+    counted = itertools.islice(itertools.takewhile(lambda moment: moment < until, following(times, after)), MAX_COUNTED)
+    return first, sum(1 for _ in counted)
+
+
 def span(times: Rule, due: datetime) -> tuple[datetime, datetime]:
     """The interval that a tick closes: from the tick before it to itself; of an odd moment, from the last tick."""
     found = before(times, due - timedelta(microseconds=1), after=due - timedelta(days=366 * 8), limit=1)
@@ -118,7 +131,7 @@ def span(times: Rule, due: datetime) -> tuple[datetime, datetime]:
 def words(config: ScheduleConfig) -> str:
     """How a person says it: `0 4 * * 1 Europe/Berlin`, `every 6h`."""
     if config.every:
-        return f"every {config.every}" + (f" from {config.start}" if config.start else "")
+        return f"every {config.every}" + (f", counted from {config.start}" if config.start else "")
     return config.cron if config.timezone == "UTC" else f"{config.cron} {config.timezone}"
 
 

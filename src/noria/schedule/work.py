@@ -7,14 +7,9 @@ written once, and nothing is done for a tick that has ended.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from zoneinfo import ZoneInfo
-
 from noria.checks import suite
 from noria.checks.watch import watch
 from noria.config import ScheduleConfig
-from noria.core.clock import instant
 from noria.core.errors import GateClosed, NoriaError, NotFound, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
@@ -22,7 +17,8 @@ from noria.data import versions
 from noria.loop.challenge import Busy
 from noria.loop.interrupted import cut_off
 from noria.loop.run import Challenge, perform
-from noria.schedule import records, times
+from noria.schedule import records
+from noria.schedule.params import filled
 from noria.schedule.records import TickRecord
 from noria.schedule.tick import KIND, end
 from noria.store.jobs import Job
@@ -30,10 +26,9 @@ from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 from noria.tracking.run import reap
 
-__all__ = ["KINDS", "filled", "work"]
+__all__ = ["KINDS", "work"]
 
 KINDS = (KIND,)
-_HOLE = re.compile(r"\{(\w+)\}")
 _STATUS = {"finished": "done", "stopped": "stopped", "failed": "failed"}
 
 
@@ -101,7 +96,8 @@ def _act(ws: Workspace, config: ScheduleConfig, tick: TickRecord, action: str, b
 def _run(ws: Workspace, config: ScheduleConfig, tick: TickRecord) -> _Outcome:
     challenge = Challenge(cause=tick.ref, inputs=(("tick", tick.ref),))
     cut = cut_off(ws, tick.ref)
-    report = perform(ws, challenge, resume=cut) if cut else perform(ws, challenge, params=filled(config, tick))
+    params = filled(config, due=tick.due, start=tick.start, end=tick.end, partition=tick.partition)
+    report = perform(ws, challenge, resume=cut) if cut else perform(ws, challenge, params=params)
     if report.ok:
         return _Outcome("done", report.run)
     closed = "; ".join(f"{verdict.gate}: {verdict.text}" for verdict in report.gates if not verdict.passed)
@@ -142,22 +138,3 @@ def _source(ws: Workspace, name: str) -> str:
 def _told(action: str, message: str) -> str:
     first = message.partition("\n")[0]
     return first if action == "run" else f"{action}: {first}"
-
-
-def filled(config: ScheduleConfig, tick: TickRecord) -> Mapping[str, JSON]:
-    """The run's parameters with the tick's own values in the place of {date}, {due}, {start}, {end}, {partition}.
-
-    `date` is the day of the tick in the schedule's zone; the others are moments in UTC.
-    """
-    due = instant(tick.due)
-    values = {
-        "date": due.astimezone(ZoneInfo(config.timezone)).date().isoformat(),
-        "due": times.text_of(due),
-        "start": times.text_of(instant(tick.start)),
-        "end": times.text_of(instant(tick.end)),
-        "partition": tick.partition,
-    }
-    return {
-        name: _HOLE.sub(lambda hole: values[hole[1]], value) if isinstance(value, str) else value
-        for name, value in config.params.items()
-    }

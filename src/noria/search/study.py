@@ -188,10 +188,11 @@ def _take(ws: Workspace, study: str, tx: Transaction) -> None:
 
 
 def resolve(ws: Workspace, name: str) -> StudyRecord:
-    """The study that a text names: its id, or the first or last characters of it; the newest for an empty one.
+    """The study that a text names: its id, or the first or last characters of it; the newest for "last" or nothing.
 
     Raises: NotFound; UsageError.
     """
+    name = "" if name == "last" else name
     with ws.ledger.read() as tx:
         found = records.by_prefix(tx, name.removeprefix("study/")) if name else records.studies(tx, limit=1)
     if not found and not name:
@@ -311,9 +312,8 @@ class _Driver:
         known = self._trials.get(number)
         if known is not None:
             return dict(known.params)
-        defaults = {name: each.default for name, each in self.space.items()}
-        if number == 0 and all(each.holds(defaults[name]) for name, each in self.space.items()):
-            params, origin = defaults, "default"
+        if number == 0:  # also where a default lies outside of its range: the best is at least as good as pipeline.py
+            params, origin = {name: each.default for name, each in self.space.items()}, "default"
         else:
             sampler = plugins.load("sampler", self.study.sampler)
             seed = _mixed(self.study.seed, number)
@@ -474,7 +474,8 @@ def _metric(definition: PipelineDefinition, asked: str) -> tuple[str, str]:
 
 def _bounded(option: str, value: int, limit: int) -> int:
     if not 1 <= value <= limit:
-        raise UsageError(f"{option} is {value}, not from 1 to {limit:,}")
+        hint = f"{option} {min(max(value, 1), limit)}"
+        raise UsageError(f"{option} is {value}, not from 1 to {limit:,}", hint=hint)
     return value
 
 

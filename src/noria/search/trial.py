@@ -121,17 +121,22 @@ def perform(
         with handle:
             given = {**study.params, **params}
             manner = manner_of(ws, workers=1)
-            done = execute(ws, definition, run=handle.run, pins=pins, params=given, manner=manner, owner=handle.owner)
-            _repeat(ws, note, done, json.loads(note.read_text(encoding="utf-8")))
+            try:
+                done = execute(
+                    ws, definition, run=handle.run, pins=pins, params=given, manner=manner, owner=handle.owner
+                )
+                _repeat(ws, note, done, json.loads(note.read_text(encoding="utf-8")))
+            except NoriaError as error:
+                if _is_pruned(error):  # as where a gate says no: nothing has failed
+                    handle.finish("stopped", error.message.partition("\n")[0])
+                raise
             value = _value(ws, definition, study, handle.run, done)
             handle.finish(metrics={metric_name(study.metric): value})
         state = "done"
     except (WorldError, RunPreempted):
         raise
     except NoriaError as error:
-        # An executor that crosses processes may bring the sentence without its class.
-        is_pruned = isinstance(error, Pruned) or error.message.startswith("pruned at step ")
-        state, reason = ("pruned" if is_pruned else "failed"), error.message.partition("\n")[0]
+        state, reason = ("pruned" if _is_pruned(error) else "failed"), error.message.partition("\n")[0]
     finally:
         del os.environ[VARIABLE]
     return Ended(
@@ -143,6 +148,11 @@ def perform(
         cpu_seconds=round(_cpu() - used, 3),
         reports=read_reports(note),
     )
+
+
+def _is_pruned(error: NoriaError) -> bool:
+    """Whether a trial was ended by its pruner; what crossed processes may have the sentence without its class."""
+    return isinstance(error, Pruned) or error.message.startswith("pruned at step ")
 
 
 def _repeat(ws: Workspace, note: Path, done: Execution, trial: Mapping[str, Any]) -> None:

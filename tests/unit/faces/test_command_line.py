@@ -296,3 +296,20 @@ def test_what_the_projects_file_raises_is_one_error_whatever_it_is(
     said = capsys.readouterr().err
     assert said.startswith(f"error: pipeline.py failed: {raised.partition('(')[0]}")
     assert len(said.splitlines()) <= 6
+
+
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [
+        (["run", "--search"], "noria run --help"),
+        (["run", "--search", "many"], "noria run --help"),
+        (["schedule", "ticks", "--limit"], "noria schedule ticks --help"),
+        (["schedule", "ticks", "--limit", "0"], "noria schedule ticks --limit 20"),
+        (["schedule", "ticks", "nope"], "[schedule.nope] in noria.toml declares one"),
+    ],
+)
+def test_what_is_refused_of_a_command_says_how_that_command_goes_on(
+    capsys: Captured, words: list[str], after: str
+) -> None:
+    assert run(words) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"next:  {after}")

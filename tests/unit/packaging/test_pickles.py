@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,46 @@ def test_find_class_is_a_second_lock() -> None:
     with pytest.raises(Denied):
         pickles._unpickler(stream, lambda module, name: False).load()
     assert io.BytesIO(stream).read() == stream
+
+
+CODE = """
+import math
+
+class Shifted:
+    def __init__(self, by):
+        self.by = by
+
+    def predict(self, x):
+        return [moved(each, self.by) for each in x]
+
+
+def moved(value, by):
+    return (lambda added: math.fsum((value, added)))(by)
+"""
+
+
+def test_a_class_of_the_project_is_the_same_bytes_in_any_folder_and_process(tmp_path: Path) -> None:
+    """Neither the path of its file nor the number by which a process knows it is in the file."""
+    save = """
+import copy, pickle, sys
+from pathlib import Path
+from noria.engines.flavors.python import PythonFlavor
+import shifted
+model = shifted.Shifted(2.0)
+pickle.dumps(model) if sys.argv[1] == "1" else None  # leaves a note in the class
+out = Path("out"); out.mkdir()
+PythonFlavor().save(model, out)
+print(PythonFlavor().predict(PythonFlavor().load(out), [1.0, 2.5]).tolist())
+"""
+    written = []
+    for name in ("0", "1"):
+        folder = tmp_path / name / "project"
+        folder.mkdir(parents=True)
+        (folder / "shifted.py").write_text(CODE)
+        done = subprocess.run(
+            [sys.executable, "-c", save, name], cwd=folder, capture_output=True, text=True, check=True, timeout=120
+        )
+        assert json.loads(done.stdout) == [3.0, 4.5]
+        written.append((folder / "out" / "model.pkl").read_bytes())
+    assert written[0] == written[1]
+    assert str(tmp_path).encode() not in written[0]

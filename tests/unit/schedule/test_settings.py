@@ -32,6 +32,7 @@ grace = "1h"
 """
     )
     read('every = "6h"\nstart = "2026-01-01T06:00"\ndo = "run"')
+    read("""every = "6h"\nparams = { "load.filter" = '{"a": {"b": 1}}' }""")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,12 @@ grace = "1h"
         ('every = "6h"\npartitions = ["a", "a"]', "twice", ""),
         ('every = "6h"\npartitions = ["a/b"]', "'a/b'", ""),
         ("every = 6", "every", ""),
+        ('every = "6h"\nparams = { "load.day" = "{date" }', "half of its braces", "{date}"),
+        ('every = "6h"\nparams = { "load.day" = "of date}" }', "half of its braces", "{date}"),
+        ('every = "6h"\nparams = { "load.day" = "{ due }" }', "half of its braces", "{due}"),
+        ('every = "6h"\nstart = 2026-01-01T00:00:00Z', "not 2026-01-01T00:00:00+00:00", 'start = "2026-01-01T00'),
+        ('every = "6h"\nstart = 2026-01-01', "not 2026-01-01", 'start = "2026-01-01"'),
+        ('every = "6h"\noverlap = true', "must be a text, not true", 'overlap = "…"'),
     ],
 )
 def test_a_mistake_is_named_with_what_would_be_right(text: str, says: str, hint: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from noria.bootstrap import open_workspace
-from noria.config import Project, ScheduleConfig
+from noria.config import Project, ScheduleConfig, load_project
 from noria.core.errors import Conflict, NotFound, UsageError
 from noria.schedule import control, records
 from noria.schedule.backfill import backfill
@@ -340,6 +341,8 @@ def test_the_clocks_ticks_go_before_a_backfill() -> None:
         ("2025-01-01T00:10", "2025-01-01T00:20", "no tick"),
         ("1980-01-01", "2026-01-01", "more than 10000"),
         ("yesterday", "", "no day or moment"),
+        ("2026-01-01", "2025-12-30", "is not after --from"),
+        ("2026-01-01T01:00", "2026-01-01T01:00", "is not after --from"),
     ],
 )
 def test_a_stretch_that_cannot_be_is_refused(start: str, stop: str, says: str) -> None:
@@ -408,3 +411,106 @@ def test_a_tick_that_is_at_work_is_told_as_running_with_its_run() -> None:
     assert (other.schedule != tick.schedule, other.run) == (True, "")
     finish(ws)
     assert {each.status for each in control.list_ticks(ws)} == {"done"}
+
+
+@pytest.mark.parametrize("catch_up", ["latest", "none", "all"])
+@pytest.mark.parametrize("times", [{"every": "10s"}, {"cron": "*/10 * * * * *"}])
+def test_a_missed_stretch_of_any_length_is_one_fact_with_its_count(catch_up: str, times: dict[str, str]) -> None:
+    ws = workspace(s=ScheduleConfig(catch_up=catch_up, overlap="queue", **times))  # type: ignore[arg-type]  # its keys
+    watcher = Watcher(ws)
+    watcher.look()
+    clock(ws).forward(hours=3, minutes=10, seconds=5)
+    watcher.look()
+    with ws.ledger.read() as tx:
+        found = records.ticks(tx, "s", limit=2000)
+    (missed,) = (tick for tick in found if tick.status == "missed")
+    done = [tick for tick in found if tick.status == "waiting"]
+    assert missed.first == "2026-01-01T00:00:10.000000Z"
+    assert missed.count + len(done) == 3 * 360 + 60
+    assert len(done) == (1000 if catch_up == "all" else 1)
+    assert all(tick.due > missed.due for tick in done)
+    clock(ws).forward(seconds=10)
+    watcher.look()
+    with ws.ledger.read() as tx:
+        assert sum(tick.status == "missed" for tick in records.ticks(tx, "s", limit=2000)) == 1, "none is told twice"
+
+
+def test_ticks_of_a_schedule_that_is_nowhere_are_asked_for_in_vain() -> None:
+    ws = workspace(s=every())
+    assert control.list_ticks(ws, "s") == []
+    with pytest.raises(NotFound, match="'nope'"):
+        control.list_ticks(ws, "nope")
+    for limit in (0, -1, 1001):
+        with pytest.raises(UsageError, match="limit is"):
+            control.list_ticks(ws, "s", limit=limit)
+
+
+def write(root: Path, text: str) -> None:
+    (root / "noria.toml").write_text(f'[project]\nname = "p"\n{text}')
+
+
+def test_what_noria_toml_says_of_schedules_is_taken_up_while_it_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, '[schedule.tick]\nevery = "1h"\n')
+    ws = open_memory(load_project(tmp_path), root=tmp_path)
+    watchers = [Watcher(ws), Watcher(ws)]  # two replicas of one folder
+    for watcher in watchers:
+        watcher.look()
+    clock(ws).forward(minutes=90)
+    write(tmp_path, '[schedule.tock]\nevery = "20m"\n')
+    for watcher in watchers:
+        watcher.look()
+    clock(ws).forward(minutes=10)
+    for watcher in watchers:
+        watcher.look()
+    assert (ticks(ws, "tick"), ticks(ws, "tock")) == ([], [("2026-01-01T01:40:00", "waiting")])
+    assert [line.name for line in control.list_schedules(ws)] == ["tock"]
+    write(tmp_path, '[schedule.tock]\nevery = "20 minutes"\n')
+    clock(ws).forward(minutes=20)
+    watchers[0].look()
+    assert "the schedules stay as they were" in caplog.text
+    assert ticks(ws, "tock")[-1] == ("2026-01-01T02:00:00", "skipped")
+    write(tmp_path, '[schedule.tock]\nevery = "1h"\n')
+    for watcher in watchers:
+        watcher.look()
+    clock(ws).forward(hours=1)
+    for watcher in watchers:
+        watcher.look()
+    assert ticks(ws, "tock")[-1][0] == "2026-01-01T03:00:00", "the new times"
+    assert len(ticks(ws, "tock")) == 3
+
+
+PIPELINE = """
+import noria as nr
+
+@nr.step
+def note(day: str = "", nap: float = 1.0) -> str:
+    return day
+
+@nr.pipeline
+def p():
+    note()
+"""
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ('"note.dya" = "{date}"', "'note.day'"),
+        ('"note.nap" = "many"', "which is not float"),
+        ('"note.day" = 7', "which is not str"),
+        ('"note.day" = "{date}", "note.nap" = 2', ""),
+    ],
+)
+def test_parameters_that_the_pipeline_does_not_take_are_told_before_a_tick(
+    tmp_path: Path, params: str, says: str
+) -> None:
+    write(tmp_path, f'[schedule.s]\nevery = "1h"\nparams = {{ {params} }}\n')
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    ws = open_memory(load_project(tmp_path), root=tmp_path)
+    (line,) = control.list_schedules(ws, check=True)
+    assert says in line.fault
+    assert bool(line.fault) == bool(says)
+    (line,) = control.list_schedules(ws)
+    assert line.fault == "", "the project's code is not run where nobody asked for it"

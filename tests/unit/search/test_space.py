@@ -56,6 +56,24 @@ def test_every_form_of_range_is_read_in_the_order_of_the_parameters() -> None:
         (Annotated[float, nr.Range(1, 9, step=0)], "the step"),
         (Annotated[str, nr.Choice()], "a Choice is of"),
         (Annotated[str, nr.Choice(object())], "a Choice is of"),
+        (Annotated[float, nr.Choice(float("nan"), 2.0)], "a Choice is of"),
+        (Annotated[float, nr.Choice(1.0, "a")], "which its type does not allow"),
+        (Annotated[int, nr.Choice(1, 2.5)], "which its type does not allow"),
+        (Annotated[float, nr.Range("a", "b")], "a range is of numbers"),
+        (Annotated[float, nr.Range(True, 3)], "a range is of numbers"),
+        (Annotated[float, nr.Log(None, 3)], "a range is of numbers"),  # type: ignore[arg-type]  # a user's mistake
+        (Annotated[int, nr.Range(1, 1e30)], "more than a search can divide"),
+        (Annotated[float, nr.Range(1, 10**400)], "is no range"),
+        (Annotated[float, nr.Range(-1e308, 1.7e308)], "more than a search can divide"),
+        (Annotated[float, nr.Range(0, 1, step=1e-300)], "more than a search can divide"),
+        (Annotated[float, nr.Range(0.1, 2.0, step=5)], "do not come to 2"),
+        (Annotated[float, nr.Range(0, 1, step=float("nan"))], "the step nan"),
+        (Annotated[int, nr.Range(1, 10, step=4)], "do not come to 10"),
+        (Annotated[float, nr.Range], "nr.Range stands without its values"),
+        (Annotated[float, nr.Choice], "nr.Choice stands without its values"),
+        (Annotated[float, nr.Range(0.1, 2.0), nr.Choice([1.0])], "has 2 ranges"),
+        (Annotated[float, nr.Range(0.1, 2.0)] | None, "inside of its type"),
+        (list[Annotated[float, nr.Range(0.1, 2.0)]], "inside of its type"),
     ],
 )
 def test_what_is_no_range_is_refused(hint: Any, says: str) -> None:
@@ -65,6 +83,26 @@ def test_what_is_no_range_is_refused(hint: Any, says: str) -> None:
     train.__annotations__["a"] = hint
     with pytest.raises(ProjectError, match=says):
         space_of(defined(train))
+
+
+def test_a_default_that_is_no_plain_value_cannot_be_the_first_trial() -> None:
+    def train(a: Annotated[float, nr.Range(0, 1)] = float("nan")) -> float:
+        return a
+
+    with pytest.raises(ProjectError, match="a search begins with that"):
+        space_of(defined(train))
+
+
+def test_steps_are_counted_as_they_are_written_and_a_choice_may_have_what_the_pipeline_says() -> None:
+    def train(
+        a: Annotated[float, nr.Range(0.1, 1.0, step=0.3)] = 7.0,
+        b: Annotated[int, nr.Choice(1, 2.5)] = 2.5,  # type: ignore[assignment]  # as people write it
+        c: Annotated[float | None, nr.Choice(None, 2)] = None,
+        d: Annotated[int, nr.Log(1, 2**53)] = 1,
+    ) -> float:
+        return a
+
+    assert list(space_of(defined(train))) == [f"train.{name}" for name in "abcd"]
 
 
 def test_a_pipeline_that_declares_nothing_cannot_be_searched() -> None:

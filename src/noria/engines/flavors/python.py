@@ -9,12 +9,13 @@ are not in it either.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -83,7 +84,9 @@ def _dumped(model: object) -> bytes:
     for module in marked:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(cloudpickle.dumps(model, protocol=pickle.DEFAULT_PROTOCOL))
+        sink = io.BytesIO()
+        _Pickler(sink, protocol=pickle.DEFAULT_PROTOCOL).dump(model)
+        return sink.getvalue()
     except (pickle.PicklingError, TypeError) as error:
         raise Denied(
             f"a model of type {type(model).__name__} cannot be stored: {str(error)[:200]}",
@@ -92,6 +95,29 @@ def _dumped(model: object) -> bytes:
     finally:
         for module in marked:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Writes the same bytes for the same model, whatever folder its code lies in and whichever process writes.
+
+    Code by value names the path of its file, and a class the random number by which cloudpickle knows it again in
+    the process that made it; both would make equal models differ.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, CodeType):
+            return self.dispatch_table[CodeType](obj.replace(co_filename=Path(obj.co_filename).name))
+        found = super().reducer_override(obj)
+        if not isinstance(found, tuple) or not isinstance(obj, type | FunctionType):
+            return found
+        make, arguments, *rest = found
+        if isinstance(obj, FunctionType):
+            given = arguments[1]  # the module's names that are kept; one mapping for all of its functions
+            given |= {name: Path(given[name]).name for name in ("__file__",) if isinstance(given.get(name), str)}
+        elif make.__name__ in ("_make_skeleton_class", "_make_skeleton_enum"):
+            arguments = (*arguments[:-2], None, arguments[-1])
+            rest[0][0].pop("__slotnames__", None)  # a note of copyreg's, there once an instance was pickled
+        return (make, arguments, *rest)
 
 
 def _project_modules() -> list[ModuleType]:

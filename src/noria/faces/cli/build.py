@@ -60,7 +60,7 @@ def build(path: str, command: Command) -> click.Command:
         _print(result, command, is_json)
         return 1 if _says_no(result, command) else 0
 
-    return click.Command(
+    return _Command(
         path.split()[-1],
         callback=callback,
         params=params,
@@ -68,6 +68,17 @@ def build(path: str, command: Command) -> click.Command:
         short_help=command.summary,
         epilog="\b\nExamples:\n" + "\n".join(f"  {line}" for line in command.examples),
     )
+
+
+class _Command(click.Command):
+    """A command whose own help is the hint of every refusal of its words: click's parser names no command in its."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
 
 def _follow(found: FoundVerb, arguments: dict[str, Any], command: Command, *, environment: str, is_json: bool) -> int:

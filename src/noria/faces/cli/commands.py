@@ -370,7 +370,6 @@ COMMANDS: Mapping[str, Command] = {
         show="tests",
         fail_unless="ok",
         is_slow=True,
-        next="noria run",
     ),
     "diff": Command(
         target="noria.project.diff:diff",

@@ -41,7 +41,7 @@ SCHEDULES: Mapping[str, Command] = {
     "schedule list": Command(
         target="noria.schedule.control:list_schedules",
         summary="Every schedule: when it ticks, what it does, the next tick and the last",
-        examples=("noria schedule list", "noria schedule list --json"),
+        examples=("noria schedule list", "noria schedule list --check"),
         show="schedules",
         next="noria schedule next {name}",
         empty='no schedule yet: [schedule.nightly] cron = "0 4 * * *" in noria.toml declares one',

@@ -28,7 +28,9 @@ def schedules(found: Sequence[Mapping[str, Any]]) -> str:
         ]
         for each in found
     ]
-    return columns(rows, ["schedule", "when", "does", "state", "next (UTC)", "last (UTC)"])
+    table = columns(rows, ["schedule", "when", "does", "state", "next (UTC)", "last (UTC)"])
+    faults = [f"  {each['name']}: {each['fault']}" for each in found if each.get("fault")]
+    return "\n".join([table, *(click.style(line, fg="red") for line in faults)])
 
 
 def schedule(found: Mapping[str, Any]) -> str:
