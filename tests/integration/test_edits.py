@@ -39,6 +39,7 @@ from edits import (
     packages,
     processes,
     settings,
+    state,
     values,
 )
 from edits.case import Case, Scene, program, step
@@ -64,6 +65,7 @@ GROUPS = {
     "values": values.CASES,
     "made": made.CASES,
     "chance": chance.CASES,
+    "state": state.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 

@@ -62,6 +62,7 @@ VARYING = {
     "the order of a set": ("", "return list({f'item {v}' for v in values})", "hash seed", "PYTHONHASHSEED"),
     "hash()": ("", "return hash('a text') % 1000", "hash seed", "PYTHONHASHSEED"),
     "the process": ("import os", "return os.getpid()", "name of the process or machine", "os.getpid()"),
+    "identity of a thread": ("import threading", "return threading.get_ident()", "address in memory", "laid out"),
     "the order in which threads end": (
         THREADS,
         """
@@ -193,6 +194,52 @@ def test_a_file_of_the_project_that_no_snapshot_holds(project: Planted) -> None:
     found = project.again()
     assert (found["step"], found["causes"][0]["kind"]) == ("planted", "file outside the inputs")
     assert "table.dat" in found["causes"][0]["evidence"]
+
+
+def test_a_file_outside_that_is_named_by_its_whole_path(project: Planted, tmp_path: Path) -> None:
+    outside = tmp_path / "rates.txt"
+    outside.write_text("1")
+    project.write(f"return open({str(outside)!r}).read()")
+    project.run()
+    outside.write_text("2")
+    causes = project.again()["causes"]
+    assert [each["kind"] for each in causes] == ["file outside the inputs"]
+    assert causes[0]["evidence"].startswith(f"{outside} has other bytes")
+
+
+def test_a_file_that_was_looked_at_and_is_in_no_snapshot(project: Planted) -> None:
+    project.write('return os.stat("side.dat").st_mtime_ns', imports="import os")
+    (project.root / "side.dat").write_text("1")
+    project.run()
+    (project.root / "side.dat").write_text("22")
+    first = project.again()["causes"][0]
+    assert first["kind"] == "file outside the inputs"
+    assert first["evidence"].startswith("side.dat is not there any more; it fails")
+
+
+def test_the_folder_that_a_step_runs_in(project: Planted) -> None:
+    project.write("return os.getcwd()", imports="import os")
+    project.run()
+    first = project.again()["causes"][0]
+    assert (first["kind"], first["sure"]) == ("the project's folder", "proved")
+    assert "os.getcwd()" in first["evidence"]
+    assert first["where"].startswith("pipeline.py:")
+
+
+def test_an_address_of_an_object(project: Planted) -> None:
+    """Proved where it lies at the same place in two of a few runs with one layout of memory; shown in any case."""
+    project.write("return repr(object())")
+    project.run()
+    assert project.again()["causes"][0]["kind"] == "address in memory"
+
+
+def test_a_name_of_a_temporary_file(project: Planted) -> None:
+    project.write("return tempfile.mkdtemp()", imports="import tempfile")
+    project.run()
+    first = project.again()["causes"][0]
+    assert first["kind"] == "unseeded random"
+    assert "a name from tempfile" in first["evidence"]
+    assert first["where"].startswith("pipeline.py:")
 
 
 class _Counter(BaseHTTPRequestHandler):

@@ -204,6 +204,23 @@ def test_an_input_that_the_script_overwrites_is_on_record_as_it_was_read(folder:
     assert written["other.csv"] == sha(b"new")
 
 
+def test_a_file_that_a_compiled_library_has_just_written_is_no_input(folder: Path) -> None:
+    """pyarrow writes out of sight, as boosters do; what is then appended by Python is an update of its own file."""
+    text = (
+        "import pyarrow as pa, pyarrow.csv as pc\n"
+        "pc.write_csv(pa.table({'a': [1]}), 'made.csv')\n"
+        "open('made.csv', 'a').write('2\\n')\n"
+        "open('log.txt', 'a').write('one more\\n')\n"
+    )
+    (folder / "train.py").write_text(text)
+    (folder / "made.csv").write_text("of the run before")
+    (folder / "log.txt").write_text("first\n")
+    assert noria(folder, "run", "train.py").returncode == 0
+    _, _, document = last(folder)
+    assert [f["path"] for f in document["read"]] == ["log.txt"]
+    assert {f["path"] for f in document["written"]} == {"made.csv", "log.txt"}
+
+
 def test_an_input_that_somebody_else_changes_is_not_claimed(folder: Path) -> None:
     text = (
         "import subprocess, sys\n"

@@ -57,9 +57,11 @@ READ_LIMIT_BYTES = 1 << 30
 def main(arguments: list[str] | None = None) -> int:
     """Do what the file says; exit 0 if a result was written, be it that the project's code failed."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
+    spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    if spec.get("settings", {}).get(chance.ADDRESSES):
+        chance.hold_addresses()
     follow_parent()
     follow()
-    spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     root = Path(spec["root"])
     result: dict[str, Any]
     try:

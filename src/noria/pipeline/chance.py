@@ -27,6 +27,7 @@ import platform
 import random
 import socket
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -40,12 +41,14 @@ from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.pipeline.sources import is_own_file
 
-__all__ = ["Chance", "Sight", "install"]
+__all__ = ["ADDRESSES", "Chance", "Sight", "hold_addresses", "install"]
 
 np = lazy("numpy")
+ctypes = lazy("ctypes")
 
 RANDOM, UUID, TIME, PARALLEL, PROCESS, CORES = "random", "uuid", "time", "parallel", "process", "cores"
-URANDOM = "urandom"
+URANDOM, NAME, PLACE, ADDRESSES = "urandom", "name", "place", "addresses"
+_ANY, _ALIKE = 0xFFFFFFFF, 0x0040000  # of personality(2): to ask, and ADDR_NO_RANDOMIZE
 _FRAMES = 60
 _TICK_NS = 1_000
 _JOIN_S = 10.0
@@ -78,7 +81,8 @@ class Chance:
     """The stand-ins of this process. `settings` maps a kind to how it answers; one that is absent is as always.
 
     random, uuid: a seed; urandom: one of its own for what the system gives; time: nanoseconds since the epoch at the
-    first look; parallel: "in order"; process: a number; cores: how many there are said to be.
+    first look; parallel: "in order"; process: a number; cores: how many there are said to be; place: the folder that
+    it is said to run in; addresses: whatever (`hold_addresses`).
     """
 
     root: Path
@@ -157,6 +161,16 @@ def install(root: Path, settings: Mapping[str, str]) -> Chance:
     _install_parallel(made)
     _install_process(made)
     return made
+
+
+def hold_addresses() -> None:
+    """Begin this process anew with memory laid out alike each time, where the system does that (Linux) and may."""
+    personality = getattr(ctypes.CDLL(None), "personality", None)
+    if personality is None:
+        return
+    now = personality(_ANY)
+    if now != -1 and not now & _ALIKE and personality(now | _ALIKE) != -1:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _StandIn:
@@ -244,6 +258,12 @@ def _install_random(chance: Chance) -> None:
 
     _stand_in(chance, os, "urandom", urandom)
     _stand_in(chance, random, "_urandom", urandom)
+
+    def candidates(real: Any) -> Any:
+        chance.note(NAME, "a name from tempfile")
+        return real()
+
+    _stand_in(chance, tempfile, "_get_candidate_names", candidates)
     seed_of = random.Random.seed
 
     def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -504,6 +524,12 @@ def _install_process(chance: Chance) -> None:
     _stand_in(chance, os, "getpid", named("os.getpid()", int))
     _stand_in(chance, socket, "gethostname", named("socket.gethostname()", lambda text: f"host{text}"))
     _stand_in(chance, platform, "node", named("platform.node()", lambda text: f"host{text}"))
+
+    def folder(real: Any) -> Any:
+        chance.note(PLACE, "os.getcwd()")
+        return chance.set(PLACE) or real()
+
+    _stand_in(chance, os, "getcwd", folder)
 
     def cores(real: Any) -> Any:
         chance.note(CORES, "os.cpu_count()")

@@ -16,6 +16,8 @@ from noria.pipeline.documents import KeyDocument
 __all__ = ["Change", "changes", "with_lines"]
 
 LINES = 12
+_TEXTS = ("step ", "helper ", "class ", "module ", "import of ")
+"""How the names of what is shown by its lines begin; all else is a value, which is shown whole."""
 
 
 @frozen(kw_only=True)
@@ -83,7 +85,7 @@ def _values(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Chang
 def _code(name: str, before: KeyDocument, now: KeyDocument) -> Change:
     how = _how(name, _part(before.document, "names"), _part(now.document, "names"))
     old, new = before.shown.get(name, ""), now.shown.get(name, "")
-    if name.startswith(("constant ", "parameter ")) and how == "changed" and old != new:
+    if not name.startswith(_TEXTS) and how == "changed" and old and new and old != new:
         return Change(what=name, how=f"{old} -> {new}")
     return with_lines(name, how, old, new)
 

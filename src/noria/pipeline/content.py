@@ -8,6 +8,7 @@ modules inside a value are handed to the caller, who knows how to hash code.
 from __future__ import annotations
 
 import collections
+import contextvars
 import copyreg
 import datetime
 import enum
@@ -16,6 +17,7 @@ import hashlib
 import io
 import os
 import pathlib
+import random
 import re
 import sys
 import threading
@@ -28,7 +30,7 @@ from typing import Any
 
 from noria.core.lazy import is_one, lazy
 
-__all__ = ["Opaque", "content_hash"]
+__all__ = ["CHANGEABLE", "Opaque", "content_hash"]
 
 np = lazy("numpy")
 pa = lazy("pyarrow")
@@ -36,23 +38,22 @@ pa = lazy("pyarrow")
 Refer = Callable[[Any], str]
 """Gives the token of a function, class or module inside a value."""
 
-_LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.local, threading.Condition, threading.Event)
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType, types.MethodDescriptorType)
 _MORE_CODE = (types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType)
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType)
 _REFUSED = (io.IOBase, types.GeneratorType, types.CoroutineType, types.FrameType, weakref.ref)
-_PLAIN = (
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
-    uuid.UUID,
-    range,
-    slice,
-    bytearray,
-)
+_PLAIN = (datetime.date, datetime.timedelta, datetime.timezone, uuid.UUID, range, slice, bytearray)
 _PLAIN_ELSEWHERE = ("decimal.Decimal", "fractions.Fraction")
+_MOMENTS = (datetime.datetime, datetime.time)
+_PATHS = (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath, os.PathLike)
+CHANGEABLE = (list, dict, set, bytearray, collections.deque, collections.OrderedDict, collections.defaultdict)
+"""What can be changed in place: for it, the same object twice is not the same as two equal ones."""
+_SHARED = "a shared {} changes with every use; make it inside the step"
 _GENERATORS = {"random": "random", "numpy.random.mtrand": "numpy.random"}  # whose methods a module hands out
+_RANDOM = ("numpy.random.Generator", "numpy.random.RandomState", "numpy.random.BitGenerator", "torch.Generator")
 _LOGGERS = ("logging.Logger", "logging.LoggerAdapter")
+_ITERATORS = ("builtins", "itertools")
 _SCALARS = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 
 
@@ -82,13 +83,14 @@ def content_hash(value: object, refer: Refer, *, root: str = "") -> str:
 
 
 class _Writer:
-    """Feeds the canonical form of one value to a hash; remembers what it is inside of."""
+    """Feeds the canonical form of one value to a hash; remembers what it is inside of, and what it has met."""
 
     def __init__(self, refer: Refer, root: str) -> None:
         self.hash = hashlib.sha256()
         self._refer = refer
         self._root = root
         self._inside: dict[int, int] = {}
+        self._met: dict[int, int] = {}
         self._kept: list[object] = []
 
     def write(self, value: Any) -> None:
@@ -109,9 +111,13 @@ class _Writer:
             self._tag(f"float:{value.hex()}")
         elif id(value) in self._inside:
             self._tag(f"cycle:{self._inside[id(value)]}")
+        elif id(value) in self._met:
+            self._tag(f"again:{self._met[id(value)]}")
         else:
             self._inside[id(value)] = len(self._inside)
-            self._kept.append(value)  # its id must stay its own while we are inside
+            self._kept.append(value)  # its id must stay its own until we are through
+            if kind in CHANGEABLE:
+                self._met[id(value)] = len(self._met)
             self._compound(value)
             del self._inside[id(value)]
 
@@ -129,25 +135,51 @@ class _Writer:
         self._tag(self._refer(value))
 
     def _plain(self, value: Any) -> bool:
-        if isinstance(value, complex):
+        kind = type(value)
+        if kind is complex:
             self._tag(f"complex:{value.real.hex()},{value.imag.hex()}")
-        elif isinstance(value, pathlib.PurePath) or type(value) is os.PathLike:
+        elif isinstance(value, pathlib.PurePath) or kind is os.PathLike:
             system = "windows " if isinstance(value, pathlib.PureWindowsPath) else ""
             self._tag(f"{system}path:{self._relative(str(value))}")
+            if kind not in _PATHS:
+                self._code(kind)
+                self.write(getattr(value, "__dict__", {}))
         elif any(value is each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
             self._tag("output stream")  # what is written there is in the step's log, wherever that leads
         elif isinstance(value, re.Pattern):
             self._tag(f"pattern:{value.pattern!r}:{value.flags}")
-        elif isinstance(value, _PLAIN) or is_one(value, *_PLAIN_ELSEWHERE):
-            self._tag(f"{type(value).__name__}:{value!r}")
-        elif isinstance(value, datetime.tzinfo):
-            self._tag(f"zone:{value!s}")
+        elif kind in _PLAIN or (is_one(value, *_PLAIN_ELSEWHERE) and kind.__module__ in ("decimal", "fractions")):
+            self._tag(f"{kind.__name__}:{value!r}")
+        elif kind in _MOMENTS:
+            self._tag(f"{kind.__name__}:{value.replace(tzinfo=None)!r}")
+            self.write(value.tzinfo)
+        elif is_one(value, "zoneinfo.ZoneInfo") and kind.__module__ == "zoneinfo" and value.key:
+            self._tag(f"zone:{value.key}")
         elif is_one(value, *_LOGGERS):
-            self._tag("logger")  # what is logged does not change a result
-        elif isinstance(value, _LOCKS):
-            self._tag("lock")
+            self._tag("logger")  # what is logged does not change a result; levels count where code asks for them
+            self._code(type(value))
         elif _is_typing(value):
             self._type(value)
+        else:
+            return self._in_process(value)
+        return True
+
+    def _in_process(self, value: Any) -> bool:
+        """What only lives in a process: by what code can ask it."""
+        if isinstance(value, _LOCKS):
+            self._tag("lock" if repr(value).startswith("<unlocked") else "lock:held")
+        elif isinstance(value, threading.local):
+            self._tag("local")
+            self._code(type(value))
+            self.write(vars(value))
+        elif isinstance(value, contextvars.ContextVar):
+            self._tag(f"contextvar:{value.name}")
+            for context in (contextvars.Context(), contextvars.copy_context()):  # its default; what was set
+                self.write(context.run(_values_of, value))
+        elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+            raise Opaque(_SHARED.format("random generator"))
+        elif type(value).__module__ in _ITERATORS and hasattr(type(value), "__next__"):
+            raise Opaque(_SHARED.format(f"iterator ({type(value).__name__})"))
         else:
             return False
         return True
@@ -229,12 +261,20 @@ class _Writer:
         elif isinstance(value, functools.cached_property):
             self._tag("cached_property")
             self.write(value.func)
-        elif callable(value) and isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+        elif self._is_wrapper(value):
             self._tag(f"wrapped:{_kind(value)}")  # functools.lru_cache and its like
             self.write(value.__wrapped__)
+        elif _is_named(value):
+            self._code(value)
         else:
             return False
         return True
+
+    def _is_wrapper(self, value: Any) -> bool:
+        """Whether it is a library's object around a function. One of the project's own classes says more itself."""
+        if not callable(value) or not isinstance(getattr(value, "__wrapped__", None), types.FunctionType):
+            return False
+        return not self._refer(type(value)).startswith("#")
 
     def _array(self, value: Any) -> bool:
         root = type(value).__module__.partition(".")[0]
@@ -251,14 +291,14 @@ class _Writer:
             self.hash.update(value.tobytes())
         elif root == "numpy" and isinstance(value, np.dtype | np.ufunc):
             self._tag(f"{type(value).__name__}:{value!r}")
-        elif root == "numpy" and isinstance(value, np.random.Generator | np.random.RandomState):
-            raise Opaque("a shared random generator changes with every use; make it inside the step")
+        elif is_one(value, *_RANDOM):
+            raise Opaque(_SHARED.format("random generator"))
         elif root == "pyarrow" and isinstance(value, pa.Table | pa.RecordBatch):
             table = value if isinstance(value, pa.Table) else pa.Table.from_batches([value])
-            self._tag(f"arrow:{table.schema.to_string()}")
+            self._tag(f"arrow:{table.schema.to_string(truncate_metadata=False)}")
             self.write(table.to_pydict())
         elif root == "polars" and type(value).__name__ in ("DataFrame", "Series"):  # `pl.col` has every attribute
-            self._tag(f"polars:{value.dtype if hasattr(value, 'dtype') else value.schema}")
+            self._tag(f"polars:{(value.name, value.dtype) if hasattr(value, 'dtype') else value.schema}")
             self.write(value.to_list() if hasattr(value, "dtype") else value.to_dict(as_series=False))
         else:
             return False
@@ -277,17 +317,28 @@ class _Writer:
             self._code(type(value))
             return True
         self._tag(f"object:{len(reduced)}")
-        self._code(type(value))
+        kind = self._refer(type(value))
+        if kind.startswith("#"):  # the project's own, which can be changed in place
+            self._met[id(value)] = len(self._met)
+        self._tag(kind)
         for part in reduced[:3]:
             self.write(part)
         for part in reduced[3:5]:
             self.write(None if part is None else list(part))
+        if kind.startswith("#") and (len(reduced) < 3 or reduced[2] is None) and not _reduces_itself(value):
+            self.write(getattr(value, "__dict__", {}))  # a date, a Decimal and others leave it out
         return True
 
 
 def _reduced(value: Any) -> str | Sequence[Any]:
     reducer = copyreg.dispatch_table.get(type(value))
     return reducer(value) if reducer is not None else value.__reduce_ex__(4)
+
+
+def _reduces_itself(value: Any) -> bool:
+    """Whether the class says in Python what there is to keep."""
+    names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
+    return any(isinstance(getattr(type(value), name, None), types.FunctionType) for name in names)
 
 
 def _dtype(value: Any) -> str:
@@ -307,6 +358,22 @@ def _is_of_random(value: Any) -> bool:
     """Whether it is a function of `random` or `numpy.random`: they are methods of a generator that nobody names."""
     module = _GENERATORS.get(type(value.__self__).__module__)
     return module is not None and vars(sys.modules[module]).get(value.__name__) == value
+
+
+def _is_named(value: Any) -> bool:
+    """Whether it is a compiled function of some other kind than Python's own, which its module has by its name."""
+    if not callable(value) or getattr(value, "__dict__", None) or hasattr(type(value), "__slots__"):
+        return False
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    return isinstance(module, str) and getattr(sys.modules.get(module), str(name), None) is value
+
+
+def _values_of(variable: contextvars.ContextVar[Any]) -> list[Any]:
+    """What a variable has in the context that asks; nothing where it has none."""
+    try:
+        return [variable.get()]
+    except LookupError:
+        return []
 
 
 def _is_typing(value: object) -> bool:

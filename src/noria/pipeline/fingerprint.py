@@ -21,6 +21,7 @@ import enum
 import functools
 import hashlib
 import importlib.util
+import inspect
 import os
 import sys
 import types
@@ -33,15 +34,16 @@ from typing import Any
 from noria.core.frozen import slotted
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import live, syntax
-from noria.pipeline.content import Opaque, content_hash
+from noria.pipeline.content import CHANGEABLE, Opaque, content_hash
 from noria.pipeline.define import Metric, Pipeline
 from noria.pipeline.digests import FileDigests
 from noria.pipeline.effects import effects_of, modules_run
 from noria.pipeline.evaluate import Evaluator
 from noria.pipeline.identity import CodeIdentity
+from noria.pipeline.looks import Looks
 from noria.pipeline.ownership import Ownership
 from noria.pipeline.plain import Unstorable, to_json
-from noria.pipeline.sources import SourceFile, Sources
+from noria.pipeline.sources import SourceFile, Sources, is_inside
 from noria.pipeline.step import Step, StepOptions
 from noria.pipeline.syntax import Summary
 from noria.pipeline.trace import variable_digest
@@ -51,13 +53,8 @@ __all__ = ["CodeIdentity", "Fingerprints"]
 _MISSING = object()
 _WHOLE_MODULE = frozenset({"globals", "eval", "exec", "vars"})
 _AMBIENT = {"seed": ("seed",), "xy": ("roles",), "split_by_time": ("roles",)}
-_TEXT_READERS = frozenset(
-    {"__doc__", "getsource", "getsourcelines", "getdoc", "getcomments", "__annotations__", "get_annotations"}
-    | {"get_type_hints", "signature", "getfullargspec", "__name__", "__qualname__", "__code__"}
-)
-_TEXT_FUNCTIONS = frozenset(
-    {f"inspect.{name}" for name in _TEXT_READERS} | {"typing.get_type_hints", "functools.singledispatch"}
-)
+_GETS = ((), ("get",), ("getenv",), ("getenvb",))
+_ENVIRONMENT = (os.environ, os.environb, os.getenv, os.getenvb)
 _NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
 
 
@@ -121,8 +118,8 @@ class _Walk:
         self._variables: set[str] = set()
         self._opaque: dict[str, None] = {}
         self._is_dynamic = False
-        self._asks_subclasses = False
-        self._looks_at_text = False
+        self._looks = Looks()
+        self._changeable: dict[int, int] = {}
         self._classes: list[type] = []
 
     def identity(self, things: Iterable[Any]) -> CodeIdentity:
@@ -133,8 +130,11 @@ class _Walk:
         effects = self._effects()
         below |= self._visit_all()
         seen: list[JSON] = [[_sha(node.text), node.links] for node in self._nodes]
-        if self._looks_at_text:  # docstrings, annotations and names are data for it
+        if self._looks.at_text:  # docstrings, annotations and names are data for it
             seen.append([_sha(node.label + node.shown) for node in self._nodes])
+        if loggers := self._looks.loggers():
+            seen.append(["loggers", loggers])
+            self._tell("levels of loggers", digest(canonical(loggers)), live.shown(loggers))
         content = canonical({"nodes": seen, "first": first, "given": given, "below": below, "effects": effects})
         names = self._node_names()
         return CodeIdentity(
@@ -179,7 +179,7 @@ class _Walk:
             self._visit(thing)
             if isinstance(thing, type):
                 self._classes.append(thing)
-            while self._asks_subclasses and self._classes:
+            while self._looks.at_subclasses and self._classes:
                 made = self._classes.pop()
                 found: list[type] = sorted(
                     type.__subclasses__(made), key=lambda item: (item.__qualname__, item.__module__)
@@ -206,7 +206,7 @@ class _Walk:
             label, number = node.label, 2
             while label in names:
                 label, number = f"{node.label} ({number})", number + 1
-            names[label] = _sha(node.text)[:16]
+            names[label] = _sha(node.text + (node.shown if self._looks.at_text else ""))[:16]
             if node.shown:
                 self._shown[label] = node.shown
         return names
@@ -226,7 +226,7 @@ class _Walk:
             return self._extension(thing, name)
         if owner == "noria":
             self._ambient.update(_AMBIENT.get(getattr(thing, "__name__", ""), ()))
-        self._looks_at_text |= name in _TEXT_FUNCTIONS
+        self._looks.reached(name)
         self._reach(owner)
         return f"{owner}:{name}"
 
@@ -270,7 +270,7 @@ class _Walk:
     # What a node holds.
 
     def _visit(self, thing: Any) -> None:
-        node = _Node(self._label(thing))
+        node = _Node(live.label_of(thing, self._function))
         self._nodes.append(node)
         if isinstance(thing, types.FunctionType) and not self._is_own(thing):
             self._visit_carrier(thing, node)
@@ -280,16 +280,6 @@ class _Walk:
             self._visit_class(thing, node)
         else:
             self._visit_module(thing, node)
-
-    def _label(self, thing: Any) -> str:
-        if thing is self._function:
-            return f"step {getattr(thing, '__name__', '')}"
-        if isinstance(thing, types.ModuleType):
-            return f"module {thing.__name__}"
-        kind = "class" if isinstance(thing, type) else "helper"
-        module = thing.__module__ or ""
-        inside = module in (getattr(self._function, "__module__", ""), "__main__")
-        return f"{kind} {thing.__qualname__ if inside else f'{module}.{thing.__qualname__}'}"
 
     def _visit_carrier(self, function: types.FunctionType, node: _Node) -> None:
         """Another package's function that holds the project's: by its version, and what it holds."""
@@ -343,9 +333,7 @@ class _Walk:
         for use in sorted(syntax.uses(definition, evaluator.text)):
             if use.root in names or use.root in local:
                 self._follow(use, seen, node)
-        words = told.attributes | {name for name in names if not name.startswith("__")}
-        self._asks_subclasses |= "__subclasses__" in words
-        self._looks_at_text |= bool(words & _TEXT_READERS)
+        self._looks.written(told.attributes | {name for name in names if not name.startswith("__")})
         for called, argument in told.reads:
             self._read_file(called, argument, evaluator, node)
 
@@ -370,7 +358,7 @@ class _Walk:
         is_told = definition is not None and file is not None and file.tells(made)
         later = live.set_later(made, file.summary(definition).attributes if file and definition else frozenset())
         for name, value in {**later, **({} if is_told else live.untold(made))}.items():
-            self._value(node, name, value, f"{node.label}.{name}")
+            self._value(node, name, value, f"{node.label}.{name.removeprefix('attribute ')}")
 
     def _class_attributes(
         self, made: type, definition: ast.ClassDef | None, file: SourceFile | None, node: _Node
@@ -380,25 +368,17 @@ class _Walk:
         for name, value in sorted(vars(made).items()):
             if name.startswith("_abc_") or isinstance(value, _NOT_DATA) or from_enum:
                 continue
-            functions = [item for item in live.methods_of(value) if not self._is_inside(item, definition, file)]
+            functions = [item for item in live.methods_of(value) if not is_inside(item, definition, file)]
             for index, function in enumerate(functions):
-                made_by_library = name.startswith("__") and function.__code__.co_filename.startswith("<")
+                made_by_library = name.startswith("__") and inspect.unwrap(function).__code__.co_filename.startswith(
+                    "<"
+                )
                 if not (made_by_library and definition is not None):
                     node.links[f"attribute {name} {index}"] = self._token(function)
             if isinstance(value, functools.singledispatchmethod):
                 node.links[f"attribute {name}"] = self._token(value.dispatcher)
             elif not name.startswith("__") and not list(live.methods_of(value)):
                 self._value(node, f"attribute {name}", value, f"{node.label}.{name}")
-
-    def _is_inside(
-        self, function: types.FunctionType, definition: ast.ClassDef | None, file: SourceFile | None
-    ) -> bool:
-        if definition is None or file is None:
-            return False
-        code = function.__code__
-        return code.co_filename == file.path and definition.lineno <= code.co_firstlineno <= (
-            definition.end_lineno or 0
-        )
 
     def _visit_module(self, module: types.ModuleType, node: _Node) -> None:
         """A module that is used as an object: all of its text and all of its data may matter."""
@@ -462,7 +442,7 @@ class _Walk:
             path.pop(0)
         if path[:1] == ["__globals__"] and (module := sys.modules.get(getattr(found, "__module__", None) or "")):
             node.links[f"{name}.__globals__"] = self._token(module)
-        if found is os.environ or found is os.getenv:
+        if any(found is each for each in _ENVIRONMENT):
             self._environment_variable(use, node)
         elif found is importlib.import_module:
             self._dynamic_import(use, scope, node, is_traced=True)
@@ -480,17 +460,34 @@ class _Walk:
             self._opaque[f"{label}: {error.reason}"] = None
             node.links[key] = "opaque"
             return
-        node.links[key] = f"value:{content}"
-        if label.startswith(("constant ", "parameter ")):
-            self._values[label] = content[:16]
-            self._shown[label] = live.shown(value)
+        node.links[key] = f"value:{content}{self._again(value)}"
+        if type(value) is tuple and value == (None, None):
+            return  # no defaults
+        kind, _, name = label.partition(" ")
+        label = f"attribute {name}" if kind == "class" and label != node.label else label
+        label = f"{key} of {label}" if label == node.label else label
+        self._tell(label, content[:16], live.shown(value))
+
+    def _tell(self, label: str, content: str, shown: str) -> None:
+        """Name a value for people; another one that goes by the same name is numbered."""
+        name, number = label, 2
+        while self._values.get(name, content) != content:
+            name, number = f"{label} ({number})", number + 1
+        self._values[name], self._shown[name] = content, shown
+
+    def _again(self, value: Any) -> str:
+        """Marks a list, table or set that has been met under another name: what changes the one, changes both."""
+        if type(value) not in CHANGEABLE:
+            return ""
+        place = len(self._changeable)
+        return "" if (met := self._changeable.setdefault(id(value), place)) == place else f" of {met}"
 
     def _environment_variable(self, use: syntax.Use, node: _Node) -> None:
         if use.how == "store" or (use.attrs and use.attrs[-1] == "setdefault"):
             return
         if use.literal:
             self._link_variable(use.literal, node)
-        elif not (use.how == "item" or (use.how == "call" and (not use.attrs or use.attrs[-1] in ("get", "getenv")))):
+        elif use.how not in ("item", "in") and not (use.how == "call" and use.attrs[-1:] in _GETS):
             self._opaque[f"{node.label} reads the whole environment"] = None
 
     def _link_variable(self, name: str, node: _Node) -> None:
@@ -501,7 +498,7 @@ class _Walk:
 
     def _dynamic_import(self, use: syntax.Use, scope: Mapping[str, Any], node: _Node, *, is_traced: bool) -> None:
         """An import by a computed name: the module if the name is known, else what the run shows, else all."""
-        if use.literal:
+        if use.literal and use.how != "in":
             level = len(use.literal) - len(use.literal.lstrip("."))
             package = str(scope.get("__package__") or "")
             name = importlib.util.resolve_name(use.literal, package) if level and package else use.literal
@@ -567,12 +564,13 @@ class _Walk:
         if not path or len(path) > 1024 or "\n" in path or "\0" in path:
             return
         place = self._root / path  # an absolute path stays as it is
-        name = os.path.relpath(place, self._root)
+        is_inside = place.is_relative_to(self._root)
+        name = os.path.relpath(place, self._root) if is_inside or not Path(path).is_absolute() else str(place)
         if place.is_file():
             self._link_file(place, node, name)
         elif place.is_dir() and type(evaluator.value(called)) is not types.BuiltinFunctionType:
             for file in sorted(item for item in place.rglob("*") if item.is_file()):
-                self._link_file(file, node, os.path.relpath(file, self._root))
+                self._link_file(file, node, str(Path(name) / file.relative_to(place)))
 
     def _link_file(self, path: Path, node: _Node, name: str) -> None:
         value = self._file_hash(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import enum
 import functools
+import re
 import reprlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -20,6 +21,7 @@ __all__ = [
     "carried",
     "cells",
     "class_cells",
+    "label_of",
     "methods_of",
     "set_later",
     "shown",
@@ -29,11 +31,24 @@ __all__ = [
 ]
 
 _LOOKS = 5000
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SCALARS = (bool, int, float, complex, str, bytes)
 _PYTHONS = frozenset({"__module__", "__doc__", "__qualname__", "__firstlineno__"})
 _FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
 _FIELD = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only", "metadata", "annotation")
 _CONTAINERS = (list, tuple, set, frozenset)
+
+
+def label_of(thing: Any, function: Any) -> str:
+    """How people call something that a step's function reaches: without a module where it is in the step's own."""
+    if thing is function:
+        return f"step {getattr(thing, '__name__', '')}"
+    if isinstance(thing, types.ModuleType):
+        return f"module {thing.__name__}"
+    kind = "class" if isinstance(thing, type) else "helper"
+    module = thing.__module__ or ""
+    inside = module in (getattr(function, "__module__", ""), "__main__")
+    return f"{kind} {thing.__qualname__ if inside else f'{module}.{thing.__qualname__}'}"
 
 
 def cells(function: types.FunctionType) -> dict[str, Any]:
@@ -119,9 +134,30 @@ def unwrapped(value: Any) -> Any:
 def shown(value: Any) -> str:
     """A short text of a value, for people."""
     try:
-        return reprlib.repr(value)
+        return _SHOWN.repr(value)
     except ValueError:  # whole numbers beyond `sys.get_int_max_str_digits()`
         return f"<{type(value).__name__}>"
+
+
+class _Shown(reprlib.Repr):
+    """Short texts of values, without addresses: these are others in each process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 12
+        self.maxstring = self.maxother = 80
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """As `repr` says it, cut in the middle."""
+        try:
+            text = _ADDRESS.sub("", repr(x))
+        except Exception:  # noqa: BLE001  # the boundary to the project's code, which has a __repr__
+            return f"<{type(x).__name__}>"
+        half = (self.maxother - 3) // 2
+        return text if len(text) <= self.maxother else f"{text[:half]}...{text[-half:]}"
+
+
+_SHOWN = _Shown()
 
 
 def bytecode(code: types.CodeType) -> str:

@@ -22,16 +22,20 @@ from noria.pipeline import lookups
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.digests import FileDigests, Stamp, stamp_of
 from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
-from noria.pipeline.trace import EVERY, Trace, temporary, variable_digest
+from noria.pipeline.trace import EVERY, EVERY_SETTING, Trace, temporary, variable_digest
 
 __all__ = ["Conditions", "Reads"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
-_SAID = {f"variable {EVERY}": "the names of variables", "umask *": "the umask"} | {
-    f"generator {name}": f"the seed of {of}"
-    for name, of in (("random", "random"), ("numpy", "numpy.random"), ("torch", "torch"))
-}
+_SAID = (
+    {f"variable {each}": "the names of variables" for each in (EVERY, EVERY_SETTING)}
+    | {"umask *": "the umask"}
+    | {
+        f"generator {name}": f"the seed of {of}"
+        for name, of in (("random", "random"), ("numpy", "numpy.random"), ("torch", "torch"))
+    }
+)
 _MODES = (os.F_OK, os.R_OK, os.W_OK, os.X_OK)
 
 
@@ -126,10 +130,13 @@ class Reads:
                     found[f"module {name}"] = importlib.import_module(name)
                 except Exception:  # noqa: BLE001  # the boundary to the project's code
                     return found, f"{name} was imported by a worker, and cannot be imported here"
+        files = {path for path, _ in trace.files} | set(code.files)
         for file, qualname, line in trace.code:
             if _is_covered(code, file, line) or (qualname == "<module>" and file in code.covers):
                 continue
             module = self._module_at(file)
+            if module is None and not file.endswith(".py") and file in files:
+                continue  # a template that was read: its content is a condition, what it calls was seen to run
             if module is None:
                 return found, f"{self._shown(file)} ran, and cannot be imported again by a name"
             top = qualname.partition(".")[0]

@@ -38,6 +38,7 @@ __all__ = [
     "SourceFile",
     "Sources",
     "import_fresh",
+    "is_inside",
     "is_own_file",
     "is_project_file",
     "project_on_path",
@@ -342,3 +343,11 @@ def _parse(path: str, content: bytes) -> SourceFile | None:
         return SourceFile(path, content)
     except (SyntaxError, ValueError):
         return None
+
+
+def is_inside(function: FunctionType, definition: ast.ClassDef | None, file: SourceFile | None) -> bool:
+    """Whether a function stands in the text of a class."""
+    if definition is None or file is None:
+        return False
+    line = function.__code__.co_firstlineno
+    return function.__code__.co_filename == file.path and definition.lineno <= line <= (definition.end_lineno or 0)

@@ -31,7 +31,8 @@ TextOf = Callable[[ast.AST], str]
 class Use:
     """One look at a name: `root.attrs…`, and the text argument or index that follows, if any.
 
-    `how` is "plain", "call" or "item"; `literal` the constant text in the call or index (empty: none).
+    `how` is "plain", "call", "item" or "in"; `literal` the constant text in the call or index, or that is looked
+    for in it (empty: none).
     """
 
     root: str
@@ -206,6 +207,12 @@ def _collect(node: ast.AST, found: set[Use], text_of: TextOf) -> None:
         if chain is not None:
             found.add(Use(*chain, "item", text_of(node.slice)))
             _collect(node.slice, found, text_of)
+            return
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
+        chain = _chain(node.comparators[0])
+        if chain is not None and chain[1]:
+            found.add(Use(*chain, "in", text_of(node.left)))
+            _collect(node.left, found, text_of)
             return
     chain = _chain(node)
     if chain is not None:

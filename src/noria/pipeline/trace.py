@@ -17,12 +17,25 @@ if TYPE_CHECKING:
 else:
     tempfile = lazy("tempfile")
 
-__all__ = ["EVERY", "Trace", "temporary", "trace_from", "variable_digest"]
+__all__ = ["EVERY", "EVERY_SETTING", "Trace", "is_of_process", "temporary", "trace_from", "variable_digest"]
 
 EVERY = "*"
 """Stands for the names of all variables, where the project's code goes through them."""
+EVERY_SETTING = "**"
+"""The same, where a library does, but for those that are about a process, a terminal or a machine."""
 _OF_PROCESSES = ("_", "SHLVL", "PWD", "OLDPWD", "LINES", "COLUMNS", "NORIA_", "KMP_", "OMP_", "LOKY_", "RAY_")
 """How variables begin that a shell or a library sets for its own process: they are not the same in the next one."""
+_OF_SESSIONS = frozenset(
+    {"TERM", "COLORTERM", "TMUX", "TMUX_PANE", "STY", "WINDOWID", "DISPLAY", "LS_COLORS", "PS1", "NO_COLOR"}
+    | {"FORCE_COLOR", "PATH", "HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME", "TMPDIR", "TMP", "TEMP", "MAIL"}
+    | {"EDITOR", "PAGER", "VIRTUAL_ENV", "PWD", "OLDPWD", "LINES", "COLUMNS", "SHLVL", "HISTFILE", "LESS", "VISUAL"}
+)
+_OF_SESSIONS_BEGIN = (
+    *("_", "NORIA_", "KMP_", "OMP_", "LOKY_", "RAY_", "PYTHON", "CONDA_", "JPY_", "OPENBLAS_", "MKL_", "NUMEXPR_"),
+    *("VECLIB_", "BLIS_", "JOBLIB_", "TERM_", "VTE_", "SSH_", "XDG_", "DBUS_", "GPG_", "WAYLAND_", "VSCODE_"),
+    *("ITERM_", "GNOME_", "PYTEST_", "XDIST_"),
+)
+"""Variables that tell where and for whom a program runs, and how they begin: libraries ask for these of themselves."""
 
 
 @frozen(kw_only=True)
@@ -72,11 +85,20 @@ def trace_from(document: Mapping[str, Any]) -> Trace:
     )
 
 
+def is_of_process(name: str) -> bool:
+    """Whether a variable is about a process, a terminal or a machine, and not about what a project computes."""
+    return name in _OF_SESSIONS or name.startswith(_OF_SESSIONS_BEGIN)
+
+
 def variable_digest(name: str, environ: Any = os.environ) -> str:
     """The sha-256 of a variable's value, or of its absence; of `EVERY`, which variables there are."""
     data = vars(environ)["_data"]
-    if name == EVERY:
-        names = sorted(found for each in data if not (found := os.fsdecode(each)).startswith(_OF_PROCESSES))
+    if name in (EVERY, EVERY_SETTING):
+        names = sorted(map(os.fsdecode, data))
+        if name == EVERY:
+            names = [each for each in names if not each.startswith(_OF_PROCESSES)]
+        else:
+            names = [each for each in names if not is_of_process(each)]
         return hashlib.sha256(repr(names).encode()).hexdigest()
     found = data.get(os.fsencode(name))
     return hashlib.sha256(repr(None if found is None else os.fsdecode(found)).encode()).hexdigest()

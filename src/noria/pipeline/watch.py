@@ -39,7 +39,7 @@ from noria.pipeline.elsewhere import Reporter, Spool
 from noria.pipeline.lookups import Lookups
 from noria.pipeline.sources import is_own_file
 from noria.pipeline.starts import STARTS, program_of, unseen
-from noria.pipeline.trace import EVERY, Trace, variable_digest
+from noria.pipeline.trace import EVERY, EVERY_SETTING, Trace, is_of_process, variable_digest
 from noria.store.disk import devices
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Watch:
     stats: dict[str, None] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     unseen: dict[str, None] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
     libraries: dict[str, None] = field(default_factory=dict)
     blind: str = ""
     began_ns: int = field(default_factory=time.time_ns)
@@ -466,6 +467,9 @@ def _ignored(state: Path) -> tuple[str, ...]:
 
 
 _Plain: Any = type(os.environ)
+_OF_WORKERS = ("joblib", "loky", "ray", "multiprocess", "threadpoolctl", "torch", "noria")
+"""Packages that hand the environment on to processes, or ask for what they themselves set in it."""
+_FOLDERS = (("purelib", "platlib"), ("stdlib", "platstdlib"))
 _THROUGH = ("<frozen os>", "<frozen _collections_abc>", "<frozen posixpath>", os.__file__, posixpath.__file__)
 
 
@@ -477,6 +481,11 @@ class _NotedEnviron(_Plain):  # type: ignore[misc]  # the class of os.environ ha
             self._noted(os.fsdecode(key))
         return super().__getitem__(key)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        for each in _hooks().watches:
+            each.given.add(os.fsdecode(key))
+        super().__setitem__(key, value)
+
     def __iter__(self) -> Iterator[Any]:
         self._noted(EVERY)
         return iter(super().__iter__())
@@ -487,9 +496,37 @@ class _NotedEnviron(_Plain):  # type: ignore[misc]  # the class of os.environ ha
             frame = frame.f_back
         if frame is not None:
             file = frame.f_code.co_filename
+            is_for_project = not is_of_process(name) and _is_asked_by_library(frame)
             for each in _hooks().watches:
-                if file.startswith("<ipython") or each.own(file):
+                is_own = file.startswith("<ipython") or each.own(file)
+                if is_own:
                     each.add("variables", name, variable_digest(name, self))
+                elif is_for_project and name not in each.given:
+                    what = EVERY_SETTING if name == EVERY else name
+                    each.add("variables", what, variable_digest(what, self))
+
+
+@functools.cache
+def _is_library(file: str) -> bool:
+    """Whether a file is of an installed package that a project may let read its settings, not of Python or Noria."""
+    if file.startswith(("<", str(Path(__file__).resolve().parents[1]) + os.sep)):
+        return False
+    paths = sysconfig.get_paths()
+    installed, python = ([absolute(paths[name]) + os.sep for name in names] for names in _FOLDERS)
+    if file.startswith(tuple(installed)):
+        return not file.startswith(tuple(folder + name for folder in installed for name in _OF_WORKERS))
+    return not file.startswith(tuple(python))
+
+
+def _is_asked_by_library(frame: FrameType | None) -> bool:
+    """Whether a library asks for what the project wants to know: not while it is imported, nor to start workers."""
+    if frame is None or not _is_library(frame.f_code.co_filename):
+        return False
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return False
+        frame = frame.f_back
+    return True
 
 
 def _changed_ns(folder: str) -> int:

@@ -264,6 +264,8 @@ def _causes(ws: Workspace, found: _Found, again: Again, whole: Whole, first: Ste
         at=at,
         seconds=record.seconds,
         roots=locks.environment(ws.project.state).roots,
+        folders=(str(ws.project.root), str(again.place.root)),
+        text=first.text,
     )
     return diagnose(evidence, again.prober(first.step, record.seconds, first.item), again.are_near)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from _thread import get_ident
 
 TYPE_CHECKING = False  # what type checkers take for true: `typing` costs 5 ms at each start
@@ -46,6 +47,7 @@ class Files:
         self._code: set[str] = set()
         self._aside = 0
         self._busy: set[int] = set()
+        self._began_ns = time.time_ns()
 
     def audited(self, event: str, given: tuple[Any, ...]) -> None:
         """One audited event. Never raises: it would become the script's."""
@@ -122,10 +124,14 @@ class Files:
             self._tell("read", path=name, mark=mark)
 
     def writes(self, name: str, *, is_update: bool = False) -> None:
-        """A file is written; an update reads what is there as well."""
+        """A file is written; an update reads what is there as well, if it was there before the script was.
+
+        A compiled library writes unseen: LightGBM saves a model so, and appends to it by `open`.
+        """
         if "/.noria/" in name or "/.git/" in name:
             return
-        if is_update:
+        mark = mark_of(name) if is_update else None
+        if mark is not None and mark[1] < self._began_ns:
             self.reads(name)
         self._keep(name)
         if name not in self.written:

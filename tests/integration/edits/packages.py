@@ -33,7 +33,7 @@ def install(version: str, body: str) -> Change:
         (info / "RECORD").write_text(
             f"tinylib/__init__.py,,\ntinylib-{version}.dist-info/METADATA,,\n", encoding="utf-8"
         )
-        _on_path(scene, str(site))
+        on_path(scene, str(site))
 
     return change
 
@@ -46,7 +46,7 @@ def editable(body: str) -> Change:
         place.mkdir(parents=True, exist_ok=True)
         (place / "__init__.py").write_text("from tinylib.deep import rate\n", encoding="utf-8")
         (place / "deep.py").write_text(f"UNUSED = 1\n\ndef rate():\n    {body}\n", encoding="utf-8")
-        _on_path(scene, str(place.parent))
+        on_path(scene, str(place.parent))
 
     return change
 
@@ -60,12 +60,12 @@ def by_hand(body: str, *, is_package: bool = False) -> Change:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(f"def rate():\n    return {body}\n", encoding="utf-8")
         shutil.rmtree(place.parent / "__pycache__", ignore_errors=True)  # Python believes in sizes and whole seconds
-        _on_path(scene, str(site))
+        on_path(scene, str(site))
 
     return change
 
 
-def _on_path(scene: Scene, folder: str) -> None:
+def on_path(scene: Scene, folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
     stamp = Path(folder).stat().st_mtime_ns + 1

@@ -378,6 +378,10 @@ def test_second_set(name: str, tmp_path: Path) -> None:
         ("import sqlite3\nDB = sqlite3.connect(':memory:')\n" + STEP + "DB.total_changes\n", "Connection"),
         ("G = (i for i in range(3))\n" + STEP + "next(G)\n", "generator"),
         ("import numpy as np\nR = np.random.default_rng(1)\n" + STEP + "float(R.random())\n", "random generator"),
+        ("import random\nR = random.Random(1)\n" + STEP + "R.random()\n", "shared random generator"),
+        ("import random\nR = [random.Random(1).random]\n" + STEP + "R[0]()\n", "shared random generator"),
+        ("import itertools\nR = itertools.count()\n" + STEP + "next(R)\n", "shared iterator"),
+        ("R = iter([1, 2])\n" + STEP + "next(R)\n", "shared iterator"),
         ("import os\n" + STEP + "len(dict(os.environ))\n", "environment"),
         (
             "class P:\n    @property\n    def __class__(self):\n        raise OSError\nX = P()\n"

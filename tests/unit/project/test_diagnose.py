@@ -173,6 +173,29 @@ def test_a_coin_that_falls_alike_three_times_is_no_state_of_another_step() -> No
     assert kinds(diagnose(evidence(), prober(coin, ("random",)), lambda _: False)) == [(causes.RANDOM, "proved")]
 
 
+def test_what_agrees_only_where_memory_is_laid_out_alike_is_an_address() -> None:
+    def step(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Any:
+        return settings.get("addresses") or next(_chance)
+
+    assert kinds(diagnose(evidence(), prober(step, ALL), lambda _: False)) == [(causes.ADDRESS, "proved")]
+
+
+def test_a_name_of_a_temporary_file_is_told_where_nothing_else_is_found() -> None:
+    found = diagnose(evidence(), prober(lambda *_: next(_chance), ("name",)), lambda _: False)
+    assert kinds(found) == [(causes.RANDOM, "differs")]
+
+
+def test_a_result_that_names_the_folder_it_was_made_in() -> None:
+    known = evidence(made="now", folders=("/home/p", "/tmp/again"), text="'/home/p/x' -> '/tmp/again/x'")
+    found = diagnose(known, prober(lambda *_: "now"), lambda _: False)
+    assert kinds(found) == [(causes.FOLDER, "differs")]
+
+    def restored(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Any:
+        return "then" if settings.get("place") == "/home/p" else "now"
+
+    assert kinds(diagnose(known, prober(restored, ("place",)), lambda _: False)) == [(causes.FOLDER, "proved")]
+
+
 def test_every_kind_has_a_hint_and_the_held_conditions_cover_every_kind_of_chance() -> None:
     assert all(causes.HINTS[kind] for kind in causes.KINDS)
     assert set(HELD) == set(ALL)

@@ -37,6 +37,8 @@ PROCESS = "name of the process or machine"
 STATE = "state left by another step"
 PROCESSES = "another process"
 OUTSIDE = "path outside of the place"
+ADDRESS = "address in memory"
+FOLDER = "the project's folder"
 SYSTEM = "operating system"
 UNKNOWN = "unknown"
 
@@ -61,10 +63,16 @@ HINTS: Mapping[str, str] = {
     STATE: "give each step its own generator and state; none of them may rely on another having run",
     PROCESSES: "what a program answers that a step starts is not pinned: make it an input",
     OUTSIDE: "name files from the script's folder (data/rows.csv, ../data/rows.csv), or take a folder as an argument",
+    ADDRESS: "leave id(), hash() and the plain repr() of objects, and identities of threads, out of results",
+    FOLDER: "leave whole paths out of results: name files from the project's folder (data/rows.csv)",
     SYSTEM: "on Linux 6.2 or newer with landlock in /sys/kernel/security/lsm; a container may forbid it (seccomp)",
-    UNKNOWN: "look for compiled code with a clock or a generator of its own",
+    UNKNOWN: "look for compiled code with a clock or a generator of its own, and for id() of objects",
 }
 KINDS = tuple(HINTS)
+
+
+_FILES = ("file", "folder", "there", "stat", "access", "link", "xattr")
+"""What was asked of a file, in the conditions of a result."""
 
 
 @frozen(kw_only=True)
@@ -132,7 +140,7 @@ def _named(what: str, was: str | None, now: str | None) -> tuple[str, str]:
     kind, _, name = what.removeprefix("environment ").partition(" ")
     if kind == "variable":
         return VARIABLE, f"the variable {name} has another value"
-    if kind in ("file", "folder", "there", "stat"):
+    if kind in _FILES:
         if now in ("missing", "gone") or now is None:
             return FILE, f"{name} is not there any more"
         if was in ("missing", None):
@@ -175,6 +183,16 @@ def packages_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
         elif name in had and name in has and had[name] != has[name]:
             found[name] = (f"{old[name]} {short(had[name])}", f"{new[name]} {short(has[name])}")
     return found
+
+
+def not_found(then: Mapping[str, str], now: Mapping[str, str], error: str) -> list[Cause]:
+    """Files that a step was seen to read or look at then, which it now fails over."""
+    found = []
+    for what in then:
+        kind, _, name = what.partition(" ")
+        if kind in _FILES and what not in now and name and name.rpartition("/")[2] in error:
+            found.append(_cause(FILE, f"{name} is not there any more"))
+    return list(dict.fromkeys(found))
 
 
 def connections(reads: Mapping[str, str]) -> list[str]:

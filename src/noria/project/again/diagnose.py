@@ -10,6 +10,7 @@ elsewhere) is told from what the step was seen to read, then and now.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import datetime, timedelta
@@ -52,6 +53,7 @@ _SAID: Mapping[str, str] = {
     "parallel": "when its threads end in another order",
 }
 NATURAL = 3
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{4,}")
 SEEDS = ("1", "2", "3", "4")
 
 
@@ -92,6 +94,8 @@ class Evidence:
     at: str
     seconds: float
     roots: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, str] = ("", "")
+    text: str = ""
 
 
 def diagnose(evidence: Evidence, probe: Prober, is_near: Callable[[tuple[Probe, Probe]], bool]) -> list[Cause]:
@@ -155,7 +159,9 @@ class _Look:
 
     def _failed(self) -> list[Cause]:
         error = self.evidence.error or self.natural[0].error
-        found = [replace(cause, evidence=f"{cause.evidence}; it fails: {error}"[:400]) for cause in self.direct()]
+        lacking = causes.not_found(*self.evidence.reads, error)
+        direct = lacking or self.direct()
+        found = [replace(cause, evidence=f"{cause.evidence}; it fails: {error}"[:400]) for cause in direct]
         started = self._elsewhere()
         if started is not None and not found:
             found.append(replace(started, evidence=f"{started.evidence}; it fails: {error}"[:400]))
@@ -188,7 +194,29 @@ class _Look:
         started = self._elsewhere()
         if not found and started is not None:
             found = [replace(started, evidence=f"{started.evidence}, and its output differs from run to run")]
+        if not found:
+            found = [cause for look in (self._addresses, self._names) if (cause := look(held)) is not None][:1]
         return found or list(self._left("its output differs from run to run, also with clocks and generators held"))
+
+    def _addresses(self, held: Sequence[Probe]) -> Cause | None:
+        """Whether it agrees with itself as soon as memory is laid out alike, and else never; or shows an address."""
+        loose = [*self.natural, *held]
+        fixed = [self._held({**HELD, "addresses": "fixed"}) for _ in range(NATURAL)]
+        few = len({each.outputs for each in fixed if not each.error}) < len(fixed)  # small objects may move a little
+        if len({each.outputs for each in loose}) < len(loose) or any(each.error for each in fixed) or not few:
+            text = "its output differs from run to run, and holds the address of an object"
+            is_shown = len(_ADDRESS.findall(self.evidence.text)) > 1
+            return Cause(kind=causes.ADDRESS, evidence=text, sure=DIFFERS) if is_shown else None
+        text = (
+            "its output is the same each time only where memory is laid out alike: id(), repr() or hash() of an object"
+        )
+        return Cause(kind=causes.ADDRESS, evidence=text, sure=PROVED)
+
+    def _names(self, held: Sequence[Probe]) -> Cause | None:
+        """Names of temporary files: each is new, since those that were made before may still be there."""
+        what, where = causes.first_where(held[0].seen, "name")
+        text = f"its output differs from run to run, and it takes {what}: leave that out of results"
+        return Cause(kind=causes.RANDOM, evidence=text, sure=DIFFERS, where=where) if where else None
 
     def _kinds(self, probe: Probe) -> list[str]:
         asked = {each["kind"] for run in (probe, *self.natural) for each in run.seen}
@@ -253,6 +281,7 @@ class _Look:
     # it agrees with itself, and not with the record
 
     def _steady(self) -> list[Cause]:
+        known = self.evidence.text
         found = [cause for settings, variables, cause in self._restores() if self._is_restored(settings, variables)]
         if found:
             return found
@@ -267,6 +296,9 @@ class _Look:
         started = self._elsewhere()
         if not found and started is not None:
             found = [started]
+        if not found and all(each and each in known for each in self.evidence.folders):
+            text = f"its output names the folder that it runs in, {known}"
+            found = [Cause(kind=causes.FOLDER, evidence=text[:400], sure=DIFFERS)]
         return found or list(self._left("it gives the same each time, and not what is on record"))
 
     def _is_restored(self, settings: Mapping[str, str], variables: Mapping[str, str | None]) -> bool:
@@ -309,6 +341,11 @@ class _Look:
         if kernels:
             shown = ", ".join(f"{name}={value}" for name, value in kernels.items())
             add(causes.HARDWARE, f"{same} the instructions of {then.get('cpu')} ({shown})", {}, kernels)
+        folder = self.evidence.folders[0]
+        if folder and any(each["kind"] == "place" for run in self.natural for each in run.seen):
+            what, where = causes.first_where([each for run in self.natural for each in run.seen], "place")
+            text = f"{same} {folder} as the folder that it runs in: {what}"
+            found.append(({"place": folder}, {}, Cause(kind=causes.FOLDER, evidence=text, sure=PROVED, where=where)))
         if any(each["kind"] == "time" for run in self.natural for each in run.seen) and self.evidence.at:
             what, where = causes.first_where([each for run in self.natural for each in run.seen], "time")
             cause = Cause(
