@@ -13,6 +13,7 @@ a clock or a generator of its own, is not seen here.
 
 from __future__ import annotations
 
+import builtins
 import concurrent.futures as futures
 import contextlib
 import copyreg
@@ -27,6 +28,7 @@ import platform
 import random
 import socket
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -45,6 +47,7 @@ __all__ = ["Chance", "Sight", "install"]
 np = lazy("numpy")
 
 RANDOM, UUID, TIME, PARALLEL, PROCESS, CORES = "random", "uuid", "time", "parallel", "process", "cores"
+ADDRESS, FOLDER = "address", "folder"
 URANDOM = "urandom"
 _FRAMES = 60
 _TICK_NS = 1_000
@@ -78,7 +81,8 @@ class Chance:
     """The stand-ins of this process. `settings` maps a kind to how it answers; one that is absent is as always.
 
     random, uuid: a seed; urandom: one of its own for what the system gives; time: nanoseconds since the epoch at the
-    first look; parallel: "in order"; process: a number; cores: how many there are said to be.
+    first look; parallel: "in order"; process, address: a number; cores: how many there are said to be. Who asks for the
+    folder is seen; that it is another one is up to who starts the process.
     """
 
     root: Path
@@ -156,6 +160,7 @@ def install(root: Path, settings: Mapping[str, str]) -> Chance:
     _install_time(made)
     _install_parallel(made)
     _install_process(made)
+    _install_addresses(made)
     return made
 
 
@@ -255,6 +260,13 @@ def _install_random(chance: Chance) -> None:
         seed_of(self, a, version)
 
     random.Random.seed = seeded  # type: ignore[method-assign]  # the stand-in
+
+    def names(real: Any) -> Any:
+        chance.note(RANDOM, "a name by tempfile")
+        # What gives the names is made once: it may have its seed already, from before.
+        return vars(tempfile)["_RandomNameSequence"]() if chance.set(RANDOM) else real()
+
+    _stand_in(chance, tempfile, "_get_candidate_names", names)
 
 
 def _install_numpy(chance: Chance) -> None:
@@ -505,8 +517,48 @@ def _install_process(chance: Chance) -> None:
     _stand_in(chance, socket, "gethostname", named("socket.gethostname()", lambda text: f"host{text}"))
     _stand_in(chance, platform, "node", named("platform.node()", lambda text: f"host{text}"))
 
+    def folder(real: Any) -> Any:
+        chance.note(FOLDER, "os.getcwd()")
+        return real()
+
+    _stand_in(chance, os, "getcwd", folder)
+
     def cores(real: Any) -> Any:
         chance.note(CORES, "os.cpu_count()")
         return int(chance.set(CORES)) if chance.set(CORES) else real()
 
     _stand_in(chance, os, "cpu_count", cores)
+
+
+def _install_addresses(chance: Chance) -> None:
+    """Names of objects and threads that are places in memory. Only for the project's own lines: libraries look up by
+    them what they have kept by the real ones."""
+    base = 0x7F00_0000_0000
+    asked: dict[int, tuple[int, Any]] = {}
+    threads: dict[int, int] = {}
+
+    def address(real: Any, thing: Any) -> Any:
+        if not _is_asked_by_project(chance) or not chance.note(ADDRESS, "id()") or not chance.set(ADDRESS):
+            return real(thing)
+        number = asked.setdefault(real(thing), (len(asked), thing))[0]  # kept: another would get its address
+        return base + int(chance.set(ADDRESS)) * 0x135_7910 + number * 64
+
+    _stand_in(chance, builtins, "id", address)
+    for name in ("get_ident", "get_native_id"):
+        what = f"threading.{name}()"
+
+        def ident(real: Any, _what: str = what) -> Any:
+            if not _is_asked_by_project(chance) or not chance.note(PROCESS, _what) or not chance.set(PROCESS):
+                return real()
+            return int(chance.set(PROCESS)) * 1_000 + threads.setdefault(real(), len(threads))
+
+        _stand_in(chance, threading, name, ident)
+
+
+def _is_asked_by_project(chance: Chance) -> bool:
+    """Whether the line that called a stand-in is one of the project."""
+    file = sys._getframe(3).f_code.co_filename
+    return not file.startswith("<") and _is_own(file, chance.root)
+
+
+_is_own = functools.lru_cache(maxsize=10_000)(is_own_file)

@@ -36,6 +36,8 @@ CODE = "changed code"
 PROCESS = "name of the process or machine"
 STATE = "state left by another step"
 PROCESSES = "another process"
+FOLDER = "folder of the project"
+ADDRESS = "address in memory"
 OUTSIDE = "path outside of the place"
 SYSTEM = "operating system"
 UNKNOWN = "unknown"
@@ -60,9 +62,12 @@ HINTS: Mapping[str, str] = {
     PROCESS: "leave process ids and host names out of results",
     STATE: "give each step its own generator and state; none of them may rely on another having run",
     PROCESSES: "what a program answers that a step starts is not pinned: make it an input",
+    FOLDER: "leave the project's own folder out of results: paths relative to it are the same everywhere",
+    ADDRESS: "leave id() and the repr() of plain objects out of results: name things by what they hold",
     OUTSIDE: "name files from the script's folder (data/rows.csv, ../data/rows.csv), or take a folder as an argument",
     SYSTEM: "on Linux 6.2 or newer with landlock in /sys/kernel/security/lsm; a container may forbid it (seccomp)",
-    UNKNOWN: "look for compiled code with a clock or a generator of its own",
+    UNKNOWN: "look for an address of an object (<... at 0x7f...>), for the path of the code (__file__), "
+    "and for compiled code with a clock or a generator of its own",
 }
 KINDS = tuple(HINTS)
 
@@ -186,12 +191,12 @@ def first_where(seen: Sequence[Mapping[str, str]], kind: str) -> tuple[str, str]
     """(what was called, the line that did) of the sights of a kind; the first that has a line."""
     of_kind = [each for each in seen if each["kind"] == kind]
     placed = [each for each in of_kind if each["where"]]
-    telling = [each for each in placed if any(word in each["what"] for word in _TELLING)]
+    telling = [each for word in _TELLING for each in placed if word in each["what"]]
     best = (telling or placed or of_kind or [{"what": "", "where": ""}])[0]
     return best["what"], best["where"]
 
 
-_TELLING = ("as_completed", "unordered", "without a seed", "urandom")
+_TELLING = ("tempfile", "as_completed", "unordered", "without a seed", "urandom")
 """Of several calls of a kind, those that are chance by themselves come before those that may be under control."""
 
 
