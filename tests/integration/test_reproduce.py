@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from again_project import Planted, environ
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+import warm
 from noria.bootstrap import open_workspace
 from noria.core.errors import NotFound, Tampered
 from noria.project.again import verdict as verdicts
@@ -62,7 +64,13 @@ VARYING = {
     "the order of a set": ("", "return list({f'item {v}' for v in values})", "hash seed", "PYTHONHASHSEED"),
     "hash()": ("", "return hash('a text') % 1000", "hash seed", "PYTHONHASHSEED"),
     "the process": ("import os", "return os.getpid()", "name of the process or machine", "os.getpid()"),
-    "identity of a thread": ("import threading", "return threading.get_ident()", "address in memory", "laid out"),
+    "the thread": (
+        "import threading",
+        "return threading.get_ident()",
+        *("name of the process or machine", "get_ident()"),
+    ),
+    "a name by tempfile": ("import tempfile", "return tempfile.mkdtemp()", "unseeded random", "a name by tempfile"),
+    "the address of an object": ("", "return id(object())", "address in memory", "id()"),
     "the order in which threads end": (
         THREADS,
         """
@@ -140,7 +148,7 @@ def test_a_source_of_chance_is_found(project: Planted, tmp_path: Path, name: str
     assert evidence in first["evidence"] + first["where"]
     verdict = {each["step"]: each["verdict"] for each in found["steps"]}
     assert verdict == {"before": "identical", "planted": "different", "after": "different"}
-    if kind in ("unseeded random", "time", "uuid"):
+    if kind in ("unseeded random", "time", "uuid", "address in memory"):
         assert first["where"].startswith("pipeline.py:"), first
 
 
@@ -183,6 +191,54 @@ def test_a_file_outside_of_the_inputs_that_has_changed(project: Planted, tmp_pat
     assert "rates.json" in found["causes"][0]["evidence"]
 
 
+def test_a_file_that_is_named_by_its_whole_path_is_one_file_then_and_now(project: Planted, tmp_path: Path) -> None:
+    rates = tmp_path / "rates.json"
+    rates.write_text("1")
+    project.write(f"return open({str(rates)!r}).read()")
+    project.run()
+    rates.write_text("2")
+    (cause,) = project.again()["causes"]
+    assert cause["kind"] == "file outside the inputs"
+    assert cause["evidence"].startswith(f"{rates} has other bytes ("), cause
+
+
+@pytest.mark.parametrize(
+    ("body", "evidence"),
+    [("return os.getcwd()", "os.getcwd()"), ("return __file__", "__file__"), ("return os.path.abspath('x')", "getcwd")],
+)
+def test_the_folder_of_the_project_in_a_result(project: Planted, body: str, evidence: str) -> None:
+    project.write(body, imports="import os")
+    project.run()
+    (cause,) = project.again()["causes"]
+    assert (cause["kind"], cause["sure"]) == ("folder of the project", "proved"), cause
+    assert evidence in cause["evidence"]
+
+
+def test_a_file_that_is_only_looked_at_is_brought_while_it_is_what_it_was(project: Planted) -> None:
+    project.write('return os.stat("table.dat").st_mtime_ns', imports="import os")
+    project.root.mkdir(exist_ok=True)
+    table = project.root / "table.dat"
+    table.write_text("abc")
+    os.utime(table, (1_600_000_000, 1_600_000_000))
+    project.run()
+    assert project.again(code=0)["verdict"] == "identical"
+    os.utime(table, (1_700_000_000, 1_700_000_000))
+    first = project.again()["causes"][0]
+    assert first["kind"] == "file outside the inputs", first
+    assert "table.dat" in first["evidence"]
+
+
+def test_whoever_waits_is_told_what_is_done(project: Planted) -> None:
+    project.write("return random.random()", imports="import random")
+    project.run()
+    done = warm.noria("reproduce", cwd=project.root, env=environ({}))
+    told = done.stderr.splitlines()
+    assert told[0] == "code and data of the run …", told
+    assert any(line.startswith("running all of it again, which took ") for line in told), told
+    assert "why planted differs: run 1, as it is …" in told
+    assert any("with another seed for every generator …" in line for line in told), told
+
+
 def test_a_file_of_the_project_that_no_snapshot_holds(project: Planted) -> None:
     """It is taken from the project's folder while it is what it was, and missed when it is not."""
     body = 'return (Path(__file__).parent / "table.dat").read_bytes()[:3].decode()'
@@ -194,52 +250,6 @@ def test_a_file_of_the_project_that_no_snapshot_holds(project: Planted) -> None:
     found = project.again()
     assert (found["step"], found["causes"][0]["kind"]) == ("planted", "file outside the inputs")
     assert "table.dat" in found["causes"][0]["evidence"]
-
-
-def test_a_file_outside_that_is_named_by_its_whole_path(project: Planted, tmp_path: Path) -> None:
-    outside = tmp_path / "rates.txt"
-    outside.write_text("1")
-    project.write(f"return open({str(outside)!r}).read()")
-    project.run()
-    outside.write_text("2")
-    causes = project.again()["causes"]
-    assert [each["kind"] for each in causes] == ["file outside the inputs"]
-    assert causes[0]["evidence"].startswith(f"{outside} has other bytes")
-
-
-def test_a_file_that_was_looked_at_and_is_in_no_snapshot(project: Planted) -> None:
-    project.write('return os.stat("side.dat").st_mtime_ns', imports="import os")
-    (project.root / "side.dat").write_text("1")
-    project.run()
-    (project.root / "side.dat").write_text("22")
-    first = project.again()["causes"][0]
-    assert first["kind"] == "file outside the inputs"
-    assert first["evidence"].startswith("side.dat is not there any more; it fails")
-
-
-def test_the_folder_that_a_step_runs_in(project: Planted) -> None:
-    project.write("return os.getcwd()", imports="import os")
-    project.run()
-    first = project.again()["causes"][0]
-    assert (first["kind"], first["sure"]) == ("the project's folder", "proved")
-    assert "os.getcwd()" in first["evidence"]
-    assert first["where"].startswith("pipeline.py:")
-
-
-def test_an_address_of_an_object(project: Planted) -> None:
-    """Proved where it lies at the same place in two of a few runs with one layout of memory; shown in any case."""
-    project.write("return repr(object())")
-    project.run()
-    assert project.again()["causes"][0]["kind"] == "address in memory"
-
-
-def test_a_name_of_a_temporary_file(project: Planted) -> None:
-    project.write("return tempfile.mkdtemp()", imports="import tempfile")
-    project.run()
-    first = project.again()["causes"][0]
-    assert first["kind"] == "unseeded random"
-    assert "a name from tempfile" in first["evidence"]
-    assert first["where"].startswith("pipeline.py:")
 
 
 class _Counter(BaseHTTPRequestHandler):

@@ -196,6 +196,17 @@ def test_a_script_of_the_library_is_captured_and_its_model_is_served(folder: Pat
             assert predicted(url, asked_row) == pytest.approx(score, abs=1e-6)
 
 
+def test_a_model_file_that_lightgbm_appends_to_is_written_and_not_read(folder: Path) -> None:
+    assert PYTHON.exists(), "make peers installs .venv-peers/autolog"
+    (folder / "train.py").write_text(HEAD + SCRIPTS["lightgbm booster"][0])
+    for _ in range(2):
+        done = asked(folder, "-m", "noria", "run", "train.py", "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert [each["path"] for each in report["read"]] == ["data.csv"]
+        assert [each["path"] for each in report["written"]] == ["kept.txt"]
+
+
 def test_a_training_that_is_killed_leaves_its_iterations(folder: Path) -> None:
     assert PYTHON.exists(), "make peers installs .venv-peers/autolog"
     (folder / "train.py").write_text(

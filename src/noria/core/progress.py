@@ -22,7 +22,7 @@ class Listener(Protocol):
     """Shows tasks. Called from many threads."""
 
     def begin(self, words: str, total: int | None, unit: str) -> Advance:
-        """A task begins; `total` is None if nobody knows it, `unit` is "B" or a plural noun."""
+        """A task begins; `total` is None if nobody knows it, `unit` is "B", a plural noun, or "" for a stage."""
         ...
 
     def end(self, advance: Advance) -> None:
@@ -50,7 +50,7 @@ def task(words: str, *, total: int | None = None, unit: str = "B") -> Iterator[A
     Args:
         words: what is being done, such as "adding flights".
         total: how much there is to do; None if it is not known before.
-        unit: "B" for bytes, else a plural noun such as "files".
+        unit: "B" for bytes, else a plural noun such as "files"; "" for a stage, of which there is no amount.
     """
     listener = _LISTENER.get()
     if listener is None:

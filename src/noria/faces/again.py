@@ -34,6 +34,7 @@ from noria.pipeline.chance import Chance
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.execute import Execution, execute, manner_of
 from noria.pipeline.mapping import items_of
+from noria.pipeline.reads import looked
 from noria.pipeline.schedule import GOOD
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Step, StepNode, StepOptions
@@ -57,11 +58,9 @@ READ_LIMIT_BYTES = 1 << 30
 def main(arguments: list[str] | None = None) -> int:
     """Do what the file says; exit 0 if a result was written, be it that the project's code failed."""
     (path,) = arguments if arguments is not None else sys.argv[1:]
-    spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    if spec.get("settings", {}).get(chance.ADDRESSES):
-        chance.hold_addresses()
     follow_parent()
     follow()
+    spec: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     root = Path(spec["root"])
     result: dict[str, Any]
     try:
@@ -327,9 +326,16 @@ def _reads(trace: Trace, root: Path) -> dict[str, str]:
     """What a step was seen to read, by the names that conditions have."""
     found = {f"variable {name}": value for name, value in trace.variables}
     found |= {f"note {note}": "" for note in trace.notes}
+
+    def shown_as(path: Path) -> str:
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    for name, what in trace.stats:
+        if what in ("stat", "there"):
+            found[f"{what} {shown_as(Path(name))}"] = looked(Path(name), is_whole=what == "stat")
     for name, stamp in trace.files:
         path = Path(name)
-        shown = str(path.relative_to(root)) if path.is_relative_to(root) else name
+        shown = shown_as(path)
         is_there = stamp is not None and path.is_file() and path.stat().st_size <= READ_LIMIT_BYTES
         found[f"file {shown}"] = hash_file(path).removeprefix("sha256:") if is_there else "missing"
     return found

@@ -13,6 +13,7 @@ a clock or a generator of its own, is not seen here.
 
 from __future__ import annotations
 
+import builtins
 import concurrent.futures as futures
 import contextlib
 import copyreg
@@ -41,14 +42,13 @@ from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.pipeline.sources import is_own_file
 
-__all__ = ["ADDRESSES", "Chance", "Sight", "hold_addresses", "install"]
+__all__ = ["Chance", "Sight", "install"]
 
 np = lazy("numpy")
-ctypes = lazy("ctypes")
 
 RANDOM, UUID, TIME, PARALLEL, PROCESS, CORES = "random", "uuid", "time", "parallel", "process", "cores"
-URANDOM, NAME, PLACE, ADDRESSES = "urandom", "name", "place", "addresses"
-_ANY, _ALIKE = 0xFFFFFFFF, 0x0040000  # of personality(2): to ask, and ADDR_NO_RANDOMIZE
+ADDRESS, FOLDER = "address", "folder"
+URANDOM = "urandom"
 _FRAMES = 60
 _TICK_NS = 1_000
 _JOIN_S = 10.0
@@ -81,8 +81,8 @@ class Chance:
     """The stand-ins of this process. `settings` maps a kind to how it answers; one that is absent is as always.
 
     random, uuid: a seed; urandom: one of its own for what the system gives; time: nanoseconds since the epoch at the
-    first look; parallel: "in order"; process: a number; cores: how many there are said to be; place: the folder that
-    it is said to run in; addresses: whatever (`hold_addresses`).
+    first look; parallel: "in order"; process, address: a number; cores: how many there are said to be. Who asks for the
+    folder is seen; that it is another one is up to who starts the process.
     """
 
     root: Path
@@ -160,17 +160,8 @@ def install(root: Path, settings: Mapping[str, str]) -> Chance:
     _install_time(made)
     _install_parallel(made)
     _install_process(made)
+    _install_addresses(made)
     return made
-
-
-def hold_addresses() -> None:
-    """Begin this process anew with memory laid out alike each time, where the system does that (Linux) and may."""
-    personality = getattr(ctypes.CDLL(None), "personality", None)
-    if personality is None:
-        return
-    now = personality(_ANY)
-    if now != -1 and not now & _ALIKE and personality(now | _ALIKE) != -1:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _StandIn:
@@ -258,12 +249,6 @@ def _install_random(chance: Chance) -> None:
 
     _stand_in(chance, os, "urandom", urandom)
     _stand_in(chance, random, "_urandom", urandom)
-
-    def candidates(real: Any) -> Any:
-        chance.note(NAME, "a name from tempfile")
-        return real()
-
-    _stand_in(chance, tempfile, "_get_candidate_names", candidates)
     seed_of = random.Random.seed
 
     def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
@@ -275,6 +260,13 @@ def _install_random(chance: Chance) -> None:
         seed_of(self, a, version)
 
     random.Random.seed = seeded  # type: ignore[method-assign]  # the stand-in
+
+    def names(real: Any) -> Any:
+        chance.note(RANDOM, "a name by tempfile")
+        # What gives the names is made once: it may have its seed already, from before.
+        return vars(tempfile)["_RandomNameSequence"]() if chance.set(RANDOM) else real()
+
+    _stand_in(chance, tempfile, "_get_candidate_names", names)
 
 
 def _install_numpy(chance: Chance) -> None:
@@ -526,8 +518,8 @@ def _install_process(chance: Chance) -> None:
     _stand_in(chance, platform, "node", named("platform.node()", lambda text: f"host{text}"))
 
     def folder(real: Any) -> Any:
-        chance.note(PLACE, "os.getcwd()")
-        return chance.set(PLACE) or real()
+        chance.note(FOLDER, "os.getcwd()")
+        return real()
 
     _stand_in(chance, os, "getcwd", folder)
 
@@ -536,3 +528,37 @@ def _install_process(chance: Chance) -> None:
         return int(chance.set(CORES)) if chance.set(CORES) else real()
 
     _stand_in(chance, os, "cpu_count", cores)
+
+
+def _install_addresses(chance: Chance) -> None:
+    """Names of objects and threads that are places in memory. Only for the project's own lines: libraries look up by
+    them what they have kept by the real ones."""
+    base = 0x7F00_0000_0000
+    asked: dict[int, tuple[int, Any]] = {}
+    threads: dict[int, int] = {}
+
+    def address(real: Any, thing: Any) -> Any:
+        if not _is_asked_by_project(chance) or not chance.note(ADDRESS, "id()") or not chance.set(ADDRESS):
+            return real(thing)
+        number = asked.setdefault(real(thing), (len(asked), thing))[0]  # kept: another would get its address
+        return base + int(chance.set(ADDRESS)) * 0x135_7910 + number * 64
+
+    _stand_in(chance, builtins, "id", address)
+    for name in ("get_ident", "get_native_id"):
+        what = f"threading.{name}()"
+
+        def ident(real: Any, _what: str = what) -> Any:
+            if not _is_asked_by_project(chance) or not chance.note(PROCESS, _what) or not chance.set(PROCESS):
+                return real()
+            return int(chance.set(PROCESS)) * 1_000 + threads.setdefault(real(), len(threads))
+
+        _stand_in(chance, threading, name, ident)
+
+
+def _is_asked_by_project(chance: Chance) -> bool:
+    """Whether the line that called a stand-in is one of the project."""
+    file = sys._getframe(3).f_code.co_filename
+    return not file.startswith("<") and _is_own(file, chance.root)
+
+
+_is_own = functools.lru_cache(maxsize=10_000)(is_own_file)

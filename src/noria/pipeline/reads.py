@@ -24,7 +24,7 @@ from noria.pipeline.digests import FileDigests, Stamp, stamp_of
 from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
 from noria.pipeline.trace import EVERY, EVERY_SETTING, Trace, temporary, variable_digest
 
-__all__ = ["Conditions", "Reads"]
+__all__ = ["Conditions", "Reads", "looked"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
@@ -191,7 +191,7 @@ class Reads:
         if kind == "folder":
             return self._folder(str(self._root / name))
         if kind in ("there", "stat"):
-            return _looked(self._root / name, is_whole=kind == "stat")
+            return looked(self._root / name, is_whole=kind == "stat")
         if kind in ("access", "link"):
             return _permitted(self._root / name) if kind == "access" else _target(self._root / name)
         if kind == "xattr":
@@ -233,7 +233,7 @@ class Reads:
             return path
 
 
-def _looked(path: Path, *, is_whole: bool) -> str:
+def looked(path: Path, *, is_whole: bool) -> str:
     """What a look at a file tells: what it is; for all of `stat`, also its size, time and rights."""
     try:
         found = path.stat()

@@ -15,6 +15,7 @@ from typing import Any
 from noria.core.errors import NotFound, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
+from noria.core.progress import task
 from noria.core.verb import verb
 from noria.packaging import bundle as bundles
 from noria.pipeline import documents
@@ -27,7 +28,7 @@ from noria.project.again import verdict as verdicts
 from noria.project.again.causes import Cause
 from noria.project.again.child import Died
 from noria.project.again.diagnose import Evidence, diagnose
-from noria.project.again.outcome import Done, Where, impossible, stored_document, where
+from noria.project.again.outcome import Done, Where, impossible, stored_document, took, where
 from noria.project.again.place import Lacking, Place, make_place
 from noria.project.again.repeat import METRICS, Again, Whole, bundle_verdict, metrics
 from noria.project.again.scripted import ScriptFound
@@ -136,7 +137,8 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
     with Scratch("again") as folder:
 
         def chosen() -> Where:
-            return where(run, found.lock, now, environment, folder / "environment")
+            with task("the environment of the run", unit=""):
+                return where(run, found.lock, now, environment, folder / "environment")
 
         try:
             place = folder.resolve() / "place"
@@ -144,7 +146,9 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
                 done = scripted.repeated(ws, found, chosen, place)
             else:
                 reads = [(what, known) for each in found.reads.values() for what, known in each.items()]
-                done = _done(ws, found, make_place(ws, run, place, [*reads, *_named_files(found)]), chosen())
+                with task("code and data of the run", unit=""):
+                    made = make_place(ws, run, place, [*reads, *_named_files(found)])
+                done = _done(ws, found, made, chosen())
         except Lacking as lacking:
             done = impossible(found.first(lacking.about), lacking)
     return _recorded(ws, found, version.ref if version is not None else "", done, time.monotonic() - began)
@@ -197,12 +201,14 @@ def _done(ws: Workspace, found: _Found, place: Place, at: Where) -> Done:
     """Run everything again, compare, and look for the cause if something differs."""
     run = found.run
     again = Again(ws, place, at.python, run.pipeline, found.params)
-    try:
-        whole = again.whole()
-    except Died as died:
-        whole = Whole(told={"error": {"message": str(died)}})
-    steps = again.compared(found.steps, whole)
-    steps += _model(ws, again, run, whole, steps)
+    with task(f"running all of it again{took(run)}", unit=""):
+        try:
+            whole = again.whole()
+        except Died as died:
+            whole = Whole(told={"error": {"message": str(died)}})
+    with task("comparing what it gave", unit=""):
+        steps = again.compared(found.steps, whole)
+        steps += _model(ws, again, run, whole, steps)
     first = next((each for each in steps if each.verdict in (DIFFERENT, FAILED)), None)
     lock, host = whole.told.get("lock", {}), whole.told.get("host", {})
     verdict = verdicts.worst([each.verdict for each in steps])
@@ -264,10 +270,9 @@ def _causes(ws: Workspace, found: _Found, again: Again, whole: Whole, first: Ste
         at=at,
         seconds=record.seconds,
         roots=locks.environment(ws.project.state).roots,
-        folders=(str(ws.project.root), str(again.place.root)),
-        text=first.text,
     )
-    return diagnose(evidence, again.prober(first.step, record.seconds, first.item), again.are_near)
+    roots = ws.project.root.resolve(), again.place.root
+    return diagnose(evidence, again.prober(first.step, record.seconds, first.item), again.are_near, roots)
 
 
 def _of_model(found: _Found, whole: Whole, first: StepVerdict) -> list[Cause]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -28,6 +30,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 
 from noria.config import ModelConfig, Project
 from noria.core.errors import Corrupt, Denied, GateClosed, ModelFailed, StepFailed
+from noria.engines.flavors import skopsfile
 from noria.packaging import bundle
 from noria.packaging.predictor import PARITY, UNSEEN, Predictor
 from noria.packaging.rows import RowRefused
@@ -245,6 +248,27 @@ def test_the_same_model_is_the_same_bundle_in_another_process() -> None:
         found += done.stdout.split()
     assert len(found) == 4
     assert len(set(found)) == 1
+
+
+def test_what_was_in_memory_between_the_fields_of_a_tree_is_not_in_the_file() -> None:
+    """Blocks of the sizes that are asked for next are left full of ones: a new array may get one of them."""
+    forest = RandomForestClassifier(20, max_depth=6, random_state=0).fit(X[NUMBERS], Y)
+    once = skopsfile.dumped(forest)
+    for _ in range(3):
+        full = [np.full(size, 255, np.uint8) for size in range(64, 16_384, 64) for _ in range(4)]
+        del full
+        assert skopsfile.dumped(forest) == once
+    trees = 0
+    with zipfile.ZipFile(io.BytesIO(once)) as file:
+        for content in [file.read(name) for name in file.namelist() if name.endswith(".npy")]:
+            nodes = np.load(io.BytesIO(content))
+            if nodes.dtype.names and nodes.dtype.itemsize == 64:
+                trees += 1
+                stored = np.frombuffer(content[-nodes.nbytes :], np.uint8).reshape(-1, 64)
+                assert not stored[
+                    :, 57:
+                ].any()  # of the bytes themselves: numpy's reader leaves such bytes as they were
+    assert trees == 20
 
 
 def test_golden_rows_are_scored_exactly_and_survive_the_store(ws: Workspace) -> None:

@@ -115,13 +115,24 @@ def _answers(module: Any, recorder: Recorder) -> None:
         rows, _ = models.inside(data)
         models.asked(given[0], data if rows is None else rows, result)
 
-    def saved(result: Any, given: tuple[Any, ...], named: dict[str, Any], began: float) -> None:
+    def target(given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         told = arguments(getattr(type(given[0]), "save_model", None), given, named)
-        path = told.get("fname", told.get("filename"))
-        if path is not None:
+        return told.get("fname", told.get("filename"))
+
+    def writes(given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        path = target(given, named)
+        if path is not None:  # told before: LightGBM appends a line of its own, and that reads no file of anybody's
             files.opened(path, 1)  # written, as by os.O_WRONLY
+
+    def saved(result: Any, given: tuple[Any, ...], named: dict[str, Any], began: float) -> None:
+        path = target(given, named)
+        if path is not None:
             models.dumped(given[0], path)
 
     predicts = ("Booster.predict", "Booster.inplace_predict")
     replace(module, predicts, lambda function: Observed(recorder, function, after=answered))
-    replace(module, ("Booster.save_model",), lambda function: Observed(recorder, function, after=saved, deep=True))
+    replace(
+        module,
+        ("Booster.save_model",),
+        lambda function: Observed(recorder, function, before=writes, after=saved, deep=True),
+    )

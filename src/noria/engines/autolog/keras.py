@@ -105,17 +105,16 @@ def saving(module: Any, recorder: Recorder) -> None:
         known = dict(zip(("model", "filepath"), given, strict=False)) | named
         path = known.get("filepath")
         if isinstance(path, (str, os.PathLike)):
-            recorder.memory["files"].opened(path, os.O_WRONLY)
             models.dumped(known.get("model"), path)
 
-    def written(result: Any, given: tuple[Any, ...], named: dict[str, Any], began: float) -> None:
+    def writes(given: tuple[Any, ...], named: dict[str, Any]) -> None:  # told before: what is there then is lost
         path = given[1] if len(given) > 1 else named.get("filepath")
         if isinstance(path, (str, os.PathLike)):
             recorder.memory["files"].opened(path, os.O_WRONLY)
 
     # Not inside a fit: what a checkpoint writes on the way is a file of the run, not the model that it left.
-    replace(module, ("save_model",), lambda function: Observed(recorder, function, after=saved))
-    replace(module, ("save_weights",), lambda function: Observed(recorder, function, after=written, deep=True))
+    replace(module, ("save_model",), lambda function: Observed(recorder, function, before=writes, after=saved))
+    replace(module, ("save_weights",), lambda function: Observed(recorder, function, before=writes, deep=True))
 
 
 def _kept(value: Any, place: str) -> str:

@@ -123,7 +123,8 @@ def _without_gaps(content: bytes) -> bytes:
     array = np.load(io.BytesIO(content), allow_pickle=False)
     if not _has_gaps(array.dtype):
         return content
-    clean = np.zeros_like(array)
+    # not zeros_like: it sets the fields of records only, and leaves what was in memory between them
+    clean = np.zeros(array.shape, array.dtype, order="F" if array.flags.fnc else "C")
     _copy(array, clean)
     made = io.BytesIO()
     np.save(made, clean, allow_pickle=False)

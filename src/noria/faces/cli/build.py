@@ -21,6 +21,7 @@ import click
 
 from noria.config import find_project, load_project
 from noria.core.errors import NotFound, UsageError
+from noria.core.progress import Advance, shown
 from noria.faces import verbs
 from noria.faces.cli import show
 from noria.faces.cli.commands import Command
@@ -241,13 +242,30 @@ def _login() -> str:
 @contextlib.contextmanager
 def waiting(words: str, is_quiet: bool) -> Iterator[None]:
     """What is being done on a terminal's stderr, gone when it is: elapsed time, and bars of what can be counted."""
-    if is_quiet or not sys.stderr.isatty():
+    if is_quiet:
         yield
+        return
+    if not sys.stderr.isatty():
+        with shown(_Lines()):
+            yield
         return
     from noria.faces.cli.bars import bars
 
     with bars(words):
         yield
+
+
+class _Lines:
+    """Tells where there is no terminal: the stages of long work, each as a line; amounts would be thousands."""
+
+    def begin(self, words: str, total: int | None, unit: str) -> Advance:
+        """A line for a stage."""
+        if not unit:
+            click.echo(f"{words} …", err=True)
+        return lambda _: None
+
+    def end(self, advance: Advance) -> None:
+        """What comes next says it."""
 
 
 def _says_no(result: Any, command: Command) -> bool:

@@ -36,9 +36,9 @@ CODE = "changed code"
 PROCESS = "name of the process or machine"
 STATE = "state left by another step"
 PROCESSES = "another process"
-OUTSIDE = "path outside of the place"
+FOLDER = "folder of the project"
 ADDRESS = "address in memory"
-FOLDER = "the project's folder"
+OUTSIDE = "path outside of the place"
 SYSTEM = "operating system"
 UNKNOWN = "unknown"
 
@@ -62,17 +62,14 @@ HINTS: Mapping[str, str] = {
     PROCESS: "leave process ids and host names out of results",
     STATE: "give each step its own generator and state; none of them may rely on another having run",
     PROCESSES: "what a program answers that a step starts is not pinned: make it an input",
+    FOLDER: "leave the project's own folder out of results: paths relative to it are the same everywhere",
+    ADDRESS: "leave id() and the repr() of plain objects out of results: name things by what they hold",
     OUTSIDE: "name files from the script's folder (data/rows.csv, ../data/rows.csv), or take a folder as an argument",
-    ADDRESS: "leave id(), hash() and the plain repr() of objects, and identities of threads, out of results",
-    FOLDER: "leave whole paths out of results: name files from the project's folder (data/rows.csv)",
     SYSTEM: "on Linux 6.2 or newer with landlock in /sys/kernel/security/lsm; a container may forbid it (seccomp)",
-    UNKNOWN: "look for compiled code with a clock or a generator of its own, and for id() of objects",
+    UNKNOWN: "look for an address of an object (<... at 0x7f...>), for the path of the code (__file__), "
+    "and for compiled code with a clock or a generator of its own",
 }
 KINDS = tuple(HINTS)
-
-
-_FILES = ("file", "folder", "there", "stat", "access", "link", "xattr")
-"""What was asked of a file, in the conditions of a result."""
 
 
 @frozen(kw_only=True)
@@ -140,7 +137,7 @@ def _named(what: str, was: str | None, now: str | None) -> tuple[str, str]:
     kind, _, name = what.removeprefix("environment ").partition(" ")
     if kind == "variable":
         return VARIABLE, f"the variable {name} has another value"
-    if kind in _FILES:
+    if kind in ("file", "folder", "there", "stat"):
         if now in ("missing", "gone") or now is None:
             return FILE, f"{name} is not there any more"
         if was in ("missing", None):
@@ -185,16 +182,6 @@ def packages_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
     return found
 
 
-def not_found(then: Mapping[str, str], now: Mapping[str, str], error: str) -> list[Cause]:
-    """Files that a step was seen to read or look at then, which it now fails over."""
-    found = []
-    for what in then:
-        kind, _, name = what.partition(" ")
-        if kind in _FILES and what not in now and name and name.rpartition("/")[2] in error:
-            found.append(_cause(FILE, f"{name} is not there any more"))
-    return list(dict.fromkeys(found))
-
-
 def connections(reads: Mapping[str, str]) -> list[str]:
     """Where a step was seen to connect to, or what it started."""
     return [what.removeprefix("note ") for what in reads if what.startswith("note ")]
@@ -204,12 +191,12 @@ def first_where(seen: Sequence[Mapping[str, str]], kind: str) -> tuple[str, str]
     """(what was called, the line that did) of the sights of a kind; the first that has a line."""
     of_kind = [each for each in seen if each["kind"] == kind]
     placed = [each for each in of_kind if each["where"]]
-    telling = [each for each in placed if any(word in each["what"] for word in _TELLING)]
+    telling = [each for word in _TELLING for each in placed if word in each["what"]]
     best = (telling or placed or of_kind or [{"what": "", "where": ""}])[0]
     return best["what"], best["where"]
 
 
-_TELLING = ("as_completed", "unordered", "without a seed", "urandom")
+_TELLING = ("tempfile", "as_completed", "unordered", "without a seed", "urandom")
 """Of several calls of a kind, those that are chance by themselves come before those that may be under control."""
 
 

@@ -10,28 +10,33 @@ elsewhere) is told from what the step was seen to read, then and now.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from noria.core.frozen import frozen
+from noria.core.progress import task
 from noria.project.again import causes
 from noria.project.again.causes import DIFFERS, LEFT, PROVED, Cause
 from noria.project.again.child import Died
+from noria.project.again.names import aligned
 
 __all__ = ["Evidence", "Probe", "Prober", "diagnose"]
 
 HELD_NS = 1_600_000_000_000_000_000
 """A moment for clocks that are held (2020-09-13T12:26:40Z); the varied one is another year, day, hour and minute."""
 VARIED_NS = HELD_NS + int(timedelta(days=400, hours=5, minutes=17, seconds=13).total_seconds() * 1e9) + 123_456_789
-HELD: Mapping[str, str] = {"random": "1", "uuid": "1", "time": str(HELD_NS), "parallel": "in order", "process": "1"}
+HELD: Mapping[str, str] = {
+    **{"random": "1", "uuid": "1", "time": str(HELD_NS), "parallel": "in order", "process": "1", "address": "1"},
+}
 VARIED: Mapping[str, Sequence[str]] = {
     "random": ("2", "3", "4"),
     "uuid": ("2", "3"),
     "time": (str(VARIED_NS), str(VARIED_NS + 40_000_000_000_000_000)),
     "process": ("2", "3"),
+    "address": ("2", "3"),
 }
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
@@ -43,17 +48,18 @@ KINDS: Mapping[str, str] = {
     "uuid": causes.UUID,
     "time": causes.TIME,
     "process": causes.PROCESS,
+    "address": causes.ADDRESS,
     "parallel": causes.ORDER,
 }
 _SAID: Mapping[str, str] = {
     "random": "with another seed for every generator",
     "uuid": "with other uuids",
     "time": "with another time on every clock",
-    "process": "with another process id and host name",
+    "process": "with another process id, thread id and host name",
+    "address": "with other addresses of objects",
     "parallel": "when its threads end in another order",
 }
 NATURAL = 3
-_ADDRESS = re.compile(r" at 0x[0-9a-f]{4,}")
 SEEDS = ("1", "2", "3", "4")
 
 
@@ -94,18 +100,22 @@ class Evidence:
     at: str
     seconds: float
     roots: Mapping[str, str] = field(default_factory=dict)
-    folders: tuple[str, str] = ("", "")
-    text: str = ""
 
 
-def diagnose(evidence: Evidence, probe: Prober, is_near: Callable[[tuple[Probe, Probe]], bool]) -> list[Cause]:
+def diagnose(
+    evidence: Evidence,
+    probe: Prober,
+    is_near: Callable[[tuple[Probe, Probe]], bool],
+    roots: tuple[Path, Path] = (Path("/"), Path("/")),
+) -> list[Cause]:
     """The causes, the surest first; never empty.
 
     Args:
         probe: runs the step once more under some conditions.
         is_near: whether two results differ in numbers only, and by little.
+        roots: the folder of the project then, and now, by which what it read is one file or another.
     """
-    look = _Look(evidence, probe, is_near)
+    look = _Look(evidence, probe, is_near, roots)
     try:
         found = look.causes()
     except Died as died:
@@ -118,9 +128,22 @@ def diagnose(evidence: Evidence, probe: Prober, is_near: Callable[[tuple[Probe, 
 class _Look:
     """One diagnosis under way; remembers the probes that more than one question needs."""
 
-    def __init__(self, evidence: Evidence, probe: Prober, is_near: Callable[[tuple[Probe, Probe]], bool]) -> None:
-        self.evidence, self.probe, self.is_near = evidence, probe, is_near
+    def __init__(
+        self,
+        evidence: Evidence,
+        probe: Prober,
+        is_near: Callable[[tuple[Probe, Probe]], bool],
+        roots: tuple[Path, Path],
+    ) -> None:
+        self.evidence, self.is_near, self._roots = evidence, is_near, roots
         self.natural: list[Probe] = []
+        self._prober, self._runs = probe, 0
+
+    def probe(self, settings: Mapping[str, str], variables: Mapping[str, str | None], how: str = "") -> Probe:
+        """One more run; whoever waits is told which, and how."""
+        self._runs += 1
+        with task(f"why {self.evidence.step} differs: run {self._runs}, {how or 'as it is'}", unit=""):
+            return self._prober(settings, variables)
 
     def causes(self) -> list[Cause]:
         """What the experiments say, then what the records say, then what is left."""
@@ -145,9 +168,9 @@ class _Look:
         known = self.evidence
         then, now = known.reads
         seen = self.natural[0].reads if self.natural else {}
-        return causes.on_record(
-            known.then, known.now, (then, {**seen, **now}), causes.packages_of(*known.locks), known.roots
-        )
+        reads = aligned(then, {**seen, **now}, self._roots)
+        documents = _renamed(known.then, known.now, self._roots)
+        return causes.on_record(*documents, reads, causes.packages_of(*known.locks), known.roots)
 
     def _agrees(self) -> bool:
         outputs = {each.outputs for each in self.natural}
@@ -159,9 +182,7 @@ class _Look:
 
     def _failed(self) -> list[Cause]:
         error = self.evidence.error or self.natural[0].error
-        lacking = causes.not_found(*self.evidence.reads, error)
-        direct = lacking or self.direct()
-        found = [replace(cause, evidence=f"{cause.evidence}; it fails: {error}"[:400]) for cause in direct]
+        found = [replace(cause, evidence=f"{cause.evidence}; it fails: {error}"[:400]) for cause in self.direct()]
         started = self._elsewhere()
         if started is not None and not found:
             found.append(replace(started, evidence=f"{started.evidence}; it fails: {error}"[:400]))
@@ -194,29 +215,7 @@ class _Look:
         started = self._elsewhere()
         if not found and started is not None:
             found = [replace(started, evidence=f"{started.evidence}, and its output differs from run to run")]
-        if not found:
-            found = [cause for look in (self._addresses, self._names) if (cause := look(held)) is not None][:1]
         return found or list(self._left("its output differs from run to run, also with clocks and generators held"))
-
-    def _addresses(self, held: Sequence[Probe]) -> Cause | None:
-        """Whether it agrees with itself as soon as memory is laid out alike, and else never; or shows an address."""
-        loose = [*self.natural, *held]
-        fixed = [self._held({**HELD, "addresses": "fixed"}) for _ in range(NATURAL)]
-        few = len({each.outputs for each in fixed if not each.error}) < len(fixed)  # small objects may move a little
-        if len({each.outputs for each in loose}) < len(loose) or any(each.error for each in fixed) or not few:
-            text = "its output differs from run to run, and holds the address of an object"
-            is_shown = len(_ADDRESS.findall(self.evidence.text)) > 1
-            return Cause(kind=causes.ADDRESS, evidence=text, sure=DIFFERS) if is_shown else None
-        text = (
-            "its output is the same each time only where memory is laid out alike: id(), repr() or hash() of an object"
-        )
-        return Cause(kind=causes.ADDRESS, evidence=text, sure=PROVED)
-
-    def _names(self, held: Sequence[Probe]) -> Cause | None:
-        """Names of temporary files: each is new, since those that were made before may still be there."""
-        what, where = causes.first_where(held[0].seen, "name")
-        text = f"its output differs from run to run, and it takes {what}: leave that out of results"
-        return Cause(kind=causes.RANDOM, evidence=text, sure=DIFFERS, where=where) if where else None
 
     def _kinds(self, probe: Probe) -> list[str]:
         asked = {each["kind"] for run in (probe, *self.natural) for each in run.seen}
@@ -230,7 +229,7 @@ class _Look:
         else:
             tries = [{**HELD, kind: value} for value in VARIED[kind]]
         for settings in tries:
-            other = self._held(settings)
+            other = self._held(settings, how=_SAID[kind])
             if not other.error and other.outputs != held.outputs:
                 found = self._line(kind, held, PROVED, f"its output is another {_SAID[kind]}")
                 if causes.is_of_system(found.evidence) and not self._follows_system(held):
@@ -246,7 +245,7 @@ class _Look:
 
     def _hashes(self, held: Probe) -> Cause | None:
         for seed in SEEDS:
-            other = self._held(HELD, {"PYTHONHASHSEED": seed})
+            other = self._held(HELD, {"PYTHONHASHSEED": seed}, f"with PYTHONHASHSEED={seed}")
             if not other.error and other.outputs != held.outputs:
                 text = f"its output is another with PYTHONHASHSEED={seed} than with 0: the order of a set, or hash()"
                 return Cause(kind=causes.HASH, evidence=text, sure=PROVED)
@@ -254,7 +253,7 @@ class _Look:
 
     def _threads(self, held: Probe) -> Cause | None:
         for _ in range(NATURAL):
-            other = self._held(HELD, dict.fromkeys(THREAD_VARIABLES))
+            other = self._held(HELD, dict.fromkeys(THREAD_VARIABLES), "with all threads")
             if not other.error and other.outputs != held.outputs:
                 is_order = self._differs_again(other)
                 kind = causes.REDUCTION if is_order and self.is_near((held, other)) else causes.THREADS
@@ -266,9 +265,27 @@ class _Look:
         other = self._held(HELD, dict.fromkeys(THREAD_VARIABLES))
         return not other.error and other.outputs != one.outputs
 
-    def _held(self, settings: Mapping[str, str] = HELD, variables: Mapping[str, str | None] | None = None) -> Probe:
+    def _follows_any(self, held: Probe) -> bool:
+        """Whether the output is another when all that chance can enter by is another, at once: mostly it is not.
+
+        Then nobody needs to wait until each was varied by itself.
+        """
+        for number in range(NATURAL):
+            settings = {kind: values[number % len(values)] for kind, values in VARIED.items()}
+            variables = {"PYTHONHASHSEED": SEEDS[number], **dict.fromkeys(THREAD_VARIABLES)}
+            other = self._held(settings, variables, "with all chance another")
+            if other.error or other.outputs != held.outputs:
+                return True
+        return False
+
+    def _held(
+        self,
+        settings: Mapping[str, str] = HELD,
+        variables: Mapping[str, str | None] | None = None,
+        how: str = "with clocks, generators and threads held",
+    ) -> Probe:
         still: dict[str, str | None] = {"PYTHONHASHSEED": "0", **dict.fromkeys(THREAD_VARIABLES, "1")}
-        return self.probe(settings, {**still, **(variables or {})})
+        return self.probe(settings, {**still, **(variables or {})}, how)
 
     def _line(self, kind: str, held: Probe, sure: str, text: str, *, is_seeded: bool = False) -> Cause:
         seen = [*held.seen, *(each for run in self.natural for each in run.seen)]
@@ -281,28 +298,33 @@ class _Look:
     # it agrees with itself, and not with the record
 
     def _steady(self) -> list[Cause]:
-        known = self.evidence.text
         found = [cause for settings, variables, cause in self._restores() if self._is_restored(settings, variables)]
         if found:
             return found
         found = self.direct()
         if found:
             return found
+        moved = self.probe({"folder": "another"}, {}, "in another folder")
+        if not moved.error and moved.outputs != self.natural[0].outputs:
+            return [self._of_folder()]
         held = self._held()
-        if not held.error:
+        if not held.error and self._follows_any(held):
             kinds = self._kinds(held)
             found = [cause for kind in kinds if (cause := self._varied(kind, held)) is not None]
             found = found or [cause for look in (self._hashes, self._threads) if (cause := look(held)) is not None]
         started = self._elsewhere()
         if not found and started is not None:
             found = [started]
-        if not found and all(each and each in known for each in self.evidence.folders):
-            text = f"its output names the folder that it runs in, {known}"
-            found = [Cause(kind=causes.FOLDER, evidence=text[:400], sure=DIFFERS)]
         return found or list(self._left("it gives the same each time, and not what is on record"))
 
+    def _of_folder(self) -> Cause:
+        """The output follows the folder that the project is in, which is another one here."""
+        what, where = causes.first_where([each for run in self.natural for each in run.seen], "folder")
+        text = f"its output is another when its folder is another: {what or 'a path of the code, such as __file__'}"
+        return Cause(kind=causes.FOLDER, evidence=text, sure=PROVED, where=where)
+
     def _is_restored(self, settings: Mapping[str, str], variables: Mapping[str, str | None]) -> bool:
-        other = self.probe(settings, variables)
+        other = self.probe(settings, variables, "with what was otherwise then")
         return not other.error and other.outputs == self.evidence.recorded
 
     def _restores(self) -> list[tuple[Mapping[str, str], Mapping[str, str | None], Cause]]:
@@ -341,13 +363,9 @@ class _Look:
         if kernels:
             shown = ", ".join(f"{name}={value}" for name, value in kernels.items())
             add(causes.HARDWARE, f"{same} the instructions of {then.get('cpu')} ({shown})", {}, kernels)
-        folder = self.evidence.folders[0]
-        if folder and any(each["kind"] == "place" for run in self.natural for each in run.seen):
-            what, where = causes.first_where([each for run in self.natural for each in run.seen], "place")
-            text = f"{same} {folder} as the folder that it runs in: {what}"
-            found.append(({"place": folder}, {}, Cause(kind=causes.FOLDER, evidence=text, sure=PROVED, where=where)))
-        if any(each["kind"] == "time" for run in self.natural for each in run.seen) and self.evidence.at:
-            what, where = causes.first_where([each for run in self.natural for each in run.seen], "time")
+        seen = [each for run in self.natural for each in run.seen]
+        if any(each["kind"] == "time" for each in seen) and self.evidence.at:
+            what, where = causes.first_where(seen, "time")
             cause = Cause(
                 kind=causes.TIME,
                 evidence=f"{same} the clock at {self.evidence.at[:19]}Z, when it ran: {what}",
@@ -391,6 +409,16 @@ class _Look:
             shown = ", ".join(f"{name} {then.get(name)} -> {now.get(name)}" for name in changed)
             found.append(Cause(kind=causes.HARDWARE, evidence=f"{text}; {shown}"[:400], sure=LEFT))
         return found or [Cause(kind=causes.UNKNOWN, evidence=text, sure=LEFT)]
+
+
+def _renamed(
+    then: Mapping[str, Any], now: Mapping[str, Any], roots: tuple[Path, Path]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Two documents of keys, with one name for each file that the code names."""
+    if not then or not now:
+        return then, now
+    was, is_ = aligned(then.get("names", {}), now.get("names", {}), roots)
+    return {**then, "names": was}, {**now, "names": is_}
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> dict[str, str | None]:

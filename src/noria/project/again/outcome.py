@@ -20,7 +20,7 @@ from noria.store.workspace import Workspace
 from noria.tracking import environment as locks
 from noria.tracking.records import RunRecord
 
-__all__ = ["Done", "Where", "impossible", "stored_document", "where"]
+__all__ = ["Done", "Where", "impossible", "stored_document", "took", "where"]
 
 
 @frozen(kw_only=True)
@@ -73,6 +73,11 @@ def where(run: RunRecord, lock: Mapping[str, Any], now: Mapping[str, Any], wante
     if wanted == "auto" and not made.ok:
         return Where(name="here", python=here.python, rebuilt=made)
     return Where(name="rebuilt", python=made.python, rebuilt=made)
+
+
+def took(run: RunRecord) -> str:
+    """How long it will be, for whoever waits: as long as it took then, and what is needed to begin."""
+    return f", which took {run.seconds:.1f} s" if run.seconds else ""
 
 
 def impossible(first: str, lacking: Lacking) -> Done:

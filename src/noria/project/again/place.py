@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from noria.core.errors import Corrupt, NoriaError, NotFound, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest, short
 from noria.data import records as data
+from noria.pipeline.reads import looked
 from noria.store.disk import hash_file
 from noria.store.objects import Objects
 from noria.store.transfer import copy, missing
@@ -29,9 +32,11 @@ from noria.store.workspace import Workspace
 from noria.tracking.facts import Code, Pin
 from noria.tracking.records import RunRecord
 
-__all__ = ["Lacking", "Place", "bring", "environ_of", "make_place", "restore_code", "stored"]
+__all__ = ["CODE", "Lacking", "Place", "bring", "environ_of", "make_place", "restore_code", "stored"]
 
 GIT_TIMEOUT_S = 300
+CODE = "code"
+"""The folder of a place that the code stands in."""
 
 
 class Lacking(Exception):
@@ -72,7 +77,7 @@ def make_place(ws: Workspace, run: RunRecord, folder: Path, reads: Sequence[tupl
         reads: what the steps were seen to read, as (what, digest).
     Raises: Lacking, with kind "changed code" or "changed data", if either cannot be had.
     """
-    root, told = restore_code(ws, run.code, folder / "code")
+    root, told = restore_code(ws, run.code, folder / CODE)
     if not (root / "noria.toml").is_file():
         raise Lacking("changed code", f"what {run.run} kept of the code has no noria.toml", about="noria.toml")
     place = Place(folder=folder, root=root, code=told, pins=(), environ=environ_of(root))
@@ -80,7 +85,8 @@ def make_place(ws: Workspace, run: RunRecord, folder: Path, reads: Sequence[tupl
     pins = tuple(_version(ws, pin) for pin in run.pins)
     for pin in run.pins:
         _data(ws, place, pin)
-    return dataclasses.replace(place, pins=pins, brought=tuple(_files(ws.project.root, root, reads)))
+    brought = tuple(_files(ws.project.root, root, reads, _moment(run.started_at)))
+    return dataclasses.replace(place, pins=pins, brought=brought)
 
 
 def bring(ws: Workspace, place: Place, names: Iterable[str]) -> None:
@@ -220,18 +226,40 @@ def _data(ws: Workspace, place: Place, pin: Pin) -> None:
         ) from error
 
 
-def _files(project: Path, root: Path, reads: Sequence[tuple[str, str]]) -> Iterable[str]:
-    """Bring the files that steps were seen to read and that the code does not hold, if they are what they were."""
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def _files(project: Path, root: Path, reads: Sequence[tuple[str, str]], began: float) -> Iterable[str]:
+    """Bring what steps were seen to read, or to look at, and the code does not hold, if it is what it was.
+
+    What was only looked at may be what a step then made: it is brought if it is older than the run.
+    """
     for what, known in reads:
         kind, _, name = what.partition(" ")
-        path = Path(name)
-        if kind != "file" or path.is_absolute() or (root / path).exists() or len(known) < 16:
+        source, target = project / name, root / name
+        if kind not in ("file", "stat", "there") or Path(name).is_absolute():
             continue
-        source = project / path
-        if source.is_file() and hash_file(source).removeprefix("sha256:").startswith(known):
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(source.read_bytes())
-            yield f"{name} {short('sha256:' + known)}"
+        if kind == "file" and not target.exists() and len(known) >= 16 and source.is_file():
+            if hash_file(source).removeprefix("sha256:").startswith(known):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(source.read_bytes())
+                yield f"{name} {short('sha256:' + known)}"
+        elif kind != "file" and known != "missing" and looked(source, is_whole=kind == "stat") == known:
+            if not target.exists() and source.stat().st_mtime < began:
+                _brought_as_seen(source, target)
+                yield f"{name} {known.partition(' ')[0]}"
+            if kind == "stat" and target.is_file() and target.stat().st_size == source.stat().st_size:
+                shutil.copystat(source, target)
+
+
+def _brought_as_seen(source: Path, target: Path) -> None:
+    """A file, or a folder without what is in it: nobody asked for that."""
+    if source.is_dir():
+        target.mkdir(parents=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _parts(objects: Objects, name: str, size_bytes: int) -> list[str]:

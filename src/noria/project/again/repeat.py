@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -16,7 +19,7 @@ from noria.pipeline.records import StepRecord
 from noria.pipeline.values import Value
 from noria.project.again.child import asked
 from noria.project.again.diagnose import Probe, Prober
-from noria.project.again.place import Place, bring, stored
+from noria.project.again.place import CODE, Place, bring, environ_of, stored
 from noria.project.again.verdict import (
     DIFFERENT,
     FAILED,
@@ -70,14 +73,15 @@ class Again:
 
         def probe(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Probe:
             question = {"step": step, "item": item, "tag": f"probe-{next(self._numbers)}", "settings": dict(settings)}
-            told = asked(
-                self.place,
-                self.python,
-                "probe",
-                {**self._question, **question},
-                variables=variables,
-                timeout_s=PROBE_S + 20 * seconds,
-            )
+            with self._in_place(settings) as place:
+                told = asked(
+                    place,
+                    self.python,
+                    "probe",
+                    {**self._question, **question},
+                    variables={**self._temporary(settings), **variables},
+                    timeout_s=PROBE_S + 20 * seconds,
+                )
             outputs = told.get("outputs", ())
             return Probe(
                 outputs=tuple(each["digest"] for each in outputs),
@@ -88,6 +92,29 @@ class Again:
             )
 
         return probe
+
+    @contextlib.contextmanager
+    def _in_place(self, settings: Mapping[str, str]) -> Iterator[Place]:
+        """The place; where another folder is asked for, with the code and its state in that for the block."""
+        if not settings.get("folder"):
+            yield self.place
+            return
+        here, there = self.place.folder / CODE, self.place.folder / f"{CODE}-moved"
+        root = there / self.place.root.relative_to(here)
+        here.rename(there)
+        try:
+            yield dataclasses.replace(self.place, root=root, environ=environ_of(root))
+        finally:
+            there.rename(here)
+
+    def _temporary(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """Where generators are held, an empty folder for temporary files: a name that is taken would be passed over."""
+        if not settings.get("random"):
+            return {}
+        folder = self.place.folder / "tmp"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return {"TMPDIR": str(folder)}
 
     def are_near(self, probes: tuple[Probe, Probe]) -> bool:
         """Whether two results of a step differ in numbers only, and by little."""

@@ -8,6 +8,7 @@ the place (`packaging/fence.py`); files that it names by their whole path are no
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from noria.tracking.records import RunRecord
 
 __all__ = ["ScriptPlace", "lay_out", "plain_name"]
 
+WORK = "work"
 TEMPORARY = ("TMPDIR", "JOBLIB_TEMP_FOLDER")
 """Variables that say where temporary files go."""
 PACKAGES = ("site-packages", "dist-packages")
@@ -43,11 +45,25 @@ class ScriptPlace:
     cwd: Path
     words: tuple[str, ...]
     pristine: Path
+    name: str = WORK
 
     @property
     def work(self) -> Path:
         """The copy that a run works in; `/` of that time."""
-        return self.place.folder / "work"
+        return self.place.folder / self.name
+
+    def moved(self) -> ScriptPlace:
+        """The same in a copy with another path."""
+        old, new = str(self.work), str(self.place.folder / f"{WORK}-moved")
+        environ = {name: value.replace(old, new) for name, value in self.place.environ.items()}
+        root, cwd = (Path(str(path).replace(old, new)) for path in (self.place.root, self.cwd))
+        return dataclasses.replace(
+            self,
+            place=dataclasses.replace(self.place, root=root, environ=environ),
+            cwd=cwd,
+            words=tuple(word.replace(old, new) for word in self.words),
+            name=f"{WORK}-moved",
+        )
 
     @property
     def temporary(self) -> Path:
@@ -103,13 +119,13 @@ def lay_out(
     _under(pristine, cwd).mkdir(parents=True, exist_ok=True)
     if not (here / "noria.toml").is_file():
         raise Lacking(causes.CODE, f"what {run.run} kept of the code has no noria.toml", about="noria.toml")
-    words = [_moved(folder / "work", word) if number == 0 else word for number, word in enumerate(_given(record))]
-    inside = _under(folder / "work", root)
+    words = [_moved(folder / WORK, word) if number == 0 else word for number, word in enumerate(_given(record))]
+    inside = _under(folder / WORK, root)
     environ = environ_of(inside) | dict.fromkeys(TEMPORARY, str(folder / "tmp"))
     if environ.get("PYTHONPATH"):
-        environ["PYTHONPATH"] = _paths(environ["PYTHONPATH"], pristine, folder / "work")
+        environ["PYTHONPATH"] = _paths(environ["PYTHONPATH"], pristine, folder / WORK)
     place = Place(folder=folder, root=inside, code=told, pins=(), environ=environ)
-    return ScriptPlace(place=place, root=root, cwd=_under(folder / "work", cwd), words=tuple(words), pristine=pristine)
+    return ScriptPlace(place=place, root=root, cwd=_under(folder / WORK, cwd), words=tuple(words), pristine=pristine)
 
 
 def plain_name(root: Path, name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from noria.core.errors import NotFound, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON, canonical, digest, short
+from noria.core.progress import task
 from noria.packaging import bundle as bundles
 from noria.packaging.fence import can_fence
 from noria.project.again import causes
@@ -26,7 +27,7 @@ from noria.project.again import verdict as verdicts
 from noria.project.again.causes import Cause
 from noria.project.again.child import Died, asked
 from noria.project.again.diagnose import Evidence, Probe, Prober, diagnose
-from noria.project.again.outcome import Done, Where, stored_document
+from noria.project.again.outcome import Done, Where, stored_document, took
 from noria.project.again.place import Lacking
 from noria.project.again.printed import difference, normal
 from noria.project.again.repeat import PROBE_S, bundle_verdict, metrics, pair_verdict
@@ -107,11 +108,13 @@ def repeated(ws: Workspace, known: ScriptFound, where: Callable[[], Where], fold
             f"nothing was run: this system has no Landlock, which keeps what {known.record.script} writes in a folder",
         )
     folder.mkdir()
-    laid = lay_out(ws, known.run, known.record, known.document, known.config, folder)
+    with task("code and data of the run", unit=""):
+        laid = lay_out(ws, known.run, known.record, known.document, known.config, folder)
     again = _Again(ws, known, laid, where())
     told = again.whole()
     again.require_isolated(told)
-    steps = again.compared(told)
+    with task("comparing what it made", unit=""):
+        steps = again.compared(told)
     first = next((each for each in steps if each.verdict in (DIFFERENT, FAILED)), None)
     verdict = verdicts.worst([each.verdict for each in steps])
     read = known.document["read"]
@@ -155,7 +158,8 @@ class _Again:
         """Run it as it was run. Raises: WorldError."""
         self.laid.fresh()
         try:
-            told = self._asked("whole", {"with_models": [name for name, _ in self.known.models]})
+            with task(f"running all of it again{took(self.known.run)}", unit=""):
+                told = self._asked("whole", {"with_models": [name for name, _ in self.known.models]})
         except Died as died:
             return {"exit_code": None, "failure": str(died)}
         if "error" in told:
@@ -170,8 +174,9 @@ class _Again:
         question: Mapping[str, Any],
         variables: Mapping[str, str | None] | None = None,
         timeout_s: float | None = None,
+        laid: ScriptPlace | None = None,
     ) -> dict[str, Any]:
-        laid = self.laid
+        laid = laid or self.laid
         spec = {
             "fence": str(laid.place.folder),
             "guarded": self._guarded(),
@@ -354,7 +359,8 @@ class _Again:
         """What it printed now, with the folders of then."""
         if not told.get("log"):
             return ""
-        folders = [(str(self.laid.work), ""), (str(self.laid.temporary), tempfile.gettempdir())]
+        works = [(str(laid.work), "") for laid in (self.laid.moved(), self.laid)]  # one begins as the other does
+        folders = [*works, (str(self.laid.temporary), tempfile.gettempdir())]
         return normal(Path(told["log"]).read_bytes(), folders)
 
     def _models(self, told: Mapping[str, Any]) -> Iterator[StepVerdict]:
@@ -406,17 +412,19 @@ class _Again:
         """What runs the script once more, under conditions, for one of the things that it makes."""
 
         def probe(settings: Mapping[str, str], variables: Mapping[str, str | None]) -> Probe:
-            self.laid.fresh()
+            laid = self.laid.moved() if settings.get("folder") else self.laid
+            laid.fresh()
             told = self._asked(
                 "trial",
                 {
                     "settings": dict(settings),
-                    "code": self._code_files(),
+                    "code": self._code_files(laid),
                     "with_models": [name for name, _ in self.known.models] if step.startswith("model ") else [],
                     "with_log": step == PRINTED,
                 },
                 variables=variables,
                 timeout_s=PROBE_S + 20 * seconds,
+                laid=laid,
             )
             if "error" in told:
                 raise Died(str(told["error"]["message"]))
@@ -444,10 +452,10 @@ class _Again:
             return next((_as_one(each, "now") for each in steps if each.step == step), "")
         return _value(step, told)
 
-    def _code_files(self) -> list[str]:
+    def _code_files(self, laid: ScriptPlace) -> list[str]:
         """Where the files of its code stand in the copy."""
         names = [plain_name(self.laid.root, each["path"]) for each in self.known.document["code"]]
-        places = [self.laid.place.root / name for name in names if not Path(name).is_absolute()]
+        places = [laid.place.root / name for name in names if not Path(name).is_absolute()]
         return [str(place) for place in places if place.is_file()]
 
     def _are_near(self, step: str) -> Callable[[tuple[Probe, Probe]], bool]:
