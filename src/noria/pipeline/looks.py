@@ -6,12 +6,14 @@ new subclass or another level of a logger does not make its step run again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Set
 
 from noria.core.identity import JSON
+from noria.core.lazy import lazy
 
 __all__ = ["Looks"]
+
+logging = lazy("logging")
 
 _TEXT_READERS = frozenset(
     {"__doc__", "getsource", "getsourcelines", "getdoc", "getcomments", "__annotations__", "get_annotations"}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import logging
 import os
 import re
 import uuid
@@ -40,8 +39,7 @@ __all__ = [
     "parse_verifier",
 ]
 
-log = logging.getLogger("noria.store")
-
+logging = lazy("logging")
 ed25519 = lazy("cryptography.hazmat.primitives.asymmetric.ed25519")
 exceptions = lazy("cryptography.exceptions")
 
@@ -171,7 +169,7 @@ def open_signer(path: Path, origin: str, *, has_facts: Callable[[], bool] = lamb
     Raises: StoreUnavailable if others may read the file, or if it does not hold a key.
     """
     if not path.exists() and has_facts():
-        log.warning(
+        logging.getLogger("noria.store").warning(
             "there is no signing key at %s any more: a new one is made, and noria audit verify will not know what the "
             "old one signed. Restore it from a backup",
             path,
