@@ -31,7 +31,7 @@ from noria.config import load_project
 from noria.core.errors import NoriaError
 from noria.data.records import DatasetVersion
 from noria.faces.priority import follow
-from noria.pipeline import call, journal
+from noria.pipeline import call, generators, journal
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.arguments import bindings_from
 from noria.pipeline.define import PipelineDefinition, load_pipeline
@@ -116,6 +116,7 @@ def _say(channel: socket.socket, told: dict[str, Any]) -> None:
 def _worker(descriptor: int, definition: PipelineDefinition) -> None:
     """The life of a worker. Does not return."""
     os.setsid()
+    generators.forked()
     faulthandler.enable(STDERR)  # a crash of compiled code says in the step's log which line it was
     follow()
     code = 1

@@ -291,6 +291,8 @@ class _Writer:
             self.hash.update(value.tobytes())
         elif root == "numpy" and isinstance(value, np.dtype | np.ufunc):
             self._tag(f"{type(value).__name__}:{value!r}")
+        elif root == "numpy" and value is getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None):
+            self._tag("generator of numpy.random")  # that of its functions, which scipy's distributions draw from
         elif is_one(value, *_RANDOM):
             raise Opaque(_SHARED.format("random generator"))
         elif root == "pyarrow" and isinstance(value, pa.Table | pa.RecordBatch):

@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from noria.pipeline import generators
 from noria.pipeline.sources import SourceFile, Sources
 
 __all__ = ["effects_of", "imports_of", "modules_run"]
@@ -114,7 +115,20 @@ class _Foreign:
                 return True
             value = getattr(node, "value", None)
             return isinstance(value, ast.Call) and _last(value.func).startswith(_SETS) and self._is_called(value)
-        return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and self._is_called(node.value)
+        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call) or self._is_seeding(node.value.func):
+            return False
+        return self._is_called(node.value)
+
+    def _is_seeding(self, node: ast.AST) -> bool:
+        """Whether a call seeds a generator of the process: a step that draws from that has it as a condition."""
+        names: list[str] = []
+        while isinstance(node, ast.Attribute):
+            names.append(node.attr)
+            node = node.value
+        thing = self._scope.get(node.id) if isinstance(node, ast.Name) else None
+        while names and isinstance(thing, types.ModuleType):
+            thing = vars(thing).get(names.pop())
+        return not names and generators.is_seeding(thing)
 
     def _is_called(self, node: ast.Call) -> bool:
         """Whether a call acts on a thing of others: by its root, by `setattr`, or inside a function of the project."""

@@ -14,11 +14,13 @@ import hashlib
 import os
 import random
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["UNSEEDED", "begin", "drawn", "importing", "left", "put_back", "states"]
+__all__ = ["NAMES", "UNSEEDED", "begin", "drawn", "forked", "importing", "is_seeding", "left", "put_back", "states"]
 
+NAMES = ("random", "numpy", "torch")
 UNSEEDED = "missing"
 _FRESH = (0x80000000, 623)
 """First word and place of a generator of NumPy that the system has seeded; a seed that is a number leaves others."""
@@ -73,6 +75,28 @@ def begin(start: str) -> None:
             sys.modules["torch"].manual_seed(int.from_bytes(mixed[:8], "big") >> 1)
 
 
+def forked() -> None:
+    """This is a fork: generators that nobody seeded are not to give here what they give in its siblings.
+
+    Python does this itself for `random`.
+    """
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    if numpy is not None and "numpy" not in _left:
+        numpy.seed()
+    if torch is not None and "torch" not in _left:
+        torch.seed()
+
+
+def is_seeding(thing: object) -> bool:
+    """Whether it is the function that seeds one of the generators."""
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    if isinstance(thing, types.MethodType):  # each look at `random.seed` gives the same one
+        return thing == random.seed
+    return thing is not None and any(
+        thing is each for each in (getattr(numpy, "seed", None), getattr(torch, "manual_seed", None))
+    )
+
+
 def states() -> dict[str, Any]:
     """The states of the generators, of the libraries that are loaded."""
     found: dict[str, Any] = {"random": random.getstate()}
@@ -89,7 +113,8 @@ def states() -> dict[str, Any]:
 def drawn(before: dict[str, Any]) -> list[str]:
     """Which generators are not as they were: somebody drew from them, or seeded them."""
     now = states()
-    return [name for name, state in now.items() if name != "cuda" and not _is_same(before.get(name), state)]
+    found = [name for name, state in now.items() if not _is_same(before.get(name), state)]
+    return list(dict.fromkeys("torch" if name == "cuda" else name for name in found))
 
 
 def put_back(states: dict[str, Any]) -> None:
@@ -109,6 +134,8 @@ def _is_same(before: Any, now: Any) -> bool:
         return _is_fresh(now) if before is None else before[2:] == now[2:] and bool((before[1] == now[1]).all())
     if isinstance(now, tuple):
         return bool(before == now)
+    if isinstance(now, list):  # one of each CUDA device
+        return before is not None and all(_is_same(*pair) for pair in zip(before, now, strict=True))
     return before is not None and bool((before == now).all())
 
 

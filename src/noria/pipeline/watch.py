@@ -76,7 +76,8 @@ _WHETHER = frozenset(
 class Watch:
     """A watch that is going on: what was seen so far. Threads may add at once; each add is atomic.
 
-    `is_elsewhere`: this is another process of the step, which tells what it sees to the `spool`.
+    `is_elsewhere`: this is another process of the step, which tells what it sees to the `spool`;
+    `has_workers`: the step has forked or started such processes.
     """
 
     root: Path
@@ -99,6 +100,7 @@ class Watch:
     began_ns: int = field(default_factory=time.time_ns)
     spool: Spool | None = None
     is_elsewhere: bool = False
+    has_workers: bool = False
     own: Callable[[str], bool] = field(init=False)
     ignored: tuple[str, ...] = field(init=False)
 
@@ -122,6 +124,7 @@ class Watch:
 
     def spooled(self) -> Spool:
         """Where other processes of the step tell what they see."""
+        self.has_workers = True
         if self.spool is None:
             self.spool = Spool()
         return self.spool

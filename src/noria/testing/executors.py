@@ -389,6 +389,28 @@ class IsolatedExecutorConformance(ExecutorConformance):
         assert isinstance(done.error, StepKilled)
         assert "300 MiB" in done.error.message
 
+    def test_what_nobody_seeded_is_another_in_each_process(self, executor: Executor, ws: Workspace) -> None:
+        """Forks of one process do not share its generators."""
+        body = f"""
+        import os, pathlib, time
+        import numpy.random
+
+        def work() -> float:
+            drawn = float(numpy.random.rand())
+            folder = pathlib.Path({str(ws.project.root)!r})
+            (folder / f"drawn.{{os.getpid()}}").touch()
+            give_up = time.monotonic() + 10.0  # the other one may have to wait until this one is over
+            while len(list(folder.glob("drawn.*"))) < 2 and time.monotonic() < give_up:
+                time.sleep(0.01)
+            return drawn
+        """
+        task = _task(ws, body)
+        names = [f"work{number}" for number in range(2)]
+        handles = [executor.submit(replace(task, name=name, log=task.log.with_name(f"{name}.log"))) for name in names]
+        done = [_polled(executor, handle) for handle in handles]
+        assert [each.error for each in done] == [None, None]
+        assert len({values.load(ws, each.outputs[0]) for each in done}) == 2
+
     def test_a_step_does_not_outlive_the_process_that_asked_for_it(self, executor: Executor, ws: Workspace) -> None:
         """kill -9 of the caller ends the step: nobody would take its result, and the next run begins it again."""
         log = _task(ws, SLEEPER).log

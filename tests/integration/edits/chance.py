@@ -65,6 +65,27 @@ CASES: dict[str, Case] = {
     "seed of a step that draws nothing": Case(
         program(SEEDED + step("4"), inner=SEEDING), {"pipeline.py": ("(7)", "(8)")}
     ),
+    "seed of the import of a step that draws nothing": Case(
+        program("import random\nimport numpy as np\nrandom.seed(1)\nnp.random.seed(1)\n" + step("4")),
+        {"pipeline.py": ("np.random.seed(1)", "np.random.seed(2)")},
+    ),
+    "seed of what workers draw": Case(
+        program(
+            "import numpy as np\nfrom multiprocessing import get_context\nnp.random.seed(1)\ndef draw(_):\n    return float(np.random.rand())\n"
+            "@nr.step\ndef work() -> object:\n    with get_context('fork').Pool(1) as pool:\n        return pool.map(draw, [1])\n"
+        ),
+        {"pipeline.py": ("seed(1)", "seed(2)")},
+    ),
+    "distributions of scipy": Case(
+        program("from scipy import stats\n" + step("float(stats.norm.ppf(0.9))")), {"pipeline.py": ("0.9", "0.8")}
+    ),
+    "distributions of scipy, harmless": Case(
+        program("from scipy import stats\n" + step("float(stats.t.sf(0.9, 3))")), {"pipeline.py": ("0.9", "0.90")}
+    ),
+    "distributions of scipy that draw": Case(
+        program("import numpy as np\nfrom scipy import stats\nnp.random.seed(1)\n" + step("float(stats.norm.rvs())")),
+        {"pipeline.py": ("seed(1)", "seed(2)")},
+    ),
     "a step before it draws more": Case(
         {"pipeline.py": BETWEEN},
         {"pipeline.py": ("return random.random()", "return (random.random(), random.random())[1]")},
