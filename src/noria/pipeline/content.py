@@ -54,6 +54,9 @@ _GENERATORS = {"random": "random", "numpy.random.mtrand": "numpy.random"}  # who
 _RANDOM = ("numpy.random.Generator", "numpy.random.RandomState", "numpy.random.BitGenerator", "torch.Generator")
 _LOGGERS = ("logging.Logger", "logging.LoggerAdapter")
 _ITERATORS = ("builtins", "itertools")
+_REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
+_WHOLE = tuple(vars(copyreg)[name] for name in ("__newobj__", "__newobj_ex__", "_reconstructor"))
+"""How Python itself reduces an object: with all that it holds."""
 _SCALARS = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 
 
@@ -314,33 +317,42 @@ class _Writer:
             reduced = _reduced(value)
         except Exception as error:  # any class may fail to reduce, in any way
             raise Opaque(f"a {_kind(value)} has no canonical value ({type(error).__name__})") from error
-        if isinstance(reduced, str):
-            self._tag(f"global:{reduced}")
-            self._code(type(value))
-            return True
-        self._tag(f"object:{len(reduced)}")
+        parts = () if isinstance(reduced, str) else reduced
+        self._tag(f"object:{len(parts)}" if parts else f"global:{reduced}")
         kind = self._refer(type(value))
-        if kind.startswith("#"):  # the project's own, which can be changed in place
+        is_own = kind.startswith("#")
+        if is_own:  # the project's own, which can be changed in place
             self._met[id(value)] = len(self._met)
         self._tag(kind)
-        for part in reduced[:3]:
+        for part in parts[:3]:
             self.write(part)
-        for part in reduced[3:5]:
+        for part in parts[3:5]:
             self.write(None if part is None else list(part))
-        if kind.startswith("#") and (len(reduced) < 3 or reduced[2] is None) and not _reduces_itself(value):
-            self.write(getattr(value, "__dict__", {}))  # a date, a Decimal and others leave it out
+        if is_own and (not parts or parts[0] not in _WHOLE or self._reduces_itself(value)):
+            self.write(self._held(value))
         return True
+
+    def _reduces_itself(self, value: Any) -> bool:
+        """Whether the project says what is kept of an object: it may leave out what its code asks for."""
+        found = (getattr(type(value), name, None) for name in _REDUCERS)
+        return any(isinstance(each, types.FunctionType) and self._refer(each).startswith("#") for each in found)
+
+    def _held(self, value: Any) -> dict[str, Any]:
+        """What an object of the project holds, in its attributes and in slots of its classes."""
+        held = dict(getattr(value, "__dict__", {}))
+        for kind in type(value).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            if slots and self._refer(kind).startswith("#"):
+                for name in (slots,) if isinstance(slots, str) else tuple(slots):
+                    mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+                    if hasattr(value, mangled):
+                        held[f"slot {name}"] = getattr(value, mangled)
+        return held
 
 
 def _reduced(value: Any) -> str | Sequence[Any]:
     reducer = copyreg.dispatch_table.get(type(value))
     return reducer(value) if reducer is not None else value.__reduce_ex__(4)
-
-
-def _reduces_itself(value: Any) -> bool:
-    """Whether the class says in Python what there is to keep."""
-    names = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
-    return any(isinstance(getattr(type(value), name, None), types.FunctionType) for name in names)
 
 
 def _dtype(value: Any) -> str:

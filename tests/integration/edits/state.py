@@ -57,6 +57,15 @@ def another_file(scene: Scene) -> None:
     (scene.root / "d/b.csv").write_text("a\n4\n", encoding="utf-8")
 
 
+LEAVING = """
+import threading
+class Rates:
+    def __init__(self, rate):
+        self.lock, self.rates = threading.Lock(), {"a": rate}
+    def __getstate__(self):
+        return {}
+"""
+
 CASES: dict[str, Case] = {
     "attribute of a thread's own": Case(
         program("import threading\nX = threading.local()\nX.rate = 1\n" + step("X.rate")),
@@ -208,5 +217,30 @@ CASES: dict[str, Case] = {
         )
         | {"d/a.csv": "a\n1\n"},
         change=another_file,
+    ),
+    "what is kept of an object leaves out what is asked": Case(
+        program(LEAVING + "X = Rates(1)\n" + step("X.rates['a']")), {"pipeline.py": ("Rates(1)", "Rates(2)")}
+    ),
+    "the same object, which leaves something out": Case(
+        program(LEAVING + "X = Rates(1)\n" + step("X.rates['a']")), {"pipeline.py": ("Rates(1)", "Rates( 1 )")}
+    ),
+    "object that is kept by its name": Case(
+        program("class C:\n    def __reduce__(self):\n        return 'X'\nX = C()\nX.rate = 1\n" + step("X.rate")),
+        {"pipeline.py": ("X.rate = 1", "X.rate = 2")},
+    ),
+    "object that is kept by other arguments": Case(
+        program(
+            "class C:\n    __slots__ = ('__rate',)\n    def __init__(self, rate):\n        self.__rate = rate\n"
+            "    def __reduce__(self):\n        return (C, (0,))\n    def get(self):\n        return self.__rate\nX = C(1)\n"
+            + step("X.get()")
+        ),
+        {"pipeline.py": ("X = C(1)", "X = C(2)")},
+    ),
+    "attribute of an array of the project's kind": Case(
+        program(
+            "import numpy as np\nclass Array(np.ndarray):\n    pass\nX = np.zeros(2).view(Array)\nX.extra = 1\n"
+            + step("X.extra")
+        ),
+        {"pipeline.py": ("X.extra = 1", "X.extra = 2")},
     ),
 }
