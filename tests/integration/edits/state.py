@@ -57,6 +57,13 @@ def another_file(scene: Scene) -> None:
     (scene.root / "d/b.csv").write_text("a\n4\n", encoding="utf-8")
 
 
+SETTING = """
+import json
+import pandas as pd
+from pathlib import Path
+with open(Path(__file__).parent / "conf.json") as f:
+    pd.set_option("display.max_columns", json.load(f)[0])
+"""
 LEAVING = """
 import threading
 class Rates:
@@ -217,6 +224,14 @@ CASES: dict[str, Case] = {
         )
         | {"d/a.csv": "a\n1\n"},
         change=another_file,
+    ),
+    "setting from a file that is closed by then": Case(
+        program(SETTING + step("pd.get_option('display.max_columns')")) | {"conf.json": "[7]"},
+        {"conf.json": ("7", "8")},
+    ),
+    "file that is closed by then, harmless": Case(
+        program(SETTING + step("pd.get_option('display.max_columns')")) | {"conf.json": "[7]"},
+        {"pipeline.py": ("json.load(f)[0]", "json.load( f )[0]")},
     ),
     "what is kept of an object leaves out what is asked": Case(
         program(LEAVING + "X = Rates(1)\n" + step("X.rates['a']")), {"pipeline.py": ("Rates(1)", "Rates(2)")}
