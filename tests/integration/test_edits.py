@@ -18,7 +18,7 @@ import textwrap
 import types
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,6 +100,7 @@ def settings_of_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a project sets in packages is taken back: it runs in this process, and other tests after it."""
     monkeypatch.setattr(string, "digits", string.digits)
     with ExitStack() as stack:
+        stack.enter_context(chdir(Path.cwd()))
         stack.callback(os.umask, mask())
         stack.enter_context(sklearn.config_context())
         stack.enter_context(decimal.localcontext())

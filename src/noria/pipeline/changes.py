@@ -1,23 +1,28 @@
 """What differs between two key documents of a step, with the lines: for `noria why`.
 
-Only code is shown by its lines. Values of environment variables and the content of files are
-compared by digest and stay unseen.
+Code and values of many lines are shown by those that differ. Values of environment variables and the content of
+files are compared by digest and stay unseen; what looks like a secret is in no document.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 from noria.core.frozen import frozen
-from noria.pipeline.documents import KeyDocument
+from noria.pipeline.confidential import HIDDEN
+from noria.pipeline.documents import KeyDocument, is_code
 
 __all__ = ["Change", "changes", "with_lines"]
 
 LINES = 12
-_TEXTS = ("step ", "helper ", "class ", "module ", "import of ")
-"""How the names of what is shown by its lines begin; all else is a value, which is shown whole."""
+SHORT = 100
+"""Two values that are no longer are told in one line."""
+WIDTH = 160
+"""Of a longer line only the part that differs is shown."""
+NEAR = 40
 
 
 @frozen(kw_only=True)
@@ -85,8 +90,13 @@ def _values(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Chang
 def _code(name: str, before: KeyDocument, now: KeyDocument) -> Change:
     how = _how(name, _part(before.document, "names"), _part(now.document, "names"))
     old, new = before.shown.get(name, ""), now.shown.get(name, "")
-    if not name.startswith(_TEXTS) and how == "changed" and old and new and old != new:
-        return Change(what=name, how=f"{old} -> {new}")
+    if how == "changed" and old == new and HIDDEN in new:
+        return Change(what=name, how="changed in what looks like a secret, which is not kept")
+    if not is_code(name):
+        if how != "changed" or not old or not new:
+            return Change(what=name, how=how)
+        if "\n" not in old + new and max(len(old), len(new)) <= SHORT:
+            return Change(what=name, how=how if old == new else f"{old} -> {new}")
     return with_lines(name, how, old, new)
 
 
@@ -97,4 +107,28 @@ def with_lines(what: str, how: str, old: str, new: str) -> Change:
         for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=1)
         if not line.startswith(("---", "+++", "@@"))
     ]
-    return Change(what=what, how=how, lines=tuple(lines[:LINES]), hidden=max(0, len(lines) - LINES))
+    return Change(what=what, how=how, lines=tuple(_narrowed(lines[:LINES])), hidden=max(0, len(lines) - LINES))
+
+
+def _narrowed(lines: list[str]) -> list[str]:
+    """The lines of a diff, each short enough to read: of a long one what differs from its counterpart."""
+    found = [line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines]
+    runs = [(sign, [at for at, _ in run]) for sign, run in groupby(enumerate(lines), key=lambda each: each[1][:1])]
+    for (sign, gone), (other, come) in pairwise(runs):
+        if (sign, other) == ("-", "+") and len(gone) == len(come):
+            for one, two in zip(gone, come, strict=True):
+                if max(len(lines[one]), len(lines[two])) > WIDTH:
+                    same = _shared(lines[one][1:], lines[two][1:])
+                    found[one], found[two] = (_around(lines[at], max(0, same - NEAR)) for at in (one, two))
+    return found
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _around(line: str, begin: int) -> str:
+    rest = line[1 + begin :]
+    return f"{line[0]}{'…' if begin else ''}{rest[: WIDTH - 3]}{'…' if len(rest) > WIDTH - 3 else ''}"

@@ -149,8 +149,6 @@ class _Writer:
                 self.write(getattr(value, "__dict__", {}))
         elif any(value is each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
             self._tag("output stream")  # what is written there is in the step's log, wherever that leads
-        elif isinstance(value, io.IOBase) and value.closed and (content := _read_before(value)):
-            self._tag(f"closed file:{self._relative(os.path.realpath(str(value.name)))}:{content}")  # type: ignore[attr-defined]  # of a file
         elif isinstance(value, re.Pattern):
             self._tag(f"pattern:{value.pattern!r}:{value.flags}")
         elif kind in _PLAIN or (is_one(value, *_PLAIN_ELSEWHERE) and kind.__module__ in ("decimal", "fractions")):
@@ -355,18 +353,6 @@ class _Writer:
 def _reduced(value: Any) -> str | Sequence[Any]:
     reducer = copyreg.dispatch_table.get(type(value))
     return reducer(value) if reducer is not None else value.__reduce_ex__(4)
-
-
-def _read_before(file: Any) -> str:
-    """The digest of what a closed file was opened to be read from; "" if it was for something else, or is no file."""
-    name, mode = getattr(file, "name", None), getattr(file, "mode", "")
-    if not isinstance(name, str | os.PathLike) or not isinstance(mode, str) or not mode.startswith("r") or "+" in mode:
-        return ""
-    try:
-        with pathlib.Path(name).open("rb") as again:
-            return hashlib.file_digest(again, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _dtype(value: Any) -> str:

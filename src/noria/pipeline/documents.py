@@ -2,7 +2,8 @@
 
 A run writes the documents of the steps that it made with the facts that name them, one object for
 each transaction, so that a hundred small steps do not cost a hundred files. Beside each document
-are the texts of the code that it names, once each, so that `noria why` can show lines.
+are the texts of the code and the values that it names, once each, so that `noria why` can show lines; without
+what looks like a secret in them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any
 from noria.core.errors import NotFound
 from noria.core.frozen import frozen
 from noria.core.identity import JSON, digest
+from noria.pipeline.confidential import without_secrets
 from noria.store.objects import Objects
 
-__all__ = ["KeyDocument", "read", "write"]
+__all__ = ["KeyDocument", "is_code", "read", "write"]
 
 FORMAT = "keys/1"
 TEXT_LIMIT = 20_000
 TEXTS_LIMIT = 400_000
+_CODE = ("step ", "helper ", "class ", "module ", "import of ", "code in ")
 
 
 @frozen
@@ -35,21 +38,31 @@ class KeyDocument:
 def write(objects: Objects, made: Mapping[str, KeyDocument]) -> str:
     """Store the documents of steps, by their names, soon; gives the digest of the one object."""
     texts: dict[str, JSON] = {}
-    steps: dict[str, JSON] = {}
+    places: dict[str, dict[str, JSON]] = {step: {} for step in made}
     total = 0
-    for step, each in made.items():
-        places: dict[str, JSON] = {}
-        for label, text in sorted(each.shown.items()):
-            content = text[:TEXT_LIMIT].encode("utf-8", "replace")
-            name = digest(content)[7:23]
-            if name not in texts and total + len(content) <= TEXTS_LIMIT:
-                texts[name] = content.decode()
-                total += len(content)
-            if name in texts:
-                places[label] = name
-        steps[step] = {"key": each.key, "document": dict(each.document), "shown": places}
+    every = [
+        (not is_code(label), label, step, text) for step, each in made.items() for label, text in each.shown.items()
+    ]
+    for is_value, label, step, text in sorted(every):  # where there is no room for all, code goes first
+        name = digest(text.encode("utf-8", "replace"))[7:23]
+        if name not in texts and total < TEXTS_LIMIT:
+            content = without_secrets(text[:TEXT_LIMIT], is_code=not is_value).encode("utf-8", "replace")
+            if total + len(content) > TEXTS_LIMIT:
+                continue
+            texts[name] = content.decode()
+            total += len(content)
+        if name in texts:
+            places[step][label] = name
+    steps: dict[str, JSON] = {
+        step: {"key": each.key, "document": dict(each.document), "shown": places[step]} for step, each in made.items()
+    }
     whole = {"format": FORMAT, "steps": steps, "texts": texts}
     return objects.put_soon(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
+
+
+def is_code(label: str) -> bool:
+    """Whether a name in a document is of code, whose text is shown by its lines; all else is of a value."""
+    return label.startswith(_CODE)
 
 
 def read(objects: Objects, name: str, step: str, key: str = "") -> KeyDocument:

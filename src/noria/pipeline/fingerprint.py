@@ -22,21 +22,20 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import io
 import os
 import sys
 import types
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from noria.core.frozen import slotted
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import live, syntax
 from noria.pipeline.content import CHANGEABLE, Opaque, content_hash
 from noria.pipeline.define import Metric, Pipeline
-from noria.pipeline.digests import FileDigests
+from noria.pipeline.digests import FileDigests, absolute
 from noria.pipeline.effects import effects_of, modules_run
 from noria.pipeline.evaluate import Evaluator
 from noria.pipeline.identity import CodeIdentity
@@ -46,6 +45,7 @@ from noria.pipeline.plain import Unstorable, to_json
 from noria.pipeline.sources import SourceFile, Sources, is_inside
 from noria.pipeline.step import Step, StepOptions
 from noria.pipeline.syntax import Summary
+from noria.pipeline.told import Node, Told
 from noria.pipeline.trace import variable_digest
 
 __all__ = ["CodeIdentity", "Fingerprints"]
@@ -55,17 +55,8 @@ _WHOLE_MODULE = frozenset({"globals", "eval", "exec", "vars"})
 _AMBIENT = {"seed": ("seed",), "xy": ("roles",), "split_by_time": ("roles",)}
 _GETS = ((), ("get",), ("getenv",), ("getenvb",))
 _ENVIRONMENT = (os.environ, os.environb, os.getenv, os.getenvb)
+_FILES = (io.TextIOWrapper, io.BufferedReader)
 _NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
-
-
-@slotted
-class _Node:
-    """One thing that was reached: its text, what its names lead to, and how people call it."""
-
-    label: str
-    text: str = ""
-    shown: str = ""
-    links: dict[str, str] = field(default_factory=dict)
 
 
 class Fingerprints:
@@ -76,6 +67,7 @@ class Fingerprints:
         self.ownership = ownership
         self.sources = Sources(root)
         self.digests = digests or FileDigests()
+        self.texts: dict[tuple[int, str], tuple[Any, str]] = {}
 
     def code(self, step: Step[..., Any], params: Mapping[str, Any], also: Iterable[Any] = ()) -> CodeIdentity:
         """The identity of a step's code, with these parameters (they may name files it reads).
@@ -108,9 +100,10 @@ class _Walk:
         self._ignored = frozenset(self._options.ignore)
         self._numbers: dict[int, int] = {}
         self._queue: list[Any] = []
-        self._nodes: list[_Node] = []
-        self._values: dict[str, str] = {}
-        self._shown: dict[str, str] = {}
+        self._nodes: list[Node] = []
+        self._told = Told(shared.texts)
+        self._values = self._told.values
+        self._within = ""
         self._files: dict[str, str] = {}
         self._covers: dict[str, set[tuple[int, int]]] = {}
         self._packages: dict[str, str] = {}
@@ -125,7 +118,7 @@ class _Walk:
     def identity(self, things: Iterable[Any]) -> CodeIdentity:
         """Walk everything; then hash the nodes in order."""
         first = [self._token(thing) for thing in things]
-        given = self._declared(_Node("given"))
+        given = self._declared(Node("given"))
         below = self._visit_all()
         effects = self._effects()
         below |= self._visit_all()
@@ -134,17 +127,16 @@ class _Walk:
             seen.append([_sha(node.label + node.shown) for node in self._nodes])
         if loggers := self._looks.loggers():
             seen.append(["loggers", loggers])
-            self._tell("levels of loggers", digest(canonical(loggers)), live.shown(loggers))
+            self._told.value("levels of loggers", digest(canonical(loggers)), loggers, "")
         content = canonical({"nodes": seen, "first": first, "given": given, "below": below, "effects": effects})
-        names = self._node_names()
         return CodeIdentity(
             digest=digest(content),
-            names=dict(sorted({**names, **self._values}.items())),
+            names=self._told.names(self._nodes, at_text=self._looks.at_text),
             packages=dict(sorted(self._packages.items())),
             ambient=frozenset(self._ambient),
             files=dict(sorted(self._files.items())),
             opaque=tuple(self._opaque),
-            shown=self._shown,
+            shown=self._told.shown,
             covers={file: frozenset(lines) for file, lines in self._covers.items()},
             variables=frozenset(self._variables),
             is_dynamic=self._is_dynamic,
@@ -159,7 +151,7 @@ class _Walk:
         for module, file in modules_run(map(str, names), self._sources, self._is_own):
             scope = ChainMap(vars(module))
             for statement in effects_of(file.tree, scope, self._is_own):
-                node = _Node(f"import of {module.__name__}: {file.text_of(statement).strip()[:60]}")
+                node = Node(f"import of {module.__name__}: {file.text_of(statement).strip()[:60]}")
                 for use in sorted(syntax.uses(statement)):
                     if use.root in scope and use.root != "__file__":
                         self._follow(use, scope, node)
@@ -187,7 +179,7 @@ class _Walk:
                 below[self._token(made)] = [self._token(item) for item in found]
         return below
 
-    def _declared(self, node: _Node) -> dict[str, str]:
+    def _declared(self, node: Node) -> dict[str, str]:
         """What the step's options and parameters add: files, variables, a version, values that are not plain."""
         for name in self._options.extra_files:
             self._link_file(self._root / name, node, name)
@@ -199,17 +191,6 @@ class _Walk:
             except Unstorable:
                 self._value(node, f"parameter {name}", value, f"parameter {name}")
         return {**node.links, "version": self._options.version}
-
-    def _node_names(self) -> dict[str, str]:
-        names: dict[str, str] = {}
-        for node in self._nodes:
-            label, number = node.label, 2
-            while label in names:
-                label, number = f"{node.label} ({number})", number + 1
-            names[label] = _sha(node.text + (node.shown if self._looks.at_text else ""))[:16]
-            if node.shown:
-                self._shown[label] = node.shown
-        return names
 
     # What a thing is: the token that stands for it in the hash of what refers to it.
 
@@ -263,6 +244,8 @@ class _Walk:
 
     def _number(self, thing: Any) -> str:
         if id(thing) not in self._numbers:
+            if self._within and isinstance(thing, types.FunctionType):
+                self._told.known_as.setdefault(id(thing), self._within)
             self._numbers[id(thing)] = len(self._queue)
             self._queue.append(thing)
         return f"#{self._numbers[id(thing)]}"
@@ -270,7 +253,9 @@ class _Walk:
     # What a node holds.
 
     def _visit(self, thing: Any) -> None:
-        node = _Node(live.label_of(thing, self._function))
+        node = Node(live.label_of(thing, self._function))
+        if isinstance(thing, types.FunctionType):
+            self._told.function(thing, node)
         self._nodes.append(node)
         if isinstance(thing, types.FunctionType) and not self._is_own(thing):
             self._visit_carrier(thing, node)
@@ -281,7 +266,7 @@ class _Walk:
         else:
             self._visit_module(thing, node)
 
-    def _visit_carrier(self, function: types.FunctionType, node: _Node) -> None:
+    def _visit_carrier(self, function: types.FunctionType, node: Node) -> None:
         """Another package's function that holds the project's: by its version, and what it holds."""
         owner = self._owners.of(function)
         self._reach(owner)
@@ -296,7 +281,7 @@ class _Walk:
             if isinstance(thing, types.FunctionType):
                 node.links[f"annotations {index}"] = _sha(repr(sorted(thing.__annotations__.items(), key=str)))
 
-    def _visit_function(self, function: types.FunctionType, node: _Node) -> None:
+    def _visit_function(self, function: types.FunctionType, node: Node) -> None:
         file = self._sources.of_function(function)
         definition = file.function(function.__code__) if file else None
         if file is None or definition is None:
@@ -311,7 +296,8 @@ class _Walk:
             scope = ChainMap(live.cells(function), function.__globals__)
             self._follow_uses(definition, file.summary(definition), names, scope, node)
         if function is not self._function:
-            self._value(node, "defaults", (function.__defaults__, function.__kwdefaults__), node.label)
+            given = (function.__defaults__, function.__kwdefaults__)
+            self._value(node, "defaults", given, node.label, live.defaults(function))
         extra = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
         if extra:
             self._value(node, "attributes", extra, node.label)
@@ -323,7 +309,7 @@ class _Walk:
                 self._value(node, "wrapped", wrapped, node.label)
 
     def _follow_uses(
-        self, definition: ast.AST, told: Summary, names: Set[str], scope: ChainMap[str, Any], node: _Node
+        self, definition: ast.AST, told: Summary, names: Set[str], scope: ChainMap[str, Any], node: Node
     ) -> None:
         """Follow every name of a definition that comes from outside of it."""
         local = self._local_imports(definition, told, scope, node)
@@ -337,7 +323,7 @@ class _Walk:
         for called, argument in told.reads:
             self._read_file(called, argument, evaluator, node)
 
-    def _visit_class(self, made: type, node: _Node) -> None:
+    def _visit_class(self, made: type, node: Node) -> None:
         for index, base in enumerate(made.__bases__):
             if base is not object:
                 node.links[f"base{index}"] = self._token(base)
@@ -353,15 +339,19 @@ class _Walk:
             node.text = told.text
             node.shown = file.text_of(definition)
             scope = ChainMap(live.class_cells(made), getattr(sys.modules.get(made.__module__), "__dict__", {}))
+            node.cells, node.owner = {*scope.maps[0]}, node.label.partition(" ")[2]
             self._follow_uses(definition, told, told.names, scope, node)
         self._class_attributes(made, definition, file, node)
-        is_told = definition is not None and file is not None and file.tells(made)
+        is_told = bool(definition and file and file.tells(made))
         later = live.set_later(made, file.summary(definition).attributes if file and definition else frozenset())
         for name, value in {**later, **({} if is_told else live.untold(made))}.items():
-            self._value(node, name, value, f"{node.label}.{name.removeprefix('attribute ')}")
+            text = (
+                "defaults" if name.startswith("defaults ") else None
+            )  # without the names of parameters: maybe a secret
+            self._value(node, name, value, f"{node.label}.{name.removeprefix('attribute ')}", text)
 
     def _class_attributes(
-        self, made: type, definition: ast.ClassDef | None, file: SourceFile | None, node: _Node
+        self, made: type, definition: ast.ClassDef | None, file: SourceFile | None, node: Node
     ) -> None:
         """Live attributes that the class's text does not say: assigned later, or functions from elsewhere."""
         from_enum = isinstance(made, enum.EnumMeta) and file is not None and file.tells(made)
@@ -380,10 +370,9 @@ class _Walk:
             elif not name.startswith("__") and not list(live.methods_of(value)):
                 self._value(node, f"attribute {name}", value, f"{node.label}.{name}")
 
-    def _visit_module(self, module: types.ModuleType, node: _Node) -> None:
+    def _visit_module(self, module: types.ModuleType, node: Node) -> None:
         """A module that is used as an object: all of its text and all of its data may matter."""
-        file = self._sources.of_module(module)
-        if file is None:
+        if (file := self._sources.of_module(module)) is None:
             self._opaque[f"{node.label} has no source"] = None
             return
         self._saw(file, file.tree)
@@ -398,7 +387,7 @@ class _Walk:
 
     # What a name leads to.
 
-    def _follow(self, use: syntax.Use, scope: Mapping[str, Any], node: _Node) -> None:
+    def _follow(self, use: syntax.Use, scope: Mapping[str, Any], node: Node) -> None:
         if use.root in self._ignored or ".".join((use.root, *use.attrs)) in self._ignored:
             return
         found = scope.get(use.root, _MISSING)
@@ -413,7 +402,7 @@ class _Walk:
             return
         self._follow_attributes(use, found, scope, node)
 
-    def _follow_builtin(self, use: syntax.Use, names: Mapping[str, Any], node: _Node) -> None:
+    def _follow_builtin(self, use: syntax.Use, names: Mapping[str, Any], node: Node) -> None:
         if not hasattr(builtins, use.root):
             node.links[f"{use.root}"] = "missing"
         elif use.root in _WHOLE_MODULE:
@@ -424,7 +413,7 @@ class _Walk:
         elif isinstance(patched := getattr(builtins, use.root), types.FunctionType):
             node.links[use.root] = self._token(patched)
 
-    def _follow_attributes(self, use: syntax.Use, found: Any, scope: Mapping[str, Any], node: _Node) -> None:
+    def _follow_attributes(self, use: syntax.Use, found: Any, scope: Mapping[str, Any], node: Node) -> None:
         """Walk `root.a.b` through modules to the thing that is really used."""
         path, name = list(use.attrs), use.root
         while path and isinstance(found, types.ModuleType):
@@ -449,31 +438,32 @@ class _Walk:
         elif found is sys.modules or found is importlib.__import__:
             self._dynamic_import(use, scope, node, is_traced=False)
         elif isinstance(found, types.ModuleType | type | types.FunctionType | Step | Metric | Pipeline):
+            self._told.known_as.setdefault(id(found), name)
             node.links[name] = self._token(found)
+        elif isinstance(found, _FILES) and found.closed and isinstance(found.name, str):
+            place = Path(absolute(found.name))  # the import has read it: nothing but its content is left of it
+            self._link_file(place, node, os.path.relpath(place, self._root))
         else:
-            self._value(node, name, found, f"constant {name}")
+            label = f"closure variable {name} of {node.owner}" if use.root in node.cells else f"constant {name}"
+            self._value(node, name, found, label)
 
-    def _value(self, node: _Node, key: str, value: Any, label: str) -> None:
+    def _value(self, node: Node, key: str, value: Any, label: str, shown: Any = None) -> None:
+        self._within = label
         try:
             content = content_hash(value, self._token, root=str(self._root))
         except Opaque as error:
             self._opaque[f"{label}: {error.reason}"] = None
             node.links[key] = "opaque"
             return
+        finally:
+            self._within = ""
         node.links[key] = f"value:{content}{self._again(value)}"
         if type(value) is tuple and value == (None, None):
             return  # no defaults
         kind, _, name = label.partition(" ")
         label = f"attribute {name}" if kind == "class" and label != node.label else label
         label = f"{key} of {label}" if label == node.label else label
-        self._tell(label, content[:16], live.shown(value))
-
-    def _tell(self, label: str, content: str, shown: str) -> None:
-        """Name a value for people; another one that goes by the same name is numbered."""
-        name, number = label, 2
-        while self._values.get(name, content) != content:
-            name, number = f"{label} ({number})", number + 1
-        self._values[name], self._shown[name] = content, shown
+        self._told.value(label, content[:16], shown or value, key.replace(".", " ").rpartition(" ")[2])
 
     def _again(self, value: Any) -> str:
         """Marks a list, table or set that has been met under another name: what changes the one, changes both."""
@@ -482,7 +472,7 @@ class _Walk:
         place = len(self._changeable)
         return "" if (met := self._changeable.setdefault(id(value), place)) == place else f" of {met}"
 
-    def _environment_variable(self, use: syntax.Use, node: _Node) -> None:
+    def _environment_variable(self, use: syntax.Use, node: Node) -> None:
         if use.how == "store" or (use.attrs and use.attrs[-1] == "setdefault"):
             return
         if use.literal:
@@ -490,13 +480,13 @@ class _Walk:
         elif use.how not in ("item", "in") and not (use.how == "call" and use.attrs[-1:] in _GETS):
             self._opaque[f"{node.label} reads the whole environment"] = None
 
-    def _link_variable(self, name: str, node: _Node) -> None:
+    def _link_variable(self, name: str, node: Node) -> None:
         value = variable_digest(name)
         self._variables.add(name)
         node.links[f"environment {name}"] = value
         self._values[f"environment variable {name}"] = value[:16]
 
-    def _dynamic_import(self, use: syntax.Use, scope: Mapping[str, Any], node: _Node, *, is_traced: bool) -> None:
+    def _dynamic_import(self, use: syntax.Use, scope: Mapping[str, Any], node: Node, *, is_traced: bool) -> None:
         """An import by a computed name: the module if the name is known, else what the run shows, else all."""
         if use.literal and use.how != "in":
             level = len(use.literal) - len(use.literal.lstrip("."))
@@ -519,7 +509,7 @@ class _Walk:
         self._values.update({f"module {name}": value[:16] for name, value in every.items()})
 
     def _local_imports(
-        self, definition: ast.AST, told: Summary, scope: Mapping[str, Any], node: _Node
+        self, definition: ast.AST, told: Summary, scope: Mapping[str, Any], node: Node
     ) -> dict[str, Any]:
         """What the import statements inside a definition bind; other packages count by version only."""
         bound: dict[str, Any] = {}
@@ -559,7 +549,7 @@ class _Walk:
 
     # Files.
 
-    def _read_file(self, called: ast.expr, argument: ast.expr, evaluator: Evaluator, node: _Node) -> None:
+    def _read_file(self, called: ast.expr, argument: ast.expr, evaluator: Evaluator, node: Node) -> None:
         path = evaluator.text(argument)
         if not path or len(path) > 1024 or "\n" in path or "\0" in path:
             return
@@ -572,7 +562,7 @@ class _Walk:
             for file in sorted(item for item in place.rglob("*") if item.is_file()):
                 self._link_file(file, node, str(Path(name) / file.relative_to(place)))
 
-    def _link_file(self, path: Path, node: _Node, name: str) -> None:
+    def _link_file(self, path: Path, node: Node, name: str) -> None:
         value = self._file_hash(path)
         node.links[f"file {name}"] = value
         self._values[f"file {name}"] = value[:16]

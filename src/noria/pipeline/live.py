@@ -9,8 +9,6 @@ from __future__ import annotations
 import abc
 import enum
 import functools
-import re
-import reprlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import MISSING
@@ -21,17 +19,16 @@ __all__ = [
     "carried",
     "cells",
     "class_cells",
+    "defaults",
     "label_of",
     "methods_of",
     "set_later",
-    "shown",
     "state_of",
     "untold",
     "unwrapped",
 ]
 
 _LOOKS = 5000
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SCALARS = (bool, int, float, complex, str, bytes)
 _PYTHONS = frozenset({"__module__", "__doc__", "__qualname__", "__firstlineno__"})
 _FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
@@ -69,6 +66,14 @@ def class_cells(made: type) -> dict[str, Any]:
         for function in methods_of(value):
             found |= {name: item for name, item in cells(function).items() if name != "__class__"}
     return found
+
+
+def defaults(function: types.FunctionType) -> dict[str, Any]:
+    """The parameters of a function that have a default, with it."""
+    code, given = function.__code__, function.__defaults__ or ()
+    last = code.co_argcount
+    named = zip(code.co_varnames[last - len(given) : last], given, strict=True)
+    return {**dict(named), **(function.__kwdefaults__ or {})}
 
 
 def set_later(made: type, written: Set[str]) -> dict[str, Any]:
@@ -129,35 +134,6 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, functools.cached_property | functools.singledispatchmethod):
         return value.func
     return value
-
-
-def shown(value: Any) -> str:
-    """A short text of a value, for people."""
-    try:
-        return _SHOWN.repr(value)
-    except ValueError:  # whole numbers beyond `sys.get_int_max_str_digits()`
-        return f"<{type(value).__name__}>"
-
-
-class _Shown(reprlib.Repr):
-    """Short texts of values, without addresses: these are others in each process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 12
-        self.maxstring = self.maxother = 80
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        """As `repr` says it, cut in the middle."""
-        try:
-            text = _ADDRESS.sub("", repr(x))
-        except Exception:  # noqa: BLE001  # the boundary to the project's code, which has a __repr__
-            return f"<{type(x).__name__}>"
-        half = (self.maxother - 3) // 2
-        return text if len(text) <= self.maxother else f"{text[:half]}...{text[-half:]}"
-
-
-_SHOWN = _Shown()
 
 
 def bytecode(code: types.CodeType) -> str:

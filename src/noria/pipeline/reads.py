@@ -20,7 +20,7 @@ from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest
 from noria.pipeline import lookups
 from noria.pipeline.ambient import Ambient
-from noria.pipeline.digests import FileDigests, Stamp, stamp_of
+from noria.pipeline.digests import FileDigests, Stamp, absolute, stamp_of
 from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
 from noria.pipeline.trace import EVERY, EVERY_SETTING, Trace, temporary, variable_digest
 
@@ -131,12 +131,15 @@ class Reads:
                 except Exception:  # noqa: BLE001  # the boundary to the project's code
                     return found, f"{name} was imported by a worker, and cannot be imported here"
         files = {path for path, _ in trace.files} | set(code.files)
-        for file, qualname, line in trace.code:
+        for name, qualname, line in trace.code:
+            file = name if name.startswith("<") else absolute(name)  # a template has the name that it was asked for by
             if _is_covered(code, file, line) or (qualname == "<module>" and file in code.covers):
                 continue
             module = self._module_at(file)
             if module is None and not file.endswith(".py") and file in files:
                 continue  # a template that was read: its content is a condition, what it calls was seen to run
+            if module is None and not file.endswith(".py") and Path(file).is_file():
+                return found, f"{self._shown(file)} ran, and was read before the step: extra_files can name it"
             if module is None:
                 return found, f"{self._shown(file)} ran, and cannot be imported again by a name"
             top = qualname.partition(".")[0]

@@ -80,6 +80,16 @@ CASES: dict[str, Case] = {
         "W = 6",
         "import pandas as pd\n" + step("pd.get_option('display.max_columns')"),
     ),
+    "option from a file that is closed again": Case(
+        program(
+            "import json\nimport pandas as pd\nwith open('conf.json') as file:\n"
+            "    pd.set_option('display.max_columns', json.load(file)['columns'])\n"
+            + step("pd.get_option('display.max_columns')")
+        )
+        | {"conf.json": '{"columns": 5}'},
+        {"conf.json": ("5", "6")},
+        prepare=lambda scene: os.chdir(scene.root),
+    ),
     "precision of decimals": setting(
         "import decimal\ndecimal.getcontext().prec = 5\n",
         "= 5",

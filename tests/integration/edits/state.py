@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 
 from edits.case import Case, Change, Scene, program, step
@@ -207,6 +208,26 @@ CASES: dict[str, Case] = {
         )
         | {"t/a.j2": "{% include 'b.j2' %}{{x}}", "t/b.j2": "base"},
         {"t/b.j2": ("base", "other")},
+    ),
+    "template by a relative path": Case(
+        program(
+            "import jinja2\nE = jinja2.Environment(loader=jinja2.FileSystemLoader('t'))\n"
+            + step("E.get_template('a.j2').render(x=1)")
+        )
+        | {"t/a.j2": "hi {{ x }}"},
+        {"t/a.j2": ("hi", "ho")},
+        prepare=lambda scene: os.chdir(scene.root),
+    ),
+    "template that a step before has read": Case(
+        {
+            "pipeline.py": "import jinja2\nimport noria as nr\nE = jinja2.Environment(loader=jinja2.FileSystemLoader('t'))\n\n"
+            "@nr.step\ndef first() -> int:\n    return len(E.get_template('a.j2').render(x=1))\n\n"
+            "@nr.step(extra_files=['t/a.j2'])\ndef work(length: int) -> object:\n    return E.get_template('a.j2').render(x=length)\n\n"
+            "@nr.pipeline\ndef flow():\n    work(first())\n",
+            "t/a.j2": "hi {{ x }}",
+        },
+        {"t/a.j2": ("hi", "ho")},
+        prepare=lambda scene: os.chdir(scene.root),
     ),
     "macro of a template": Case(
         program(

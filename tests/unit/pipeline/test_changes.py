@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from noria.config import Project
-from noria.pipeline import sources
+from noria.engines.objects.file import FileObjects
+from noria.pipeline import documents, sources
 from noria.pipeline.changes import Change, changes
+from noria.pipeline.confidential import HIDDEN, without_secrets
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.documents import KeyDocument
 from noria.pipeline.fingerprint import Fingerprints
 from noria.pipeline.ownership import Ownership
+from noria.pipeline.rendering import LIMIT, rendered
+from noria.store.objects import Objects
 from noria.tracking.environment import Environment
 
 ENVIRONMENT = Environment(
@@ -50,7 +54,7 @@ def document(root: Path, text: str, value: str) -> KeyDocument:
             "def h(x, k=4):\n    return x * k\n",
             "h(2)",
             "defaults of helper h",
-            "((3,), None) -> ((4,), None)",
+            "{'k': 3} -> {'k': 4}",
         ),
         (
             "import functools\ndef h(x, y):\n    return x\ng = functools.partial(h, y=3)\n",
@@ -106,3 +110,159 @@ def test_a_level_that_a_step_asks_for_is_named(tmp_path: Path) -> None:
     (change,) = (each for each in found if each.what == "levels of loggers")
     assert "['changes.x', 10, False, True]" in change.how
     assert "['changes.x', 30, False, True]" in change.how
+
+
+ENTRIES = "\n".join(f"    'key{number}': {number}," for number in range(120))
+QUERY = 'X = """\nselect a\nfrom orders\nwhere y < {}\ngroup by 1\n"""\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "lines"),
+    [
+        (
+            f"X = {{\n{ENTRIES}\n}}\n",
+            "'key50': 50,",
+            "'key50': 51,",
+            ("     'key49': 49", "-    'key50': 50", "+    'key50': 51", "     'key51': 51"),
+        ),
+        (
+            QUERY,
+            "y < {}",
+            "y < 3",
+            (" from orders", "-where y < {}", "+where y < 3", " group by 1"),
+        ),
+        (
+            "X = [*range(100), 'one', *range(100)]\n",
+            "'one'",
+            "'two'",
+            ("     99", "-    'one'", "+    'two'", "     0"),
+        ),
+        (
+            "X = {'rates': [*range(60)], 'query': 'select a\\nfrom b\\nwhere c'}\n",
+            "from b",
+            "from d",
+            ("         select a", "-        from b", "+        from d", "         where c"),
+        ),
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass C:\n    names: list\n    rate: int\n"
+            "X = C([str(each) for each in range(80)], 5)\n",
+            ", 5)",
+            ", 6)",
+            ("     ]", "-    rate=5", "+    rate=6", " )"),
+        ),
+    ],
+    ids=["dict", "text", "list", "nested", "dataclass"],
+)
+def test_a_long_value_is_shown_by_the_lines_that_differ(
+    text: str, old: str, new: str, lines: tuple[str, ...], tmp_path: Path
+) -> None:
+    found = changes(document(tmp_path, text, "X"), document(tmp_path, text.replace(old, new), "X"))
+    assert [(each.what, each.how, each.lines) for each in found if each.what == "constant X"] == [
+        ("constant X", "changed", lines)
+    ]
+
+
+def test_of_a_long_line_the_part_that_differs_is_shown(tmp_path: Path) -> None:
+    text = "X = ' '.join(map(str, range(200))) + ' {} ' + ' '.join(map(str, range(200)))\n"
+    found = changes(document(tmp_path, text.format("one"), "X"), document(tmp_path, text.format("two"), "X"))
+    (change,) = found
+    assert [len(line) <= 160 for line in change.lines] == [True, True]
+    assert " one 0 1" in change.lines[0]
+    assert " two 0 1" in change.lines[1]
+
+
+def test_what_a_function_closes_over_is_named_with_the_function_and_how_it_was_reached(tmp_path: Path) -> None:
+    text = "def make(t):\n    def above(x):\n        return x > t\n    return above\nABOVE = make({})\n"
+    found = changes(document(tmp_path, text.format(5), "ABOVE(6)"), document(tmp_path, text.format(50), "ABOVE(6)"))
+    assert found == [Change(what="closure variable t of make.<locals>.above (ABOVE)", how="5 -> 50")]
+
+
+def test_what_a_class_closes_over_is_named_with_the_class(tmp_path: Path) -> None:
+    text = "def make(t):\n    class C:\n        def go(self):\n            return t\n    return C\nK = make({})\n"
+    found = changes(document(tmp_path, text.format(5), "K().go()"), document(tmp_path, text.format(50), "K().go()"))
+    assert Change(what="closure variable t of make.<locals>.C", how="5 -> 50") in found
+
+
+def test_code_without_a_module_is_named_by_what_holds_it(tmp_path: Path) -> None:
+    text = "import jinja2\nX = jinja2.Template('hi {{{{ x }}}} ' + '{}')\n"
+    value = "X.render(x=1)"
+    found = changes(document(tmp_path, text.format("one"), value), document(tmp_path, text.format("two"), value))
+    assert [each.what for each in found] == ["code in constant X"]
+
+
+SECRETS = {
+    "by its name": "API_KEY = 'correct-horse'\nX = API_KEY\n",
+    "entry": "X = {'host': 'db', 'password': 'correct-horse'}\n",
+    "entry of a long table": f"X = {{\n{ENTRIES}\n'db': {{'password': 'correct-horse'}}}}\n",
+    "attribute": "class K:\n    pass\nK.token = 'correct-horse'\nX = K\n",
+    "argument": "def connect(password='correct-horse'):\n    return password\nX = connect\n",
+    "address": "X = 'postgresql://me:correct-horse@db/sales'\n",
+    "pairs": "X = 'host=db user=me password=correct-horse'\n",
+    "dataclass": "import dataclasses\n@dataclasses.dataclass\nclass C:\n    user: str\n    password: str\n"
+    "X = C('me', 'correct-' + 'horse')\n",
+    "kind": "X = ['ghp_' + 'correcthorse' * 3, 'AKIA' + 'ABCDEFGH' * 2]\n",
+    "random": "X = 'correcthorseBatteryStaple' + '0123456789/+A='\n",
+    "key": "X = '-----BEGIN PRIVATE KEY-----\\ncorrect\\nhorse\\n-----END PRIVATE KEY-----\\n'\n",
+    "variable": "import os\nX = 'mongo ' + os.environ['SHOP_PASSWORD']\n",
+}
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
+def test_what_looks_like_a_secret_is_in_no_document(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "correct horse battery")
+    objects = Objects(FileObjects(tmp_path / "objects"), tmp_path / "cache")
+    made = document(tmp_path / "p", text, "X" if "API_KEY" not in text else "API_KEY")
+    name = documents.write(objects, {"work": made})
+    stored = objects.get_bytes(name).decode()
+    assert HIDDEN in stored
+    assert not [word for word in ("correct", "AKIA") if word in stored]
+
+
+def test_a_secret_that_changed_is_said_to_have_changed(tmp_path: Path) -> None:
+    objects = Objects(FileObjects(tmp_path / "objects"), tmp_path / "cache")
+    both = [document(tmp_path / "p", f"API_KEY = '{value}'\n", "API_KEY") for value in ("one", "two")]
+    kept = [documents.read(objects, documents.write(objects, {"work": each}), "work") for each in both]
+    (change,) = changes(*kept)
+    assert (change.what, change.how) == (
+        "constant API_KEY",
+        "changed in what looks like a secret, which is not kept",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MAX_TOKENS = 512",
+        "TOKENIZER = 'bert-base-uncased'",
+        "SHA = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'",
+        "URL = 'https://host:8080/path/to/file'",
+        "FLAG = password == 'x'",
+        "connect(password=PASSWORD)",
+        "KEYS = {'key': 'value', 'keyboard': 'x'}",
+        "PATH = '/data/projects/churn_model_version_2024_01_final.parquet'",
+    ],
+)
+def test_ordinary_code_is_kept_as_it_is(text: str) -> None:
+    assert without_secrets(text, is_code=True) == text
+
+
+def test_code_is_kept_before_values_where_there_is_not_room_for_both(tmp_path: Path) -> None:
+    objects = Objects(FileObjects(tmp_path / "objects"), tmp_path / "cache")
+    shown = {f"constant c{number}": f"{number} " * 10_000 for number in range(40)} | {"step work": "def work(): ..."}
+    name = documents.write(objects, {"work": KeyDocument("", {}, shown)})
+    kept = documents.read(objects, name, "work").shown
+    assert kept["step work"] == "def work(): ..."
+    assert 15 <= len(kept) < 40
+
+
+def test_a_value_that_holds_itself_has_a_text() -> None:
+    value: list[object] = [*range(60)]
+    value.append(value)
+    assert rendered(value).splitlines()[-2:] == ["    ...", "]"]
+
+
+def test_the_text_of_a_huge_value_is_cut() -> None:
+    assert len(rendered([*range(1_000_000)])) == LIMIT
+    assert rendered({"a": 1}) == "{'a': 1}"
+    assert rendered((1,)) == "(1,)"
+    assert rendered(10**5000) == "<int>"
