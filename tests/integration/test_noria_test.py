@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,85 @@ def test_a_model_of_the_projects_own_class_is_tested_as_far_as_a_run_may_keep_it
     assert stages(found) == {"tests": True, "data": True, "pipeline": False, "model": False}
     assert "nothing allows that" in told["pipeline"]["text"]
     assert found["next"] == "mend pipeline, model (above), then: noria test"
+
+
+CHANGES = """
+    def __getstate__(self):
+        return {**self.__dict__, **FORGETS}
+
+    def __setstate__(self, state):
+        LOADS
+        self.__dict__.update(state)
+
+    def predict_proba(self, x):
+        found = self.inner.predict_proba(x)
+        return found if self.fitted else found * 0 + 0.5
+"""
+
+
+OTHERWISE = "the model (Odd) answers otherwise after it was saved and loaded"
+
+
+@pytest.mark.parametrize(
+    ("forgets", "loads", "said", "executor"),
+    [
+        ('{"fitted": False}', "pass", OTHERWISE, ""),  # loading it again changes nothing more
+        ("{}", 'state["inner"][-1].coef_ *= 2', OTHERWISE, ""),
+        ("{}", 'state["inner"][-1].coef_ *= 2', OTHERWISE, 'timeout="600s"'),
+        ("{}", 'raise TypeError("no way back")', "Odd cannot be loaded: TypeError: no way back", ""),
+    ],
+)
+def test_a_model_that_is_another_once_it_was_loaded_is_no_model(
+    root: Path, forgets: str, loads: str, said: str, executor: str
+) -> None:
+    own = ODD.split("def weighed")[0].replace("self.inner, self.classes_", "self.fitted, self.inner, self.classes_")
+    own = own.replace("= inner, inner", "= True, inner, inner").split("    def predict_proba")[0].rstrip()
+    own += "\n" + CHANGES.replace("FORGETS", forgets).replace("LOADS", loads)
+    own += "\n    def predict(self, x):\n        return self.inner.predict(x)\n"
+    step = f"@nr.step({executor})\ndef train(" if executor else "@nr.step\ndef train("
+    made = PIPELINE.replace("MORE", "random_state=nr.seed()").replace("@nr.step\ndef train(", f"{own}\n\n{step}")
+    made = made.replace("return make_pipeline(", "return Odd(make_pipeline(").replace(".fit(x, y)", ".fit(x, y))")
+    (root / "pipeline.py").write_text(made)
+    (root / "noria.toml").write_text(f"{CONFIG}[model.churn]\nallow_pickle = true\n")
+    told = {stage["name"]: stage for stage in noria(root, "test", code=1)["stages"]}
+    assert said in told["pipeline"]["text"], told["pipeline"]
+    if "TypeError" in said:
+        assert f"where: {root.resolve() / 'pipeline.py'}:" in told["pipeline"]["output"]
+    ran = warm.noria("run", cwd=root, env=environ({}))
+    assert ran.returncode == 4
+    assert said in ran.stderr
+    assert "noria itself" not in ran.stderr
+
+
+def test_what_a_failed_step_left_is_still_there_when_the_test_is_over(root: Path) -> None:
+    (root / "pipeline.py").write_text(PIPELINE.replace("x, y = nr.xy(rows)", 'raise ValueError("the step says no")'))
+    (root / "tests" / "test_churn.py").write_text(
+        "from pathlib import Path\n\n\ndef test_one():\n    raise OSError(str(Path(__file__).resolve()))\n"
+    )
+    told = {stage["name"]: stage for stage in noria(root, "test", code=1)["stages"]}
+    output = told["pipeline"]["output"]
+    line = PIPELINE[: PIPELINE.index("x, y = nr.xy(rows)")].count("\n") + 1
+    assert f"where: {root.resolve() / 'pipeline.py'}:{line} in train" in output
+    log = Path(output.partition("the whole trace: ")[2].splitlines()[0])
+    assert log.is_relative_to(root.resolve() / ".noria" / "test")
+    trace = log.read_text()
+    assert trace.startswith("Traceback")
+    assert f'File "{root.resolve() / "pipeline.py"}", line {line}, in train' in trace
+    report = (root / ".noria" / "test.xml").read_text()
+    assert str(root.resolve() / "tests" / "test_churn.py") in report
+    said = trace + report + json.dumps(told)  # pytest cuts the lines of its summary, in the middle of a place too
+    assert not re.search(r"noria-held-test-\w+/(tests/project|project|pytest)", said)
+
+
+@pytest.mark.parametrize("mark", ["skip(reason='later')", "xfail"])
+def test_tests_that_were_skipped_have_not_passed(root: Path, mark: str) -> None:
+    skipped = f"import pytest\n\n\n@pytest.mark.{mark}\ndef test_two():\n    assert False\n"
+    (root / "tests" / "test_skipped.py").write_text(skipped)
+    told = noria(root, "test")["stages"][0]
+    assert told["text"] == "1 of 2 passed, 1 skipped or expected to fail"
+    (root / "tests" / "test_churn.py").write_text(skipped)
+    told = noria(root, "test", code=1)["stages"][0]
+    assert told["text"] == "0 of 2 passed, 2 skipped or expected to fail"
 
 
 def test_rows_that_the_model_refuses_are_told_in_the_line_and_in_the_report(root: Path) -> None:

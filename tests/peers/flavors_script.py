@@ -51,6 +51,11 @@ def boosted(kind: str, frame: pd.DataFrame) -> tuple[Any, Any]:
         if "regressor" in kind:
             model = xgboost.XGBRegressor(n_estimators=8, n_jobs=1).fit(x, value)
             return model, model.predict(x)
+        if "stopped" in kind:
+            model = xgboost.XGBClassifier(n_estimators=400, n_jobs=1, early_stopping_rounds=3, missing=0.5)
+            model.fit(x[::2], y[::2], eval_set=[(x[1::2], y[1::2])], verbose=False)
+            assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+            return model, model.predict_proba(x)[:, 1]
         model = xgboost.XGBClassifier(n_estimators=8, n_jobs=1).fit(x, y)
         return model, model.predict_proba(x)[:, 1]
     import lightgbm

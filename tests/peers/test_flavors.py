@@ -29,6 +29,7 @@ NO_TORCH = pytest.mark.skipif(
 KINDS = {
     "xgboost classifier": ("xgboost", "model.ubj", "binary"),
     "xgboost regressor": ("xgboost", "model.ubj", "regression"),
+    "xgboost stopped early": ("xgboost", "model.ubj", "binary"),
     "xgboost booster missing": ("xgboost", "model.ubj", "binary"),
     "lightgbm classifier missing": ("lightgbm", "model.txt", "binary"),
     "lightgbm regressor": ("lightgbm", "model.txt", "regression"),

@@ -61,6 +61,7 @@ def make(
     bundle = build(
         ws,
         values.load(ws, done.model),
+        returned=done.returned,
         holdout=holdout,
         run=handle.run,
         label=roles.label,

@@ -27,7 +27,7 @@ from noria.core.lazy import lazy
 from noria.core.printable import error_line
 from noria.core.schema import Column
 from noria.governance import policy
-from noria.packaging import card, permits, requires
+from noria.packaging import card, permits, requires, unchanged
 from noria.packaging.flavor import Bundle, Direct, Flavor, NotMine, Written
 from noria.packaging.inputs import inputs_of, require_same
 from noria.packaging.isolated import ANSWER_S, Isolated, IsolatedFlavor
@@ -94,6 +94,7 @@ def build(
     ws: Workspace,
     model: object,
     *,
+    returned: object = None,
     holdout: pd.DataFrame,
     run: str,
     label: str = "",
@@ -105,6 +106,8 @@ def build(
     """Store a fitted model as a bundle, and log it as the artifact `bundle` of its run.
 
     Args:
+        returned: the model as its step returned it, if it is at hand, where `model` was read back from the store:
+            the bundle must answer as that does.
         holdout: rows of the model's inputs (and more), with the dtypes that it was trained on.
         run: the run that trained it; its fact names the bundle, so that it may be loaded.
         label: the label column, which is no input; `drop` are further columns that are none.
@@ -119,6 +122,7 @@ def build(
     digest = pack(
         ws.objects,
         model,
+        returned=returned,
         holdout=holdout,
         label=label,
         drop=drop,
@@ -144,6 +148,7 @@ def pack(
     objects: Objects,
     model: object,
     *,
+    returned: object = None,
     holdout: pd.DataFrame,
     label: str = "",
     drop: Sequence[str] = (),
@@ -155,7 +160,16 @@ def pack(
 ) -> Digest:
     """Store a fitted model as a bundle that no fact names yet; gives its digest. As `build`, without a ledger."""
     with Scratch("bundle") as folder:
-        written = write(folder, model, holdout=holdout, label=label, drop=drop, name=name, allow_pickle=allow_pickle)
+        written = write(
+            folder,
+            model,
+            returned=returned,
+            holdout=holdout,
+            label=label,
+            drop=drop,
+            name=name,
+            allow_pickle=allow_pickle,
+        )
         return store(
             objects, folder, written, environment=environment, threshold=threshold, name=name, declared=declared
         )
@@ -165,6 +179,7 @@ def write(
     folder: Path,
     model: object,
     *,
+    returned: object = None,
     holdout: pd.DataFrame,
     label: str = "",
     drop: Sequence[str] = (),
@@ -183,7 +198,7 @@ def write(
     labels = _labels(model)
     fields = fields_of(holdout, names=_inputs(model, holdout, {label, *drop}))
     flavor, types = _saved(model, folder, name, allow_pickle=allow_pickle)
-    _packed(folder, flavor, fields, holdout)
+    _packed(folder, flavor, fields, holdout, model if returned is None else _answering(returned))
     packages = flavor.packages or requires.owners(types)
     return Written(
         flavor=flavor.name,
@@ -239,8 +254,8 @@ def permit(ws: Workspace, digest: str, name: str) -> list[tuple[str, str]]:
     return []
 
 
-def _packed(folder: Path, flavor: Flavor, fields: tuple[Field, ...], holdout: pd.DataFrame) -> None:
-    """Write what a saved model takes and gave, asked of the model that was saved."""
+def _packed(folder: Path, flavor: Flavor, fields: tuple[Field, ...], holdout: pd.DataFrame, model: object) -> None:
+    """Write what a saved model takes and gave, asked of what was saved, which must answer as the model itself does."""
     saved = _boundary(lambda: flavor.load(folder), "the model that was saved could not be loaded again")
     learned = flavor.levels(saved)
     fields = _probed(flavor, saved, tuple(_widened(field, learned) for field in fields), holdout)
@@ -250,6 +265,8 @@ def _packed(folder: Path, flavor: Flavor, fields: tuple[Field, ...], holdout: pd
     scores = [float(v) for v in _boundary(lambda: flavor.predict(saved, frame), "the model could not predict")]
     if len(scores) != len(golden) or not all(np.isfinite(scores)):
         raise ModelFailed("the model's scores of the holdout are not one finite number a row")
+    given = rows.frame(rows.columns(golden))  # its own: a model may change what it is asked with
+    _boundary(lambda: unchanged.require(flavor, model, given, scores), "the model could not predict")
     _write(folder / "signature.json", {"inputs": [_field_json(f) for f in fields], "outputs": ["score"]})
     _write(folder / "example.json", golden[:EXAMPLE_ROWS])
     _write(folder / "golden.json", {"rows": golden, "scores": scores})

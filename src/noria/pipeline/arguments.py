@@ -44,6 +44,8 @@ class Uses:
         for node in definition.nodes:
             for ref in node.references():
                 self._left[ref] = self._left.get(ref, 0) + 1
+        if definition.model is not None:  # it stays as its step returned it: its bundle is compared with it
+            self._left[definition.model.model] = self._left.get(definition.model.model, 0) + 1
 
     def handed(self, node: StepNode, outputs: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
         """The values in memory that a node is the last to take: they are handed over, not copied.

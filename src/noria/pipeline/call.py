@@ -189,13 +189,9 @@ def outputs_of(
 
 def failure(error: BaseException, task: Task) -> ProjectError:
     """The failure of a step: kind and first line of the error, last frame of the project's own code."""
-    where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if sources.is_project_file(frame.filename, task.definition.root):
-            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
     return StepFailed(
         f"step {task.name} raised {error_line(error)}",
-        where=where or task.node.step.where,
+        where=sources.failed_at(error, task.definition.root) or task.node.step.where,
         hint=f"the whole trace: {task.log}",
     )
 

@@ -161,6 +161,10 @@ class Drive:
         if self._error is not None:
             raise self._error
 
+    def returned(self, value: Value) -> Any:
+        """What a step of this process returned and nobody else took, by where it is stored; else None."""
+        return self._uses.memory.get(value.digest)
+
     # ready
 
     def _begin_ready(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noria import plugins
 from noria.core.clock import duration
@@ -49,13 +49,15 @@ __all__ = ["Execution", "Manner", "StepReport", "execute", "executor_for", "mann
 class Execution:
     """What a pipeline gave: outputs by node, the model and the holdout if it makes a model, the steps.
 
-    Nodes of a branch that was not taken have no outputs.
+    Nodes of a branch that was not taken have no outputs. `returned` is the model itself, as its step returned it,
+    if that ran in this process just now; None if it was in the cache or ran elsewhere.
     """
 
     outputs: Mapping[str, tuple[Value, ...]]
     steps: tuple[StepReport, ...]
     model: Value
     holdout: Value
+    returned: Any = None
 
 
 def execute(
@@ -125,7 +127,7 @@ def execute(
                 _close(recorder, flights, keys, is_ours=drive.stop.error is None)
     finally:
         executor.close()
-    return _given(definition, results)
+    return _given(definition, results, drive)
 
 
 def manner_of(ws: Workspace, **changed: object) -> Manner:
@@ -219,7 +221,7 @@ def _close(recorder: Recorder, flights: Flights, keys: Keys, *, is_ours: bool) -
         flights.release_all()
 
 
-def _given(definition: PipelineDefinition, results: Results) -> Execution:
+def _given(definition: PipelineDefinition, results: Results, drive: Drive) -> Execution:
     nothing, model, outputs = Value("", ""), definition.model, results.outputs
     if model is not None:
         for ref in (model.model, model.holdout):
@@ -234,4 +236,5 @@ def _given(definition: PipelineDefinition, results: Results) -> Execution:
         steps=tuple(results.reports),
         model=outputs[model.model.node][model.model.output] if model else nothing,
         holdout=outputs[model.holdout.node][model.holdout.output] if model else nothing,
+        returned=drive.returned(outputs[model.model.node][model.model.output]) if model else None,
     )

@@ -29,14 +29,17 @@ from noria.plugins import keep_zones
 if TYPE_CHECKING:
     import sysconfig
     import textwrap
+    import traceback
 else:
     textwrap = lazy("textwrap")
     sysconfig = lazy("sysconfig")
+    traceback = lazy("traceback")
 
 __all__ = [
     "ProjectLoader",
     "SourceFile",
     "Sources",
+    "failed_at",
     "import_fresh",
     "is_inside",
     "is_own_file",
@@ -51,6 +54,15 @@ _HERE = os.path.realpath(Path(__file__).parents[1]) + os.sep
 def is_project_file(file: str | None, root: Path) -> bool:
     """Whether a source file is the project's own: inside its folder, but not in an environment of it."""
     return bool(file) and _is_inside(os.path.realpath(file or ""), os.path.realpath(root))
+
+
+def failed_at(error: BaseException, root: Path) -> str:
+    """The last place of the project's own code that an error went through: `FILE:LINE in NAME: TEXT`; else ""."""
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if is_project_file(frame.filename, root):
+            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
+    return where
 
 
 def _is_inside(real: str, root: str) -> bool:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.core.errors import Corrupt, Denied
+from noria.core.errors import Corrupt, Denied, NoriaError, StepFailed
 from noria.core.frozen import frozen
 from noria.core.identity import is_digest
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
+from noria.pipeline import sources
 from noria.pipeline.arrow import read_ipc, write_ipc
 from noria.pipeline.plain import CONTAINERS, Unstorable, from_json, to_json
 from noria.store import pickles
@@ -116,8 +118,8 @@ def store(objects: Objects, value: Any, *, root: Path | None = None, is_soon: bo
 def load(ws: Workspace, value: Value) -> Any:
     """Read a value that a fact of this workspace names.
 
-    Raises: Denied for a pickle that no fact names, or that names what is not allowed; Corrupt;
-    NotFound.
+    Raises: Denied for a pickle that no fact names, or that names what is not allowed; StepFailed if its class
+    does not make it again; Corrupt; NotFound.
     """
     if value.type == "pickle" and not ws.ledger.facts(ref=value.digest, limit=1):
         raise Denied("no fact of this workspace names that pickle; it was not loaded", where=value.digest)
@@ -134,10 +136,31 @@ def read(objects: Objects, value: Value, root: Path) -> Any:
     if value.type == "torch":
         return torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
     if value.type == "pickle":
-        return pickles.loads(content, _allowed(root))
+        return _unpickled(content, root)
     if value.type == "plain":
         return from_json(json.loads(content), lambda part: _read_part(objects, part, root))
     raise Corrupt(f"a stored value has the unknown type {value.type!r}", where=value.digest)
+
+
+def _unpickled(content: bytes, root: Path) -> Any:
+    """The object of a pickle, made by its class: what that raises is the project's failure. Raises: StepFailed."""
+    try:
+        return pickles.loads(content, _allowed(root))
+    except (NoriaError, MemoryError):
+        raise
+    except Exception as error:  # the boundary to the project's code, which may raise anything
+        raise StepFailed(
+            f"the kept {_named_in(content)} cannot be loaded: {error_line(error, 200)}",
+            where=sources.failed_at(error, root),
+            hint="pickle.loads(pickle.dumps(it)) must give it back: mend the class, then run its step again",
+        ) from error
+
+
+def _named_in(content: bytes) -> str:
+    """What a pickle is of, for people: what it names first of the project's own, else of all."""
+    named = sorted(pickles.globals_of(content))
+    own = [each for each in named if each[0].partition(".")[0] not in _LIBRARIES and each[0] not in _PLAIN_NAMES]
+    return next((f"object of {module}.{name}" for module, name in own or named), "object")
 
 
 def refused(content: bytes, root: Path, *, is_made_here: bool = False) -> str:

@@ -217,7 +217,15 @@ def _value(ws: Workspace, definition: PipelineDefinition, study: StudyRecord, ru
         drop = tuple(name for name in (study.key, study.time) if name)
         model = values.load(ws, done.model)
         bundle = build(
-            ws, model, holdout=rows, run=run, label=study.label, drop=drop, threshold=node.threshold, name=node.name
+            ws,
+            model,
+            returned=done.returned,
+            holdout=rows,
+            run=run,
+            label=study.label,
+            drop=drop,
+            threshold=node.threshold,
+            name=node.name,
         )
         predictor = load(ws, bundle.digest)
         sample = score(predictor, rows, study.label)

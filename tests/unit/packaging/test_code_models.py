@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -209,6 +210,47 @@ def test_what_a_model_may_not_name_is_not_kept(ws: Workspace) -> None:
 
     with pytest.raises(Denied, match=r"refers to posix\.system, which no model's file may name"):
         kept(ws, Runs(), FRAME)
+
+
+class Weighs:
+    """Answers by a weight, and is another after it was loaded, as `how` says."""
+
+    def __init__(self, how: str) -> None:
+        self.how, self.weight, self.asked = how, 2.0, 0
+
+    def predict(self, frame: pd.DataFrame) -> Any:
+        self.asked += 1
+        drift = self.asked if self.how == "never the same" else 0
+        return frame["x"].to_numpy() * self.weight + drift
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "weight": 1.0} if self.how == "forgets" else self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.how == "grows":
+            self.weight *= 1.5
+
+
+@pytest.mark.parametrize("how", ["grows", "forgets"])
+def test_a_model_that_answers_otherwise_once_it_was_loaded_is_refused(ws: Workspace, how: str) -> None:
+    with pytest.raises(ModelFailed, match=r"Weighs\) answers otherwise after it was saved and loaded: 2 of 2") as said:
+        kept(ws, Weighs(how))
+    assert "__setstate__" in said.value.hint
+
+
+def test_what_is_kept_must_answer_as_what_the_step_returned(ws: Workspace) -> None:
+    """Loading it a second time changes nothing more, so only the object itself tells."""
+    trained = Weighs("forgets")
+    read_back = pickle.loads(pickle.dumps(trained))
+    rows = pd.DataFrame({"x": [1.0, 2.0]})
+    bundle.pack(ws.objects, read_back, holdout=rows, allow_pickle=True)
+    with pytest.raises(ModelFailed, match=r"have other scores, one 4 before and 2 after"):
+        bundle.pack(ws.objects, read_back, returned=trained, holdout=rows, allow_pickle=True)
+
+
+def test_a_model_that_never_answers_the_same_is_no_matter_of_its_file(ws: Workspace) -> None:
+    assert kept(ws, Weighs("never the same")).bundle.flavor == "python"
 
 
 def test_other_versions_are_told_and_the_golden_rows_decide(ws: Workspace, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,23 +18,34 @@ __all__ = ["Boosted", "BoostedBinary", "lightgbm", "xgboost"]
 class Boosted:
     """A booster behind `predict(frame)`. `names` are its columns; empty if it was trained without names."""
 
-    def __init__(self, booster: Any, names: list[str]) -> None:
+    def __init__(self, booster: Any, names: list[str], *, manner: Mapping[str, float] | None = None) -> None:
         self.booster = booster
+        self.manner = dict(manner or {})
         if names:
             self.feature_names_in_ = np.asarray(names, dtype=object)
 
     def predict(self, frame: Any) -> Any:
         """The booster's own answer, one a row."""
         data = frame if hasattr(self, "feature_names_in_") or not hasattr(frame, "to_numpy") else frame.to_numpy()
-        ask = getattr(self.booster, "inplace_predict", self.booster.predict)
-        return np.asarray(ask(data), dtype=np.float64)
+        if not hasattr(self.booster, "inplace_predict"):
+            return np.asarray(self.booster.predict(data), dtype=np.float64)
+        rounds, missing = int(self.manner.get("rounds", 0)), self.manner.get("missing", np.nan)
+        found = self.booster.inplace_predict(data, iteration_range=(0, rounds), missing=missing)
+        return np.asarray(found, dtype=np.float64)
 
 
 class BoostedBinary(Boosted):
     """A booster of a binary objective. `labels` are (negative, positive)."""
 
-    def __init__(self, booster: Any, names: list[str], labels: tuple[Any, ...] = (0, 1)) -> None:
-        super().__init__(booster, names)
+    def __init__(
+        self,
+        booster: Any,
+        names: list[str],
+        labels: tuple[Any, ...] = (0, 1),
+        *,
+        manner: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(booster, names, manner=manner)
         self.classes_ = labels
 
     def predict_proba(self, frame: Any) -> Any:
