@@ -55,7 +55,7 @@ LOADED = (
     *("sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.preprocessing", "sklearn.metrics"),
     *("noria.faces.cli.main", "noria.faces.verbs", "noria.loop.run", "noria.loop.scripts", "noria.store.replay"),
     *("noria.store.migrate", "noria.store.start", "noria.engines.objects.file", "noria.engines.executors.auto"),
-    *("noria.engines.executors.pool", "noria.engines.executors.inline", "noria.pipeline.call", "pyarrow.csv"),
+    *("noria.engines.executors.pool", "noria.engines.executors.inline", "noria.pipeline.attempt.call", "pyarrow.csv"),
     *("noria.engines.flavors.sklearn", "noria.registry.kinds", "cryptography.hazmat.primitives.asymmetric.ed25519"),
 )
 

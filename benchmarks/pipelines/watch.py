@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from noria.pipeline.watch import watch as watched
+from noria.pipeline.watching.watch import watch as watched
 
 CALLS = 300_000
 TIMES = 1000

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from noria.faces.python import diff, export, open, run
     from noria.faces.recording import active_run, log, start_run
     from noria.pipeline.ambient import seed, split_by_time, xy
+    from noria.pipeline.attempt.checkpoint import checkpointed
+    from noria.pipeline.attempt.reporting import report
     from noria.pipeline.branch import branch, partition
-    from noria.pipeline.checkpoint import checkpointed
     from noria.pipeline.define import dataset, metric, model, pipeline
-    from noria.pipeline.reporting import report
     from noria.pipeline.space import Range
     from noria.pipeline.step import Choice, Log, step
 
@@ -64,7 +64,7 @@ _PLACES = {
     "append_data": "noria.faces.frames",
     "branch": "noria.pipeline.branch",
     "check": "noria.checks.functions",
-    "checkpointed": "noria.pipeline.checkpoint",
+    "checkpointed": "noria.pipeline.attempt.checkpoint",
     "dataset": "noria.pipeline.define",
     "diff": "noria.faces.python",
     "export": "noria.faces.python",
@@ -74,7 +74,7 @@ _PLACES = {
     "open": "noria.faces.python",
     "partition": "noria.pipeline.branch",
     "read_data": "noria.faces.frames",
-    "report": "noria.pipeline.reporting",
+    "report": "noria.pipeline.attempt.reporting",
     "run": "noria.faces.python",
     "seed": "noria.pipeline.ambient",
     "split_by_time": "noria.pipeline.ambient",

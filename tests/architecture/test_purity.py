@@ -10,11 +10,11 @@ from source_tree import SOURCE, name_of, nodes, parsed, sources
 
 PURE_FILES = {"records.py", "facts.py"}
 PURE_MODULES = {
-    "pipeline/attempts.py",
-    "pipeline/cost.py",
-    "pipeline/plan.py",
+    "pipeline/driving/attempts.py",
+    "pipeline/driving/cost.py",
+    "pipeline/caching/plan.py",
     "pipeline/room.py",
-    "pipeline/schedule.py",
+    "pipeline/driving/schedule.py",
     "serving/router.py",
     "serving/rollout.py",
     "loop/policy.py",

@@ -47,7 +47,7 @@ from edits.case import Case, Scene, program, step
 from noria.config import Project
 from noria.pipeline import sources
 from noria.pipeline.define import Pipeline, PipelineDefinition, define, load_pipeline
-from noria.pipeline.execute import execute
+from noria.pipeline.driving.execute import execute
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 

@@ -18,7 +18,7 @@ import pytest
 
 from noria.config import Project
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.execute import execute
+from noria.pipeline.driving.execute import execute
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 

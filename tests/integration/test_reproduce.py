@@ -354,8 +354,8 @@ def _as_on_another_machine(ws: Any, *, cores: int) -> str:
     from dataclasses import asdict, replace
 
     from noria.pipeline import records as pipeline
-    from noria.pipeline import values
     from noria.pipeline.facts import Output, StepFinished
+    from noria.pipeline.outputs import values
     from noria.tracking import run as tracking
     from noria.tracking.facts import RunFinished, RunStarted
 

@@ -17,9 +17,10 @@ from steps_project import begin, journal_lines, make, marks, noria, report, runs
 from noria.bootstrap import open_workspace
 from noria.core.errors import Conflict
 from noria.loop.run import Challenge, perform
-from noria.pipeline import records, values
-from noria.pipeline.execute import manner_of
-from noria.pipeline.values import Value
+from noria.pipeline import records
+from noria.pipeline.driving.execute import manner_of
+from noria.pipeline.outputs import values
+from noria.pipeline.outputs.values import Value
 from noria.registry import records as registry
 from noria.store.replay import difference
 

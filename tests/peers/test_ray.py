@@ -20,7 +20,8 @@ from ray_cluster import PYTHON, ROOT, Cluster, cluster, end, environment, until
 from steps_project import journal_lines, make, marks, seen
 
 from noria.bootstrap import open_workspace
-from noria.pipeline import records, values
+from noria.pipeline import records
+from noria.pipeline.outputs import values
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(900)]
 LIMIT_S = 400.0

@@ -218,7 +218,8 @@ def run(folder: Path, *words: str) -> list[np.ndarray]:
 def given(folder: Path) -> list[np.ndarray]:
     """The weights that the newest run's step gave."""
     read = (
-        "import json, sys; from noria.bootstrap import open_workspace; from noria.pipeline import records, values\n"
+        "import json, sys; from noria.bootstrap import open_workspace; from noria.pipeline import records\n"
+        "from noria.pipeline.outputs import values\n"
         "from noria.tracking import records as runs\n"
         "ws = open_workspace()\n"
         "with ws.ledger.read() as tx:\n    (step,) = records.steps(tx, sys.argv[1])\n"
@@ -297,7 +298,7 @@ def test_spawned_workers_go_on_from_one_checkpoint_whichever_was_killed(tmp_path
 TENSORS = """
 import torch
 from collections import OrderedDict
-from noria.pipeline import values
+from noria.pipeline.outputs import values
 from noria.testing.workspace import open_memory
 
 ws = open_memory()

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from noria.config import Project
 from noria.pipeline import sources
+from noria.pipeline.code.fingerprint import Fingerprints
+from noria.pipeline.code.ownership import Ownership
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.fingerprint import Fingerprints
-from noria.pipeline.ownership import Ownership
 from noria.tracking.environment import Environment
 
 ENVIRONMENT = Environment(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.pipeline.forecast import Ahead, seconds_left
+from noria.pipeline.driving.forecast import Ahead, seconds_left
 
 seconds = st.floats(0.0, 1000.0, allow_nan=False)
 

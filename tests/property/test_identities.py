@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.pipeline.content import Opaque, content_hash
-from noria.pipeline.evaluate import UNKNOWN, Evaluator
+from noria.pipeline.code.content import Opaque, content_hash
+from noria.pipeline.code.evaluate import UNKNOWN, Evaluator
 from noria.pipeline.syntax import canonical_syntax
-from noria.pipeline.trace import Trace, trace_from
+from noria.pipeline.watching.trace import Trace, trace_from
 
 NAMES = st.sampled_from(["a", "b", "c"])
 LEAVES = st.one_of(NAMES, st.integers(0, 99).map(str), st.sampled_from(["1.5", "'t'", "None", "True"]))

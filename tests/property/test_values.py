@@ -30,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 
 from noria.core.errors import Denied
 from noria.engines.objects.memory import MemoryObjects
-from noria.pipeline import values
-from noria.pipeline.values import Unstorable
+from noria.pipeline.outputs import values
+from noria.pipeline.outputs.values import Unstorable
 from noria.store.objects import Objects
 
 

@@ -28,19 +28,22 @@ from noria.faces.orphan import STDIN, on_parent_end
 from noria.faces.priority import follow
 from noria.loop.holdout import holdout_of, roles_of
 from noria.packaging.bundle import build, load
-from noria.pipeline import chance, documents, records, sameness, values
-from noria.pipeline.cache import read_list
-from noria.pipeline.chance import Chance
+from noria.pipeline import records
+from noria.pipeline.caching import documents
+from noria.pipeline.caching.cache import read_list
+from noria.pipeline.caching.reads import looked
 from noria.pipeline.define import PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Execution, execute, manner_of
-from noria.pipeline.mapping import items_of
-from noria.pipeline.reads import looked
-from noria.pipeline.schedule import GOOD
+from noria.pipeline.driving.execute import Execution, execute, manner_of
+from noria.pipeline.driving.mapping import items_of
+from noria.pipeline.driving.schedule import GOOD
+from noria.pipeline.outputs import sameness, values
+from noria.pipeline.outputs.values import Value
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import Step, StepNode, StepOptions
-from noria.pipeline.trace import Trace
-from noria.pipeline.values import Value
-from noria.pipeline.watch import watch
+from noria.pipeline.watching import chance
+from noria.pipeline.watching.chance import Chance
+from noria.pipeline.watching.trace import Trace
+from noria.pipeline.watching.watch import watch
 from noria.registry.evaluate import evaluate
 from noria.store.disk import hash_file
 from noria.store.workspace import Workspace

@@ -33,8 +33,9 @@ from noria.faces.priority import follow
 from noria.loop.scripts import carry_out, what_failed
 from noria.loop.shipping import names_of, packed
 from noria.packaging.fence import fence
-from noria.pipeline import chance, sameness
-from noria.pipeline.chance import Chance
+from noria.pipeline.outputs import sameness
+from noria.pipeline.watching import chance
+from noria.pipeline.watching.chance import Chance
 from noria.scripts import recorder
 from noria.scripts.capture import Captured, collect
 from noria.scripts.keep import params_of

@@ -31,12 +31,13 @@ from noria.config import load_project
 from noria.core.errors import NoriaError
 from noria.data.records import DatasetVersion
 from noria.faces.priority import follow
-from noria.pipeline import call, generators, journal
+from noria.pipeline import generators
 from noria.pipeline.ambient import Ambient
-from noria.pipeline.arguments import bindings_from
+from noria.pipeline.attempt import call, journal
+from noria.pipeline.attempt.arguments import bindings_from
+from noria.pipeline.attempt.leave import leaving, on_sigterm
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.executor import Done, Task
-from noria.pipeline.leave import leaving, on_sigterm
 from noria.pipeline.sources import project_on_path
 from noria.pipeline.step import DatasetRole
 from noria.store.workspace import Workspace

@@ -19,7 +19,7 @@ from noria.core.printable import error_line
 from noria.loop.taken import BUNDLE, MODEL, ROWS
 from noria.packaging.bundle import write
 from noria.packaging.confine import confine
-from noria.pipeline.frames import read_frame
+from noria.pipeline.outputs.frames import read_frame
 
 __all__ = ["main"]
 

@@ -25,10 +25,11 @@ from noria.data.rows import read
 from noria.loop import pins
 from noria.loop.holdout import holdout_of, roles_of
 from noria.packaging import bundle as bundles
-from noria.pipeline import records, values
+from noria.pipeline import records
 from noria.pipeline.define import PipelineDefinition, load_pipeline, load_pipelines
+from noria.pipeline.outputs import values
+from noria.pipeline.outputs.values import Value
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.values import Value
 from noria.project.behaviour import Subject, cases
 from noria.store.payload import decode
 from noria.store.workspace import Workspace

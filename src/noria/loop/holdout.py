@@ -9,9 +9,9 @@ from noria.core.errors import GateClosed, StepFailed, UsageError
 from noria.core.frozen import frozen
 from noria.core.lazy import lazy
 from noria.data.records import DatasetVersion
-from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition
-from noria.pipeline.values import Value
+from noria.pipeline.outputs import values
+from noria.pipeline.outputs.values import Value
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from noria.loop import pins
 from noria.loop.holdout import Roles, holdout_of, roles_of
 from noria.pipeline import records as steps
 from noria.pipeline.define import load_pipeline
+from noria.pipeline.outputs.values import Value
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.values import Value
 from noria.registry.facts import Verdict
 from noria.registry.kept import VersionRecord
 from noria.store.workspace import Workspace

@@ -20,9 +20,9 @@ from noria.loop.recent import known_of
 from noria.loop.report import Made
 from noria.packaging.bundle import Opened, build, loader
 from noria.packaging.predictor import Predictor
-from noria.pipeline import values
 from noria.pipeline.define import ModelNode, PipelineDefinition
-from noria.pipeline.execute import Execution
+from noria.pipeline.driving.execute import Execution
+from noria.pipeline.outputs import values
 from noria.registry import gates, release, versions
 from noria.registry import records as registry
 from noria.registry.metrics import METRICS

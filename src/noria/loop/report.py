@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from noria.loop.comparison import Comparison
     from noria.loop.pins import DataLine
     from noria.pipeline.define import PipelineDefinition
-    from noria.pipeline.execute import StepReport
+    from noria.pipeline.driving.execute import StepReport
     from noria.registry import gates
     from noria.registry.evaluate import Evaluation, Slice
     from noria.registry.facts import Verdict

@@ -23,7 +23,7 @@ from noria.loop.interrupted import interrupted
 from noria.loop.report import RunReport, plain_report, report, step_line
 from noria.pipeline import records
 from noria.pipeline.define import PipelineDefinition, load_pipeline
-from noria.pipeline.execute import Manner, StepReport, execute, executor_for, manner_of
+from noria.pipeline.driving.execute import Manner, StepReport, execute, executor_for, manner_of
 from noria.pipeline.given import given
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking

@@ -25,7 +25,7 @@ from noria.loop.judging import JudgedOn, toml_key
 from noria.packaging import bundle as bundles
 from noria.packaging.bundle import Written
 from noria.packaging.isolated import PASSED_ON
-from noria.pipeline.frames import write_frame
+from noria.pipeline.outputs.frames import write_frame
 from noria.registry.kept import VersionRecord
 from noria.store.scratch import Scratch
 from noria.store.workspace import Workspace

@@ -19,9 +19,9 @@ from noria.core.lazy import lazy
 from noria.pipeline.step import DatasetRole
 
 if TYPE_CHECKING:
-    from noria.pipeline import watch as watching
+    from noria.pipeline.watching import watch as watching
 else:
-    watching = lazy("noria.pipeline.watch")  # a step that is found in the cache is not watched
+    watching = lazy("noria.pipeline.watching.watch")  # a step that is found in the cache is not watched
 
 __all__ = ["Ambient", "Preempted", "around", "seed", "split_by_time", "surround", "surroundings", "xy"]
 

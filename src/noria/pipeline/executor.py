@@ -16,10 +16,10 @@ from noria.core.frozen import frozen
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.bindings import Binding
 from noria.pipeline.define import PipelineDefinition
+from noria.pipeline.outputs.values import Value
 from noria.pipeline.room import Capacity
 from noria.pipeline.step import StepNode
-from noria.pipeline.trace import Trace
-from noria.pipeline.values import Value
+from noria.pipeline.watching.trace import Trace
 from noria.store.workspace import Workspace
 
 if TYPE_CHECKING:

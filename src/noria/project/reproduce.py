@@ -18,9 +18,9 @@ from noria.core.identity import JSON
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.packaging import bundle as bundles
-from noria.pipeline import documents
 from noria.pipeline import records as pipeline
-from noria.pipeline.cache import read_list
+from noria.pipeline.caching import documents
+from noria.pipeline.caching.cache import read_list
 from noria.pipeline.records import StepRecord
 from noria.project.again import causes as causing
 from noria.project.again import scripted

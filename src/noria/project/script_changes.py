@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from noria.core.errors import NotFound, WorldError
-from noria.pipeline.changes import Change, with_lines
+from noria.pipeline.caching.changes import Change, with_lines
 from noria.project.environments import differences
 from noria.scripts import records as scripts
 from noria.scripts.records import ScriptRecord

@@ -20,7 +20,7 @@ from noria.monitoring import live
 from noria.monitoring import records as monitoring
 from noria.monitoring.facts import Estimate
 from noria.monitoring.records import AlertRecord
-from noria.pipeline.progress import Progress, progress
+from noria.pipeline.driving.progress import Progress, progress
 from noria.project import months
 from noria.registry import records as registry
 from noria.serving import follow

@@ -5,12 +5,12 @@ from __future__ import annotations
 from noria.core.errors import NotFound, WorldError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
-from noria.pipeline import documents
 from noria.pipeline import records as pipeline
-from noria.pipeline.cache import read_list
-from noria.pipeline.changes import Change, changes
+from noria.pipeline.caching import documents
+from noria.pipeline.caching.cache import read_list
+from noria.pipeline.caching.changes import Change, changes
+from noria.pipeline.driving.unrun import require_begun
 from noria.pipeline.records import StepRecord
-from noria.pipeline.unrun import require_begun
 from noria.project.script_changes import since
 from noria.scripts import records as scripts
 from noria.store.workspace import Workspace

@@ -21,9 +21,9 @@ from noria.core.errors import Conflict, NotFound, StudyFailed, UsageError
 from noria.core.frozen import frozen, slotted
 from noria.core.identity import JSON
 from noria.core.progress import task as shown_task
+from noria.pipeline.attempt.tried import Tried, read_tried, written
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.space import Dimension, space_of
-from noria.pipeline.tried import Tried, read_tried, written
 from noria.registry.metrics import METRICS
 from noria.search import page, records
 from noria.search.budget import Budget, budget_of

@@ -19,12 +19,12 @@ from noria.core.lazy import lazy
 from noria.data import versions
 from noria.packaging.bundle import build, load
 from noria.pipeline import records as steps
-from noria.pipeline import values
+from noria.pipeline.attempt.reporting import VARIABLE
+from noria.pipeline.attempt.tried import read_tried
 from noria.pipeline.define import PipelineDefinition
-from noria.pipeline.execute import Execution, execute, manner_of
-from noria.pipeline.reporting import VARIABLE
+from noria.pipeline.driving.execute import Execution, execute, manner_of
+from noria.pipeline.outputs import values
 from noria.pipeline.sources import project_on_path
-from noria.pipeline.tried import read_tried
 from noria.registry.metrics import resolve
 from noria.registry.scored import score
 from noria.search import records

@@ -24,11 +24,12 @@ from typing import Any
 import pytest
 
 from noria.core.errors import StepFailed, StepKilled
-from noria.pipeline import journal, values
 from noria.pipeline.ambient import Ambient
+from noria.pipeline.attempt import journal
 from noria.pipeline.bindings import Stored
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.executor import Done, Executor, Task
+from noria.pipeline.outputs import values
 from noria.pipeline.sources import project_on_path
 from noria.store.workspace import Workspace
 from noria.testing.processes import is_running

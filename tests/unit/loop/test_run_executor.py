@@ -12,7 +12,7 @@ from noria import plugins
 from noria.core.errors import NoriaError, StepFailed, UsageError
 from noria.engines.executors.inline import InlineExecutor
 from noria.loop.run import Challenge, perform
-from noria.pipeline.execute import manner_of
+from noria.pipeline.driving.execute import manner_of
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from noria.pipeline.cache import Cache
+from noria.pipeline.caching.cache import Cache
 from noria.store.workspace import Workspace
 from noria.testing import open_memory, random_payload
 

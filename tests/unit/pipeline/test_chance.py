@@ -8,7 +8,7 @@ import sys
 WATCHED = """
 import datetime, os, pickle, sys, time
 from pathlib import Path
-from noria.pipeline import chance
+from noria.pipeline.watching import chance
 before = [datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC), datetime.date(2026, 1, 2)]
 written = pickle.dumps(before, protocol=4)
 made = chance.install(Path.cwd(), {"time": "1600000000000000000"})

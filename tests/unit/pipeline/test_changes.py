@@ -9,14 +9,15 @@ import pytest
 
 from noria.config import Project
 from noria.engines.objects.file import FileObjects
-from noria.pipeline import documents, sources
-from noria.pipeline.changes import Change, changes
-from noria.pipeline.confidential import HIDDEN, without_secrets
+from noria.pipeline import sources
+from noria.pipeline.caching import documents
+from noria.pipeline.caching.changes import Change, changes
+from noria.pipeline.caching.documents import KeyDocument
+from noria.pipeline.code.confidential import HIDDEN, without_secrets
+from noria.pipeline.code.fingerprint import Fingerprints
+from noria.pipeline.code.ownership import Ownership
+from noria.pipeline.code.rendering import LIMIT, rendered
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.documents import KeyDocument
-from noria.pipeline.fingerprint import Fingerprints
-from noria.pipeline.ownership import Ownership
-from noria.pipeline.rendering import LIMIT, rendered
 from noria.store.objects import Objects
 from noria.tracking.environment import Environment
 

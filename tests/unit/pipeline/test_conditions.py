@@ -10,9 +10,10 @@ import pytest
 
 from noria.core.errors import NotFound
 from noria.core.identity import Digest
-from noria.pipeline import records, values
+from noria.pipeline import records
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.execute import Execution, execute
+from noria.pipeline.driving.execute import Execution, execute
+from noria.pipeline.outputs import values
 from noria.pipeline.records import StepRecord
 from noria.project.why import why
 from noria.store.replay import difference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from noria.config import CostConfig
-from noria.pipeline.cost import cost_of, energy_joules
+from noria.pipeline.driving.cost import cost_of, energy_joules
 from noria.pipeline.executor import Usage
 
 HOUR = Usage(seconds=3600.0, cpu_seconds=7200.0, memory_peak_bytes=4 * 2**30)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from noria.core.errors import StepFailed
-from noria.pipeline import call, journal, values
 from noria.pipeline.ambient import Ambient
+from noria.pipeline.attempt import call, journal
 from noria.pipeline.define import load_pipeline
 from noria.pipeline.executor import Done, Task
+from noria.pipeline.outputs import values
 from noria.store.held import HeldObjects
 from noria.testing.workspace import open_memory
 

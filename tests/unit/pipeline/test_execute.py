@@ -10,9 +10,9 @@ import pytest
 
 from noria.core.errors import StepFailed, StepKilled, UsageError
 from noria.core.identity import Digest
-from noria.pipeline import values
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.execute import Execution, execute
+from noria.pipeline.driving.execute import Execution, execute
+from noria.pipeline.outputs import values
 from noria.store.objects import HasPlaces
 from noria.store.replay import difference
 from noria.store.workspace import Workspace

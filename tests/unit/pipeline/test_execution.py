@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from noria.core.errors import NoriaError, StepFailed, StepKilled, UsageError
-from noria.pipeline import records, values
+from noria.pipeline import records
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.execute import Execution, Manner, execute, manner_of
+from noria.pipeline.driving.execute import Execution, Manner, execute, manner_of
+from noria.pipeline.outputs import values
 from noria.pipeline.records import StepRecord
 from noria.store.replay import difference
 from noria.store.workspace import Workspace

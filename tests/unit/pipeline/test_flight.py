@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from noria.pipeline.flight import Flights
+from noria.pipeline.caching.flight import Flights
 from noria.store.workspace import Workspace
 from noria.testing import open_memory
 
@@ -21,7 +21,7 @@ import os, sys, time
 from pathlib import Path
 from noria.config import Project
 from noria.testing import open_memory
-from noria.pipeline.flight import Flights
+from noria.pipeline.caching.flight import Flights
 flights = Flights(open_memory(root=Path(sys.argv[1])), "other")
 assert flights.take(sys.argv[2])
 if os.fork() == 0:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from noria.pipeline.flight import alone
+from noria.pipeline.caching.flight import alone
 
 TRIES = """
 import fcntl, os, sys

@@ -10,7 +10,7 @@ import pytest
 import noria as nr
 from noria.config import Project
 from noria.core.errors import ProjectError, UsageError
-from noria.pipeline.call import outputs_of
+from noria.pipeline.attempt.call import outputs_of
 from noria.pipeline.define import load_pipeline
 from noria.testing import open_memory
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from noria.core.clock import utc_text
-from noria.pipeline import journal
+from noria.pipeline.attempt import journal
+from noria.pipeline.attempt.journal import Journal
+from noria.pipeline.driving.progress import Progress, progress
 from noria.pipeline.executor import Done, Usage
 from noria.pipeline.facts import Item, ItemsFinished, StepFinished
-from noria.pipeline.journal import Journal
-from noria.pipeline.progress import Progress, progress
 from noria.store.workspace import Workspace
 from noria.testing import TestClock, open_memory
 

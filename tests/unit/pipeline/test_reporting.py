@@ -10,7 +10,7 @@ import pytest
 
 import noria as nr
 from noria.core.errors import Pruned, UsageError
-from noria.pipeline.reporting import VARIABLE
+from noria.pipeline.attempt.reporting import VARIABLE
 
 
 def trial(path: Path, monkeypatch: pytest.MonkeyPatch, pruner: str = "", history: list[Any] | None = None) -> Path:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from noria.pipeline.sameness import compared
+from noria.pipeline.outputs.sameness import compared
 
 TABLE = pd.DataFrame({"a": [1.0, math.nan, 3.0], "b": ["x", None, "z"], "c": [1, 2, 3]})
 

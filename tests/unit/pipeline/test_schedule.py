@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.core.errors import GateClosed, StepFailed, StepKilled, StoreUnavailable, UsageError
-from noria.pipeline import attempts
+from noria.pipeline.driving import attempts
+from noria.pipeline.driving.schedule import Schedule
 from noria.pipeline.executor import Done, Usage
 from noria.pipeline.options import StepOptions
 from noria.pipeline.room import Capacity, Need, Room, lacking, need_of
-from noria.pipeline.schedule import Schedule
 
 
 @st.composite

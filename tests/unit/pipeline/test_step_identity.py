@@ -17,9 +17,9 @@ import pytest
 
 from noria.config import Project
 from noria.pipeline import sources
+from noria.pipeline.code.fingerprint import CodeIdentity, Fingerprints
+from noria.pipeline.code.ownership import Ownership
 from noria.pipeline.define import load_pipeline
-from noria.pipeline.fingerprint import CodeIdentity, Fingerprints
-from noria.pipeline.ownership import Ownership
 from noria.tracking.environment import Environment
 
 ENVIRONMENT = Environment(

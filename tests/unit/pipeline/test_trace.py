@@ -21,8 +21,8 @@ import polars as pl
 import pyarrow.csv as arrow_csv
 import pytest
 
-from noria.pipeline.trace import trace_from
-from noria.pipeline.watch import watch
+from noria.pipeline.watching.trace import trace_from
+from noria.pipeline.watching.watch import watch
 from noria.store.disk import devices
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from noria import plugins
 from noria.core.identity import JSON
+from noria.pipeline.attempt.tried import Tried, read_tried, written
 from noria.pipeline.space import Dimension
-from noria.pipeline.tried import Tried, read_tried, written
 
 SPACE = {
     each.name: each

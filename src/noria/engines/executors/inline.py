@@ -20,10 +20,10 @@ from noria.engines.executors import machine
 from noria.pipeline.executor import Capacity, Done, Task
 
 if TYPE_CHECKING:
-    from noria.pipeline import call, exits
+    from noria.pipeline.attempt import call, exits
 else:
-    call = lazy("noria.pipeline.call")  # nothing is called where all is found in the cache
-    exits = lazy("noria.pipeline.exits")
+    call = lazy("noria.pipeline.attempt.call")  # nothing is called where all is found in the cache
+    exits = lazy("noria.pipeline.attempt.exits")
 
 __all__ = ["InlineExecutor"]
 

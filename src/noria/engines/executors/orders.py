@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from noria.core.frozen import frozen
-from noria.pipeline.arguments import document
+from noria.pipeline.attempt.arguments import document
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.executor import Task
 

@@ -30,7 +30,7 @@ from noria.engines.executors import machine
 from noria.engines.executors.inline import InlineExecutor
 from noria.engines.executors.orders import Editions, order_of
 from noria.engines.executors.rayhost import terms_of
-from noria.pipeline import journal
+from noria.pipeline.attempt import journal
 from noria.pipeline.executor import Capacity, Done, Task
 from noria.pipeline.room import Need
 from noria.store.objects import disk_faults

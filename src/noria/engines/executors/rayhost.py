@@ -20,7 +20,7 @@ from noria.core.lazy import lazy
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order, order_from
 from noria.engines.executors.workers import Attempt, Workers, optimized
-from noria.pipeline import journal
+from noria.pipeline.attempt import journal
 from noria.pipeline.executor import Done
 from noria.tracking.installed import installed
 

@@ -26,7 +26,7 @@ from noria.core.errors import NoriaError, ProjectError, StepKilled, WorldError
 from noria.core.frozen import slotted
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order
-from noria.pipeline import journal
+from noria.pipeline.attempt import journal
 from noria.pipeline.executor import Done, Usage
 
 __all__ = ["Attempt", "Workers", "optimized"]

@@ -14,8 +14,8 @@ from typing import Any
 from noria.core.errors import UsageError
 from noria.core.identity import JSON
 from noria.core.lazy import lazy
+from noria.pipeline.attempt.tried import Judge, Tried
 from noria.pipeline.space import Dimension
-from noria.pipeline.tried import Judge, Tried
 
 __all__ = ["asha", "random", "tpe"]
 

@@ -10,13 +10,13 @@ __all__ = ["PIPELINE"]
 
 PIPELINE: Mapping[str, Command] = {
     "pipeline cancel": Command(
-        target="noria.pipeline.steer:cancel",
+        target="noria.pipeline.driving.steer:cancel",
         summary="End a run that is going on; what is done stays done",
         examples=("noria pipeline cancel", "noria pipeline cancel run_01k3 --reason 'wrong data'"),
         positional=("run",),
     ),
     "pipeline logs": Command(
-        target="noria.pipeline.steer:logs",
+        target="noria.pipeline.driving.steer:logs",
         summary="What the steps of a run printed; --follow while they run",
         examples=("noria pipeline logs", "noria pipeline logs run_01k3 train --follow"),
         positional=("run", "step"),

@@ -23,7 +23,7 @@ from noria.core.errors import Corrupt, NoriaError, NotFound, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import Digest, is_digest, short
 from noria.data import records as data
-from noria.pipeline.reads import looked
+from noria.pipeline.caching.reads import looked
 from noria.store.disk import hash_file
 from noria.store.objects import Objects
 from noria.store.transfer import copy, missing

@@ -14,9 +14,9 @@ from noria.core.errors import Corrupt, NotFound
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.packaging.bundle import Bundle
-from noria.pipeline import values
+from noria.pipeline.outputs import values
+from noria.pipeline.outputs.values import Value
 from noria.pipeline.records import StepRecord
-from noria.pipeline.values import Value
 from noria.project.again.child import asked
 from noria.project.again.diagnose import Probe, Prober
 from noria.project.again.place import CODE, Place, bring, environ_of, stored

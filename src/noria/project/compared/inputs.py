@@ -18,10 +18,10 @@ from noria.data import diff as data_diff
 from noria.data import records as data_records
 from noria.experiments import records as logged
 from noria.packaging import bundle as bundles
-from noria.pipeline import documents
 from noria.pipeline import records as pipeline
-from noria.pipeline.cache import read_list
-from noria.pipeline.changes import Change, changes
+from noria.pipeline.caching import documents
+from noria.pipeline.caching.cache import read_list
+from noria.pipeline.caching.changes import Change, changes
 from noria.pipeline.records import StepRecord
 from noria.store.tree import diff_trees
 from noria.store.workspace import Workspace

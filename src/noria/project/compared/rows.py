@@ -19,10 +19,11 @@ from noria.data import records as data
 from noria.data import versions as datasets
 from noria.data.records import DatasetVersion
 from noria.data.rows import read
-from noria.pipeline import documents, values
 from noria.pipeline import records as steps
+from noria.pipeline.caching import documents
 from noria.pipeline.facts import Output
-from noria.pipeline.values import Value
+from noria.pipeline.outputs import values
+from noria.pipeline.outputs.values import Value
 from noria.project.compared.sides import Side
 from noria.store.workspace import Workspace
 

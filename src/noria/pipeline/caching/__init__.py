@@ -1,0 +1,1 @@
+"""Keys of steps, the entries under them, and the conditions under which an entry holds."""

@@ -1,0 +1,1 @@
+"""What steps give to each other: written and read without loss, and compared."""
