@@ -27,6 +27,7 @@ import pandas as pd
 import pytest
 import sklearn
 from edits import (
+    between,
     chance,
     classes,
     code,
@@ -56,6 +57,7 @@ GROUPS = {
     "classes": classes.CASES,
     "dynamic": dynamic.CASES,
     "files": files.CASES,
+    "between": between.CASES,
     "packages": packages.CASES,
     "notebook": notebook.CASES,
     "harmless": harmless.CASES,

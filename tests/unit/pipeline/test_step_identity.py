@@ -316,11 +316,6 @@ SECOND: dict[str, Case] = {
         | {"c.txt": "1\n"},
         {"c.txt": ("1", "2")},
     ),
-    "file read by a constant path": (
-        program("from pathlib import Path\nC = Path(__file__).with_name('c.txt')\n" + STEP + "C.read_text()\n")
-        | {"c.txt": "1\n"},
-        {"c.txt": ("1", "2")},
-    ),
     "numpy array": (
         program("import numpy as np\nW = np.array([1.0, 2.0])\n" + STEP + "float(W.sum())\n"),
         {"pipeline.py": ("2.0]", "3.0]")},

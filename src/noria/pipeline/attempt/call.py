@@ -121,6 +121,7 @@ def perform(task: Task) -> tuple[Any, Trace]:
                 return called(task.name, task.log, task.node.step.function, arguments), Trace()
         with watch(task.definition.root, task.ws.project.state) as seen, leaving().calling():
             returned = called(task.name, task.log, task.node.step.function, arguments)
+        seen.gave(returned)
         # Of what worker processes of the step draw, only what they began with is known: any of the generators.
         for name in generators.NAMES if seen.has_workers else generators.drawn(before):
             seen.add("lookups", f"generator {name}")

@@ -22,12 +22,15 @@ from noria.pipeline.ambient import Ambient
 from noria.pipeline.code.fingerprint import CodeIdentity, Fingerprints
 from noria.pipeline.watching import lookups
 from noria.pipeline.watching.digests import FileDigests, Stamp, absolute, stamp_of
+from noria.pipeline.watching.making import is_lasting, was_changed
 from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, Trace, temporary, variable_digest
 
 __all__ = ["Conditions", "Reads", "looked"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
+FEW = 1000
+_OF_FILES = frozenset({"file", "made", "folder", "tree", "there", "stat", "access", "link", "xattr"})
 _SAID = (
     {f"variable {each}": "the names of variables" for each in (EVERY, EVERY_SETTING)}
     | {"umask *": "the umask"}
@@ -55,23 +58,28 @@ class Reads:
         self._digests: FileDigests = fingerprints.digests
         self._root = fingerprints.root
         self._known: dict[str, str] = {}
+        self._trees: dict[str, tuple[int, str]] = {}
 
     def of(self, trace: Trace, code: CodeIdentity, ambient: Ambient) -> Conditions:
         """The conditions of what a step was seen to read, without what its code identity covers."""
         found: dict[str, str] = {}
         reason = self._blindness(trace, code)
+        self._forget_trees(trace)
         if trace.unseen and not code.is_declared:
             reason = reason or f"{trace.unseen[0]}: extra_files, variables or version of the step can say it"
         for path, stamp in trace.files:
             if path not in code.files and not reason:
                 reason = self._file(path, stamp, trace.began_ns, found)
+        for path, stamp in trace.made:
+            reason = self._made_file(path, stamp, found) or reason
+        reason = reason or self._named(code, trace, found)
         for folder, changed_ns in trace.folders:
             if Path(folder).is_dir():
                 if Path(folder).stat().st_mtime_ns != changed_ns and not _is_temporary(folder, self._root):
                     reason = reason or f"{self._shown(folder)} changed while the step ran"
                 found[f"folder {self._shown(folder)}"] = self._folder(folder)
         for path, what in trace.stats:
-            if path not in self._made(trace) and f"file {self._shown(path)}" not in found:
+            if path not in self._used_up(trace) and f"file {self._shown(path)}" not in found:
                 found[f"{what} {self._shown(path)}"] = self._now(what, self._shown(path))
         things, gone = self._things(trace, code)
         reason = reason or gone
@@ -92,7 +100,8 @@ class Reads:
             now = _ambient(kind, ambient) if kind in ("seed", "roles") else self._now(kind, name)
             if now != known:
                 gone = "is gone" if now in (GONE, "missing") else "is new" if known == "missing" else "changed"
-                return f"{_SAID.get(what, what)} {gone}"
+                said = f"file {name}, which it made," if kind == "made" else _SAID.get(what, what)
+                return f"{said} {gone}"
         return ""
 
     # what was seen
@@ -100,7 +109,7 @@ class Reads:
     def _blindness(self, trace: Trace, code: CodeIdentity) -> str:
         if not trace.blind.startswith("native:"):
             return f"what ran could not be watched: {trace.blind}" if trace.blind else ""
-        if any(not path.endswith(".py") for path in code.files):
+        if code.named or any(not path.endswith(".py") for path in code.files):
             return ""  # it reads what the code names
         return f"{trace.blind[7:]} reads files out of sight: name them by a constant, or in extra_files"
 
@@ -114,6 +123,56 @@ class Reads:
             return f"{self._shown(path)} {'was taken away' if now is None else 'changed'} while the step ran"
         found[f"file {self._shown(path)}"] = "missing" if stamp is None else self._digests.of(Path(path))
         return ""
+
+    def _made_file(self, path: str, stamp: Stamp, found: dict[str, str]) -> str:
+        """Add the condition of a file that the step made; gives why there can be none."""
+        if not is_lasting(path, self._root):
+            return ""
+        if stamp_of(path) != stamp:
+            return f"{self._shown(path)}, which it made, was changed again at once"
+        found[f"made {self._shown(path)}"] = self._digests.of(Path(path))
+        return ""
+
+    def _named(self, code: CodeIdentity, trace: Trace, found: dict[str, str]) -> str:
+        """Add the conditions of what the code names to read it, and was not seen to; gives why there can be none."""
+        seen = {path for path, _ in (*trace.files, *trace.made)}
+        for name, is_declared in code.named.items():
+            path = absolute(self._root / name)
+            if path in seen:
+                continue
+            if was_changed(path, trace.began_ns) and not Path(path).is_dir():
+                if trace.blind or is_declared:
+                    return f"{self._shown(path)} changed while the step ran"
+                found[f"made {self._shown(path)}"] = self._digests.of(Path(path))  # a compiled library wrote it
+            elif Path(path).is_dir() and any(each.startswith(path + os.sep) for each, _ in trace.made):
+                for file in _files_in(path):
+                    if file not in seen:
+                        self._condition(self._shown(file), found)
+            else:
+                self._condition(self._shown(path), found, is_declared=is_declared or bool(trace.blind))
+        return ""
+
+    def _condition(self, name: str, found: dict[str, str], *, is_declared: bool = False) -> None:
+        """That a file or folder holds what it does; where there is none, only of what was declared."""
+        place = self._root / name
+        if place.is_dir():
+            found.setdefault(f"tree {name}", self._now("tree", name))
+        elif is_declared or place.exists():
+            found.setdefault(f"file {name}", self._now("file", name))
+
+    def _tree(self, name: str) -> str:
+        if name not in self._trees:
+            files = [[os.path.relpath(each, self._root / name), each] for each in _files_in(str(self._root / name))]
+            held = [[inner, self._digests.of(Path(each))] for inner, each in files]
+            self._trees[name] = (len(files), digest(canonical(held)))
+        return self._trees[name][1]
+
+    def _forget_trees(self, trace: Trace) -> None:
+        """A step ran: what it may have changed is looked at again. Large folders only if it was seen to write there."""
+        for name, (count, _) in list(self._trees.items()):
+            inside = str(self._root / name) + os.sep
+            if count < FEW or any(path.startswith(inside) for path, _ in trace.made):
+                del self._trees[name]
 
     def _things(self, trace: Trace, code: CodeIdentity) -> tuple[dict[str, Any], str]:
         """The modules, functions and classes that were reached at run time only, by a name that finds them again."""
@@ -130,7 +189,9 @@ class Reads:
                     found[f"module {name}"] = importlib.import_module(name)
                 except Exception:  # noqa: BLE001  # the boundary to the project's code
                     return found, f"{name} was imported by a worker, and cannot be imported here"
-        files = {path for path, _ in trace.files} | set(code.files)
+        files = (
+            {path for path, _ in trace.files} | set(code.files) | {absolute(self._root / name) for name in code.named}
+        )
         for name, qualname, line in trace.code:
             file = name if name.startswith("<") else absolute(name)  # a template has the name that it was asked for by
             if _is_covered(code, file, line) or (qualname == "<module>" and file in code.covers):
@@ -162,6 +223,8 @@ class Reads:
                 continue
             identity = self._identity(thing)
             found[what] = _digest_of(identity)
+            for name, is_declared in identity.named.items():
+                self._condition(name, found, is_declared=is_declared)
             if identity.opaque:
                 reason = reason or identity.opaque[0]
         return reason
@@ -184,13 +247,17 @@ class Reads:
 
     def _now(self, kind: str, name: str) -> str:
         what = f"{kind} {name}"
+        if kind in _OF_FILES:  # a step before this one may have written it since
+            return self._look(kind, name)
         if what not in self._known:
             self._known[what] = self._look(kind, name)
         return self._known[what]
 
     def _look(self, kind: str, name: str) -> str:
-        if kind == "file":
+        if kind in ("file", "made"):
             return self._digests.of(self._root / name)
+        if kind == "tree":
+            return self._tree(name)
         if kind == "folder":
             return self._folder(str(self._root / name))
         if kind in ("there", "stat"):
@@ -222,7 +289,7 @@ class Reads:
             return GONE
         return digest(canonical(names))
 
-    def _made(self, trace: Trace) -> set[str]:
+    def _used_up(self, trace: Trace) -> set[str]:
         """Files that the step itself made: whether they were there before is not known, nor what it asked for."""
         return {
             path for path, _ in trace.stats if _changed_ns(path) >= trace.began_ns and _is_temporary(path, self._root)
@@ -247,6 +314,15 @@ def looked(path: Path, *, is_whole: bool) -> str:
         return kind
     size = found.st_size if kind == "file" else ""  # of a folder the size is the file system's own affair
     return f"{kind} {size} {found.st_mtime_ns} {found.st_mode:o}"
+
+
+def _files_in(folder: str) -> list[str]:
+    """All files of a folder and those below it, in order."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [each for each in folders if each not in _QUIET]
+        found += [os.path.join(place, file) for file in files]  # noqa: PTH118  # of texts
+    return sorted(found)
 
 
 def _attributes(path: Path) -> str:

@@ -106,6 +106,7 @@ class _Walk:
         self._values = self._told.values
         self._within = ""
         self._files: dict[str, str] = {}
+        self._named: dict[str, bool] = {}
         self._covers: dict[str, set[tuple[int, int]]] = {}
         self._packages: dict[str, str] = {}
         self._ambient: set[str] = set()
@@ -140,6 +141,7 @@ class _Walk:
             shown=self._told.shown,
             covers={file: frozenset(lines) for file, lines in self._covers.items()},
             variables=frozenset(self._variables),
+            named=dict(sorted(self._named.items())),
             is_dynamic=self._is_dynamic,
             is_declared=bool(self._options.extra_files or self._options.variables or self._options.version),
         )
@@ -182,8 +184,7 @@ class _Walk:
 
     def _declared(self, node: Node) -> dict[str, str]:
         """What the step's options and parameters add: files, variables, a version, values that are not plain."""
-        for name in self._options.extra_files:
-            self._link_file(self._root / name, node, name)
+        self._named |= dict.fromkeys(self._options.extra_files, True)
         for name in self._options.variables:
             self._link_variable(name, node)
         for name, value in sorted(self._params.items()):
@@ -322,7 +323,7 @@ class _Walk:
                 self._follow(use, seen, node)
         self._looks.written(told.attributes | {name for name in names if not name.startswith("__")})
         for called, argument in told.reads:
-            self._read_file(called, argument, evaluator, node)
+            self._name_file(called, argument, evaluator)
 
     def _visit_class(self, made: type, node: Node) -> None:
         for index, base in enumerate(made.__bases__):
@@ -550,18 +551,16 @@ class _Walk:
 
     # Files.
 
-    def _read_file(self, called: ast.expr, argument: ast.expr, evaluator: Evaluator, node: Node) -> None:
+    def _name_file(self, called: ast.expr, argument: ast.expr, evaluator: Evaluator) -> None:
+        """A file that a call names to read it. It may be a step before this one that writes it: see `reads.py`."""
         path = evaluator.text(argument)
         if not path or len(path) > 1024 or "\n" in path or "\0" in path:
             return
         place = self._root / path  # an absolute path stays as it is
         is_inside = place.is_relative_to(self._root)
         name = os.path.relpath(place, self._root) if is_inside or not Path(path).is_absolute() else str(place)
-        if place.is_file():
-            self._link_file(place, node, name)
-        elif place.is_dir() and type(evaluator.value(called)) is not types.BuiltinFunctionType:
-            for file in sorted(item for item in place.rglob("*") if item.is_file()):
-                self._link_file(file, node, str(Path(name) / file.relative_to(place)))
+        if not place.is_dir() or type(evaluator.value(called)) is not types.BuiltinFunctionType:
+            self._named.setdefault(name, False)
 
     def _link_file(self, path: Path, node: Node, name: str) -> None:
         value = self._file_hash(path)

@@ -45,7 +45,8 @@ class Trace:
     `files` has (path, stamp when it was opened, None if it was not there), `folders` those that were
     listed with their time then, `modules` what was imported by name, `code` (file, qualified name,
     first line) of project code that ran, `variables` (name, sha-256 of the value), `stats` (path,
-    whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a "link"), `asked` what of
+    whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a "link"), `made` the files
+    that it wrote anew with their stamps at its end, `asked` what of
     its surroundings it asked for, `lookups` what of the import system and the process, `notes` what cannot be
     checked later, `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
     """
@@ -58,6 +59,7 @@ class Trace:
     asked: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
     stats: tuple[tuple[str, str], ...] = ()
+    made: tuple[tuple[str, Stamp], ...] = ()
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     blind: str = ""
@@ -77,6 +79,7 @@ def trace_from(document: Mapping[str, Any]) -> Trace:
         folders=tuple((name, int(changed)) for name, changed in document["folders"]),
         variables=tuple((name, value) for name, value in document["variables"]),
         stats=tuple((name, what) for name, what in document["stats"]),
+        made=tuple((name, tuple(stamp)) for name, stamp in document.get("made", ())),
         unseen=tuple(document.get("unseen", ())),
         lookups=tuple(document.get("lookups", ())),
         blind=document["blind"],

@@ -38,6 +38,7 @@ from noria.pipeline.watching.compiled import Readers
 from noria.pipeline.watching.digests import Stamp, absolute, stamp_of
 from noria.pipeline.watching.elsewhere import Reporter, Spool
 from noria.pipeline.watching.lookups import Lookups
+from noria.pipeline.watching.making import paths_in, stamped, was_changed
 from noria.pipeline.watching.starts import STARTS, program_of, unseen
 from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, Trace, is_of_process, variable_digest
 from noria.store.disk import devices
@@ -84,6 +85,7 @@ class Watch:
     state: Path
     files: dict[str, Stamp | None] = field(default_factory=dict)
     written: dict[str, None] = field(default_factory=dict)
+    made: dict[str, None] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
     modules: dict[str, None] = field(default_factory=dict)
     codes: set[CodeType] = field(default_factory=set)
@@ -155,6 +157,7 @@ class Watch:
             asked=tuple(sorted(self.asked)),
             lookups=tuple(sorted(self.lookups)),
             stats=tuple(sorted(item for item in looks if item[1] != "there" or (item[0], "stat") not in looks)),
+            made=tuple(stamped(self.made)),
             notes=tuple(self.notes)[:NOTES],
             unseen=tuple(self.unseen)[:NOTES],
             blind=self.blind or self._unseen(),
@@ -166,7 +169,7 @@ class Watch:
         if isinstance(path, int) or path is None:
             return
         name = absolute(path)
-        if name in self.files or name in self.written or name.startswith(self.ignored):
+        if name in self.files or name in self.made or name.startswith(self.ignored):
             return
         stamp, mode = stamp_of(name), flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
         if stamp is None and Path(name).exists():
@@ -175,8 +178,23 @@ class Watch:
             return  # a folder, a pipe, a device
         if mode == os.O_WRONLY or flags & os.O_TRUNC or (mode == os.O_RDWR and stamp is None):
             self.add("written", name)
-        elif not _is_import(name):
+            if not flags & os.O_APPEND:  # a file that grows is a log, whose content is of many runs
+                self.add("made", name)
+        elif name not in self.written and not _is_import(name):
             self.add("files", name, stamp)
+
+    def placed(self, path: Any) -> None:
+        """A file or folder is about to be renamed into its place."""
+        name = absolute(path)
+        if name not in self.files and not name.startswith(self.ignored):
+            self.add("written", name)
+            self.add("made", name)
+
+    def gave(self, result: Any) -> None:
+        """The step is over and gave this: files that it names were made by it, if they are new."""
+        for name in paths_in(result):
+            if was_changed(name, self.began_ns):
+                self.placed(name)
 
     def listed(self, path: Any) -> None:
         """A folder is about to be listed."""
@@ -402,6 +420,9 @@ class _Hooks:
         elif event in ("os.listdir", "os.scandir"):
             for watch in self.watches:
                 watch.listed(arguments[0])
+        elif event == "os.rename":
+            for watch in self.watches:
+                watch.placed(arguments[1])
         elif event == "sqlite3.connect":
             for watch in self.watches:
                 if path := _of_database(arguments[0]):

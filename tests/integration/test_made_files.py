@@ -1,0 +1,130 @@
+"""Files that steps write: a cached step's files are what they were when it ended, or it makes them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from noria.config import Project
+from noria.pipeline.define import load_pipeline
+from noria.pipeline.driving.drive import Manner
+from noria.pipeline.driving.execute import execute
+from noria.pipeline.outputs import values
+from noria.store.workspace import Workspace
+from noria.testing import open_memory
+
+WRITES = """
+from pathlib import Path
+
+import noria as nr
+
+HERE = Path(__file__).parent
+
+
+@nr.step
+def make(k: int = 1) -> str:
+    (HERE / "mid.txt").write_text(str(k))
+    return "mid.txt"
+
+
+@nr.step
+def use(name: str) -> int:
+    return 10 * int((HERE / name).read_text())
+
+
+@nr.pipeline
+def flow():
+    use(make())
+"""
+PARTS = """
+from pathlib import Path
+
+import noria as nr
+
+HERE = Path(__file__).parent
+
+
+@nr.step
+def names() -> list[int]:
+    return [0, 1, 2]
+
+
+@nr.step
+def part(number: int) -> str:
+    (HERE / f"part{number}.txt").write_text(str(number))
+    return f"part{number}.txt"
+
+
+@nr.step
+def total(parts: list[str]) -> int:
+    return sum(int((HERE / name).read_text()) for name in parts)
+
+
+@nr.pipeline
+def flow():
+    total(part.map(names()))
+"""
+
+
+@pytest.fixture(params=["inline", "pool"])
+def manner(request: pytest.FixtureRequest) -> Manner:
+    return Manner(executor=request.param, workers=2)
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    made = open_memory(root=tmp_path / "project")
+    yield made
+    made.ledger.database.close()
+
+
+class Plays:
+    """Runs of one project, one after the other."""
+
+    def __init__(self, ws: Workspace, text: str, manner: Manner) -> None:
+        self.ws, self.manner, self.count = ws, manner, 0
+        self.root = ws.project.root
+        (self.root / "noria.toml").write_text('[project]\nname = "t"\n')
+        (self.root / "pipeline.py").write_text(text)
+
+    def __call__(self, **params: int) -> tuple[object, dict[str, str]]:
+        """What the last step gave, and why each step ran, or its status."""
+        self.count += 1
+        definition = load_pipeline(Project(name="t", root=self.root))
+        given = {f"make.{name}": value for name, value in params.items()}
+        made = execute(self.ws, definition, run=f"r{self.count}", pins={}, params=given, manner=self.manner)
+        value = made.outputs[made.steps[-1].step][0]
+        told = {each.step: each.status if each.status == "cached" else each.because for each in made.steps}
+        return values.load(self.ws, value), told
+
+
+def test_going_back_to_an_older_parameter_makes_its_file_again(ws: Workspace, manner: Manner) -> None:
+    play = Plays(ws, WRITES, manner)
+    assert [play(k=k)[0] for k in (1, 2, 1, 2, 2)] == [10, 20, 10, 20, 20]
+    assert play(k=2)[1] == {"make": "cached", "use": "cached"}
+    value, told = play(k=1)
+    assert (value, told["use"]) == (10, "cached")
+    assert told["make"] == "parameter k 2 -> 1"
+    assert (play.root / "mid.txt").read_text() == "1"
+
+
+def test_a_file_that_is_gone_is_made_again(ws: Workspace, manner: Manner) -> None:
+    play = Plays(ws, WRITES, manner)
+    play()
+    (play.root / "mid.txt").unlink()
+    value, told = play()
+    assert (value, told) == (10, {"make": "file mid.txt, which it made, is gone", "use": "cached"})
+
+
+def test_of_a_mapped_step_only_the_item_whose_file_is_gone_runs(ws: Workspace, manner: Manner) -> None:
+    play = Plays(ws, PARTS, manner)
+    assert play()[0] == 3
+    assert set(play()[1].values()) == {"cached"}
+    kept = (play.root / "part0.txt").stat().st_mtime_ns
+    (play.root / "part1.txt").unlink()
+    value, told = play()
+    assert (value, told["part"]) == (3, "file part1.txt, which it made, is gone")
+    assert (play.root / "part1.txt").read_text() == "1"
+    assert (play.root / "part0.txt").stat().st_mtime_ns == kept
