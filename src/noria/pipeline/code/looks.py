@@ -27,6 +27,9 @@ _OF_LOGGERS = frozenset({"level", "disabled", "propagate"})
 """Other things have such attributes too, so they count where logging is used at all. Handlers do not: libraries and
 whoever shows a run put them there."""
 
+_WARN_BY_THEMSELVES = frozenset({"root", "sqlalchemy"})
+"""Loggers whose level is WARNING when nobody sets it; SQLAlchemy's is made when Noria first needs that library."""
+
 
 class Looks:
     """What the code of one step was found to look at, so far."""
@@ -59,6 +62,6 @@ class Looks:
         for name, each in sorted(known.items()):
             if isinstance(each, logging.Logger):
                 state: list[JSON] = [each.level, each.disabled, each.propagate]
-                if state != [logging.WARNING if name == "root" else logging.NOTSET, False, True]:
+                if state != [logging.WARNING if name in _WARN_BY_THEMSELVES else logging.NOTSET, False, True]:
                     found.append([name, *state])
         return found
