@@ -69,6 +69,9 @@ def test_a_script_is_captured_with_files_code_parameters_metrics_and_its_model(f
     assert "scikit-learn" in ws.objects.get_json(run.environment)["packages"]
     log = noria(folder, "tracking", "log").stdout
     assert log.rstrip("\n").splitlines() == said[:2]
+    shown = next(line.split() for line in said if line.split()[:2] == ["run", run.run])
+    assert shown[2:4] == [f"{run.seconds:.1f}", "s,"], "the same time as on record"
+    assert float(shown[-2]) <= float(shown[2]), "the script's own is a part of it"
     assert noria(folder, "audit", "verify").returncode == 0
 
 
@@ -92,7 +95,7 @@ def test_a_script_is_captured_with_files_code_parameters_metrics_and_its_model(f
 def test_a_script_that_fails_does_so_as_under_python_and_is_on_record(folder: Path, text: str, reason: str) -> None:
     found = both(folder, text)
     assert found.returncode == 4
-    assert found.stderr.rstrip().splitlines()[-1].startswith("next:  noria tracking log run_")
+    assert found.stderr.rstrip().splitlines()[-1].startswith("next:  noria pipeline logs run_")
     own = [line for line in found.stderr.splitlines() if line.startswith(("error:", "where:", "next:"))]
     assert len(own) == 2, "the traceback is long enough"
     _, run, _ = last(folder)

@@ -90,6 +90,15 @@ def test_each_process_that_is_killed_comes_back(root: Path, running: subprocess.
         assert ask(root) == 200, "a connection made while no server ran waits for the next one"
 
 
+def test_it_says_that_it_is_up_when_the_server_answers(root: Path, running: subprocess.Popen[bytes]) -> None:
+    log = (root / ".noria" / "logs" / "server.log").read_text(encoding="utf-8")
+    begun = [line for line in log.splitlines() if "ready on" in line]
+    port = told(root)["url"].rpartition(":")[2]
+    assert begun, "the server has not loaded what is deployed"
+    assert f":{port} after" in begun[-1]
+    assert ask(root) == 200
+
+
 def test_a_server_alone_answers_and_leaves_jobs_to_another(root: Path) -> None:
     words = [sys.executable, "-m", "noria", "up", "--server", "--port", "0"]
     process = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE)

@@ -57,14 +57,17 @@ class FitLine:
 class ScriptReport:
     """Everything that a script did. `ok` is False if a gate said no; `next` is the command to go on with.
 
-    `read` and `written` are files by content; `metrics` the last value of each; `models` what became of
-    every model that it left; `notes` what could not be seen, and processes and connections that it opened.
+    `seconds` is the run's whole time, as it is on record; `script_seconds` that of the script alone, without what
+    becomes of its files and models after it. `read` and `written` are files by content; `metrics` the last value
+    of each; `models` what became of every model that it left; `notes` what could not be seen, and processes and
+    connections that it opened.
     """
 
     run: str
     script: str
     ok: bool
     seconds: float
+    script_seconds: float
     read: tuple[KeptFile, ...]
     written: tuple[KeptFile, ...]
     fits: tuple[FitLine, ...]
@@ -144,7 +147,7 @@ def perform_script(
         refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
         handle.finish("stopped" if refused else "finished", "; ".join(refused), kept.metrics)
         shutil.rmtree(folder)
-    return _report(handle.run, name, ended, captured, kept, models)
+    return _report(handle, name, ended, captured, kept, models)
 
 
 def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
@@ -228,11 +231,11 @@ def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept)
     if ended.code < 0:
         name = signal.Signals(-ended.code).name
         is_kill = ended.code == -signal.SIGKILL
-        hint = "out of memory, if nobody sent the signal: see dmesg" if is_kill else f"noria tracking log {handle.run}"
+        hint = "out of memory, if nobody sent the signal: see dmesg" if is_kill else f"noria pipeline logs {handle.run}"
         text, where = f"{script} was killed by {name}", f"run {handle.run}"
         reason = f"killed by {name}"
     else:
-        text, where, hint = f"{script} ended with exit code {ended.code}", "", f"noria tracking log {handle.run}"
+        text, where, hint = f"{script} ended with exit code {ended.code}", "", f"noria pipeline logs {handle.run}"
         reason = f"exit code {ended.code}" + (f": {last}" if last else "")
         text += f": {last}" if last else ""
     handle.finish("failed", reason, kept.metrics)
@@ -281,7 +284,7 @@ def _shipped(ws: Workspace, question: Question, captured: Captured, path: Path) 
 
 
 def _report(
-    run: str, script: str, ended: Ended, captured: Captured, kept: Kept, models: tuple[ModelLine, ...]
+    handle: RunHandle, script: str, ended: Ended, captured: Captured, kept: Kept, models: tuple[ModelLine, ...]
 ) -> ScriptReport:
     fits = [fit for fit in captured.fits if fit.is_model] or list(captured.fits)
     lines = tuple(FitLine(name=f.name, rows=f.rows, seconds=f.seconds, params=f.params) for f in fits[:SHOWN_FITS])
@@ -291,17 +294,18 @@ def _report(
     if not captured.is_whole:
         notes.append("the script left without Python's own end (os._exit): models that it only held are not seen")
     return ScriptReport(
-        run=run,
+        run=handle.run,
         script=script,
         ok=not any(line.is_refused for line in models),
-        seconds=round(ended.seconds, 3),
+        seconds=handle.seconds,
+        script_seconds=round(ended.seconds, 3),
         read=kept.read,
         written=kept.written,
         fits=lines,
         metrics=kept.metrics,
         models=models,
         notes=tuple(notes),
-        next=_next(run, models),
+        next=_next(handle.run, models),
     )
 
 

@@ -18,7 +18,19 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["NAMES", "UNSEEDED", "begin", "drawn", "forked", "importing", "is_seeding", "left", "put_back", "states"]
+__all__ = [
+    "NAMES",
+    "UNSEEDED",
+    "begin",
+    "drawn",
+    "environment",
+    "forked",
+    "importing",
+    "is_seeding",
+    "left",
+    "put_back",
+    "states",
+]
 
 NAMES = ("random", "numpy", "torch")
 UNSEEDED = "missing"
@@ -33,10 +45,16 @@ _left: dict[str, str] = {}
 """What the import of the project left in each generator that it seeded, as a digest."""
 
 
+_began: dict[str, str | None] = {}
+"""The variable PYTHONHASHSEED as it was before a project was imported: what the hashes here were made with."""
+_HASH_SEED = "PYTHONHASHSEED"
+
+
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """For the block the project is imported; which generators that seeds is remembered until the next import."""
     _left.clear()
+    _began.setdefault(_HASH_SEED, os.environ.get(_HASH_SEED))
     numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
     secret = os.urandom(32)
     random.seed(secret)  # an import before this one may have left the very state that this one leaves
@@ -56,6 +74,20 @@ def importing() -> Iterator[None]:
             _left["numpy"] = _digest((state[1].tolist(), state[2:]))
     if torch is not None and torch.initial_seed() < _LARGEST_SEED:
         _left["torch"] = _digest(torch.get_rng_state().tolist())
+
+
+def environment() -> dict[str, str]:
+    """The variables for a process that steps are to run in: its hashes are not seeded by what the project sets here.
+
+    Python reads that variable when it begins. So it has no effect in this process, and is to have none there.
+    """
+    found = dict(os.environ)
+    seed = _began.get(_HASH_SEED, found.get(_HASH_SEED))
+    if seed is None:
+        found.pop(_HASH_SEED, None)
+    else:
+        found[_HASH_SEED] = seed
+    return found
 
 
 def left(name: str) -> str:
@@ -88,13 +120,18 @@ def forked() -> None:
 
 
 def is_seeding(thing: object) -> bool:
-    """Whether it is the function that seeds one of the generators."""
+    """Whether it is the function that seeds one of the generators.
+
+    Those of devices count where PyTorch's own was seeded: then a call of a step begins with that, which seeds them.
+    """
     numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
     if isinstance(thing, types.MethodType):  # each look at `random.seed` gives the same one
         return thing == random.seed
-    return thing is not None and any(
-        thing is each for each in (getattr(numpy, "seed", None), getattr(torch, "manual_seed", None))
-    )
+    seeds = [getattr(numpy, "seed", None), getattr(torch, "manual_seed", None)]
+    if "torch" in _left:
+        places = [getattr(torch, name, None) for name in ("cuda", "mps", "xpu")]
+        seeds += [getattr(place, name, None) for place in places for name in ("manual_seed", "manual_seed_all")]
+    return thing is not None and any(thing is each for each in seeds)
 
 
 def states() -> dict[str, Any]:

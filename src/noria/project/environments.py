@@ -176,9 +176,14 @@ def differences(wanted: Mapping[str, Any], now: Mapping[str, Any]) -> list[Envir
         if old.get(name) != new.get(name):
             lines.append(EnvironmentLine(section="package", name=name, a=old.get(name, ""), b=new.get(name, "")))
     had, has = wanted.get("records", {}), now.get("records", {})
-    for name in sorted({*had} & {*has}):
-        if had[name] != has[name] and old.get(name) == new.get(name):
-            lines.append(EnvironmentLine(section="content", name=name, a=short(had[name]), b=short(has[name])))
+    are_of_one_format = wanted.get("format") == now.get("format")  # older ones do not know every content
+    for name in sorted({*had, *has} if are_of_one_format else {*had} & {*has}):
+        was, is_now = had.get(name, ""), has.get(name, "")
+        is_known = bool(was and is_now) or not (name in old or name in new)  # a project does not name itself
+        if was != is_now and is_known and old.get(name) == new.get(name):
+            lines.append(
+                EnvironmentLine(section="content", name=name, a=was and short(was), b=is_now and short(is_now))
+            )
     return lines
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,15 @@ from noria.tracking import installed
 
 if TYPE_CHECKING:
     import sysconfig
+
+    from noria.tracking import contents
 else:
+    contents = lazy("noria.tracking.contents")
     sysconfig = lazy("sysconfig")
 
 __all__ = ["Environment", "environment", "from_document", "lock"]
 
-_FORMAT = "environment/2"
+_FORMAT = "environment/3"
 
 
 @frozen(kw_only=True)
@@ -35,9 +38,11 @@ class Environment:
     """What was installed. `packages` is distribution -> version; `roots` import name -> distribution.
 
     A distribution that was installed from a URL or a path has the hash of its file list after its
-    version, an editable one `+editable`. `records` is distribution -> digest of its files, for all
-    but editable ones and those without a RECORD; `origins` where those came from that an index did
-    not give (no passwords; no local paths). `abi` is the tag of compiled modules, `libc` the C library.
+    version, an editable one `+editable`. `records` is distribution -> digest of its files, for all but those
+    without a RECORD; of those that were installed from a folder of this machine, of what lies there now
+    (`contents.py`). Modules that belong to no distribution stand there too, and in no other part. `origins`
+    is where those came from that an index did not give (no passwords; no local paths). `abi` is the tag of
+    compiled modules, `libc` the C library; `places` is where what is read lies, and no part of the lock.
     """
 
     python: str
@@ -50,6 +55,7 @@ class Environment:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     abi: str = ""
     libc: str = ""
+    places: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def document(self) -> dict[str, JSON]:
         """The lock as JSON: what is stored and recorded with each run."""
@@ -80,7 +86,10 @@ def from_document(document: Mapping[str, Any]) -> Environment:
     """The environment of a stored lock, of this or an older format; import names are not part of a lock."""
     texts = {name: str(document.get(name, "")) for name in ("python", "implementation", "system", "machine")}
     return Environment(
-        **texts,
+        python=texts["python"],
+        implementation=texts["implementation"],
+        system=texts["system"],
+        machine=texts["machine"],
         packages=dict(document.get("packages", {})),
         roots={},
         records=dict(document.get("records", {})),
@@ -97,12 +106,32 @@ def environment(state: Path) -> Environment:
     try:
         document = json.loads(kept.read_bytes())
         if document["stamp"] == stamp:
-            return Environment(**document["environment"])
+            return _with_contents(Environment(**document["environment"]), state)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass  # nothing kept yet, or by another version of this module: read it anew
     found = _read()
     installed.keep(kept, {"stamp": stamp, "environment": dataclasses.asdict(found)})
-    return found
+    return _with_contents(found, state)
+
+
+def _with_contents(found: Environment, state: Path) -> Environment:
+    """With the digests of what may be edited where it lies; the project itself is named by the code of each run."""
+    places = {name: each for name, each in found.places.items() if not _is_project(each, state.parent)}
+    if not places:
+        return found
+    kept = state / "cache" / "contents.json"
+    try:
+        known = json.loads(kept.read_bytes())
+    except (FileNotFoundError, ValueError):
+        known = {}  # nothing read yet
+    told = {name: list(each) for name, each in contents.contents(places, known).items()}
+    if told != known:
+        installed.keep(kept, told)
+    return dataclasses.replace(found, records={**found.records, **{name: each[1] for name, each in told.items()}})
+
+
+def _is_project(places: Sequence[str], root: Path) -> bool:
+    return any(os.path.realpath(each) in (os.path.realpath(root), os.path.realpath(root / "src")) for each in places)
 
 
 def lock(state: Path) -> dict[str, JSON]:
@@ -126,10 +155,15 @@ def _read() -> Environment:
     roots: dict[str, str] = {}
     records: dict[str, str] = {}
     origins: dict[str, str] = {}
+    places: dict[str, Sequence[str]] = {}
     for folder in sys.path:
         for found in installed.in_folder(folder):
-            if found.name in packages:
+            if found.name in packages or found.name in places:
                 continue  # the first on the path is the one that is imported
+            if found.places:
+                places[found.name] = list(found.places)  # as JSON gives them back
+            if not found.version:
+                continue  # a module of no distribution
             packages[found.name] = found.version
             if found.origin:
                 origins[found.name] = found.origin
@@ -148,4 +182,5 @@ def _read() -> Environment:
         origins=origins,
         abi=str(sysconfig.get_config_var("SOABI") or ""),
         libc=" ".join(platform.libc_ver()).strip(),
+        places=places,
     )

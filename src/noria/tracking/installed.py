@@ -30,14 +30,19 @@ if TYPE_CHECKING:
     import csv
     import tempfile
     from importlib import metadata
+    from urllib import parse
+
+    from noria.tracking import contents
 else:
     csv = lazy("csv")
     metadata = lazy("importlib.metadata")
     tempfile = lazy("tempfile")
+    parse = lazy("urllib.parse")
+    contents = lazy("noria.tracking.contents")
 
 __all__ = ["Installed", "in_folder", "installed", "keep", "recorded_files", "stamp_of"]
 
-_FORMAT = "installed/1"
+_FORMAT = "installed/2"
 _KEPT = 32
 """So many folders are remembered, those that were read last: environments come and go."""
 _PERSONAL = frozenset({"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"})
@@ -108,13 +113,18 @@ def _header(found: metadata.Distribution, name: str) -> str:
 
 @frozen(kw_only=True)
 class Installed:
-    """What an environment's lock says of one distribution; "" for an origin or a record that it has not."""
+    """What an environment's lock says of one distribution; "" for an origin or a record that it has not.
+
+    `places` is where its code lies, of one that was installed from a folder of this machine: it may be edited there,
+    so its content is read (`contents.py`). A module that belongs to no distribution has no version.
+    """
 
     name: str
     version: str
     origin: str
     record: str
     roots: tuple[str, ...]
+    places: tuple[str, ...] = ()
 
 
 def in_folder(folder: str) -> tuple[Installed, ...]:
@@ -129,7 +139,10 @@ def _remembered(folder: str, stamp: str) -> tuple[Installed, ...]:
     try:
         document = json.loads(kept.read_bytes())
         if (document["format"], document["folder"], document["stamp"]) == (_FORMAT, folder, stamp):
-            return tuple(Installed(**{**each, "roots": tuple(each["roots"])}) for each in document["found"])
+            return tuple(
+                Installed(**{**each, "roots": tuple(each["roots"]), "places": tuple(each["places"])})
+                for each in document["found"]
+            )
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing kept yet, not ours to read, or by another version of this module: read it anew
     found = _read(folder)
@@ -168,20 +181,45 @@ def keep(path: Path, document: Any) -> None:
 
 def _read(folder: str) -> tuple[Installed, ...]:
     made = []
+    claimed: set[str] = set()
     for name, found in installed([folder]):
         url = json.loads(found.read_text("direct_url.json") or "null")
         rows = list(csv.reader((found.read_text("RECORD") or "").splitlines()))
         files = [] if _is_editable(url) else _recorded(rows)
+        roots = _roots(found, rows)
+        claimed |= (
+            {file.partition("/")[0] for file in _files_of(found, rows)} | roots | {f"{each}.py" for each in roots}
+        )
+        source = _source(url)
         made.append(
             Installed(
                 name=name,
                 version=_header(found, "Version") + _suffix(found, url),
                 origin=_origin(url) if url else "",
                 record=_digest(files) if files else "",
-                roots=tuple(_roots(found, rows)),
+                roots=tuple(roots),
+                places=tuple(_places(folder, source, roots, rows)) if source else (),
             )
         )
+    if folder.endswith(("site-packages", "dist-packages")) and Path(folder).is_dir():
+        for name, place in contents.unclaimed(folder, claimed).items():
+            made.append(Installed(name=name, version="", origin="", record="", roots=(), places=(place,)))
     return tuple(made)
+
+
+def _source(url: Mapping[str, Any] | None) -> str:
+    """The folder of this machine that a distribution was installed from; "" if from anywhere else."""
+    place = parse.urlsplit(str((url or {}).get("url", "")))
+    return parse.unquote(place.path) if url and "dir_info" in url and place.scheme == "file" else ""
+
+
+def _places(folder: str, source: str, roots: Iterable[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Where the code of a distribution lies that was installed from a folder of this machine."""
+    notes = [Path(folder, row[0]) for row in rows if row and "/" not in row[0]]
+    links = [each for each in notes if each.suffix == ".pth" or each.name.endswith("_finder.py")]
+    here = [place for root in sorted(roots) for place in (Path(folder, root), Path(folder, f"{root}.py"))]
+    there = [str(place) for place in here if place.exists() and place not in notes]
+    return there or contents.editable_places(links, Path(source))
 
 
 def _digest(files: Sequence[tuple[str, str]]) -> Digest:
@@ -217,12 +255,16 @@ def _origin(url: Mapping[str, Any]) -> str:
     return address + "".join(f"#{name}={value}" for name, value in list(hashes.items())[:1])
 
 
+def _files_of(found: metadata.Distribution, record: Sequence[Sequence[str]]) -> list[str]:
+    return [row[0] for row in record if row] if record else [str(each) for each in found.files or ()]
+
+
 def _roots(found: metadata.Distribution, record: Sequence[Sequence[str]]) -> set[str]:
     declared = (found.read_text("top_level.txt") or "").split()
     if declared:
         return set(declared)
     roots = set()
-    for file in (row[0] for row in record if row) if record else map(str, found.files or ()):
+    for file in _files_of(found, record):
         head, _, rest = file.partition("/")
         if rest and not head.endswith((".dist-info", ".data")) and head != "..":
             roots.add(head)

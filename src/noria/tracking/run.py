@@ -84,6 +84,8 @@ class RunHandle:
         self.run = run
         self.owner = owner
         self._started = time.monotonic()
+        self.seconds = 0.0
+        """How long the run took, once it has ended: as it is on record."""
         self._metrics: dict[str, float] = {}
         self._writer: MetricWriter | None = None
         self._ended = False
@@ -143,8 +145,8 @@ class RunHandle:
             self._sampling.join()
         final = {**self._metrics, **(metrics or {})}
         finite = {name: value for name, value in final.items() if abs(value) < float("inf")}
-        seconds = round(time.monotonic() - self._started, 6)
-        _finish(self._ws, self.run, status, reason[:REASON_LIMIT], seconds, finite, owner=self.owner)
+        self.seconds = round(time.monotonic() - self._started, 6)
+        _finish(self._ws, self.run, status, reason[:REASON_LIMIT], self.seconds, finite, owner=self.owner)
         failpoint("run.finished")
         self._ws.jobs.release(f"run/{self.run}", self.owner)
 
@@ -370,9 +372,13 @@ def resolve(ws: Workspace, run: str = "") -> RunRecord:
 
 @verb(permission="tracking.read", changes=False, name="log")
 def log_text(ws: Workspace, run: str = "", step: str = "") -> str:
-    """What the steps of a run (or one of them) printed; also of a run that is going on or died."""
+    """All that a run (or one step of it) has printed so far, as one text, from the files that lie here.
+
+    `noria pipeline logs` gives it step by step, goes on while the run does, and finds what ran elsewhere.
+    """
     folder = ws.project.state / "runs" / resolve(ws, run).run
-    paths = sorted(folder.glob(f"{step or '*'}.log"), key=lambda path: path.stat().st_mtime_ns)
+    found = [path for path in folder.glob(f"{step or '*'}.log") if path.parent == folder]
+    paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)
     if not paths:
         return ""
     texts = [(path.stem, path.read_text(encoding="utf-8", errors="replace")) for path in paths]

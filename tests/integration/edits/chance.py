@@ -8,6 +8,29 @@ from edits.case import Case, program, step
 SEEDING = (
     "import random\nimport numpy.random\n\ndef everything(seed):\n    random.seed(seed)\n    numpy.random.seed(seed)\n"
 )
+MUCH = """
+import os, random
+import numpy as np
+
+def everything(mode="none", seed=7, quiet=True):
+    '''Seed all there is.'''
+    try:
+        import torch_of_nobody
+        torch_of_nobody.manual_seed(seed)
+        if torch_of_nobody.cuda.is_available():
+            torch_of_nobody.cuda.manual_seed_all(seed)
+        torch_of_nobody.backends.cudnn.deterministic = True
+    except ImportError:
+        pass
+    chosen = int(seed)
+    random.seed(chosen)
+    np.random.seed(chosen % 2**32)
+    os.environ["PYTHONHASHSEED"] = str(seed)
+    os.environ["MODE"] = mode
+    if not quiet:
+        print(f"seeds are {seed}")
+    return seed
+"""
 SEEDED = "import inner\ninner.everything(7)\n"
 BETWEEN = """
 import noria as nr
@@ -64,6 +87,63 @@ CASES: dict[str, Case] = {
     ),
     "seed of a step that draws nothing": Case(
         program(SEEDED + step("4"), inner=SEEDING), {"pipeline.py": ("(7)", "(8)")}
+    ),
+    "seed inside a helper, of a step that draws nothing": Case(
+        program("import inner\ninner.everything()\n" + step("4"), inner=MUCH),
+        {"inner.py": ("seed=7", "seed=8")},
+    ),
+    "seed inside a helper of pipeline.py, of a step that draws nothing": Case(
+        program(MUCH + "everything()\n" + step("4")), {"pipeline.py": ("seed=7", "seed=8")}
+    ),
+    "seed that a helper is given by name, of a step that draws nothing": Case(
+        program("from inner import everything\nSEED = 7\neverything(seed=SEED)\n" + step("4"), inner=MUCH),
+        {"pipeline.py": ("SEED = 7", "SEED = 8")},
+    ),
+    "seed inside a helper, of a step that draws": Case(
+        program("import random\nfrom inner import everything\neverything()\n" + step("random.random()"), inner=MUCH),
+        {"inner.py": ("seed=7", "seed=8")},
+    ),
+    "seed inside a helper, of NumPy": Case(
+        program(
+            "import numpy as np\nfrom inner import everything\neverything()\n" + step("float(np.random.rand())"),
+            inner=MUCH,
+        ),
+        {"inner.py": ("seed=7", "seed=8")},
+    ),
+    "helper that seeds and sets what others have": Case(
+        program(
+            "import numpy as np\nimport string\ndef setup(seed=7):\n    np.random.seed(seed)\n    string.digits = str(seed)\nsetup()\n"
+            "@nr.step\ndef work() -> object:\n    import string as s\n    return s.digits\n"
+        ),
+        {"pipeline.py": ("seed=7", "seed=8")},
+    ),
+    "helper of a module that seeds and sets what others have": Case(
+        program(
+            "import inner\ninner.setup()\n@nr.step\ndef work() -> object:\n    import string\n    return string.digits\n",
+            inner="import string, random\ndef setup(seed=7):\n    random.seed(seed)\n    string.digits = str(seed)\n",
+        ),
+        {"inner.py": ("seed=7", "seed=8")},
+    ),
+    "setting of others that a helper computes": Case(
+        program(
+            "import string\ndef digits(seed=7):\n    return str(seed)\nstring.digits = digits()\n"
+            "@nr.step\ndef work() -> object:\n    import string as s\n    return s.digits\n"
+        ),
+        {"pipeline.py": ("seed=7", "seed=8")},
+    ),
+    "environment that a helper sets beside seeding": Case(
+        program(
+            MUCH + 'everything("one")\n@nr.step\ndef work() -> object:\n    import os\n    return os.environ["MODE"]\n'
+        ),
+        {"pipeline.py": ('"one"', '"two"')},
+    ),
+    "seed of the hashes of started workers": Case(
+        program(
+            MUCH + "everything()\nfrom inner import order\nfrom multiprocessing import get_context\n@nr.step\n"
+            "def work() -> object:\n    with get_context('spawn').Pool(1) as pool:\n        return pool.map(order, [1])\n",
+            inner="def order(_):\n    return hash('a text')\n",
+        ),
+        {"pipeline.py": ("seed=7", "seed=8")},
     ),
     "seed of the import of a step that draws nothing": Case(
         program("import random\nimport numpy as np\nrandom.seed(1)\nnp.random.seed(1)\n" + step("4")),

@@ -15,6 +15,57 @@ NUMPY = "import numpy as np\n"
 TYPING = "import typing\n"
 
 CASES: dict[str, Case] = {
+    "layout of a Struct": constant("Struct('<I')", "Struct('>I')", "X.pack(1).hex()", "from struct import Struct\n"),
+    "order of cmp_to_key": Case(
+        program(
+            "import functools\ndef order(a, b):\n    return a - b\nX = functools.cmp_to_key(order)\n"
+            + step("sorted([2, 1, 3], key=X)")
+        ),
+        {"pipeline.py": ("return a - b", "return b - a")},
+    ),
+    "thing that cmp_to_key compares": constant(
+        "key(3)", "key(4)", "X.obj", "import functools\nkey = functools.cmp_to_key(lambda a, b: a - b)\n"
+    ),
+    "text of a StringIO": constant("io.StringIO('ab')", "io.StringIO('ac')", "X.getvalue()", "import io\n"),
+    "ends of lines of a StringIO": constant(
+        "io.StringIO('a\\r\\nb')", "io.StringIO('a\\r\\nb', newline=None)", "X.getvalue()", "import io\n"
+    ),
+    "position of a StringIO": constant(
+        "io.StringIO('ab'); X.seek(0)", "io.StringIO('ab'); X.seek(1)", "X.tell()", "import io\n"
+    ),
+    "bytes of a BytesIO": constant("io.BytesIO(b'ab')", "io.BytesIO(b'ac')", "X.getvalue().decode()", "import io\n"),
+    "position of a BytesIO": constant(
+        "io.BytesIO(b'ab'); X.seek(0)", "io.BytesIO(b'ab'); X.seek(1)", "X.tell()", "import io\n"
+    ),
+    "closed stream": constant(
+        "io.BytesIO(b'ab'); X.getvalue()", "io.BytesIO(b'ab'); X.close()", "X.closed", "import io\n"
+    ),
+    "one stream under two names": constant(
+        "io.BytesIO(b'ab'); Y = X", "io.BytesIO(b'ab'); Y = io.BytesIO(b'ab')", "X is Y", "import io\n"
+    ),
+    "delimiter of a dialect": constant(
+        "csv.get_dialect('excel')", "csv.get_dialect('excel-tab')", "X.delimiter", "import csv\n"
+    ),
+    "hook of a JSONDecoder": constant(
+        "json.JSONDecoder(parse_int=int)", "json.JSONDecoder(parse_int=float)", "X.decode('1')", "import json\n"
+    ),
+    "bytes of a memoryview": constant("memoryview(b'abcd')", "memoryview(b'abce')", "X.tobytes().decode()"),
+    "format of a memoryview": constant("memoryview(b'abcd')", "memoryview(b'abcd').cast('I')", "len(X)"),
+    "rights of a memoryview": constant("memoryview(b'ab')", "memoryview(bytearray(b'ab'))", "X.readonly"),
+    "steps of a memoryview": constant("memoryview(b'abcd')[::2]", "memoryview(b'abcd')[::3]", "X.tolist()"),
+    "match of a pattern": constant("re.match('a(.)', 'ab')", "re.match('a(.)', 'ac')", "X.group(1)", "import re\n"),
+    "what a digest has taken in": constant(
+        "hashlib.sha256(b'a')", "hashlib.sha256(b'b')", "X.hexdigest()", "import hashlib\n"
+    ),
+    "keys of a table": constant("{'a': 1}.keys()", "{'b': 1}.keys()", "sorted(X)"),
+    "values of a table": constant("{'a': 1}.values()", "{'a': 2}.values()", "sorted(X)"),
+    "items of a table": constant("{'a': 1}.items()", "{'a': 2}.items()", "sorted(X)"),
+    "repetition without an end": constant(
+        "itertools.repeat(1)", "itertools.repeat(2)", "next(X)", "import itertools\n"
+    ),
+    "parts of a class as a value": Case(
+        program("class Table:\n    a = 1\nX = vars(Table)\n" + step("X['a']")), {"pipeline.py": ("a = 1", "a = 2")}
+    ),
     "method of a table": constant("{'a': 1}.get", "{'a': 2}.get", "X('a')"),
     "method of a text": constant("'abc'.upper", "'abd'.upper", "X()"),
     "method of a number": constant("(1).__add__", "(2).__add__", "X(1)"),

@@ -98,3 +98,19 @@ def test_numpy_that_the_import_loads(text: str, found: str) -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["missing", found]
+
+
+def test_processes_for_steps_begin_with_the_hashes_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project that sets PYTHONHASHSEED while it is imported changes no hash here, and so none in workers."""
+    monkeypatch.setattr(generators, "_began", {})
+    for before in (None, "3"):
+        generators._began.clear()
+        monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+        if before is not None:
+            monkeypatch.setenv("PYTHONHASHSEED", before)
+        for _ in range(2):  # imported anew, as for the next run of the same process
+            with generators.importing():
+                monkeypatch.setenv("PYTHONHASHSEED", "7")
+                monkeypatch.setenv("MODE", "one")
+        found = generators.environment()
+        assert (found.get("PYTHONHASHSEED"), found["MODE"]) == (before, "one")

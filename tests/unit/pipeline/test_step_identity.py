@@ -376,6 +376,8 @@ def test_second_set(name: str, tmp_path: Path) -> None:
         ("import random\nR = random.Random(1)\n" + STEP + "R.random()\n", "shared random generator"),
         ("import random\nR = [random.Random(1).random]\n" + STEP + "R[0]()\n", "shared random generator"),
         ("import itertools\nR = itertools.count()\n" + STEP + "next(R)\n", "shared iterator"),
+        ("import itertools\nR = itertools.repeat(1, 2)\n" + STEP + "next(R)\n", "shared iterator"),
+        ("import weakref\nclass A:\n    pass\nB = A()\nR = weakref.ref(B)\n" + STEP + "R()\n", "weak reference"),
         ("R = iter([1, 2])\n" + STEP + "next(R)\n", "shared iterator"),
         ("import os\n" + STEP + "len(dict(os.environ))\n", "environment"),
         (

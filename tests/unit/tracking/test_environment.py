@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from noria.core.identity import canonical, digest
+from noria.project.environments import differences
 from noria.testing import open_memory
 from noria.tracking import environment as locks
 from noria.tracking import host as hosts
@@ -70,8 +71,7 @@ def test_the_present_lock_knows_every_distribution_and_reads_back(tmp_path: Path
     numpy = importlib.metadata.distribution("numpy")
     assert found.packages["numpy"] == numpy.version
     assert found.records["numpy"].startswith("sha256:")
-    plain = {name for name, version in found.packages.items() if not version.endswith("+editable")}
-    assert plain == set(found.records), "every distribution that is not editable has a content"
+    assert set(found.packages) <= set(found.records), "every distribution has a content"
     back = locks.from_document(document)
     assert back.document() == document
     assert back.digest() == digest(canonical(document)) == found.digest()
@@ -87,7 +87,7 @@ def test_what_is_said_of_each_distribution_is_what_the_standard_library_reads(tm
     }
     for name, each in names.items():
         assert each.metadata["Name"].lower().replace("_", "-").replace(".", "-") == name
-        if name in found.records:
+        if name not in found.places:
             assert found.records[name] == digest(canonical([list(row) for row in installed.recorded_files(each)]))
         if not each.read_text("top_level.txt"):
             modules = {str(file).partition("/")[0] for file in each.files or () if "/" in str(file)}
@@ -162,3 +162,75 @@ def test_runs_share_one_lock_and_one_host(tmp_path: Path) -> None:
     assert hosts.from_document(ws.objects.get_json(first.host)) == hosts.host()
     edges = {role for role, _ in ws.ledger.facts(ref=first.host, limit=1)[0].fact.inputs}
     assert {"environment", "host", "config"} <= edges
+
+
+def installed_from(folder: Path, source: Path, *, how: str) -> None:
+    """A distribution `tool` that an installer took from a folder: by a link, a finder, or as a copy."""
+    notes = folder / "tool-1.dist-info"
+    notes.mkdir(parents=True)
+    (source / "tool").mkdir(parents=True)
+    (source / "tool" / "__init__.py").write_text("RATE = 1\n")
+    (notes / "METADATA").write_text("Metadata-Version: 2.1\nName: tool\nVersion: 1\n")
+    record = ["tool-1.dist-info/METADATA,sha256=bbb,9", "tool-1.dist-info/RECORD,,"]
+    if how == "link":
+        (folder / "_tool.pth").write_text(f"import sys\n{source}\n")
+        record.append("_tool.pth,sha256=ccc,9")
+    elif how == "finder":
+        (folder / "__editable___tool_finder.py").write_text(f"MAPPING: dict[str, str] = {{'tool': '{source}/tool'}}\n")
+        record.append("__editable___tool_finder.py,sha256=ccc,9")
+    else:
+        shutil.copytree(source / "tool", folder / "tool")
+        record.append("tool/__init__.py,sha256=ddd,9")
+    (notes / "RECORD").write_text("\n".join(record) + "\n")
+    info = '{"editable": true}' if how != "copy" else "{}"
+    (notes / "direct_url.json").write_text(f'{{"url": "file://{source}", "dir_info": {info}}}')
+
+
+@pytest.mark.parametrize("how", ["link", "finder", "copy"])
+def test_what_was_installed_from_a_folder_is_named_by_the_code_that_lies_there(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, source = tmp_path / "site-packages", tmp_path / "source"
+    installed_from(folder, source, how=how)
+    monkeypatch.syspath_prepend(folder)
+    before = locks.lock(tmp_path / "project" / ".noria")
+    assert before == locks.lock(tmp_path / "other" / ".noria"), "the same wherever it is asked"
+    code = (folder if how == "copy" else source) / "tool" / "__init__.py"
+    code.with_suffix(".pyc").write_bytes(b"compiled")
+    (code.parent / ".#__init__.py").symlink_to("nobody@nowhere")
+    assert locks.lock(tmp_path / "project" / ".noria") == before
+    code.write_text("RATE = 2\n")
+    after = locks.lock(tmp_path / "project" / ".noria")
+    assert [(line.section, line.name) for line in differences(before, after)] == [("content", "tool")]
+    code.write_text("RATE = 1\n")
+    assert locks.lock(tmp_path / "project" / ".noria") == before
+
+
+def test_a_module_that_was_copied_by_hand_is_in_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, state = tmp_path / "site-packages", tmp_path / "project" / ".noria"
+    distribution(folder, RECORDS["pip"])
+    (folder / "tool").mkdir()
+    (folder / "tool" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(folder)
+    before = locks.lock(state)
+    (folder / "lone.py").write_text("RATE = 1\n")
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text("")
+    (folder / "pack" / "table.csv").write_text("1")
+    there = locks.lock(state)
+    assert [(line.section, line.name, line.a) for line in differences(before, there)] == [
+        ("content", "lone", ""),
+        ("content", "pack", ""),
+    ]
+    assert "lone" not in locks.environment(state).packages
+    (folder / "pack" / "table.csv").write_text("2")
+    assert [line.name for line in differences(there, locks.lock(state))] == ["pack"]
+
+
+def test_the_project_itself_is_named_by_the_code_of_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, project = tmp_path / "site-packages", tmp_path / "project"
+    installed_from(folder, project / "src", how="link")
+    monkeypatch.syspath_prepend(folder)
+    before = locks.lock(project / ".noria")
+    (project / "src" / "tool" / "__init__.py").write_text("RATE = 2\n")
+    assert locks.lock(project / ".noria") == before

@@ -20,6 +20,7 @@ from noria.core.lazy import lazy
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order, order_from
 from noria.engines.executors.workers import Attempt, Workers, optimized
+from noria.pipeline import generators
 from noria.pipeline.attempt import journal
 from noria.pipeline.executor import Done
 from noria.tracking.installed import installed
@@ -33,12 +34,13 @@ OF_THE_NODE = ("HOME", "HOSTNAME", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PWD", 
 
 def terms_of(mark: Path) -> dict[str, Any]:
     """What a node must agree with: it sees the project's folder (`mark` lies there), and has the same packages."""
+    known = generators.environment()
     return {
         "mark": [str(mark), mark.read_text(encoding="ascii")],
         "python": sys.version.split()[0],
         "packages": _packages(),
         "place": [socket.gethostname(), sys.prefix],
-        "environ": {**{name: each for name, each in os.environ.items() if name not in OF_THE_NODE}, **optimized()},
+        "environ": {**{name: each for name, each in known.items() if name not in OF_THE_NODE}, **optimized()},
     }
 
 

@@ -26,6 +26,7 @@ from noria.core.errors import NoriaError, ProjectError, StepKilled, WorldError
 from noria.core.frozen import slotted
 from noria.engines.executors import machine
 from noria.engines.executors.orders import Order
+from noria.pipeline import generators
 from noria.pipeline.attempt import journal
 from noria.pipeline.executor import Done, Usage
 
@@ -151,7 +152,7 @@ class _Template:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 cwd=order.root,
-                env={**(os.environ if environ is None else environ), **optimized()},
+                env={**(generators.environment() if environ is None else environ), **optimized()},
             )
         self._answers: list[dict[str, Any]] = []
         self._changed = threading.Condition()

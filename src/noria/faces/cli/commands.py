@@ -361,7 +361,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=("noria why", "noria why train", "noria why run_01k3"),
         positional=("run",),
         show="why",
-        next="noria tracking log {run}",
+        next="noria pipeline logs {run}",
     ),
     "test": Command(
         target="noria.project.test:run_tests",

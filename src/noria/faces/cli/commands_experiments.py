@@ -67,10 +67,10 @@ EXPERIMENTS: Mapping[str, Command] = {
     ),
     "tracking log": Command(
         target="noria.tracking.run:log_text",
-        summary="What the steps of a run printed",
+        summary="All that a run printed as one text; noria pipeline logs follows",
         examples=("noria tracking log", "noria tracking log run_01k3 --step train"),
         positional=("run",),
-        empty="the steps printed nothing",
+        empty="nothing was printed",
     ),
     "tracking show": Command(
         target="noria.tracking.run:show",

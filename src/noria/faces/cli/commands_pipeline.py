@@ -17,11 +17,11 @@ PIPELINE: Mapping[str, Command] = {
     ),
     "pipeline logs": Command(
         target="noria.pipeline.driving.steer:logs",
-        summary="What the steps of a run printed; --follow while they run",
+        summary="What a run printed, step by step; --follow while it runs",
         examples=("noria pipeline logs", "noria pipeline logs run_01k3 train --follow"),
         positional=("run", "step"),
         show="logs",
-        empty="the steps printed nothing",
+        empty="nothing was printed",
         is_followed=True,
     ),
 }

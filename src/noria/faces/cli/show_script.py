@@ -33,7 +33,7 @@ def script(found: Mapping[str, Any]) -> str:
     parts += [f"  note   {note}" for note in found["notes"][:NOTES_MAX]]
     if len(found["notes"]) > NOTES_MAX:
         parts.append(f"         and {len(found['notes']) - NOTES_MAX} more: noria explain {found['run']} --json")
-    parts.append(f"  run    {found['run']}  {found['seconds']:.1f} s")
+    parts.append(f"  run    {found['run']}  {found['seconds']:.1f} s, the script {found['script_seconds']:.1f} s")
     return "\n".join(parts)
 
 

@@ -1,11 +1,11 @@
 """`noria up`: one process that holds the socket and keeps the server, controller and trainer alive.
 
 The server is started first, and held: it loads what answers need while this process opens the workspace, and is let
-go when nothing was found wrong with that. The others are started when it answers. The listening socket belongs to
-this process and stays open while a server is restarted, so that new connections wait instead of failing. Beside the
-server a stand-by has everything loaded and waits; when the server dies the stand-by takes the socket within a tenth
-of a second, and a new one is made. Other children that die are started again at once; one that dies again and again
-is started later each time. `.noria/up.json` says who runs.
+go when nothing was found wrong with that. The others are started when it answers, and then it is said to be up. The
+listening socket belongs to this process and stays open while a server is restarted, so that new connections wait
+instead of failing. Beside the server a stand-by has everything loaded and waits; when the server dies the stand-by
+takes the socket within a tenth of a second, and a new one is made. Other children that die are started again at once;
+one that dies again and again is started later each time. `.noria/up.json` says who runs.
 """
 
 from __future__ import annotations
@@ -189,6 +189,7 @@ class _Supervisor:
         self._events: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
         self._children: dict[str, _Child] = {}
         self._has_others = False
+        self._greeting = ""
         host, port = listening.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -201,6 +202,7 @@ class _Supervisor:
         try:
             self._require_room()
             self._start("server", 0, is_held=True)
+            self._greeting = greeting
             self._started_at = utc_text(self._opened().clock.now())
             before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
             self._let_go()
@@ -208,8 +210,6 @@ class _Supervisor:
             self._after(OTHERS_AFTER_S, "others", None)
             self._later(STANDBY_AFTER_S, STANDBY, 0)
             self._after(LOOK_S, "look", None)
-            if greeting:
-                print(greeting, flush=True)
             while True:
                 what, value = self._events.get()
                 if what == "signal":
@@ -228,6 +228,12 @@ class _Supervisor:
             self._after(LOOK_S, "look", None)
         elif what == "others":
             self._start_others()
+            if self._greeting and value != "died":
+                text = f"noria is starting: the server loads what is deployed, then {self.url} answers"
+                print(text, file=sys.stderr, flush=True)
+        elif what == "answers":
+            self._greet()
+            self._start_others()
         elif what == "died":
             self._died(value)
         elif what == "restart":
@@ -236,6 +242,12 @@ class _Supervisor:
             if name not in self._children or self._children[name].process.poll() is not None:
                 self._start(name, deaths)
                 self._tell()
+
+    def _greet(self) -> None:
+        """Say that it is up, once: when the first request would be answered."""
+        if self._greeting:
+            print(self._greeting, flush=True)
+            self._greeting = ""
 
     def _start_others(self) -> None:
         """Start what works beside the server, once."""
@@ -263,11 +275,12 @@ class _Supervisor:
         command = [sys.executable, "-m", f"noria.faces.{role}", "--root", str(self._root)]
         descriptors: tuple[int, ...] = ()
         environment = self._environment
-        ready = os.pipe() if is_held else ()
+        ready = os.pipe() if is_held or (role == "server" and self._greeting) else ()
         if role == "server":
             environment = {**SERVER_ENVIRONMENT, **environment}
             command += ["--fd", str(self._socket.fileno()), *(["--standby"] if name == STANDBY else [])]
-            command += ["--held", "--ready", str(ready[1])] if ready else []
+            command += ["--held"] if is_held else []
+            command += ["--ready", str(ready[1])] if ready else []
             descriptors = (self._socket.fileno(), *ready[1:])
         logs = self._state / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -293,9 +306,9 @@ class _Supervisor:
 
     def _hear(self, ready: int) -> None:
         """Wait until the server answers, or has died."""
-        os.read(ready, 1)
+        answers = os.read(ready, 1)
         os.close(ready)
-        self._events.put(("others", None))
+        self._events.put(("answers", None) if answers else ("others", "died"))
 
     def _wait(self, child: _Child) -> None:
         child.process.wait()

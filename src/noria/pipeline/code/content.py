@@ -15,6 +15,7 @@ import enum
 import functools
 import hashlib
 import io
+import itertools
 import os
 import pathlib
 import random
@@ -29,6 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from noria.core.lazy import is_one, lazy
+from noria.pipeline.code.states import state_of
 
 __all__ = ["CHANGEABLE", "Opaque", "content_hash"]
 
@@ -42,12 +44,15 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType, types.MethodDescriptorType)
 _MORE_CODE = (types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType)
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType)
-_REFUSED = (io.IOBase, types.GeneratorType, types.CoroutineType, types.FrameType, weakref.ref)
+_REFUSED = (io.IOBase, types.GeneratorType, types.CoroutineType, types.FrameType)
 _PLAIN = (datetime.date, datetime.timedelta, datetime.timezone, uuid.UUID, range, slice, bytearray)
 _PLAIN_ELSEWHERE = ("decimal.Decimal", "fractions.Fraction")
 _MOMENTS = (datetime.datetime, datetime.time)
 _PATHS = (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath, os.PathLike)
-CHANGEABLE = (list, dict, set, bytearray, collections.deque, collections.OrderedDict, collections.defaultdict)
+CHANGEABLE = (
+    *(list, dict, set, bytearray, collections.deque, collections.OrderedDict, collections.defaultdict),
+    *(io.StringIO, io.BytesIO),
+)
 """What can be changed in place: for it, the same object twice is not the same as two equal ones."""
 _SHARED = "a shared {} changes with every use; make it inside the step"
 _GENERATORS = {"random": "random", "numpy.random.mtrand": "numpy.random"}  # whose methods a module hands out
@@ -125,7 +130,7 @@ class _Writer:
             del self._inside[id(value)]
 
     def _compound(self, value: Any) -> None:
-        for handler in (self._plain, self._container, self._callable, self._array, self._object):
+        for handler in (self._plain, self._container, self._callable, self._array, self._compiled, self._object):
             if handler(value):
                 return
         raise Opaque(f"a {_kind(value)} has no canonical value")
@@ -181,6 +186,11 @@ class _Writer:
                 self.write(context.run(_values_of, value))
         elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
             raise Opaque(_SHARED.format("random generator"))
+        elif isinstance(value, weakref.ref):
+            raise Opaque("a weak reference leads to nothing once its object is gone; refer to the object itself")
+        elif type(value) is itertools.repeat and len(value.__reduce__()[1]) == 1:  # without an end: it never changes
+            self._tag("repeat")
+            self.write(value.__reduce__()[1])
         elif type(value).__module__ in _ITERATORS and hasattr(type(value), "__next__"):
             raise Opaque(_SHARED.format(f"iterator ({type(value).__name__})"))
         else:
@@ -307,6 +317,17 @@ class _Writer:
             self.write(value.to_list() if hasattr(value, "dtype") else value.to_dict(as_series=False))
         else:
             return False
+        return True
+
+    def _compiled(self, value: Any) -> bool:
+        """A value of a compiled type that tells its state, and not by pickle."""
+        found = state_of(value)
+        if found is None:
+            return False
+        name, parts = found
+        self._tag(f"state:{name}:{len(parts)}")
+        for part in parts:
+            self.write(part)
         return True
 
     def _object(self, value: Any) -> bool:

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from noria.pipeline import generators
+from noria.pipeline.code.seeding import Effect, Seeding, resolved
 from noria.pipeline.sources import SourceFile, Sources
 
 __all__ = ["effects_of", "imports_of", "modules_run"]
@@ -26,15 +26,26 @@ _SETS = ("set", "use", "enable", "disable", "configure", "simplefilter", "filter
 _QUIET = frozenset({"logging", "typing", "noria"})
 
 
-def effects_of(tree: ast.Module, scope: Mapping[str, Any], is_own: Callable[[Any], bool]) -> list[ast.stmt]:
-    """The statements of a module, run when it is imported, that change something outside of the project."""
+def effects_of(
+    file: SourceFile, scope: Mapping[str, Any], sources: Sources, is_own: Callable[[Any], bool]
+) -> list[Effect]:
+    """The statements of a module, run when it is imported, that change something outside of the project.
+
+    Where one calls a helper that seeds and does nothing else but set something plain, what the helper sets.
+    """
     foreign = _Foreign(scope, is_own)
+    seeding = Seeding(sources, is_own)
     found = []
-    for node in _statements(tree):
+    for node in _statements(file.tree):
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             foreign.bind(node)
-        if foreign.is_changed_by(node):
-            found.append(node)
+        if seeding.is_seed(node, scope) or not foreign.is_changed_by(node):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        call = node.value if isinstance(node, ast.Assign | ast.Expr) else None
+        is_plain = isinstance(call, ast.Call) and all(isinstance(each, ast.Name) for each in targets)
+        rest = seeding.rest_of(call, scope) if is_plain and isinstance(call, ast.Call) else None
+        found += [Effect(node, scope, file)] if rest is None else rest
     return found
 
 
@@ -115,27 +126,16 @@ class _Foreign:
                 return True
             value = getattr(node, "value", None)
             return isinstance(value, ast.Call) and _last(value.func).startswith(_SETS) and self._is_called(value)
-        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call) or self._is_seeding(node.value.func):
+        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call):
             return False
         return self._is_called(node.value)
-
-    def _is_seeding(self, node: ast.AST) -> bool:
-        """Whether a call seeds a generator of the process: a step that draws from that has it as a condition."""
-        names: list[str] = []
-        while isinstance(node, ast.Attribute):
-            names.append(node.attr)
-            node = node.value
-        thing = self._scope.get(node.id) if isinstance(node, ast.Name) else None
-        while names and isinstance(thing, types.ModuleType):
-            thing = vars(thing).get(names.pop())
-        return not names and generators.is_seeding(thing)
 
     def _is_called(self, node: ast.Call) -> bool:
         """Whether a call acts on a thing of others: by its root, by `setattr`, or inside a function of the project."""
         if isinstance(node.func, ast.Name) and node.func.id not in self._scope:
             acts = node.func.id in ("setattr", "delattr") and hasattr(builtins, node.func.id)
             return acts and bool(node.args) and self._is_foreign(node.args[0])
-        called = self._scope.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        called = resolved(node.func, self._scope)
         if isinstance(called, types.FunctionType) and self._is_own(called):
             return True
         return self._is_foreign(node.func)

@@ -152,8 +152,8 @@ class _Walk:
         names = [getattr(each, "__module__", None) or getattr(each, "__name__", "") for each in things]
         found: list[JSON] = []
         for module, file in modules_run(map(str, names), self._sources, self._is_own):
-            scope = ChainMap(vars(module))
-            for statement in effects_of(file.tree, scope, self._is_own):
+            for effect in effects_of(file, ChainMap(vars(module)), self._sources, self._is_own):
+                statement, scope, file = effect.statement, effect.scope, effect.file  # maybe of a helper
                 node = Node(f"import of {module.__name__}: {file.text_of(statement).strip()[:60]}")
                 for use in sorted(syntax.uses(statement)):
                     if use.root in scope and use.root != "__file__":

@@ -56,7 +56,7 @@ class Cancelled:
 
 @verb(permission="pipeline.read", changes=False)
 def logs(ws: Workspace, run: str = "", step: str = "", cursor: str = "") -> Logs:
-    """What the steps of a run printed, also while they run, and after a crash.
+    """What the steps of a run, or its script, printed; also while they run, and after a crash.
 
     Args:
         run: its id, or the first or last characters of it; the newest without one; or a step, of its newest run.

@@ -321,6 +321,8 @@ class _Hooks:
         """What starts a Python process below multiprocessing and loky, without an audit event."""
         if not getattr(self._local, "is_worker", False):
             self._started_program("subprocess.Popen", (args[0][0] if args[0] else "", args[0]))
+        for each in self.watches:
+            each.add("variables", "PYTHONHASHSEED", variable_digest("PYTHONHASHSEED"))  # its sets have that order
         return self._fork_exec(*args)
 
     def _started_program(self, event: str, arguments: tuple[Any, ...]) -> None:

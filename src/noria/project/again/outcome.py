@@ -14,7 +14,7 @@ from noria.project.again import causes as causing
 from noria.project.again.causes import Cause
 from noria.project.again.place import Lacking
 from noria.project.again.verdict import IMPOSSIBLE, StepVerdict
-from noria.project.environments import differences
+from noria.project.environments import EnvironmentLine, differences
 from noria.project.rebuild import Rebuilt, rebuild
 from noria.store.workspace import Workspace
 from noria.tracking import environment as locks
@@ -50,6 +50,12 @@ class Done:
     notes: tuple[str, ...] = ()
 
 
+def _can_be_rebuilt(line: EnvironmentLine, lock: Mapping[str, Any]) -> bool:
+    """Whether an environment made anew would be without a difference: not of code that lies on this machine only."""
+    version = str(lock.get("packages", {}).get(line.name, ""))
+    return line.section != "content" or (version != "" and not version.endswith("+editable"))
+
+
 def where(run: RunRecord, lock: Mapping[str, Any], now: Mapping[str, Any], wanted: str, folder: Path) -> Where:
     """This environment if it is that of the run or is asked for, else one that is rebuilt. Raises: Lacking.
 
@@ -59,7 +65,7 @@ def where(run: RunRecord, lock: Mapping[str, Any], now: Mapping[str, Any], wante
         folder: where one may be rebuilt.
     """
     here = Where(name="here", python=sys.executable, rebuilt=None)
-    is_same = bool(lock) and not differences(lock, now)
+    is_same = bool(lock) and not [each for each in differences(lock, now) if _can_be_rebuilt(each, lock)]
     if wanted == "here" or (wanted == "auto" and (is_same or not lock)):
         return here
     if not lock:
