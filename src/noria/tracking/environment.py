@@ -115,8 +115,14 @@ def environment(state: Path) -> Environment:
 
 
 def _with_contents(found: Environment, state: Path) -> Environment:
-    """With the digests of what may be edited where it lies; the project itself is named by the code of each run."""
-    places = {name: each for name, each in found.places.items() if not _is_project(each, state.parent)}
+    """With the digests of what may be edited where it lies.
+
+    Not of the project itself, which is named by the code of each run, nor of Noria: only who works on it has an
+    editable one, and would look through its thousand files at each command.
+    """
+    places = {
+        name: each for name, each in found.places.items() if name != "noria" and not _is_project(each, state.parent)
+    }
     if not places:
         return found
     kept = state / "cache" / "contents.json"
