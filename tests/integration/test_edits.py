@@ -285,6 +285,27 @@ def test_a_step_that_starts_a_program_says_what_it_reads_or_is_run_each_time(
     print(again.because)
 
 
+def test_a_compiled_module_of_the_project_that_was_built_anew_is_seen(
+    scene: Scene, tmp_path: Path, empty: Path
+) -> None:
+    """Reached by a computed name, so it is seen as the step runs; another build is other bytes."""
+    built = Path(str(importlib.import_module("markupsafe._speedups").__file__))
+    call = (
+        "getattr(importlib.import_module('pack._' + bytes.fromhex('7370656564757073').decode()), '_escape_inner')('<')"
+    )
+    write(scene.root, program("import importlib\n" + step(call), pack____init__=""))
+    place = scene.root / "pack" / built.name
+    shutil.copy(built, place)
+    ws, case = fresh(empty, tmp_path, "kept"), Case({})
+    first, again = play(ws, case, scene, "r1"), play(ws, case, scene, "r2")
+    assert (first.status, again.status) == ("done", "cached")
+    with place.open("ab") as file:
+        file.write(b" ")
+    now = play(ws, case, scene, "r3")
+    assert (now.status, now.digests, now.because) == ("done", first.digests, f"file pack/{built.name} changed")
+    assert play(ws, case, scene, "r4").status == "cached"
+
+
 def test_the_set_is_large_and_has_both_kinds() -> None:
     assert len(ALL) >= 60
     assert len(harmless.CASES) >= 20

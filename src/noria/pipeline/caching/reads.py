@@ -83,6 +83,7 @@ class Reads:
                 found[f"{what} {self._shown(path)}"] = self._now(what, self._shown(path))
         things, gone = self._things(trace, code)
         reason = reason or gone
+        self._extensions(trace, found)
         extra = self._code(things, code, found)
         reason = reason or extra
         found |= {f"variable {name}": value for name, value in trace.variables if name not in code.variables}
@@ -211,6 +212,13 @@ class Reads:
             else:
                 found[f"module {module.__name__}"] = module
         return found, ""
+
+    def _extensions(self, trace: Trace, found: dict[str, str]) -> None:
+        """Add the conditions of the project's compiled modules that were reached at run time only."""
+        owners = self._fingerprints.ownership
+        for name in trace.modules:
+            if name in sys.modules and owners.of(sys.modules[name]) == "extension":
+                self._condition(self._shown(owners.file_of(sys.modules[name])), found)
 
     def _code(self, things: Mapping[str, Any], code: CodeIdentity, found: dict[str, str]) -> str:
         reason = ""
