@@ -20,8 +20,7 @@ PIPELINE: Mapping[str, Command] = {
         summary="What the steps of a run printed; --follow while they run",
         examples=("noria pipeline logs", "noria pipeline logs run_01k3 train --follow"),
         positional=("run", "step"),
-        show="logs",
-        empty="the steps printed nothing",
+        empty="nothing was printed",
         is_followed=True,
     ),
 }
