@@ -109,6 +109,10 @@ def test_ctrl_c_ends_a_run_and_all_that_it_started(tmp_path: Path, executor: str
         driver.send_signal(signal.SIGINT)
         said, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, said
+    assert said.splitlines()[-2:] == [
+        "error: interrupted",
+        "next:  noria run --resume goes on from the steps that are done",
+    ]
     until(lambda: not any(psutil.pid_exists(pid) for pid in children))
     assert runs(folder)[0]["status"] == "cancelled"
     (folder / "pipeline.py").write_text((folder / "pipeline.py").read_text().replace("pause=120", "pause=0"))
@@ -120,7 +124,10 @@ def test_a_run_is_cancelled_by_a_verb_while_its_step_runs(tmp_path: Path, execut
     folder = make(tmp_path / "p", SLOW)
     with begin(folder, "run", "--executor", executor) as driver:
         until(lambda: "begin slow" in marks(folder))
-        assert report(noria(folder, "pipeline", "cancel", "--reason", "wrong data", "--json"))["status"] == "running"
+        asked = noria(folder, "pipeline", "cancel", "--reason", "wrong data").stdout
+        assert asked.count("noria status, until the run is cancelled; then noria run --resume") == 1, asked
+        assert asked.count("next") == 1
+        assert "running" in asked
         said, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, said
     assert "cancelled" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,36 @@ def test_the_page_of_a_run_by_an_older_journal_is_shown_without_progress(tmp_pat
         let(folder, "numbers", "total", *[f"score {number}" for number in range(4)])
         said, _ = going.communicate(timeout=60)
         assert going.returncode == 0, said
+
+
+AGAIN = """
+@nr.step(retries=2, retry_wait="600s", cache=False)
+def shaky() -> int:
+    note("at shaky")
+    raise ValueError("the feed is away")
+
+@nr.pipeline
+def flow():
+    shaky()
+"""
+
+
+@pytest.mark.parametrize("executor", ["pool", "inline"])
+def test_a_step_that_waits_for_its_next_attempt_is_seen(tmp_path: Path, executor: str) -> None:
+    """Which attempt comes, when, and after which error; also by whoever runs the pipeline."""
+    folder = make(tmp_path / "p", AGAIN)
+    with begin(folder, "run", "--executor", executor) as going:
+        until(lambda: is_at(folder, "shaky"))
+        until(lambda: bool((told(folder)["progress"] or {}).get("waiting")))
+        (waits,) = told(folder)["progress"]["waiting"]
+        assert (waits["step"], waits["attempt"], waits["of"]) == ("shaky", 2, 3)
+        assert "ValueError: the feed is away" in waits["error"]
+        line = f"again shaky  attempt 2 of 3 at {waits['until'][11:19]}, the last raised ValueError: the feed is away"
+        shown = noria(folder, "status").stdout
+        assert line in shown
+        assert "shaky failed, and waits for its next attempt" in shown
+        assert line in html.unescape(page(folder))
+        assert noria(folder, "pipeline", "cancel").returncode == 0
+        said, _ = going.communicate(timeout=60)
+    assert f"the feed is away: attempt 2 of 3 at {waits['until'][11:19]} UTC" in said
+    assert going.returncode == 130

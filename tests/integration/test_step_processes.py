@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from steps_project import begin, make, noria, seen, until
+from steps_project import begin, environment, make, noria, seen, until
 
 STEP = """
 
@@ -284,6 +286,30 @@ def test_how_often_a_step_was_begun_is_told(tmp_path: Path) -> None:
     failed = noria(root, "run")
     assert failed.returncode == 4
     assert "raised AssertionError: no (attempt 3 of 3)" in failed.stderr
+
+
+def test_a_thread_that_a_step_left_is_named_while_the_command_waits_for_it(tmp_path: Path) -> None:
+    body = """
+import threading
+def serve():
+    while not (Path(os.environ["MARKS"]) / "go").exists():
+        time.sleep(0.01)
+threading.Thread(target=serve, name="the-server").start()
+return 1
+"""
+    root = project(tmp_path / "p", body)
+    words = [sys.executable, "-m", "noria", "run", "--executor", "inline"]  # a whole process: its end counts
+    told = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, cwd=root, env=environment(MARKS=str(seen(root))), text=True, **told) as process:
+        assert process.stderr is not None
+        line = ""
+        while "waits for" not in line:
+            line = process.stderr.readline()
+            assert line, "it ends only after its threads"
+        assert line == "the command waits for the-server of step work: a thread that a step left running\n"
+        (seen(root) / "go").touch()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 WORKERS = """

@@ -48,15 +48,21 @@ def legible(text: str) -> str:
 def first_line(error: BaseException, limit: int = LINE_MAX) -> str:
     r"""The first line of an exception's text, cut and escaped; "" if it has none. Gives one also if `str` raises.
 
+    A line that ends with a colon has the next one with it, which it announces.
+
     Example:
         >>> first_line(ValueError("no\udcff\nmore"))
         'no\\xff'
+        >>> first_line(ValueError("try:\n  - this\n  - that"))
+        'try: - this'
     """
     try:
         lines = str(error).strip().splitlines()
     except Exception as fault:  # noqa: BLE001  # the boundary to whoever wrote the class: what it is of can be told
         return f"(its text cannot be made: {type(fault).__name__})"
-    return legible(lines[0][:limit]) if lines else ""
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines[0] += f" {next((line.strip() for line in lines[1:] if line.strip()), '')}"
+    return legible(lines[0][:limit].rstrip()) if lines else ""
 
 
 def error_line(error: BaseException, limit: int = LINE_MAX) -> str:

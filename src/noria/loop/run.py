@@ -24,6 +24,7 @@ from noria.loop.report import RunReport, plain_report, report, step_line
 from noria.pipeline import records
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.driving.execute import Manner, StepReport, execute, executor_for, manner_of
+from noria.pipeline.driving.stopping import GOES_ON
 from noria.pipeline.given import given
 from noria.store.workspace import Workspace
 from noria.tracking import run as tracking
@@ -210,7 +211,7 @@ def perform(
             run_id=handle.run,
             lines=lines,
             steps=steps,
-            seconds=time.monotonic() - began,
+            seconds=handle.before_s + time.monotonic() - began,
         )
     return report(
         definition,
@@ -219,15 +220,18 @@ def perform(
         lines=lines,
         steps=steps,
         made=made,
-        seconds=time.monotonic() - began,
+        seconds=handle.before_s + time.monotonic() - began,
     )
 
 
 @contextlib.contextmanager
 def _telling_steps(ws: Workspace, run: str) -> Iterator[None]:
-    """Let a failure of a run tell its steps, those that ended and the one that failed."""
+    """Let a failure of a run tell its steps, those that ended and the one that failed; an interrupt, how to go on."""
     try:
         yield
+    except KeyboardInterrupt as error:
+        error.add_note(GOES_ON)
+        raise
     except NoriaError as error:
         if not isinstance(error, WorldError):  # of a store that fails nothing more is asked
             with ws.ledger.read() as tx:

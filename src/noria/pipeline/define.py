@@ -14,21 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from noria.config import Project
 from noria.core.errors import NoriaError, NotFound, ProjectError, UsageError
 from noria.core.frozen import frozen
 from noria.core.graph import topological
-from noria.core.lazy import lazy
 from noria.core.printable import error_line
 from noria.pipeline import generators, sources
-from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, planning
-
-if TYPE_CHECKING:
-    import traceback
-else:
-    traceback = lazy("traceback")
+from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, importing, planning, require_plain
 
 __all__ = [
     "Metric",
@@ -46,6 +40,8 @@ __all__ = [
 
 LINE = 120
 """How much of a line of the project's own code or message an error shows."""
+_TRACE = "NORIA_DEBUG=1 before the command shows the whole trace"
+_CONNECTS = "a pipeline only calls steps, whose results do not exist yet: what needs them is done in a step"
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -167,7 +163,12 @@ def dataset(name: str, *, key: str = "", time: str = "", label: str = "") -> Dat
 
 
 def pipeline(function: Callable[[], Any]) -> Pipeline:
-    """Mark the function that says how steps make a model."""
+    """Mark the function that says how steps make a model. Raises: UsageError for what cannot be called as it is."""
+    require_plain(function, "pipeline")
+    needed = [each.name for each in inspect.signature(function).parameters.values() if each.default is each.empty]
+    if needed:
+        hint = "parameters are those of its steps: noria run -p STEP.NAME=VALUE"
+        raise UsageError(f"pipeline {function.__name__} takes {', '.join(needed)}, which nobody gives", hint=hint)
     return Pipeline(function)
 
 
@@ -255,7 +256,7 @@ def _read(project: Project) -> tuple[ModuleType, list[Pipeline]]:
     root = project.root.resolve()
     with sources.project_on_path(root):
         try:
-            with generators.importing():
+            with generators.importing(), importing(project.pipeline):
                 module = sources.import_fresh(file, root)
         except KeyboardInterrupt:
             raise
@@ -272,12 +273,12 @@ def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | Non
     try:
         returned, graph = planning(made.function)
     except ProjectError as error:
-        error.where = error.where or where
+        error.where = error.where or sources.failed_at(error, folder, LINE) or where
         raise
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the boundary to the project's code, which may raise anything
-        raise broken(error, f"pipeline {made.name}", folder) from error
+        raise broken(error, f"pipeline {made.name}", folder, _CONNECTS) from error
     if not graph.nodes:
         raise ProjectError(f"pipeline {made.name} calls no step", where=where, hint="mark its functions with @nr.step")
     order = topological({node.name: node.parents() for node in graph.nodes.values()})
@@ -291,20 +292,17 @@ def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | Non
     )
 
 
-def broken(error: BaseException, what: str, root: Path) -> ProjectError:
+def broken(error: BaseException, what: str, root: Path, hint: str = "") -> ProjectError:
     """The error of a file that does not import: place and last frame of the project's own code."""
     if isinstance(error, SyntaxError) and error.filename:
         named = Path(error.filename).name  # it may be a module that the file imports
         shown = (error.text or "").strip()[:LINE]
         place = f"{error.filename}:{error.lineno}" + (f": {shown}" if shown else "")
-        return ProjectError(f"{named} is not valid Python: {error.msg}", where=place)
-    where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if sources.is_project_file(frame.filename, root):
-            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {(frame.line or '')[:LINE]}".rstrip(": ")
+        return ProjectError(f"{named} is not valid Python: {error.msg}", where=place, hint="mend that line")
+    where = sources.failed_at(error, root, LINE)
     if isinstance(error, NoriaError):  # ours, about what the project's code asked for: its own words are enough
         return ProjectError(f"{what}: {error.message}", where=where, hint=error.hint)
-    return ProjectError(f"{what} failed: {error_line(error, LINE)}", where=where)
+    return ProjectError(f"{what} failed: {error_line(error, LINE)}", where=where, hint=hint or _TRACE)
 
 
 def _names(found: list[Pipeline]) -> str:

@@ -56,13 +56,21 @@ def is_project_file(file: str | None, root: Path) -> bool:
     return bool(file) and _is_inside(os.path.realpath(file or ""), os.path.realpath(root))
 
 
-def failed_at(error: BaseException, root: Path) -> str:
-    """The last place of the project's own code that an error went through: `FILE:LINE in NAME: TEXT`; else ""."""
-    where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if is_project_file(frame.filename, root):
-            where = f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ")
-    return where
+def failed_at(error: BaseException, root: Path, most: int = 200) -> str:
+    """The last place of the project's own code that an error went through: `FILE:LINE in NAME: TEXT`; else "".
+
+    Compiled libraries name files that are nowhere here, as `pandas/_libs/x.pyx`, which is no file of the project.
+    An error that was raised elsewhere, as in a thread of a library, is asked for that from which it came.
+    """
+    seen: set[int] = set()
+    raised: BaseException | None = error
+    while raised is not None and id(raised) not in seen:
+        seen.add(id(raised))
+        for frame in reversed(traceback.extract_tb(raised.__traceback__)):
+            if os.path.isfile(frame.filename) and is_project_file(frame.filename, root):  # noqa: PTH113 - of a text
+                return f"{frame.filename}:{frame.lineno} in {frame.name}: {(frame.line or '')[:most]}".rstrip(": ")
+        raised = raised.__cause__ or raised.__context__
+    return ""
 
 
 def _is_inside(real: str, root: str) -> bool:

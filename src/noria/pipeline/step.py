@@ -21,6 +21,7 @@ from noria.core.frozen import frozen, slotted
 from noria.core.lazy import lazy
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Guard, Ref, Stored, leaves
 from noria.pipeline.options import StepOptions, options_of
+from noria.pipeline.promise import Result
 
 if TYPE_CHECKING:
     import difflib
@@ -43,9 +44,12 @@ __all__ = [
     "StepOptions",
     "Stored",
     "guarded",
+    "importing",
     "is_planning",
     "leaves",
     "planning",
+    "require_plain",
+    "split",
     "step",
 ]
 
@@ -84,6 +88,7 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         graph = _PLANNING.get()
         if graph is None:
+            self._require_no_import()
             return self.function(*args, **kwargs)
         return cast("R", graph.add(cast("Step[..., Any]", self), args, kwargs))
 
@@ -99,15 +104,35 @@ class Step(Generic[P, R]):
         graph = _PLANNING.get()
         name = self._mapped(others)
         if graph is None:
+            self._require_no_import()
             function = cast("Callable[..., R]", self.function)
-            return [function(**{name: item}, **others) for item in items]
-        return cast("list[R]", graph.add(cast("Step[..., Any]", self), (), {name: items, **others}, over=name))
+            calls = (split(function, {name: item, **others}) for item in items)
+            return [function(*by_place, **by_name) for by_place, by_name in calls]
+        by_place, by_name = split(self.function, {name: items, **others})
+        return cast("list[R]", graph.add(cast("Step[..., Any]", self), tuple(by_place), by_name, over=name))
 
     def _mapped(self, others: Mapping[str, Any]) -> str:
         names = [name for name in inspect.signature(self.function).parameters if name not in others]
         if not names:
-            raise ProjectError(f"step {self.name} has no parameter left for the items of map", where=self.where)
+            raise ProjectError(
+                f"step {self.name} has no parameter left for the items of map",
+                hint=f"it is {self.signature()}; give map the items, and by name what is the same for each of them",
+            )
         return names[0]
+
+    def _require_no_import(self) -> None:
+        """A step that is called as its file is read would run at every command, without cache and record."""
+        file = _IMPORTED.get()
+        if file:
+            raise ProjectError(
+                f"step {self.name} is called while {file} is imported, outside of any pipeline",
+                hint="call it in the function that @nr.pipeline marks, or leave out @nr.step",
+            )
+
+    def signature(self) -> str:
+        """The definition as a reader knows it: `score(rows, limit=3)`."""
+        shown = [each.replace(annotation=each.empty) for each in inspect.signature(self.function).parameters.values()]
+        return f"{self.name}{inspect.Signature(shown)}"
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
@@ -172,53 +197,6 @@ class StepNode:
             yield from (leaf for leaf in leaves(binding) if isinstance(leaf, DatasetRole))
 
 
-class Result:
-    """What a step gives while a pipeline is read: a promise, not a value.
-
-    It can be passed to steps and, if the step is annotated with a fixed tuple, unpacked. Anything
-    else needs the value, which does not exist yet, and is refused.
-    """
-
-    __slots__ = ("_count", "_node", "_output")
-
-    def __init__(self, node: str, output: int, count: int) -> None:
-        self._node, self._output, self._count = node, output, count
-
-    def reference(self) -> Ref:
-        """The output that this promise stands for."""
-        if self._count > 1:
-            raise ProjectError(
-                f"step {self._node} gives {self._count} values; unpack them before passing them on",
-                hint=f"write: {', '.join('abcdefgh'[: self._count])} = {self._node}(...)",
-            )
-        return Ref(self._node, self._output)
-
-    def __iter__(self) -> Iterator[Result]:
-        if self._count == 1:
-            raise ProjectError(
-                f"step {self._node} gives one value and cannot be unpacked",
-                hint="annotate it with -> tuple[A, B] if it returns two",
-            )
-        return iter([Result(self._node, index, 1) for index in range(self._count)])
-
-    def __getitem__(self, index: int) -> Result:
-        return list(self)[index]
-
-    def __bool__(self) -> bool:
-        raise self._refuse("a condition")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise self._refuse(f".{name}")
-
-    def _refuse(self, what: str) -> ProjectError:
-        return ProjectError(
-            f"{what} needs the value of step {self._node}, which does not exist while the pipeline is read",
-            hint="do it inside a step",
-        )
-
-
 @slotted
 class Graph:
     """The nodes that a pipeline function has asked for so far, in order of the calls."""
@@ -234,17 +212,22 @@ class Graph:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ProjectError(f"step {called.name}: {error}", where=called.where) from error
+            raise ProjectError(f"step {called.name}: {error}", hint=f"it is {called.signature()}") from error
         bound.apply_defaults()
         bindings: dict[str, Binding] = {}
         for name, value in bound.arguments.items():
             kind = signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_KEYWORD:
+                twice = next((key for key in value if key in bindings), "")
+                if twice:
+                    raise ProjectError(
+                        f"step {called.name} is given {twice} by its place, and another {twice} for **{name}",
+                        hint=f"it is {called.signature()}; give one of them another name",
+                    )
                 bindings.update({key: binding_of(item) for key, item in value.items()})
             elif kind is inspect.Parameter.VAR_POSITIONAL and value:
                 raise ProjectError(
                     f"step {called.name} takes *{name}; a pipeline can only pass named arguments",
-                    where=called.where,
                     hint=f"make {name} a list",
                 )
             elif kind is not inspect.Parameter.VAR_POSITIONAL:
@@ -263,6 +246,14 @@ class Graph:
             free = f"{name}-{number}"
             number += 1
         return free
+
+
+def split(function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that a function takes by their place alone (those before a `/`), and the others by name."""
+    known = inspect.signature(function).parameters.values()
+    places = [each.name for each in known if each.kind is each.POSITIONAL_ONLY and each.name in arguments]
+    by_name = {name: value for name, value in arguments.items() if name not in places}
+    return [arguments[name] for name in places], by_name
 
 
 def output_names(count: int) -> tuple[str, ...]:
@@ -291,7 +282,6 @@ def _items_of(binding: Binding, called: Step[..., Any]) -> Binding:
         return Group("list", tuple(binding_of(item) for item in binding.value))
     raise ProjectError(
         f"step {called.name} cannot be mapped over that",
-        where=called.where,
         hint="give a list, or the result of a step that returns one; nr.partition divides a data set",
     )
 
@@ -306,6 +296,17 @@ def _holds_promise(items: Any) -> bool:
 
 
 _PLANNING: contextvars.ContextVar[Graph | None] = contextvars.ContextVar("noria_planning", default=None)
+_IMPORTED: contextvars.ContextVar[str] = contextvars.ContextVar("noria_imported", default="")
+
+
+@contextlib.contextmanager
+def importing(file: str) -> Iterator[None]:
+    """In the block a project's file is imported: no step is called there."""
+    token = _IMPORTED.set(file)
+    try:
+        yield
+    finally:
+        _IMPORTED.reset(token)
 
 
 def is_planning() -> Graph | None:
@@ -416,10 +417,24 @@ def step(
     )
 
     def mark(made: Callable[P, R]) -> Step[P, R]:
-        if not inspect.isfunction(made):
-            raise UsageError(f"@nr.step marks a function, not {type(made).__name__}")
-        if inspect.isgeneratorfunction(made) or inspect.iscoroutinefunction(made):
-            raise UsageError(f"step {made.__name__} must return its result, not yield or await it")
+        require_plain(made, "step")
         return Step(made, options)
 
     return mark if function is None else mark(function)
+
+
+def require_plain(made: object, what: str) -> None:
+    """Raises UsageError for what is no function that is called and then has its result: `what` is step or pipeline."""
+    if not inspect.isfunction(made):
+        word = "class" if isinstance(made, type) else type(made).__name__.lower()
+        kind = f"the {word} {getattr(made, '__name__', '')}".rstrip()
+        raise UsageError(f"@nr.{what} marks a function, not {kind}", hint=f"put @nr.{what} right above a def")
+    name = made.__name__
+    if inspect.isgeneratorfunction(made):
+        hint = "collect what it yields in a list and return that" if what == "step" else "call the steps, one by one"
+        raise UsageError(f"{what} {name} yields; it must return its result", hint=hint)
+    if inspect.iscoroutinefunction(made) or inspect.isasyncgenfunction(made):
+        inner = (
+            "return asyncio.run(NAME()) in it, of the coroutine" if what == "step" else "call the steps without await"
+        )
+        raise UsageError(f"{what} {name} is async; it must return its result itself", hint=f"write def; {inner}")

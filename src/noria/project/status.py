@@ -6,10 +6,10 @@ fast whatever the history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import field
 
-from noria.core.clock import instant, utc_text
+from noria.core.clock import utc_text
 from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.data import records as data
@@ -30,6 +30,7 @@ from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking
 from noria.tracking.run import gone as run_gone
+from noria.tracking.working import driven_since, worked_s
 
 __all__ = [
     "ArmLine",
@@ -119,9 +120,9 @@ class ModelStatus:
 
 @frozen(kw_only=True)
 class RunLine:
-    """One run, newest first. `seconds` are those until its end, or until now; `progress` is of one under way.
+    """One run, newest first. `seconds` are those in which processes worked on it, until its end, or until now.
 
-    It is None for a run without steps (a script), and for one that another machine drives.
+    `progress` is of one under way; None for a run without steps (a script), and for one that another machine drives.
     """
 
     run: str
@@ -227,19 +228,17 @@ def status(ws: Workspace) -> Status:
     )
 
 
-def _run(ws: Workspace, item: tracking.RunRecord, gone: Set[str]) -> RunLine:
+def _run(ws: Workspace, item: tracking.RunRecord, gone: Mapping[str, float]) -> RunLine:
     status = "lost" if item.run in gone else item.status
-    is_running = status == "running"
-    since_s = (ws.clock.now() - instant(item.started_at)).total_seconds()
     return RunLine(
         run=item.run,
         status=status,
         pipeline=item.pipeline,
-        seconds=round(max(0.0, since_s), 3) if is_running else item.seconds,
+        seconds=gone[item.run] if item.run in gone else round(worked_s(ws, item), 3),
         metrics=item.metrics,
         cause=item.cause,
         at=item.started_at,
-        progress=progress(ws, item.run) if is_running else None,
+        progress=progress(ws, item.run, driven_since(ws, item)) if status == "running" else None,
     )
 
 

@@ -77,13 +77,7 @@ def why(ws: Workspace, run: str = "", step: str = "") -> Why:
         run = scripted.run
     elif run and not step:
         require_begun(ws, run)
-    try:
-        found = tracking.resolve(ws, run)
-    except NotFound as error:
-        if not run or step:
-            raise
-        hint = "noria why shows the steps of the newest run, noria runs lists the runs"
-        raise NotFound(f"there is no run and no step {run!r}", hint=hint) from error
+    found = tracking.resolve(ws, run)
     with ws.ledger.read() as tx:
         steps = [each for each in pipeline.steps(tx, found.run) if not step or each.step == step]
         steps = steps or [each for each in pipeline.items(tx, found.run) if each.step == step]

@@ -42,6 +42,7 @@ from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFi
 from noria.tracking.host import host as read_host
 from noria.tracking.records import RunRecord
 from noria.tracking.system import EVERY_S, FIRST_S, Sampler
+from noria.tracking.working import LEASE_S, lost_s
 
 if TYPE_CHECKING:
     import logging
@@ -65,7 +66,6 @@ __all__ = [
     "start",
 ]
 
-LEASE_S = 15.0
 BEAT_S = 4.0
 RETRY_S = 1.0
 REASON_LIMIT = 500
@@ -76,11 +76,13 @@ RESUMABLE = frozenset({"lost", "failed", "cancelled", "preempted"})
 class RunHandle:
     """One run, held by this process. A context manager: an exception ends it as failed or stopped.
 
-    `log` and `artifact` may be called from one thread at a time.
+    `log` and `artifact` may be called from one thread at a time. `before_s` is how long processes before this one
+    worked on it.
     """
 
-    def __init__(self, ws: Workspace, run: str, owner: str) -> None:
+    def __init__(self, ws: Workspace, run: str, owner: str, *, before_s: float = 0.0) -> None:
         self._ws = ws
+        self.before_s = before_s
         self.run = run
         self.owner = owner
         self._started = time.monotonic()
@@ -145,7 +147,7 @@ class RunHandle:
             self._sampling.join()
         final = {**self._metrics, **(metrics or {})}
         finite = {name: value for name, value in final.items() if abs(value) < float("inf")}
-        self.seconds = round(time.monotonic() - self._started, 6)
+        self.seconds = round(self.before_s + time.monotonic() - self._started, 6)
         _finish(self._ws, self.run, status, reason[:REASON_LIMIT], self.seconds, finite, owner=self.owner)
         failpoint("run.finished")
         self._ws.jobs.release(f"run/{self.run}", self.owner)
@@ -280,7 +282,7 @@ def resume(ws: Workspace, run: str) -> RunHandle:
             raise Conflict(f"run {run} was taken up by another process meanwhile", hint="noria status")
         tx.append(RunResumed(run=run, owner=owner, before=record.status))
     failpoint("run.resumed")
-    return RunHandle(ws, run, owner)
+    return RunHandle(ws, run, owner, before_s=record.seconds)
 
 
 def not_resumable(ws: Workspace, record: RunRecord) -> str:
@@ -315,25 +317,25 @@ def reap(ws: Workspace) -> list[str]:
     Gives their ids. Safe from several processes: one end is written for each.
     """
     lost = []
-    for run, lease in _gone(ws):
-        if _finish(ws, run, "lost", "its process died", 0.0, {}):
-            lost.append(run)
+    for record, lease in _gone(ws):
+        if _finish(ws, record.run, "lost", "its process died", lost_s(ws, record, lease), {}):
+            lost.append(record.run)
         if lease is not None:
             ws.jobs.release(lease.name, lease.owner)
     return lost
 
 
-def gone(ws: Workspace) -> frozenset[str]:
-    """The runs that are on record as running and whose owner is gone; writes nothing."""
-    return frozenset(run for run, _ in _gone(ws))
+def gone(ws: Workspace) -> Mapping[str, float]:
+    """The runs on record as running whose owner is gone, and how long they were worked on; writes nothing."""
+    return {record.run: lost_s(ws, record, lease) for record, lease in _gone(ws)}
 
 
-def _gone(ws: Workspace) -> list[tuple[str, Lease | None]]:
+def _gone(ws: Workspace) -> list[tuple[RunRecord, Lease | None]]:
     with ws.ledger.read() as tx:
         open_runs = records.running(tx)
     leases = {lease.name: lease for lease in ws.jobs.leases("run/")} if open_runs else {}
-    found = [(record.run, leases.get(f"run/{record.run}")) for record in open_runs]
-    return [(run, lease) for run, lease in found if lease is None or not lease.is_live or is_dead(lease.owner)]
+    found = [(record, leases.get(f"run/{record.run}")) for record in open_runs]
+    return [(record, lease) for record, lease in found if lease is None or not lease.is_live or is_dead(lease.owner)]
 
 
 @verb(permission="tracking.read", changes=False, name="list")
@@ -372,12 +374,12 @@ def resolve(ws: Workspace, run: str = "") -> RunRecord:
 
 @verb(permission="tracking.read", changes=False, name="log")
 def log_text(ws: Workspace, run: str = "", step: str = "") -> str:
-    """All that a run (or one step of it) has printed so far, as one text, from the files that lie here.
+    """All that a run (or one step of it, with its items) has printed so far, as one text, from the files that lie here.
 
     `noria pipeline logs` gives it step by step, goes on while the run does, and finds what ran elsewhere.
     """
     folder = ws.project.state / "runs" / resolve(ws, run).run
-    found = [path for path in folder.glob(f"{step or '*'}.log") if path.parent == folder]
+    found = [path for path in folder.glob("*.log") if not step or step in (path.stem, path.stem.rpartition(".")[0])]
     paths = sorted(found, key=lambda path: path.stat().st_mtime_ns)
     if not paths:
         return ""

@@ -14,6 +14,7 @@ import pytest
 
 from noria.bootstrap import open_workspace
 from noria.faces.cli.main import run
+from noria.tracking import run as tracking
 
 Captured = pytest.CaptureFixture[str]
 
@@ -313,3 +314,22 @@ def test_what_is_refused_of_a_command_says_how_that_command_goes_on(
 ) -> None:
     assert run(words) == 2
     assert capsys.readouterr().err.rstrip().endswith(f"next:  {after}")
+
+
+def test_a_list_that_is_a_part_says_so(capsys: Captured, project: Path) -> None:
+    """Beside the list, where a pipe that reads it does not see it; one that is whole says nothing."""
+    ws = open_workspace(project)
+    for _ in range(20):
+        tracking.start(ws, "flow").finish()
+    assert run(["tracking", "list"]) == 0
+    assert capsys.readouterr().err == ""
+    tracking.start(ws, "flow").finish()
+    assert run(["tracking", "list"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("finished") == 20
+    assert shown.err.strip() == "… these are 20, and there are more: --limit 200"
+    assert run(["tracking", "list", "--limit", "21"]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out.count("finished"), shown.err) == (21, "")
+    assert run(["tracking", "list", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 20, "as over HTTP"

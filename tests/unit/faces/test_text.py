@@ -9,7 +9,10 @@ from noria.faces import verbs
 from noria.faces.cli import show, show_people, text
 from noria.faces.cli.commands import COMMANDS
 from noria.faces.cli.show import renderer
+from noria.faces.cli.show_pipeline import Screen
 from noria.governance.audit import AuditReport
+from noria.pipeline.records import StepRecord
+from noria.project import used
 from noria.registry.records import VersionRecord
 from noria.registry.versions import ModelInfo
 from noria.tracking.facts import Pin
@@ -192,7 +195,7 @@ def test_what_others_wrote_does_not_act_on_the_terminal_of_who_reads_it() -> Non
     assert all(line.startswith("  ") and line.isprintable() for line in lines)
     assert show.next_command("noria show {about}", found[0]).isprintable(), "in one line"
     pieces = [{"step": "train", "text": "\x1b[32mgreen"}]
-    assert show.render("logs", {"pieces": pieces, "is_over": True, "cursor": "{}"}) == "\x1b[32mgreen"
+    assert Screen().text_of({"pieces": pieces, "is_over": True, "cursor": "{}"}) == "\x1b[32mgreen"
 
 
 def test_no_value_makes_a_row_of_a_table() -> None:
@@ -242,3 +245,36 @@ def test_a_long_name_does_not_make_every_line_of_a_table_as_long() -> None:
     assert "end-7" in found[1], "what tells names apart is often at their end"
     assert text.columns([["b", long]], ["name", "text"]).endswith(long), "the last column pads nothing"
     assert text.columns([["p" * 90, "1"]]) == f"  {'p' * 90}  1", "what has room is whole"
+
+
+def test_what_a_step_took_is_shown_whole() -> None:
+    """Energy and cost stand at the end of the line, which was cut before them."""
+    took = used.used([step_record(name="hog", seconds=0.1)], "EUR")
+    because = "code of hog: the function rows in data.py, line 12, and the parameter months"
+    steps = [{"step": "hog", "status": "done", "because": because, "document": "", "took": took}]
+    link = {"what": "parameters", "ref": "", "text": "", "at": "", "actor": "", "details": {"steps": steps}}
+    shown = click.unstyle(show.render("explain", {"id": "r", "kind": "run", "links": [link], "touched": []}))
+    assert "cost 0.00012 EUR" in took
+    assert " ".join(f"hog done {because} {took}".split()) in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) < 160, "on as many lines as it needs"
+
+
+def step_record(name: str, seconds: float) -> StepRecord:
+    return StepRecord(
+        run="run_1",
+        step=name,
+        key="",
+        document="",
+        status="done",
+        because="",
+        outputs=(),
+        seconds=seconds,
+        cpu_seconds=seconds,
+        memory_peak_bytes=128_000_000,
+        log="",
+        error="",
+        reads=(),
+        seq=1,
+        energy_joules=1.5,
+        cost=0.00012,
+    )

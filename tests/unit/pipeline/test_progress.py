@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from noria.store.workspace import Workspace
 from noria.testing import TestClock, open_memory
 
 RUN = "run_now"
+BEGAN = datetime(2020, 1, 1, tzinfo=UTC)
 CHAIN: dict[str, tuple[str, ...]] = {"load": (), "train": ("load",), "judge": ("train",)}
 
 
@@ -55,15 +56,15 @@ def planned(
 
 
 def told(ws: Workspace) -> Progress:
-    found = progress(ws, RUN)
+    found = progress(ws, RUN, BEGAN)
     assert found is not None
     return found
 
 
 def test_a_run_without_a_plan_has_no_progress(ws: Workspace) -> None:
-    assert progress(ws, RUN) is None
+    assert progress(ws, RUN, BEGAN) is None
     Journal(journal.place(ws.project.state, RUN)).begin("load", 1)
-    assert progress(ws, RUN) is None
+    assert progress(ws, RUN, BEGAN) is None
 
 
 def test_time_left_is_what_the_last_runs_took_less_what_has_passed(ws: Workspace) -> None:
@@ -188,3 +189,14 @@ def test_a_line_that_a_kill_cut_off_takes_no_other_line_with_it(tmp_path: Path) 
     assert found is not None
     assert found.where == "here"
     assert journal.result_of(place, "one", 1) is None
+
+
+def test_what_a_process_that_is_gone_had_begun_does_not_run(ws: Workspace) -> None:
+    """Between taking a run up and its new plan, the journal is that of the process before."""
+    ran(ws, "r1", "load", 0.5)
+    planned(ws, CHAIN)
+    begun(ws, "load", ago_s=60.0)
+    assert [line.step for line in told(ws).running] == ["load"]
+    found = progress(ws, RUN, datetime.now(UTC) + timedelta(seconds=1))
+    assert found is not None
+    assert (found.running, found.left_s, found.unknown) == ((), None, "it was just taken up again")

@@ -14,7 +14,7 @@ from noria.core.errors import GateClosed, StepFailed
 from noria.project.status import status
 from noria.store.replay import difference
 from noria.store.workspace import Workspace
-from noria.testing import open_memory
+from noria.testing import TestClock, open_memory
 from noria.tracking import records
 from noria.tracking import run as tracking
 from noria.tracking.environment import environment
@@ -68,12 +68,12 @@ def test_a_run_whose_process_died_is_lost(ws: Workspace) -> None:
     ws.jobs.release(f"run/{dead.run}", dead.owner)
     gone = json.dumps([host, boot, 2**22 + 1, "1", *where])
     assert ws.jobs.acquire(f"run/{dead.run}", owner=gone, ttl_s=1000)
-    assert tracking.gone(ws) == {dead.run}
+    assert set(tracking.gone(ws)) == {dead.run}
     assert record(ws, dead.run).status == "running", "looking changes nothing"
     assert {line.run: line.status for line in status(ws).runs}[dead.run] == "lost"
     assert tracking.reap(ws) == [dead.run]
     assert tracking.reap(ws) == []
-    assert tracking.gone(ws) == set()
+    assert tracking.gone(ws) == {}
     assert record(ws, dead.run).status == "lost"
     assert record(ws, alive.run).status == "running"
     alive.finish()
@@ -133,3 +133,35 @@ def test_what_to_do_next_follows_the_newest_run_where_there_is_no_model(
         if error is not None:
             raise error
     assert status(ws).next == told.replace("RUN", run.run)
+
+
+def test_a_run_has_one_measure_of_time_also_when_it_is_taken_up_again(ws: Workspace) -> None:
+    """The time of all processes that worked on it, and not that between them; also of one that was killed."""
+    clock = ws.clock
+    assert isinstance(clock, TestClock)
+
+    def shown() -> tuple[str, float]:
+        line = status(ws).runs[0]
+        return line.status, round(line.seconds, 1)
+
+    first = tracking.start(ws, "flow")
+    clock.forward(seconds=10)
+    assert shown() == ("running", 10.0)
+    first._stop.set()
+    first._beat.join()
+    ws.jobs.acquire(f"run/{first.run}", owner=first.owner, ttl_s=15)  # its last beat
+    ws.jobs.release(f"run/{first.run}", first.owner)
+    dead = json.dumps([*json.loads(first.owner)[:2], 2**22 + 1, "1", *json.loads(first.owner)[4:]])
+    ws.jobs.acquire(f"run/{first.run}", owner=dead, ttl_s=15)
+    clock.forward(seconds=1000)
+    assert shown() == ("lost", 10.0), "until its last sign of life"
+    assert tracking.reap(ws) == [first.run]
+    assert shown() == ("lost", 10.0)
+    second = tracking.resume(ws, first.run)
+    assert shown() == ("running", 10.0)
+    clock.forward(seconds=5)
+    assert shown() == ("running", 15.0)
+    second.finish()
+    assert record(ws, first.run).seconds > 10.0
+    assert shown() == ("finished", round(record(ws, first.run).seconds, 1))
+    assert difference(ws.ledger) == []

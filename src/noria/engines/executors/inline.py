@@ -20,8 +20,9 @@ from noria.engines.executors import machine
 from noria.pipeline.executor import Capacity, Done, Task
 
 if TYPE_CHECKING:
-    from noria.pipeline.attempt import call, exits
+    from noria.pipeline.attempt import call, exits, threads
 else:
+    threads = lazy("noria.pipeline.attempt.threads")
     call = lazy("noria.pipeline.attempt.call")  # nothing is called where all is found in the cache
     exits = lazy("noria.pipeline.attempt.exits")
 
@@ -34,6 +35,9 @@ ctypes = lazy("ctypes")
 
 class InlineExecutor:
     """See `noria.pipeline.executor.Executor`. A task is over when `submit` returns."""
+
+    def __init__(self) -> None:
+        self._leftover: threads.Leftover | None = None
 
     def capacity(self) -> Capacity:
         """This machine, for one task at a time."""
@@ -48,12 +52,14 @@ class InlineExecutor:
         opened = task.log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         with opened as log, _printing_to(log), exits.kept(task.name, own):
             handle = os.dup(log.fileno())  # the step has the log itself, and may close it
-            before = os.fstat(handle)
+            before, running = os.fstat(handle), set(threading.enumerate())
             try:
                 done = call.run(task)
             finally:
                 exits.require_open(task.name, handle, before)
                 os.close(handle)
+                self._leftover = self._leftover or threads.Leftover()
+                self._leftover.add(task.name, running)
         task.wake()
         return done
 

@@ -7,12 +7,12 @@ Either way the result becomes plain values before it is shown, so both ways prin
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from noria.faces.verbs import FoundVerb, Parameter
 
 __all__ = ["build", "run_verb", "text_of_help", "waiting"]
 
-FOLLOW_S = 0.3
 _TYPES = {"text": click.STRING, "integer": click.INT, "number": click.FLOAT}
 
 
@@ -49,16 +48,24 @@ def build(path: str, command: Command) -> click.Command:
 
     def callback(is_json: bool, asked_environment: str, is_following: bool = False, **given: Any) -> int:
         arguments = {**_given(shown, given, command), **command.fixed}
-        if is_following:
-            return _follow(found, arguments, command, environment=asked_environment, is_json=is_json)
+        if command.is_followed:
+            from noria.faces.cli.follow import read_on
+
+            ask = functools.partial(run_verb, found, environment=asked_environment)
+            return read_on(ask, arguments, command, is_following=is_following, is_json=is_json)
+        usual = 0 if is_json else _usual_limit(found, arguments)
         result = run_verb(
             found,
-            arguments,
+            {**arguments, "limit": usual + 1} if usual else arguments,
             environment=asked_environment,
             is_quiet=is_json or not command.is_slow,
             quick=command.quick,
         )
+        is_cut = isinstance(result, list) and 0 < usual < len(result)
+        result = result[:usual] if is_cut else result
         _print(result, command, is_json)
+        if is_cut:
+            click.echo(f"  … these are {usual}, and there are more: --limit {10 * usual}", err=True)
         return 1 if _says_no(result, command) else 0
 
     return _Command(
@@ -71,6 +78,16 @@ def build(path: str, command: Command) -> click.Command:
     )
 
 
+def _usual_limit(found: FoundVerb, arguments: Mapping[str, Any]) -> int:
+    """How many a list shows where nobody said: one more is asked for, so that it can be told if there are more.
+
+    0 for what has no such limit, and for what comes in pages, whose last row names the next one.
+    """
+    declared = {each.name: each.default for each in found.parameters if each.name == "page" or each.kind == "integer"}
+    usual = int(declared.get("limit") or 0)
+    return usual if "page" not in declared and arguments.get("limit", usual) == usual else 0
+
+
 class _Command(click.Command):
     """A command whose own help is the hint of every refusal of its words: click's parser names no command in its."""
 
@@ -80,20 +97,6 @@ class _Command(click.Command):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
-
-
-def _follow(found: FoundVerb, arguments: dict[str, Any], command: Command, *, environment: str, is_json: bool) -> int:
-    """Ask a verb again and again for what is new, and print it, until there is nothing more to come."""
-    while True:
-        result = run_verb(found, arguments, environment=environment)
-        text = verbs.encode(result).decode() if is_json else show.render(command.show, result, empty="")
-        if text:
-            click.echo(text)
-            sys.stdout.flush()
-        if result["is_over"]:
-            return 0
-        arguments = {**arguments, "cursor": result["cursor"], "run": result["run"]}
-        time.sleep(FOLLOW_S)
 
 
 AUDITS = ("governance.audit", "governance.export")

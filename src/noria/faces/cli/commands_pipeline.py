@@ -20,7 +20,6 @@ PIPELINE: Mapping[str, Command] = {
         summary="What a run printed, step by step; --follow while it runs",
         examples=("noria pipeline logs", "noria pipeline logs run_01k3 train --follow"),
         positional=("run", "step"),
-        show="logs",
         empty="nothing was printed",
         is_followed=True,
     ),

@@ -37,9 +37,8 @@ def run(arguments: Sequence[str]) -> int:
         return done.exit_code
     except click.ClickException as error:
         return _usage(error, is_json)
-    except (KeyboardInterrupt, EOFError, click.Abort):
-        click.echo("interrupted", err=True)
-        return 130
+    except (KeyboardInterrupt, EOFError, click.Abort) as error:
+        return _interrupted(error, is_json)
     except BrokenPipeError:
         return _unheard()
     except UnicodeEncodeError as error:
@@ -60,6 +59,16 @@ def _invoked(arguments: Sequence[str]) -> object:
         return root.main(list(arguments), prog_name="noria", standalone_mode=False)
     with root.make_context("noria", list(arguments), max_content_width=WIDTH_MAX) as context:
         return root.invoke(context)
+
+
+def _interrupted(error: BaseException, is_json: bool) -> int:
+    """What was interrupted may have noted how to go on; the rest is told in a word."""
+    notes = getattr(error, "__notes__", [])
+    if notes or is_json:
+        _print_error("cancelled", "interrupted", "", notes[0] if notes else "", is_json)
+    else:
+        click.echo("interrupted", err=True)
+    return 130
 
 
 def _unheard() -> int:

@@ -20,10 +20,10 @@ from noria.faces.cli.text import columns, day, fields
 __all__ = ["RENDERERS", "anything", "next_command", "plain", "render", "renderer"]
 
 Renderer = Callable[[Any], str]
-RAW = frozenset({"logs"})
-"""What the project's own steps printed is their own, colours and all; whoever reads it ran it."""
 CELLS_MAX = 9
 WIDTH_MAX = 60
+FIELD_MAX = 400
+"""A field of one record has its line for itself, and is whole unless it is a text of many lines."""
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -31,7 +31,9 @@ def render(name: str, result: Any, *, empty: str = "") -> str:
     """The text of a result; `name` is that of a renderer, `empty` the sentence for one that holds nothing."""
     if empty and result in ([], ""):
         return f"  {empty}"
-    return renderer(name)(result if name in RAW else plain(result))
+    if name == "anything" and next_of(result):
+        result = {key: value for key, value in result.items() if key != "next"}  # it is told below, by itself
+    return renderer(name)(plain(result))
 
 
 def renderer(name: str) -> Renderer:
@@ -64,13 +66,18 @@ def help_after(name: str, result: Any) -> str:
 def next_command(template: str, result: Any) -> str:
     """The command to go on with: the result's own `next`, else the template with its fields."""
     if isinstance(result, Mapping):
-        own = result.get("next")
-        if isinstance(own, str) and own:
+        if own := next_of(result):
             return printable(own)
         return printable(re.sub(r"\{(\w+)\}", lambda found: str(result.get(found[1], "")), template))
     if isinstance(result, Sequence) and result and isinstance(result[0], Mapping):
         return next_command(template, result[0])
     return "" if "{" in template else template
+
+
+def next_of(result: Any) -> str:
+    """What a result itself says of how to go on; "" if it says nothing."""
+    own = result.get("next") if isinstance(result, Mapping) else ""
+    return own if isinstance(own, str) else ""
 
 
 def anything(result: Any) -> str:
@@ -81,7 +88,7 @@ def anything(result: Any) -> str:
         return result
     if isinstance(result, Mapping):
         known = {name: value for name, value in result.items() if value not in (None, "", [], {})}
-        plain = [(name, _cell(value)) for name, value in known.items() if not _is_nested(value)]
+        plain = [(name, _cell(value, FIELD_MAX)) for name, value in known.items() if not _is_nested(value)]
         parts = [fields(plain)]
         for name, value in result.items():
             if _is_nested(value):
@@ -101,7 +108,7 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, most: int = WIDTH_MAX) -> str:
     if value in (None, "", [], {}):
         return "–"
     if isinstance(value, bool):
@@ -114,7 +121,7 @@ def _cell(value: Any) -> str:
     if _MOMENT.fullmatch(text):
         return day(text)
     text = re.sub(r"sha256:([0-9a-f]{12})[0-9a-f]{52}", r"\1", text).replace("\n", " ")
-    return text if len(text) <= WIDTH_MAX else text[: WIDTH_MAX - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 # name -> "module:function" beside this one
@@ -180,7 +187,6 @@ RENDERERS: Mapping[str, str] = {
     "difference": "show_diff:difference",
     "table_diff": "show_project:table_diff",
     "why": "show_project:why",
-    "logs": "show_pipeline:logs",
     "tests": "show_project:tests",
     "report": "show_project:report",
     "months": "show_project:months",

@@ -24,7 +24,7 @@ from noria.faces.cli.text import (
     size,
 )
 
-__all__ = ["explain", "months", "report", "status", "table_diff", "tests", "time_left", "watched", "why"]
+__all__ = ["explain", "months", "report", "status", "table_diff", "tests", "time_left", "waits", "watched", "why"]
 
 WINDOWS_MAX = 12
 PATHS_MAX = 12
@@ -37,6 +37,8 @@ RUNS_MAX = 5
 RUNNING_MAX = 8
 ITEMS_MAX = 12
 LINE_MAX = 96
+CELL_MAX = 400
+"""A value of a record that is longer is cut: a line of numbers is not."""
 DETAIL = " " * 15
 
 
@@ -89,7 +91,18 @@ def _progress(found: Mapping[str, Any]) -> list[str]:
         usual = "" if each["usual_s"] is None else f", usually {lasting(each['usual_s'])}"
         lines.append(f"      now {each['step']}  since {each['since'][11:19]}  {lasting(each['seconds'])}{usual}")
     more = len(found["running"]) - RUNNING_MAX
-    return [*lines, *([f"      … {more} more"] if more > 0 else [])]
+    lines += [f"      … {more} more"] if more > 0 else []
+    waiting = found.get("waiting") or []
+    lines += [f"      {waits(each)}" for each in waiting[:RUNNING_MAX]]
+    more = len(waiting) - RUNNING_MAX
+    return [*lines, *([f"      … {more} more wait"] if more > 0 else [])]
+
+
+def waits(found: Mapping[str, Any]) -> str:
+    """What failed and begins again: which attempt comes, when, and what became of the last."""
+    limit = f" of {found['of']}" if found["of"] else ""
+    error = str(found["error"]).removeprefix(f"step {found['step']} ")
+    return f"again {found['step']}  attempt {found['attempt']}{limit} at {found['until'][11:19]}, the last {error}"
 
 
 def time_left(found: Mapping[str, Any]) -> str:
@@ -210,10 +223,10 @@ def _link(found: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping):
             lines += _folded(value, name)
         elif isinstance(value, list):
-            rows = [_cells(each) for each in value[:ITEMS_MAX]]
+            rows = [line for each in value[:ITEMS_MAX] for line in _cells(each)]
             lines += [f"{DETAIL}{click.style(name, dim=True)}", *(f"{DETAIL}  {row}" for row in rows)]
             if len(value) > ITEMS_MAX:
-                lines.append(f"{DETAIL}  … {len(value) - ITEMS_MAX} more")
+                lines.append(f"{DETAIL}  … {len(value) - ITEMS_MAX} more: --json")
     return "\n".join(lines)
 
 
@@ -229,11 +242,17 @@ def _folded(pairs: Mapping[str, Any], title: str = "") -> list[str]:
     return [f"{DETAIL}{each}" for each in [*lines, line] if each]
 
 
-def _cells(value: Any) -> str:
-    """The values of a record on one line."""
+def _cells(value: Any) -> list[str]:
+    """The values of a record, whole: on one line, or on as many as they need, the further ones further in."""
     if not isinstance(value, Mapping):
-        return _short(value, LINE_MAX)
-    return "  ".join(_short(each, 80) for each in value.values() if each not in (None, ""))
+        return [_short(value, LINE_MAX)]
+    lines, room = [""], LINE_MAX
+    for word in (_short(each, CELL_MAX) for each in value.values() if each not in (None, "")):
+        if lines[-1] and len(lines[-1]) + len(word) > room:
+            lines.append(f"    {word}")
+        else:
+            lines[-1] = f"{lines[-1]}  {word}" if lines[-1] else word
+    return lines
 
 
 def _short(value: Any, limit: int = 48) -> str:

@@ -23,7 +23,7 @@ from noria.core.errors import NoriaError
 from noria.core.lazy import lazy
 from noria.faces import verbs
 from noria.faces.cli import text
-from noria.faces.cli.show_project import time_left
+from noria.faces.cli.show_project import time_left, waits
 from noria.faces.http.auth import actor_in
 from noria.faces.http.guarded import guarded
 from noria.faces.ui.answers import HEADERS, refused, tone
@@ -83,6 +83,7 @@ def page(found: Mapping[str, Any], *, session: str = "") -> str:
         day=text.day,
         lasting=text.lasting,
         time_left=time_left,
+        waits=waits,
         tone=tone,
     )
     source = importlib.resources.files("noria.faces.ui") / "templates" / "status.html"

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from noria.pipeline.step import split
+
 __all__ = ["Left", "called", "kept", "require_open"]
 
 STDERR = 2
@@ -116,7 +118,8 @@ def called(name: str, log: Path, function: Callable[..., Any], arguments: dict[s
     pid = os.getpid()
     how = "returned from the step"
     try:
-        return function(**arguments)
+        by_place, by_name = split(function, arguments)
+        return function(*by_place, **by_name)
     except SystemExit as error:
         if os.getpid() != pid:
             _end(error.code if isinstance(error.code, int) else int(error.code is not None))

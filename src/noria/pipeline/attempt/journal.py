@@ -33,6 +33,7 @@ __all__ = [
     "Journal",
     "Left",
     "Seen",
+    "Waits",
     "document_of",
     "done_from",
     "ended",
@@ -58,6 +59,17 @@ class Begun:
     at: float
 
 
+@frozen
+class Waits:
+    """A step that waits for its next attempt, of how many (0: of any number), until when, and after which error."""
+
+    name: str
+    attempt: int
+    of: int
+    at: float
+    error: str
+
+
 @slotted
 class Left:
     """What a journal tells: results by attempt's name with the call they are of, and what was begun and is not over."""
@@ -73,7 +85,8 @@ class Seen:
     `parents` are the steps of the plan, each with those it waits for; `choices` are the nodes of it
     that stand for branches and take no time. `begun` are attempts that run, `over` steps and items
     that have ended, with their status and seconds; `maps` says how many items a mapped step has.
-    `slots` is how many attempts run at once at most.
+    `waiting` is what is between two attempts.
+    `slots` is how many attempts run at once at most. `planned_at` is the second since the epoch of the plan.
     """
 
     parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -82,6 +95,8 @@ class Seen:
     begun: dict[str, Begun] = field(default_factory=dict)
     over: dict[str, tuple[str, float]] = field(default_factory=dict)
     maps: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, Waits] = field(default_factory=dict)
+    planned_at: float = 0.0
 
 
 def place(state: Path, run: str) -> Path:
@@ -126,6 +141,11 @@ class Journal:
     def begin(self, name: str, attempt: int) -> None:
         """An attempt is about to run."""
         write(self.path, {"begun": name, "attempt": attempt, "at": time.time()})
+
+    def wait(self, waits: Waits) -> None:
+        """An attempt has failed, and another one follows after a pause."""
+        told = {"attempt": waits.attempt, "of": waits.of, "at": waits.at, "error": waits.error}
+        write(self.path, {"waits": waits.name, **told})
 
     def settle(self, name: str, status: str, seconds: float) -> None:
         """A step is over, for this run, or an item of a mapped one."""
@@ -187,20 +207,24 @@ def seen(path: Path) -> Seen | None:
     for line in _lines(path, is_short=True):
         if "steps" in line:
             parents = {name: tuple(above) for name, above in line["steps"].items()}
-            found = Seen(parents, frozenset(line["choices"]), line["slots"])
+            found = Seen(parents, frozenset(line["choices"]), line["slots"], planned_at=line["at"])
         elif found is None:
             continue
         elif "begun" in line:
             found.begun[line["begun"]] = Begun(line["begun"], line["attempt"], line["at"])
             found.over.pop(line["begun"], None)
+            found.waiting.pop(line["begun"], None)
         elif "ended" in line:
             attempt = found.begun.get(line["ended"])
             if attempt is not None and attempt.attempt <= line["attempt"]:
                 del found.begun[line["ended"]]
+        elif "waits" in line:
+            found.waiting[line["waits"]] = Waits(line["waits"], line["attempt"], line["of"], line["at"], line["error"])
         elif "map" in line:
             found.maps[line["map"]] = line["items"]
         elif "over" in line:
             found.begun.pop(line["over"], None)
+            found.waiting.pop(line["over"], None)
             found.over[line["over"]] = (line["status"], line["seconds"])
     return found
 

@@ -25,10 +25,11 @@ from noria.pipeline.caching.keys import Planned
 from noria.pipeline.caching.reads import Conditions
 from noria.pipeline.driving import attempts
 from noria.pipeline.driving.mapping import Mapped, items_of
+from noria.pipeline.driving.pauses import Pauses
 from noria.pipeline.driving.results import MapEnd, Results
 from noria.pipeline.driving.resume import Earlier
 from noria.pipeline.driving.schedule import Schedule
-from noria.pipeline.driving.stopping import CANCELLED, Stop
+from noria.pipeline.driving.stopping import CANCELLED, GOES_ON, Stop
 from noria.pipeline.executor import Done, Executor, Task
 from noria.pipeline.facts import item_name
 from noria.pipeline.outputs import values
@@ -130,6 +131,7 @@ class Drive:
         self._overtaken = 0
         self._blocked: list[_Unit] = []
         self._later: list[tuple[float, int, _Unit]] = []
+        self._pauses = Pauses(results.journal)
         self._running: list[_Unit] = []
         self._maps: dict[str, Mapped] = {}
         self._in_hand: dict[str, _Unit] = {}
@@ -155,6 +157,7 @@ class Drive:
                 self._collect()
             self._results.recorder.flush()
         except BaseException:
+            self._pauses.close()
             for unit in self._running:
                 if unit.handle is not None:  # else it was interrupted where it ran, in this process
                     self._executor.cancel(unit.handle)
@@ -346,7 +349,9 @@ class Drive:
             self._asked = now
             self._require_moving(now)
         while self._later and self._later[0][0] <= now:
-            self._queue.append(heapq.heappop(self._later)[2])
+            unit = heapq.heappop(self._later)[2]
+            self._pauses.end(unit.name)
+            self._queue.append(unit)
 
     def _require_moving(self, now: float) -> None:
         """Nobody waits for ever for a process that is stopped. Raises: Conflict after `stopped_s`.
@@ -483,6 +488,10 @@ class Drive:
         if then.is_again and not is_ending:
             due = time.monotonic() + then.pause_s
             heapq.heappush(self._later, (due, id(unit), unit))
+            which, most = unit.failures + 1, unit.node.step.options.retries + 1
+            if then.is_preempted:  # as often as it is asked to leave
+                which, most = unit.begun + 1, 0
+            self._pauses.begin(unit.name, which, most, then.pause_s, done.error.message if done.error else "")
         elif done.error is not None:
             asked = unit.preemptions if done.is_preempted else 0
             error = attempts.counted(done.error, unit.failures, unit.node.step.options, preemptions=asked)
@@ -542,6 +551,7 @@ class Drive:
         self._queue.clear()
         self._blocked.clear()
         self._later.clear()
+        self._pauses.close()
         for mapped in self._maps.values():
             mapped.drop_rest()
         for unit in dropped:
@@ -568,7 +578,7 @@ class Drive:
         while self._schedule.has_ready:
             self._pass_over(self._nodes[self._schedule.take()], "skipped", reason)
         self._results.recorder.flush()
-        return RunCancelled("the run was cancelled", hint="noria run --resume goes on from the steps that are done")
+        return RunCancelled("the run was cancelled", hint=GOES_ON)
 
     def _preempted(self) -> RunEnded:
         """Let steps save what they have; those that do not end in time are ended."""

@@ -10,18 +10,19 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from noria.core.clock import utc_text
 from noria.core.frozen import frozen
 from noria.pipeline import records
 from noria.pipeline.attempt import journal
-from noria.pipeline.attempt.journal import Seen
+from noria.pipeline.attempt.journal import Seen, Waits
 from noria.pipeline.driving.forecast import Ahead, seconds_left
 from noria.store.ledger import Reader
 from noria.store.workspace import Workspace
 
-__all__ = ["ItemsLine", "Progress", "RunningLine", "progress"]
+__all__ = ["ItemsLine", "Progress", "RunningLine", "WaitingLine", "progress"]
 
 LAST = 5
 """So many of the last times that a step ran tell how long it takes: the middle one counts."""
@@ -52,8 +53,24 @@ class ItemsLine:
 
 
 @frozen(kw_only=True)
+class WaitingLine:
+    """A step, or an item of a mapped one, that failed and waits for its next attempt.
+
+    `attempt` is the number of that, of `of` (0: of any number); `until` when it begins, `error` why the last failed.
+    """
+
+    step: str
+    attempt: int
+    of: int
+    until: str
+    error: str
+
+
+@frozen(kw_only=True)
 class Progress:
     """How far a run has come: steps that are over, of how many, what runs now, and mapped steps under way.
+
+    `waiting` is what failed and begins again.
 
     `left_s` is how many seconds the steps will still take; what turns out to be cached makes it
     shorter. None: not known, and `unknown` says why.
@@ -65,16 +82,25 @@ class Progress:
     items: tuple[ItemsLine, ...]
     left_s: float | None
     unknown: str
+    waiting: tuple[WaitingLine, ...] = ()
 
 
-def progress(ws: Workspace, run: str) -> Progress | None:
-    """How far a run has come that this machine drives; None for one of another machine, or before it has a plan."""
+def progress(ws: Workspace, run: str, since: datetime) -> Progress | None:
+    """How far a run has come that this machine drives; None for one of another machine, or before it has a plan.
+
+    `since`: when its process began with it. What is planned and begun from before is that of a process which is gone.
+    """
     seen = journal.seen(journal.place(ws.project.state, run))
     if seen is None:
         return None
+    is_of_before = seen.planned_at < since.timestamp()
+    if is_of_before:
+        seen.begun.clear()
+        seen.waiting.clear()
     with ws.ledger.read() as tx:
         usual = _usual(tx, seen)
-    return _told(seen, usual, ws.clock.now().timestamp())
+    told = _told(seen, usual, ws.clock.now().timestamp())
+    return replace(told, left_s=None, unknown="it was just taken up again") if is_of_before else told
 
 
 @frozen
@@ -142,11 +168,27 @@ def _told(seen: Seen, usual: Mapping[str, _Usual], now: float) -> Progress:
     unknown = _unknown(seen, usual, now)
     left = None if unknown else seconds_left(_ahead(seen, usual, over, now), seen.slots)
     done = sum(name in seen.over for name in steps)
-    return Progress(done=done, of=len(steps), running=lines, items=maps, left_s=_rounded(left), unknown=unknown)
+    return Progress(
+        done=done,
+        of=len(steps),
+        running=lines,
+        items=maps,
+        left_s=_rounded(left),
+        unknown=unknown,
+        waiting=tuple(_waiting(each) for each in sorted(seen.waiting.values(), key=lambda waits: waits.at)),
+    )
+
+
+def _waiting(waits: Waits) -> WaitingLine:
+    until = utc_text(datetime.fromtimestamp(waits.at, UTC))
+    return WaitingLine(step=waits.name, attempt=waits.attempt, of=waits.of, until=until, error=waits.error)
 
 
 def _unknown(seen: Seen, usual: Mapping[str, _Usual], now: float) -> str:
     """Why nobody knows how long it will take; "" if it can be told."""
+    again = next(iter(seen.waiting), "")
+    if again:
+        return f"{again} failed, and waits for its next attempt"
     new = [name for name, known in usual.items() if known.seconds is None and seen.maps.get(name) != 0]
     if new:
         more = f" and {len(new) - 1} more" if len(new) > 1 else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
-from noria.core.errors import Conflict, NotFound, UsageError, WorldError
+from noria.core.errors import Conflict, NotFound, UsageError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.pipeline import records
-from noria.pipeline.driving.unrun import require_begun
+from noria.pipeline.driving.printed import logs_of
+from noria.pipeline.driving.unrun import begun_in, nearest, require_begun
 from noria.store.workspace import Workspace
 from noria.tracking import records as tracking_records
 from noria.tracking import run as tracking
@@ -18,8 +18,8 @@ from noria.tracking.facts import CancelRequested
 
 __all__ = ["Cancelled", "LogPiece", "Logs", "cancel", "logs"]
 
-PIECE_BYTES = 64 * 1024
-"""So much of a step's log is given at once, at most; the rest comes with the next call."""
+ANSWER_BYTES = 4 << 20
+"""So much of all logs is given at once, at most; the rest comes with the next call."""
 
 
 @frozen(kw_only=True)
@@ -34,7 +34,8 @@ class LogPiece:
 class Logs:
     """What the steps of a run printed, in the order in which they began; `cursor` asks for what comes after.
 
-    `is_over`: the run has ended, and there is nothing more to come.
+    `is_over`: the run has ended, and there is nothing more to come. `has_more`: the answer is a part of what is
+    there already, and the next begins where it ends. `step` is the one that was asked for; "" for all.
     """
 
     run: str
@@ -42,6 +43,8 @@ class Logs:
     pieces: tuple[LogPiece, ...]
     cursor: str
     is_over: bool
+    has_more: bool = False
+    step: str = ""
 
 
 @frozen(kw_only=True)
@@ -60,7 +63,7 @@ def logs(ws: Workspace, run: str = "", step: str = "", cursor: str = "") -> Logs
 
     Args:
         run: its id, or the first or last characters of it; the newest without one; or a step, of its newest run.
-        step: only this step, or an item of a mapped one, such as score.17.
+        step: only this step, of a mapped one all items, or one of them, such as score.17.
         cursor: from an earlier answer: only what came since.
     Raises: NotFound; UsageError for a cursor that is none.
     Example: noria pipeline logs
@@ -69,23 +72,28 @@ def logs(ws: Workspace, run: str = "", step: str = "", cursor: str = "") -> Logs
     found = tracking.resolve(ws, run)
     is_over = found.status != "running"  # asked before the files are read, so nothing is missed
     places = _places(cursor)
-    folder = ws.project.state / "runs" / found.run
-    paths = _paths(folder, step)
-    if step and not paths and not cursor:
-        return _stored(ws, found, step)
-    pieces, is_whole = [], True
-    for path in paths:
-        text, after, has_more = _read(path, places.get(path.stem, 0))
-        places[path.stem] = after
-        is_whole = is_whole and not has_more
+    logs = logs_of(ws, found.run, step, is_over=is_over)
+    if step and not logs:
+        _require_step(ws, found, step)
+    pieces, has_more, room = [], False, ANSWER_BYTES
+    for each in logs:
+        place = places.setdefault(each.step, 0)
+        if room <= 0:
+            has_more = True
+            continue
+        text, places[each.step], is_cut = each.read(ws, place, room, is_final=is_over)
+        room = 0 if is_cut else room - (places[each.step] - place)
+        has_more = has_more or is_cut
         if text:
-            pieces.append(LogPiece(step=path.stem, text=text))
+            pieces.append(LogPiece(step=each.step, text=text))
     return Logs(
         run=found.run,
         status=found.status,
         pieces=tuple(pieces),
         cursor=json.dumps(places, separators=(",", ":")),
-        is_over=is_over and is_whole,
+        is_over=is_over and not has_more,
+        has_more=has_more,
+        step=step,
     )
 
 
@@ -93,6 +101,9 @@ def _named(ws: Workspace, run: str, step: str) -> tuple[str, str]:
     """The run and the step; where a step stands in the place of the run, its newest one. Raises: NotFound."""
     if not run or step:
         return run, step
+    under_way = begun_in(ws, run)
+    if under_way:
+        return under_way, run
     with ws.ledger.read() as tx:
         newest = records.latest(tx, run)
     if newest is not None:
@@ -101,38 +112,16 @@ def _named(ws: Workspace, run: str, step: str) -> tuple[str, str]:
     return run, step
 
 
-def _paths(folder: Path, step: str) -> list[Path]:
-    if step:
-        path = folder / f"{step}.log"
-        return [path] if path.parent == folder and path.is_file() else []
-    return sorted(folder.glob("*.log"), key=lambda path: (path.stat().st_ctime_ns, path.name))
-
-
-def _read(path: Path, place: int) -> tuple[str, int, bool]:
-    """The next piece of a file, whole lines where it can be; where the next begins, and whether there is more now."""
-    with path.open("rb") as file:
-        file.seek(place)
-        content = file.read(PIECE_BYTES)
-        has_more = bool(file.read(1))
-    if has_more and b"\n" in content:
-        content = content[: content.rindex(b"\n") + 1]
-    return content.decode("utf-8", "replace"), place + len(content), has_more
-
-
-def _stored(ws: Workspace, found: tracking_records.RunRecord, step: str) -> Logs:
-    """The log of a step that ran elsewhere, or whose folder is gone: the object that its fact names."""
+def _require_step(ws: Workspace, found: tracking_records.RunRecord, step: str) -> None:
+    """Raises NotFound for what is no step of a run, unless it may still become one."""
+    if found.status == "running":
+        return
     with ws.ledger.read() as tx:
-        known = [each for each in (*records.steps(tx, found.run), *records.items(tx, found.run)) if each.step == step]
-    if not known:
-        if found.status == "running":
-            return Logs(run=found.run, status=found.status, pieces=(), cursor="", is_over=False)
-        raise NotFound(f"run {found.run} has no step {step!r}", hint=f"noria why {found.run} shows its steps")
-    try:
-        text = ws.objects.get_bytes(known[0].log).decode("utf-8", "replace") if known[0].log else ""
-    except (NotFound, WorldError):
-        text = ""
-    pieces = (LogPiece(step=step, text=text),) if text else ()
-    return Logs(run=found.run, status=found.status, pieces=pieces, cursor="", is_over=found.status != "running")
+        known = [each.step for each in (*records.steps(tx, found.run), *records.items(tx, found.run))]
+    if step not in known:
+        near = nearest(step, known)
+        hint = f"did you mean {near}?" if near else f"noria why {found.run} shows its steps"
+        raise NotFound(f"run {found.run} has no step {step!r}", hint=hint)
 
 
 def _places(cursor: str) -> dict[str, int]:

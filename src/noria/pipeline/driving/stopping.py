@@ -20,9 +20,11 @@ from noria.pipeline.driving.recorder import Recorder
 from noria.store.workspace import Workspace
 from noria.tracking import records
 
-__all__ = ["CANCELLED", "PREEMPTED", "Stop", "watched"]
+__all__ = ["CANCELLED", "GOES_ON", "PREEMPTED", "Stop", "watched"]
 
 CANCELLED, PREEMPTED = "cancelled", "preempted"
+GOES_ON = "noria run --resume goes on from the steps that are done"
+"""What is told of a run that a person ended."""
 LOOK_S = 0.5
 
 
