@@ -27,6 +27,7 @@ import pandas as pd
 import pytest
 import sklearn
 from edits import (
+    callers,
     chance,
     classes,
     code,
@@ -66,6 +67,7 @@ GROUPS = {
     "made": made.CASES,
     "chance": chance.CASES,
     "state": state.CASES,
+    "callers": callers.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 
