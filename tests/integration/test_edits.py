@@ -28,6 +28,7 @@ import pytest
 import sklearn
 from edits import (
     between,
+    callers,
     chance,
     classes,
     code,
@@ -68,6 +69,7 @@ GROUPS = {
     "made": made.CASES,
     "chance": chance.CASES,
     "state": state.CASES,
+    "callers": callers.CASES,
 }
 ALL = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 

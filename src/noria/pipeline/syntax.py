@@ -191,6 +191,14 @@ def code_of(node: ast.AST) -> CodeType:
     return compile(tree, "<definition>", "exec", dont_inherit=True)
 
 
+def lines_of(definition: ast.AST) -> tuple[int, int]:
+    """The first and the last line of a definition with its decorators; (0, 0) for a module."""
+    if isinstance(definition, ast.Module):
+        return 0, 0
+    first = min([getattr(definition, "lineno", 0), *(d.lineno for d in getattr(definition, "decorator_list", ()))])
+    return first, getattr(definition, "end_lineno", None) or 0
+
+
 def uses(node: ast.AST, text_of: TextOf = constant_text) -> set[Use]:
     """Every look at a name inside a definition, as the longest attribute chain that is written."""
     found: set[Use] = set()
@@ -235,6 +243,8 @@ def _collect_call(node: ast.Call, found: set[Use], text_of: TextOf) -> None:
                 for argument in node.args[1:]:
                     _collect(argument, found, text_of)
                 return
+            if isinstance(node.args[0], ast.Call) and _chain(node.args[0].func) == ("getattr", ()):
+                found.add(Use("getattr"))  # what is in a thing that is found by a name which cannot be told
     for given in (*node.args, *node.keywords):
         _collect(given, found, text_of)
 

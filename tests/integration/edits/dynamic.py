@@ -46,7 +46,33 @@ def linked(scene: Scene) -> None:
     (scene.root / "c.txt").symlink_to(scene.root / "d.txt")
 
 
+PACK = {"pack____init__": "", "pack__a": "X = 1\nY = 1\n"}
+FROM_PACK = {
+    "attributes one after another": "import functools\n    import pack\n    return functools.reduce(getattr, ['a', 'X'], pack)",
+    "attributes of attributes": "return getattr(getattr(pack, chr(97)), chr(88))",
+    "a dotted attribute": "import operator\n    return operator.attrgetter('.'.join(['a', 'X']))(pack)",
+    "pydoc.locate": "import pydoc\n    return pydoc.locate('pack.a.X')",
+    "pydoc.locate of a text that is made": "import pydoc\n    return pydoc.locate('.'.join(['pack', 'a', 'X']))",
+    "sys.modules in the step": "import sys\n    return sys.modules['pack.a'].X",
+    "sys.modules in the step, by a text that is made": "import sys\n    return sys.modules['.'.join(['pack', 'a'])].X",
+}
+
+
+def from_pack(body: str) -> Case:
+    """The edit of a constant that a step reaches by texts."""
+    text = f"import pack\nfrom pack import a\n\n@nr.step\ndef work() -> object:\n    {body}\n"
+    return Case(program(text, **PACK), {"pack/a.py": ("X = 1", "X = 2")})
+
+
 CASES: dict[str, Case] = {
+    **{f"{name} of a package": from_pack(body) for name, body in FROM_PACK.items()},
+    "pydoc.locate, another constant": Case(
+        program("import pydoc\nimport pack.a\n" + step("pydoc.locate('pack.a.X')"), **PACK),
+        {"pack/a.py": ("Y = 1", "Y = 2")},
+    ),
+    "the width of the terminal": variable(
+        "COLUMNS", "40", "90", program("import shutil\n" + step("shutil.get_terminal_size().columns"))
+    ),
     "module that makes what it is asked for": Case(
         program(
             "import inner\n" + step("inner.impl.f()"),

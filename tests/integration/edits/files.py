@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from edits.case import Case, Change, Scene, program, step
 
 HERE = "from pathlib import Path\nHERE = Path(__file__).parent\n"
@@ -150,8 +152,58 @@ COMPILED = {
         "import duckdb\n    return duckdb.read_csv(at + 'p*.csv').fetchall()", "p1.csv", "p2.csv"
     ),
 }
+CSV = {"d/a.csv": "", "d/s/b.csv": "", "c.txt": "1"}
+
+
+def place(value: str, change: Change) -> Case:
+    """A step that asks for names or parts of files, not for their content."""
+    head = "import glob\nimport os\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
+    return Case(program(head + step(value)) | CSV, change=change)
+
+
+def made(*names: str) -> Change:
+    """New files."""
+
+    def change(scene: Scene) -> None:
+        for name in names:
+            (scene.root / name).parent.mkdir(exist_ok=True)
+            (scene.root / name).write_text("")
+
+    return change
+
+
+def touched(scene: Scene) -> None:
+    """Another time, the same bytes."""
+    os.utime(scene.root / "c.txt", (1, 1))
+
+
+def grown(scene: Scene) -> None:
+    """Another size, the same time."""
+    before = (scene.root / "c.txt").stat()
+    (scene.root / "c.txt").write_text("12")
+    os.utime(scene.root / "c.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+SEARCHES = {
+    "Path.rglob": "sorted(str(p.relative_to(HERE)) for p in (HERE / 'd').rglob('*.csv'))",
+    "Path.glob": "sorted(str(p.relative_to(HERE)) for p in HERE.glob('d/**/*.csv'))",
+    "glob.glob": "sorted(os.path.relpath(p, HERE) for p in glob.glob(str(HERE / 'd/**/*.csv'), recursive=True))",
+    "glob.iglob": "sorted(glob.iglob('d/**/*.csv', root_dir=HERE, recursive=True))",
+}
+LOOKS: dict[str, Case] = {
+    **{f"{name}, a file that fits": place(value, made("d/new/c.csv")) for name, value in SEARCHES.items()},
+    **{f"{name}, a file beside": place(value, made("d/b.txt", "d/s/c.txt")) for name, value in SEARCHES.items()},
+    "names of a pattern and of a folder": place(
+        "sorted(p.name for p in HERE.glob('d/*.csv')) + sorted(os.listdir(HERE / 'd'))", made("d/b.txt")
+    ),
+    "size alone, a touched file": place("os.path.getsize(HERE / 'c.txt')", touched),
+    "size alone, a grown file": place("os.path.getsize(HERE / 'c.txt')", grown),
+    "time alone, a touched file": place("os.path.getmtime(HERE / 'c.txt')", touched),
+    "time alone, a grown file": place("os.path.getmtime(HERE / 'c.txt')", grown),
+}
 CASES: dict[str, Case] = {
     **{f"compiled: {name}": case for name, case in COMPILED.items()},
+    **LOOKS,
     "file by a constant path": Case(
         program(HERE + "C = HERE / 'c.txt'\n" + step("C.read_text()")) | {"c.txt": "1\n"}, {"c.txt": ("1", "2")}
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,24 @@ def test_a_file_that_changes_while_it_is_read_keeps_the_result_out_of_the_cache(
     """
     assert "count.txt changed while the step ran" in last(run(ws, text, "r1", count__txt="1"))[1]
     assert result(ws, run(ws, text, "r2")) == 2
+
+
+def test_of_a_file_that_was_looked_at_the_part_that_changed_is_named(ws: Workspace) -> None:
+    text = """
+        from pathlib import Path
+
+        @nr.step
+        def work() -> int:
+            return Path(__file__).with_name("c.txt").stat().st_size
+
+        @nr.pipeline
+        def flow():
+            work()
+    """
+    run(ws, text, "r1", c__txt="1")
+    assert last(run(ws, text, "r2"))[0] == "cached"
+    os.utime(ws.project.root / "c.txt", (1, 1))
+    assert last(run(ws, text, "r3"))[1] == "the time of c.txt changed"
 
 
 def test_what_cannot_be_identified_is_named_and_not_cached(ws: Workspace) -> None:

@@ -380,6 +380,8 @@ def test_second_set(name: str, tmp_path: Path) -> None:
         ("import weakref\nclass A:\n    pass\nB = A()\nR = weakref.ref(B)\n" + STEP + "R()\n", "weak reference"),
         ("R = iter([1, 2])\n" + STEP + "next(R)\n", "shared iterator"),
         ("import os\n" + STEP + "len(dict(os.environ))\n", "environment"),
+        ("import posix\n" + STEP + "posix.environ[b'HOME']\n", "the environment that the process began with"),
+        (STEP + "__import__('posix') and 1\n    from posix import environ\n    return environ\n", "process began with"),
         (
             "class P:\n    @property\n    def __class__(self):\n        raise OSError\nX = P()\n"
             + STEP

@@ -91,7 +91,7 @@ def test_whether_a_file_is_there_is_seen(root: Path, module: ModuleType) -> None
     code = compile("(root / 'flag').exists(), os.path.getsize(root / 'c.txt')", str(root / "own_module.py"), "eval")
     with watch(root, root / ".noria") as seen:
         eval(code, namespace)  # noqa: S307  # as if the module said it
-    assert dict(seen.trace().stats) == {str(root / "flag"): "there", str(root / "c.txt"): "stat"}
+    assert dict(seen.trace().stats) == {str(root / "flag"): "there", str(root / "c.txt"): "size"}
 
 
 def test_a_temporary_file_is_no_listing_of_its_folder(root: Path) -> None:
@@ -179,8 +179,50 @@ def test_readers_of_compiled_libraries_say_what_they_read_and_are_left_as_they_w
     assert all(one is other for one, other in zip(before, after, strict=True))
     trace = seen.trace()
     assert {Path(name).name for name, stamp in trace.files if stamp} == {"one.csv", "two.csv"}
-    assert str(root / "data") in dict(trace.folders)
+    assert str(root / "data") in dict(trace.searched)
+    assert ("files+recursive", "*.csv", str(root / "data")) in trace.patterns
     assert trace.blind == ""
+
+
+QUERIES = """
+import duckdb
+import pandas as pd
+WIDE = pd.DataFrame({"a": [5]})
+def ask(rows, place):
+    own = pd.DataFrame({"a": [1, 2]})
+    con = duckdb.connect()
+    doors = [duckdb.sql, duckdb.query, duckdb.execute, con.sql, con.query, con.execute]
+    doors += [duckdb.from_query, con.from_query] if hasattr(duckdb, "from_query") else []
+    found = []
+    for door in doors:
+        for name in ("own", "rows", "WIDE"):
+            found.append(door(f"select sum(a) from {name}").fetchall())
+    relation = duckdb.sql("from own")
+    found.append(relation.filter("a > 1").query("v", "select sum(v.a + rows.a) from v, rows").fetchall())
+    found.append(duckdb.sql(f"select count(*) from own, '{place}'").fetchall())
+    return found
+"""
+
+
+def test_tables_of_duckdb_are_those_of_plain_python_and_files_are_seen(root: Path) -> None:
+    (root / "d.csv").write_text("x\n1\n")
+    (root / "queries_of_test.py").write_text(QUERIES)
+    sys.path.insert(0, str(root))
+    try:
+        queries = importlib.import_module("queries_of_test")
+        rows = queries.WIDE * 2
+        plain = queries.ask(rows, root / "d.csv")
+        with watch(root, root / ".noria") as seen:
+            watched = queries.ask(rows, root / "d.csv")
+            with pytest.raises(Exception, match="does not exist"):
+                queries.duckdb.sql("from given")  # a name of the stand-in itself
+    finally:
+        sys.path.remove(str(root))
+        sys.modules.pop("queries_of_test", None)
+    assert watched == plain
+    assert [(3,)] in plain
+    assert str(root / "d.csv") in dict(seen.trace().files)
+    assert seen.trace().names == ("queries_of_test:WIDE",)
 
 
 def test_a_compiled_reader_that_was_taken_out_of_its_library_is_out_of_sight(root: Path) -> None:

@@ -20,7 +20,7 @@ from noria.core.frozen import frozen
 from noria.core.identity import canonical, digest
 from noria.pipeline.ambient import Ambient
 from noria.pipeline.code.fingerprint import CodeIdentity, Fingerprints
-from noria.pipeline.watching import lookups
+from noria.pipeline.watching import lookups, patterns
 from noria.pipeline.watching.digests import FileDigests, Stamp, absolute, stamp_of
 from noria.pipeline.watching.making import is_lasting, was_changed
 from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, Trace, temporary, variable_digest
@@ -30,7 +30,9 @@ __all__ = ["Conditions", "Reads", "looked"]
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
 FEW = 1000
-_OF_FILES = frozenset({"file", "made", "folder", "tree", "there", "stat", "access", "link", "xattr"})
+_OF_FILES = frozenset(
+    {"file", "made", "folder", "tree", "there", "stat", "access", "link", "xattr", "size", "time", "pattern"}
+)
 _SAID = (
     {f"variable {each}": "the names of variables" for each in (EVERY, EVERY_SETTING)}
     | {"umask *": "the umask"}
@@ -73,11 +75,15 @@ class Reads:
         for path, stamp in trace.made:
             reason = self._made_file(path, stamp, found) or reason
         reason = reason or self._named(code, trace, found)
-        for folder, changed_ns in trace.folders:
+        for folder, changed_ns in (*trace.folders, *trace.searched):
             if Path(folder).is_dir():
                 if Path(folder).stat().st_mtime_ns != changed_ns and not _is_temporary(folder, self._root):
                     reason = reason or f"{self._shown(folder)} changed while the step ran"
-                found[f"folder {self._shown(folder)}"] = self._folder(folder)
+                if (folder, changed_ns) in trace.folders:
+                    found[f"folder {self._shown(folder)}"] = self._folder(folder)
+        for how, pattern, folder in trace.patterns:
+            text = patterns.shown(how, pattern, self._shown(folder))
+            found[f"pattern {text}"] = self._now("pattern", text)
         for path, what in trace.stats:
             if path not in self._used_up(trace) and f"file {self._shown(path)}" not in found:
                 found[f"{what} {self._shown(path)}"] = self._now(what, self._shown(path))
@@ -89,6 +95,10 @@ class Reads:
         found |= {f"variable {name}": value for name, value in trace.variables if name not in code.variables}
         found |= {what: _ambient(what, ambient) for what in trace.asked if what not in code.ambient}
         found |= {what: self._now(*what.split(" ", 1)) for what in trace.lookups}
+        for name in trace.names:
+            if name != EVERY:
+                found[f"constant {name}"] = self._now("constant", name)
+                reason = reason or next(iter(self._constant(name).opaque), "")
         found |= {f"note {note}": "" for note in trace.notes}
         return Conditions(reads=tuple(sorted(found.items())), reason=reason)
 
@@ -99,6 +109,8 @@ class Reads:
             if kind == "note":
                 continue
             now = _ambient(kind, ambient) if kind in ("seed", "roles") else self._now(kind, name)
+            if now != known and (part := _part(kind, known, now)):
+                return f"the {part} of {name} changed"
             if now != known:
                 gone = "is gone" if now in (GONE, "missing") else "is new" if known == "missing" else "changed"
                 said = f"file {name}, which it made," if kind == "made" else _SAID.get(what, what)
@@ -190,6 +202,10 @@ class Reads:
                     found[f"module {name}"] = importlib.import_module(name)
                 except Exception:  # noqa: BLE001  # the boundary to the project's code
                     return found, f"{name} was imported by a worker, and cannot be imported here"
+        if EVERY in trace.names:  # the modules whose frames were there count as a whole
+            ran = {file for file, _, _ in trace.code if file.startswith("<ipython") or not file.startswith("<")}
+            modules = (self._module_at(file if file.startswith("<") else absolute(file)) for file in ran)
+            found |= {f"module {module.__name__}": module for module in modules if module is not None}
         files = (
             {path for path, _ in trace.files} | set(code.files) | {absolute(self._root / name) for name in code.named}
         )
@@ -270,6 +286,10 @@ class Reads:
             return self._folder(str(self._root / name))
         if kind in ("there", "stat"):
             return looked(self._root / name, is_whole=kind == "stat")
+        if kind == "pattern":
+            return digest(canonical(patterns.matches(name, self._root)))
+        if kind in ("size", "time"):
+            return _one_part(self._root / name, kind)
         if kind in ("access", "link"):
             return _permitted(self._root / name) if kind == "access" else _target(self._root / name)
         if kind == "xattr":
@@ -280,12 +300,23 @@ class Reads:
             return variable_digest(name)
         if kind == "package":
             return self._fingerprints.ownership.version_of(name)[1]
+        if kind == "constant":
+            return _digest_of(self._constant(name))
         try:
             module = importlib.import_module(name.partition(":")[0])
             thing = getattr(module, name.partition(":")[2]) if kind == "code" else module
         except Exception:  # noqa: BLE001  # the boundary to the project's code: what does not import has no digest
             return GONE
         return _digest_of(self._identity(thing))
+
+    def _constant(self, name: str) -> CodeIdentity:
+        """The identity of what a module has under a name ("module:name"), if it has that."""
+        module, _, name = name.partition(":")
+        try:
+            found = vars(importlib.import_module(module))
+        except Exception:  # noqa: BLE001  # the boundary to the project's code: what does not import has no names
+            found = {}
+        return self._fingerprints.of([], {f"{module}.{name}": found[name]} if name in found else {})
 
     def _identity(self, thing: Any) -> CodeIdentity:
         return self._fingerprints.of([thing])
@@ -331,6 +362,25 @@ def _files_in(folder: str) -> list[str]:
         folders[:] = [each for each in folders if each not in _QUIET]
         found += [os.path.join(place, file) for file in files]  # noqa: PTH118  # of texts
     return sorted(found)
+
+
+def _one_part(path: Path, part: str) -> str:
+    """The size or the time of a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return str(found.st_mtime_ns) if part == "time" else "" if stat.S_ISDIR(found.st_mode) else str(found.st_size)
+
+
+def _part(kind: str, known: str, now: str) -> str:
+    """Which part of a file differs between two looks, if it is there in both."""
+    if "missing" in (known, now) or kind not in ("stat", "size", "time"):
+        return ""
+    if kind in ("size", "time"):
+        return kind
+    parts = zip(("kind", "size", "time", "rights"), known.split(" "), now.split(" "), strict=True)
+    return " and ".join(name for name, before, after in parts if before != after)
 
 
 def _attributes(path: Path) -> str:

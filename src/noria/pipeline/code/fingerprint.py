@@ -20,7 +20,7 @@ import builtins
 import enum
 import functools
 import hashlib
-import importlib.util
+import importlib
 import inspect
 import io
 import os
@@ -33,8 +33,9 @@ from typing import Any
 
 from noria.core.identity import JSON, canonical, digest
 from noria.pipeline import syntax
-from noria.pipeline.code import live
+from noria.pipeline.code import doors, live
 from noria.pipeline.code.content import CHANGEABLE, Opaque, content_hash
+from noria.pipeline.code.doors import PROCESS_ENVIRONMENT
 from noria.pipeline.code.effects import effects_of, modules_run
 from noria.pipeline.code.evaluate import Evaluator
 from noria.pipeline.code.identity import CodeIdentity
@@ -51,6 +52,7 @@ from noria.pipeline.watching.trace import variable_digest
 
 __all__ = ["CodeIdentity", "Fingerprints"]
 
+EMPTY: Mapping[str, Any] = types.MappingProxyType({})
 _MISSING = object()
 _WHOLE_MODULE = frozenset({"globals", "eval", "exec", "vars"})
 _AMBIENT = {"seed": ("seed",), "xy": ("roles",), "split_by_time": ("roles",)}
@@ -73,14 +75,13 @@ class Fingerprints:
     def code(self, step: Step[..., Any], params: Mapping[str, Any], also: Iterable[Any] = ()) -> CodeIdentity:
         """The identity of a step's code, with these parameters (they may name files it reads).
 
-        `also` are classes and functions that it reaches through its inputs: a stored object runs
-        the code of its class.
+        `also` are classes and functions that it reaches through its inputs: a stored object runs its class's code.
         """
         return _Walk(self, step, params).identity([step.function, *also])
 
-    def of(self, things: Iterable[Any]) -> CodeIdentity:
-        """The identity of code by itself: what a run was seen to reach, beyond its step's own."""
-        return _Walk(self, None, {}).identity(things)
+    def of(self, things: Iterable[Any], named: Mapping[str, Any] = EMPTY) -> CodeIdentity:
+        """The identity of code and of named values by themselves: what a run was seen to reach, beyond its step's."""
+        return _Walk(self, None, {}).identity(things, named)
 
     def is_own(self, module: str) -> bool:
         """Whether a module is the project's."""
@@ -117,13 +118,15 @@ class _Walk:
         self._changeable: dict[int, int] = {}
         self._classes: list[type] = []
 
-    def identity(self, things: Iterable[Any]) -> CodeIdentity:
+    def identity(self, things: Iterable[Any], named: Mapping[str, Any] = EMPTY) -> CodeIdentity:
         """Walk everything; then hash the nodes in order."""
         first = [self._token(thing) for thing in things]
-        given = self._declared(Node("given"))
+        given = self._declared(Node("given"), named)
         below = self._visit_all()
         effects = self._effects()
         below |= self._visit_all()
+        if self._looks.at_any_attribute and any(isinstance(thing, types.ModuleType) for thing in self._queue):
+            below["any attribute"] = [self._any_module()]  # from a module on, to whichever hangs on it
         seen: list[JSON] = [[_sha(node.text), node.links] for node in self._nodes]
         if self._looks.at_text:  # docstrings, annotations and names are data for it
             seen.append([_sha(node.label + node.shown) for node in self._nodes])
@@ -182,8 +185,10 @@ class _Walk:
                 below[self._token(made)] = [self._token(item) for item in found]
         return below
 
-    def _declared(self, node: Node) -> dict[str, str]:
+    def _declared(self, node: Node, named: Mapping[str, Any]) -> dict[str, str]:
         """What the step's options and parameters add: files, variables, a version, values that are not plain."""
+        for name in named:
+            self._follow(syntax.Use(name), named, node)
         self._named |= dict.fromkeys(self._options.extra_files, True)
         for name in self._options.variables:
             self._link_variable(name, node)
@@ -347,9 +352,8 @@ class _Walk:
         is_told = bool(definition and file and file.tells(made))
         later = live.set_later(made, file.summary(definition).attributes if file and definition else frozenset())
         for name, value in {**later, **({} if is_told else live.untold(made))}.items():
-            text = (
-                "defaults" if name.startswith("defaults ") else None
-            )  # without the names of parameters: maybe a secret
+            # without the names of parameters: maybe a secret
+            text = "defaults" if name.startswith("defaults ") else None
             self._value(node, name, value, f"{node.label}.{name.removeprefix('attribute ')}", text)
 
     def _class_attributes(
@@ -362,10 +366,8 @@ class _Walk:
                 continue
             functions = [item for item in live.methods_of(value) if not is_inside(item, definition, file)]
             for index, function in enumerate(functions):
-                made_by_library = name.startswith("__") and inspect.unwrap(function).__code__.co_filename.startswith(
-                    "<"
-                )
-                if not (made_by_library and definition is not None):
+                is_made = inspect.unwrap(function).__code__.co_filename.startswith("<")  # by a library
+                if not (name.startswith("__") and is_made and definition is not None):
                     node.links[f"attribute {name} {index}"] = self._token(function)
             if isinstance(value, functools.singledispatchmethod):
                 node.links[f"attribute {name}"] = self._token(value.dispatcher)
@@ -412,6 +414,8 @@ class _Walk:
             node.links[use.root] = self._token(module) if module is not None else "missing"
         elif use.root == "__import__":
             self._dynamic_import(use, names, node, is_traced=False)
+        elif use.root == "getattr" and use.how == "plain":
+            self._looks.at_any_attribute = True
         elif isinstance(patched := getattr(builtins, use.root), types.FunctionType):
             node.links[use.root] = self._token(patched)
 
@@ -437,8 +441,14 @@ class _Walk:
             self._environment_variable(use, node)
         elif found is importlib.import_module:
             self._dynamic_import(use, scope, node, is_traced=True)
+        elif found is PROCESS_ENVIRONMENT:
+            self._opaque[f"{node.label} reads the environment that the process began with: ask os.environ"] = None
         elif found is sys.modules or found is importlib.__import__:
             self._dynamic_import(use, scope, node, is_traced=False)
+        elif doors.is_locate(found):
+            self._located(use, scope, node)
+        elif doors.is_any_attribute(found, use.literal):
+            self._looks.at_any_attribute = True
         elif isinstance(found, types.ModuleType | type | types.FunctionType | Step | Metric | Pipeline):
             self._told.known_as.setdefault(id(found), name)
             node.links[name] = self._token(found)
@@ -491,24 +501,33 @@ class _Walk:
     def _dynamic_import(self, use: syntax.Use, scope: Mapping[str, Any], node: Node, *, is_traced: bool) -> None:
         """An import by a computed name: the module if the name is known, else what the run shows, else all."""
         if use.literal and use.how != "in":
-            level = len(use.literal) - len(use.literal.lstrip("."))
-            package = str(scope.get("__package__") or "")
-            name = importlib.util.resolve_name(use.literal, package) if level and package else use.literal
-            node.links[f"import {use.literal if not self._owners.is_project_module(name) else ''}"] = self._imported(
-                name
-            )
+            name = doors.absolute_name(use.literal, str(scope.get("__package__") or ""))
+            link = "import " if self._owners.is_project_module(name) else f"import {use.literal}"
+            node.links[link] = self._imported(name)
             return
         self._is_dynamic = True
         if is_traced:
             return
+        node.links["import of any module"] = self._any_module()
+
+    def _any_module(self) -> str:
+        """Stands for the texts of all modules of the project."""
         every = {}
         for path in self._owners.project_files():
             file = self._sources.of_file(path)
             if file is not None:
                 self._saw(file, file.tree)
                 every[str(path.relative_to(self._root))] = _sha(file.summary(file.tree).text)
-        node.links["import of any module"] = _sha(repr(sorted(every.values())))
         self._values.update({f"module {name}": value[:16] for name, value in every.items()})
+        return _sha(repr(sorted(every.values())))
+
+    def _located(self, use: syntax.Use, scope: Mapping[str, Any], node: Node) -> None:
+        """`pydoc.locate`: a thing by its dotted path, or any."""
+        first, *rest = use.literal.split(".")
+        if not use.literal:
+            self._dynamic_import(use, scope, node, is_traced=False)
+        elif (found := doors.modules_on(use.literal)) is not None:
+            self._follow_attributes(syntax.Use(first, tuple(rest)), found, scope, node)
 
     def _local_imports(
         self, definition: ast.AST, told: Summary, scope: Mapping[str, Any], node: Node
@@ -519,20 +538,17 @@ class _Walk:
         for module, level, name, alias in told.imports:
             if level == 0 and not self._owners.is_project_module(module):
                 self._reach(self._owners.of_root(module.partition(".")[0]))
+                if (door := doors.imported_here(module, name)) is not None:
+                    bound[alias] = door
                 earlier = node.links.get(f"import {alias}", "")  # the same name in another branch
                 node.links[f"import {alias}"] = f"{earlier} {module}:{name}".strip()
                 continue
             try:
-                full = importlib.util.resolve_name("." * level + module, package) if level else module
-                made = importlib.import_module(full)
+                made = doors.bound_by(module, level, name, alias, package)
                 if name == "*":
                     node.links[f"import *{len(node.links)}"] = self._token(made)
-                elif not name:
-                    bound[alias] = made if alias != module.partition(".")[0] else sys.modules[alias]
-                elif hasattr(made, name):
-                    bound[alias] = getattr(made, name)
                 else:
-                    bound[alias] = importlib.import_module(f"{full}.{name}")
+                    bound[alias] = made
             except ImportError:
                 node.links[f"import {alias}"] = "missing"
             if alias in bound and alias not in told.roots and not isinstance(definition, ast.Module):
@@ -576,10 +592,7 @@ class _Walk:
     def _saw(self, file: SourceFile, definition: ast.AST) -> None:
         if file.digest:
             self._files[file.path] = file.digest
-        whole = isinstance(definition, ast.Module)
-        first = min([getattr(definition, "lineno", 0), *(d.lineno for d in getattr(definition, "decorator_list", ()))])
-        lines = (0, 0) if whole else (first, getattr(definition, "end_lineno", None) or 0)
-        self._covers.setdefault(file.path, set()).add(lines)
+        self._covers.setdefault(file.path, set()).add(syntax.lines_of(definition))
 
 
 def _sha(text: str) -> str:

@@ -37,6 +37,7 @@ class Looks:
     def __init__(self) -> None:
         self.at_text = False
         self.at_subclasses = False
+        self.at_any_attribute = False
         self._at_levels = False
         self._at_logging = False
         self._has_words = False

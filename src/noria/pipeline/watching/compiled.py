@@ -5,6 +5,9 @@ runs, their readers are stood in for: the path, the folder or the pattern that o
 A folder and a pattern are gone through in Python, where the watch sees which folders are listed, so that a
 new file counts too. A library that the step itself imports is met when it is imported.
 
+Some of them look up names in the frame of their caller: the tables in a query of DuckDB, `@LIMIT` in one of
+pandas. So a stand-in calls its reader as if from the caller's own frame (`callers.py`), and the names are told.
+
 Not met: a compiled function that the project has taken out of its library before (`from pyarrow.csv import
 read_csv`), and what is opened by other ways, such as the file systems of `pyarrow.fs`.
 """
@@ -19,12 +22,13 @@ import re
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from types import CodeType, MethodType
+from types import CodeType, FrameType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
+from noria.pipeline.watching.callers import call_from, is_scanned, words
 
 if TYPE_CHECKING:
     import glob
@@ -37,6 +41,10 @@ FILES_LIMIT = 10_000
 """So many files of one folder or pattern are looked at."""
 Told = Callable[[str, str], None]
 """Takes the library's name and a file that is about to be read; "" for none that has a name."""
+Named = Callable[[Iterable[str], FrameType, Callable[[Any], bool]], None]
+"""Takes names that are about to be looked up in the frames from one on, and which of their values count."""
+Look = Callable[[tuple[Any, ...], Mapping[str, Any], FrameType], None]
+"""Takes what a stand-in is called with, and the frame that calls it."""
 
 _KINDS = ("csv", "parquet", "ipc", "ndjson", "json", "avro", "delta", "ipc_stream", "csv_batched", "ipc_schema")
 READERS: Mapping[str, tuple[str, ...]] = {
@@ -62,6 +70,12 @@ READERS: Mapping[str, tuple[str, ...]] = {
 }
 """The readers of each module; `Class.__init__` is a class that opens a file when it is made."""
 _SQL = frozenset({"sql", "query", "execute", "executemany", "from_query"})
+NAMERS: Mapping[str, tuple[str, ...]] = {
+    "pandas.core.computation.scope": ("Scope.resolve",),
+    "numexpr": ("evaluate", "validate"),
+    "numexpr.necompiler": ("evaluate",),
+}
+"""What looks up names of its caller, and reads no file; not what counts the frames up to a caller further away."""
 _OPENED = frozenset({"memory_map", "OSFile"})
 _NAMED = ("source", "where", "path", "path_or_paths", "input_file", "database", "path_or_buffer", "metadata_path")
 _QUOTED = re.compile(r"'([^'\n]{1,1024})'|\"([^\"\n]{1,1024})\"")
@@ -70,15 +84,16 @@ _QUOTED = re.compile(r"'([^'\n]{1,1024})'|\"([^\"\n]{1,1024})\"")
 class Readers:
     """Stand-ins for the readers of the libraries that are loaded, for as long as a watch goes on."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, told: Told, named: Named) -> None:
+        self._told, self._named = told, named
         self._kept: list[tuple[Any, str, Any]] = []
         self._codes: dict[CodeType, str] = {}
+        self._namers: dict[CodeType, str] = {}
         self._finder = _Finder(self._stand_in)
 
     def install(self) -> None:
         """Stand in for what is loaded, and for what will be."""
-        for name in READERS:
+        for name in (*READERS, *NAMERS):
             if name in sys.modules:
                 self._stand_in(sys.modules[name])
         sys.meta_path.insert(0, self._finder)
@@ -102,21 +117,58 @@ class Readers:
                 return name
         return ""
 
+    def looks_anywhere(self, ran: Set[CodeType], libraries: Mapping[str, object]) -> bool:
+        """Whether something looked up names of its caller without being asked through its stand-in."""
+        return any(code in ran and library not in libraries for code, library in self._namers.items())
+
     def _stand_in(self, module: Any) -> None:
-        for name in READERS[module.__name__]:
+        for name in (*READERS.get(module.__name__, ()), *NAMERS.get(module.__name__, ())):
             owner, _, attribute = name.rpartition(".")
             place = vars(module).get(owner) if owner else module
             found = vars(place).get(attribute) if place is not None else None
             if found is None or isinstance(found, _Reader):
                 continue
-            told = f"{module.__name__}.{owner or name}".replace(".core.", ".")
-            code = getattr(inspect.unwrap(found), "__code__", None)
-            if code is not None:
-                self._codes[code] = told
-            places = _of_sql if module.__name__ == "duckdb" and attribute in _SQL else _of_arguments
-            places = _of_opened if module.__name__ == "pyarrow" and name in _OPENED else places
-            setattr(place, attribute, _Reader(found, self._looked, told, places, is_method=bool(owner)))
+            is_reader = module.__name__ in READERS
+            look = (self._reader if is_reader else self._namer)(module.__name__, name, found)
+            setattr(place, attribute, _Reader(found, look))
             self._kept.append((place, attribute, found))
+
+    def _reader(self, module: str, name: str, found: Any) -> Look:
+        """What is done before a reader is called."""
+        owner, _, attribute = name.rpartition(".")
+        told = f"{module}.{owner or name}".replace(".core.", ".")
+        code = getattr(inspect.unwrap(found), "__code__", None)
+        if code is not None:
+            self._codes[code] = told
+        is_sql = module == "duckdb" and attribute in _SQL
+        places = _of_opened if module == "pyarrow" and name in _OPENED else _of_sql if is_sql else _of_arguments
+
+        def look(given: tuple[Any, ...], named: Mapping[str, Any], caller: FrameType) -> None:
+            given = given[bool(owner) :]
+            self._looked(told, list(places(given, named)))
+            if is_sql:
+                queries = (text for text in (*given, *named.values()) if isinstance(text, str))
+                self._named(words(queries), caller, is_scanned)
+
+        return look
+
+    def _namer(self, module: str, name: str, found: Any) -> Look:
+        """What is done before a function is called that looks up names of its caller."""
+        self._namers[found.__code__] = library = module.partition(".")[0]
+
+        def resolved(given: tuple[Any, ...], named: Mapping[str, Any], caller: FrameType) -> None:
+            scope, key, *more = (*given, *named.values())
+            self._told(library, "")
+            if any(more) or not scope.has_resolvers:  # else it is the name of a column
+                self._named((key,), caller, _any)
+
+        def evaluated(given: tuple[Any, ...], named: Mapping[str, Any], caller: FrameType) -> None:
+            text = given[0] if given else named.get("ex", "")
+            local = given[1] if len(given) > 1 else named.get("local_dict")
+            self._told(library, "")
+            self._named(words([str(text)]) - {*(local or ())}, caller, _any)
+
+        return resolved if name == "Scope.resolve" else evaluated
 
     def _looked(self, name: str, places: list[str]) -> None:
         library = name.partition(".")[0]
@@ -129,22 +181,14 @@ class Readers:
 class _Reader:
     """A reader with a look at what it is asked for. What is pickled is the reader itself."""
 
-    def __init__(
-        self,
-        inner: Any,
-        looked: Callable[[str, list[str]], None],
-        name: str,
-        places: Callable[[tuple[Any, ...], Mapping[str, Any]], Iterator[str]],
-        *,
-        is_method: bool,
-    ) -> None:
+    def __init__(self, inner: Any, look: Look) -> None:
         functools.update_wrapper(self, inner, updated=())
-        self._inner, self._looked, self._name, self._places = inner, looked, name, places
-        self._is_method = is_method
+        self._inner, self._look = inner, look
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        self._looked(self._name, list(self._places(given[self._is_method :], named)))
-        return self._inner(*given, **named)
+        caller = sys._getframe(1)
+        self._look(given, named, caller)
+        return call_from(caller, functools.partial(self._inner, *given, **named))
 
     def __get__(self, made: Any, owner: type | None = None) -> Any:
         return self if made is None else MethodType(self, made)
@@ -172,7 +216,9 @@ class _Finder:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """The spec that the other finders give, with our look at the module behind its execution."""
         asking = (threading.get_ident(), name)
-        if name not in READERS or asking in self._asking:  # another finder goes through all of them too
+        if (
+            name not in READERS and name not in NAMERS
+        ) or asking in self._asking:  # another finder goes through all of them too
             return None
         self._asking.add(asking)
         try:
@@ -196,6 +242,10 @@ class _Finder:
                 self._stand_in(module)
 
         loader.exec_module = executed
+
+
+def _any(_value: Any) -> bool:
+    return True
 
 
 def _of_arguments(given: tuple[Any, ...], named: Mapping[str, Any]) -> Iterator[str]:

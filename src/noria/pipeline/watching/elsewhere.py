@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 else:
     tempfile = lazy("tempfile")
 
-__all__ = ["Reporter", "Spool"]
+__all__ = ["Reporter", "Spool", "end_loky_workers"]
 
 _COUNT = itertools.count()
 
@@ -66,3 +67,11 @@ class Reporter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._begin, self._given
+
+
+def end_loky_workers() -> None:
+    """Workers that loky keeps for the next call were begun by another step, and tell its watch: new ones are begun."""
+    for name in ("joblib.externals.loky.reusable_executor", "loky.reusable_executor"):
+        kept = getattr(sys.modules.get(name), "_executor", None)
+        if kept is not None:
+            kept.shutdown(wait=True)

@@ -42,22 +42,26 @@ _OF_SESSIONS_BEGIN = (
 class Trace:
     """What one step was seen to do; plain values, so that a worker can send it home.
 
-    `files` has (path, stamp when it was opened, None if it was not there), `folders` those that were
-    listed with their time then, `modules` what was imported by name, `code` (file, qualified name,
-    first line) of project code that ran, `variables` (name, sha-256 of the value), `stats` (path,
-    whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a "link"), `made` the files
-    that it wrote anew with their stamps at its end, `asked` what of
-    its surroundings it asked for, `lookups` what of the import system and the process, `notes` what cannot be
-    checked later, `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
+    `files` has (path, stamp when it was opened, None if it was not there), `folders` those that were listed with
+    their time then, `searched` those that were gone through for one of the `patterns`, `modules` what was imported
+    by name, `code` (file, qualified name, first line) of project code that ran, `variables` (name, sha-256 of the
+    value), `stats` (path, whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a
+    "link"), `made` the files that it wrote anew with their stamps at its end, `asked` what of its surroundings it
+    asked for, `lookups` what of the import system and the process, `names` which names of modules a library looked
+    up by its caller's frame (module:name; `EVERY` where that cannot be told), `notes` what cannot be checked later,
+    `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
     """
 
     files: tuple[tuple[str, Stamp | None], ...] = ()
     folders: tuple[tuple[str, int], ...] = ()
+    searched: tuple[tuple[str, int], ...] = ()
+    patterns: tuple[tuple[str, str, str], ...] = ()
     modules: tuple[str, ...] = ()
     code: tuple[tuple[str, str, int], ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     asked: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     stats: tuple[tuple[str, str], ...] = ()
     made: tuple[tuple[str, Stamp], ...] = ()
     notes: tuple[str, ...] = ()
@@ -77,11 +81,14 @@ def trace_from(document: Mapping[str, Any]) -> Trace:
         files=tuple((name, None if stamp is None else tuple(stamp)) for name, stamp in document["files"]),
         code=tuple((file, name, line) for file, name, line in document["code"]),
         folders=tuple((name, int(changed)) for name, changed in document["folders"]),
+        searched=tuple((name, int(changed)) for name, changed in document.get("searched", ())),
+        patterns=tuple((how, pattern, folder) for how, pattern, folder in document.get("patterns", ())),
         variables=tuple((name, value) for name, value in document["variables"]),
         stats=tuple((name, what) for name, what in document["stats"]),
         made=tuple((name, tuple(stamp)) for name, stamp in document.get("made", ())),
         unseen=tuple(document.get("unseen", ())),
         lookups=tuple(document.get("lookups", ())),
+        names=tuple(document.get("names", ())),
         blind=document["blind"],
         began_ns=document["began_ns"],
         **{name: tuple(document[name]) for name in lists},

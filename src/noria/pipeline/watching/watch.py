@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -33,12 +33,15 @@ from typing import TYPE_CHECKING, Any
 from noria.core.frozen import slotted
 from noria.core.lazy import lazy
 from noria.pipeline.sources import is_own_file
+from noria.pipeline.watching.askers import is_asked_by_library, is_asked_for
+from noria.pipeline.watching.callers import is_walker, names_of_modules
 from noria.pipeline.watching.calls import calls
 from noria.pipeline.watching.compiled import Readers
 from noria.pipeline.watching.digests import Stamp, absolute, stamp_of
-from noria.pipeline.watching.elsewhere import Reporter, Spool
+from noria.pipeline.watching.elsewhere import Reporter, Spool, end_loky_workers
 from noria.pipeline.watching.lookups import Lookups
 from noria.pipeline.watching.making import paths_in, stamped, was_changed
+from noria.pipeline.watching.patterns import Pattern, pattern_of, shown
 from noria.pipeline.watching.starts import STARTS, program_of, unseen
 from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, Trace, is_of_process, variable_digest
 from noria.store.disk import devices
@@ -66,11 +69,13 @@ _PATH_MODULES = (
     ),
     *("shutil.py", "<frozen genericpath>", "<frozen posixpath>", "<frozen os>"),
 )
-_WHETHER = frozenset(
-    {"exists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink", "is_mount", "glob", "walk"}
-    | {"mkdir", "makedirs", "copytree", "rmtree", "move"}
+_WHETHER = (
+    *("exists", "isfile", "isdir", "islink", "is_file", "is_dir", "is_symlink", "is_mount", "glob", "rglob"),
+    *("_iglob", "walk", "mkdir", "makedirs", "copytree", "rmtree", "move"),
 )
 """What asks no more of a file or folder than whether it is there and which of both it is."""
+_PARTS = {**dict.fromkeys(_WHETHER, "there"), "getsize": "size", "getmtime": "time"}
+"""Which part of a look at a file those use that look for somebody else."""
 
 
 @slotted
@@ -87,6 +92,8 @@ class Watch:
     written: dict[str, None] = field(default_factory=dict)
     made: dict[str, None] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
+    searched: dict[str, int] = field(default_factory=dict)
+    patterns: dict[str, Pattern] = field(default_factory=dict)
     modules: dict[str, None] = field(default_factory=dict)
     codes: set[CodeType] = field(default_factory=set)
     code: dict[str, tuple[str, str, int]] = field(default_factory=dict)
@@ -94,6 +101,7 @@ class Watch:
     asked: dict[str, None] = field(default_factory=dict)
     lookups: dict[str, None] = field(default_factory=dict)
     stats: dict[str, None] = field(default_factory=dict)
+    names: dict[str, None] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
     unseen: dict[str, None] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
@@ -120,6 +128,8 @@ class Watch:
     def ran(self, code: CodeType) -> None:
         """A code object ran."""
         self.codes.add(code)
+        if self.is_elsewhere and is_walker(code, self.own):
+            self.add("names", EVERY)
         if self.is_elsewhere and self.own(code.co_filename):
             place = (code.co_filename, code.co_qualname, code.co_firstlineno)
             self.add("code", repr(place), place)
@@ -147,15 +157,21 @@ class Watch:
             for item in self.codes
             if self.own(item.co_filename)
         }
+        is_walked = any(is_walker(item, self.own) for item in self.codes)
+        is_walked |= _hooks().readers.looks_anywhere(self.codes, self.libraries)
+        walked = {EVERY: None} if is_walked else {}
         looks = [(name, what) for what, _, name in (item.partition(" ") for item in self.stats)]
         return Trace(
             files=tuple(self.files.items()),
             folders=tuple(self.folders.items()),
+            searched=tuple(self.searched.items()),
+            patterns=tuple(sorted(self.patterns.values())),
             modules=tuple(self.modules),
             code=tuple(sorted(code | {*self.code.values()})),
             variables=tuple(sorted(self.variables.items())),
             asked=tuple(sorted(self.asked)),
             lookups=tuple(sorted(self.lookups)),
+            names=tuple(sorted({**self.names, **walked})),
             stats=tuple(sorted(item for item in looks if item[1] != "there" or (item[0], "stat") not in looks)),
             made=tuple(stamped(self.made)),
             notes=tuple(self.notes)[:NOTES],
@@ -200,7 +216,11 @@ class Watch:
         """A folder is about to be listed."""
         name = _of_descriptor(path) if isinstance(path, int) else absolute("." if path is None else path)
         if name and not (name + os.sep).startswith(self.ignored) and not _is_import(name):
-            self.add("folders", name, _changed_ns(name))
+            if (pattern := pattern_of(_path_frames())) is not None:
+                self.add("patterns", shown(*pattern), pattern)
+                self.add("searched", name, _changed_ns(name))
+            else:
+                self.add("folders", name, _changed_ns(name))
 
     def looked(self, path: Any, what: str) -> None:
         """Something about a file is asked for, beside its content."""
@@ -220,9 +240,19 @@ def _owner(root: Path) -> Callable[[str], bool]:
 
     @functools.lru_cache(maxsize=10_000)
     def is_own(file: str) -> bool:
-        return not file.startswith("<") and is_own_file(file, root)
+        return bool(file) and not file.startswith("<") and is_own_file(file, root)
 
     return is_own
+
+
+def _path_frames() -> list[FrameType]:
+    """The frames of Python's modules for paths that are at work, innermost first."""
+    found: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.endswith((*_PATH_MODULES, __file__)):
+        found.append(frame)
+        frame = frame.f_back
+    return found
 
 
 def _is_import(name: str) -> bool:
@@ -254,7 +284,7 @@ class _Hooks:
         self._start: Callable[[Any], None] = mp_process.BaseProcess.start
         self._local = threading.local()
         self._fork_exec: Callable[..., Any] = _posixsubprocess.fork_exec
-        self.readers, self._lookups = Readers(self._read), Lookups(self._looked_up)
+        self.readers, self._lookups = Readers(self._read, self._named), Lookups(self._looked_up)
         sys.addaudithook(self._audited)
         os.register_at_fork(before=self._forks, after_in_child=self._forked)
 
@@ -263,7 +293,7 @@ class _Hooks:
         with self._lock:
             if not self.watches:
                 self._start = mp_process.BaseProcess.start
-                _end_loky_workers()
+                end_loky_workers()
                 stands: Any = {"stat": self._looked, "access": self._asked, "readlink": self._linked}
                 stands |= {"open": self._opened_in, "lstat": self._looked_itself}
                 stands |= {name: self._attribute_of(inner) for name, inner in self._attributes.items()}
@@ -340,6 +370,12 @@ class _Hooks:
             if file:
                 each.opened(file, os.O_RDONLY)
 
+    def _named(self, names: Iterable[str], frame: FrameType | None, counts: Callable[[Any], bool]) -> None:
+        """Names are about to be looked up in the frames of callers: those of modules are told by it and the name."""
+        for each in self.watches:
+            for name in names_of_modules(names, frame, each.own, counts):
+                each.add("names", name)
+
     def _looked_up(self, what: str, file: str) -> None:
         for each in self.watches:
             if each.own(file):
@@ -404,7 +440,7 @@ class _Hooks:
             what = "there" if asker == "lexists" else "link"
         for each in self.watches:
             if frame is not None and each.own(frame.f_code.co_filename):
-                each.looked(path, "there" if what == "stat" and asker in _WHETHER else what)
+                each.looked(path, _PARTS.get(asker, what) if what == "stat" else what)
 
     def _imported(self, name: str, package: str | None = None, level: int = 0) -> Any:
         """What `importlib.import_module` calls, also for a module that is loaded already."""
@@ -493,9 +529,6 @@ def _ignored(state: Path) -> tuple[str, ...]:
 
 
 _Plain: Any = type(os.environ)
-_OF_WORKERS = ("joblib", "loky", "ray", "multiprocess", "threadpoolctl", "torch", "noria")
-"""Packages that hand the environment on to processes, or ask for what they themselves set in it."""
-_FOLDERS = (("purelib", "platlib"), ("stdlib", "platstdlib"))
 _THROUGH = ("<frozen os>", "<frozen _collections_abc>", "<frozen posixpath>", os.__file__, posixpath.__file__)
 
 
@@ -518,11 +551,11 @@ class _NotedEnviron(_Plain):  # type: ignore[misc]  # the class of os.environ ha
 
     def _noted(self, name: str) -> None:
         frame: FrameType | None = sys._getframe(2)
-        while frame is not None and frame.f_code.co_filename in _THROUGH:
+        while frame is not None and (frame.f_code.co_filename in _THROUGH or is_asked_for(frame.f_code)):
             frame = frame.f_back
         if frame is not None:
             file = frame.f_code.co_filename
-            is_for_project = not is_of_process(name) and _is_asked_by_library(frame)
+            is_for_project = not is_of_process(name) and is_asked_by_library(frame)
             for each in _hooks().watches:
                 is_own = file.startswith("<ipython") or each.own(file)
                 if is_own:
@@ -530,29 +563,6 @@ class _NotedEnviron(_Plain):  # type: ignore[misc]  # the class of os.environ ha
                 elif is_for_project and name not in each.given:
                     what = EVERY_SETTING if name == EVERY else name
                     each.add("variables", what, variable_digest(what, self))
-
-
-@functools.cache
-def _is_library(file: str) -> bool:
-    """Whether a file is of an installed package that a project may let read its settings, not of Python or Noria."""
-    if file.startswith(("<", str(Path(__file__).resolve().parents[2]) + os.sep)):
-        return False
-    paths = sysconfig.get_paths()
-    installed, python = ([absolute(paths[name]) + os.sep for name in names] for names in _FOLDERS)
-    if file.startswith(tuple(installed)):
-        return not file.startswith(tuple(folder + name for folder in installed for name in _OF_WORKERS))
-    return not file.startswith(tuple(python))
-
-
-def _is_asked_by_library(frame: FrameType | None) -> bool:
-    """Whether a library asks for what the project wants to know: not while it is imported, nor to start workers."""
-    if frame is None or not _is_library(frame.f_code.co_filename):
-        return False
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return False
-        frame = frame.f_back
-    return True
 
 
 def _changed_ns(folder: str) -> int:
@@ -577,11 +587,3 @@ def _of_database(name: Any) -> Any:
         parts = urllib.parse.urlsplit(text)
         text = "" if "mode=memory" in parts.query else urllib.parse.unquote(parts.path)
     return "" if text in (":memory:", "") else text
-
-
-def _end_loky_workers() -> None:
-    """Workers that loky keeps for the next call were begun by another step, and tell its watch: new ones are begun."""
-    for name in ("joblib.externals.loky.reusable_executor", "loky.reusable_executor"):
-        kept = getattr(sys.modules.get(name), "_executor", None)
-        if kept is not None:
-            kept.shutdown(wait=True)
