@@ -110,6 +110,37 @@ def test_going_back_to_an_older_parameter_makes_its_file_again(ws: Workspace, ma
     assert (play.root / "mid.txt").read_text() == "1"
 
 
+WRITERS = {
+    "pandas": ("import pandas as pd", "pd.DataFrame({'k': [k]}).to_parquet(OUT)"),
+    "polars": ("import polars as pl", "pl.DataFrame({'k': [k]}).write_parquet(OUT)"),
+    "duckdb": ("import duckdb", "duckdb.sql(f\"copy (select {k} as k) to '{OUT}' (format parquet)\")"),
+    "pyarrow": (
+        "import pyarrow as pa\nimport pyarrow.dataset as ds",
+        "ds.write_dataset(pa.table({'k': [k]}), OUT, format='parquet', existing_data_behavior='delete_matching')",
+    ),
+    "arrays": ("import numpy as np", "np.save(OUT, np.array([k]))"),
+}
+
+
+@pytest.mark.parametrize("library", WRITERS)
+def test_what_a_compiled_library_wrote_is_made_again(library: str, ws: Workspace) -> None:
+    """The writer's result says nothing of the file, and its path is a constant of the module."""
+    first, write = WRITERS[library]
+    text = (
+        f"from pathlib import Path\n{first}\nimport noria as nr\n\nOUT = Path(__file__).parent / 'out.npy'\n\n\n"
+        f"@nr.step\ndef make(k: int = 1) -> int:\n    {write}\n    return 0\n\n\n"
+        "@nr.step\ndef use(made: int) -> str:\n"
+        "    files = [OUT] if OUT.is_file() else sorted(OUT.rglob('*.parquet'))\n"
+        "    return str([each.read_bytes() for each in files])\n\n\n"
+        "@nr.pipeline\ndef flow():\n    use(make())\n"
+    )
+    play = Plays(ws, text, Manner(executor="inline"))
+    one, two, again, same = (play(k=k)[0] for k in (1, 2, 1, 1))
+    assert one != two
+    assert again == same == one
+    assert play(k=1)[1] == {"make": "cached", "use": "cached"}
+
+
 def test_a_file_that_is_gone_is_made_again(ws: Workspace, manner: Manner) -> None:
     play = Plays(ws, WRITES, manner)
     play()

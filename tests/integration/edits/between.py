@@ -71,6 +71,38 @@ CASES = {
     "writer edited, Parquet of a given path": Case(
         two(f"{FRAME}.to_parquet(TABLE)\nreturn str(TABLE)", "pd.read_parquet(made).a[0]"), V2
     ),
+    "writer edited, Parquet by polars": Case(
+        two(
+            f"import polars as pl\npl.from_pandas({FRAME}).write_parquet(TABLE)\nreturn 0",
+            "pd.read_parquet(TABLE).a[0]",
+        ),
+        V2,
+    ),
+    "writer edited, Parquet by DuckDB": Case(
+        two(
+            "import duckdb\nduckdb.sql(f\"copy (select 'v1' as a) to '{TABLE}' (format parquet)\")\nreturn 0",
+            "pd.read_parquet(TABLE).a[0]",
+        ),
+        V2,
+    ),
+    "Parquet file removed": Case(
+        two(f"{FRAME}.to_parquet(TABLE)\nreturn 0", "pd.read_parquet(TABLE).a[0]"),
+        change=lambda scene: (scene.root / "out" / "table.parquet").unlink(),
+    ),
+    "Parquet file by polars removed": Case(
+        two(
+            f"import polars as pl\npl.from_pandas({FRAME}).write_parquet(TABLE)\nreturn 0",
+            "pd.read_parquet(TABLE).a[0]",
+        ),
+        change=lambda scene: (scene.root / "out" / "table.parquet").unlink(),
+    ),
+    "Parquet file by DuckDB removed": Case(
+        two(
+            "import duckdb\nduckdb.sql(f\"copy (select 'v1' as a) to '{TABLE}' (format parquet)\")\nreturn 0",
+            "pd.read_parquet(TABLE).a[0]",
+        ),
+        change=lambda scene: (scene.root / "out" / "table.parquet").unlink(),
+    ),
     "writer edited, folder read": Case(
         two("(HERE / 'out' / 'v1.txt').write_text('x')\nreturn 0", "sorted(os.listdir(HERE / 'out'))"), V2
     ),

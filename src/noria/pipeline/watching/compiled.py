@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.core.lazy import lazy
 from noria.pipeline.watching.callers import call_from, is_scanned, words
+from noria.pipeline.watching.writers import WRITERS, written, written_by_sql
 
 if TYPE_CHECKING:
     import glob
@@ -76,6 +77,7 @@ NAMERS: Mapping[str, tuple[str, ...]] = {
     "numexpr.necompiler": ("evaluate",),
 }
 """What looks up names of its caller, and reads no file; not what counts the frames up to a caller further away."""
+_MODULES = frozenset({*READERS, *NAMERS, *WRITERS})
 _OPENED = frozenset({"memory_map", "OSFile"})
 _NAMED = ("source", "where", "path", "path_or_paths", "input_file", "database", "path_or_buffer", "metadata_path")
 _QUOTED = re.compile(r"'([^'\n]{1,1024})'|\"([^\"\n]{1,1024})\"")
@@ -84,8 +86,8 @@ _QUOTED = re.compile(r"'([^'\n]{1,1024})'|\"([^\"\n]{1,1024})\"")
 class Readers:
     """Stand-ins for the readers of the libraries that are loaded, for as long as a watch goes on."""
 
-    def __init__(self, told: Told, named: Named) -> None:
-        self._told, self._named = told, named
+    def __init__(self, told: Told, named: Named, placed: Callable[[str], None]) -> None:
+        self._told, self._named, self._placed = told, named, placed
         self._kept: list[tuple[Any, str, Any]] = []
         self._codes: dict[CodeType, str] = {}
         self._namers: dict[CodeType, str] = {}
@@ -93,7 +95,7 @@ class Readers:
 
     def install(self) -> None:
         """Stand in for what is loaded, and for what will be."""
-        for name in (*READERS, *NAMERS):
+        for name in _MODULES:
             if name in sys.modules:
                 self._stand_in(sys.modules[name])
         sys.meta_path.insert(0, self._finder)
@@ -122,16 +124,28 @@ class Readers:
         return any(code in ran and library not in libraries for code, library in self._namers.items())
 
     def _stand_in(self, module: Any) -> None:
-        for name in (*READERS.get(module.__name__, ()), *NAMERS.get(module.__name__, ())):
+        for name, kind in self._kinds(module.__name__):
             owner, _, attribute = name.rpartition(".")
             place = vars(module).get(owner) if owner else module
             found = vars(place).get(attribute) if place is not None else None
             if found is None or isinstance(found, _Reader):
                 continue
-            is_reader = module.__name__ in READERS
-            look = (self._reader if is_reader else self._namer)(module.__name__, name, found)
-            setattr(place, attribute, _Reader(found, look))
+            setattr(place, attribute, _Reader(found, kind(module.__name__, name, found)))
             self._kept.append((place, attribute, found))
+
+    def _kinds(self, module: str) -> Iterator[tuple[str, Callable[[str, str, Any], Look]]]:
+        yield from ((name, self._reader) for name in READERS.get(module, ()))
+        yield from ((name, self._namer) for name in NAMERS.get(module, ()))
+        yield from ((name, self._writer) for name in WRITERS.get(module, ()))
+
+    def _writer(self, _module: str, name: str, _found: Any) -> Look:
+        """What is done before a writer is called."""
+
+        def look(given: tuple[Any, ...], named: Mapping[str, Any], _caller: FrameType) -> None:
+            for place in written(given["." in name :], named):
+                self._placed(place)
+
+        return look
 
     def _reader(self, module: str, name: str, found: Any) -> Look:
         """What is done before a reader is called."""
@@ -145,9 +159,11 @@ class Readers:
 
         def look(given: tuple[Any, ...], named: Mapping[str, Any], caller: FrameType) -> None:
             given = given[bool(owner) :]
+            queries = [text for text in (*given, *named.values()) if isinstance(text, str)] if is_sql else []
+            for place in (place for text in queries for place in written_by_sql(text)):
+                self._placed(place)
             self._looked(told, list(places(given, named)))
             if is_sql:
-                queries = (text for text in (*given, *named.values()) if isinstance(text, str))
                 self._named(words(queries), caller, is_scanned)
 
         return look
@@ -216,9 +232,7 @@ class _Finder:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """The spec that the other finders give, with our look at the module behind its execution."""
         asking = (threading.get_ident(), name)
-        if (
-            name not in READERS and name not in NAMERS
-        ) or asking in self._asking:  # another finder goes through all of them too
+        if name not in _MODULES or asking in self._asking:  # another finder goes through all of them too
             return None
         self._asking.add(asking)
         try:

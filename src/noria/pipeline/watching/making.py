@@ -2,7 +2,7 @@
 
 A result says little of a file beside it, which a later step reads. So what a step made is kept with
 its result as a condition: where such a file was altered or taken away, the step makes it again.
-Not seen: a file that a compiled library writes and neither the code nor the result names.
+Not seen: a file of compiled code that is not among `writers.py` and that the result does not name.
 """
 
 from __future__ import annotations

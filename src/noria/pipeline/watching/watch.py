@@ -200,7 +200,7 @@ class Watch:
             self.add("files", name, stamp)
 
     def placed(self, path: Any) -> None:
-        """A file or folder is about to be renamed into its place."""
+        """A file or folder is about to be put into its place as a whole."""
         name = absolute(path)
         if name not in self.files and not name.startswith(self.ignored):
             self.add("written", name)
@@ -284,7 +284,7 @@ class _Hooks:
         self._start: Callable[[Any], None] = mp_process.BaseProcess.start
         self._local = threading.local()
         self._fork_exec: Callable[..., Any] = _posixsubprocess.fork_exec
-        self.readers, self._lookups = Readers(self._read, self._named), Lookups(self._looked_up)
+        self.readers, self._lookups = Readers(self._read, self._named, self._placed), Lookups(self._looked_up)
         sys.addaudithook(self._audited)
         os.register_at_fork(before=self._forks, after_in_child=self._forked)
 
@@ -369,6 +369,11 @@ class _Hooks:
             each.add("libraries", library)
             if file:
                 each.opened(file, os.O_RDONLY)
+
+    def _placed(self, file: Any) -> None:
+        """A file or folder is about to be written by a compiled library, or renamed into its place."""
+        for each in self.watches:
+            each.placed(file)
 
     def _named(self, names: Iterable[str], frame: FrameType | None, counts: Callable[[Any], bool]) -> None:
         """Names are about to be looked up in the frames of callers: those of modules are told by it and the name."""
@@ -459,8 +464,7 @@ class _Hooks:
             for watch in self.watches:
                 watch.listed(arguments[0])
         elif event == "os.rename":
-            for watch in self.watches:
-                watch.placed(arguments[1])
+            self._placed(arguments[1])
         elif event == "sqlite3.connect":
             for watch in self.watches:
                 if path := _of_database(arguments[0]):
