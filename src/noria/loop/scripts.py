@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -23,9 +24,12 @@ from noria.core.errors import NotFound, ScriptFailed, UsageError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.loop.outcome import ModelLine, Question, model_lines
+from noria.pipeline.code.confidential import HIDDEN, has_secret_name, without_secrets
+from noria.pipeline.watching.trace import is_of_process
 from noria.registry.versions import require_name
 from noria.scripts.capture import Captured, collect
 from noria.scripts.exporting import require_notebook
+from noria.scripts.inner import runs_told
 from noria.scripts.keep import Kept, KeptFile, keep
 from noria.scripts.launch import Ended, follow, prepared, started_with, watched_environment
 from noria.store.failpoint import failpoint
@@ -54,11 +58,23 @@ class FitLine:
 
 
 @frozen(kw_only=True)
+class InnerRun:
+    """A run of a pipeline that the script made itself (`nr.run`), and the model of it, "" without."""
+
+    run: str
+    model: str
+    version: int
+    state: str
+    next: str
+
+
+@frozen(kw_only=True)
 class ScriptReport:
     """Everything that a script did. `ok` is False if a gate said no; `next` is the command to go on with.
 
     `read` and `written` are files by content; `metrics` the last value of each; `models` what became of
-    every model that it left; `notes` what could not be seen, and processes and connections that it opened.
+    every model that it left; `notes` what could not be seen, and processes and connections that it opened; `runs`
+    those of pipelines that it made itself.
     """
 
     run: str
@@ -72,6 +88,7 @@ class ScriptReport:
     models: tuple[ModelLine, ...]
     notes: tuple[str, ...]
     next: str
+    runs: tuple[InnerRun, ...] = ()
 
 
 @verb(permission="loop.run", where="project")
@@ -133,6 +150,7 @@ def perform_script(
             command=_command(path, script, arguments),
             exit_code=ended.code,
             log=log,
+            variables=_variables(started_with()),
         )
         if executed.is_file():
             handle.artifact(f"executed/{path.name}", executed, type="notebook")
@@ -143,8 +161,9 @@ def perform_script(
         models = _shipped(ws, question, captured, path)
         refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
         handle.finish("stopped" if refused else "finished", "; ".join(refused), kept.metrics)
+        runs = tuple(InnerRun(**each) for each in runs_told(folder))
         shutil.rmtree(folder)
-    return _report(handle.run, name, ended, captured, kept, models)
+    return _report(handle.run, name, ended, captured, kept, models, runs)
 
 
 def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
@@ -203,6 +222,16 @@ def _name(ws: Workspace, path: Path) -> str:
     real = path.resolve()
     root = ws.project.root.resolve()
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a script could read, with digits of the digests of their values; no secrets, nor those that
+    are of the session."""
+    return {
+        name: hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        for name, value in sorted(environment.items())
+        if not (is_of_process(name) or has_secret_name(name) or HIDDEN in without_secrets(value))
+    }
 
 
 def _clear(ws: Workspace) -> None:
@@ -281,7 +310,13 @@ def _shipped(ws: Workspace, question: Question, captured: Captured, path: Path) 
 
 
 def _report(
-    run: str, script: str, ended: Ended, captured: Captured, kept: Kept, models: tuple[ModelLine, ...]
+    run: str,
+    script: str,
+    ended: Ended,
+    captured: Captured,
+    kept: Kept,
+    models: tuple[ModelLine, ...],
+    runs: tuple[InnerRun, ...],
 ) -> ScriptReport:
     fits = [fit for fit in captured.fits if fit.is_model] or list(captured.fits)
     lines = tuple(FitLine(name=f.name, rows=f.rows, seconds=f.seconds, params=f.params) for f in fits[:SHOWN_FITS])
@@ -301,7 +336,8 @@ def _report(
         metrics=kept.metrics,
         models=models,
         notes=tuple(notes),
-        next=_next(run, models),
+        next=runs[-1].next if runs and not models else _next(run, models),
+        runs=runs,
     )
 
 

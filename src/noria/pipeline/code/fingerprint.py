@@ -392,6 +392,8 @@ class _Walk:
         if use.root in self._ignored or ".".join((use.root, *use.attrs)) in self._ignored:
             return
         found = scope.get(use.root, _MISSING)
+        if live.is_of_shell(use.root, found):
+            return
         if found is _MISSING:
             self._follow_builtin(use, scope, node)
             return
