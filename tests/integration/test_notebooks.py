@@ -133,6 +133,9 @@ def test_steps_of_cells_are_tracked_and_cached_and_are_the_same_in_the_exported_
     assert done.returncode == 0, done.stderr
     assert "[('split', 'done'), ('train', 'done')]" in done.stdout
     assert "[('split', 'cached'), ('train', 'cached')] 1" in done.stdout
+    assert "small:1 validated" in done.stdout, "the runs that it made, with their model"
+    assert "holds a fitted model" not in done.stdout
+    assert "next: noria deploy small:1" in done.stdout + done.stderr
     runs = json.loads(noria(project, "runs", "--json").stdout)
     assert [each["pipeline"] for each in runs] == ["small", "small", "explore.ipynb"]
     ws = last(project)[0]
@@ -157,6 +160,18 @@ def test_steps_of_cells_are_tracked_and_cached_and_are_the_same_in_the_exported_
     assert noria(project, "export", "notebook", "explore.ipynb", "--force").returncode == 0
     again = json.loads(noria(project, "run", "--json").stdout)
     assert {step["status"] for step in again["steps"]} == {"cached"}
+
+
+def test_a_step_that_opens_a_file_is_the_same_in_the_exported_file(project: Path) -> None:
+    body = "    open('effects.txt', 'a').write('once ')\n    if rows is None:\n        exit(1)\n    return nr.split"
+    cells = [cell.replace("    return nr.split", body) for cell in PIPELINE]
+    notebook(project / "explore.ipynb", cells)
+    done = noria(project, "run", "explore.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert noria(project, "export", "notebook", "explore.ipynb").returncode == 0
+    report = json.loads(noria(project, "run", "--json").stdout)
+    assert {step["status"] for step in report["steps"]} == {"cached"}
+    assert (project / "effects.txt").read_text() == "once "
 
 
 def test_a_cell_exports_the_cells_that_have_run(project: Path) -> None:

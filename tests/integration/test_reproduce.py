@@ -584,6 +584,33 @@ def test_a_step_that_fails_now_is_named_with_why(project: Planted, tmp_path: Pat
     }
 
 
+def test_what_does_not_need_a_step_that_fails_is_done_again_and_is_not_blamed(project: Planted, tmp_path: Path) -> None:
+    path = tmp_path / "needed.txt"
+    path.write_text("5")
+    project.write("return 1")
+    (project.root / "noria.toml").write_text('[project]\nname = "again"\n')
+    (project.root / "pipeline.py").write_text(
+        "from pathlib import Path\n\nimport noria as nr\n\n\n"
+        "@nr.step\ndef before() -> int:\n    return 1\n\n\n"
+        "@nr.step\ndef beside(value: int) -> int:\n    return value + 1\n\n\n"
+        f"@nr.step\ndef extra(value: int) -> int:\n    return value + int(Path({str(path)!r}).read_text())\n\n\n"
+        "@nr.step\ndef after(one: int, other: int) -> int:\n    return one + other\n\n\n"
+        "@nr.pipeline\ndef flow():\n    value = before()\n    after(beside(value), extra(value))\n"
+    )
+    project.run()
+    path.unlink()
+    found = project.again()
+    assert found["step"] == "extra"
+    (cause,) = found["causes"]
+    assert cause["kind"] == "file outside the inputs"
+    assert "needed.txt is not there any more" in cause["evidence"]
+    assert {each["step"]: (each["verdict"], each["text"]) for each in found["steps"] if each["step"] != "extra"} == {
+        "before": ("identical", ""),
+        "beside": ("identical", ""),
+        "after": ("failed", "it was not run: extra failed"),
+    }
+
+
 @pytest.mark.slow
 def test_the_flights_template_gives_a_model_that_is_bit_identical(tmp_path: Path) -> None:
     for words in (

@@ -451,3 +451,71 @@ def test_what_is_printed_is_compared_and_counts_where_that_is_declared(folder: P
     assert (found["verdict"], found["step"]) == ("different", "printed")
     first = found["causes"][0]
     assert (first["kind"], first["where"][:10]) == ("unseeded random", "train.py:3"), found["causes"]
+
+
+def test_what_a_folder_held_that_was_listed_is_in_the_place(folder: Path) -> None:
+    (folder / "parts" / "deep").mkdir(parents=True)
+    for number in range(3):
+        (folder / "parts" / f"part{number}.csv").write_text("a\n" * (number + 1))
+    (folder / "parts" / "deep" / "last.csv").write_text("a\n")
+    text = (
+        "import glob, os\n"
+        "from pathlib import Path\n"
+        "found = [sorted(os.listdir('parts')), sorted(glob.glob('parts/**/*.csv', recursive=True))]\n"
+        "found += [os.path.exists('parts/part1.csv'), os.path.getsize('parts/part2.csv')]\n"
+        "found += [sorted(each.name for each in Path('.').iterdir() if each.suffix == '.csv')]\n"
+        "Path('parts/made.csv').write_text(repr(found))\n"
+        "Path('out.txt').write_text(repr([*found, sorted(os.listdir('parts'))]))\n"
+    )
+    ran(folder, text)
+    (folder / "parts" / "part1.csv").unlink()
+    (folder / "parts" / "later.csv").write_text("")
+    found = again(folder)
+    assert set(verdict(found).values()) == {"identical"}, found["steps"]
+
+
+@pytest.mark.parametrize(
+    ("body", "evidence"),
+    [
+        ("Path('out.txt').write_text(str(os.path.exists('parts/one.csv')))", "parts/one.csv was only looked at"),
+        ("Path('out.txt').write_text(str(os.path.getsize('parts/one.csv')))", "parts/one.csv was only looked at"),
+    ],
+    ids=["whether it is there", "its size"],
+)
+def test_a_file_that_is_only_looked_at_is_named(folder: Path, body: str, evidence: str) -> None:
+    (folder / "parts").mkdir()
+    (folder / "parts" / "one.csv").write_text("a\n")
+    ran(folder, f"import os\nfrom pathlib import Path\n{body}\n")
+    found = again(folder, code=1)
+    first = found["causes"][0]
+    assert first["kind"] == "file outside the inputs"
+    assert evidence in first["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("look", "then", "now"),
+    [
+        ("os.environ.get('REGION', 'none')", "north", "south"),
+        ("os.environ['REGION']", "north", ""),
+        ("os.getenv('REGION', 'none')", "", "south"),
+        ("'REGION' in os.environ", "north", ""),
+    ],
+)
+def test_a_variable_of_the_environment_with_another_value(folder: Path, look: str, then: str, now: str) -> None:
+    text = f"import os\nopen('out.txt', 'w').write(str({look}))\n"
+    ran(folder, text, **({"REGION": then} if then else {}))
+    found = again(folder, code=1, **({"REGION": now} if now else {}))
+    (first,) = found["causes"]
+    assert (first["kind"], first["evidence"].partition(";")[0]) == (
+        "environment variable",
+        "the variable REGION has another value",
+    )
+    ran(folder, text, REGION="north", OTHER="1")
+    assert again(folder, REGION="north", OTHER="2")["verdict"] == "identical"
+
+
+def test_a_secret_in_a_variable_leaves_nothing_on_record(folder: Path) -> None:
+    ran(folder, "print('done')\n", REGION="north", DB_PASSWORD="hunter22", PLACE="postgres://me:hunter22@host/db")
+    kept = last(folder)[2]["variables"]
+    assert "REGION" in kept
+    assert not {"DB_PASSWORD", "PLACE"} & set(kept)

@@ -55,6 +55,15 @@ SCRIPTS = {
         "say(model.predict(test))\n",
         ("Booster", "max_depth", 3, "held logloss", 9),
     ),
+    "xgboost rows that nobody keeps": (
+        "import xgboost as xgb\n"
+        "train = xgb.DMatrix(X[:300], label=y[:300])\n"
+        "params = {'objective': 'binary:logistic', 'nthread': 1}\n"
+        "model = xgb.train(params, train, 9, evals=[(train, 'own')], verbose_eval=False)\n"
+        "model.save_model('kept.json')\n"
+        "say(model.predict(xgb.DMatrix(X[300:])))\n",
+        ("Booster", "num_boost_round", 9, "own logloss", 9),
+    ),
     "lightgbm estimator": (
         "import lightgbm as lgb\n"
         "model = lgb.LGBMClassifier(n_estimators=15, num_leaves=7, n_jobs=1, verbose=-1)\n"
@@ -72,6 +81,15 @@ SCRIPTS = {
         "model = lgb.train(params, train, 11, valid_sets=[held])\n"
         "model.save_model('kept.txt')\n"
         "say(model.predict(X_test))\n",
+        ("Booster", "num_leaves", 5, "valid_0 binary_logloss", 11),
+    ),
+    "lightgbm rows that nobody keeps": (
+        "import lightgbm as lgb\n"
+        "params = {'objective': 'binary', 'num_leaves': 5, 'num_threads': 1, 'verbose': -1}\n"
+        "held = lgb.Dataset(X[300:], y[300:])\n"
+        "model = lgb.train(params, lgb.Dataset(X[:300], y[:300]), 11, valid_sets=[held])\n"
+        "model.save_model('kept.txt')\n"
+        "say(model.predict(X[300:]))\n",
         ("Booster", "num_leaves", 5, "valid_0 binary_logloss", 11),
     ),
     "torch": (
@@ -194,6 +212,30 @@ def test_a_script_of_the_library_is_captured_and_its_model_is_served(folder: Pat
         for row, score in zip(rows, scores, strict=True):
             asked_row = dict(zip(names, row.values(), strict=True))
             assert predicted(url, asked_row) == pytest.approx(score, abs=1e-6)
+
+
+SCORED = {
+    "xgboost": "from xgboost import XGBClassifier\nmodel = XGBClassifier(n_estimators=12, n_jobs=1)\n",
+    "lightgbm": "from lightgbm import LGBMClassifier\nmodel = LGBMClassifier(n_estimators=12, n_jobs=1, verbose=-1)\n",
+}
+
+
+@pytest.mark.parametrize("library", SCORED)
+def test_a_gate_is_judged_on_the_rows_of_a_column_of_the_probabilities(folder: Path, library: str) -> None:
+    assert PYTHON.exists(), "make peers installs .venv-peers/autolog"
+    with (folder / "noria.toml").open("a") as file:
+        file.write("[model.kept.gate]\nauc = { min = 0.5 }\n")
+    (folder / "train.py").write_text(
+        HEAD + SCORED[library] + "from sklearn.metrics import roc_auc_score\n"
+        "import joblib\n"
+        "model.fit(X_train, y_train)\n"
+        "chances = model.predict_proba(X_test)[:, 1]\n"
+        "print(roc_auc_score(y_test, chances))\n"
+        "joblib.dump(model, 'kept.joblib')\n"
+    )
+    done = asked(folder, "-m", "noria", "run", "train.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on the 100 rows that the script scored it on" in done.stdout
 
 
 def test_a_model_file_that_lightgbm_appends_to_is_written_and_not_read(folder: Path) -> None:

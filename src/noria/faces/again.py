@@ -107,7 +107,7 @@ def told_error(error: NoriaError) -> dict[str, str]:
 
 
 def _whole(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Run every step and make the model. A step that fails ends it; what was done before is told."""
+    """Run every step and make the model. What does not need a step that fails is run all the same, and told."""
     versions = _versions(ws, spec["pins"])
     definition = load_pipeline(ws.project, spec["pipeline"])
     definition = _changed(definition, lambda node: _alone(node.step, f"again {node.name}"))
@@ -117,7 +117,15 @@ def _whole(ws: Workspace, spec: Mapping[str, Any]) -> dict[str, Any]:
     handle = tracking.start(ws, definition.name, cause="reproduce", pins=used, config={"params": spec["params"]})
     try:
         with handle:
-            done = execute(ws, definition, run=handle.run, pins=versions, params=spec["params"], owner=handle.owner)
+            done = execute(
+                ws,
+                definition,
+                run=handle.run,
+                pins=versions,
+                params=spec["params"],
+                owner=handle.owner,
+                manner=manner_of(ws, on_failure="finish"),
+            )
             if definition.model is not None:
                 model = _model(ws, handle.run, definition, done, versions)
     except NoriaError as raised:

@@ -36,6 +36,7 @@ from noria.packaging.fence import fence
 from noria.pipeline.outputs import sameness
 from noria.pipeline.watching import chance
 from noria.pipeline.watching.chance import Chance
+from noria.pipeline.watching.watch import Watch, watch
 from noria.scripts import recorder
 from noria.scripts.capture import Captured, collect
 from noria.scripts.keep import params_of
@@ -193,7 +194,8 @@ def _trial(spec: Mapping[str, Any]) -> dict[str, Any]:
     recorder.start(str(folder))
     _preload(spec, root)  # the hooks are there by now: they see the classes of a library as these are made
     log = folder.parent / "script.log"
-    with _printing_to(log) if spec["with_log"] else contextlib.nullcontext():
+    printing = _printing_to(log) if spec["with_log"] else contextlib.nullcontext()
+    with printing, contextlib.nullcontext() if spec["settings"] else watch(root, root / ".noria") as watching:
         code, failure = _carried_out(path, spec["words"], made)
     if spec["with_models"]:
         atexit._run_exitfuncs()  # the record of what the script still holds is made at the end of Python
@@ -205,7 +207,16 @@ def _trial(spec: Mapping[str, Any]) -> dict[str, Any]:
         "models": _models(spec, captured, root, path) if code == 0 else [],
         "log": str(log) if spec["with_log"] else "",
         "seen": [dataclasses.asdict(each) for each in made.seen.values()],
+        **(_watched(spec, watching) if watching is not None else {}),
     }
+
+
+def _watched(spec: Mapping[str, Any], watching: Watch) -> dict[str, Any]:
+    """What else it was seen to ask for: variables with the digests of their values, and what is not in the place."""
+    asked = [*watching.files, *watching.folders, *(name for name, _ in watching.trace().stats)]
+    names = dict.fromkeys(os.path.abspath(os.path.join(spec["cwd"], name)) for name in asked)  # noqa: PTH100, PTH118  # as they were told
+    absent = [name for name in names if _is_inside(name, spec["work"]) and not os.path.lexists(name)]
+    return {"variables": watching.variables, "absent": [_name(spec, name) for name in absent]}
 
 
 @contextlib.contextmanager

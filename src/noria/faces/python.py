@@ -24,6 +24,7 @@ from noria.loop.run import Challenge, RunReport, perform
 from noria.pipeline.define import Pipeline, define
 from noria.project.diff import Difference
 from noria.scripts.exporting import Exported, write
+from noria.scripts.inner import tell_run
 from noria.store.workspace import Workspace
 
 __all__ = ["Group", "Opened", "diff", "export", "open", "run"]
@@ -99,7 +100,9 @@ def run(pipeline: Pipeline | None = None, *, root: str | Path = "", **params: JS
     ws = open_workspace(Path(root) if root else None)
     given = {name.replace("__", "."): value for name, value in params.items()}
     made = None if pipeline is None else define(pipeline, root=ws.project.root)
-    return perform(ws, Challenge(cause="user"), params=given, definition=made)
+    report = perform(ws, Challenge(cause="user"), params=given, definition=made)
+    tell_run(run=report.run, model=report.model, version=report.version, state=report.state, next=report.next)
+    return report
 
 
 def export(to: str | Path = "pipeline.py", *, force: bool = False) -> Exported:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -23,9 +24,12 @@ from noria.core.errors import NotFound, ScriptFailed, UsageError
 from noria.core.frozen import frozen
 from noria.core.verb import verb
 from noria.loop.outcome import ModelLine, Question, model_lines
+from noria.pipeline.code.confidential import HIDDEN, has_secret_name, without_secrets
+from noria.pipeline.watching.trace import is_of_process
 from noria.registry.versions import require_name
 from noria.scripts.capture import Captured, collect
 from noria.scripts.exporting import require_notebook
+from noria.scripts.inner import runs_told
 from noria.scripts.keep import Kept, KeptFile, keep
 from noria.scripts.launch import Ended, follow, prepared, started_with, watched_environment
 from noria.store.failpoint import failpoint
@@ -54,13 +58,24 @@ class FitLine:
 
 
 @frozen(kw_only=True)
+class InnerRun:
+    """A run of a pipeline that the script made itself (`nr.run`), and the model of it, "" without."""
+
+    run: str
+    model: str
+    version: int
+    state: str
+    next: str
+
+
+@frozen(kw_only=True)
 class ScriptReport:
     """Everything that a script did. `ok` is False if a gate said no; `next` is the command to go on with.
 
     `seconds` is the run's whole time, as it is on record; `script_seconds` that of the script alone, without what
     becomes of its files and models after it. `read` and `written` are files by content; `metrics` the last value
     of each; `models` what became of every model that it left; `notes` what could not be seen, and processes and
-    connections that it opened.
+    connections that it opened; `runs` those of pipelines that it made itself.
     """
 
     run: str
@@ -75,6 +90,7 @@ class ScriptReport:
     models: tuple[ModelLine, ...]
     notes: tuple[str, ...]
     next: str
+    runs: tuple[InnerRun, ...] = ()
 
 
 @verb(permission="loop.run", where="project")
@@ -136,6 +152,7 @@ def perform_script(
             command=_command(path, script, arguments),
             exit_code=ended.code,
             log=log,
+            variables=_variables(started_with()),
         )
         if executed.is_file():
             handle.artifact(f"executed/{path.name}", executed, type="notebook")
@@ -146,8 +163,9 @@ def perform_script(
         models = _shipped(ws, question, captured, path)
         refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
         handle.finish("stopped" if refused else "finished", "; ".join(refused), kept.metrics)
+        runs = tuple(InnerRun(**each) for each in runs_told(folder))
         shutil.rmtree(folder)
-    return _report(handle, name, ended, captured, kept, models)
+    return _report(handle, name, ended, captured, kept, models, runs)
 
 
 def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
@@ -206,6 +224,16 @@ def _name(ws: Workspace, path: Path) -> str:
     real = path.resolve()
     root = ws.project.root.resolve()
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a script could read, with digits of the digests of their values; no secrets, nor those that
+    are of the session."""
+    return {
+        name: hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        for name, value in sorted(environment.items())
+        if not (is_of_process(name) or has_secret_name(name) or HIDDEN in without_secrets(value))
+    }
 
 
 def _clear(ws: Workspace) -> None:
@@ -284,7 +312,13 @@ def _shipped(ws: Workspace, question: Question, captured: Captured, path: Path) 
 
 
 def _report(
-    handle: RunHandle, script: str, ended: Ended, captured: Captured, kept: Kept, models: tuple[ModelLine, ...]
+    handle: RunHandle,
+    script: str,
+    ended: Ended,
+    captured: Captured,
+    kept: Kept,
+    models: tuple[ModelLine, ...],
+    runs: tuple[InnerRun, ...],
 ) -> ScriptReport:
     fits = [fit for fit in captured.fits if fit.is_model] or list(captured.fits)
     lines = tuple(FitLine(name=f.name, rows=f.rows, seconds=f.seconds, params=f.params) for f in fits[:SHOWN_FITS])
@@ -305,7 +339,8 @@ def _report(
         metrics=kept.metrics,
         models=models,
         notes=tuple(notes),
-        next=_next(handle.run, models),
+        next=runs[-1].next if runs and not models else _next(handle.run, models),
+        runs=runs,
     )
 
 

@@ -147,7 +147,7 @@ def _shipped(ws: Workspace, question: Question, captured: Captured, seen: ModelS
     except GateClosed as error:
         return replace(line, is_refused=True, note=error.message)
     except NoriaError as error:
-        return replace(line, note=f"cannot be served: {error.message}")
+        return replace(line, note=f"cannot be served: {error.line}")
     fit = _fit_of(captured, seen)
     if fit is not None and fit.after:
         told = f"it takes what {fit.after} gave: fit both as one pipeline, and it takes your rows"
@@ -261,9 +261,15 @@ def _require_checked(ws: Workspace, used: Sequence[Pin]) -> None:
 def _rows(fit: Fit | None) -> pd.DataFrame:
     """Rows that the model was fitted on. Raises: UsageError if they were not seen, or are no table."""
     if fit is None:
-        raise UsageError("it was not seen how it was fitted, so what it takes is not known")
+        raise UsageError(
+            "it was not seen how it was fitted, so what it takes is not known",
+            hint="fit it in this script, with an estimator of scikit-learn, XGBoost, LightGBM, PyTorch or Keras",
+        )
     if not fit.kept or not Path(fit.kept).is_file():
-        raise UsageError("it was fitted on something that is no table of rows")
+        raise UsageError(
+            "it was fitted on something that is no table of rows, or whose rows were not kept",
+            hint="fit it on a DataFrame or an array of rows (XGBClassifier and LGBMClassifier take them as they are)",
+        )
     return _frame(_read(fit.kept)["rows"])
 
 
@@ -272,7 +278,10 @@ def _frame(rows: Any) -> pd.DataFrame:
         return rows.reset_index(drop=True).rename(columns=str)
     values = np.asarray(rows)
     if values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise UsageError("it takes lists, texts or arrays that are no rows of columns")
+        raise UsageError(
+            "it takes lists, texts or arrays that are no rows of columns",
+            hint="fit it on a DataFrame, or on a two-dimensional array of numbers",
+        )
     return pd.DataFrame(values, columns=[f"x{place}" for place in range(values.shape[1])])
 
 

@@ -20,6 +20,8 @@ __all__ = ["Dimension", "Range", "space_of"]
 
 _PLAIN = (str, int, float, bool, type(None))
 _MARKS = "Annotated[float, nr.Range(0.01, 0.3)], or nr.Choice([1, 2]) or nr.Log(0.01, 0.3) in its place"
+_FINITE = "finite numbers: nr.Range(0.01, 0.3), or nr.Log(0.001, 1000) for many sizes"
+_ORDER = "the lower end first, then a higher one: nr.Range(0.01, 0.3); one value alone needs no range"
 _EXACT = 2.0**53
 """Up to here every whole number is one of a float's, and has its neighbours."""
 
@@ -121,21 +123,31 @@ def _dimension(full: str, node: StepNode, name: str, mark: Range | Log | Choice,
     if isinstance(mark, Choice):
         return _choice(full, mark, kind, default, where)
     if kind not in (int, float):
-        raise ProjectError(f"{full}: a range is of int or float, not {kind}", where=where)
+        text = f"{full}: a range is of int or float, not {getattr(kind, '__name__', kind)}"
+        raise ProjectError(
+            text, where=where, hint="Annotated[float, …] or Annotated[int, …]; nr.Choice([…]) for others"
+        )
     log, given = (True, None) if isinstance(mark, Log) else (mark.log, mark.step)
     ends = (mark.low, mark.high) if given is None else (mark.low, mark.high, given)
     if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in ends):
         raise ProjectError(f"{full}: a range is of numbers, not of {str(ends)[:60]}", where=where, hint=_MARKS)
-    low, high, *steps = map(_finite, ends)
+    endless = [each for each in ends if not abs(each) <= sys.float_info.max]
+    if endless:
+        raise ProjectError(f"{full}: {str(endless[0])[:40]} is no end or step of a range", where=where, hint=_FINITE)
+    low, high, *steps = map(float, ends)
     step = steps[0] if steps else None
     if not low < high:
-        raise ProjectError(f"{full}: from {low:g} to {high:g} is no range", where=where)
+        raise ProjectError(f"{full}: from {low:g} to {high:g} is no range", where=where, hint=_ORDER)
     if log and (low <= 0 or step is not None):
-        raise ProjectError(f"{full}: a logarithmic range begins above 0 and has no step", where=where)
+        given_as = f"from {low:g}" if low <= 0 else f"with the step {step:g}"
+        text = f"{full}: a logarithmic range begins above 0 and has no step, and this one is {given_as}"
+        raise ProjectError(text, where=where, hint="nr.Log(0.001, 0.1); without log, nr.Range(low, high, step=…)")
     if step is not None and not step > 0:
-        raise ProjectError(f"{full}: the step {step:g} is not above 0", where=where)
+        text = f"{full}: the step {step:g} is not above 0"
+        raise ProjectError(text, where=where, hint="step=0.1, or none: then any value between the ends is tried")
     if kind is int and not all(map(float.is_integer, (low, high, step or 1.0))):
-        raise ProjectError(f"{full}: a range of int has whole ends and a whole step", where=where)
+        text = f"{full}: a range of int has whole ends and a whole step, not {_written(ends)}"
+        raise ProjectError(text, where=where, hint="nr.Range(1, 10); Annotated[float, …] takes any numbers")
     if not _is_narrow(low, high, step, kind):
         text = f"{full}: from {low:g} to {high:g} is more than a search can divide"
         raise ProjectError(text, where=where, hint="nearer ends; nr.Log(low, high) for a range of many sizes")
@@ -147,8 +159,12 @@ def _dimension(full: str, node: StepNode, name: str, mark: Range | Log | Choice,
 
 def _choice(full: str, mark: Choice, kind: Any, default: Any, where: str) -> Dimension:
     values = mark.values
-    if not values or not all(map(_is_plain, values)):
-        raise ProjectError(f"{full}: a Choice is of texts, finite numbers, true, false or None", where=where)
+    if not values:
+        raise ProjectError(f"{full}: the Choice is empty", where=where, hint="nr.Choice([15, 31, 63])")
+    odd = [value for value in values if not _is_plain(value)]
+    if odd:
+        text = f"{full}: the Choice has {str(odd[0])[:40]!r}, which is no plain value"
+        raise ProjectError(text, where=where, hint="a text, a finite number, true, false or None")
     for value in values:
         if not fits(value, kind) and not (value == default and type(value) is type(default)):
             text = f"{full}: the Choice has {str(value)[:40]!r}, which its type does not allow"
@@ -160,9 +176,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN) and (not isinstance(value, float) or math.isfinite(value))
 
 
-def _finite(number: float) -> float:
-    """A number as a float; NaN, which no comparison holds for, where it is none."""
-    return float(number) if abs(number) <= sys.float_info.max else math.nan
+def _written(ends: tuple[float, ...]) -> str:
+    return ", ".join(f"{each:g}" for each in ends)
 
 
 def _is_narrow(low: float, high: float, step: float | None, kind: type) -> bool:

@@ -209,7 +209,7 @@ def _done(ws: Workspace, found: _Found, place: Place, at: Where) -> Done:
     with task("comparing what it gave", unit=""):
         steps = again.compared(found.steps, whole)
         steps += _model(ws, again, run, whole, steps)
-    first = next((each for each in steps if each.verdict in (DIFFERENT, FAILED)), None)
+    first = _first(steps, whole)
     lock, host = whole.told.get("lock", {}), whole.told.get("host", {})
     verdict = verdicts.worst([each.verdict for each in steps])
     return Done(
@@ -223,6 +223,13 @@ def _done(ws: Workspace, found: _Found, place: Place, at: Where) -> Done:
         step=first.place if first is not None else "",
         causes=() if first is None else tuple(_causes(ws, found, again, whole, first)),
     )
+
+
+def _first(steps: Sequence[StepVerdict], whole: Whole) -> StepVerdict | None:
+    """The first step that came out otherwise; one that was run, where there is one: the others waited for it."""
+    otherwise = [each for each in steps if each.verdict in (DIFFERENT, FAILED)]
+    run = [each for each in otherwise if each.verdict == DIFFERENT or each.step in whole.steps]
+    return next(iter(run or otherwise), None)
 
 
 def _model(

@@ -7,6 +7,7 @@ recorded call (the fits of a search, in whatever process) is part of that call.
 from __future__ import annotations
 
 import ast
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
@@ -16,7 +17,7 @@ from typing import Any
 from noria.core.errors import WorldError
 from noria.core.frozen import frozen
 
-__all__ = ["Captured", "FileRead", "Fit", "MetricCall", "ModelSeen", "Scored", "collect"]
+__all__ = ["Captured", "FileRead", "Fit", "Listed", "MetricCall", "ModelSeen", "Scored", "collect"]
 
 NOTES_LIMIT = 20
 
@@ -29,6 +30,14 @@ class FileRead:
     mark: tuple[int, int, int]
     kept: str = ""
     lost: str = ""
+
+
+@frozen(kw_only=True)
+class Listed:
+    """A folder that was listed: (name, whether it is a folder, size, time) of what it held by itself, in its order."""
+
+    path: str
+    entries: tuple[tuple[str, bool, int, int], ...]
 
 
 @frozen(kw_only=True)
@@ -103,6 +112,7 @@ class Captured:
     attempts: tuple[tuple[str, float], ...] = ()
     made: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    listed: tuple[Listed, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -147,6 +157,7 @@ def collect(folder: Path, main: Path | None = None) -> Captured:
         is_whole=any(event.kind == "end" for event in events),
         attempts=tuple(written.items()),
         made=tuple(dict.fromkeys(event.data["path"] for event in events if event.kind == "made")),
+        listed=_listed(events, written),
         roots=tuple(root for event in events if event.kind == "end" for root in event.data.get("roots", ())),
     )
 
@@ -190,6 +201,24 @@ def _read(events: Sequence[_Event], written: Mapping[str, float]) -> tuple[FileR
         elif event.kind == "lost" and path in found:
             found[path] = FileRead(path=path, mark=found[path].mark, lost=event.data["why"])
     return tuple(found[path] for path in sorted(found))
+
+
+def _listed(events: Sequence[_Event], written: Mapping[str, float]) -> tuple[Listed, ...]:
+    """The first look into each folder, without what the script itself had made before."""
+    found: dict[str, list[tuple[str, bool, int, int]]] = {}
+    first: dict[str, _Event] = {}
+    made = {event.data["path"]: event.at for event in reversed(events) if event.kind == "made"}
+    for event in events:
+        if event.kind != "listed":
+            continue
+        path = event.data["path"]
+        if first.setdefault(path, event).pid != event.pid:
+            continue  # another process looked later
+        for name, is_folder, size, changed in event.data["entries"]:
+            whole = os.path.join(path, name)  # noqa: PTH118  # paths as they were told
+            if min(written.get(whole, math.inf), made.get(whole, math.inf)) > event.at:
+                found.setdefault(path, []).append((name, is_folder, size, changed))
+    return tuple(Listed(path=path, entries=tuple(found.get(path, ()))) for path in first)
 
 
 def _code(events: Sequence[_Event]) -> set[str]:

@@ -69,8 +69,9 @@ def keep(
     command: Sequence[str],
     exit_code: int,
     log: Path,
+    variables: Mapping[str, str] | None = None,
 ) -> Kept:
-    """Store a capture and append its fact, with the files that were left as artifacts of the run."""
+    """Store a capture and append its fact, with its files; `variables` are names with the digests of values."""
     root = ws.project.root.resolve()
     read, pins = _inputs(ws, root, captured.read)
     written = tuple(_stored(ws, root, Path(path)) for path in captured.written)
@@ -90,6 +91,8 @@ def keep(
             "written": [asdict(file) for file in written],
             "code": [asdict(file) for file in code],
             "made": [_name(root, Path(path)) for path in captured.made if os.path.isdir(path)],  # noqa: PTH112  # as told
+            "listed": _listed(root, captured),
+            "variables": dict(variables or {}),
             "fits": [_told(fit) for fit in captured.fits[-FITS_LIMIT:]],
             "fits_in_all": len(captured.fits),
             "metrics": {metric.name: list(map(str, metric.values[-1:])) for metric in captured.metrics},
@@ -126,6 +129,15 @@ def keep(
                 logged = ArtifactLogged(run=run, name=file.path, digest=file.digest, size_bytes=file.size_bytes)
                 tx.append(logged, outputs=[(file.path, file.digest)])
     return Kept(read=read, written=written, pins=pins, params=params, metrics=metrics, document=document)
+
+
+def _listed(root: Path, captured: Captured) -> list[JSON]:
+    """The folders that were listed; times are texts, as they are beyond the whole numbers of JSON."""
+    found: list[JSON] = []
+    for each in captured.listed:
+        entries: list[JSON] = [[name, is_folder, size, str(ns)] for name, is_folder, size, ns in each.entries]
+        found.append({"path": _name(root, Path(each.path)), "entries": entries})
+    return found
 
 
 def _inputs(ws: Workspace, root: Path, files: Sequence[FileRead]) -> tuple[tuple[KeptFile, ...], tuple[Pin, ...]]:

@@ -27,6 +27,9 @@ Mark = tuple[int, int, int]
 ASIDE_LIMIT_BYTES = 1 << 30
 """A larger file that is about to be overwritten is not set aside; the record says so."""
 _STARTS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"})
+LISTED_LIMIT = 10_000
+"""Of a folder with more in it, what it holds is not kept; the record says so."""
+_PART = 500
 _CODE = (".py", ".pyc", ".so", ".pyd")
 
 
@@ -45,6 +48,7 @@ class Files:
         self.read: dict[str, Mark] = {}
         self.written: set[str] = set()
         self._code: set[str] = set()
+        self._listed: set[str] = set()
         self._aside = 0
         self._busy: set[int] = set()
         self._began_ns = time.time_ns()
@@ -57,6 +61,8 @@ class Files:
             self._guard(self._renamed, given[0], given[1])
         elif event in ("os.remove", "os.truncate"):
             self._guard(self.about_to_change, given[0])
+        elif event in ("os.listdir", "os.scandir"):
+            self._guard(self._lists, given[0])
         elif event == "os.mkdir":
             self._guard(self._made, given[0])
         elif event == "sqlite3.connect":
@@ -151,6 +157,33 @@ class Files:
         if not os.path.lexists(name) and "__pycache__" not in name:
             self._tell("made", path=name)
 
+    def _lists(self, path: Any) -> None:
+        """What is in a folder is asked for: its names, with the size and time of each, in their order there.
+
+        A folder that is named by its whole path, outside of the project, is the same one when the run is repeated.
+        """
+        if isinstance(path, int):
+            return
+        text = os.fsdecode(path or ".")
+        name = os.path.abspath(text)  # noqa: PTH100  # pathlib costs 10 ms at each start
+        if name in self._listed or name.startswith(self._ignored) or "/.noria" in name or "/.git" in name:
+            return
+        if text.startswith("/") and not f"{name}/".startswith(self._root):
+            return
+        if _is_import(sys._getframe(3)) or self._is_ours():
+            return
+        self._listed.add(name)
+        found: list[tuple[str, bool, int, int]] = []
+        with os.scandir(name) as entries:
+            for entry in entries:
+                if len(found) == LISTED_LIMIT:
+                    self._tell("problem", text=f"what is in {name}: it holds more than {LISTED_LIMIT} names")
+                    return
+                told = os.stat(entry.path) if os.path.exists(entry.path) else entry.stat(follow_symlinks=False)  # noqa: PTH110, PTH116  # as above
+                found.append((entry.name, entry.is_dir(), told.st_size, told.st_mtime_ns))
+        for begin in range(0, max(1, len(found)), _PART):
+            self._tell("listed", path=name, entries=found[begin : begin + _PART])
+
     def _renamed(self, source: Any, target: Any) -> None:
         old, new = (os.path.abspath(os.fsdecode(path)) for path in (source, target))  # noqa: PTH100  # as above
         self._keep(new)
@@ -191,6 +224,11 @@ def mark_of(name: str) -> Mark | None:
     except (OSError, ValueError):
         return None
     return (found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def _is_import(frame: FrameType | None) -> bool:
+    """Whether it is Python's own import system that asks."""
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def _copy(source: str, target: str) -> None:

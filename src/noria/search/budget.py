@@ -57,7 +57,10 @@ def _of_text(text: str, project: Project) -> Budget:
                 hint=f'[run.cost] per_core_hour = 0.05, currency = "{match[2].upper()}"',
             )
         if match[2].upper() != prices.currency.upper():
-            raise UsageError(f"the budget is in {match[2].upper()}, prices are in {prices.currency.upper()}")
+            raise UsageError(
+                f"the budget is in {match[2].upper()}, prices are in {prices.currency.upper()}",
+                hint=f"--budget {match[1]}{prices.currency.lower()}, or [run.cost] currency in noria.toml",
+            )
         return Budget(text, money=float(match[1]), per_core_hour=prices.per_core_hour, currency=prices.currency)
     try:
         return Budget(
@@ -67,4 +70,4 @@ def _of_text(text: str, project: Project) -> Budget:
             currency=prices.currency,
         )
     except ValueError as error:
-        raise UsageError(f"{text!r} is no budget such as 10m or 5eur") from error
+        raise UsageError(f"{text!r} is no budget", hint="a time or money: --budget 10m, 1h30m or 5eur") from error

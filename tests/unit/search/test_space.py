@@ -50,24 +50,25 @@ def test_every_form_of_range_is_read_in_the_order_of_the_parameters() -> None:
     [
         (Annotated[float, nr.Range(1, 1)], "is no range"),
         (Annotated[float, nr.Range(0, 1, log=True)], "begins above 0"),
-        (Annotated[float, nr.Range(float("nan"), 1)], "is no range"),
+        (Annotated[float, nr.Range(float("nan"), 1)], "nan is no end or step"),
         (Annotated[int, nr.Range(1.5, 9)], "whole ends"),
         (Annotated[str, nr.Range(1, 9)], "int or float"),
         (Annotated[float, nr.Range(1, 9, step=0)], "the step"),
-        (Annotated[str, nr.Choice()], "a Choice is of"),
-        (Annotated[str, nr.Choice(object())], "a Choice is of"),
-        (Annotated[float, nr.Choice(float("nan"), 2.0)], "a Choice is of"),
+        (Annotated[str, nr.Choice()], "the Choice is empty"),
+        (Annotated[str, nr.Choice(object())], "is no plain value"),
+        (Annotated[float, nr.Choice(float("nan"), 2.0)], "is no plain value"),
         (Annotated[float, nr.Choice(1.0, "a")], "which its type does not allow"),
         (Annotated[int, nr.Choice(1, 2.5)], "which its type does not allow"),
         (Annotated[float, nr.Range("a", "b")], "a range is of numbers"),
         (Annotated[float, nr.Range(True, 3)], "a range is of numbers"),
         (Annotated[float, nr.Log(None, 3)], "a range is of numbers"),  # type: ignore[arg-type]  # a user's mistake
         (Annotated[int, nr.Range(1, 1e30)], "more than a search can divide"),
-        (Annotated[float, nr.Range(1, 10**400)], "is no range"),
+        (Annotated[float, nr.Range(1, 10**400)], "is no end or step"),
+        (Annotated[float, nr.Range(0.1, float("inf"))], "inf is no end or step"),
         (Annotated[float, nr.Range(-1e308, 1.7e308)], "more than a search can divide"),
         (Annotated[float, nr.Range(0, 1, step=1e-300)], "more than a search can divide"),
         (Annotated[float, nr.Range(0.1, 2.0, step=5)], "do not come to 2"),
-        (Annotated[float, nr.Range(0, 1, step=float("nan"))], "the step nan"),
+        (Annotated[float, nr.Range(0, 1, step=float("nan"))], "nan is no end or step"),
         (Annotated[int, nr.Range(1, 10, step=4)], "do not come to 10"),
         (Annotated[float, nr.Range], "nr.Range stands without its values"),
         (Annotated[float, nr.Choice], "nr.Choice stands without its values"),
@@ -81,8 +82,9 @@ def test_what_is_no_range_is_refused(hint: Any, says: str) -> None:
         return 0.0
 
     train.__annotations__["a"] = hint
-    with pytest.raises(ProjectError, match=says):
+    with pytest.raises(ProjectError, match=says) as caught:
         space_of(defined(train))
+    assert caught.value.hint, "what to write instead"
 
 
 def test_a_default_that_is_no_plain_value_cannot_be_the_first_trial() -> None:

@@ -94,15 +94,26 @@ def _training(module: Any, recorder: Recorder, begun: Any, names: tuple[str, str
         known = dict(zip(names, given, strict=False)) | named
         rows, label = models.inside(known.get(names[1]))
         params = {**dict(known.get(names[0]) or {}), "num_boost_round": known.get("num_boost_round")}
-        models.fitted(
-            result, rows, label, began=began, seconds=time.time() - began, told={"params": params, "curves": {}}
-        )
+        size = _size(known.get(names[1])) if rows is None else {}
+        told = {"params": params, "curves": {}, **size}
+        models.fitted(result, rows, label, began=began, seconds=time.time() - began, told=told)
 
     replace(
         module,
         ("train",),
         lambda function: Observed(recorder, function, before=begun, after=trained, deep=True),
     )
+
+
+def _size(data: Any) -> dict[str, Any]:
+    """How many rows and which columns a `DMatrix` or `Dataset` says that it has, whose rows are not held."""
+    height = getattr(data, "num_row", None) or getattr(data, "num_data", None)
+    width = getattr(data, "num_col", None) or getattr(data, "num_feature", None)
+    if height is None or width is None:
+        return {}
+    names = getattr(data, "feature_names", None) or getattr(data, "feature_name", None)
+    columns = [str(name) for name in names][:1000] if isinstance(names, list) else []
+    return {"rows": height(), "width": width(), "columns": columns}
 
 
 def _answers(module: Any, recorder: Recorder) -> None:

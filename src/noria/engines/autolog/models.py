@@ -51,11 +51,32 @@ class Fit:
 @slotted(eq=False)
 class Asked:
     """What a model answered: weak references to the answer and to the rows it was asked; `held` are the same rows,
-    kept alive until the answer goes."""
+    kept alive until the answer goes.
+
+    `answer` is of the array that owns the answer's memory, since a library may give a view of one, which `proba[:, 1]`
+    does not keep alive; `extent` is the part of the memory that the answer takes.
+    """
 
     answer: Any
     rows: Any
     number: int
+    extent: tuple[int, int] | None = None
+    held: Any = None
+    held_bytes: int = 0
+
+    def let_go(self, _: object = None) -> None:
+        """The rows are nobody's any more."""
+        self.held, self.held_bytes = None, 0
+
+
+@slotted(eq=False)
+class Wrapped:
+    """An object of a library (`DMatrix`, `Dataset`) that was made of rows: weak references to it, to the rows and to
+    their label; `held` are the rows and the label, kept alive as long as the object is."""
+
+    holder: Any
+    rows: Any
+    label: Any
     held: Any = None
     held_bytes: int = 0
 
@@ -84,7 +105,7 @@ class Models:
         self._made: list[tuple[Any, str]] = []
         self._scored: list[Scored] = []
         self._tables = 0
-        self._wrapped: list[tuple[Any, Any, Any]] = []
+        self._wrapped: list[Wrapped] = []
         self._files: dict[str, str] = {}
         self.keepers: dict[str, Callable[[Any, str], str]] = {}
         self._count = 0
@@ -126,13 +147,27 @@ class Models:
 
     def wrapped(self, holder: Any, rows: Any, label: Any) -> None:
         """An object of a library was made of rows and their label, which it does not give back."""
-        self._wrapped = [*self._wrapped[-REMEMBERED:], (_weak(holder), _weak(rows), _weak(label))]
+        made = Wrapped(_weak(holder), _weak(rows), _weak(label))
+        self._wrapped = [*self._wrapped[-REMEMBERED:], made]
+        if not self._recorder.depth.calls:  # inside an estimator's call the script holds the rows that count
+            made.holder = self._held_with(made, holder, (rows, label), bytes_of(rows)) or made.holder
+
+    def _held_with(self, made: Asked | Wrapped, owner: Any, held: Any, size: int) -> Any:
+        """Keep rows alive as long as their owner is: the reference to it; None if it has none, or at the limit."""
+        taken = sum(each.held_bytes for each in self._asked) + sum(each.held_bytes for each in self._wrapped)
+        if taken + size > HELD_BYTES:
+            return None
+        with contextlib.suppress(TypeError):  # an owner that can have no weak reference tells no end
+            reference = weakref.ref(owner, made.let_go)
+            made.held, made.held_bytes = held, size
+            return reference
+        return None
 
     def inside(self, holder: Any) -> tuple[Any, Any]:
         """The rows and the label that such an object was made of; None where they are gone, or it is none."""
-        for held, rows, label in reversed(self._wrapped):
-            if holder is not None and held() is holder:
-                return rows(), label()
+        for each in reversed(self._wrapped):
+            if holder is not None and each.holder() is holder:
+                return each.held or (each.rows(), each.label())
         return None, None
 
     def transformed(self, transformer: Any, result: Any) -> None:
@@ -144,20 +179,17 @@ class Models:
         number = self.number_of(model)
         if not number:
             return
-        made = Asked(_weak(answer), _weak(rows), number)
+        owner = _owner(answer, rows)
+        made = Asked(_weak(owner), _weak(rows), number, _extent(answer))
         self._asked = [*self._asked[-REMEMBERED:], made]
-        size = bytes_of(rows)
-        if sum(each.held_bytes for each in self._asked) + size <= HELD_BYTES:
-            with contextlib.suppress(TypeError):  # an answer that can have no weak reference tells no end
-                made.answer = weakref.ref(answer, made.let_go)
-                made.held, made.held_bytes = rows, size
+        made.answer = self._held_with(made, owner, rows, bytes_of(rows)) or made.answer
 
     def measured(self, truth: Any, answer: Any) -> int:
         """A metric compared a truth with an answer: the fit whose model gave it (0: unknown), its rows written."""
         for each in reversed(self._asked):
             held = each.answer()
-            if held is not None and any(held is one for one in _bases(answer)):
-                rows = each.rows()
+            if held is not None and _is_inside(answer, held, each.extent):
+                rows = each.rows() if each.held is None else each.held
                 if rows is not None:
                     self.scored_on(each.number, rows, truth)
                 return each.number
@@ -323,3 +355,36 @@ def _bases(answer: Any) -> list[Any]:
         found.append(answer)
         answer = getattr(answer, "base", None)
     return found
+
+
+def _owner(answer: Any, rows: Any) -> Any:
+    """Of an answer and the arrays that it is a view of, the last that can be known by a weak reference.
+
+    Where an answer is a piece of the rows themselves, it is the answer.
+    """
+    bases = _bases(answer)
+    shared = {id(each) for each in _bases(rows)}
+    if any(id(each) in shared for each in bases):
+        return answer
+    known = [each for each in bases if getattr(type(each), "__weakrefoffset__", 0)]
+    return known[-1] if known else answer
+
+
+def _extent(answer: Any) -> tuple[int, int] | None:
+    """The part of the memory that an array takes; None for what is none."""
+    told = getattr(answer, "__array_interface__", None)
+    if not isinstance(told, dict) or 0 in told["shape"]:
+        return None
+    begin = end = int(told["data"][0])
+    for length, stride in zip(told["shape"], answer.strides, strict=True):
+        begin += min(0, (length - 1) * stride)
+        end += max(0, (length - 1) * stride)
+    return begin, end + int(answer.itemsize)
+
+
+def _is_inside(part: Any, owner: Any, extent: tuple[int, int] | None) -> bool:
+    """Whether a value is an answer, or a piece of it: of the same memory, and no other piece of that."""
+    if not any(owner is one for one in _bases(part)):
+        return False
+    taken = _extent(part)
+    return extent is None or taken is None or (extent[0] <= taken[0] and taken[1] <= extent[1])

@@ -16,6 +16,7 @@ FITS_MAX = 6
 METRICS_MAX = 8
 NOTES_MAX = 4
 PARAMS_MAX = 4
+RUNS_MAX = 4
 
 
 def script(found: Mapping[str, Any]) -> str:
@@ -28,7 +29,10 @@ def script(found: Mapping[str, Any]) -> str:
     ]
     for each in found["models"]:
         parts += _model(each)
-    if not found["models"]:
+    for each in found.get("runs", ())[-RUNS_MAX:]:
+        made = f"  {each['model']}:{each['version']} {each['state']}" if each["version"] else ""
+        parts.append(f"  made   {each['run']}{made}")
+    if not found["models"] and not found.get("runs"):
         parts.append("  model  none: no file and no variable holds a fitted model at the end")
     parts += [f"  note   {note}" for note in found["notes"][:NOTES_MAX]]
     if len(found["notes"]) > NOTES_MAX:

@@ -395,6 +395,8 @@ class _Walk:
         if use.root in self._ignored or ".".join((use.root, *use.attrs)) in self._ignored:
             return
         found = scope.get(use.root, _MISSING)
+        if live.is_of_shell(use.root, found):
+            return
         if found is _MISSING:
             self._follow_builtin(use, scope, node)
             return
@@ -454,7 +456,9 @@ class _Walk:
             node.links[name] = self._token(found)
         elif isinstance(found, _FILES) and found.closed and isinstance(found.name, str):
             place = Path(absolute(found.name))  # the import has read it: nothing but its content is left of it
-            self._link_file(place, node, os.path.relpath(place, self._root))
+            label = f"file {os.path.relpath(place, self._root)}"
+            node.links[label] = value = self._file_hash(place)
+            self._values[label] = value[:16]
         else:
             label = f"closure variable {name} of {node.owner}" if use.root in node.cells else f"constant {name}"
             self._value(node, name, found, label)
@@ -577,11 +581,6 @@ class _Walk:
         name = os.path.relpath(place, self._root) if is_inside or not Path(path).is_absolute() else str(place)
         if not place.is_dir() or type(evaluator.value(called)) is not types.BuiltinFunctionType:
             self._named.setdefault(name, False)
-
-    def _link_file(self, path: Path, node: Node, name: str) -> None:
-        value = self._file_hash(path)
-        node.links[f"file {name}"] = value
-        self._values[f"file {name}"] = value[:16]
 
     def _file_hash(self, path: Path) -> str:
         value = self._digests.of(path)

@@ -7,8 +7,10 @@ hold the project's function: what it carries is the project's code all the same.
 from __future__ import annotations
 
 import abc
+import builtins
 import enum
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import MISSING
@@ -20,6 +22,7 @@ __all__ = [
     "cells",
     "class_cells",
     "defaults",
+    "is_of_shell",
     "label_of",
     "methods_of",
     "set_later",
@@ -34,6 +37,8 @@ _PYTHONS = frozenset({"__module__", "__doc__", "__qualname__", "__firstlineno__"
 _FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
 _FIELD = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only", "metadata", "annotation")
 _CONTAINERS = (list, tuple, set, frozenset)
+_LEAVING = ("exit", "quit")
+"""Builtins that IPython takes away while a cell runs."""
 
 
 def label_of(thing: Any, function: Any) -> str:
@@ -46,6 +51,17 @@ def label_of(thing: Any, function: Any) -> str:
     module = thing.__module__ or ""
     inside = module in (getattr(function, "__module__", ""), "__main__")
     return f"{kind} {thing.__qualname__ if inside else f'{module}.{thing.__qualname__}'}"
+
+
+def is_of_shell(name: str, found: Any) -> bool:
+    """Whether a notebook's shell has put its own in the place of a builtin: IPython's `open`, `exit` and `quit`.
+
+    The same code in a file has the builtin, and is the same step.
+    """
+    if "IPython" not in sys.modules or not (name in _LEAVING or hasattr(builtins, name)):
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and shell.user_ns_hidden.get(name) is found
 
 
 def cells(function: types.FunctionType) -> dict[str, Any]:

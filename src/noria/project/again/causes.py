@@ -13,9 +13,11 @@ from typing import Any
 from noria.core.frozen import frozen
 from noria.core.identity import short
 
-__all__ = ["HINTS", "KINDS", "PROVED", "Cause", "is_of_system", "on_record"]
+__all__ = ["HINTS", "KINDS", "OTHERWISE", "PROVED", "Cause", "is_of_system", "on_record"]
 
 PROVED, DIFFERS, LEFT = "proved", "differs", "left"
+OTHERWISE = "otherwise"
+"""Stands for the digest of what is known not to be what it was, though not what it was."""
 
 RANDOM = "unseeded random"
 TIME = "time"
@@ -47,7 +49,7 @@ HINTS: Mapping[str, str] = {
     TIME: "take moments from the data or from a parameter, not from the clock",
     HASH: "sort what comes out of a set before its order matters",
     THREADS: "declare a tolerance for the step, or fix the threads: OMP_NUM_THREADS=1",
-    VARIABLE: "make it a parameter of the step: parameters are pinned with the run",
+    VARIABLE: "make it a parameter of the step, or an argument of the script: these are pinned with the run",
     FILE: "make it a data set, or extra_files=[…] of the step and part of the repository",
     NETWORK: "fetch it once into a data set: noria data add",
     UUID: "make names from what they name, such as a digest of the row",
@@ -120,9 +122,9 @@ def on_record(
             found.append(_cause(kind, text))
     was_read, is_read = reads
     for what in dict.fromkeys([*was_read, *is_read]):
-        is_known = what in was_read and what in is_read
-        if is_known and not _is_alike(was_read[what], is_read[what]):
-            kind, text = _named(what, was_read[what], is_read[what])
+        is_known = (what in was_read and what in is_read) or is_read.get(what) == OTHERWISE
+        if is_known and not _is_alike(was_read.get(what, ""), is_read[what]):
+            kind, text = _named(what, was_read.get(what), is_read[what])
             if not any(cause.evidence == text for cause in found):
                 found.append(_cause(kind, text))
     return found
@@ -137,6 +139,8 @@ def _named(what: str, was: str | None, now: str | None) -> tuple[str, str]:
     kind, _, name = what.removeprefix("environment ").partition(" ")
     if kind == "variable":
         return VARIABLE, f"the variable {name} has another value"
+    if kind == "absent":
+        return FILE, f"{name} was only looked at (whether it is there, its size), never opened: it is not on record"
     if kind in ("file", "folder", "there", "stat"):
         if now in ("missing", "gone") or now is None:
             return FILE, f"{name} is not there any more"

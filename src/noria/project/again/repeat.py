@@ -140,7 +140,7 @@ class Again:
             text = "" if same else f"it was {step.status}, and now it is {now['status'] if now else ''}"
             return StepVerdict(step=step.step, verdict=IDENTICAL if same else DIFFERENT, outputs=(), text=text)
         if now is None or now["status"] not in ("done", "cached"):
-            text = (now or {}).get("error") or made.error or "it was not run"
+            text = (now or {}).get("error") or _not_run(made)
             item = (now or {}).get("failed_item")
             return StepVerdict(step=step.step, verdict=FAILED, outputs=(), tolerance=tolerance, text=text, item=item)
         outputs, item = self._outputs(step, now, tolerance)
@@ -217,6 +217,14 @@ class Again:
         for number, text in gone.items():
             found[number] = {"is_same": False, "text": f"what it was is gone: {text}"}
         return found
+
+
+def _not_run(made: Whole) -> str:
+    """Why a step was not run: what failed before it, which is another step's error and not its own."""
+    failed = [name for name, each in made.steps.items() if each["status"] == "failed"]
+    if failed:
+        return f"it was not run: {failed[0]} failed"
+    return f"it was not run: {made.error}" if made.error else "it was not run"
 
 
 def _digests(objects: Objects, name: str, item: int) -> tuple[str, ...]:

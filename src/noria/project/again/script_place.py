@@ -116,6 +116,8 @@ def lay_out(
     for file in document["read"]:
         _input(ws, root, file, _under(pristine, root / file["path"]))
     _folders(pristine, root, document)
+    for listed in document.get("listed", ()):
+        _names(_under(pristine, root / listed["path"]), listed["entries"])
     _under(pristine, cwd).mkdir(parents=True, exist_ok=True)
     if not (here / "noria.toml").is_file():
         raise Lacking(causes.CODE, f"what {run.run} kept of the code has no noria.toml", about="noria.toml")
@@ -185,6 +187,19 @@ def _input(ws: Workspace, root: Path, file: Mapping[str, Any], target: Path) -> 
             return
     hint = f"bring it back to {root / name}, or keep it as a data set: noria data add" if digest else ""
     raise Lacking(causes.DATA, f"{name}, which it read, cannot be had: {note}", about=name, hint=hint)
+
+
+def _names(folder: Path, entries: Sequence[Sequence[Any]]) -> None:
+    """What a folder held that was listed: what was not opened has its name, size and time, and no content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, is_folder, size, changed in entries:
+        place = folder / name
+        if is_folder:
+            place.mkdir(exist_ok=True)
+        elif not place.exists():
+            with place.open("wb") as file:
+                file.truncate(size)  # a hole, which takes no space
+        os.utime(place, ns=(int(changed), int(changed)))
 
 
 def _folders(pristine: Path, root: Path, document: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ a pipeline goes through (`diagnose.py`).
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import shutil
 import tempfile
@@ -22,9 +23,11 @@ from noria.core.identity import JSON, canonical, digest, short
 from noria.core.progress import task
 from noria.packaging import bundle as bundles
 from noria.packaging.fence import can_fence
+from noria.pipeline.code.confidential import has_secret_name
+from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, is_of_process
 from noria.project.again import causes
 from noria.project.again import verdict as verdicts
-from noria.project.again.causes import Cause
+from noria.project.again.causes import OTHERWISE, Cause
 from noria.project.again.child import Died, asked
 from noria.project.again.diagnose import Evidence, Probe, Prober, diagnose
 from noria.project.again.outcome import Done, Where, stored_document, took
@@ -438,11 +441,26 @@ class _Again:
                 outputs=(self._value(step, told),),
                 types=("file",),
                 seen=tuple(told["seen"]),
-                reads=_read(told, _reads_now(told)),
+                reads={**_read(told, _reads_now(told)), **self._asked_for(told)},
                 error=(told["failure"] or f"exit code {told['exit_code']}") if is_other else "",
             )
 
         return probe
+
+    def _asked_for(self, told: Mapping[str, Any]) -> dict[str, str]:
+        """The variables that it looked at and that are not what they were, and files that it missed in the place."""
+        found = {}
+        then = self.known.document.get("variables", {})
+        is_recorded = "variables" in self.known.document
+        for name, now in told.get("variables", {}).items() if is_recorded else ():
+            is_known = not (is_of_process(name) or has_secret_name(name) or name in (EVERY, EVERY_SETTING))
+            if is_known and not now.startswith(then.get(name, _ABSENT)):
+                found[f"variable {name}"] = OTHERWISE
+        roots = (self.laid.root, self.ws.project.root)
+        for name in told.get("absent", ()):
+            if any((root / name).exists() for root in roots):
+                found[f"absent {name}"] = OTHERWISE
+        return found
 
     def _value(self, step: str, told: Mapping[str, Any]) -> str:
         if step == PRINTED:
@@ -471,6 +489,8 @@ class _Again:
         return are_near
 
 
+_ABSENT = hashlib.sha256(b"None").hexdigest()
+"""What stands for the value of a variable that is not set."""
 _OTHER = "and it has other bytes than when it was opened"
 
 
