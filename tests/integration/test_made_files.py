@@ -141,6 +141,78 @@ def test_what_a_compiled_library_wrote_is_made_again(library: str, ws: Workspace
     assert play(k=1)[1] == {"make": "cached", "use": "cached"}
 
 
+CLEANS = """
+from pathlib import Path
+
+import noria as nr
+
+FILE = Path(__file__).parent / "mid.txt"
+
+
+@nr.step
+def make() -> int:
+    FILE.write_text("1")
+    return 1
+
+
+@nr.step
+def use(made: int) -> str:
+    return FILE.read_text()
+
+
+@nr.step
+def clean(used: str) -> int:
+    FILE.unlink()
+    return 0
+
+
+@nr.pipeline
+def flow():
+    clean(use(make()))
+"""
+
+
+def test_a_file_that_a_later_step_takes_away_is_taken_away_by_each_run(ws: Workspace, manner: Manner) -> None:
+    play = Plays(ws, CLEANS, manner)
+    for _ in range(3):
+        told = play()[1]
+        assert not (play.root / "mid.txt").exists()
+    assert told["make"] == "file mid.txt, which it made, is gone"
+    assert told["clean"].endswith("not shared, since it takes mid.txt away, which step make made")
+
+
+REFILLS = {
+    "folder": (
+        "import shutil",
+        "shutil.rmtree(OUT, ignore_errors=True)\n    OUT.mkdir()\n    (OUT / f'{k}.parquet').write_bytes(bytes([k]))",
+    ),
+    "database": (
+        "import sqlite3",
+        "OUT.unlink(missing_ok=True)\n    made = sqlite3.connect(OUT)\n    made.execute(f'create table t{k} (a int)')\n"
+        "    made.commit()\n    made.close()",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFILLS)
+def test_what_a_step_clears_and_fills_anew_is_cached(kind: str, ws: Workspace) -> None:
+    first, write = REFILLS[kind]
+    text = (
+        f"from pathlib import Path\n{first}\nimport noria as nr\n\nOUT = Path(__file__).parent / 'out'\n\n\n"
+        f"@nr.step\ndef make(k: int = 1) -> int:\n    {write}\n    return 0\n\n\n"
+        "@nr.step\ndef use(made: int) -> str:\n"
+        "    files = [OUT] if OUT.is_file() else sorted(OUT.rglob('*.parquet'))\n"
+        "    return str([each.read_bytes() for each in files])\n\n\n"
+        "@nr.pipeline\ndef flow():\n    use(make())\n"
+    )
+    play = Plays(ws, text, Manner(executor="inline"))
+    one, two, again = (play(k=k)[0] for k in (1, 2, 1))
+    assert one == again != two
+    for k in (1, 2):
+        play(k=k)
+        assert play(k=k)[1] == {"make": "cached", "use": "cached"}
+
+
 def test_a_file_that_is_gone_is_made_again(ws: Workspace, manner: Manner) -> None:
     play = Plays(ws, WRITES, manner)
     play()

@@ -78,15 +78,15 @@ class Reads:
         for folder, changed_ns in (*trace.folders, *trace.searched):
             if Path(folder).is_dir():
                 if Path(folder).stat().st_mtime_ns != changed_ns and not _is_temporary(folder, self._root):
-                    reason = reason or f"{self._shown(folder)} changed while the step ran"
+                    reason = reason or f"{self.shown(folder)} changed while the step ran"
                 if (folder, changed_ns) in trace.folders:
-                    found[f"folder {self._shown(folder)}"] = self._folder(folder)
+                    found[f"folder {self.shown(folder)}"] = self._folder(folder)
         for how, pattern, folder in trace.patterns:
-            text = patterns.shown(how, pattern, self._shown(folder))
+            text = patterns.shown(how, pattern, self.shown(folder))
             found[f"pattern {text}"] = self._now("pattern", text)
         for path, what in trace.stats:
-            if path not in self._used_up(trace) and f"file {self._shown(path)}" not in found:
-                found[f"{what} {self._shown(path)}"] = self._now(what, self._shown(path))
+            if path not in self._used_up(trace) and f"file {self.shown(path)}" not in found:
+                found[f"{what} {self.shown(path)}"] = self._now(what, self.shown(path))
         things, gone = self._things(trace, code)
         reason = reason or gone
         self._extensions(trace, found)
@@ -133,8 +133,8 @@ class Reads:
         if is_new and (now is None or _is_temporary(path, self._root)):
             return ""  # made and used up by the step
         if stamp is not None and now != stamp:
-            return f"{self._shown(path)} {'was taken away' if now is None else 'changed'} while the step ran"
-        found[f"file {self._shown(path)}"] = "missing" if stamp is None else self._digests.of(Path(path))
+            return f"{self.shown(path)} {'was taken away' if now is None else 'changed'} while the step ran"
+        found[f"file {self.shown(path)}"] = "missing" if stamp is None else self._digests.of(Path(path))
         return ""
 
     def _made_file(self, path: str, stamp: Stamp, found: dict[str, str]) -> str:
@@ -142,8 +142,8 @@ class Reads:
         if not is_lasting(path, self._root):
             return ""
         if stamp_of(path) != stamp:
-            return f"{self._shown(path)}, which it made, was changed again at once"
-        found[f"made {self._shown(path)}"] = self._digests.of(Path(path))
+            return f"{self.shown(path)}, which it made, was changed again at once"
+        found[f"made {self.shown(path)}"] = self._digests.of(Path(path))
         return ""
 
     def _named(self, code: CodeIdentity, trace: Trace, found: dict[str, str]) -> str:
@@ -155,14 +155,14 @@ class Reads:
                 continue
             if was_changed(path, trace.began_ns) and not Path(path).is_dir():
                 if trace.blind or is_declared:
-                    return f"{self._shown(path)} changed while the step ran"
-                found[f"made {self._shown(path)}"] = self._digests.of(Path(path))  # a compiled library wrote it
+                    return f"{self.shown(path)} changed while the step ran"
+                found[f"made {self.shown(path)}"] = self._digests.of(Path(path))  # a compiled library wrote it
             elif Path(path).is_dir() and any(each.startswith(path + os.sep) for each, _ in trace.made):
                 for file in _files_in(path):
                     if file not in seen:
-                        self._condition(self._shown(file), found)
+                        self._condition(self.shown(file), found)
             else:
-                self._condition(self._shown(path), found, is_declared=is_declared or bool(trace.blind))
+                self._condition(self.shown(path), found, is_declared=is_declared or bool(trace.blind))
         return ""
 
     def _condition(self, name: str, found: dict[str, str], *, is_declared: bool = False) -> None:
@@ -217,9 +217,9 @@ class Reads:
             if module is None and not file.endswith(".py") and file in files:
                 continue  # a template that was read: its content is a condition, what it calls was seen to run
             if module is None and not file.endswith(".py") and Path(file).is_file():
-                return found, f"{self._shown(file)} ran, and was read before the step: extra_files can name it"
+                return found, f"{self.shown(file)} ran, and was read before the step: extra_files can name it"
             if module is None:
-                return found, f"{self._shown(file)} ran, and cannot be imported again by a name"
+                return found, f"{self.shown(file)} ran, and cannot be imported again by a name"
             top = qualname.partition(".")[0]
             thing = getattr(module, top, None)
             is_known = isinstance(getattr(thing, "function", thing), types.FunctionType | type)
@@ -234,7 +234,7 @@ class Reads:
         owners = self._fingerprints.ownership
         for name in trace.modules:
             if name in sys.modules and owners.of(sys.modules[name]) == "extension":
-                self._condition(self._shown(owners.file_of(sys.modules[name])), found)
+                self._condition(self.shown(owners.file_of(sys.modules[name])), found)
 
     def _code(self, things: Mapping[str, Any], code: CodeIdentity, found: dict[str, str]) -> str:
         reason = ""
@@ -334,7 +334,7 @@ class Reads:
             path for path, _ in trace.stats if _changed_ns(path) >= trace.began_ns and _is_temporary(path, self._root)
         }
 
-    def _shown(self, path: str) -> str:
+    def shown(self, path: str) -> str:
         """The path as it is kept: relative to the project inside of it, absolute elsewhere."""
         try:
             return str(Path(path).relative_to(self._root))

@@ -328,6 +328,7 @@ class Drive:
         else:
             outputs = tuple(Value(each.digest, each.type, each.size_bytes) for each in found.outputs)
             conditions = Conditions(reads=tuple(self._results.cache.reads_of(found)))
+            self._results.made(unit.node.name, conditions.reads)
             self._settle_item(unit, Done(outputs=outputs), conditions, is_cached=True)
 
     def _queue_or_finish(self, unit: _Unit, left: Done | None) -> None:

@@ -71,6 +71,7 @@ class Results:
         self.recorder, self.journal = recorder, journal
         self.outputs: dict[str, tuple[Value, ...]] = {}
         self.reports: list[StepReport] = []
+        self._makers: dict[str, str] = {}
         self._on_event = on_event
 
     def log_of(self, name: str) -> Path:
@@ -83,6 +84,7 @@ class Results:
         """A step has a result that holds."""
         name = planned.node.name
         self.outputs[name] = _values(found.outputs)
+        self.made(name, self.cache.reads_of(found))
         fact = self._fact(planned, "cached", "nothing changed", found.outputs, Done(usage=Usage(seconds=seconds)))
         fact = replace(fact, document=found.document, reads=tuple(found.reads), items=found.items, attempts=0)
         self._add(planned.node, fact, key=planned.key)
@@ -185,7 +187,17 @@ class Results:
             return Conditions(reason=f"{edited} was edited meanwhile")
         if done.trace is None:
             return Conditions(reason="its executor did not watch it")
-        return self.reads.of(done.trace, planned.code, planned.ambient)
+        found = self.reads.of(done.trace, planned.code, planned.ambient)
+        self.made(planned.node.name, found.reads)
+        for path in done.trace.removed:
+            maker = self._makers.get(self.reads.shown(path), planned.node.name)
+            if maker != planned.node.name:  # it is made again by each run, and so is to be taken away by each
+                return Conditions(reason=f"it takes {self.reads.shown(path)} away, which step {maker} made")
+        return found
+
+    def made(self, name: str, reads: Sequence[tuple[str, str]]) -> None:
+        """Remember which step of this run has made which file."""
+        self._makers |= {what.removeprefix("made "): name for what, _ in reads if what.startswith("made ")}
 
     def because(self, planned: Planned, refused: str) -> str:
         """Why a step runs."""

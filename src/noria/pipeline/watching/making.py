@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from noria.pipeline.watching.digests import Stamp, absolute, stamp_of
 from noria.pipeline.watching.trace import temporary
 
-__all__ = ["is_lasting", "paths_in", "stamped", "was_changed"]
+__all__ = ["in_folder", "is_clearing", "is_lasting", "of_descriptor", "paths_in", "stamped", "was_changed"]
 
 FILES = 10_000
 """Of a folder that was put into place as a whole, so many files are looked at."""
@@ -53,6 +54,28 @@ def was_changed(name: str, since_ns: int) -> bool:
         return Path(name).stat().st_ctime_ns >= since_ns - TICK_NS
     except OSError:
         return False
+
+
+def is_clearing() -> bool:
+    """Whether who is just heard by the watch that asks takes a folder away, and lists it for nothing else."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.endswith("watching/watch.py"):
+        frame = frame.f_back
+    return frame.f_code.co_name.lstrip("_").startswith("rmtree") and frame.f_code.co_filename.endswith("shutil.py")
+
+
+def in_folder(path: Any, descriptor: int) -> str:
+    """The whole path of a name in a folder that a descriptor is open on; -1 stands for none."""
+    name = os.fsdecode(path)
+    return absolute(os.path.join(of_descriptor(descriptor), name) if descriptor >= 0 else name)  # noqa: PTH118  # of texts
+
+
+def of_descriptor(number: int) -> str:
+    """The folder that a descriptor is open on; "" where the system does not say."""
+    try:
+        return str(Path(f"/proc/self/fd/{number}").readlink())
+    except OSError:
+        return ""
 
 
 def is_lasting(name: str, root: Path) -> bool:

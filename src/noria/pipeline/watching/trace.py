@@ -46,10 +46,11 @@ class Trace:
     their time then, `searched` those that were gone through for one of the `patterns`, `modules` what was imported
     by name, `code` (file, qualified name, first line) of project code that ran, `variables` (name, sha-256 of the
     value), `stats` (path, whether it was "there", or looked at as a "stat", for "access", for an "xattr" or as a
-    "link"), `made` the files that it wrote anew with their stamps at its end, `asked` what of its surroundings it
-    asked for, `lookups` what of the import system and the process, `names` which names of modules a library looked
-    up by its caller's frame (module:name; `EVERY` where that cannot be told), `notes` what cannot be checked later,
-    `unseen` what the step did that reads out of sight; `blind` says why code could not be watched.
+    "link"), `made` the files that it wrote anew with their stamps at its end, `removed` those that it took away,
+    `asked` what of its surroundings it asked for, `lookups` what of the import system and the process, `names` which
+    names of modules a library looked up by its caller's frame (module:name; `EVERY` where that cannot be told),
+    `notes` what cannot be checked later, `unseen` what the step did that reads out of sight; `blind` says why code
+    could not be watched.
     """
 
     files: tuple[tuple[str, Stamp | None], ...] = ()
@@ -64,6 +65,7 @@ class Trace:
     names: tuple[str, ...] = ()
     stats: tuple[tuple[str, str], ...] = ()
     made: tuple[tuple[str, Stamp], ...] = ()
+    removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     blind: str = ""
@@ -86,6 +88,7 @@ def trace_from(document: Mapping[str, Any]) -> Trace:
         variables=tuple((name, value) for name, value in document["variables"]),
         stats=tuple((name, what) for name, what in document["stats"]),
         made=tuple((name, tuple(stamp)) for name, stamp in document.get("made", ())),
+        removed=tuple(document.get("removed", ())),
         unseen=tuple(document.get("unseen", ())),
         lookups=tuple(document.get("lookups", ())),
         names=tuple(document.get("names", ())),

@@ -40,7 +40,7 @@ from noria.pipeline.watching.compiled import Readers
 from noria.pipeline.watching.digests import Stamp, absolute, stamp_of
 from noria.pipeline.watching.elsewhere import Reporter, Spool, end_loky_workers
 from noria.pipeline.watching.lookups import Lookups
-from noria.pipeline.watching.making import paths_in, stamped, was_changed
+from noria.pipeline.watching.making import in_folder, is_clearing, of_descriptor, paths_in, stamped, was_changed
 from noria.pipeline.watching.patterns import Pattern, pattern_of, shown
 from noria.pipeline.watching.starts import STARTS, program_of, unseen
 from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, Trace, is_of_process, variable_digest
@@ -91,6 +91,7 @@ class Watch:
     files: dict[str, Stamp | None] = field(default_factory=dict)
     written: dict[str, None] = field(default_factory=dict)
     made: dict[str, None] = field(default_factory=dict)
+    removed: dict[str, None] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
     searched: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, Pattern] = field(default_factory=dict)
@@ -174,6 +175,7 @@ class Watch:
             names=tuple(sorted({**self.names, **walked})),
             stats=tuple(sorted(item for item in looks if item[1] != "there" or (item[0], "stat") not in looks)),
             made=tuple(stamped(self.made)),
+            removed=tuple(self.removed),
             notes=tuple(self.notes)[:NOTES],
             unseen=tuple(self.unseen)[:NOTES],
             blind=self.blind or self._unseen(),
@@ -214,7 +216,9 @@ class Watch:
 
     def listed(self, path: Any) -> None:
         """A folder is about to be listed."""
-        name = _of_descriptor(path) if isinstance(path, int) else absolute("." if path is None else path)
+        if is_clearing():
+            return
+        name = of_descriptor(path) if isinstance(path, int) else absolute("." if path is None else path)
         if name and not (name + os.sep).startswith(self.ignored) and not _is_import(name):
             if (pattern := pattern_of(_path_frames())) is not None:
                 self.add("patterns", shown(*pattern), pattern)
@@ -425,7 +429,7 @@ class _Hooks:
         if dir_fd is None:
             return self._open(path, flags, mode)
         for each in self.watches:
-            each.opened(os.path.join(_of_descriptor(dir_fd), os.fsdecode(path)), flags)  # noqa: PTH118  # of texts
+            each.opened(os.path.join(of_descriptor(dir_fd), os.fsdecode(path)), flags)  # noqa: PTH118  # of texts
         self._local.is_known = True
         try:
             return self._open(path, flags, mode, dir_fd=dir_fd)
@@ -438,7 +442,7 @@ class _Hooks:
         while frame is not None and frame.f_code.co_filename.endswith(_PATH_MODULES):
             asker, frame = frame.f_code.co_name, frame.f_back
         if folder is not None:
-            path = os.path.join(_of_descriptor(folder), os.fsdecode(path))  # noqa: PTH118  # of texts
+            path = os.path.join(of_descriptor(folder), os.fsdecode(path))  # noqa: PTH118  # of texts
         if what == "lstat":
             if asker not in ("islink", "is_symlink", "lexists", ""):
                 return  # a path is taken apart: what is a link in it is read as one
@@ -463,12 +467,15 @@ class _Hooks:
         elif event in ("os.listdir", "os.scandir"):
             for watch in self.watches:
                 watch.listed(arguments[0])
+        elif event == "os.remove":
+            for watch in self.watches:
+                watch.add("removed", in_folder(arguments[0], arguments[1]))
         elif event == "os.rename":
             self._placed(arguments[1])
         elif event == "sqlite3.connect":
             for watch in self.watches:
                 if path := _of_database(arguments[0]):
-                    watch.opened(path, os.O_RDONLY)
+                    watch.opened(path, os.O_RDWR)  # it is read, unless there is none yet
         elif event in STARTS:
             self._started_program(event, arguments)
         elif event in ("os.fork", "os.forkpty"):
@@ -574,14 +581,6 @@ def _changed_ns(folder: str) -> int:
         return Path(folder).stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _of_descriptor(number: int) -> str:
-    """The folder that a descriptor is open on; "" where the system does not say."""
-    try:
-        return str(Path(f"/proc/self/fd/{number}").readlink())
-    except OSError:
-        return ""
 
 
 def _of_database(name: Any) -> Any:
