@@ -91,7 +91,8 @@ def partition(rows: Any, *, by: str, every: str = "") -> Any:
     """The parts of a table, one for each value of a column: a list to be mapped over.
 
     A part has an identity of its own, so after new rows of one month only the parts that they are in
-    run again. Parts come in the order of their values, rows without one last.
+    run again, wherever in the table they came. Parts come in the order of their values, rows without one
+    last. Where rows of a pandas frame are only numbered, those of each part are, from 0.
 
     Args:
         rows: a data set, or the result of a step that gives a table.
@@ -113,7 +114,7 @@ def partition(rows: Any, *, by: str, every: str = "") -> Any:
     return graph.add(made, (), {"rows": rows, "by": by, "every": every})
 
 
-_OPTIONS = StepOptions(version="partition/1")
+_OPTIONS = StepOptions(version="partition/2")
 PARTITION = "partition"
 
 
@@ -128,7 +129,9 @@ def _divide(rows: Any, by: str, every: str = "") -> list[Any]:
     moments = rows[by].dt.strftime(_FORMS[every]) if every else rows[by]
     parts = [part for _, part in rows.groupby(moments, sort=True, dropna=True, observed=True)]
     unknown = rows[moments.isna()]
-    return [*parts, unknown] if len(unknown) else parts
+    parts = [*parts, unknown] if len(unknown) else parts
+    # Numbers of rows are of the whole table: with them, a new row would make every part after it another one.
+    return [part.reset_index(drop=True) for part in parts] if hasattr(rows.index, "start") else parts
 
 
 _FORMS = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}

@@ -34,6 +34,9 @@ _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 def given(definition: PipelineDefinition, params: Mapping[str, JSON]) -> dict[str, dict[str, JSON]]:
     """Parameter values by step, from values such as {"train.learning_rate": 0.05}.
 
+    A step that is called several times is meant in all of its calls; `train-1`, `train-2` is one of them, and goes
+    before the name for all.
+
     Raises: UsageError for a name that is not there, with the nearest one, and for a value that its parameter's
         annotation does not allow.
     """
@@ -42,6 +45,15 @@ def given(definition: PipelineDefinition, params: Mapping[str, JSON]) -> dict[st
         for node in definition.nodes
         for name, binding in node.bindings.items()
         if isinstance(binding, Const) and not node.cases
+    }
+    calls: dict[int, list[StepNode]] = {}
+    for node in definition.nodes:
+        if not node.cases:
+            calls.setdefault(id(node.step), []).append(node)
+    known |= {
+        f"{node.name}-1.{name}": (node, name)
+        for node, name in known.values()
+        if len(calls[id(node.step)]) > 1 and calls[id(node.step)][0] is node
     }
     found: dict[str, dict[str, JSON]] = {}
     for full, value in params.items():
@@ -52,9 +64,14 @@ def given(definition: PipelineDefinition, params: Mapping[str, JSON]) -> dict[st
                 where=f"pipeline {definition.name}",
                 hint=f"did you mean {near[0]!r}?" if near else f"parameters: {', '.join(sorted(known)) or 'none'}",
             )
-        node, name = known[full]
-        _require_fit(full, node, name, value)
-        found.setdefault(node.name, {})[name] = value
+        first, name = known[full]
+        alike = calls[id(first.step)]
+        is_for_all = alike[0] is first and full == f"{first.name}.{name}"
+        for node in alike if is_for_all else [first]:
+            own = f"{node.name}-1.{name}" if node is alike[0] else f"{node.name}.{name}"
+            if isinstance(node.bindings.get(name), Const) and (own == full or own not in params):
+                _require_fit(full, node, name, value)
+                found.setdefault(node.name, {})[name] = value
     return found
 
 

@@ -88,6 +88,12 @@ class Result:
 
     __hash__ = object.__hash__
 
+    def __copy__(self) -> Result:
+        return self
+
+    def __deepcopy__(self, _known: dict[int, Any]) -> Result:
+        return self
+
     __bool__ = _refused("a condition (if, while, and, or, not)", _BRANCH)
     __eq__ = _refused("==", _BRANCH)
     __ne__ = _refused("!=", _BRANCH)

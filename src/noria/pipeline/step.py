@@ -12,6 +12,7 @@ import contextvars
 import functools
 import inspect
 import typing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -271,7 +272,24 @@ def binding_of(value: Any) -> Binding:
         return Group(type(value).__name__, tuple(binding_of(item) for item in value))
     if type(value) is dict and _holds_promise(list(value.values())) and all(isinstance(key, str) for key in value):
         return Group("dict", tuple(binding_of(item) for item in value.values()), tuple(value))
+    hidden = _hidden_promise(value)
+    if hidden is not None:
+        raise ProjectError(
+            f"the result of step {hidden.reference().node} stands in a {type(value).__name__}: no step can get it there",
+            hint="give it by itself, in a list or a tuple, or as a value of a dict whose keys are texts",
+        )
     return Const(value)
+
+
+def _hidden_promise(value: Any) -> Result | None:
+    """A promise in a container that is handed to a step as it is."""
+    if isinstance(value, Result):
+        return value
+    if isinstance(value, dict):
+        value = (*value, *value.values())
+    if not isinstance(value, list | tuple | set | frozenset | deque):
+        return None
+    return next((found for item in value if (found := _hidden_promise(item)) is not None), None)
 
 
 def _items_of(binding: Binding, called: Step[..., Any]) -> Binding:

@@ -465,6 +465,32 @@ def test_a_partition_has_parts_with_an_identity_of_their_own(ws: Workspace) -> N
     assert noted(ws) == ["a", "b", "c", "b"], "only the part with the new row"
 
 
+@pytest.mark.parametrize("more", ["['b', *M]", "[*M, 'b']", "['a', 'b', 'a', 'b', 'c', 'd']"])
+def test_a_row_that_comes_anywhere_makes_its_own_part_run_alone(ws: Workspace, more: str) -> None:
+    text = """
+        import pandas as pd
+
+        M = ["a", "a", "b", "c", "d"]
+
+        @nr.step
+        def rows(months: list[str] = M) -> pd.DataFrame:
+            return pd.DataFrame({"month": months})
+
+        @nr.step
+        def counted(part: pd.DataFrame) -> int:
+            note(part["month"].iloc[0])
+            return len(part)
+
+        @nr.pipeline
+        def flow():
+            counted.map(nr.partition(rows(), by="month"))
+    """
+    assert result(ws, run(ws, text, "r1", executor="inline"), "counted") == [2, 1, 1, 1]
+    found = run(ws, text, "r2", {"rows.months": eval(more, {"M": ["a", "a", "b", "c", "d"]})}, executor="inline")
+    assert result(ws, found, "counted") == [2, 2, 1, 1]
+    assert noted(ws) == ["a", "b", "c", "d", "b"], "only the part with the new row"
+
+
 def test_a_pipeline_that_asks_for_what_cannot_be_is_told_where(ws: Workspace) -> None:
     wrong = {
         "step.map()": "size.map('abc')",

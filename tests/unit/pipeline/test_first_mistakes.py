@@ -56,6 +56,9 @@ def refused(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Noria
 @pytest.mark.parametrize(
     ("line", "said", "after"),
     [
+        ("one({one()})", "the result of step one stands in a set", "in a list or a tuple"),
+        ("one({one(): 1})", "the result of step one stands in a dict", "in a list or a tuple"),
+        ("one({'a': {2: [one()]}})", "the result of step one stands in a dict", "in a list or a tuple"),
         ("if one() > 3: two(1)", "> needs the value of step one, which does not exist while", "nr.branch("),
         ("if one() == 'a': two(1)", "== needs the value", "nr.branch("),
         ("if one() != 'a': two(1)", "!= needs the value", "nr.branch("),

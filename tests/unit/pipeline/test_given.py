@@ -115,3 +115,25 @@ def test_a_value_that_does_not_fit_is_named_with_its_annotation(params: Any, sai
     with pytest.raises(UsageError, match=said) as caught:
         given(definition(), params)
     assert hint in caught.value.hint
+
+
+def test_a_step_that_is_called_several_times_is_meant_in_all_of_its_calls() -> None:
+    @nr.step
+    def shared(k: int = 2) -> int:
+        return k
+
+    @nr.step
+    def total(a: int, b: int, c: int) -> int:
+        return a + b + c
+
+    @nr.pipeline
+    def sums() -> None:
+        total(shared(), shared(), shared(k=5))
+
+    found = define(sums, module=typing.cast(Any, typing), root=Path())
+    assert given(found, {"shared.k": 3}) == {"shared": {"k": 3}, "shared-2": {"k": 3}, "shared-3": {"k": 3}}
+    assert given(found, {"shared-2.k": 3}) == {"shared-2": {"k": 3}}
+    assert given(found, {"shared-1.k": 3}) == {"shared": {"k": 3}}
+    for params in ({"shared.k": 3, "shared-3.k": 4}, {"shared-3.k": 4, "shared.k": 3}):
+        assert given(found, params) == {"shared": {"k": 3}, "shared-2": {"k": 3}, "shared-3": {"k": 4}}
+    assert given(found, {"shared-1.k": 7, "shared.k": 3})["shared"] == {"k": 7}
