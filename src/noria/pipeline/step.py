@@ -274,8 +274,9 @@ def binding_of(value: Any) -> Binding:
         return Group("dict", tuple(binding_of(item) for item in value.values()), tuple(value))
     hidden = _hidden_promise(value)
     if hidden is not None:
+        where = f"a {type(value).__name__}"
         raise ProjectError(
-            f"the result of step {hidden.reference().node} stands in a {type(value).__name__}: no step can get it there",
+            f"the result of step {hidden.reference().node} stands in {where}, where no step can get it",
             hint="give it by itself, in a list or a tuple, or as a value of a dict whose keys are texts",
         )
     return Const(value)
