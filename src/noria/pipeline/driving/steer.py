@@ -130,7 +130,9 @@ def _places(cursor: str) -> dict[str, int]:
     except ValueError:
         found = None
     if not isinstance(found, Mapping) or not all(isinstance(place, int) and place >= 0 for place in found.values()):
-        raise UsageError("that cursor is not one of an earlier answer")
+        raise UsageError(
+            "that cursor is not one of an earlier answer", hint="leave it out: the logs begin at their beginning"
+        )
     return dict(found)
 
 
