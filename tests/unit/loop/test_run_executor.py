@@ -35,6 +35,7 @@ class Counted(InlineExecutor):
     made: list[Counted]
 
     def __init__(self) -> None:
+        super().__init__()
         self.closed = 0
         self.made.append(self)
 

@@ -107,8 +107,9 @@ def test_of_a_dataclass_only_the_class_is_named(tmp_path: Path) -> None:
 
 
 def test_a_level_that_a_step_asks_for_is_named(tmp_path: Path) -> None:
-    assert logging.getLogger("sqlalchemy").level in (logging.NOTSET, logging.WARNING)
-    logging.getLogger("sqlalchemy").setLevel(logging.WARNING)  # as its import does, which may come at any time
+    for name in ("sqlalchemy", "psycopg"):
+        assert logging.getLogger(name).level in (logging.NOTSET, logging.WARNING)
+        logging.getLogger(name).setLevel(logging.WARNING)  # as its import does, which may come at any time
     text = "import logging\nX = logging.getLogger('changes.x')\nX.setLevel({})\n"
     found = changes(document(tmp_path, text.format(10), "X.level"), document(tmp_path, text.format(30), "X.level"))
     (change,) = (each for each in found if each.what == "levels of loggers")

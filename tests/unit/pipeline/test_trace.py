@@ -231,3 +231,17 @@ def test_a_compiled_reader_that_was_taken_out_of_its_library_is_out_of_sight(roo
     with watch(root, root / ".noria") as seen:
         taken(root / "t.csv")
     assert seen.trace().blind.startswith("native:polars.")
+
+
+def test_a_thread_that_asks_for_a_variable_as_its_step_ends_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKED", "1")
+    with watch(tmp_path, tmp_path / ".noria"):
+        inside = type(os.environ)
+    asked, walked, given = inside.__getitem__, inside.__iter__, inside.__setitem__
+    assert not isinstance(os.environ, inside)  # the step is over while its thread is in there
+    assert asked(os.environ, "ASKED") == "1"
+    assert "ASKED" in walked(os.environ)
+    given(os.environ, "ASKED", "2")
+    assert os.environ["ASKED"] == "2"

@@ -27,8 +27,8 @@ _OF_LOGGERS = frozenset({"level", "disabled", "propagate"})
 """Other things have such attributes too, so they count where logging is used at all. Handlers do not: libraries and
 whoever shows a run put them there."""
 
-_WARN_BY_THEMSELVES = frozenset({"root", "sqlalchemy"})
-"""Loggers whose level is WARNING when nobody sets it; SQLAlchemy's is made when Noria first needs that library."""
+_WARN_BY_THEMSELVES = frozenset({"root", "sqlalchemy", "psycopg"})
+"""Loggers whose level is WARNING when the project sets none; libraries set theirs when Noria first needs them."""
 
 
 class Looks:
@@ -62,7 +62,8 @@ class Looks:
         found: list[JSON] = [["disabled up to", logging.root.manager.disable]] if logging.root.manager.disable else []
         for name, each in sorted(known.items()):
             if isinstance(each, logging.Logger):
-                state: list[JSON] = [each.level, each.disabled, each.propagate]
-                if state != [logging.WARNING if name in _WARN_BY_THEMSELVES else logging.NOTSET, False, True]:
-                    found.append([name, *state])
+                is_as_it_came = each.level == logging.WARNING and name in _WARN_BY_THEMSELVES
+                is_unset = each.level == logging.NOTSET and name != "root"
+                if not (is_as_it_came or is_unset) or each.disabled or not each.propagate:
+                    found.append([name, each.level, each.disabled, each.propagate])
         return found

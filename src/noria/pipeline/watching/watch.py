@@ -544,36 +544,42 @@ _THROUGH = ("<frozen os>", "<frozen _collections_abc>", "<frozen posixpath>", os
 
 
 class _NotedEnviron(_Plain):  # type: ignore[misc]  # the class of os.environ has no public name
-    """`os.environ` while a step runs: it tells which variables the project's code looks at."""
+    """`os.environ` while a step runs: it tells which variables the project's code looks at.
+
+    At the step's end it is the plain one again, perhaps while a thread is in here: nothing may ask for a method
+    by `self` or `super()`.
+    """
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str | bytes):
-            self._noted(os.fsdecode(key))
-        return super().__getitem__(key)
+            _noted(self, os.fsdecode(key))
+        return _Plain.__getitem__(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         for each in _hooks().watches:
             each.given.add(os.fsdecode(key))
-        super().__setitem__(key, value)
+        _Plain.__setitem__(self, key, value)
 
     def __iter__(self) -> Iterator[Any]:
-        self._noted(EVERY)
-        return iter(super().__iter__())
+        _noted(self, EVERY)
+        return iter(_Plain.__iter__(self))
 
-    def _noted(self, name: str) -> None:
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and (frame.f_code.co_filename in _THROUGH or is_asked_for(frame.f_code)):
-            frame = frame.f_back
-        if frame is not None:
-            file = frame.f_code.co_filename
-            is_for_project = not is_of_process(name) and is_asked_by_library(frame)
-            for each in _hooks().watches:
-                is_own = file.startswith("<ipython") or each.own(file)
-                if is_own:
-                    each.add("variables", name, variable_digest(name, self))
-                elif is_for_project and name not in each.given:
-                    what = EVERY_SETTING if name == EVERY else name
-                    each.add("variables", what, variable_digest(what, self))
+
+def _noted(environ: Any, name: str) -> None:
+    """That variable was asked for, two calls from here; EVERY stands for all of them."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (frame.f_code.co_filename in _THROUGH or is_asked_for(frame.f_code)):
+        frame = frame.f_back
+    if frame is not None:
+        file = frame.f_code.co_filename
+        is_for_project = not is_of_process(name) and is_asked_by_library(frame)
+        for each in _hooks().watches:
+            is_own = file.startswith("<ipython") or each.own(file)
+            if is_own:
+                each.add("variables", name, variable_digest(name, environ))
+            elif is_for_project and name not in each.given:
+                what = EVERY_SETTING if name == EVERY else name
+                each.add("variables", what, variable_digest(what, environ))
 
 
 def _changed_ns(folder: str) -> int:
