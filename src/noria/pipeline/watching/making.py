@@ -1,7 +1,7 @@
 """Files that a step makes: written anew, renamed into place, or named by what it returns.
 
 A result says little of a file beside it, which a later step reads. So what a step made is kept with
-its result as a condition: where such a file was altered or taken away, the step makes it again.
+its result as a condition (ADR 0025): where such a file was altered or taken away, the step makes it again.
 Not seen: a file of compiled code that is not among `writers.py` and that the result does not name.
 """
 
