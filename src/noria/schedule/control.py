@@ -43,7 +43,8 @@ class ScheduleLine:
     """A schedule: when, what, its next tick and the last one with what came of it. Times are UTC texts.
 
     `state` is on, paused, or new (no process has met it: `noria up` does). `waiting` counts ticks that
-    have not ended. `fault` says why its parameters cannot be given to the pipeline, where that was asked.
+    have not ended, the oldest of which was due at `waiting_since`. `fault` says why its parameters cannot
+    be given to the pipeline, where that was asked.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ScheduleLine:
     last_status: str
     last_run: str
     waiting: int
+    waiting_since: str = ""
     fault: str = ""
 
 
@@ -289,7 +291,7 @@ def _line(ws: Workspace, name: str, config: ScheduleConfig) -> ScheduleLine:
     with ws.ledger.read() as tx:
         known = records.schedule(tx, name)
         newest = records.ended_ticks(tx, name, limit=1)
-        waiting = len(records.open_ticks(tx, name))
+        waiting = records.open_ticks(tx, name)
     is_paused = known is not None and known.is_paused
     coming = next(times.following(rule, max(ws.clock.now(), instant(known.since) if known else ws.clock.now())), None)
     last = newest[0] if newest else None
@@ -303,5 +305,6 @@ def _line(ws: Workspace, name: str, config: ScheduleConfig) -> ScheduleLine:
         last_due=last.due if last else "",
         last_status=last.status if last else "",
         last_run=last.run if last else "",
-        waiting=waiting,
+        waiting=len(waiting),
+        waiting_since=waiting[0].due if waiting else "",
     )

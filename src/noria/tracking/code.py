@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from noria.config import CONFIG_NAME
 from noria.core.errors import WorldError
+from noria.core.identity import canonical, digest
 from noria.core.lazy import lazy
 from noria.store.objects import Objects
 from noria.store.tree import Entry, Tree, iter_tree, write_tree
@@ -20,10 +22,12 @@ from noria.tracking.facts import Code
 
 if TYPE_CHECKING:
     import subprocess
+    import tomllib
 else:
     subprocess = lazy("subprocess")
+    tomllib = lazy("tomllib")
 
-__all__ = ["is_same", "snapshot", "source_files"]
+__all__ = ["difference", "snapshot", "source_files"]
 
 FILE_LIMIT_BYTES = 1 << 20
 PATCH_LIMIT_BYTES = 16 << 20
@@ -35,6 +39,10 @@ _ENDINGS = tuple(sorted(_SUFFIXES))
 _EXECUTED = frozenset({".py", ".pyi", ".toml", ".cfg", ".ini", ".sql", ".sh", ".ipynb"})
 _NAMES = frozenset({"Makefile", "Dockerfile", "requirements.txt"})
 _SKIPPED = frozenset({"__pycache__", "node_modules", "venv", "noria.lock", "site-packages", "build", "dist"})
+_DECIDING = ("project", "data", "model")
+"""The tables of `noria.toml` that say what a run computes; the others, how and where."""
+SHOWN = 3
+SHORT = 7
 
 
 def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Code:
@@ -43,19 +51,20 @@ def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Cod
     `source` is stored when the commit and the patch do not say it all: outside git, for a project
     that git ignores, or with untracked files. Raises: WorldError if git is there and fails.
     """
+    settings = _settings(root)
     top = _repository(root)
     if top is None:
-        return Code(source=_source(root, objects), entry=entry)
+        return Code(source=_source(root, objects), entry=entry, settings=settings)
     try:
         status = _git(root, "status", "--porcelain=v2", "--branch", "--ignored=traditional", "-z", *_PATHS)
     except FileNotFoundError:  # a checkout, on a machine without git
-        return Code(source=_source(root, objects), entry=entry)
+        return Code(source=_source(root, objects), entry=entry, settings=settings)
     commit, branch, changed, others, ignored = _parsed(status.decode("utf-8", "surrogateescape"))
     here = root.resolve().relative_to(top).as_posix()
     foreign = [path.rstrip("/") for path in (*others, *ignored)]
     outside = any(here == path or here.startswith(path + "/") for path in foreign)
     if outside or not commit:
-        return Code(source=_source(root, objects), entry=entry)
+        return Code(source=_source(root, objects), entry=entry, settings=settings)
     untracked = any(_is_code(top / path) for path in others)
     remote = _git(root, "config", "--get", "remote.origin.url", allowed=(0, 1)).decode().strip()
     patch = ""
@@ -70,32 +79,71 @@ def snapshot(root: Path, objects: Objects, *, entry: str = "pipeline.py") -> Cod
         patch=patch,
         source=_source(root, objects) if untracked or (changed and not patch) else "",
         entry=entry,
+        settings=settings,
     )
 
 
-def is_same(objects: Objects, before: Code, now: Code) -> bool:
-    """Whether the code that runs is the same. Texts and tables that a run may itself have written do not count."""
-    if before.commit != now.commit or _patched(objects, before) != _patched(objects, now):
-        return False
-    if not before.source or not now.source:
-        return bool(now.commit)  # commit and patch say it all
-    return _executed(objects, before) == _executed(objects, now)
+def difference(objects: Objects, before: Code, now: Code) -> str:
+    """Why the code that runs is not the same; "" if it is.
+
+    Texts and tables that a run may itself have written do not count, nor what `noria.toml` says of where
+    and how runs are executed.
+    """
+    if before.commit != now.commit:
+        return f"the commit is {now.commit[:SHORT] or 'gone'}, and was {before.commit[:SHORT] or 'none'}"
+    files = {
+        path
+        for one, other in _both(objects, before, now)
+        for path in one.keys() | other.keys()
+        if one.get(path) != other.get(path)
+    }
+    if before.settings:  # it was recorded what that file meant
+        files = {path for path in files if Path(path).name != CONFIG_NAME}
+        if before.settings != now.settings:
+            return f"what {CONFIG_NAME} says of the project, its data or models has changed since"
+    if not files:
+        return ""
+    told = ", ".join(sorted(files)[:SHOWN]) + (f" and {len(files) - SHOWN} more" if len(files) > SHOWN else "")
+    return f"{told} {'has' if len(files) == 1 else 'have'} changed since"
 
 
-def _executed(objects: Objects, code: Code) -> dict[str, str]:
+def _both(objects: Objects, before: Code, now: Code) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What differs from the commit, then and now, and the stored sources where both have one."""
+    yield _patched(objects, before), _patched(objects, now)
+    if (before.source and now.source) or not now.commit:
+        yield _executed(objects, before), _executed(objects, now)
+
+
+def _executed(objects: Objects, code: Code) -> dict[str, Any]:
     """The files of a stored source that run, or say how, with their digests."""
+    if not code.source:
+        return {}
     return {
         entry.path: entry.digest for entry in iter_tree(objects, code.source) if Path(entry.path).suffix in _EXECUTED
     }
 
 
-def _patched(objects: Objects, code: Code) -> list[bytes]:
-    """The parts of a patch that are about such files."""
+def _patched(objects: Objects, code: Code) -> dict[str, Any]:
+    """The parts of a patch that are about such files, by their paths in the repository."""
     if not code.patch:
-        return []
+        return {}
     parts = objects.get_bytes(code.patch).split(b"diff --git ")[1:]
-    names = [part.split(b"\n", 1)[0].decode("utf-8", "surrogateescape").strip('"') for part in parts]
-    return [part for part, name in zip(parts, names, strict=True) if Path(name).suffix in _EXECUTED]
+    heads = [part.split(b"\n", 1)[0].decode("utf-8", "surrogateescape").strip('"') for part in parts]
+    names = [head.rpartition(" b/")[2] or head for head in heads]
+    return {name: part for name, part in zip(names, parts, strict=True) if Path(name).suffix in _EXECUTED}
+
+
+def _settings(root: Path) -> str:
+    """The digest of what the project's file says of what a run computes."""
+    try:
+        content = (root / CONFIG_NAME).read_bytes()
+    except FileNotFoundError:  # gone since it was read
+        return ""
+    try:
+        told = tomllib.loads(content.decode("utf-8"))
+    except ValueError:  # somebody is writing it: as good as another file
+        return digest(content)
+    return digest(canonical({name: repr(told.get(name)) for name in _DECIDING}))
 
 
 def source_files(root: Path) -> Iterator[Path]:

@@ -30,7 +30,8 @@ class Code:
 
     `dirty`: a file of the code or its configuration differs from the commit or is not in it. Pins,
     check suites, data and Markdown do not count. `patch` is the digest of the diff against the
-    commit, or empty; untracked files are in `source`.
+    commit, or empty; untracked files are in `source`. `settings` is the digest of what `noria.toml`
+    says of the project, its data and models; how runs are executed is not in it.
     """
 
     commit: str = ""
@@ -40,6 +41,7 @@ class Code:
     patch: str = ""
     source: str = ""
     entry: str = ""
+    settings: str = ""
 
 
 @frozen(kw_only=True)

@@ -36,7 +36,7 @@ from noria.store.owner import is_dead, owner_id
 from noria.store.series import MetricWriter
 from noria.store.workspace import Workspace, new_id
 from noria.tracking import records
-from noria.tracking.code import is_same, snapshot
+from noria.tracking.code import difference, snapshot
 from noria.tracking.environment import environment as read_environment
 from noria.tracking.facts import ArtifactLogged, Code, MetricsSealed, Pin, RunFinished, RunResumed, RunStarted
 from noria.tracking.host import host as read_host
@@ -292,11 +292,10 @@ def not_resumable(ws: Workspace, record: RunRecord) -> str:
     if record.status not in RESUMABLE:
         return f"it is {record.status}"
     now = snapshot(ws.project.root, ws.objects, entry=record.code.entry or ws.project.pipeline)
-    if not is_same(ws.objects, record.code, now):
-        return "the code has changed since"
-    if read_environment(ws.project.state).digest() != record.environment:
-        return "the installed packages have changed since"
-    return ""
+    changed = difference(ws.objects, record.code, now)
+    if not changed and read_environment(ws.project.state).digest() != record.environment:
+        changed = "the installed packages have changed since"
+    return changed
 
 
 def _kept(ws: Workspace, document: dict[str, JSON]) -> Digest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from noria.bootstrap import open_workspace
 from noria.config import Project, ScheduleConfig, load_project
 from noria.core.errors import Conflict, NotFound, UsageError
+from noria.faces.cli import show_schedule
 from noria.schedule import control, records
 from noria.schedule.backfill import backfill
 from noria.schedule.records import TickRecord
@@ -186,6 +187,9 @@ def test_a_tick_that_meets_another_is_skipped_queued_or_allowed() -> None:
         watcher.look()
     assert [status for _, status in ticks(ws, "skip")] == ["waiting", "skipped"]
     assert [status for _, status in ticks(ws, "queue")] == ["waiting", "waiting"]
+    (line,) = (each for each in control.list_schedules(ws) if each.name == "queue")
+    assert (line.waiting, line.waiting_since) == (2, "2026-01-01T01:00:00.000000Z")
+    assert "2 waiting since 2026-01-01 01:00" in show_schedule.schedule(asdict(line))
     assert [status for _, status in ticks(ws, "allow")] == ["waiting", "waiting"]
     assert sorted(queued(ws)) == [
         "tick/allow/2026-01-01T01:00:00Z",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from noria.engines.objects.memory import MemoryObjects
 from noria.store.objects import Objects
 from noria.store.tree import read_tree
-from noria.tracking.code import snapshot
+from noria.tracking.code import difference, snapshot
 
 
 @pytest.fixture
@@ -116,3 +117,46 @@ def test_a_project_that_an_outer_repository_ignores_is_outside_git(tmp_path: Pat
     code = snapshot(project(outer / "inner"), objects)
     assert code.commit == ""
     assert code.source
+
+
+RUN = '\n[run]\nworkers = 2\naddress = "localhost:6379"  # which cluster\n'
+MODEL = '\n[model.m]\nmetric = "auc"\n'
+
+
+@pytest.mark.parametrize("make", [project, repository])
+def test_how_a_run_is_executed_makes_no_difference(
+    make: Callable[[Path], Path], tmp_path: Path, objects: Objects
+) -> None:
+    root = make(tmp_path / "p")
+    file = root / "noria.toml"
+    before, text = snapshot(root, objects), file.read_text()
+    file.write_text("# a remark\n" + text + RUN)
+    with_run = snapshot(root, objects)
+    assert difference(objects, before, with_run) == ""
+    file.write_text(text)
+    assert difference(objects, with_run, snapshot(root, objects)) == ""
+    file.write_text(text + MODEL)
+    said = "what noria.toml says of the project, its data or models has changed since"
+    assert difference(objects, before, snapshot(root, objects)) == said
+    file.write_text(text + "[mod")
+    assert difference(objects, before, snapshot(root, objects)) == said, "half of it is written"
+
+
+@pytest.mark.parametrize("make", [project, repository])
+def test_what_differs_is_named(make: Callable[[Path], Path], tmp_path: Path, objects: Objects) -> None:
+    root = make(tmp_path / "p")
+    before = snapshot(root, objects)
+    (root / "pipeline.py").write_text("x = 2\n")
+    (root / "notes.md").write_text("a text\n")
+    assert difference(objects, before, snapshot(root, objects)) == "pipeline.py has changed since"
+    (root / "pipeline.py").write_text("x = 1\n")
+    assert difference(objects, before, snapshot(root, objects)) == ""
+
+
+def test_another_commit_is_named(tmp_path: Path, objects: Objects) -> None:
+    root = repository(tmp_path / "p")
+    before = snapshot(root, objects)
+    (root / "pipeline.py").write_text("x = 2\n")
+    git(root, "commit", "-qam", "second")
+    now = snapshot(root, objects)
+    assert difference(objects, before, now) == f"the commit is {now.commit[:7]}, and was {before.commit[:7]}"

@@ -87,8 +87,9 @@ def backfilled(found: Mapping[str, Any]) -> str:
 def _state(found: Mapping[str, Any]) -> str:
     if found["state"] == "new":
         return "noria up starts it"
-    waiting = found["waiting"]
-    return f"{found['state']}, {waiting} waiting" if waiting else str(found["state"])
+    if not found["waiting"]:
+        return str(found["state"])
+    return f"{found['state']}, {found['waiting']} waiting since {_moment(found['waiting_since'])}"
 
 
 def _moment(text: str) -> str:
