@@ -359,3 +359,74 @@ return 1
     assert notes(root)[:2] == ["of 1: [10, 11, 12]", "of 2: [20, 21, 22]"]
     said = noria(root, "pipeline", "logs", "work").stdout
     assert said.count("nr.checkpointed keeps nothing here") == 2
+
+
+STRAYS = """
+import logging
+import sys
+import threading
+
+from concurrent.futures import ThreadPoolExecutor
+
+asked, answered = threading.Event(), threading.Event()
+serving = ThreadPoolExecutor(1)
+
+def later(out, err):
+    asked.wait(60)
+    print("said during the next")
+    print("by what it held", file=out)
+    answered.set()
+    threading.main_thread().join()
+    print("said after all", file=err)
+    print("by the stream of then")
+    raise ValueError("of the thread")
+
+@nr.step(cache=False)
+def first() -> int:
+    logging.basicConfig(level="INFO", format="%(message)s")
+    logging.info("log of first")
+    serving.submit(print, "served first").result()
+    threading.Thread(target=later, args=(sys.stdout, sys.stderr)).start()
+    return 1
+
+@nr.step(cache=False)
+def second(found: int) -> int:
+    asked.set()
+    print("waited", answered.wait(60))
+    logging.info("log of second")
+    serving.submit(print, "served second").result()
+    return found
+
+@nr.pipeline
+def chain():
+    second(first())
+"""
+
+
+def test_what_a_thread_prints_after_its_step_is_in_the_log_of_that_step(tmp_path: Path) -> None:
+    root = make(tmp_path / "p", STRAYS)
+    words = [sys.executable, "-m", "noria", "run", "--executor", "inline", "--json"]  # a whole process: its end counts
+    done = subprocess.run(
+        words,
+        cwd=root,
+        env=environment(MARKS=str(seen(root))),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ok"]
+    assert [line for line in done.stderr.splitlines() if "waits for" not in line and "next:" not in line] == []
+    first, second = (noria(root, "pipeline", "logs", name).stdout for name in ("first", "second"))
+    lines = first.splitlines()
+    assert lines[:6] == [
+        "log of first",
+        "served first",
+        "said during the next",
+        "by what it held",
+        "said after all",
+        "by the stream of then",
+    ]
+    assert lines[-1] == "ValueError: of the thread"
+    assert second.splitlines() == ["waited True", "log of second", "served second"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,21 @@ class RunReport:
     next: str
     search: StudyReport | None = None
     is_champion: bool = False
+
+    def __repr__(self) -> str:
+        """What a cell of a notebook shows of it: a few lines."""
+        ended = "finished" if self.ok else "stopped"
+        steps = Counter(step.status for step in self.steps)
+        lines = [
+            f"run    {self.run}  {self.pipeline}  {ended}  {self.seconds:.1f} s",
+            f"steps  {', '.join(f'{number} {status}' for status, number in steps.items())}",
+        ]
+        if self.model:
+            lines.append(f"model  {self.model}:{self.version}  r{self.release} {self.state}")
+        refused = [each.gate for each in self.gates if not each.passed]
+        if refused:
+            lines.append(f"STOP   {', '.join(refused)}")
+        return "\n".join([*lines, f"next   {self.next}"])
 
 
 @frozen(kw_only=True)

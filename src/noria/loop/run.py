@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from noria.core.errors import NoriaError, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
+from noria.core.interrupts import going_on
 from noria.core.lazy import lazy
 from noria.core.verb import verb
 from noria.loop import pins, preconditions
@@ -183,7 +184,7 @@ def perform(
     with contextlib.closing(executor_for(definition, manner or manner_of(ws))) as executor:
         found = pins.resolve(ws, definition, challenge.datasets)
         handle = _begin(ws, definition, challenge, found, params) if before is None else tracking.resume(ws, before.run)
-        with _telling_steps(ws, handle.run), handle:
+        with going_on(GOES_ON), _telling_steps(ws, handle.run), handle:
             if ws.project.run.system_metrics:
                 handle.watch()
             lines = pins.checked(handle.held(), found)
@@ -226,12 +227,9 @@ def perform(
 
 @contextlib.contextmanager
 def _telling_steps(ws: Workspace, run: str) -> Iterator[None]:
-    """Let a failure of a run tell its steps, those that ended and the one that failed; an interrupt, how to go on."""
+    """Let a failure of a run tell its steps, those that ended and the one that failed."""
     try:
         yield
-    except KeyboardInterrupt as error:
-        error.add_note(GOES_ON)
-        raise
     except NoriaError as error:
         if not isinstance(error, WorldError):  # of a store that fails nothing more is asked
             with ws.ledger.read() as tx:

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,12 +23,13 @@ from typing import Any, BinaryIO
 
 from noria.core.errors import NotFound, ScriptFailed, UsageError
 from noria.core.frozen import frozen
+from noria.core.interrupts import going_on
 from noria.core.verb import verb
 from noria.loop.outcome import ModelLine, Question, model_lines
 from noria.pipeline.code.confidential import HIDDEN, has_secret_name, without_secrets
 from noria.pipeline.watching.trace import is_of_process
 from noria.registry.versions import require_name
-from noria.scripts.capture import Captured, collect
+from noria.scripts.capture import Captured, collect, has_begun
 from noria.scripts.exporting import require_notebook
 from noria.scripts.inner import runs_told
 from noria.scripts.keep import Kept, KeptFile, keep
@@ -133,7 +135,8 @@ def perform_script(
         config={"script": name, "command": _command(path, script, arguments), "folder": str(Path.cwd()), "params": {}},
         code=snapshot(ws.project.root, ws.objects, entry=name),
     )
-    with handle:
+    again = _again(script, arguments, model)
+    with going_on(f"{again} begins anew"), handle:
         if ws.project.run.system_metrics:
             handle.watch()
         _clear(ws)
@@ -143,6 +146,8 @@ def perform_script(
         executed = handle.folder / f"executed-{path.name}"
         ended = carry_out(path, [script, *arguments], folder, executed, log=log, out=out, err=err)
         failpoint("script.ended")
+        if (ended.code < 0 or (ended.code and ended.was_interrupted)) and not has_begun(folder):
+            raise _failed(handle, script, ended, "", {})
         captured = collect(folder, main=path)
         kept = keep(
             ws,
@@ -158,7 +163,7 @@ def perform_script(
             handle.artifact(f"executed/{path.name}", executed, type="notebook")
         _log_metrics(handle, captured)
         if ended.code != 0:
-            raise _failed(handle, script, ended, what_failed(folder, ended.complaints), kept)
+            raise _failed(handle, script, ended, what_failed(folder, ended.complaints), kept.metrics, again)
         question = Question(run=handle.run, script=name, folder=str(folder), model=model, pins=kept.pins)
         models = _shipped(ws, question, captured, path)
         refused = [f"{line.model}: {line.note}" for line in models if line.is_refused]
@@ -166,6 +171,12 @@ def perform_script(
         runs = tuple(InnerRun(**each) for each in runs_told(folder))
         shutil.rmtree(folder)
     return _report(handle, name, ended, captured, kept, models, runs)
+
+
+def _again(script: str, arguments: Sequence[str], model: str) -> str:
+    """The command that runs a script anew: it has no steps, so one that was broken off begins at its first line."""
+    named = ["noria", "run", script, *(["--model", model] if model else [])]
+    return shlex.join([*named, *(["--", *arguments] if arguments else [])])
 
 
 def _found(ws: Workspace, script: str, arguments: Sequence[str]) -> Path:
@@ -214,7 +225,7 @@ def carry_out(
     """
     if path.suffix == ".ipynb":
         asked = [sys.executable, "-m", NOTEBOOK, str(path), str(executed), str(folder)]
-        return follow(asked, environment=started_with(), log=log, out=out, err=err)
+        return follow(asked, environment=started_with(), log=log, out=out, err=err, unblocks=True)
     watched = watched_environment(folder, started_with())
     return follow([sys.executable, *words], environment=watched, log=log, out=out, err=err)
 
@@ -251,11 +262,17 @@ def _log_metrics(handle: RunHandle, captured: Captured) -> None:
             handle.log(step=step, **{metric.name: value})
 
 
-def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept) -> BaseException:
+def _failed(
+    handle: RunHandle, script: str, ended: Ended, last: str, metrics: Mapping[str, float], again: str = ""
+) -> BaseException:
     """End the run as failed, with the reason; the traceback is where the script wrote it."""
     if ended.was_interrupted:
-        handle.finish("failed", "interrupted (SIGINT)", kept.metrics)
-        return KeyboardInterrupt()
+        place = f": {last}" if script.endswith(".ipynb") and last else ""
+        handle.finish("failed", f"interrupted (SIGINT){place}", metrics)
+        told = KeyboardInterrupt()
+        if again:
+            told.add_note(f"{again} begins anew; what it did until now is kept: noria explain {handle.run}")
+        return told
     if ended.code < 0:
         name = signal.Signals(-ended.code).name
         is_kill = ended.code == -signal.SIGKILL
@@ -266,7 +283,7 @@ def _failed(handle: RunHandle, script: str, ended: Ended, last: str, kept: Kept)
         text, where, hint = f"{script} ended with exit code {ended.code}", "", f"noria pipeline logs {handle.run}"
         reason = f"exit code {ended.code}" + (f": {last}" if last else "")
         text += f": {last}" if last else ""
-    handle.finish("failed", reason, kept.metrics)
+    handle.finish("failed", reason, metrics)
     return ScriptFailed(text, where=where, hint=hint)
 
 

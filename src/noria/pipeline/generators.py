@@ -5,6 +5,9 @@ be the same each time. But what a step draws would then depend on who drew befor
 on the executor, on the order of what was ready at once, and on which steps came from the cache. So each
 call of a step begins with a state of its own, made from what the import left and from what the step and
 its inputs are. Whoever seeded nothing keeps what the system gave.
+
+What state polars is in cannot be read, so neither can whether somebody seeded it: where it is loaded, each call of a
+step begins with a seed of its own, made from what the step and its inputs are.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ def left(name: str) -> str:
 
 
 def begin(start: str) -> None:
-    """Let each generator that the import seeded begin for a call of a step, which `start` names by what it is."""
+    """Let each generator that the import seeded, and polars', begin for a call of a step, which `start` names."""
     for name, left in _left.items():
         mixed = hashlib.sha256(f"{left}/{start}".encode()).digest()
         if name == "random":
@@ -105,6 +108,9 @@ def begin(start: str) -> None:
             sys.modules["numpy.random"].seed([int.from_bytes(mixed[at : at + 4], "big") for at in range(0, 32, 4)])
         else:
             sys.modules["torch"].manual_seed(int.from_bytes(mixed[:8], "big") >> 1)
+    seed_polars = getattr(sys.modules.get("polars"), "set_random_seed", None)
+    if seed_polars is not None:
+        seed_polars(int.from_bytes(hashlib.sha256(f"polars/{start}".encode()).digest()[:8], "big"))
 
 
 def forked() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from noria.core.errors import NotFound, UsageError, WorldError
 from noria.core.frozen import frozen
 from noria.core.identity import JSON
+from noria.core.interrupts import going_on
 from noria.core.progress import task
 from noria.core.verb import verb
 from noria.packaging import bundle as bundles
@@ -134,7 +135,8 @@ def reproduce(ws: Workspace, ref: str = "", environment: str = "auto") -> Reprod
     run, version = named_run(ws, ref)
     found = scripted.found(ws, run) or _found(ws, run)
     now = locks.lock(ws.project.state)
-    with Scratch("again") as folder:
+    again = f"noria reproduce {ref or run.run}" + (f" --environment {environment}" if environment != "auto" else "")
+    with going_on(f"{again} begins anew: there is no verdict yet"), Scratch("again") as folder:
 
         def chosen() -> Where:
             with task("the environment of the run", unit=""):

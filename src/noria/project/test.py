@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from noria.core.errors import NoriaError, UsageError
 from noria.core.frozen import frozen
+from noria.core.interrupts import going_on
 from noria.core.verb import verb
 from noria.packaging import permits
 from noria.pipeline.define import load_pipelines
@@ -87,7 +88,7 @@ def run_tests(ws: Workspace, sample: int = 3000, junit: str = "") -> TestReport:
         raise UsageError(f"--sample is {sample}: a smoke run needs one row at least", hint="noria test --sample 3000")
     target = _target(ws.project.root, junit or ".noria/test.xml")
     suites: list[ElementTree.Element] = []
-    with Scratch("test") as scratch:
+    with going_on("noria test begins anew: there is no verdict yet"), Scratch("test") as scratch:
         copies = Copies(scratch.resolve(), ws.project.root, ws.project.state)
         stages = [_told(stage, copies) for stage in _stages(ws, scratch.resolve(), suites, sample)]
         copies.tell(suites)

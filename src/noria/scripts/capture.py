@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from noria.core.errors import WorldError
 from noria.core.frozen import frozen
 
-__all__ = ["Captured", "FileRead", "Fit", "Listed", "MetricCall", "ModelSeen", "Scored", "collect"]
+__all__ = ["Captured", "FileRead", "Fit", "Listed", "MetricCall", "ModelSeen", "Scored", "collect", "has_begun"]
 
 NOTES_LIMIT = 20
 
@@ -126,10 +126,19 @@ class _Event:
     is_main: bool
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether the script itself began, and was recorded from there."""
+    return _is_begun(_events(folder))
+
+
+def _is_begun(events: Iterable[_Event]) -> bool:
+    return any(event.kind == "begin" and event.is_main for event in events)
+
+
 def collect(folder: Path, main: Path | None = None) -> Captured:
     """Read the events of a capture; `main` is the script itself. Raises: WorldError if nothing was recorded at all."""
     events = sorted(_events(folder), key=lambda event: event.at)
-    if not any(event.kind == "begin" and event.is_main for event in events):
+    if not _is_begun(events):
         raise WorldError(
             "the script was not recorded: Python did not load the watch",
             where=str(folder),

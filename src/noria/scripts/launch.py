@@ -114,37 +114,37 @@ def follow(
     out: BinaryIO | None = None,
     err: BinaryIO | None = None,
     cwd: Path | None = None,
+    unblocks: bool = False,
 ) -> Ended:
     """Run a command to its end; what it prints goes to `out` and `err` (None: nowhere else) and to `log`.
 
-    SIGINT and SIGTERM that reach this process reach the child; they do not end this one.
+    SIGINT and SIGTERM that reach this process reach the child; they do not end this one. With `unblocks` SIGINT is
+    kept from the child until it lets it through (pthread_sigmask): Python's own start would end with a traceback.
     """
     began = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab", buffering=0) as kept, _streams(out, err) as streams:
+    with log.open("ab", buffering=0) as kept, _streams(out, err) as streams, _forwarding() as signals:
         child = subprocess.Popen(
             list(words),
             env=dict(environment),
             cwd=cwd,
             stdout=streams[0].theirs,
             stderr=streams[1].theirs,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509  # a library call that is loaded before the fork
+            preexec_fn=_before(unblocks=unblocks),  # noqa: PLW1509  # a library call that is loaded before the fork
         )
-        with _forwarding(child) as caught:
-            readers = [
-                threading.Thread(target=stream.copy, args=(kept,), daemon=True) for stream in dict.fromkeys(streams)
-            ]
-            for stream in dict.fromkeys(streams):
-                stream.started()
-            for reader in readers:
-                reader.start()
-            code = child.wait()
-            for reader in readers:
-                reader.join(DRAIN_S)
+        signals.go_to(child)
+        readers = [threading.Thread(target=stream.copy, args=(kept,), daemon=True) for stream in dict.fromkeys(streams)]
+        for stream in dict.fromkeys(streams):
+            stream.started()
+        for reader in readers:
+            reader.start()
+        code = child.wait()
+        for reader in readers:
+            reader.join(DRAIN_S)
     return Ended(
         code=code,
         seconds=time.monotonic() - began,
-        was_interrupted=signal.SIGINT in caught,
+        was_interrupted=signal.SIGINT in signals.caught,
         complaints=streams[1].tail.decode("utf-8", "replace"),
         lost=streams[0].lost or streams[1].lost,
     )
@@ -207,23 +207,40 @@ def _streams(out: BinaryIO | None, err: BinaryIO | None) -> Iterator[tuple[_Stre
     yield first, (first if is_one else _Stream(err))
 
 
+class _Signals:
+    """Those that reached us, and where they go on to."""
+
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def handle(self, number: int, frame: object) -> None:
+        """Hand a signal on. Ctrl-C on our terminal has reached the child by itself."""
+        self.caught.append(number)
+        if self._child is not None and not (number == signal.SIGINT and _is_foreground()):
+            self._send(self._child, number)
+
+    def go_to(self, child: subprocess.Popen[bytes]) -> None:
+        """The child is there. One that came while it was made, which may not have heard it, is sent again."""
+        self._child = child
+        for number in dict.fromkeys(self.caught):
+            self._send(child, number)
+
+    def _send(self, child: subprocess.Popen[bytes], number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+
 @contextlib.contextmanager
-def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Hand signals on. Ctrl-C on our terminal has reached the child by itself."""
-    caught: list[int] = []
+def _forwarding() -> Iterator[_Signals]:
+    """Take signals for the block, from before the child is made: an interrupt in a fork's own hooks would be lost."""
+    found = _Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield found
         return
-
-    def handle(number: int, frame: object) -> None:
-        caught.append(number)
-        if not (number == signal.SIGINT and _is_foreground()):
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(number)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, found.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield caught
+        yield found
     finally:
         for number, old in before.items():
             signal.signal(number, old)
@@ -236,9 +253,14 @@ def _is_foreground() -> bool:
         return False
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def _before(*, unblocks: bool) -> Callable[[], None]:
     """Ask the kernel for SIGTERM when this process ends. Source: prctl(2), PR_SET_PDEATHSIG; Linux only."""
-    if not sys.platform.startswith("linux"):
-        return None
-    library = ctypes.CDLL(None, use_errno=True)
-    return lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+
+    def prepare() -> None:
+        if library is not None:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if unblocks:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+
+    return prepare

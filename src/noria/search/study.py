@@ -20,6 +20,7 @@ from noria import plugins
 from noria.core.errors import Conflict, NotFound, StudyFailed, UsageError
 from noria.core.frozen import frozen, slotted
 from noria.core.identity import JSON
+from noria.core.interrupts import going_on
 from noria.core.progress import task as shown_task
 from noria.pipeline.attempt.tried import Tried, read_tried, written
 from noria.pipeline.define import PipelineDefinition
@@ -217,13 +218,14 @@ def search(ws: Workspace, study: StudyRecord) -> StudyRecord:
     if not ws.jobs.acquire(lease, owner=owner, ttl_s=LEASE_S):
         raise Conflict(f"another process is at {study.study}", hint="it ends, or its lease does")
     driver = _Driver(ws, study, owner)
-    try:
-        driver.adopt()
-        driver.run()
-    finally:
-        driver.workers.close()
-        ws.jobs.release(lease, owner)
-    return _ended(ws, study, driver.reason)
+    with going_on(driver.how_to_go_on):
+        try:
+            driver.adopt()
+            driver.run()
+        finally:
+            driver.workers.close()
+            ws.jobs.release(lease, owner)
+        return _ended(ws, study, driver.reason)
 
 
 @slotted
@@ -279,6 +281,12 @@ class _Driver:
                 self._renew()
                 if said is not None and self._slots[said[0]] is not None and self._answered(*said):
                     advance(1)
+
+    def how_to_go_on(self) -> str:
+        """What is told of a study that a person broke off: the trials that are over stay so."""
+        over = sum(trial.state in OVER for trial in self._trials.values())
+        kept = f"{over} of {self.study.trials} trials are done and stay so"
+        return f"noria run --resume {self.study.study} goes on: {kept}"
 
     def _begin_trials(self) -> None:
         """Give each free slot the next trial, as soon as all up to n - parallel are over."""

@@ -138,7 +138,6 @@ class RunHandle:
         """End the run; a second end does nothing. `metrics` are the final values, finite ones are kept."""
         if self._ended:
             return
-        self._ended = True
         if self._writer is not None:
             self._writer.close()
         self._stop.set()
@@ -149,6 +148,7 @@ class RunHandle:
         finite = {name: value for name, value in final.items() if abs(value) < float("inf")}
         self.seconds = round(self.before_s + time.monotonic() - self._started, 6)
         _finish(self._ws, self.run, status, reason[:REASON_LIMIT], self.seconds, finite, owner=self.owner)
+        self._ended = True  # not before: where an interrupt breaks in, the run is ended by who leaves its block
         failpoint("run.finished")
         self._ws.jobs.release(f"run/{self.run}", self.owner)
 

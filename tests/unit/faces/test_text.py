@@ -278,3 +278,28 @@ def step_record(name: str, seconds: float) -> StepRecord:
         energy_joules=1.5,
         cost=0.00012,
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("abc", "abc"), ("abcdef", "abcdef"), ("abcdefg", "abcde…"), ("ab\nabcdefg", "ab"), (None, "None"), ("", "")],
+)
+def test_what_is_cut_from_a_cell_is_told(given: str | None, shown: str) -> None:
+    assert text.short(given, 6) == shown
+
+
+def test_what_is_left_out_of_a_list_is_told() -> None:
+    assert text.first("abc", 3) == "a  b  c"
+    assert text.first((letter for letter in "abcd"), 3, ", ") == "a, b, c, …"
+    assert text.first([], 3) == ""
+
+
+def test_a_long_reason_of_a_run_ends_with_a_sign_that_there_is_more() -> None:
+    run = {
+        "run": "run_1", "status": "failed", "name": "", "pipeline": "p", "experiment": "", "seconds": 1.0, "page": "",
+        "started_at": "2026-01-01T00:00:00Z", "metrics": {}, "params": {}, "tags": {}, "reason": "x" * 80, "cause": "",
+    }  # fmt: skip
+    for shown in (renderer("found_runs")([run]), renderer("runs")([run])):
+        assert shown.endswith("x…")
+    long = {**run, "metrics": {f"m{number}": 1.0 for number in range(9)}}
+    assert renderer("runs")([long]).endswith("  …")

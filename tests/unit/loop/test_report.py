@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from noria.loop.report import worst_slice
+from noria.loop.report import RunReport, StepLine, worst_slice
 from noria.registry.evaluate import Curves, Evaluation, Slice
+from noria.registry.facts import Verdict
 from noria.registry.metrics import Measure
 
 NO_CURVES = object.__new__(Curves)
@@ -51,3 +52,29 @@ def test_a_slice_is_the_worst_only_if_it_is_worse_than_the_whole(
 
 def test_nothing_measured_has_no_worst_slice() -> None:
     assert worst_slice(None) is None
+
+
+def report(**more: object) -> RunReport:
+    steps = tuple(
+        StepLine(step=f"s{number}", status=status, because="of its long history " * 20, seconds=0.1)
+        for number, status in enumerate(["cached", "done", "cached"])
+    )
+    plain = {
+        "run": "run_1", "pipeline": "p", "cause": "user", "ok": True, "seconds": 1.26, "data": (), "steps": steps,
+        "model": "", "version": 0, "release": 0, "state": "", "bundle": "", "size_bytes": 0, "champion": 0,
+        "metrics": (), "worst": None, "gates": (), "report": "", "comparison": None, "next": "noria runs",
+    }  # fmt: skip
+    made: RunReport = RunReport(**{**plain, **more})  # type: ignore[arg-type]  # as they are above
+    return made
+
+
+def test_a_report_is_shown_in_a_few_lines() -> None:
+    assert repr(report()).splitlines() == [
+        "run    run_1  p  finished  1.3 s",
+        "steps  2 cached, 1 done",
+        "next   noria runs",
+    ]
+    gates = tuple(Verdict(gate=name, passed=name == "rows", text="") for name in ("rows", "metric auc"))
+    made = report(ok=False, model="m", version=3, release=4, state="rejected", gates=gates, next="noria registry show")
+    assert repr(made).splitlines()[0].endswith("stopped  1.3 s")
+    assert repr(made).splitlines()[2:4] == ["model  m:3  r4 rejected", "STOP   metric auc"]

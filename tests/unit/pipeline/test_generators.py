@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 
 import numpy as np
+import polars
 import pytest
 
 from noria.pipeline import generators
@@ -114,3 +115,19 @@ def test_processes_for_steps_begin_with_the_hashes_of_the_driver(monkeypatch: py
                 monkeypatch.setenv("MODE", "one")
         found = generators.environment()
         assert (found.get("PYTHONHASHSEED"), found["MODE"]) == (before, "one")
+
+
+def test_polars_draws_the_same_in_a_call_whatever_was_drawn_before_it() -> None:
+    rows = polars.DataFrame({"a": range(1000)})
+
+    def drawn(start: str) -> tuple[list[int], list[int]]:
+        generators.begin(start)
+        return rows.sample(5)["a"].to_list(), rows["a"].shuffle().to_list()
+
+    first = drawn("a")
+    rows.sample(3)
+    polars.set_random_seed(1)
+    assert drawn("a") == first
+    other = drawn("b")
+    assert other[0] != first[0]
+    assert other[1] != first[1]

@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
 from noria.core.lazy import lazy
-from noria.engines.executors import machine
+from noria.engines.executors import machine, streams
 from noria.pipeline.executor import Capacity, Done, Task
 
 if TYPE_CHECKING:
@@ -49,17 +49,19 @@ class InlineExecutor:
         if task.attempt == 1:
             task.log.write_bytes(b"")
         own = task.node.step.function.__globals__
-        opened = task.log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
-        with opened as log, _printing_to(log), exits.kept(task.name, own):
+        log = streams.StepLog(task.log)
+        with _printing_to(log), exits.kept(task.name, own):
             handle = os.dup(log.fileno())  # the step has the log itself, and may close it
             before, running = os.fstat(handle), set(threading.enumerate())
+            log.begin()
             try:
                 done = call.run(task)
             finally:
                 exits.require_open(task.name, handle, before)
                 os.close(handle)
                 self._leftover = self._leftover or threads.Leftover()
-                self._leftover.add(task.name, running)
+                log.end(self._leftover.add(task.name, running))
+        streams.settle()
         task.wake()
         return done
 
@@ -72,6 +74,7 @@ class InlineExecutor:
 
     def close(self) -> None:
         """Nothing is held."""
+        streams.settle()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from noria.core.interrupts import how_to_go_on
 from noria.core.printable import legible
 from noria.faces.cli.commands import COMMANDS, GROUPS, SUMMARIES, Command
 
@@ -63,9 +64,9 @@ def _invoked(arguments: Sequence[str]) -> object:
 
 def _interrupted(error: BaseException, is_json: bool) -> int:
     """What was interrupted may have noted how to go on; the rest is told in a word."""
-    notes = getattr(error, "__notes__", [])
-    if notes or is_json:
-        _print_error("cancelled", "interrupted", "", notes[0] if notes else "", is_json)
+    told = how_to_go_on(error)
+    if told or is_json:
+        _print_error("cancelled", "interrupted", "", told, is_json)
     else:
         click.echo("interrupted", err=True)
     return 130

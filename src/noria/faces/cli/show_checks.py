@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from noria.core.words import counted, percent
-from noria.faces.cli.text import columns
+from noria.faces.cli.text import columns, first, short
 
 __all__ = ["checks", "exported", "imported", "quarantined", "suite", "watched"]
 
@@ -94,7 +94,7 @@ def watched(found: Mapping[str, Any]) -> str:
             place = f"{anomaly['column']}: " if anomaly["column"] and anomaly["question"] == "nulls" else ""
             lines.append(f"       {click.style(anomaly['question'], fg=colour)}  {place}{anomaly['message']}")
         if each["unread"]:
-            shown = ", ".join(map(str, each["unread"][:8]))
+            shown = first(map(str, each["unread"]), 8, ", ")
             lines.append(f"       nulls unknown in versions that are not here: {shown}")
     return "\n".join(lines) or "  no data sets"
 
@@ -137,12 +137,8 @@ def _rows(each: Mapping[str, Any]) -> str:
 def _told(values: Mapping[str, str], column: str) -> str:
     """The value of the column that is accused; of a rule about several, each with its name."""
     if column in values:
-        return _short(values[column])
-    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= VALUE_MAX else f"{text[: VALUE_MAX - 1]}…"
+        return short(values[column], VALUE_MAX)
+    return ", ".join(f"{name}={short(value, VALUE_MAX)}" for name, value in values.items())
 
 
 def _change(each: Mapping[str, Any]) -> list[str]:

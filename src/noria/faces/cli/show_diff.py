@@ -10,7 +10,7 @@ import click
 
 from noria.core.words import counted
 from noria.faces.cli.show_project import table_diff
-from noria.faces.cli.text import columns, count, decimal, share, signed
+from noria.faces.cli.text import columns, count, decimal, first, share, signed
 
 __all__ = ["difference", "others", "slices"]
 
@@ -167,7 +167,7 @@ def _inputs(found: Sequence[Mapping[str, Any]]) -> list[str]:
         kind = each["kind"]
         where = f" in {each['file']}" if each["file"] and each["file"] != each["name"] else ""
         values = f"{_short(each['a']) or 'unset'} → {_short(each['b']) or 'unset'}" if each["a"] or each["b"] else ""
-        moved = f"columns {', '.join(each['columns'][:6])}" if each["columns"] else ""
+        moved = f"columns {first(each['columns'], 6, ', ')}" if each["columns"] else ""
         told = "  ".join(part for part in (values, each["change"], moved) if part)
         text.append(f"    {click.style(f'{head:13}', dim=True)}  {each['name']}{where}  {told}".rstrip())
         for line in each["lines"]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from noria.core.words import counted
-from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, size
+from noria.faces.cli.text import columns, count, day, decimal, fields, first, mark, name_of, short, size
 
 __all__ = ["details", "found", "history", "plotted"]
 
@@ -24,8 +24,8 @@ def found(runs: Sequence[Mapping[str, Any]]) -> str:
         return "  no runs fit"
     rows = []
     for each in runs:
-        scores = [f"{name} {_value(value)}" for name, value in list(each["metrics"].items())[:CELLS_MAX]]
-        given = [f"{name}={value}" for name, value in list({**each["params"], **each["tags"]}.items())[:CELLS_MAX]]
+        scores = first((f"{name} {_value(value)}" for name, value in each["metrics"].items()), CELLS_MAX)
+        given = first((f"{name}={value}" for name, value in {**each["params"], **each["tags"]}.items()), CELLS_MAX)
         rows.append(
             [
                 each["run"],
@@ -34,7 +34,7 @@ def found(runs: Sequence[Mapping[str, Any]]) -> str:
                 each["experiment"],
                 f"{each['seconds']:.1f} s" if each["seconds"] else "",
                 day(each["started_at"]),
-                "  ".join([*scores, *given])[:120] or str(each["reason"]).partition("\n")[0][:TEXT_MAX],
+                short("  ".join(filter(None, (scores, given))), 120) or short(each["reason"], TEXT_MAX),
             ]
         )
     text = columns(rows, ["run", "status", "name", "experiment", "took", "started", ""], right="    r")
@@ -57,14 +57,14 @@ def details(whole: Mapping[str, Any]) -> str:
         ("page", f"{whole['page']}, of noria up"),
     ]
     parts = [fields([(name, value) for name, value in head if value])]
-    parts += _titled("params", [[key, str(value)[:TEXT_MAX]] for key, value in whole["params"].items()])
+    parts += _titled("params", [[key, short(value, TEXT_MAX)] for key, value in whole["params"].items()])
     metrics = [
         [each["key"], _value(each["value"]) if each["value"] is not None else each["special"], f"step {each['step']}",
          f"{_value(each['low'])} … {_value(each['high'])}", counted(each["points"], "point")]
         for each in whole["metrics"]
     ]  # fmt: skip
     parts += _titled("metrics", metrics)
-    parts += _titled("tags", [[key, str(value)[:TEXT_MAX]] for key, value in whole["tags"].items()])
+    parts += _titled("tags", [[key, short(value, TEXT_MAX)] for key, value in whole["tags"].items()])
     parts += _titled(
         "data",
         [

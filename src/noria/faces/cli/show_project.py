@@ -15,11 +15,13 @@ from noria.faces.cli.text import (
     count,
     day,
     decimal,
+    first,
     interval,
     lasting,
     mark,
     name_of,
     share,
+    short,
     signed,
     size,
 )
@@ -75,7 +77,7 @@ def _runs(found: Sequence[Mapping[str, Any]]) -> str:
     shown = [each for place, each in enumerate(found) if place < RUNS_MAX or each["status"] == "running"]
     rows = []
     for each in shown:
-        scores = "  ".join(f"{name} {decimal(value)}" for name, value in list(each["metrics"].items())[:3])
+        scores = first((f"{name} {decimal(value)}" for name, value in each["metrics"].items()), 3)
         rows.append([each["run"], mark(each["status"]), f"{each['seconds']:.1f} s", each["cause"], scores])
     lines = columns(rows, right="  r").split("\n")
     told = [_progress(each["progress"]) if each.get("progress") else [] for each in shown]
@@ -191,10 +193,7 @@ def watched(found: Mapping[str, Any]) -> str:
 
 def events(found: Sequence[Mapping[str, Any]]) -> str:
     """Facts as lines."""
-    rows = [
-        [str(each["seq"]), each["at"][11:19], each["kind"], str(each["text"]).partition("\n")[0][:100]]
-        for each in found
-    ]
+    rows = [[str(each["seq"]), each["at"][11:19], each["kind"], short(each["text"], 100)] for each in found]
     return columns(rows, right="r")
 
 
@@ -296,8 +295,7 @@ def table_diff(found: Mapping[str, Any]) -> str:
 
 def _value(text: str | None) -> str:
     """A value of a row as a table cell; null is the word."""
-    shown = "null" if text is None else printable(text) or '""'
-    return shown if len(shown) <= VALUE_MAX else shown[: VALUE_MAX - 1] + "…"
+    return short("null" if text is None else printable(text) or '""', VALUE_MAX)
 
 
 def _changed(rows: Mapping[str, Any], files: Mapping[str, Any]) -> list[str]:
@@ -345,7 +343,7 @@ def why(found: Mapping[str, Any]) -> str:
     for each in found["steps"]:
         told = [line for change in each["changes"] for line in _change(change)]
         if len(found["steps"]) == 1 and each["reads"]:
-            told.append(f"    holds while these do: {', '.join(each['reads'][:6])}")
+            told.append(f"    holds while these do: {first(each['reads'], 6, ', ')}")
         parts += [f"  {click.style(each['step'], bold=True)}", *told] if told else []
     if found.get("script"):
         parts += _of_script(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import columns, count, day, decimal, fields, mark, name_of, share, size
+from noria.faces.cli.text import columns, count, day, decimal, fields, first, mark, name_of, share, short, size
 
 __all__ = ["arms", "card", "models", "promotion", "releases", "report_file", "version", "versions"]
 
@@ -89,7 +89,7 @@ def releases(found: Sequence[Mapping[str, Any]], *, indent: str = "  ") -> str:
             mark(each["state"]),
             day(each["moved_at"]),
             name_of(each["content"]),
-            each["reason"].partition("\n")[0][:80],
+            short(each["reason"], 80),
         ]
         for each in found
     ]
@@ -128,7 +128,7 @@ def arms(found: Sequence[Mapping[str, Any]]) -> str:
             ", ".join(f"r{arm['release']} {share(arm['weight'])}" for arm in each["arms"]),
             f"r{each['shadow']}" if each["shadow"] else "–",
             ", ".join(f"r{number}" for number in each["kept"]) or "–",
-            each["cause"].partition("\n")[0][:60],
+            short(each["cause"], 60),
             day(each["at"]),
             each["actor"],
         ]
@@ -147,7 +147,7 @@ def _judged(found: Mapping[str, Any]) -> str:
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {decimal(value)}" for name, value in list(metrics.items())[:METRICS_MAX])
+    return first((f"{name} {decimal(value)}" for name, value in metrics.items()), METRICS_MAX)
 
 
 def _pins(found: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,20 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import attempts, columns, count, day, decimal, interval, mark, name_of, signed, size
+from noria.faces.cli.text import (
+    attempts,
+    columns,
+    count,
+    day,
+    decimal,
+    first,
+    interval,
+    mark,
+    name_of,
+    short,
+    signed,
+    size,
+)
 
 __all__ = ["report", "runs"]
 
@@ -21,8 +34,8 @@ def runs(found: Sequence[Mapping[str, Any]]) -> str:
         return "  no runs yet"
     rows = []
     for each in found:
-        metrics = list(dict(each.get("metrics") or {}).items())[:METRICS_MAX]
-        scores = "  ".join(f"{name} {decimal(value)}" for name, value in metrics)
+        metrics = dict(each.get("metrics") or {})
+        scores = first((f"{name} {decimal(value)}" for name, value in metrics.items()), METRICS_MAX)
         rows.append(
             [
                 each["run"],
@@ -31,7 +44,7 @@ def runs(found: Sequence[Mapping[str, Any]]) -> str:
                 f"{each['seconds']:.1f} s" if each["seconds"] else "",
                 str(each["cause"]),
                 day(each["started_at"]),
-                scores or str(each.get("reason") or "").partition("\n")[0][:60],
+                scores or short(each.get("reason") or "", 60),
             ]
         )
     return columns(rows, ["run", "status", "pipeline", "took", "cause", "started", ""], right="   r")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import columns, mark
+from noria.faces.cli.text import columns, mark, short
 
 __all__ = ["backfilled", "schedule", "schedules", "ticks", "triggered", "upcoming"]
 
@@ -55,7 +55,7 @@ def ticks(found: Sequence[Mapping[str, Any]]) -> str:
             each["cause"],
             mark(each["status"]),
             each["run"] or "–",
-            _short(each["reason"]),
+            short(each["reason"], REASON_MAX),
         ]
         for each in found
     ]
@@ -96,11 +96,6 @@ def _moment(text: str) -> str:
     """To the minute, or to the second where that says more."""
     moment = str(text).replace("T", " ")[:19]
     return (moment[:16] if moment.endswith(":00") else moment) or "–"
-
-
-def _short(text: str) -> str:
-    line = str(text).partition("\n")[0]
-    return line if len(line) <= REASON_MAX else line[: REASON_MAX - 1] + "…"
 
 
 def _count(number: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from noria.faces.cli.text import columns, day, mark
+from noria.faces.cli.text import columns, day, mark, short
 
 __all__ = ["studies", "study"]
 
@@ -45,7 +45,7 @@ def study(found: Mapping[str, Any], *, rows: int = ROWS) -> str:
             _number(each["value"]),
             *(_plain(each["params"].get(name)) for name in names),
             f"{each['seconds']:.1f} s",
-            _short(each["reason"]),
+            short(each["reason"], REASON_MAX),
         ]
         for each in ordered[:rows]
     ]
@@ -86,7 +86,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= REASON_MAX else text[: REASON_MAX - 1] + "…"

@@ -6,9 +6,10 @@ what a pipe receives is plain text. Widths are counted without colour.
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,11 +29,13 @@ __all__ = [
     "day",
     "decimal",
     "fields",
+    "first",
     "interval",
     "lasting",
     "mark",
     "name_of",
     "share",
+    "short",
     "signed",
     "size",
 ]
@@ -135,6 +138,18 @@ def name_of(digest: Any, length: int = 8) -> str:
     """The first digits of a digest; anything else unchanged."""
     text = str(digest or "")
     return text[7 : 7 + length] if text.startswith("sha256:") else text
+
+
+def short(text: Any, most: int) -> str:
+    """The first line of a text, of at most so many characters; `…` stands for what is left out of it."""
+    line = str(text).partition("\n")[0]
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def first(parts: Iterable[str], most: int, between: str = GAP) -> str:
+    """The first of some parts in a line; `…` stands for the others."""
+    shown = list(itertools.islice(parts, most + 1))
+    return between.join([*shown[:most], "…"] if len(shown) > most else shown)
 
 
 def mark(status: Any) -> str:

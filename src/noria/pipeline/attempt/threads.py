@@ -19,12 +19,14 @@ class Leftover:
     def __init__(self) -> None:
         self._left: list[tuple[str, threading.Thread]] = []
 
-    def add(self, step: str, before: set[threading.Thread]) -> None:
+    def add(self, step: str, before: set[threading.Thread]) -> list[threading.Thread]:
         """What is there after a step, and was not before; a daemon is not waited for."""
-        found = [each for each in threading.enumerate() if each not in before and not each.daemon]
-        if found and not self._left:
+        found = [each for each in threading.enumerate() if each not in before and not each.name.startswith("noria-")]
+        waited = [each for each in found if not each.daemon]
+        if waited and not self._left:
             threading.Thread(target=self._tell, name="noria-leftover", daemon=True).start()
-        self._left += [(step, each) for each in found]
+        self._left += [(step, each) for each in waited]
+        return found
 
     def _tell(self) -> None:
         """Waits for the end of the main thread. Idle threads of pools end by themselves then, so a little longer."""
