@@ -8,6 +8,7 @@ Everything is imported when it is first used, so `import noria` costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
 
 TYPE_CHECKING = False  # what type checkers take for true: `typing` itself would cost each captured process 5 ms
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from noria.pipeline.attempt.reporting import report
     from noria.pipeline.branch import branch, partition
     from noria.pipeline.define import dataset, metric, model, pipeline
-    from noria.pipeline.space import Range
-    from noria.pipeline.step import Choice, Log, step
+    from noria.pipeline.ranges import Choice, Log, Range
+    from noria.pipeline.step import step
 
 __all__ = [
     "Choice",
@@ -56,9 +57,9 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Choice": "noria.pipeline.step",
-    "Log": "noria.pipeline.step",
-    "Range": "noria.pipeline.space",
+    "Choice": "noria.pipeline.ranges",
+    "Log": "noria.pipeline.ranges",
+    "Range": "noria.pipeline.ranges",
     "active_run": "noria.faces.recording",
     "add_data": "noria.faces.frames",
     "append_data": "noria.faces.frames",
@@ -90,7 +91,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("noria.pipeline")
     place = _PLACES.get(name)
     if place is None:
-        raise AttributeError(f"noria has no {name!r}")
+        raise AttributeError(f"noria has no {name!r}", name=name, obj=sys.modules[__name__])
     found = getattr(importlib.import_module(place), name)
     globals()[name] = found
     return found

@@ -221,6 +221,72 @@ def test_a_file_that_is_gone_is_made_again(ws: Workspace, manner: Manner) -> Non
     assert (value, told) == (10, {"make": "file mid.txt, which it made, is gone", "use": "cached"})
 
 
+IN_PLACE = """
+import sqlite3
+from pathlib import Path
+
+import noria as nr
+
+HERE = Path(__file__).parent
+
+
+def add(number: int) -> None:
+    made = sqlite3.connect(HERE / "rows.db")
+    made.execute("create table if not exists t (a int)")
+    made.execute("insert into t values (?)", (number,))
+    made.commit()
+    made.close()
+
+
+@nr.step
+def text() -> int:
+    (HERE / "out.txt").write_text("a")
+    return 1
+
+
+@nr.step
+def again(number: int) -> int:
+    (HERE / "out.txt").write_text("b")
+    return number
+
+
+@nr.step
+def first(number: int) -> int:
+    add(1)
+    return number
+
+
+@nr.step
+def second(number: int) -> int:
+    add(2)
+    return number
+
+
+@nr.pipeline
+def flow():
+    second(first(again(text())))
+"""
+
+
+def test_a_file_that_another_step_alters_is_told_with_that_step(ws: Workspace) -> None:
+    play = Plays(ws, IN_PLACE, Manner(executor="inline"))
+    told = play()[1]
+    assert told["second"] == "first run; not shared, since rows.db, which step first made, changed while the step ran"
+    for _ in range(2):
+        told = play()[1]
+        assert told["text"] == "file out.txt was altered by step again since"
+        assert told["again"] == "file out.txt was altered by step text since"
+        assert told["first"].startswith("file rows.db was altered by step second since; not shared")
+        assert told["second"] == "its result is not shared, since rows.db changed while the step ran"
+
+
+def test_a_file_that_something_else_altered_is_told(ws: Workspace, manner: Manner) -> None:
+    play = Plays(ws, WRITES, manner)
+    play()
+    (play.root / "mid.txt").write_text("5")
+    assert play() == (10, {"make": "file mid.txt is not as the step left it", "use": "cached"})
+
+
 def test_of_a_mapped_step_only_the_item_whose_file_is_gone_runs(ws: Workspace, manner: Manner) -> None:
     play = Plays(ws, PARTS, manner)
     assert play()[0] == 3

@@ -8,9 +8,9 @@ the step cache. Nothing is deployed here.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from noria.core.errors import NoriaError, UsageError, WorldError
@@ -139,7 +139,7 @@ def _searched(
     manner: Manner,
 ) -> RunReport:
     """A search, then a run with its best values, on the same versions of the data."""
-    began = time.monotonic()
+    began = monotonic()
     definition = load_pipeline(ws.project, pipeline)
     preconditions.require(ws, definition, pipeline)
     given(definition, params or {})
@@ -155,7 +155,7 @@ def _searched(
     best = searches.best(ws, definition, asked, about, is_given=bool(params), resume=resume)
     final = Challenge(cause=best.cause, datasets=best.datasets, inputs=(*challenge.inputs, *best.inputs))
     made = perform(ws, final, params=best.params, definition=definition, manner=manner)
-    return replace(made, search=best.shown, seconds=time.monotonic() - began)
+    return replace(made, search=best.shown, seconds=monotonic() - began)
 
 
 def perform(
@@ -173,7 +173,7 @@ def perform(
 
     With `resume` everything is as it was when that run began: its versions, its parameters.
     """
-    began = time.monotonic()
+    began = monotonic()
     before = interrupted(ws, resume, params) if resume else None
     if before is not None:
         challenge, params = Challenge(cause=before.cause, datasets=before.datasets), before.params
@@ -212,7 +212,7 @@ def perform(
             run_id=handle.run,
             lines=lines,
             steps=steps,
-            seconds=handle.before_s + time.monotonic() - began,
+            seconds=handle.before_s + monotonic() - began,
         )
     return report(
         definition,
@@ -221,7 +221,7 @@ def perform(
         lines=lines,
         steps=steps,
         made=made,
-        seconds=handle.before_s + time.monotonic() - began,
+        seconds=handle.before_s + monotonic() - began,
     )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from noria.core.errors import ProjectError, UsageError
 from noria.core.lazy import lazy
 from noria.pipeline.bindings import Guard, Ref, same_label
 from noria.pipeline.options import StepOptions
-from noria.pipeline.step import DatasetRole, Graph, Result, Step, StepNode, guarded, is_planning
+from noria.pipeline.step import DatasetRole, Graph, Result, Step, StepNode, guarded, is_planning, kind_of, uncalled
 
 __all__ = ["MERGE", "branch", "partition"]
 
 MERGE = "branch"
+_FORM = "nr.branch(STEP(...), {True: lambda: ..., False: lambda: ...}, otherwise=lambda: ...)"
+_NO_CASES: Mapping[Any, Any] = MappingProxyType({})
 pa = lazy("pyarrow")
 pc = lazy("pyarrow.compute")
 
@@ -21,7 +25,7 @@ Label = str | int | bool
 
 
 def branch(
-    decision: Any, cases: Mapping[Label, Callable[[], Any]], *, otherwise: Callable[[], Any] | None = None
+    decision: Any, cases: Mapping[Label, Callable[[], Any]] = _NO_CASES, *, otherwise: Callable[[], Any] | None = None
 ) -> Any:
     """Run the steps of one case only: that whose label the step before has given.
 
@@ -30,16 +34,11 @@ def branch(
         cases: for each label a function without parameters that calls steps and gives a result.
         otherwise: the same for any other decision; without it, another decision fails the run.
     Returns: the result of the case that is taken. In a test or a notebook that case is simply called.
-    Raises: ProjectError if the decision is not one step's result, a case is named by something else, or some cases
-        give a result and others none.
+    Raises: ProjectError if the decision is not one step's result, a case is named by something else or is no
+        function without parameters, or some cases give a result and others none.
     Example: model = nr.branch(kind(rows), {"small": lambda: fit_small(rows), "large": lambda: fit_large(rows)})
     """
-    for label in cases:
-        if not isinstance(label, str | int):
-            raise ProjectError(
-                f"nr.branch has the case {label!r}, which is no text, whole number, True or False",
-                hint="otherwise=lambda: … is for any other decision",
-            )
+    _require_cases(cases, otherwise)
     graph = is_planning()
     if graph is None:
         for label, case in cases.items():
@@ -48,6 +47,8 @@ def branch(
         if otherwise is None:
             raise UsageError(f"there is no branch {decision!r}", hint=f"branches: {_names(cases)}")
         return otherwise()
+    if isinstance(decision, Step):
+        raise uncalled(decision, "nr.branch")
     if not isinstance(decision, Result):
         raise ProjectError(
             "the decision of nr.branch is not the result of a step", hint="use a plain if, or decide in a step"
@@ -56,13 +57,45 @@ def branch(
     chosen: list[tuple[Guard, Callable[[], Any]]] = [(Guard(on, label), case) for label, case in cases.items()]
     if otherwise is not None:
         chosen.append((Guard(on, None, labels), otherwise))
-    if not chosen:
-        raise ProjectError("nr.branch has no case")
     results = []
     for guard, case in chosen:
         with guarded(graph, guard):
             results.append(case())
     return _merged(graph, on, [guard for guard, _ in chosen], results)
+
+
+def _require_cases(cases: object, otherwise: object) -> None:
+    """Each case is named by a label and is called only if it is taken. Raises: ProjectError."""
+    if not isinstance(cases, Mapping):
+        text = f"the cases of nr.branch are a dict of a function for each label, not {kind_of(cases)}"
+        raise ProjectError(text, hint=_FORM)
+    if not cases and otherwise is None:
+        raise ProjectError("nr.branch has no case", hint=_FORM)
+    for label in cases:
+        if not isinstance(label, str | int):
+            raise ProjectError(
+                f"nr.branch has the case {label!r}, which is no text, whole number, True or False",
+                hint="otherwise=lambda: … is for any other decision",
+            )
+    named = {f"the case {label!r}": case for label, case in cases.items()}
+    if otherwise is not None:
+        named["otherwise"] = otherwise
+    for name, case in named.items():
+        if isinstance(case, Result):
+            text = f"{name} of nr.branch is the result of {case.told}, which is made whatever is decided"
+            raise ProjectError(text, hint=f"write lambda: in front of it. {_FORM}")
+        if not callable(case):
+            raise ProjectError(f"{name} of nr.branch is {kind_of(case)}, not a function", hint=_FORM)
+        if inspect.isfunction(case):
+            needed = [each.name for each in inspect.signature(case).parameters.values() if _is_needed(each)]
+            if needed:
+                text = f"{name} of nr.branch takes {', '.join(needed)}, which nobody gives"
+                raise ProjectError(text, hint=f"lambda: … without parameters: it takes what is around it. {_FORM}")
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    is_many = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not is_many
 
 
 def _merged(graph: Graph, on: Ref, guards: list[Guard], results: list[Any]) -> Result | None:
@@ -108,7 +141,10 @@ def partition(rows: Any, *, by: str, every: str = "") -> Any:
     if graph is None:
         return _divide(rows, by, every)
     if not isinstance(rows, Result | DatasetRole):
-        raise ProjectError("nr.partition divides a data set, or the result of a step")
+        if isinstance(rows, Step):
+            raise uncalled(rows, "nr.partition")
+        hint = "outside of a step there are no rows yet: nr.partition(nr.dataset(NAME), by=…), or of a step's result"
+        raise ProjectError("nr.partition divides a data set, or the result of a step", hint=hint)
     made: Step[..., Any] = Step(_divide, _OPTIONS)
     made.name = PARTITION
     return graph.add(made, (), {"rows": rows, "by": by, "every": every})

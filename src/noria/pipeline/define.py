@@ -22,7 +22,19 @@ from noria.core.frozen import frozen
 from noria.core.graph import topological
 from noria.core.printable import error_line
 from noria.pipeline import generators, sources
-from noria.pipeline.step import DatasetRole, Graph, Ref, Result, StepNode, importing, planning, require_plain
+from noria.pipeline.ranges import instead_of
+from noria.pipeline.step import (
+    DatasetRole,
+    Graph,
+    Ref,
+    Result,
+    Step,
+    StepNode,
+    importing,
+    planning,
+    require_plain,
+    uncalled,
+)
 
 __all__ = [
     "Metric",
@@ -213,6 +225,9 @@ def model(
         validation: the result of a step with labelled rows that the model is not trained on and that
             are not the holdout, for `noria run --search`; without it a search keeps some training rows.
     """
+    for role, given in (("model", model), ("holdout", holdout), ("validation", validation)):
+        if isinstance(given, Step):
+            raise uncalled(given, f"{role} of nr.model")
     options: dict[str, Any] = {"metrics": tuple(metrics), "slices": tuple(slices), "threshold": float(threshold)}
     if validation is not None:
         options["validation"] = validation
@@ -279,6 +294,9 @@ def define(made: Pipeline, *, module: ModuleType | None = None, root: Path | Non
         raise
     except BaseException as error:  # the boundary to the project's code, which may raise anything
         raise broken(error, f"pipeline {made.name}", folder, _CONNECTS) from error
+    if isinstance(returned, Step):
+        hint = f"write {returned.name}(…), and return nr.model(...), or nothing"
+        raise ProjectError(f"pipeline {made.name} returned the step {returned.name} itself", where=where, hint=hint)
     if not graph.nodes:
         raise ProjectError(f"pipeline {made.name} calls no step", where=where, hint="mark its functions with @nr.step")
     order = topological({node.name: node.parents() for node in graph.nodes.values()})
@@ -300,6 +318,8 @@ def broken(error: BaseException, what: str, root: Path, hint: str = "") -> Proje
         place = f"{error.filename}:{error.lineno}" + (f": {shown}" if shown else "")
         return ProjectError(f"{named} is not valid Python: {error.msg}", where=place, hint="mend that line")
     where = sources.failed_at(error, root, LINE)
+    if isinstance(error, AttributeError) and error.obj is sys.modules.get("noria"):
+        hint = instead_of(str(error.name), dir(error.obj)) or hint
     if isinstance(error, NoriaError):  # ours, about what the project's code asked for: its own words are enough
         return ProjectError(f"{what}: {error.message}", where=where, hint=error.hint)
     return ProjectError(f"{what} failed: {error_line(error, LINE)}", where=where, hint=hint or _TRACE)

@@ -51,6 +51,11 @@ class Result:
             )
         return Ref(self._node, self._output)
 
+    @property
+    def told(self) -> str:
+        """Whose result it is."""
+        return f"step {self._node}"
+
     def refusal(self, what: str, hint: str = _INSIDE) -> ProjectError:
         """The error of a use that needs the value."""
         return ProjectError(
@@ -76,7 +81,7 @@ class Result:
         return [Result(self._node, each, 1) for each in range(self._count)][index]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name in Result.__slots__:  # one that is only being made has none of them yet
             raise AttributeError(name)
         raise self.refusal(f".{name}")
 
@@ -94,6 +99,7 @@ class Result:
     def __deepcopy__(self, _known: dict[int, Any]) -> Result:
         return self
 
+    __reduce_ex__ = _refused("a pickle of it")
     __bool__ = _refused("a condition (if, while, and, or, not)", _BRANCH)
     __eq__ = _refused("==", _BRANCH)
     __ne__ = _refused("!=", _BRANCH)

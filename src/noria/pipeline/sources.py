@@ -21,6 +21,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from noria.core import standard
 from noria.core.identity import digest
 from noria.core.lazy import lazy
 from noria.pipeline.syntax import Summary, children, summary
@@ -188,6 +189,7 @@ def import_fresh(file: Path, root: Path) -> ModuleType:
     Inside `project_on_path`. Modules that our loader made for another project are forgotten too,
     so that two projects with a `pipeline.py` each do not see the other's. Raises: what the file raises.
     """
+    standard.hold()
     folder = os.path.realpath(root)
     for name, module in sys.modules.copy().items():  # at once: another thread may be importing
         loader = getattr(getattr(module, "__spec__", None), "loader", None)

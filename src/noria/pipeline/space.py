@@ -14,9 +14,10 @@ from noria.core.frozen import frozen
 from noria.core.identity import JSON
 from noria.pipeline.define import PipelineDefinition
 from noria.pipeline.given import fits
-from noria.pipeline.step import Choice, Const, Log, StepNode
+from noria.pipeline.ranges import Choice, Log, Range
+from noria.pipeline.step import Const, StepNode
 
-__all__ = ["Dimension", "Range", "space_of"]
+__all__ = ["Dimension", "space_of"]
 
 _PLAIN = (str, int, float, bool, type(None))
 _MARKS = "Annotated[float, nr.Range(0.01, 0.3)], or nr.Choice([1, 2]) or nr.Log(0.01, 0.3) in its place"
@@ -24,19 +25,6 @@ _FINITE = "finite numbers: nr.Range(0.01, 0.3), or nr.Log(0.001, 1000) for many 
 _ORDER = "the lower end first, then a higher one: nr.Range(0.01, 0.3); one value alone needs no range"
 _EXACT = 2.0**53
 """Up to here every whole number is one of a float's, and has its neighbours."""
-
-
-@frozen
-class Range:
-    """A search range with its ends: `Annotated[float, nr.Range(1e-4, 1e-1, log=True)]`, or of `int`.
-
-    `step` is the distance between values; a range on a logarithmic scale has none.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
 
 
 @frozen(kw_only=True)
@@ -78,12 +66,24 @@ def space_of(definition: PipelineDefinition, fixed: Collection[str] = ()) -> dic
             if full not in fixed and isinstance(binding, Const):
                 found[full] = _dimension(full, node, name, mark, binding.value)
     if not found:
+        _require_read(definition)
         raise UsageError(
             f"pipeline {definition.name} declares no parameter to search",
             where=str(definition.root),
             hint="learning_rate: Annotated[float, nr.Range(0.01, 0.3, log=True)] = 0.1",
         )
     return found
+
+
+def _require_read(definition: PipelineDefinition) -> None:
+    """Where no range is found: those of a step may stand in annotations that cannot be read. Raises: ProjectError."""
+    for node in definition.nodes:
+        if unread := node.step.unread():
+            raise ProjectError(
+                f"the annotations of step {node.step.name} cannot be read: {unread}",
+                where=node.step.where,
+                hint="import what they name at the head of the file, outside of `if TYPE_CHECKING:`",
+            )
 
 
 def _marks(node: StepNode) -> Mapping[str, Range | Log | Choice]:

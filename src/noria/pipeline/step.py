@@ -15,11 +15,12 @@ import typing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast, overload
 
 from noria.core.errors import ProjectError, UsageError
 from noria.core.frozen import frozen, slotted
 from noria.core.lazy import lazy
+from noria.core.printable import error_line
 from noria.pipeline.bindings import Binding, Const, DatasetRole, Group, Guard, Ref, Stored, leaves
 from noria.pipeline.options import StepOptions, options_of
 from noria.pipeline.promise import Result
@@ -31,13 +32,11 @@ else:
 
 __all__ = [
     "Binding",
-    "Choice",
     "Const",
     "DatasetRole",
     "Graph",
     "Group",
     "Guard",
-    "Log",
     "Ref",
     "Result",
     "Step",
@@ -47,34 +46,20 @@ __all__ = [
     "guarded",
     "importing",
     "is_planning",
+    "kind_of",
     "leaves",
     "planning",
     "require_plain",
     "split",
     "step",
+    "uncalled",
 ]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@frozen
-class Log:
-    """A search range on a logarithmic scale, for `Annotated[float, nr.Log(0.02, 0.3)]`."""
-
-    low: float
-    high: float
-
-
-@frozen
-class Choice:
-    """A search over some values, for `Annotated[int, nr.Choice(15, 31, 63)]`; one list of them is taken, too."""
-
-    values: tuple[Any, ...]
-
-    def __init__(self, *values: object) -> None:
-        is_one = len(values) == 1 and isinstance(values[0], list | tuple)
-        object.__setattr__(self, "values", tuple(values[0]) if is_one else values)  # type: ignore[arg-type]  # is_one
+T = TypeVar("T")
+_NO_ITEMS: Any = object()
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 class Step(Generic[P, R]):
@@ -93,7 +78,7 @@ class Step(Generic[P, R]):
             return self.function(*args, **kwargs)
         return cast("R", graph.add(cast("Step[..., Any]", self), args, kwargs))
 
-    def map(self, items: Iterable[Any], /, **others: Any) -> list[R]:
+    def map(self, items: Iterable[Any] = _NO_ITEMS, /, *more: Never, **others: Any) -> list[R]:
         """The step for each item: the first parameter that is not among `others` takes one item at a time.
 
         In a pipeline the items are a list, or the result of a step that gives one, and what comes
@@ -104,6 +89,7 @@ class Step(Generic[P, R]):
         """
         graph = _PLANNING.get()
         name = self._mapped(others)
+        self._require_items(items, name, len(more))
         if graph is None:
             self._require_no_import()
             function = cast("Callable[..., R]", self.function)
@@ -120,6 +106,23 @@ class Step(Generic[P, R]):
                 hint=f"it is {self.signature()}; give map the items, and by name what is the same for each of them",
             )
         return names[0]
+
+    def _require_items(self, items: object, name: str, more: int) -> None:
+        """What is mapped over is given once, and is a result or something to go over. Raises: ProjectError."""
+        if items is _NO_ITEMS or more:
+            told = f"{more + 1} values by their place" if more else "no items"
+            raise ProjectError(
+                f"map of step {self.name} is given {told}: it takes the list of items for {name}, and the rest by name",
+                hint=f"it is {self.signature()}; write {self.name}.map([…]), or the result of a step that gives a list",
+            )
+        if isinstance(items, Step):
+            raise uncalled(items, f"map of step {self.name}")
+        if isinstance(items, str) or not (isinstance(items, Iterable) or hasattr(items, "__getitem__")):
+            raise ProjectError(
+                f"step {self.name} cannot be mapped over {kind_of(items)}",
+                hint=f"give a list, {self.name}.map([…]), or the result of a step that returns one; "
+                "nr.partition divides a data set",
+            )
 
     def _require_no_import(self) -> None:
         """A step that is called as its file is read would run at every command, without cache and record."""
@@ -151,6 +154,16 @@ class Step(Generic[P, R]):
             return typing.get_type_hints(function, include_extras=True)
         except (NameError, TypeError, AttributeError):
             return {name: hint for name, hint in function.__annotations__.items() if not isinstance(hint, str)}
+        except UsageError as error:  # a range in an annotation that is kept as text, and so made only now
+            raise ProjectError(error.message, where=self.where, hint=error.hint) from error
+
+    def unread(self) -> str:
+        """Why the annotations cannot be resolved at run time; "" if they can."""
+        try:
+            typing.get_type_hints(inspect.unwrap(self.function), include_extras=True)
+        except (NameError, TypeError, AttributeError) as error:
+            return error_line(error)
+        return ""
 
     def output_types(self) -> tuple[Any, ...]:
         """One type per output: those of an annotated fixed tuple, or the one return annotation."""
@@ -214,6 +227,9 @@ class Graph:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ProjectError(f"step {called.name}: {error}", hint=f"it is {called.signature()}") from error
+        for name, value in bound.arguments.items():  # a step as a default is the author's own: it is called inside
+            if (found := _hidden(value, Step)) is not None:
+                raise uncalled(found, f"{name} of step {called.name}")
         bound.apply_defaults()
         bindings: dict[str, Binding] = {}
         for name, value in bound.arguments.items():
@@ -272,7 +288,7 @@ def binding_of(value: Any) -> Binding:
         return Group(type(value).__name__, tuple(binding_of(item) for item in value))
     if type(value) is dict and _holds_promise(list(value.values())) and all(isinstance(key, str) for key in value):
         return Group("dict", tuple(binding_of(item) for item in value.values()), tuple(value))
-    hidden = _hidden_promise(value)
+    hidden = _hidden(value, Result)
     if hidden is not None:
         where = f"a {type(value).__name__}"
         raise ProjectError(
@@ -282,15 +298,32 @@ def binding_of(value: Any) -> Binding:
     return Const(value)
 
 
-def _hidden_promise(value: Any) -> Result | None:
-    """A promise in a container that is handed to a step as it is."""
-    if isinstance(value, Result):
+def uncalled(named: Step[..., Any], place: str) -> ProjectError:
+    """The error of a step that stands, without its parentheses, where its result is wanted."""
+    needed = [each for each in inspect.signature(named.function).parameters.values() if each.default is each.empty]
+    call = f"{named.name}({'…' if needed else ''})"
+    return ProjectError(
+        f"{place} is given the step {named.name}, not its result",
+        hint=f"write {call}; {named.name}.function is the plain function, where that is meant",
+    )
+
+
+def _hidden(value: Any, kind: type[T]) -> T | None:
+    """A promise or a step in a container that is handed to a step as it is, or the argument itself."""
+    if isinstance(value, kind):
         return value
     if isinstance(value, dict):
         value = (*value, *value.values())
-    if not isinstance(value, list | tuple | set | frozenset | deque):
+    if not isinstance(value, list | tuple | set | frozenset | deque) or _PLAIN.issuperset(map(type, value)):
         return None
-    return next((found for item in value if (found := _hidden_promise(item)) is not None), None)
+    return next((found for item in value if (found := _hidden(item, kind)) is not None), None)
+
+
+def kind_of(value: object) -> str:
+    """What a value is, for people: `an int`, `a function`."""
+    kind = "data set" if isinstance(value, DatasetRole) else type(value).__name__
+    name = "function" if inspect.isroutine(value) else kind
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _items_of(binding: Binding, called: Step[..., Any]) -> Binding:
@@ -299,8 +332,13 @@ def _items_of(binding: Binding, called: Step[..., Any]) -> Binding:
         return binding
     if isinstance(binding, Const) and isinstance(binding.value, Iterable) and not isinstance(binding.value, str):
         return Group("list", tuple(binding_of(item) for item in binding.value))
+    kind = (
+        f"a {binding.kind} of results"
+        if isinstance(binding, Group)
+        else kind_of(binding.value if isinstance(binding, Const) else binding)
+    )
     raise ProjectError(
-        f"step {called.name} cannot be mapped over that",
+        f"step {called.name} cannot be mapped over {kind}",
         hint="give a list, or the result of a step that returns one; nr.partition divides a data set",
     )
 

@@ -10,10 +10,10 @@ the machines are.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from time import monotonic
 from typing import Any
 
 from noria import plugins
@@ -244,7 +244,7 @@ class _Driver:
         self.space = read_space(ws, study)
         self.workers = Workers(ws, study.study, study.parallel)
         self.reason = ""
-        self._began = time.monotonic()
+        self._began = monotonic()
         self._slots: list[_Running | None] = [None] * study.parallel
         self._preempted: Counter[int] = Counter()
         with ws.ledger.read() as tx:
@@ -298,7 +298,7 @@ class _Driver:
                 return
             history = self._history(number)
             params = self._params(number, history)
-            self._slots[slot] = _Running(number, time.monotonic(), self.workers.cpu_s(slot))
+            self._slots[slot] = _Running(number, monotonic(), self.workers.cpu_s(slot))
             name = f"trial/{self.study.study}/{number}"
             self.workers.give(slot, {"trial": name, "params": params, "history": [written(each) for each in history]})
 
@@ -350,7 +350,7 @@ class _Driver:
             said = {"died": f"it was asked to leave by SIGTERM {self._preempted[running.trial]} times"}
         if "died" in said or "error" in said:
             reason = str(said.get("died") or said["error"]).partition("\n")[0]
-            seconds = time.monotonic() - running.began
+            seconds = monotonic() - running.began
             said = {"state": "failed", "reason": reason, "seconds": seconds, "run": self._run_of(running.trial)}
             self.workers.end(slot)
         self._end(running.trial, said)
@@ -367,7 +367,7 @@ class _Driver:
         self.reason = f"the budget of {self.study.budget} was spent"
         for slot, running in enumerate(self._slots):
             if running is not None:
-                used = {"seconds": time.monotonic() - running.began, "cpu_seconds": self._used_s(slot, running)}
+                used = {"seconds": monotonic() - running.began, "cpu_seconds": self._used_s(slot, running)}
                 self.workers.end(slot)
                 self._slots[slot] = None
                 answer = {"state": "stopped", "reason": self.reason, "run": self._run_of(running.trial)}
@@ -394,7 +394,7 @@ class _Driver:
         failpoint("trial.ended")
 
     def _elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._began
+        return self._before_s + monotonic() - self._began
 
     def _cpu_s(self) -> float:
         """Processor time of the trials that are over, and of those at work so far."""
@@ -406,8 +406,8 @@ class _Driver:
         return max(0.0, self.workers.cpu_s(slot) - running.cpu_before_s)
 
     def _renew(self) -> None:
-        if time.monotonic() - self._renewed > LEASE_S / 3:
-            self._renewed = time.monotonic()
+        if monotonic() - self._renewed > LEASE_S / 3:
+            self._renewed = monotonic()
             with self.ws.ledger.transaction() as tx:
                 if not self.ws.jobs.acquire(_LEASE + self.study.study, owner=self.owner, ttl_s=LEASE_S, within=tx):
                     raise Conflict(f"another process took over {self.study.study}")

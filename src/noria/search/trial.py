@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from noria import plugins
@@ -101,7 +101,7 @@ def perform(
     Its steps run one at a time: trials run beside each other. Raises: WorldError; RunPreempted if this
     process was asked to leave.
     """
-    began, used = time.monotonic(), _cpu()
+    began, used = monotonic(), _cpu()
     pins = {pin.dataset: versions.resolve(ws, f"{pin.dataset}@{pin.version}") for pin in study.pins}
     config: dict[str, JSON] = {"params": {**study.params, **params}, "search": {"trial": trial}}
     handle = tracking.start(
@@ -144,7 +144,7 @@ def perform(
         value=value,
         run=handle.run,
         reason=reason,
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(monotonic() - began, 3),
         cpu_seconds=round(_cpu() - used, 3),
         reports=read_reports(note),
     )

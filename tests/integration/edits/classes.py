@@ -13,6 +13,10 @@ CASES: dict[str, Case] = {
     "class attribute": Case(
         program("class A:\n    rate = 1\n" + step("A.rate")), {"pipeline.py": ("rate = 1", "rate = 2")}
     ),
+    "built-in function set on a class": Case(
+        program("import math\nclass A:\n    pass\nA.go = math.sin\n" + step("A.go(1)")),
+        {"pipeline.py": ("math.sin", "math.cos")},
+    ),
     "base class": Case(
         program("class B:\n    def go(self):\n        return 1\nclass A(B):\n    pass\n" + step("A().go()")),
         {"pipeline.py": ("return 1", "return 2")},

@@ -38,7 +38,7 @@ def document(root: Path, text: str, value: str) -> KeyDocument:
         code = Fingerprints(definition.root, Ownership(definition.root, ENVIRONMENT)).code(
             definition.nodes[-1].step, {}
         )
-    return KeyDocument("", {"code": code.digest, "names": dict(code.names)}, code.shown)
+    return KeyDocument("", {"code": code.digest, "names": dict(code.names), "links": code.links}, code.shown)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,54 @@ def test_annotations_that_are_read_are_named_with_their_lines(tmp_path: Path) ->
     found = changes(document(tmp_path, text.format("int"), value), document(tmp_path, text.format("str"), value))
     (change,) = found
     assert (change.what, change.lines) == ("helper h", ("-def h(x: int):", "+def h(x: str):", "     return x"))
+
+
+SINGLE = (
+    "import functools\n@functools.singledispatch\ndef h(x):\n    return 0\n@h.register\ndef _(x: {}):\n    return 1\n"
+)
+TWO = "def p(x):\n    return x\ndef q(x):\n    return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value", "what", "how", "line"),
+    [
+        (
+            SINGLE.format("int"),
+            SINGLE.format("float"),
+            "h(1)",
+            "annotations of helper _",
+            "changed",
+            "+def _(x: float):",
+        ),
+        (
+            "def h(x):\n    from math import sin as f\n    return f(x)\n",
+            "def h(x):\n    from math import cos as f\n    return f(x)\n",
+            "h(1)",
+            "import f in helper h",
+            "math.sin -> math.cos",
+            "+    from math import cos as f",
+        ),
+        (f"{TWO}h, g = p, q\n", f"{TWO}h, g = q, p\n", "h(1) + g(2)", "h in step work", "helper p -> helper q", ""),
+        (
+            "import collections\nX = collections.UserDict\nclass h(X):\n    pass\n",
+            "import collections\nX = collections.UserList\nclass h(X):\n    pass\n",
+            "h()",
+            "X in class h",
+            "collections.UserDict -> collections.UserList",
+            "",
+        ),
+        ("L = [1]\nM = L\n", "L = [1]\nM = [1]\n", "(L, M)", "M in step work", "changed", ""),
+    ],
+    ids=["annotation", "import", "swapped", "base", "shared list"],
+)
+def test_what_only_leads_elsewhere_is_named(
+    before: str, after: str, value: str, what: str, how: str, line: str, tmp_path: Path
+) -> None:
+    found = changes(document(tmp_path, before, value), document(tmp_path, after, value))
+    (change,) = (each for each in found if each.what == what)
+    assert change.how == how
+    assert line in change.lines or not line
+    assert all(each.what != "code" for each in found)
 
 
 def test_of_a_dataclass_only_the_class_is_named(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from noria.core.errors import NoriaError, ProjectError, StepFailed
 from noria.pipeline.define import PipelineDefinition, load_pipeline
 from noria.pipeline.driving.execute import execute
 from noria.pipeline.outputs import values
+from noria.pipeline.space import space_of
 from noria.testing import open_memory
 
 STEPS = """
 import asyncio
 import math
+import pickle
 import numpy as np
 import pandas as pd
 import noria as nr
@@ -94,7 +96,41 @@ def refused(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Noria
         ("two()", "step two: missing a required argument: 'x'", "it is two(x)"),
         ("rows('a')", "step rows takes *names", "make names a list"),
         ("one.map([1], x=1)", "step one has no parameter left for the items", "it is one(x=1)"),
-        ("one.map(3)", "step one cannot be mapped over that", "give a list"),
+        ("one.map(3)", "step one cannot be mapped over an int", "give a list"),
+        ("one.map('abc')", "step one cannot be mapped over a str", "one.map([…])"),
+        ("one.map(lambda: 1)", "step one cannot be mapped over a function", "give a list"),
+        ("one.map(nr.dataset('rows'))", "step one cannot be mapped over a data set", "nr.partition divides"),
+        ("one.map()", "map of step one is given no items: it takes the list of items for x", "one.map([…])"),
+        ("one.map([1], [2])", "map of step one is given 2 values by their place", "it is one(x=1)"),
+        ("one.map(x=[1])", "step one has no parameter left for the items", "it is one(x=1)"),
+        ("one.map(one)", "map of step one is given the step one, not its result", "write one()"),
+        ("one(one)", "x of step one is given the step one, not its result", "write one()"),
+        ("one(x=two)", "x of step one is given the step two, not its result", "write two(…)"),
+        ("one([one(), one])", "x of step one is given the step one, not its result", "write one()"),
+        ("one({'a': [one]})", "x of step one is given the step one, not its result", "write one()"),
+        ("one({one})", "x of step one is given the step one, not its result", "one.function is the plain function"),
+        ("one.map([1, one])", "x of step one is given the step one, not its result", "write one()"),
+        ("nr.branch(one, {1: lambda: one()})", "nr.branch is given the step one, not its result", "write one()"),
+        ("nr.partition(one, by='a')", "nr.partition is given the step one, not its result", "write one()"),
+        ("nr.partition([1], by='a')", "nr.partition divides a data set, or", "nr.partition(nr.dataset(NAME)"),
+        ("return nr.model('m', model=one, holdout=one())", "model of nr.model is given the step one", "write one()"),
+        (
+            "nr.branch(one(), {2: one(5)})",
+            "the case 2 of nr.branch is the result of step one-2",
+            "write lambda: in front",
+        ),
+        ("nr.branch(one(), {}, otherwise=one())", "otherwise of nr.branch is the result of", "write lambda: in front"),
+        ("nr.branch(one(), {2: 5})", "the case 2 of nr.branch is an int, not a function", "lambda: ..."),
+        (
+            "nr.branch(one(), {2: lambda x: one(x)})",
+            "the case 2 of nr.branch takes x, which nobody gives",
+            "without par",
+        ),
+        ("nr.branch(one(), {})", "nr.branch has no case", "otherwise=lambda: ..."),
+        ("nr.branch(one())", "nr.branch has no case", "otherwise=lambda: ..."),
+        ("nr.branch(one(), lambda: one())", "the cases of nr.branch are a dict of a function for each label", "lambda"),
+        ("nr.branch(one(), [lambda: one()])", "for each label, not a list", "lambda: ..."),
+        ("pickle.dumps(one())", "a pickle of it needs the value of step one", "inside a step"),
         ("a, b, c = two(1)", "pipeline flow failed: ValueError: not enough values to unpack", "only calls steps"),
         ("pd.DataFrame(one())", "needs the value", "inside a step"),
         ("undefined(1)", "NameError", "only calls steps"),
@@ -128,6 +164,17 @@ def test_what_a_pipeline_cannot_do_is_said_with_its_line(
         ("found = one.map([1])\n", "step one is called while pipeline.py is imported", "@nr.pipeline"),
         ("@nr.pipeline\ndef flow():\n    one()\nflow()\n", "step one is called while pipeline.py is imported", ""),
         ("1 / 0\n", "pipeline.py failed: ZeroDivisionError", "NORIA_DEBUG=1"),
+        ("nr.Log(0.01)\n", "nr.Log is not given high", "write nr.Log(0.01, 0.3)"),
+        ("nr.Log(0.01, 0.1, 3)\n", "nr.Log takes low and high, and is given 3 values", "write nr.Log(0.01, 0.3)"),
+        ("nr.Range()\n", "nr.Range is not given low and high", "write nr.Range(0.01, 0.3)"),
+        ("nr.Range(1, 2, setp=1)\n", "nr.Range takes low, high, log and step, and no 'setp'", "step=0.01"),
+        ("nr.Range(1, 2, low=1)\n", "nr.Range is given low twice", "write nr.Range(0.01, 0.3)"),
+        ("nr.Range(1, 10, 2)\n", "nr.Range: log is 2, not True or False", "step=0.01"),
+        ("nr.Choice(values=[1])\n", "nr.Choice takes its values, and no 'values'", "write nr.Choice([15, 31, 63])"),
+        ("nr.Int('a', 3)\n", "noria has no 'Int'", "Annotated[int, nr.Range(1, 9)]"),
+        ("nr.LogUniform(1, 3)\n", "noria has no 'LogUniform'", "Annotated[float, nr.Log(0.01, 0.3)]"),
+        ("nr.datset('a')\n", "noria has no 'datset'", "did you mean nr.dataset?"),
+        ("@nr.pipeline\ndef flow():\n    return one\n", "pipeline flow returned the step one itself", "write one(…)"),
     ],
 )
 def test_what_a_projects_file_cannot_do_is_said_as_it_is_read(
@@ -145,6 +192,85 @@ def test_a_promise_can_still_be_shown_in_a_debugger_and_kept_in_a_set(
     monkeypatch.syspath_prepend(tmp_path)
     flow = "    made = one()\n    assert 'of step one' in repr(made)\n    assert made in {made} and made in [made]\n"
     assert [node.name for node in read(tmp_path, STEPS + FLOW + flow).nodes] == ["one"]
+
+
+GIVES = """
+import copy
+from functools import partial
+import noria as nr
+
+KEPT = []
+
+@nr.step
+def one(x: int = 1) -> int:
+    return x
+
+@nr.step
+def call(f, x: int = 2) -> int:
+    return f(x)
+
+@nr.step
+def own(f=one) -> int:
+    return f(7)
+
+@nr.step
+def result():
+    return RESULT
+
+@nr.pipeline
+def flow():
+    made = one()
+    KEPT.append(made)
+    call(FUNCTION, copy.deepcopy(copy.copy(made)))
+    own()
+    result()
+"""
+
+
+@pytest.mark.parametrize("function", ["one.function", "partial(one, 5).func.function", "lambda x: x", "partial(one)"])
+def test_a_function_that_is_handed_on_is_called_in_the_step(tmp_path: Path, function: str) -> None:
+    (tmp_path / "noria.toml").write_text('[project]\nname = "test"\n')
+    (tmp_path / "pipeline.py").write_text(GIVES.replace("FUNCTION", function).replace("RESULT", "one(3)"), "utf-8")
+    ws = open_memory(root=tmp_path)
+    made = execute(ws, load_pipeline(ws.project), run="run_1", pins={})
+    assert [values.load(ws, made.outputs[name][0]) for name in ("call", "own", "result")] == [1, 7, 3]
+
+
+@pytest.mark.parametrize(
+    ("result", "said", "after"),
+    [
+        ("one", "it is or holds the step one itself, not what that gives", "write one(…)"),
+        ("[{'a': (1, one)}]", "it is or holds the step one itself", "write one(…)"),
+        ("partial(one, 2)", "it is or holds the step one itself", "has no @nr.step"),
+        ("KEPT[0]", "it is or holds the result of step one, which the pipeline function only", "as an argument"),
+        ("{1: KEPT}", "it is or holds the result of step one, which the pipeline function only", "as an argument"),
+    ],
+)
+def test_a_step_or_a_promise_is_no_result_of_a_step(tmp_path: Path, result: str, said: str, after: str) -> None:
+    (tmp_path / "noria.toml").write_text('[project]\nname = "test"\n')
+    (tmp_path / "pipeline.py").write_text(
+        GIVES.replace("FUNCTION", "one.function").replace("RESULT", result), encoding="utf-8"
+    )
+    ws = open_memory(root=tmp_path)
+    with pytest.raises(StepFailed) as caught:
+        execute(ws, load_pipeline(ws.project), run="run_1", pins={})
+    assert caught.value.message.startswith(f"result of step result cannot be stored: {said}")
+    assert after in caught.value.hint
+
+
+def test_a_range_in_an_annotation_that_is_kept_as_text_is_told_with_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "from __future__ import annotations\nfrom typing import Annotated\nimport noria as nr\n\n@nr.step\n"
+        "def one(x: Annotated[float, HERE] = 0.1) -> float:\n    return x\n\n@nr.pipeline\ndef flow():\n    one()\n"
+    )
+    error = refused(tmp_path, text.replace("HERE", "nr.Log(0.01)"), monkeypatch)
+    assert (error.message, error.where) == ("nr.Log is not given high", f"{tmp_path}/pipeline.py:5")
+    definition = read(tmp_path, text.replace("HERE", "nr.Int(1, 3)"))
+    with pytest.raises(ProjectError, match=r"annotations of step one cannot be read: .* noria has no 'Int'") as caught:
+        space_of(definition)
+    assert caught.value.where == f"{tmp_path}/pipeline.py:5"
 
 
 PLACES = """

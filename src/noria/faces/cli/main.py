@@ -13,12 +13,16 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from noria.core.interrupts import how_to_go_on
 from noria.core.printable import legible
 from noria.faces.cli.commands import COMMANDS, GROUPS, SUMMARIES, Command
+
+if TYPE_CHECKING:
+    from noria.core.standard import Replaced
 
 __all__ = ["run"]
 
@@ -48,9 +52,12 @@ def run(arguments: Sequence[str]) -> int:
         _print_error("usage", "an argument is not text in UTF-8", "", "noria --help", is_json)
         return 2
     except BaseException as error:  # the process boundary: everything else becomes an exit code here
+        from noria.core.standard import put_back
+
+        replaced = put_back()  # what tells of an error uses the standard library too
         if os.environ.get("NORIA_DEBUG") == "1" or "_NORIA_COMPLETE" in os.environ:  # a shell asks for words: see click
             raise
-        return _failed(error, is_json)
+        return _failed(error, is_json, replaced)
 
 
 def _invoked(arguments: Sequence[str]) -> object:
@@ -228,8 +235,9 @@ def _usage(error: click.ClickException, is_json: bool) -> int:
     return 2
 
 
-def _failed(error: BaseException, is_json: bool) -> int:
-    from noria.core.errors import NoriaError
+def _failed(error: BaseException, is_json: bool, replaced: tuple[Replaced, ...] = ()) -> int:
+    from noria.core.errors import NoriaError, ProjectError
+    from noria.core.standard import blamed
 
     if isinstance(error, NoriaError):
         _print_error(error.code, error.message, error.where, error.hint, is_json, error.details)
@@ -241,10 +249,22 @@ def _failed(error: BaseException, is_json: bool) -> int:
     if told is not None:
         return _failed(told, is_json)
     saved = save(error)
+    if (found := blamed(replaced, error)) is not None:
+        _print_error(*_replaced(found, error), f"keep it to your own code; the traceback is in {saved}", is_json)
+        return ProjectError.exit_code
     _print_error(
         "internal", f"noria itself failed: {type(error).__name__}", "", f"the traceback is in {saved}", is_json
     )
     return 3
+
+
+def _replaced(found: Replaced, error: BaseException) -> tuple[str, str, str]:
+    """Code, message and place of an error that came of what the project put into the standard library."""
+    from noria.core.printable import error_line
+    from noria.faces.cli.crash import set_by
+
+    told = f"the project replaced {found.name} with {found.by_name}, and noria, which calls that, failed"
+    return "project", f"{told}: {error_line(error, WIDTH_MAX)}", set_by(found, error)
 
 
 def _print_error(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from pathlib import Path
+from time import perf_counter, process_time
 
 from noria.pipeline.executor import Usage
 
@@ -30,13 +30,13 @@ class Meter:
         self._children_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         self._io = _io()
         self._cpu = _cpu()
-        self._began = time.perf_counter()
+        self._began = perf_counter()
 
     def read(self) -> Usage:
         """What was used since the meter was made."""
         read, written = _io()
         return Usage(
-            seconds=time.perf_counter() - self._began,
+            seconds=perf_counter() - self._began,
             cpu_seconds=max(0.0, _cpu() - self._cpu),
             memory_peak_bytes=self._peak(),
             read_bytes=max(0, read - self._io[0]),
@@ -51,7 +51,7 @@ class Meter:
 
 def _cpu() -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    return process_time() + children.ru_utime + children.ru_stime
 
 
 def _reset_peak() -> bool:

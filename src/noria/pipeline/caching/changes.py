@@ -23,6 +23,8 @@ SHORT = 100
 WIDTH = 160
 """Of a longer line only the part that differs is shown."""
 NEAR = 40
+_HASHED = ("annotations ", "environment ", "file ", "import of any module")
+"""Links that lead to what is known by its hash alone."""
 
 
 @frozen(kw_only=True)
@@ -47,7 +49,7 @@ def changes(before: KeyDocument, now: KeyDocument, reads: tuple[Reads, Reads] = 
     old, new = before.document, now.document
     found = [_code(name, before, now) for name in _differing(_part(old, "names"), _part(new, "names"))]
     if not found and old.get("code") != new.get("code"):
-        found.append(Change(what="code", how="changed in what it links, not in its text"))
+        found += _links(before, now) or [Change(what="code", how="changed in what it links, not in its text")]
     found += _values("parameter", _part(old, "params"), _part(new, "params"))
     found += [
         Change(what=f"input {name}", how="changed") for name in _differing(_part(old, "inputs"), _part(new, "inputs"))
@@ -78,6 +80,26 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 def _how(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     return "is new" if name not in a else "is gone" if name not in b else "changed"
+
+
+def _links(before: KeyDocument, now: KeyDocument) -> list[Change]:
+    """Where each text is what it was: the names in them that lead to something else, with the lines that say so."""
+    old, new = _part(before.document, "links"), _part(now.document, "links")
+    found = []
+    for label in _differing(old, new) if old and new else ():
+        was, now_is = _part(old, label), _part(new, label)
+        for name in _differing(was, now_is):
+            first, second = str(was.get(name, "")), str(now_is.get(name, ""))
+            is_told = first and second and "value:" not in first + second and not name.startswith(_HASHED)
+            how = f"{first} -> {second}" if is_told else _how(name, was, now_is)
+            of = name.removeprefix("annotations ")
+            owner = of if of in now.shown else label
+            told = with_lines("", "", before.shown.get(owner, ""), now.shown.get(owner, ""))
+            what = f"annotations of {of}" if of != name else f"{name} in {label}"
+            change = Change(what=what, how=how, lines=told.lines, hidden=told.hidden)
+            found += [change] if change not in found else []
+    with_words = [each for each in found if each.lines or each.how not in ("changed", "is new", "is gone")]
+    return with_words or found
 
 
 def _values(kind: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Change]:

@@ -44,6 +44,7 @@ def document(
         "format": FORMAT,
         "code": code.digest,
         "names": dict(code.names),
+        "links": {label: dict(told) for label, told in code.links.items()},
         "params": dict(params),
         "inputs": dict(inputs),
         "env": {"python": python, "packages": dict(packages)},
@@ -60,8 +61,8 @@ def _type_text(hint: Any) -> str:
 
 
 def key(made: Mapping[str, JSON]) -> str:
-    """The name of a step's result. Names of helpers are for people and stay out of it."""
-    return digest(canonical({name: value for name, value in made.items() if name != "names"}))
+    """The name of a step's result. Names of helpers, and what they lead to, are for people and stay out of it."""
+    return digest(canonical({name: value for name, value in made.items() if name not in ("names", "links")}))
 
 
 def call(made: Mapping[str, JSON]) -> str:

@@ -25,10 +25,12 @@ from noria.pipeline.watching.digests import FileDigests, Stamp, absolute, stamp_
 from noria.pipeline.watching.making import is_lasting, was_changed
 from noria.pipeline.watching.trace import EVERY, EVERY_SETTING, Trace, temporary, variable_digest
 
-__all__ = ["Conditions", "Reads", "looked"]
+__all__ = ["CHANGED", "NOT_AS_LEFT", "Conditions", "Reads", "looked"]
 
 _QUIET = frozenset({".noria", "__pycache__", ".git"})
 GONE = "gone"
+CHANGED = " changed while the step ran"
+NOT_AS_LEFT = " is not as the step left it"
 FEW = 1000
 _OF_FILES = frozenset(
     {"file", "made", "folder", "tree", "there", "stat", "access", "link", "xattr", "size", "time", "pattern"}
@@ -112,6 +114,8 @@ class Reads:
             if now != known and (part := _part(kind, known, now)):
                 return f"the {part} of {name} changed"
             if now != known:
+                if kind == "made" and "missing" not in (now, known) and now != GONE:
+                    return f"file {name}{NOT_AS_LEFT}"
                 gone = "is gone" if now in (GONE, "missing") else "is new" if known == "missing" else "changed"
                 said = f"file {name}, which it made," if kind == "made" else _SAID.get(what, what)
                 return f"{said} {gone}"
@@ -133,7 +137,7 @@ class Reads:
         if is_new and (now is None or _is_temporary(path, self._root)):
             return ""  # made and used up by the step
         if stamp is not None and now != stamp:
-            return f"{self.shown(path)} {'was taken away' if now is None else 'changed'} while the step ran"
+            return f"{self.shown(path)}{' was taken away while the step ran' if now is None else CHANGED}"
         found[f"file {self.shown(path)}"] = "missing" if stamp is None else self._digests.of(Path(path))
         return ""
 
@@ -155,7 +159,7 @@ class Reads:
                 continue
             if was_changed(path, trace.began_ns) and not Path(path).is_dir():
                 if trace.blind or is_declared:
-                    return f"{self.shown(path)} changed while the step ran"
+                    return f"{self.shown(path)}{CHANGED}"
                 found[f"made {self.shown(path)}"] = self._digests.of(Path(path))  # a compiled library wrote it
             elif Path(path).is_dir() and any(each.startswith(path + os.sep) for each, _ in trace.made):
                 for file in _files_in(path):

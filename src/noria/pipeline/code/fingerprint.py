@@ -59,7 +59,6 @@ _AMBIENT = {"seed": ("seed",), "xy": ("roles",), "split_by_time": ("roles",)}
 _GETS = ((), ("get",), ("getenv",), ("getenvb",))
 _ENVIRONMENT = (os.environ, os.environb, os.getenv, os.getenvb)
 _FILES = (io.TextIOWrapper, io.BufferedReader)
-_NOT_DATA = (types.MemberDescriptorType, types.GetSetDescriptorType, types.BuiltinFunctionType)
 
 
 class Fingerprints:
@@ -137,6 +136,7 @@ class _Walk:
         return CodeIdentity(
             digest=digest(content),
             names=self._told.names(self._nodes, at_text=self._looks.at_text),
+            links=self._told.links(self._nodes),
             packages=dict(sorted(self._packages.items())),
             ambient=frozenset(self._ambient),
             files=dict(sorted(self._files.items())),
@@ -362,7 +362,7 @@ class _Walk:
         """Live attributes that the class's text does not say: assigned later, or functions from elsewhere."""
         from_enum = isinstance(made, enum.EnumMeta) and file is not None and file.tells(made)
         for name, value in sorted(vars(made).items()):
-            if name.startswith("_abc_") or isinstance(value, _NOT_DATA) or from_enum:
+            if name.startswith("_abc_") or from_enum or live.is_no_data(name, value, definition):
                 continue
             functions = [item for item in live.methods_of(value) if not is_inside(item, definition, file)]
             for index, function in enumerate(functions):

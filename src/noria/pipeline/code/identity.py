@@ -15,7 +15,8 @@ class CodeIdentity:
     """The code of one step.
 
     `digest` is all that enters the key. `names` maps each thing reached ("helper clean",
-    "constant RATE") to a short hash, for saying what changed. `packages` are the distributions
+    "constant RATE") to a short hash, for saying what changed; `links` says what the names in each of them
+    lead to, in words. `packages` are the distributions
     reached, `ambient` what the step asks its surroundings for ("seed", "roles"), `files` the
     project's source files reached with the digests of the bytes that were read, `named` the files
     and folders that the code names to read them (True: it is declared to depend on them), whose
@@ -31,6 +32,7 @@ class CodeIdentity:
     ambient: frozenset[str]
     files: Mapping[str, str]
     opaque: tuple[str, ...]
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     covers: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()

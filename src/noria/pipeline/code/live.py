@@ -7,6 +7,7 @@ hold the project's function: what it carries is the project's code all the same.
 from __future__ import annotations
 
 import abc
+import ast
 import builtins
 import enum
 import functools
@@ -114,6 +115,14 @@ def set_later(made: type, written: Set[str]) -> dict[str, Any]:
                 if not name.startswith("_") and name not in written:
                     found[f"attribute {member.name}.{name}"] = value
     return found
+
+
+def is_no_data(name: str, value: Any, definition: ast.ClassDef | None) -> bool:
+    """Whether an attribute of a class is none that anybody gave it: a slot, or a built-in that its text names."""
+    if not isinstance(value, types.BuiltinFunctionType):
+        return isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType)
+    stored = (each for each in ast.walk(definition) if isinstance(each, ast.Name)) if definition else ()
+    return definition is None or any(each.id == name and isinstance(each.ctx, ast.Store) for each in stored)
 
 
 def untold(made: type) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Told:
         self.shown: dict[str, str] = {}
         self.known_as: dict[int, str] = {}
         """By what name a function was reached that its own name does not lead to."""
+        self._labels: list[str] = []
         self._texts = texts
 
     def value(self, label: str, content: str, value: Any, name: str) -> None:
@@ -82,7 +83,35 @@ class Told:
             while label in names:
                 label, number = f"{called} ({number})", number + 1
             text = node.text + (node.shown if at_text else "")
+            self._labels.append(label)
             names[label] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             if node.shown:
                 self.shown[label] = node.shown
         return dict(sorted({**names, **self.values}.items()))
+
+    def links(self, nodes: Iterable[Node]) -> dict[str, dict[str, str]]:
+        """By the label of each node what its names lead to; where only that changes, no text tells of it."""
+        found = {}
+        for label, node in zip(self._labels, nodes, strict=True):
+            if told := {self._named(name, node): self._target(target) for name, target in node.links.items()}:
+                found[label] = told
+        return found
+
+    def _named(self, name: str, node: Node) -> str:
+        """A link as people know it: what another package's function holds is called by its own name."""
+        kind, _, place = name.partition(" ")
+        held = node.links.get(f"holds {place}", "") if kind in ("holds", "annotations") else ""
+        return f"{kind} {self._target(held)}" if held.startswith("#") else name
+
+    def _target(self, target: str) -> str:
+        """What a link leads to, by its label; a value by the beginning of its hash, which no one reads."""
+        if target.startswith("#") and target[1:].isdigit():
+            return self._labels[int(target[1:])]
+        owner, is_outside, name = target.partition(":")
+        if owner == "value":
+            return f"value:{name[:8]}{name[64:]}" if name[:7] != "sha256:" else f"value:{name[7:15]}{name[71:]}"
+        if owner == "extension":
+            return name.rpartition(":")[0]
+        if is_outside:  # with the distribution before it, or with the module
+            return name if "." in name or owner in (name, "stdlib") else f"{owner}.{name}"
+        return target[:16]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import heapq
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from noria.core.errors import Conflict, NoriaError, RunCancelled, RunEnded, RunPreempted, StepFailed
@@ -235,7 +235,7 @@ class Drive:
 
     def _begin(self, node: StepNode) -> None:
         """Plan a step; take what there is of it already, else let it come to its right and its room."""
-        began = time.monotonic()
+        began = monotonic()
         planned = self._keys.plan(node, self._results.outputs)
         kept = self._earlier.record(planned)
         if kept is not None:
@@ -251,7 +251,7 @@ class Drive:
     def _begin_map(self, node: StepNode, planned: Planned, began: float) -> None:
         found, refused = self._results.cache.find(planned)
         if found is not None:
-            self._results.use(planned, found, time.monotonic() - began)
+            self._results.use(planned, found, monotonic() - began)
             self._schedule.settle(node.name, "cached")
             return
         reason = self._results.because(planned, refused)
@@ -315,7 +315,7 @@ class Drive:
         if is_here or not self._flights.take(unit.right):
             self._blocked.append(unit)
             return
-        began = time.monotonic()
+        began = monotonic()
         found, unit.refused = self._results.cache.find(unit.planned)
         if found is None:
             self._in_hand[unit.right] = unit
@@ -323,7 +323,7 @@ class Drive:
             return
         self._flights.release(unit.right)
         if unit.of is None:
-            self._results.use(unit.planned, found, time.monotonic() - began)
+            self._results.use(unit.planned, found, monotonic() - began)
             self._schedule.settle(unit.name, "cached")
         else:
             outputs = tuple(Value(each.digest, each.type, each.size_bytes) for each in found.outputs)
@@ -343,7 +343,7 @@ class Drive:
         blocked, self._blocked = self._blocked, []
         for unit in blocked:
             self._enter(unit)
-        now = time.monotonic()
+        now = monotonic()
         if not self._blocked:
             self._stopped_since = 0.0
         elif now - self._asked > ASK_S:
@@ -448,7 +448,7 @@ class Drive:
     def _patience_s(self) -> float:
         patience = LOOK_AGAIN_S if self._blocked else WAIT_S
         if self._later:
-            patience = min(patience, max(0.0, self._later[0][0] - time.monotonic()))
+            patience = min(patience, max(0.0, self._later[0][0] - monotonic()))
         return patience
 
     def _take_over(self) -> bool:
@@ -487,7 +487,7 @@ class Drive:
             chance=random.Random().random(),  # not of the generator that steps may seed
         )
         if then.is_again and not is_ending:
-            due = time.monotonic() + then.pause_s
+            due = monotonic() + then.pause_s
             heapq.heappush(self._later, (due, id(unit), unit))
             which, most = unit.failures + 1, unit.node.step.options.retries + 1
             if then.is_preempted:  # as often as it is asked to leave
@@ -586,8 +586,8 @@ class Drive:
         grace_s = self._manner.grace_s
         for unit in self._running:
             self._executor.cancel(unit.handle, grace_s=grace_s)
-        give_up = time.monotonic() + grace_s + WAIT_S
-        while self._running and time.monotonic() < give_up:
+        give_up = monotonic() + grace_s + WAIT_S
+        while self._running and monotonic() < give_up:
             self._woken.wait(0.1)
             self._woken.clear()
             self._take_over()

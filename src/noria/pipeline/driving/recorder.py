@@ -9,9 +9,9 @@ Thread safe: the watch over a long step writes what waits meanwhile.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from noria.core.frozen import frozen, slotted
@@ -67,7 +67,7 @@ class Recorder:
         self._flights = flights
         self._pending = _Pending()
         self._keys: list[str] = []
-        self._flushed = time.monotonic()
+        self._flushed = monotonic()
         self._lock = threading.RLock()
 
     @property
@@ -103,7 +103,7 @@ class Recorder:
 
     def flush_late(self) -> None:
         """Write what waits if the last time was `FLUSH_S` ago."""
-        if time.monotonic() - self._flushed > FLUSH_S:
+        if monotonic() - self._flushed > FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
@@ -132,7 +132,7 @@ class Recorder:
             keys, self._keys = self._keys, []
             for key in keys:
                 self._flights.release(key)
-            self._flushed = time.monotonic()
+            self._flushed = monotonic()
 
 
 def _append_items(tx: Transaction, run: str, step: str, items: Sequence[Item]) -> None:

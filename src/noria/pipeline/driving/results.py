@@ -12,7 +12,7 @@ from noria.pipeline.attempt.journal import Journal
 from noria.pipeline.caching import documents, plan
 from noria.pipeline.caching.cache import Cache, short_list
 from noria.pipeline.caching.keys import Keys, Planned
-from noria.pipeline.caching.reads import Conditions, Reads
+from noria.pipeline.caching.reads import CHANGED, NOT_AS_LEFT, Conditions, Reads
 from noria.pipeline.driving import cost
 from noria.pipeline.driving.attempts import status_of
 from noria.pipeline.driving.recorder import Recorder, Written
@@ -28,6 +28,8 @@ __all__ = ["Results", "StepReport"]
 
 ERROR_LIMIT = 500
 ITEM_READS = 20
+_NOT_SHARED = "not shared, since"
+_LAST_NOT_SHARED = "its last result was not shared"
 
 
 @frozen(kw_only=True)
@@ -122,7 +124,8 @@ class Results:
         reason = self.because(planned, refused)
         conditions = self.conditions(planned, done)
         if conditions.reason:
-            reason += f"; not shared, since {conditions.reason}"
+            reason = "its result is" if reason == _LAST_NOT_SHARED else f"{reason};"
+            reason += f" {_NOT_SHARED} {conditions.reason}"
         if done.error is None:
             self.outputs[planned.node.name] = done.outputs
         is_shared = not planned.opaque and not conditions.reason and done.error is None
@@ -188,12 +191,19 @@ class Results:
         if done.trace is None:
             return Conditions(reason="its executor did not watch it")
         found = self.reads.of(done.trace, planned.code, planned.ambient)
+        if found.reason.endswith(CHANGED):
+            found = replace(found, reason=self._changed(planned.node.name, found.reason.removesuffix(CHANGED)))
         self.made(planned.node.name, found.reads)
         for path in done.trace.removed:
             maker = self._makers.get(self.reads.shown(path), planned.node.name)
             if maker != planned.node.name:  # it is made again by each run, and so is to be taken away by each
                 return Conditions(reason=f"it takes {self.reads.shown(path)} away, which step {maker} made")
         return found
+
+    def _changed(self, name: str, file: str) -> str:
+        """Why a step that saw a file change has no result for others: with the step whose file it is."""
+        maker = self._makers.get(file, name)
+        return f"{file}{f', which step {maker} made,' if maker != name else ''}{CHANGED}"
 
     def made(self, name: str, reads: Sequence[tuple[str, str]]) -> None:
         """Remember which step of this run has made which file."""
@@ -207,12 +217,31 @@ class Results:
         if before is None:
             return "first run"
         if refused and before.key == planned.key:
-            return refused
+            return self._altered(refused, before)
+        if before.key == planned.key and _NOT_SHARED in before.because:
+            return _LAST_NOT_SHARED
         try:
             known = documents.read(self.ws.objects, before.document, before.step, before.key)
         except (NotFound, WorldError):
             return "its last key document was not there"
         return plan.because(known.document, planned.document, planned.labels)
+
+    def _altered(self, refused: str, before: StepRecord) -> str:
+        """Why a result does not hold; of a file that its step made with the step that altered it, if one did."""
+        file = refused.removeprefix("file ").removesuffix(NOT_AS_LEFT)
+        if not refused.endswith(NOT_AS_LEFT):
+            return refused
+        later = (other for name, other in self.cache.newest.items() if name != before.step and other.seq > before.seq)
+        made = {other.step for other in later if self._has_altered(other, file)}
+        made |= {self._makers.get(file, before.step)} - {before.step}
+        return f"file {file} was altered by step {' and '.join(sorted(made))} since" if made else refused
+
+    def _has_altered(self, other: StepRecord, file: str) -> bool:
+        """Whether another step has written a file, or was seen to alter it in place."""
+        in_place = (f"{_NOT_SHARED} {file}{CHANGED}", f"{_NOT_SHARED} {file}, which step ")
+        if any(told in other.because for told in in_place):
+            return True
+        return any(what == f"made {file}" for what, _ in self.cache.reads_of(other))
 
     # facts
 

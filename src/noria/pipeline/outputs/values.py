@@ -22,6 +22,7 @@ from noria.core.printable import error_line
 from noria.pipeline import sources
 from noria.pipeline.outputs.arrow import read_ipc, write_ipc
 from noria.pipeline.outputs.plain import CONTAINERS, Unstorable, from_json, to_json
+from noria.pipeline.step import Result, Step
 from noria.store import pickles
 from noria.store.objects import Objects
 from noria.store.workspace import Workspace
@@ -373,6 +374,8 @@ def _dumped(value: Any) -> bytes:
 
     class _Pickler(pickle.Pickler):
         def reducer_override(self, thing: Any) -> Any:
+            if isinstance(thing, Step | Result):
+                raise _not_made(thing)
             numpy = sys.modules.get("numpy")
             if numpy is None or not isinstance(thing, numpy.ndarray) or thing.dtype.kind not in "biufc":
                 return NotImplemented
@@ -382,6 +385,19 @@ def _dumped(value: Any) -> bytes:
     made = io.BytesIO()
     _Pickler(made, protocol=5).dump(value)
     return made.getvalue()
+
+
+def _not_made(thing: Step[..., Any] | Result) -> Unstorable:
+    """Why a step itself, or the promise of its result, is no value: it is named, not how a pickle fails of it."""
+    if isinstance(thing, Result):
+        return Unstorable(
+            f"it is or holds the result of {thing.told}, which the pipeline function only promises",
+            "give that result to the step as an argument",
+        )
+    return Unstorable(
+        f"it is or holds the step {thing.name} itself, not what that gives",
+        f"write {thing.name}(…), which in a step is a plain call; a function that is to be kept has no @nr.step",
+    )
 
 
 def _plain_dtype(part: Any) -> Any:
