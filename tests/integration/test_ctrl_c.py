@@ -19,8 +19,11 @@ from noria.testing.processes import is_running
 
 WAITS = "import os, time\nopen('ready', 'w').write(str(os.getpid()))\n"
 DEAF = (
-    WAITS + "while True:\n    try:\n        time.sleep(600)\n    except KeyboardInterrupt:\n"
-    "        open('heard', 'w').close()\n"
+    "import time\nwhile True:\n    try:\n        open('ready', 'w').close(); time.sleep(600)\n"
+    "    except KeyboardInterrupt:\n        open('heard', 'w').close()\n"
+)
+TAKES_IT = (
+    "import time\ntry:\n    open('ready', 'w').close(); time.sleep(600)\nexcept KeyboardInterrupt:\n    print('enough')"
 )
 STOP = ["error: interrupted"]
 
@@ -83,8 +86,7 @@ def test_a_second_ctrl_c_ends_a_notebook_that_heeds_none(folder: Path) -> None:
 
 
 def test_a_cell_that_takes_the_interrupt_as_the_end_of_its_work_is_the_last(folder: Path) -> None:
-    taken = WAITS + "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('enough')"
-    notebook(folder / "taken.ipynb", [taken, "print('after it')"])
+    notebook(folder / "taken.ipynb", [TAKES_IT, "print('after it')"])
     process = begun(folder, "run", "taken.ipynb")
     until(process, (folder / "ready").exists)
     os.killpg(process.pid, signal.SIGINT)
