@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from noria.core.errors import UsageError
@@ -109,6 +109,7 @@ lists = st.lists(st.tuples(st.integers(0, 2), rows), min_size=1, max_size=10)
 
 
 @given(before=lists, after=lists)
+@example(before=[(0, (None, None))], after=[(2, (1.0, None)), (2, (float("nan"), None))])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_difference_without_a_key_is_that_of_two_multisets(
     fresh: Path, before: list[tuple[int, Row]], after: list[tuple[int, Row]]
