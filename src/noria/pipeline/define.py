@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from noria.config import Project
@@ -320,9 +320,28 @@ def broken(error: BaseException, what: str, root: Path, hint: str = "") -> Proje
     where = sources.failed_at(error, root, LINE)
     if isinstance(error, AttributeError) and error.obj is sys.modules.get("noria"):
         hint = instead_of(str(error.name), dir(error.obj)) or hint
+    if isinstance(error, TypeError):
+        hint = _taken(str(error)) or hint
     if isinstance(error, NoriaError):  # ours, about what the project's code asked for: its own words are enough
         return ProjectError(f"{what}: {error.message}", where=where, hint=error.hint)
     return ProjectError(f"{what} failed: {error_line(error, LINE)}", where=where, hint=hint or _TRACE)
+
+
+def _taken(told: str) -> str:
+    """What a function of noria takes that was called with something else; "" for any other function."""
+    called = told.partition("()")[0]
+    package = sys.modules.get("noria")
+    asked = getattr(package, called) if called in getattr(package, "__all__", ()) else None
+    if not isinstance(asked, FunctionType):
+        return ""
+    return f"nr.{called} takes {', '.join(map(_written, inspect.signature(asked).parameters.values()))}"
+
+
+def _written(parameter: inspect.Parameter) -> str:
+    """A parameter as a call writes it."""
+    if parameter.kind == parameter.KEYWORD_ONLY:
+        return f"{parameter.name}="
+    return str(parameter).partition(":")[0].partition("=")[0]
 
 
 def _names(found: list[Pipeline]) -> str:

@@ -92,6 +92,11 @@ def refused(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Noria
         ("two(1)['x']", "step two gives 2 values, and none at ['x']", "a, b = two(...)"),
         ("one(two(1))", "step two gives 2 values; unpack them", "a, b = two(...)"),
         ("one(1, 2)", "step one: too many positional arguments", "it is one(x=1)"),
+        (
+            "nr.model('m', one(), label='y')",
+            "unexpected keyword argument 'label'",
+            "nr.model takes name, model, holdout=",
+        ),
         ("one(y=2)", "step one: got an unexpected keyword argument 'y'", "it is one(x=1)"),
         ("two()", "step two: missing a required argument: 'x'", "it is two(x)"),
         ("rows('a')", "step rows takes *names", "make names a list"),
