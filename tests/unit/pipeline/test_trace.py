@@ -133,7 +133,8 @@ def test_a_forked_process_tells_what_it_reads(root: Path) -> None:
             (root / "c.txt").read_text()
             os._exit(0)
         os.wait()
-    assert [name for name, _ in seen.trace().files] == [str(root / "c.txt")]
+    here = [name for name, _ in seen.trace().files if name.startswith(str(root))]  # other threads read elsewhere
+    assert here == [str(root / "c.txt")]
 
 
 def test_a_profiler_makes_the_watch_blind_where_the_watch_needs_one(root: Path) -> None:
