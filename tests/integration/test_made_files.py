@@ -122,18 +122,23 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("library", WRITERS)
-def test_what_a_compiled_library_wrote_is_made_again(library: str, ws: Workspace) -> None:
-    """The writer's result says nothing of the file, and its path is a constant of the module."""
-    first, write = WRITERS[library]
-    text = (
-        f"from pathlib import Path\n{first}\nimport noria as nr\n\nOUT = Path(__file__).parent / 'out.npy'\n\n\n"
+def writes(first: str, write: str, *, out: str) -> str:
+    """A pipeline whose first step writes a file or folder that the second reads; no value leads from one to the other."""
+    return (
+        f"from pathlib import Path\n{first}\nimport noria as nr\n\nOUT = Path(__file__).parent / '{out}'\n\n\n"
         f"@nr.step\ndef make(k: int = 1) -> int:\n    {write}\n    return 0\n\n\n"
         "@nr.step\ndef use(made: int) -> str:\n"
         "    files = [OUT] if OUT.is_file() else sorted(OUT.rglob('*.parquet'))\n"
         "    return str([each.read_bytes() for each in files])\n\n\n"
         "@nr.pipeline\ndef flow():\n    use(make())\n"
     )
+
+
+@pytest.mark.parametrize("library", WRITERS)
+def test_what_a_compiled_library_wrote_is_made_again(library: str, ws: Workspace) -> None:
+    """The writer's result says nothing of the file, and its path is a constant of the module."""
+    first, write = WRITERS[library]
+    text = writes(first, write, out="out.npy")
     play = Plays(ws, text, Manner(executor="inline"))
     one, two, again, same = (play(k=k)[0] for k in (1, 2, 1, 1))
     assert one != two
@@ -197,14 +202,7 @@ REFILLS = {
 @pytest.mark.parametrize("kind", REFILLS)
 def test_what_a_step_clears_and_fills_anew_is_cached(kind: str, ws: Workspace) -> None:
     first, write = REFILLS[kind]
-    text = (
-        f"from pathlib import Path\n{first}\nimport noria as nr\n\nOUT = Path(__file__).parent / 'out'\n\n\n"
-        f"@nr.step\ndef make(k: int = 1) -> int:\n    {write}\n    return 0\n\n\n"
-        "@nr.step\ndef use(made: int) -> str:\n"
-        "    files = [OUT] if OUT.is_file() else sorted(OUT.rglob('*.parquet'))\n"
-        "    return str([each.read_bytes() for each in files])\n\n\n"
-        "@nr.pipeline\ndef flow():\n    use(make())\n"
-    )
+    text = writes(first, write, out="out")
     play = Plays(ws, text, Manner(executor="inline"))
     one, two, again = (play(k=k)[0] for k in (1, 2, 1))
     assert one == again != two
