@@ -123,7 +123,7 @@ WRITERS = {
 
 
 def writes(first: str, write: str, *, out: str) -> str:
-    """A pipeline whose first step writes a file or folder that the second reads; no value leads from one to the other."""
+    """A pipeline whose first step writes a file or folder that the second reads, by a name that both have."""
     return (
         f"from pathlib import Path\n{first}\nimport noria as nr\n\nOUT = Path(__file__).parent / '{out}'\n\n\n"
         f"@nr.step\ndef make(k: int = 1) -> int:\n    {write}\n    return 0\n\n\n"
