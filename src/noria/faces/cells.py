@@ -50,13 +50,14 @@ class _Ended(Exception):
 class _Live(NotebookClient):
     """Prints what cells print when they print it, and is ended by signals.
 
-    `told` are the signals that came. The library's own answer to one takes the kernel and its sockets away from
-    under the cell that is waited for.
+    `told` are the signals that came, `begun` is the place of the cell that began last, from 1. The library's own
+    answer to a signal takes the kernel and its sockets away from under the cell that is waited for.
     """
 
     def __init__(self, notebook: Any, **options: Any) -> None:
         super().__init__(notebook, **options)
         self.told: list[signal.Signals] = []
+        self.begun = 0
         self._is_in_cell = False
         self._at_work: set[asyncio.Task[None]] = set()
 
@@ -74,13 +75,15 @@ class _Live(NotebookClient):
             if self.km is not None:
                 await self._async_cleanup_kernel()
 
-    async def async_execute_cell(self, cell: Any, *place: Any, **options: Any) -> Any:
+    async def async_execute_cell(self, cell: Any, cell_index: int, *place: Any, **options: Any) -> Any:
         """Run a cell, unless the end was asked for while none ran. Raises: _Ended; what the library raises."""
         if self.told:
             raise _Ended
         self._is_in_cell = True
+        if cell.cell_type == "code" and cell.source.strip():  # the kernel is asked for nothing else
+            self.begun = cell_index + 1
         try:
-            return await super().async_execute_cell(cell, *place, **options)
+            return await super().async_execute_cell(cell, cell_index, *place, **options)
         finally:
             self._is_in_cell = False
 
@@ -158,7 +161,7 @@ def main(words: Sequence[str]) -> int:
             if not isinstance(error, DeadKernelError):
                 raise
             print("the kernel died", file=sys.stderr)
-        _note_death(capture, notebook, "ended" if client.told else "the kernel died (os._exit, or killed)")
+        _note_death(capture, client.begun, "ended" if client.told else "the kernel died (os._exit, or killed)")
         failed = 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is short, and is to be whole
@@ -183,9 +186,8 @@ def _note(capture: Path, notebook: Any, error: CellExecutionError) -> None:
                 return
 
 
-def _note_death(capture: Path, notebook: Any, why: str) -> None:
+def _note_death(capture: Path, begun: int, why: str) -> None:
     """Write in which cell the kernel died, or was made to end: the last one that it began."""
-    begun = [place for place, cell in enumerate(notebook.cells, 1) if cell.metadata.get("execution")]
     if begun:
-        told = {"cell": begun[-1], "count": None, "line": 0, "error": why}
+        told = {"cell": begun, "count": None, "line": 0, "error": why}
         (capture / FAILURE).write_text(json.dumps(told), encoding="utf-8")
