@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ _ROOTS: dict[str, Callable[..., Any]] = {
     "postgresql_insert": postgresql.insert,
     "sqlite_insert": sqlite.insert,
 }
+_ONE_TABLE = threading.Lock()
 _OPERATORS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "mod", "neg", "inv"})
 
 
@@ -119,26 +121,33 @@ def _root(name: str) -> Callable[..., Any]:
 
 
 def _table(table: Any) -> sqlalchemy.Table:
+    """SQLAlchemy's table, one in a process: of two that threads made, a statement would name both."""
     if table._made is None:
-        columns = [
-            sqlalchemy.Column(
-                column.name,
-                type_of(column.type),
-                primary_key=column.primary_key,
-                nullable=column.nullable,
-                autoincrement=column.autoincrement,
-                index=column.index,
-            )
-            for column in table.columns
-        ]
-        others = [
-            sqlalchemy.UniqueConstraint(*other.columns, name=other.name)
-            if other.is_unique
-            else sqlalchemy.Index(other.name, *other.columns)
-            for other in table.others
-        ]
-        table._made = sqlalchemy.Table(table.name, sqlalchemy.MetaData(), *columns, *others)
+        with _ONE_TABLE:
+            if table._made is None:
+                table._made = _new_table(table)
     return table._made  # type: ignore[no-any-return]  # it was made above
+
+
+def _new_table(table: Any) -> sqlalchemy.Table:
+    columns = [
+        sqlalchemy.Column(
+            column.name,
+            type_of(column.type),
+            primary_key=column.primary_key,
+            nullable=column.nullable,
+            autoincrement=column.autoincrement,
+            index=column.index,
+        )
+        for column in table.columns
+    ]
+    others = [
+        sqlalchemy.UniqueConstraint(*other.columns, name=other.name)
+        if other.is_unique
+        else sqlalchemy.Index(other.name, *other.columns)
+        for other in table.others
+    ]
+    return sqlalchemy.Table(table.name, sqlalchemy.MetaData(), *columns, *others)
 
 
 def _column(column: Any) -> Any:
